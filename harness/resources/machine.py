@@ -72,7 +72,7 @@ def resolved_resources(
 
     Args:
         resources: as the study has them; without `auto` they are what they are.
-        there: what the whole cluster has (harness.cluster.session.cluster_resources).
+        there: what the whole cluster has (harness.ray.session.cluster_resources).
         ledger: of the study, with what was seen of its trials.
         n_trials: that can be run at once, at most.
     """

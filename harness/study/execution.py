@@ -22,7 +22,7 @@ from ship.plugins import PluginError, carried, identities, load_carried, require
 from ship.registry import Origin
 
 if TYPE_CHECKING:
-    from harness.cluster import Session
+    from harness.ray import Session
     from ship.features import Encode
 
 
@@ -62,7 +62,7 @@ class Execution:
         method, begun = self.opened.fingerprints.method, interrupts.install
         with encoder_here(study, method, verbose=verbose, begun=begun) as encode:
             features = self._extract(encode)
-        from harness.cluster import ray_session
+        from harness.ray import ray_session
         from harness.tuning import array_bytes
 
         with ray_session(study, None, array_bytes(features), verbose) as session:
@@ -71,7 +71,7 @@ class Execution:
 
     def _on_cluster(self, address: str) -> None:
         """The cluster shares the extraction out, too."""
-        from harness.cluster import ClusterEncoder, check_gpus, cluster_resources, ray_session
+        from harness.ray import ClusterEncoder, check_gpus, cluster_resources, ray_session
 
         study, method = self.opened.study, self.opened.fingerprints.method
         with ray_session(study, address, 0, self.opened.verbose) as session:
@@ -107,7 +107,7 @@ class Execution:
         One of these that failed has had its turn. Trials of reference arms are small, and tell
         nothing.
         """
-        from harness.cluster import cluster_resources
+        from harness.ray import cluster_resources
         from harness.tuning import share
 
         there, shared = cluster_resources(), share(features)
@@ -133,7 +133,7 @@ class Execution:
         Args:
             features: by their keys; those of a session lie in its object store.
         """
-        from harness.cluster import cluster_resources, kill_worker
+        from harness.ray import cluster_resources, kill_worker
         from harness.tuning import (
             Deaths,
             Monitor,
@@ -187,7 +187,7 @@ class Execution:
 
     def _check(self, stop: type[BaseException]) -> None:
         """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
-        from harness.cluster import dead_daemon
+        from harness.ray import dead_daemon
 
         self.opened.interrupts.check(stop)
         dead = dead_daemon()

@@ -160,7 +160,7 @@ def encoder_here(
     if not actor.gpus:
         yield None
         return
-    from harness.cluster import ClusterEncoder, ray_session
+    from harness.ray import ClusterEncoder, ray_session
 
     @contextmanager
     def session() -> Iterator[None]:

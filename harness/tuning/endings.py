@@ -16,15 +16,15 @@ from typing import Any
 
 import optuna
 
-from harness.cluster import (
+from harness.planning import Work
+from harness.ray import (
     CONNECTION_BROKE,
     LOW_MEMORY,
     MEMORY_USED,
     Nodes,
     driver_address,
-    living_nodes,
+    raylets,
 )
-from harness.planning import Work
 from harness.worker import FAILED, FINAL
 from reports.contract import Failure, State
 
@@ -167,7 +167,7 @@ class Deaths:
 
     def __init__(
         self,
-        alive: Callable[[], Nodes] = living_nodes,
+        alive: Callable[[], Nodes] = raylets,
         answers: Callable[[tuple[str, int]], bool] = node_answers,
         own_address: Callable[[], str | None] = driver_address,
     ) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from ray import tune
 
-from harness.cluster import RAISED_IN_SETUP, address_of_result, error_text, kill_worker
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.planning import Work
 from harness.progress import View
+from harness.ray import RAISED_IN_SETUP, error_text, kill_worker
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.endings import Ending, last_error
@@ -106,7 +106,7 @@ class Monitor(tune.Callback):
             return
         last = epochs[-1]
         where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(name, where, address_of_result(result))
+        self._deaths.reached(name, where, result.get("node_ip"))
         self._guard(lambda: self._recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][objective]

@@ -11,10 +11,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.checkpoint_storage import Storage
-from harness.cluster import error_text, memory_kills_as_worker_deaths, threads
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.method import Method, keeping
+from harness.ray import error_text, memory_kills_as_worker_deaths, threads
 from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher

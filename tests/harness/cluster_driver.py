@@ -19,9 +19,9 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from harness.cluster.extract import ClusterEncoder
-from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.config.study_config import StudyConfig
+from harness.ray.extract import ClusterEncoder
+from harness.ray.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
 from ship.clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset

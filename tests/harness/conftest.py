@@ -91,9 +91,8 @@ def local_ray() -> Iterator[None]:
     """A local Ray with two cores, in which workers can unpickle the analytic method."""
     import ray
 
-    from harness.cluster.loopback import MODE
-    from harness.cluster.quiet import quiet_ray
-    from harness.cluster.session import DRIVER_ENVIRONMENT, environment
+    from harness.ray.internals import MODE, quiet_ray
+    from harness.ray.session import DRIVER_ENVIRONMENT, environment
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):

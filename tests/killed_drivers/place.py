@@ -30,7 +30,7 @@ PRELOADED = (
     "tests.harness.driver",
     "mlflow.tracking",
     "mlflow.store.tracking.sqlalchemy_store",
-    "harness.cluster",
+    "harness.ray",
     "harness.recording",
     "harness.study",
     "harness.tuning",

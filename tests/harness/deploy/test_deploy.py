@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.cli.options import address_fault
-from harness.cluster.extract import decoding_threads
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
+from harness.ray.extract import decoding_threads
 from harness.resources import at_once, extraction_resources
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import harness.cluster
-from harness.cluster.session import ALLOCATOR, worker_environment
+import harness.ray
+from harness.ray.session import ALLOCATOR, worker_environment
 from harness.resources import machine
 from harness.study import features
 from ship.trial_config import TrialConfig
@@ -28,13 +28,13 @@ def test_the_driver_leaves_a_gpu_to_actors(
     monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
     monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"
-    begin, rooms = harness.cluster.ray_session, list[int]()
+    begin, rooms = harness.ray.ray_session, list[int]()
 
     def session(*given: Any) -> Any:
         rooms.append(given[2])
         return begin(*given)
 
-    monkeypatch.setattr(harness.cluster, "ray_session", session)
+    monkeypatch.setattr(harness.ray, "ray_session", session)
 
     def load(name: str, device: str, precision: str = "fp32") -> FakeClip:
         if os.getpid() == driver:

@@ -132,7 +132,7 @@ def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> I
         made.connect()
         made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
                     "--include-dashboard=false")  # fmt: skip
-        waiting = [sys.executable, "-m", "harness.cluster.wait_for_nodes", f"{HEAD}:{PORT}"]
+        waiting = [sys.executable, "-m", "harness.ray.wait", f"{HEAD}:{PORT}"]
         assert made.start(0, *waiting, "1", "90").wait(timeout=120) == 0
         made.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
         assert made.start(0, *waiting, "2", "90").wait(timeout=120) == 0

@@ -8,9 +8,9 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 from ray.tune.search import Searcher
 
-from harness.cluster import memory_kills_as_worker_deaths
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
+from harness.ray import memory_kills_as_worker_deaths
 from harness.tuning.endings import NODE_RETRIES, Death, Deaths, Order, ending_of
 from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State

@@ -16,9 +16,9 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from harness.cluster.session import cluster_resources, cores_of_nodes
 from harness.config import Resources
 from harness.errors import ClusterError
+from harness.ray.nodes import cluster_resources, cores_of_nodes
 from harness.resources import at_once
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP

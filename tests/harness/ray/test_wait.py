@@ -4,9 +4,9 @@ import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
-from harness.cluster import wait_for_nodes as nodes
-from harness.cluster.session import ray_session
 from harness.errors import ClusterError
+from harness.ray import wait
+from harness.ray.session import ray_session
 from tests.harness.fakes import make_study
 
 
@@ -21,15 +21,15 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise ClusterError(f"no Ray cluster at {address}: refused")
         return count
 
-    monkeypatch.setattr(nodes, "alive", alive)
-    monkeypatch.setattr(nodes, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(wait, "alive", alive)
+    monkeypatch.setattr(wait, "PAUSE_SECONDS", 0.0)
     return found
 
 
 def test_it_waits_until_all_are_there(counts: list[int]) -> None:
     """A head that is not up yet is waited for like a worker."""
     counts += [-1, 1, 1, 3]
-    assert nodes.main(["head:20000", "3"]) == 0
+    assert wait.main(["head:20000", "3"]) == 0
     assert not counts
 
 
@@ -42,7 +42,7 @@ def test_patience_ends(
 ) -> None:
     """The line says how many have come, or why the head does not answer."""
     counts += [last]
-    assert nodes.main(["head:20000", "3", "-1"]) == 1
+    assert wait.main(["head:20000", "3", "-1"]) == 1
     assert capsys.readouterr().err == f"Ray at head:20000 after -1 s: {why}\n"
 
 
@@ -51,14 +51,15 @@ def test_wrong_arguments_show_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And exit with 2."""
-    assert nodes.main(arguments) == 2
+    with pytest.raises(SystemExit, match="2"):
+        wait.main(arguments)
     assert capsys.readouterr().err.startswith("usage: ")
 
 
 def test_nothing_at_the_address_is_said_at_once() -> None:
     """Ray itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        nodes.alive("127.0.0.1:1")
+        wait.alive("127.0.0.1:1")
 
 
 def test_a_cluster_that_wants_a_token_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +68,13 @@ def test_a_cluster_that_wants_a_token_is_one_line(monkeypatch: pytest.MonkeyPatc
     def refused(*_: object, **__: object) -> None:
         raise AuthenticationError("Token authentication is enabled but no token was found")
 
-    monkeypatch.setattr(nodes, "preflight", lambda *_: None)
+    monkeypatch.setattr(wait, "preflight", lambda *_: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refused)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     words = "no Ray cluster at host:6379: Token authentication is enabled"
     with pytest.raises(ClusterError, match=words):
-        nodes.alive("host:6379")
+        wait.alive("host:6379")
     with (
         pytest.raises(ClusterError, match=words),
         ray_session(make_study(), "host:6379", 0, verbose=False),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cluster.extract import ClusterEncoder, decoding_threads, shards_at_once
 from harness.config import Resources
 from harness.errors import ClusterError
+from harness.ray.extract import ClusterEncoder, decoding_threads, shards_at_once
 from harness.resources import extraction_resources
 from ship.features import extract_features
 from ship.features.encode import Layout

@@ -1,8 +1,9 @@
 """Waits until a Ray cluster has all its nodes.
 
-python -m harness.cluster.wait_for_nodes HOST:PORT COUNT [SECONDS]
+python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 """
 
+import argparse
 import logging
 import sys
 import time
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayError
 
-from harness.cluster.quiet import quiet_ray
-from harness.cluster.session import DRIVER_ENVIRONMENT
 from harness.config import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
+from harness.ray.internals import alive_nodes, quiet_ray
+from harness.ray.session import DRIVER_ENVIRONMENT
 from harness.resources import preflight
 
-USAGE, NOT_THERE = 2, 1
+NOT_THERE = 1
 # What ray.init raises where there is nothing to join, or no way in.
 NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 PATIENCE_SECONDS = 600.0
@@ -34,14 +35,14 @@ def alive(address: str) -> int:
     preflight(address, Resources())  # Ray takes minutes to say no
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
-        return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+        return len(alive_nodes())
     except NO_CLUSTER as error:
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
     finally:
         ray.shutdown()
 
 
-def wait_for_nodes(address: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
+def wait_for_nodes(address: str, count: int, seconds: float) -> None:
     """Return once a cluster has so many nodes.
 
     Args:
@@ -56,31 +57,28 @@ def wait_for_nodes(address: str, count: int, seconds: float = PATIENCE_SECONDS) 
     while True:
         try:
             there = alive(address)
+            if there >= count:
+                return
             why = f"{there} of {count} nodes are there"
         except ClusterError as error:
-            there, why = 0, str(error)
-        if there >= count:
-            return
+            why = str(error)
         if time.monotonic() > end:
             raise ClusterError(f"Ray at {address} after {seconds:g} s: {why}")
         time.sleep(PAUSE_SECONDS)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Wait; the exit code."""
-    try:
-        address, wanted, seconds = arguments[0], int(arguments[1]), PATIENCE_SECONDS
-        if len(arguments) > 2:
-            seconds = float(arguments[2])
-    except (IndexError, ValueError):
-        print(
-            "usage: python -m harness.cluster.wait_for_nodes HOST:PORT COUNT [SECONDS]",
-            file=sys.stderr,
-        )
-        return USAGE
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Wait; the exit code. Wrong arguments exit with 2, and show the usage."""
+    parser = argparse.ArgumentParser(prog="python -m harness.ray.wait", description=__doc__)
+    parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("count", metavar="COUNT", type=int)
+    parser.add_argument(
+        "seconds", metavar="SECONDS", type=float, nargs="?", default=PATIENCE_SECONDS
+    )
+    given = parser.parse_args(arguments)
     try:
         with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-            wait_for_nodes(address, wanted, seconds)
+            wait_for_nodes(given.address, given.count, given.seconds)
     except ClusterError as error:
         print(error, file=sys.stderr)
         return NOT_THERE
@@ -88,4 +86,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

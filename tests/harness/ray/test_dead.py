@@ -7,10 +7,10 @@ import pytest
 
 START = """
 import ctypes, os
-from harness.cluster import dead_ray
+from harness.ray import dead
 
-dead_ray.START_SECONDS = 1
-with dead_ray.bounded_start():
+dead.START_SECONDS = 1
+with dead.bounded_start():
     {}
 """
 # PyDLL keeps Python's lock during a call, as Ray's core does while it connects

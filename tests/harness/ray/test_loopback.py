@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.loopback import MODE, TOKEN, TOKEN_PATH, loopback, private_token
-from harness.cluster.ray_internals import reread_authentication
+from harness.ray.internals import (
+    MODE,
+    TOKEN,
+    TOKEN_PATH,
+    _authentication_reader,
+    private_ray,
+)
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
 from tests.harness.study.drivers import Driver
@@ -25,7 +30,9 @@ def no_authentication() -> Iterator[None]:
         for name in (MODE, TOKEN, TOKEN_PATH):
             patch.delenv(name, raising=False)
         yield
-    reread_authentication()
+    reread = _authentication_reader()
+    assert reread is not None
+    reread()
 
 
 def test_each_session_has_a_token_of_its_own() -> None:
@@ -34,7 +41,7 @@ def test_each_session_has_a_token_of_its_own() -> None:
 
     tokens = []
     for _ in range(2):
-        with private_token():
+        with private_ray():
             assert get_authentication_mode() == AuthenticationMode.TOKEN
             tokens.append(AuthenticationTokenLoader.instance().get_raw_token())
             assert os.environ[TOKEN] == tokens[-1]
@@ -63,7 +70,7 @@ def test_what_the_user_has_set_stays(
     """Neither the user's token nor the wish for none is overruled, inside or afterwards."""
     for name, value in theirs.items():
         monkeypatch.setenv(name, value)
-    with private_token():
+    with private_ray():
         assert {name: os.environ.get(name) for name in theirs} == theirs
         assert os.environ.get(MODE, "") == theirs.get(MODE, "token")
         # made for the session where there is none, and no file in the home
@@ -77,7 +84,7 @@ def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
     import ray
 
     assert MODE not in os.environ  # Ray would have set it
-    with private_token():
+    with private_ray():
         assert [node["Alive"] for node in ray.nodes()] == [True]
     assert [node["Alive"] for node in ray.nodes()] == [True]
 
@@ -88,7 +95,7 @@ def test_the_switch_for_loopback_is_put_back(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(worker, "_global_node", None)  # other tests' session, whose address it is
     before = ray_constants.ENABLE_RAY_CLUSTER
-    with loopback():
+    with private_ray():
         assert services.get_node_ip_address() == "127.0.0.1"
     assert before is ray_constants.ENABLE_RAY_CLUSTER
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness.cluster.ray_internals import dead_daemon
 from harness.errors import RayLost
+from harness.ray.internals import dead_daemon
 
 # How long a study may take to end in order once Ray has died; it does so in 10 s.
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.extract import _undecodable
+from harness.ray.extract import _undecodable
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures

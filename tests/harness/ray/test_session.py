@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import importlib.util, json, os, ray
-from harness.cluster import ray_session
+from harness.ray import ray_session
 from tests.harness.fakes import make_study
 names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 ask = lambda: [*map(os.environ.get, names), str(importlib.util.find_spec("made_up"))]
@@ -44,7 +44,7 @@ def test_workers_have_the_threads_of_a_trial_and_import_as_the_driver_does(tmp_p
 
 OPEN = """
 from ray._private import worker
-from harness.cluster import ray_session
+from harness.ray import ray_session
 from tests.harness.fakes import make_study
 with ray_session(make_study(), None, 0, False):
     print(worker._global_node.get_session_dir_path(), flush=True)

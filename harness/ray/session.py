@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 
 import ray
 
-from harness.cluster.dead_ray import bounded_start, leave_a_dead_ray
-from harness.cluster.loopback import loopback, private_token
-from harness.cluster.quiet import quiet_core, quiet_ray
-from harness.cluster.ray_internals import (
-    UNDOCUMENTED_ENVIRONMENT,
-    workers_import_as_the_driver,
-)
-from harness.config import Resources, StudyConfig
+from harness.config import StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.resources import LARGEST_NODE, usable_cpus
+from harness.ray.dead import bounded_start, leave_a_dead_ray
+from harness.ray.internals import (
+    UNDOCUMENTED_ENVIRONMENT,
+    alive_nodes,
+    private_ray,
+    quiet_ray,
+    workers_import_as_the_driver,
+)
+from harness.ray.nodes import check_nodes
+from harness.resources import usable_cpus
 from harness.scratch import scratch
 
 STORE_FLOOR = 200 * 2**20
@@ -40,9 +42,11 @@ DRIVER_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # harness.tuning.places says how many
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # how many there are is the searcher's to say
     "TUNE_WARN_THRESHOLD_S": "10",
 }
+# Read by the driver's core, which writes of what becomes of actors, past any logger.
+CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
@@ -60,7 +64,7 @@ def ray_session(
 ) -> Iterator[Session]:
     """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
 
-    What is started here is this machine's own affair: see harness.cluster.loopback.
+    What is started here is this machine's own affair: see harness.ray.internals.private_ray.
 
     Args:
         study: for the resources and threads of a trial.
@@ -76,16 +80,15 @@ def ray_session(
     with (
         environment(DRIVER_ENVIRONMENT),
         quiet_ray(verbose),
-        private_token() if starts else nullcontext(),
+        private_ray() if starts else nullcontext(),
         # Ray lets every user of the machine into its own folder, but not into this one around it
         scratch(LONGEST_SOCKET - len(SOCKET)) if starts else nullcontext() as folder,
     ):
         try:
             if owned:
-                quiet = nullcontext() if verbose else quiet_core()
-                with bounded_start(), quiet, loopback() if starts else nullcontext():
+                with bounded_start(), nullcontext() if verbose else quiet_core():
                     _init(study, address, folder, object_bytes, verbose)
-            check_nodes(study.resources, _nodes())
+            check_nodes(study.resources, [node["Resources"] for node in alive_nodes()])
             with leave_a_dead_ray() if starts else nullcontext():
                 yield Session(owned)
         finally:
@@ -110,21 +113,19 @@ def worker_environment(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def cluster_resources() -> dict[str, float]:
-    """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
-    largest = max((node.get("CPU", 0.0) for node in _nodes()), default=0.0)
-    return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
-
-
-def cores_of_nodes() -> dict[str, float]:
-    """The cores of each living node of the open session, by its id."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]}
-
-
-def _nodes() -> list[dict[str, float]]:
-    """What each living node of the open session has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+@contextmanager
+def quiet_core() -> Iterator[None]:
+    """Silence the core of a driver that starts inside; it announces even this, past any logger."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with environment(CORE_ENVIRONMENT):
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def _init(
@@ -155,28 +156,3 @@ def _init(
         if address:
             raise ClusterError(f"no Ray cluster at {address}: {first}") from error
         raise ClusterError(f"Ray did not start, the same command tries again: {first}") from error
-
-
-def check_nodes(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Refuse trials that no node has room for, which would wait for ever: a trial has one node.
-
-    Args:
-        nodes: what each has, whatever of it is in use: CPU, GPU.
-
-    Raises:
-        ClusterError: each resource that no node has enough of, or that no node has them together.
-    """
-    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
-    faults = [
-        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that a node has, "
-        f"got {value:g}"
-        for name, value in asked.items()
-        if value > most[name]
-    ]
-    if not faults and not any(
-        all(node.get(name, 0.0) >= value for name, value in asked.items()) for node in nodes
-    ):
-        faults = [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
-    if faults:
-        raise ClusterError("\n".join(faults))

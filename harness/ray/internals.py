@@ -1,0 +1,272 @@
+"""Every name of Ray's that Ray does not promise to keep, and how Ray is kept to itself.
+
+No other file of harness uses such a name (tests/harness/ray/test_internals.py). What replaces
+something of Ray's changes nothing where the installed Ray lacks it. A study then runs as before,
+only less quietly, or with less exact reasons for a worker's death. Two of them cost more: without
+kill_worker a time limit ends no trial, and without memory_kills_as_worker_deaths a worker that Ray
+kills for want of memory ends the run. Ray's process on each node is called a raylet.
+"""
+
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Final
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from harness.environment import environment
+
+# A setting that Ray's core takes from the environment alone, and that Ray does not document.
+UNDOCUMENTED_ENVIRONMENT: Final = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start of Ray 2.52
+}
+MODE: Final = "RAY_AUTH_MODE"
+TOKEN: Final = "RAY_AUTH_TOKEN"
+TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
+
+# (address, port) of each node's raylet
+Nodes = frozenset[tuple[str, int]]
+
+# What Ray says of a worker: that it killed it as memory ran low, e.g. "2.39GB used / 23.54GB";
+LOW_MEMORY: Final = "running low on memory"
+MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
+# that a connection broke, where it has not heard of the worker's death. Ray gives up a connection
+# sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node;
+CONNECTION_BROKE: Final = "is temporarily unavailable"
+# that the worker's own code raised before the worker could take up anything.
+RAISED_IN_SETUP: Final = "raised in its creation task"
+# Words in what Ray prints about a dead worker (a dozen lines), and about each retry of Ray Data.
+_WORKER_DEATHS: Final = (
+    "A worker died or was killed",
+    "so the task will be retried",
+    "Raylet is terminated",
+)
+_LOGGERS: Final = ("ray", "ray.tune", "ray.train")
+_DAEMONS: Final = ("raylet", "gcs_server")
+
+
+def _of_ray(name: str) -> Any | None:
+    """What a full dotted name stands for; None where the installed Ray lacks it."""
+    try:
+        return resolve_name(name)
+    except (ImportError, AttributeError):
+        return None
+
+
+@contextmanager
+def _replaced(name: str, replacement: Callable[[Any], Any]) -> Iterator[None]:
+    """Replace what a full dotted name stands for, where Ray has it, while the context lasts.
+
+    Args:
+        replacement: given the original object, returns the one that replaces it.
+    """
+    original = _of_ray(name)
+    if original is None:
+        yield
+        return
+    home, _, last = name.rpartition(".")
+    holder = resolve_name(home)
+    setattr(holder, last, replacement(original))
+    try:
+        yield
+    finally:
+        setattr(holder, last, original)
+
+
+@contextmanager
+def private_ray() -> Iterator[None]:
+    """A Ray that is started inside listens on loopback alone, and asks for a token of its own.
+
+    By itself Ray listens on every interface of the machine, and keeps its token in the user's home,
+    where its file is as readable as the umask leaves it. Ray has no argument for either. Its
+    environment variables would do where they are set before Ray is imported, which somebody else
+    may have done: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 makes the constant that is replaced here.
+
+    The token, 256 random bits, stands in the environment, which other users cannot read, and in no
+    file. Whatever the user has set of Ray's authentication stays: a token of his, or
+    RAY_AUTH_MODE=disabled. So does all of it where Ray's core cannot be made to read the
+    environment again: a core that does not know the token could not talk to processes that ask for
+    it.
+    """
+    own: dict[str, str] = {}
+    reread = _authentication_reader()
+    if reread is not None and os.environ.get(MODE, "token").lower() == "token":
+        own[MODE] = "token"
+        if not os.environ.get(TOKEN) and not os.environ.get(TOKEN_PATH):
+            own[TOKEN] = secrets.token_hex(32)
+    with ExitStack() as stack:
+        if reread is not None:
+            stack.callback(reread)
+            stack.enter_context(environment(own, over=True))
+            reread()
+        # Ray does so by itself on macOS and Windows. It turns _node_ip_address="127.0.0.1" into the
+        # address of a network interface.
+        loopback = _replaced(
+            "ray._private.ray_constants.ENABLE_RAY_CLUSTER", lambda original: False
+        )
+        stack.enter_context(loopback)
+        yield
+
+
+def _authentication_reader() -> Callable[[], None] | None:
+    """What lets Ray's core in this process read the mode and token of authentication again.
+
+    By itself the core reads them once, from the environment, when Ray is imported.
+    """
+    initialize: Any = _of_ray("ray._raylet.Config.initialize")
+    loader: Any = _of_ray("ray._raylet.AuthenticationTokenLoader.instance")
+    if initialize is None or loader is None:
+        return None
+
+    def reread() -> None:
+        # in this order: a core that still asks for a token must find one
+        reset = loader().reset_cache
+        initialize("")
+        reset()
+
+    return reread
+
+
+@contextmanager
+def workers_import_as_the_driver() -> Iterator[None]:
+    """Keep a Ray that is joined in this context from importing from where the driver does not.
+
+    Ray puts the driver's working directory first on the sys.path of every worker, whether the
+    driver has it there or not: a folder in it hides an installed package of the same name.
+    """
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        def serialized(job: Any) -> Any:
+            there = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
+            paths = getattr(job, "_py_driver_sys_path", [])
+            paths[:] = [path for path in paths if Path(path).resolve() in there]
+            return original(job)
+
+        return serialized
+
+    with _replaced("ray.job_config.JobConfig._serialize", replacement):
+        yield
+
+
+@contextmanager
+def memory_kills_as_worker_deaths() -> Iterator[None]:
+    """Make Tune take a worker that Ray killed for want of memory for one that died.
+
+    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run when
+    it meets one ("Caught unexpected exception").
+    """
+
+    def as_death(value: Any) -> Any:
+        killed = isinstance(value, OutOfMemoryError)
+        return RayActorError(error_msg=str(value)) if killed else value
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        def failed(*given: Any, **keys: Any) -> Any:
+            known = {name: as_death(value) for name, value in keys.items()}
+            return original(*map(as_death, given), **known)
+
+        return failed
+
+    manager = "ray.air.execution._internal.actor_manager.RayActorManager"
+    with _replaced(f"{manager}._actor_task_failed", replacement):
+        yield
+
+
+@contextmanager
+def quiet_ray(verbose: bool) -> Iterator[None]:
+    """Silence Ray's loggers on the driver, and its words on dead workers, unless verbose.
+
+    Of dead workers harness.tuning.endings knows more than Ray prints, whatever its loggers are set
+    to. Other lines, such as an autoscaler's, are still printed.
+    """
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        def printed(*given: Any, **keys: Any) -> Any:
+            lines = given[0].get("lines") if given and isinstance(given[0], Mapping) else None
+            if not any(words in str(lines) for words in _WORKER_DEATHS):
+                return original(*given, **keys)
+            return None
+
+        return printed
+
+    if verbose:
+        yield
+        return
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with _replaced("ray._private.worker.print_to_stdstream", replacement):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def kill_worker(trial: Any) -> bool:
+    """Kill the process of a running Ray trial, from outside, whatever it is doing.
+
+    Args:
+        trial: as Tune hands it to callbacks.
+
+    Returns:
+        Whether Ray was told to kill it; False where Tune shows no process of the trial.
+    """
+    actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
+    if actor is None or not ray.is_initialized():  # ray.kill would start a Ray of its own
+        return False
+    ray.kill(actor)
+    return True
+
+
+def error_text(trial: Any) -> str:
+    """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
+
+    Args:
+        trial: as Tune hands it to callbacks and schedulers.
+    """
+    file = getattr(trial, "error_file", None)
+    if file is None or not Path(file).is_file():
+        return ""
+    return Path(file).read_text(encoding="utf-8", errors="replace")
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes that Ray takes to be alive, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def raylets() -> Nodes:
+    """Where the raylets of these nodes are."""
+    return frozenset(
+        (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive_nodes()
+    )
+
+
+def driver_address() -> str:
+    """The address of the node that the driver is on."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def dead_daemon() -> str | None:
+    """The process that a private Ray cannot do without and that has died, as a line names it.
+
+    Returns:
+        E.g. "raylet, signal 9"; None while both are alive, where this process has started none,
+        and where Ray does not show them.
+    """
+    node: Any = _of_ray("ray._private.worker._global_node")
+    dead = dict(node.dead_processes()) if hasattr(node, "dead_processes") else {}
+    for name in _DAEMONS:
+        if name in dead:
+            code = dead[name].returncode
+            return f"{name}, {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+    return None
