@@ -16,9 +16,9 @@ from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, cur
 from ship.trial_config import TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
-# A trial's epochs are written when it has run so long, and from then on whenever it has run twice
-# as long: a request takes the driver milliseconds, and holds up the other trials.
-FLUSH_SECONDS = 5.0
+# A trial's epochs are written no more often, and no more often than after a tenth of its time: a
+# request takes the driver milliseconds, and holds up the other trials.
+FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
 @dataclass
@@ -104,8 +104,8 @@ class TrialRecorder:
                 keys = [curve_metric(seed, f"{prefix}/{name}") for seed in run.work.seeds]
                 self._add(run, dict(zip(keys, values, strict=True)))
         self._add(run, load or {})
-        since = time.monotonic() - run.flushed
-        if since >= max(FLUSH_SECONDS, run.flushed - run.started):
+        moment = time.monotonic()
+        if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
             self._flush(run)
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
