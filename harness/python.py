@@ -131,8 +131,8 @@ def _load(
 ) -> "StudyConfig":
     """The study, with the plugins loaded that it may name; here: it is to run on this machine."""
     from harness.config import load_plugins, load_study
+    from harness.device import machine_memory
     from harness.errors import ConfigError
-    from harness.resources import machine_memory
 
     load_plugins(plugins)
     if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):

@@ -118,8 +118,8 @@ def _run(options: Options) -> int:
         return commands.run_check(options.check, options.data_root)
     if options.prefetch is not None:
         return commands.run_prefetch(options)
+    from harness.device import machine_memory
     from harness.planning import Consent
-    from harness.resources import machine_memory
     from harness.study import run_study
 
     address = None if options.address == "local" else options.address

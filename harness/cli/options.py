@@ -106,7 +106,7 @@ def check_options(options: Options) -> None:
     Raises:
         ConfigError: a line for each.
     """
-    from harness.checkpoint_storage import storage_fault
+    from harness.checkpoints import storage_fault
     from harness.errors import ConfigError
     from harness.wording import rounds_faults
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from harness.config import StudyConfig, bare_features, baseline, resolve
+from harness.device import usable_gpus
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.resources import machine_resources, slots, usable_gpus
+from harness.resources import machine_resources, slots
 from harness.store import LedgerRun
 from harness.wording import one_line
 from ship.subsets import FeatureSet

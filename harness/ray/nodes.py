@@ -7,9 +7,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.config import Resources
+from harness.device import why_no_gpu
 from harness.errors import ClusterError
 from harness.ray.internals import alive_nodes
-from harness.resources import LARGEST_NODE, unusable_gpus, why_no_gpu
+from harness.resources import LARGEST_NODE, unusable_gpus
 
 PATIENCE_SECONDS: Final = 60.0
 _SHARE: Final = 0.001  # of a GPU, so that Ray shows the process one

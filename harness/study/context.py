@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.checkpoint_storage import Storage
+from harness.checkpoints import Storage
 from harness.config import StudyConfig
 from harness.planning import (
     Consent,

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import resources
+from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig
+from harness.device import is_gpu
 from harness.errors import ConfigError, RayLost
 from harness.method import knowing_plugins
 from harness.planning import Plan, SettingMaker, enumerate_settings
@@ -80,7 +82,7 @@ class Execution:
             there = cluster_resources()
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
             actor = resources.extraction_resources(study.resources, there)
-            if actor.gpus and resources.is_gpu(method.accelerator):
+            if actor.gpus and is_gpu(method.accelerator):
                 check_gpus(study.resources)
             load = knowing_plugins(method.load_backbone)
             with ClusterEncoder(actor, load, method.accelerator) as encoder:
@@ -142,7 +144,6 @@ class Execution:
             sweep,
             sweep_in_process,
         )
-        from harness.worker import checkpoint_name, forget
 
         opened, plan, store = self.opened, self.plan, self.opened.store
         prints, study, storage = opened.fingerprints, opened.study, opened.storage
@@ -174,7 +175,7 @@ class Execution:
             view,
             resolved,
             lambda: self._check(stop),
-            lambda work: forget(storage, checkpoint_name(work.setting.key, work.seeds)),
+            lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
             end_here if session is None else kill_worker,
         )

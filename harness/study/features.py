@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness.config import StudyConfig, levels, resolve
+from harness.device import usable_gpus, why_no_gpu
 from harness.method import SPLITS, Method, knowing_plugins
 from harness.planning import Fingerprints, Plan, Say, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
-from harness.resources import extraction_resources, machine_resources, usable_gpus, why_no_gpu
+from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
 from harness.study.context import default_cache_dir
 from harness.worker import feature_key, target_key

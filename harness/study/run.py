@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.checkpoint_storage import storage_uri
+from harness.checkpoints import storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
@@ -38,7 +38,6 @@ from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.study.preview import read_plan
 from harness.study.rounds import rounds_of, run_rounds
-from harness.worker import forget_all
 from reports.contract import Publication, ReportError, State
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
@@ -75,7 +74,7 @@ def run_study(
         in_process: run one trial after the other in this process, without Ray's.
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
-        storage: where checkpoints lie; see harness.checkpoint_storage.storage_uri.
+        storage: where checkpoints lie; see harness.checkpoints.storage_uri.
         tracking_uri: of the MLflow store; see harness.store.open.default_uri.
         detect: points that a difference matters from: seeds are given out until it is decided which
             settings differ from the baseline by as much; see harness.study.detect.
@@ -222,7 +221,7 @@ def _bring_about(
             raise KeyboardInterrupt from None
         raise
     if ran and outcome.complete:
-        forget_all(opened.storage)
+        opened.storage.forget()
     return outcome
 
 

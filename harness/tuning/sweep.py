@@ -10,7 +10,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from harness.checkpoint_storage import Storage
+from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.method import Method, keeping

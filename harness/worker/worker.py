@@ -4,26 +4,19 @@ import json
 import logging
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import ray
 from pydantic import ValidationError
 from ray import tune
 
-from harness.checkpoint_storage import Storage
+from harness.checkpoints import Checkpoints, Storage
+from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
 from harness.method import RunTrial
-from harness.resources import (
-    MachineLoad,
-    PeakMemory,
-    breaks_device,
-    device_label,
-    device_memory_mb,
-)
-from harness.worker.checkpoints import Checkpoints, is_unfit
-from harness.worker.hits import hits_file
-from harness.worker.results import (
+from harness.worker.messages import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -32,13 +25,14 @@ from harness.worker.results import (
     OBJECTIVE,
     epoch_means,
     failure,
+    feature_key,
     final_numbers,
+    hits_file,
     mean,
+    plugins_differ,
+    target_key,
 )
-from harness.worker.spec import feature_key, plugins_differ, target_key
-from harness.worker.trained_files import trained_files
-from reports.contract import Cost
-from ship.architectures import Precision
+from reports.contract import TRAINED, Cost
 from ship.plugins import load_carried
 from ship.registry import Origin
 from ship.trial_config import EpochMetrics, TrialConfig
@@ -50,55 +44,50 @@ COALESCE_SECONDS = 1.0
 BACKBONES_KEPT = 2
 
 
+@dataclass
 class Worker:
     """Runs a setting under its seeds; ends with a FINAL or a FAILED result, no exception.
 
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
     backbone it has loaded, serves the next trial; its traceback goes to the process's log.
 
-    Attributes:
-        broken: whether the last trial has broken the GPU for this process.
+    features: feature_key -> FeatureSet, read-only arrays.
+    run_trial, load_backbone: the method (harness.method).
+    threads: torch threads of a trial.
+    device: torch device.
+    gpus: that each trial holds.
+    storage, checkpoint_every: of its checkpoints (harness.checkpoints).
+    seed_curves: whether epochs travel with each seed's values.
+    system_metrics: whether the machine's load travels with them.
+    plugins: files whose generators, fine-tuners and datasets the trials may use.
+    broken: whether the last trial has broken the GPU for this process.
     """
 
-    def __init__(
-        self,
-        features: Mapping[str, Any],
-        run_trial: RunTrial,
-        load_backbone: Any,
-        threads: int = 1,
-        device: str = "cpu",
-        gpus: float = 0,
-        storage: Storage | None = None,
-        checkpoint_every: float | None = None,
-        seed_curves: bool = False,
-        system_metrics: bool = False,
-        plugins: tuple[Origin, ...] = (),
-    ) -> None:
-        """Prepare a process for its trials.
+    features: Mapping[str, Any]
+    run_trial: RunTrial
+    load_backbone: Callable[..., Any]
+    threads: int = 1
+    device: str = "cpu"
+    gpus: float = 0
+    storage: Storage | None = None
+    checkpoint_every: float | None = None
+    seed_curves: bool = False
+    system_metrics: bool = False
+    plugins: tuple[Origin, ...] = ()
+    broken: bool = field(default=False, init=False)
 
-        Args:
-            features: feature_key -> FeatureSet, read-only arrays.
-            run_trial, load_backbone: the method (harness.method).
-            threads: torch threads of a trial.
-            device: torch device.
-            gpus: that each trial holds.
-            storage, checkpoint_every: of its checkpoints (harness.worker.checkpoints).
-            seed_curves: whether epochs travel with each seed's values.
-            system_metrics: whether the machine's load travels with them.
-            plugins: files whose generators, fine-tuners and datasets the trials may use.
-        """
-        _limit_threads(threads)
-        self._features = features
-        self._run_trial = run_trial
-        self._load_backbone = load_backbone
-        self._device = device
-        self._gpus = gpus
-        self.broken = False
-        self._checkpoints = Checkpoints(storage, checkpoint_every)
-        self._seed_curves = seed_curves
-        self._load = MachineLoad(device) if system_metrics else None
-        self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
-        self._plugins = plugins
+    def __post_init__(self) -> None:
+        """Prepare the process for its trials."""
+        # for libraries that read it when they load; torch may be loaded already
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self._checkpoints = Checkpoints(self.storage, self.checkpoint_every)
+        self._load = MachineLoad(self.device) if self.system_metrics else None
+        self._backbone = lru_cache(maxsize=BACKBONES_KEPT)(
+            lambda name, precision: self.load_backbone(name, self.device, precision)
+        )
 
     def let_go(self) -> None:
         """Let go of a half-run trial."""
@@ -133,15 +122,14 @@ class Worker:
             if self._items is None:
                 trial = self._parse()
                 # before the clock: a worker loads it once, for all the trials that it serves
-                clip = self._backbone(trial)
+                clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip)
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
             self._items = None
             self.broken = breaks_device(error)
-            if is_unfit(error):  # before it reported anything: from the start, then
-                self._checkpoints.refuse()
+            if self._checkpoints.refuses(error):  # before it reported anything: from the start
                 self._seconds = 0.0
                 return {EPOCHS: []}
             logger.error("a trial failed %s", self._last, exc_info=error)
@@ -154,7 +142,7 @@ class Worker:
             result[FINAL][0][Cost.SECONDS] = self._seconds
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
-            self._checkpoints.offer(self._items, notes)
+            self._checkpoints.write(self._items, notes)
         return result
 
     def _parse(self) -> TrialConfig:
@@ -163,22 +151,20 @@ class Worker:
         Raises:
             ValueError: this node lacks a plugin, or has another version of it.
         """
-        load_carried(self._plugins)
+        load_carried(self.plugins)
         try:
             trial = TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
         except ValidationError as error:  # of the driver's settings: a plugin is not here
-            raise ValueError(
-                f"on this node: {error.errors(include_url=False)[0]['msg']}"
-            ) from error
-        differ = plugins_differ(trial, self._spec["plugins"])
-        if differ:
+            told = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(f"on this node: {told}") from error
+        if differ := plugins_differ(trial, self._spec["plugins"]):
             raise ValueError(differ)
         return trial
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            result[EPOCHS].append(epoch_means(item, seeds=self._seed_curves))
+            result[EPOCHS].append(epoch_means(item, seeds=self.seed_curves))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
@@ -197,48 +183,39 @@ class Worker:
     def _start(self, trial: TrialConfig, clip: Any) -> Iterator[EpochMetrics]:
         self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
-        self._memory = PeakMemory(self._device)
-        features = self._features[feature_key(trial)]
-        targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
-        held = getattr(features, "backbone_fingerprint", None)
-        if held is not None and held != clip.fingerprint:
+        self._memory = PeakMemory(self.device)
+        features = self.features[feature_key(trial)]
+        targets = {name: self.features[target_key(trial, name)] for name in trial.targets}
+        wanted = getattr(features, "backbone_fingerprint", None)
+        if wanted is not None and wanted != clip.fingerprint:
             raise RuntimeError(
                 f"backbone {trial.backbone} has other weights on this node than its features are of"
             )
         self._clip = clip
-        resume = self._checkpoints.held()
+        resume = self._checkpoints.read()
         if resume is not None:
             self._seconds += float(resume.notes["seconds"])
             self._tokens_before -= int(resume.notes["text_tokens"])
-        return iter(self._run_trial(trial, self._seeds, features, clip, targets, resume))
+        return iter(self.run_trial(trial, self._seeds, features, clip, targets, resume))
 
     def _tokens(self) -> int:
         """What the trial has sent through the text tower."""
         return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
 
-    def _backbone(self, trial: TrialConfig) -> Any:
-        wanted = (trial.backbone, trial.precision)
-        if wanted not in self._backbones:
-            while len(self._backbones) >= BACKBONES_KEPT:
-                self._backbones.popitem(last=False)
-            self._backbones[wanted] = self._load_backbone(wanted[0], self._device, wanted[1])
-        self._backbones.move_to_end(wanted)
-        return self._backbones[wanted]
-
-    def _gpu_cost(self) -> dict[str, float]:
-        """What tells later trials how many of them share a GPU."""
-        return {Cost.GPUS: self._gpus, Cost.DEVICE_MEMORY: device_memory_mb(self._device)}
-
     def _final(self) -> dict[str, Any]:
         """The final numbers of the trial, what it cost, and the files that its run keeps."""
+        costs: dict[str, float] = {}
+        if self.gpus:  # what tells later trials how many of them share a GPU
+            costs = {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: device_memory_mb(self.device)}
+        trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
         return {
             **final_numbers(self._test, self._selection, self._objective),
-            "device": device_label(self._device),
+            "device": device_label(self.device),
             Cost.PEAK_MEMORY: self._memory.megabytes(),
             Cost.TEXT_TOKENS: self._tokens(),
-            **({} if not self._gpus else self._gpu_cost()),
+            **costs,
             "hits": hits_file(self._test.hits if self._test else (), self._seeds),
-            "trained": trained_files(self._items),
+            "trained": {f"{TRAINED}/{name}": content for name, content in trained.items()},
         }
 
 
@@ -276,11 +253,3 @@ class ShipTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Let go of a half-run trial."""
         self._worker.let_go()
-
-
-def _limit_threads(threads: int) -> None:
-    # for libraries that read it when they load; torch may be loaded already
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
 from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
 from harness.tuning import Deaths, StudySearcher
-from harness.worker.results import FINAL, epoch_means, final_numbers
+from harness.worker.messages import FINAL, epoch_means, final_numbers
 from reports.contract import Cost
 from tests.bench.idle_method import idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study

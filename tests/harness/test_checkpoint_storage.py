@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoint_storage import Storage, StorageError, storage_uri
+from harness.checkpoints import Storage, StorageError, storage_uri
 from harness.store.open import open_store
 from harness.study.context import study_storage
 
@@ -101,7 +101,7 @@ def test_what_is_neither_folder_nor_uri_is_refused(
 
 WRITER = """
 import sys
-from harness.checkpoint_storage import Storage
+from harness.checkpoints import Storage
 storage = Storage(sys.argv[1], "study")
 for turn in range(10**6):
     storage.write("a", bytes([turn % 256]) * 2**24)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import harness.resources.machine
+import harness.resources
 import harness.study
 from harness.planning.plan import Estimate, PlanRow
 from tests.harness.cli.conftest import invoke
@@ -88,8 +88,8 @@ def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
 ) -> None:
     """Where there is something to run, and here: the plan is shown, as it may run elsewhere."""
     planned(finished=finished)
-    monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: gpus)
-    monkeypatch.setattr(harness.resources.machine, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: gpus)
+    monkeypatch.setattr(harness.resources, "why_no_gpu", lambda: None)
     result = invoke(*DRY, *arguments)
     assert result.exit_code == 0 and "study prompt_len" in result.stdout
     assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == bool(told)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.cli.options import address_fault
-from harness.resources import why_no_gpu
+from harness.device import why_no_gpu
 from tests.harness.cli.conftest import invoke
 from tests.told import told
 

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-import harness.resources.machine
+import harness.resources
 from harness.config.study_config import StudyConfig
 from harness.planning.estimate import FEW, START, estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
@@ -249,8 +249,8 @@ SCHEDULES = told(__file__, "schedules.yaml")
 @pytest.mark.parametrize("case", SCHEDULES["at_once"], ids=str)
 def test_trials_at_once(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> None:
     """By cores, GPUs, concurrency, and the trials that there are."""
-    monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 8)
-    monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(harness.resources, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 1)
     study = make_study(**{"concurrency": None, **case["study"]})
     assert trials_at_once(study, case["trials"]) == case["expected"]
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from harness import resources as machine
 from harness.config import Resources, load_study
-from harness.resources import at_once, idle_gpus, idle_gpus_here, machine
+from harness.resources import at_once, idle_gpus, idle_gpus_here
 from tests.told import told
 
 CASES = told(__file__, "idle.yaml")

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from harness.resources import MachineLoad
+from harness.device import MachineLoad
 
 
 def test_the_keys_are_mlflows_own() -> None:

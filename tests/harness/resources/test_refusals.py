@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from harness import resources as machine
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.errors import ClusterError
-from harness.resources import machine, preflight
+from harness.resources import preflight
 from tests.told import told
 
 CASES = told(__file__, "refusals.yaml")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import harness.ray
+from harness import resources as machine
 from harness.ray.session import ALLOCATOR, worker_environment
-from harness.resources import machine
 from harness.study import features
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from harness.checkpoint_storage import StorageError
+from harness.checkpoints import StorageError
 from harness.cli.report import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan

@@ -11,7 +11,7 @@ from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
 from harness.tuning.endings import Deaths
 from harness.tuning.searcher import StudySearcher
-from harness.worker.results import FINAL
+from harness.worker.messages import FINAL
 from tests.harness.fakes import truth
 
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}

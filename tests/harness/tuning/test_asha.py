@@ -9,7 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
 from harness.tuning.sweep import StudyScheduler
-from harness.worker.results import EVALUATIONS, OBJECTIVE
+from harness.worker.messages import EVALUATIONS, OBJECTIVE
 from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import KL, works
 

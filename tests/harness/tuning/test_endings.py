@@ -12,7 +12,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.ray import memory_kills_as_worker_deaths
 from harness.tuning.endings import NODE_RETRIES, Death, Deaths, Order, ending_of
-from harness.worker.results import FAILED, failure
+from harness.worker.messages import FAILED, failure
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works

@@ -8,10 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from harness.checkpoint_storage import Storage
-from harness.worker.checkpoints import Checkpoints, checkpoint_name
-from harness.worker.results import EPOCHS, FINAL
-from harness.worker.spec import trial_spec
+from harness.checkpoints import Checkpoints, Storage, checkpoint_name
+from harness.worker.messages import EPOCHS, FINAL, trial_spec
 from harness.worker.worker import Worker
 from ship.state import Checkpoint, CheckpointError
 from ship.trial_config import EpochMetrics, TrialConfig
@@ -105,7 +103,7 @@ def test_a_slow_storage_is_left_alone_for_longer(
 ) -> None:
     """At most a twentieth of the time goes into checkpoints."""
     now = [0.0]
-    monkeypatch.setattr("harness.worker.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.checkpoints.time.monotonic", lambda: now[0])
     written: list[float] = []
 
     def write(self: Storage, name: str, data: bytes) -> None:
@@ -118,7 +116,7 @@ def test_a_slow_storage_is_left_alone_for_longer(
     run = AnalyticRun(iter([EpochMetrics("final", 1, 0.5)]), None)
     next(run)
     while now[0] < 500:
-        keeper.offer(run, {})
+        keeper.write(run, {})
         now[0] += 1
     assert written[0] == 60
     assert written[1] == 60 + 10 + 200

@@ -9,8 +9,16 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, OBJECTIVE
-from harness.worker.spec import feature_key, target_key, trial_spec
+from harness.worker.messages import (
+    EPOCHS,
+    EVALUATIONS,
+    FAILED,
+    FINAL,
+    OBJECTIVE,
+    feature_key,
+    target_key,
+    trial_spec,
+)
 from harness.worker.worker import ShipTrainable
 from reports.contract import Failure
 from ship.trial_config import EpochMetrics
@@ -60,11 +68,11 @@ def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -
         return FakeClip(name)
 
     worker = make_worker(analytic(tmp_path), load_backbone=load)
-    (features,) = worker._features.values()
+    (features,) = worker.features.values()
     asked = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
     for name, precision in [*asked[1:2], *asked[:2], *asked[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
-        worker._features = {feature_key(config): features}
+        worker.features = {feature_key(config): features}
         worker.begin(trial_spec(config, (5,), True))
         assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
     assert loaded == [("pocket", "fp32"), *asked[:1], *asked[2:]]
@@ -80,8 +88,8 @@ def test_targets_reach_the_trial_by_name() -> None:
 
     config = CONFIG.model_copy(update={"protocol": "cross_dataset", "targets": ("b", "c")})
     worker = make_worker(run_trial, config)
-    worker._features = {
-        **worker._features,
+    worker.features = {
+        **worker.features,
         **{target_key(config, name): f"features of {name}" for name in "bc"},
     }
     finish(worker)

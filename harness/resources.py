@@ -11,8 +11,8 @@ import socket
 from collections.abc import Mapping
 
 from harness.config import Resources
+from harness.device import gpu_remedy, usable_gpus, why_no_gpu
 from harness.errors import ClusterError
-from harness.resources.device import gpu_remedy, usable_gpus, why_no_gpu
 from harness.store import Ledger
 
 ANSWER_SECONDS = 5.0

@@ -1,12 +1,21 @@
-"""What a worker tells the driver: epochs as they come, then the numbers or a reason."""
+"""What travels between driver and worker: a trial's order, epochs as they come, and its numbers.
 
+An order is plain JSON text; results are what Tune takes.
+"""
+
+import base64
+import json
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
-from harness.resources import out_of_memory
-from reports.contract import Failure
-from ship.trial_config import EpochMetrics, NonFiniteLoss
+import numpy as np
+
+from harness.device import out_of_memory
+from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, hit_column
+from ship.plugins import identities
+from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value) are
 # what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and
@@ -17,6 +26,57 @@ EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
 LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
 
 PerReplica = Mapping[str, Sequence[float]]
+
+
+def feature_key(config: TrialConfig) -> str:
+    """What features a trial reads, as the key of the shared feature sets."""
+    return json.dumps([config.backbone, config.image_precision, config.dataset, config.views])
+
+
+def target_key(config: TrialConfig, target: str) -> str:
+    """The key of a target's feature set, which holds test pictures alone."""
+    return json.dumps([config.backbone, config.image_precision, target, "test"])
+
+
+def trial_spec(
+    config: TrialConfig, seeds: Sequence[int], may_stop: bool, checkpoint: str = ""
+) -> dict[str, Any]:
+    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
+
+    Args:
+        config: its setting, trained under every seed.
+        may_stop: whether the scheduler may stop it.
+        checkpoint: what its checkpoint is called; "": it has none.
+    """
+    spec = {
+        "trial": config.model_dump(mode="json"),
+        "seeds": list(seeds),
+        "objective": config.selection_metric,
+        "may_stop": may_stop,
+        "checkpoint": checkpoint,
+        "plugins": _plugins(config),
+    }
+    return {"spec": json.dumps(spec)}
+
+
+def plugins_differ(config: TrialConfig, planned: dict[str, str]) -> str:
+    """In what a worker's plugins are others than those that a trial was planned with; "": in none.
+
+    Args:
+        config: the trial.
+        planned: what the order says of them.
+    """
+    here = _plugins(config)
+    differing = [name for name in planned if here.get(name) != planned[name]]
+    return "; ".join(
+        f"{name} is {here.get(name)} on this node, and was planned as {planned[name]}"
+        for name in differing
+    )
+
+
+def _plugins(config: TrialConfig) -> dict[str, str]:
+    """Those that run on a worker; a dataset's has done its work by then."""
+    return identities(config.generator.name, config.finetuner.name)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -104,3 +164,38 @@ def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any
     first = (str(error).strip().splitlines() or [""])[0][:300]
     kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
     return {"failure": kind, "reason": f"{type(error).__name__}: {first} ({where})"}
+
+
+def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:
+    """A parquet file of one row a test picture, in base64; "" where there are no answers.
+
+    The worker makes it: what travels, and stays in Tune's memory, is then small.
+
+    Args:
+        exams: the right answers on each exam's pictures, of a replica for each seed.
+        seeds: of the trial.
+    """
+    import polars as pl
+
+    if not exams:
+        return ""
+    text = {EXAM: pl.String, CLASS: pl.String}  # also where an exam has no pictures
+    frames = [pl.DataFrame(_columns(exam, seeds), schema_overrides=text) for exam in exams]
+    held = BytesIO()
+    pl.concat(frames, how="diagonal").write_parquet(held)
+    return base64.b64encode(held.getvalue()).decode("ascii")
+
+
+def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[str]]:
+    ids = np.array(exam.class_ids, dtype=np.int32)
+    columns: dict[str, np.ndarray | list[str]] = {
+        EXAM: [exam.exam] * len(ids),
+        CLASS_ID: ids,
+        CLASS: [exam.class_names[i] for i in ids],
+        SEEN: np.array(exam.seen)[ids],
+    }
+    for kind, rows in exam.right.items():
+        for seed, row in zip(seeds, rows, strict=True):
+            bits = np.unpackbits(np.frombuffer(row, dtype=np.uint8), count=len(ids))
+            columns[hit_column(seed, kind)] = bits.astype(bool)
+    return columns

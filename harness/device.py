@@ -11,6 +11,7 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MIB = 2**20
 MEGABYTE = 1e6  # of MLflow's system metrics
@@ -22,6 +23,12 @@ _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
+def _cuda() -> Any:
+    import torch
+
+    return torch.cuda
+
+
 def is_gpu(device: str) -> bool:
     """Whether a torch device is a GPU: "cuda" or "cuda:1"."""
     return device.startswith("cuda")
@@ -29,9 +36,7 @@ def is_gpu(device: str) -> bool:
 
 def usable_gpus() -> int:
     """GPUs that the driver shows this process; torch may be unable to use them (why_no_gpu)."""
-    import torch
-
-    return torch.cuda.device_count()
+    return int(_cuda().device_count())
 
 
 def why_no_gpu() -> str | None:
@@ -39,14 +44,12 @@ def why_no_gpu() -> str | None:
 
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.
     """
-    import torch
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of is asked for below
-        if torch.cuda.is_available():
+        if _cuda().is_available():
             return None
         try:
-            torch.cuda.init()
+            _cuda().init()
         except (AssertionError, RuntimeError) as error:
             return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "torch finds no GPU"
@@ -72,19 +75,14 @@ def gpu_remedy(why: str) -> str:
 
 def device_label(device: str) -> str:
     """The device's name for people, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
-    if not is_gpu(device):
-        return f"cpu ({platform.machine()})"
-    import torch
-
-    return str(torch.cuda.get_device_name())
+    return str(_cuda().get_device_name()) if is_gpu(device) else f"cpu ({platform.machine()})"
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception is Python's, torch's or a library's for want of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or bool(
-        _OUT_OF_MEMORY.search(str(error))
-    )
+    named = kinds & {"MemoryError", "OutOfMemoryError"}
+    return bool(named or _OUT_OF_MEMORY.search(str(error)))
 
 
 def breaks_device(error: BaseException) -> bool:
@@ -103,10 +101,8 @@ class PeakMemory:
     def __init__(self, device: str) -> None:
         self._gpu = is_gpu(device)
         if self._gpu:
-            import torch
-
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+            _cuda().empty_cache()
+            _cuda().reset_peak_memory_stats()
             return
         with suppress(OSError):
             _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
@@ -114,9 +110,7 @@ class PeakMemory:
     def megabytes(self) -> float:
         """The peak so far, MiB."""
         if self._gpu:
-            import torch
-
-            return float(torch.cuda.max_memory_reserved() / MIB)
+            return float(_cuda().max_memory_reserved() / MIB)
         with suppress(OSError, ValueError):
             for line in _STATUS.read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
@@ -128,11 +122,7 @@ class PeakMemory:
 
 def device_memory_mb(device: str) -> float:
     """All memory of the device, MiB: of the GPU, or of the host."""
-    if not is_gpu(device):
-        return machine_memory() / MIB
-    import torch
-
-    return torch.cuda.mem_get_info()[1] / MIB
+    return (_cuda().mem_get_info()[1] if is_gpu(device) else machine_memory()) / MIB
 
 
 def machine_memory() -> int:
@@ -165,13 +155,11 @@ class MachineLoad:
             "system_memory_usage_percentage": 100 * memory.used / memory.total,
         }
         if self._gpu:
-            import torch
-
-            free, total = torch.cuda.mem_get_info()
+            free, total = _cuda().mem_get_info()
             found |= {
                 "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,
                 "gpu_0_memory_usage_percentage": 100 * (total - free) / total,
             }
             with suppress(ImportError, RuntimeError):  # no nvidia-ml-py; the driver does not say
-                found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
+                found["gpu_0_utilization_percentage"] = _cuda().utilization()
         return {f"system/{name}": float(value) for name, value in found.items()}

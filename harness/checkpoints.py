@@ -1,0 +1,243 @@
+"""A trial's checkpoints, and where they lie: a folder that all nodes see, or a bucket."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.wording import one_line
+from reports.contract import redacted
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+    from ship.state import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+# Where an object appears whole or not at all; elsewhere a file is renamed into its place.
+WHOLE = ("s3", "gcs", "abfs")
+SUFFIX = ".safetensors"
+# Between two checkpoints lies at least this many times what the last one took.
+REST = 20
+NAME = "name"
+
+
+class StorageError(UserError):
+    """The storage cannot be used; one line that names it and says why."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(redacted(line))
+
+
+def storage_fault(given: str | None) -> str | None:
+    """What is wrong with --storage, or with $SHIP_SWEEP_STORAGE in its absence."""
+    named = _named(given)
+    scheme, colon, rest = named.partition(":")
+    if not colon or rest.startswith("//") == (scheme in SCHEMES):
+        return None  # a URI, or a path
+    source = "--storage" if given else "SHIP_SWEEP_STORAGE"
+    begins = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    return f"{source} must be a folder or begin with one of {begins}, got {named!r}"
+
+
+def storage_uri(given: str | None, cache_dir: Path) -> str:
+    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder.
+
+    Raises:
+        StorageError: a scheme that pyarrow has no filesystem for.
+    """
+    if fault := storage_fault(given):
+        raise StorageError(fault)
+    named = _named(given)
+    return named if "://" in named else str(Path(named or cache_dir / "checkpoints").absolute())
+
+
+def _named(given: str | None) -> str:
+    return given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Named files of one study under a URI; travels to workers as it is.
+
+    Every method may raise OSError, and pyarrow's ArrowException.
+
+    uri: a path, or what pyarrow.fs.FileSystem.from_uri understands.
+    folder: the study's own, beneath it.
+    """
+
+    uri: str
+    folder: str
+
+    def _place(self) -> tuple["FileSystem", str]:
+        from pyarrow.fs import FileSystem
+
+        system, root = FileSystem.from_uri(self.uri)
+        return system, f"{root.rstrip('/')}/{self.folder}"
+
+    def check(self) -> None:
+        """Write a small file and remove it.
+
+        Raises:
+            StorageError: that does not work.
+        """
+        name = f"check-{os.getpid()}-{time.time_ns()}"
+        try:
+            self.write(name, b"ship-sweep")
+            self.delete(name)
+        except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
+            raise StorageError(
+                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (--storage "
+                f"or SHIP_SWEEP_STORAGE names another place; checkpoint_every: null does without)"
+            ) from error
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None if there is none."""
+        system, folder = self._place()
+        try:
+            with system.open_input_file(f"{folder}/{name}{SUFFIX}") as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place, whole; who is killed meanwhile leaves the one from before."""
+        system, folder = self._place()
+        path = f"{folder}/{name}{SUFFIX}"
+        if system.type_name in WHOLE:
+            with system.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        system.create_dir(folder, recursive=True)
+        # one name a file, not one a writer: nothing piles up, and a trial has one worker
+        with system.open_output_stream(f"{path}.part") as stream:
+            stream.write(data)
+        system.move(f"{path}.part", path)
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if there is one, and what a killed writer left beside it."""
+        system, folder = self._place()
+        for path in (f"{folder}/{name}{SUFFIX}", f"{folder}/{name}{SUFFIX}.part"):
+            with suppress(FileNotFoundError):
+                system.delete_file(path)
+
+    def clear(self) -> None:
+        """Remove all of the study's files."""
+        system, folder = self._place()
+        system.delete_dir_contents(folder, missing_dir_ok=True)
+
+    def forget(self, name: str = "") -> None:
+        """Remove a file, or all of the study's; what cannot be removed does no harm.
+
+        Those of workers on dead nodes may be left at a study's end.
+        """
+        try:
+            if name:
+                self.delete(name)
+            else:
+                self.clear()
+        except Exception as error:
+            logger.warning("old checkpoints could not be removed: %s", error)
+
+
+def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
+    """What the checkpoint of a Ray trial is called: its setting and its seeds, in their order.
+
+    A setting's key covers its constants, pictures, weights and results version
+    (harness.planning.settings), so a checkpoint of anything else has another name.
+    """
+    said = json.dumps([setting_key, list(seeds)])
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+class Checkpoints:
+    """Checkpoints of the trial that a worker runs now.
+
+    Storage that fails costs a trial nothing but the chance to go on from there: it is logged.
+    """
+
+    def __init__(self, storage: Storage | None, every: float | None) -> None:
+        """Build it.
+
+        Args:
+            storage: None: there are no checkpoints.
+            every: seconds between two, 0: at every chance; None: none are written, but one that is
+                there is read.
+        """
+        self._storage, self._every = storage, every
+        self._name = ""
+        self._next = 0.0
+        self._unfit = False
+
+    def begin(self, name: str) -> None:
+        """Turn to a trial; the one before has ended, and its checkpoint goes."""
+        self._drop()
+        self._name, self._unfit = name, False
+        self._rest(0.0)
+
+    def read(self) -> "Checkpoint | None":
+        """The trial's checkpoint, if there is one that can be read."""
+        if self._storage is None or not self._name or self._unfit:
+            return None
+        from ship.state import Checkpoint, CheckpointError
+
+        try:
+            data = self._storage.read(self._name)
+            checkpoint = None if data is None else Checkpoint.from_bytes(data)
+            if checkpoint is not None and checkpoint.notes.get(NAME) != self._name:
+                raise CheckpointError("it is of another trial")
+        except CheckpointError as error:
+            logger.warning("the checkpoint %s is of no use: %s", self._name, error)
+            self._drop()
+            return None
+        except Exception as error:  # whatever a filesystem has to say: from the start, then
+            logger.warning("the checkpoint %s cannot be read: %s", self._name, error)
+            return None
+        return checkpoint
+
+    def write(self, trial: Any, notes: Mapping[str, str | float]) -> None:
+        """Write where the trial is, if it is time to, and the trial can say it.
+
+        Args:
+            trial: ship.trial.run.TrialRun, or another iterator, which has no checkpoints.
+            notes: what is to be remembered with it.
+        """
+        if self._storage is None or self._every is None or time.monotonic() < self._next:
+            return
+        started = time.monotonic()
+        try:
+            checkpoint = trial.checkpoint() if hasattr(trial, "checkpoint") else None
+            if checkpoint is None:
+                return
+            data = replace(checkpoint, notes={**notes, NAME: self._name}).to_bytes()
+            self._storage.write(self._name, data)
+        except Exception as error:  # say, too little memory for a copy: no trial ends of it
+            logger.warning("the checkpoint %s could not be written: %s", self._name, error)
+        self._rest(time.monotonic() - started)
+
+    def refuses(self, error: Exception) -> bool:
+        """Whether an error says that the checkpoint does not fit; it is then forgotten."""
+        from ship.state import CheckpointError
+
+        if not isinstance(error, CheckpointError):
+            return False
+        self._unfit = True  # even if it cannot be removed
+        self._drop()
+        return True
+
+    def _drop(self) -> None:
+        if self._storage is not None and self._name:
+            self._storage.forget(self._name)
+
+    def _rest(self, took: float) -> None:
+        every = self._every or 0.0
+        self._next = time.monotonic() + max(every, REST * took if every else 0.0)
