@@ -4,12 +4,18 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.added import added_notes, is_added, without_added
+from reports.tables.associations import APART, on_other_classes
 from reports.tables.build import build_tables
-from reports.tables.changes import change_lines
+from reports.tables.comparison import (
+    Family,
+    Paired,
+    differences,
+    given_out,
+    is_designed,
+    load_families,
+    load_values,
+)
 from reports.tables.datasets import AVERAGE
-from reports.tables.families import Family, Paired, differences, load_families, load_values
-from reports.tables.flags import collapse_of
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -36,8 +42,8 @@ from reports.tables.groups import (
     short_names,
     spelled,
 )
-from reports.tables.headline import Headline, headline
-from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
+from reports.tables.headline import Headline, change_lines, headline
+from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
     ADDED,
     LEVELS,
@@ -60,17 +66,22 @@ from reports.tables.model import (
 from reports.tables.notes import (
     FEWEST_SEEDS,
     chosen_by,
+    collapse_of,
     head_notes,
     on_test,
     titled,
     unfinished_notes,
 )
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
-from reports.tables.preference import by_preference, tied_first, tied_names
+from reports.tables.preference import (
+    added_notes,
+    by_preference,
+    is_added,
+    tied_first,
+    tied_names,
+    without_added,
+)
 from reports.tables.published import PUBLISHED, published_table
-from reports.tables.quality_measures import MEASURES
-from reports.tables.quality_response import APART, on_other_classes
-from reports.tables.stopped import given_out, is_designed
 
 __all__ = [
     "ADDED",

@@ -7,16 +7,20 @@ from typing import Literal
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
 from reports.stats import Comparison, holm
-from reports.tables.added import is_added
 from reports.tables.comparison import (
     DECISION,
+    Pairs,
+    compare,
     compared_cells,
     compared_in,
+    decision_cell,
+    detection_notes,
     difference_columns,
+    is_designed,
     kept_columns,
+    paired,
+    unchanged,
 )
-from reports.tables.families import paired, unchanged
-from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
     arm_groups,
@@ -43,15 +47,9 @@ from reports.tables.model import (
     Table,
     Text,
 )
-from reports.tables.notes import chosen_by, table_notes, titled
+from reports.tables.notes import chosen_by, raised_flags, table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
-from reports.tables.stopped import (
-    Pairs,
-    compare,
-    decision_cell,
-    detection_notes,
-    is_designed,
-)
+from reports.tables.preference import is_added
 
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows

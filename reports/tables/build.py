@@ -5,15 +5,14 @@ import dataclasses
 from reports.contract import QUALITY
 from reports.read import Factor, Study
 from reports.tables.ablation import factor_table, settings_table
-from reports.tables.added import without_added
+from reports.tables.associations import APART, rank_table, response_tables
 from reports.tables.datasets import AVERAGE, dataset_tables
 from reports.tables.groups import MOST_LEVELS, ordered_levels
 from reports.tables.metric import with_metric
 from reports.tables.model import Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
+from reports.tables.preference import without_added
 from reports.tables.quality import quality_tables
-from reports.tables.quality_response import APART, response_tables
-from reports.tables.ranks import rank_table
 from reports.tables.selection import selection_tables
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.

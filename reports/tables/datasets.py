@@ -12,11 +12,9 @@ from reports.tables.comparison import (
     compared_in,
     difference_columns,
     kept_columns,
+    same_results,
 )
-from reports.tables.families import same_results
-from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
-from reports.tables.methods import Line, arm_line, method_line
 from reports.tables.metric import decimals_of, value_of
 from reports.tables.model import (
     LEVELS,
@@ -29,9 +27,17 @@ from reports.tables.model import (
     Text,
     Value,
 )
-from reports.tables.notes import chosen_by, table_notes, titled
+from reports.tables.notes import chosen_by, raised_flags, table_notes, titled
 from reports.tables.over_classes import average_difference
-from reports.tables.pooling import DATASET, arms_dataset, datasets, methods
+from reports.tables.pooling import (
+    DATASET,
+    Line,
+    arm_line,
+    arms_dataset,
+    datasets,
+    method_line,
+    methods,
+)
 
 AVERAGE = "average"
 _ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from reports.contract import COMPLETE, FAIL, PRUNED, QUALITY
+import polars as pl
+
+from reports.contract import COMPLETE, FAIL, FLAG, FLAGS, PRUNED, QUALITY
 from reports.read import Study, heading
-from reports.tables.added import added_notes
-from reports.tables.flags import flag_notes
 from reports.tables.legend import (
     arm_notes,
     average_notes,
@@ -14,9 +14,9 @@ from reports.tables.legend import (
     metric_notes,
     rule_note,
 )
-from reports.tables.model import REFERENCES, Row
-from reports.tables.preference import preferred_note
-from reports.tables.quality_measures import MEASURES
+from reports.tables.metric import MEASURES
+from reports.tables.model import MARK, REFERENCES, Flagged, Row
+from reports.tables.preference import added_notes, preferred_note
 
 _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -201,3 +201,64 @@ def unfinished_notes(study: Study) -> list[str]:
 
 def _rows(count: int) -> str:
     return f"{count} row{'s' if count != 1 else ''}"
+
+
+_MOST_NAMED = 4  # rows that a footnote names
+# What is raised where a generator's settings have little left to act on.
+_COLLAPSES = ("posterior_collapse", "diversity_collapse")
+
+
+def collapse_of(rows: Sequence[Row]) -> str:
+    """The collapse that every finished trial of some rows raised, in words: "... in 24 of 24".
+
+    Args:
+        rows: with the flags that they raised.
+
+    Returns:
+        "" where there is no such flag.
+    """
+    for name in _COLLAPSES:
+        own = [flag for row in rows for flag in row.flags if flag.name == name]
+        if own and len(own) == len(rows) and all(flag.raised == flag.of for flag in own):
+            trials = sum(flag.of for flag in own)
+            return f"{FLAGS[name][0]} in {trials} of {trials} trials"
+    return ""
+
+
+def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:
+    """The flags that finished rows raised; rows where a flag was not looked for do not count."""
+    columns = [name for name in rows.columns if name.startswith(FLAG)]
+    if not columns:
+        return ()
+    done = [state == COMPLETE for state in rows["state"].to_list()]
+    found = []
+    for column in columns:
+        values = [v for v, own in zip(rows[column].to_list(), done, strict=True) if own]
+        known = [value for value in values if value is not None]
+        raised = sum(value >= 0.5 for value in known)
+        if raised:
+            found.append(Flagged(column.removeprefix(FLAG), raised, len(known)))
+    return tuple(found)
+
+
+def flag_notes(whole: pl.DataFrame, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """One line a flag: how many trials raised it, in which rows, and what it means.
+
+    Args:
+        whole: every row behind the table, once.
+        names: the table's rows in words.
+    """
+    notes = []
+    for flag in raised_flags(whole):
+        label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), ""))
+        hits = [
+            (f"{name}: " if name else "") + f"{own.raised} of {own.of}"
+            for name, row in zip(names, rows, strict=True)
+            for own in row.flags
+            if own.name == flag.name
+        ]
+        more = f"; {len(hits) - _MOST_NAMED} more rows" if len(hits) > _MOST_NAMED else ""
+        where = f" ({'; '.join(hits[:_MOST_NAMED])}{more})" if hits else ""
+        total = f"{flag.raised} of {flag.of} trials, one a seed"
+        notes.append(f"{MARK} {label} in {total}{where}" + (f": {meaning}" if meaning else ""))
+    return notes

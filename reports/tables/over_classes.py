@@ -9,7 +9,7 @@ from reports.contract import COMPLETE, TARGET
 from reports.read import Study
 from reports.stats import Array, Estimate, Share, interval_over_classes, is_rounding, resampled
 from reports.tables.groups import Group
-from reports.tables.methods import Line
+from reports.tables.pooling import Line
 
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300

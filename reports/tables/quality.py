@@ -9,12 +9,10 @@ import polars as pl
 from reports.contract import FAIL, PRUNED, QUALITY
 from reports.read import Study
 from reports.tables.ablation import most_shown
-from reports.tables.added import added_notes, is_added
-from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.formatting import number
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import arm_notes, interval_note
-from reports.tables.metric import places, value_of
+from reports.tables.metric import MEASURES, Measure, places, value_of
 from reports.tables.model import (
     LEVELS,
     REFERENCES,
@@ -27,9 +25,16 @@ from reports.tables.model import (
     Text,
     Value,
 )
-from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
+from reports.tables.notes import (
+    chosen_by,
+    flag_notes,
+    head_notes,
+    raised_flags,
+    titled,
+    unfinished_notes,
+)
 from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, present
-from reports.tables.quality_measures import MEASURES, Measure
+from reports.tables.preference import added_notes, is_added
 
 # Errors of one seed's estimate: the intervals over seeds hold them already.
 _ERRORS = ("frechet_error", "mmd_error")

@@ -10,13 +10,18 @@ from reports.contract import FAIL, FLAG, PRUNED
 from reports.read import Study, heading
 from reports.stats import percent_interval
 from reports.tables.ablation import most_shown
-from reports.tables.added import added_notes, is_added
-from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import interval_note
 from reports.tables.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, Table, Text, Value
-from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
-from reports.tables.preference import preferred_note
+from reports.tables.notes import (
+    chosen_by,
+    flag_notes,
+    head_notes,
+    raised_flags,
+    titled,
+    unfinished_notes,
+)
+from reports.tables.preference import added_notes, is_added, preferred_note
 
 # What may be chosen beside the epoch: the column of the frame, and its heading.
 _CHOSEN = {
