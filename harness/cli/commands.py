@@ -71,12 +71,10 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
     lines = []
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
-    compute = left.compute if left else plan.seconds
-    if compute is not None:
-        lines.append(f"estimated compute time left: about {duration(compute)}")
     if left is not None:
         wall = f", about {duration(left.wall)} on this machine ({left.parts})" if here else ""
-        lines[-1] += f"{wall}; from {left.source}"
+        compute = f"estimated compute time left: about {duration(left.compute)}"
+        lines.append(f"{compute}{wall}; from {left.source}")
     console = Console(highlight=False)
     console.print(table)
     for line in (*lines, *plan.notes):

@@ -1,14 +1,15 @@
 """Finished rows that leave the table of an edited study: which, why, and whether they may."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, distributions, levels, reference_arms, resolve
+from harness.config import StudyConfig, levels, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.plan import Plan
-from harness.planning.settings import SettingMaker, contains, plugins_text
-from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
+from harness.planning.settings import SettingMaker, plugins_text
+from harness.store import Ledger, LedgerRun, StoredStudy, param_text, study_texts
 from harness.wording import duration
 from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -18,8 +19,6 @@ WAYS_OUT = (
     "nothing is lost where the old value is put back"
 )
 MOST_SHOWN = 12
-# groups whose own settings say nothing once another variant stands in their place
-_GROUPS = ("generator", "finetuner")
 
 # (setting key, seed) -> the seconds that a finished row took
 Rows = dict[tuple[str, int], float]
@@ -119,7 +118,7 @@ def compare(
     if stored is None:
         return changes
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
-    arms, factors = reference_arms(study), _NewFactors(study, stored)
+    arms, moved, lines = reference_arms(study), *_differences(study, stored)
     why: dict[str, list[str]] = {}
     for (key, seed), run in ledger.rows.items():
         stays = key in now and seed in study.seeds_of(key)
@@ -128,58 +127,15 @@ def compare(
         if key not in why:
             why[key] = []
             for one in () if key in now else stored.settings[key]:
-                if not one.arm:
-                    why[key] += factors.lines(run)
                 asked = arms.get(one.arm) if one.arm else _resolved(study, one.assignment)
                 if asked is not None and maker.key(asked) != key:
-                    at_baseline = study.space if one.arm else ()
-                    why[key] += _differences(run, asked, maker, at_baseline)
+                    why[key] += [*lines, *_tag_lines(run, asked, maker)] or [_unrecorded(asked)]
+                elif moved and not one.arm:
+                    why[key] += lines
             changes.differences |= dict.fromkeys(why[key])
         rows = changes.changed if why[key] else changes.removed
         rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
     return changes
-
-
-class _NewFactors:
-    """Constants that are factors now, and factors that are constants."""
-
-    def __init__(self, study: StudyConfig, stored: StoredStudy) -> None:
-        # factor -> its levels as MLflow has them; None: values are drawn from a range
-        self._levels = {
-            key: None if (listed := levels(study, key)) is None else [*map(param_text, listed)]
-            for key in study.space
-            if key not in stored.factors
-        }
-        # optuna, which a study without such a factor need not load
-        self._ranges = distributions(study) if None in self._levels.values() else {}
-        constants = params(study.trial)
-        self._constants = [
-            f"{key}: varied{_over(texts)} -> {constants.get(key, 'not set')}"
-            for key, held in stored.factors.items()
-            if key not in study.space
-            and constants.get(key) not in (texts := [*map(param_text, held or ())])
-        ]
-
-    def lines(self, run: LedgerRun) -> Iterator[str]:
-        """Those that do not have the value that a run had, a line each."""
-        for key, texts in self._levels.items():
-            if key in run.params and not self._has(key, run.params[key]):
-                yield f"{key}: {run.params[key]} -> varied{_over(texts)}"
-        yield from self._constants
-
-    def _has(self, key: str, text: str) -> bool:
-        """Whether a factor may have a value, given as MLflow has it."""
-        texts = self._levels[key]
-        if texts is not None:
-            return text in texts
-        try:
-            return contains(self._ranges[key], float(text))
-        except ValueError:
-            return False
-
-
-def _over(texts: Iterable[str] | None) -> str:
-    return f" over {', '.join(texts)}" if texts else ""
 
 
 def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
@@ -189,35 +145,54 @@ def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
         return study.trial
 
 
-def _differences(
-    run: LedgerRun, config: TrialConfig, maker: SettingMaker, at_baseline: Iterable[str]
-) -> list[str]:
-    """Key, old and new value of each setting that differs; then data, weights, version.
-
-    Args:
-        run: with the old values, as MLflow has them.
-        config: with the new ones.
-        at_baseline: factors that have their baseline in it, as in a reference arm.
+def _differences(study: StudyConfig, stored: StoredStudy) -> tuple[bool, list[str]]:
+    """Key, old and new value of what decides results in a study, a line for people each.
 
     Returns:
-        A line for people each, at least one.
+        Whether a constant became a factor without its value as a level, or the other way round;
+        and the lines.
     """
-    old, new = run.params, params(config)
-    other = [group for group in _GROUPS if old.get(group) != new.get(group)]
-    lines = []
-    for name in dict.fromkeys([*new, *old]):
-        inside = name.partition(".")[0] in other and "." in name
-        if old.get(name) == new.get(name) or inside or name.endswith(".name"):
-            continue
-        shown = f"space.{name}.baseline" if name in at_baseline else name
-        lines.append(f"{shown}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}")
-    lines += _differences_of_tags(run, config, maker)
-    if not lines and config.targets:
-        lines = [f"targets {', '.join(config.targets)}: other pictures or labels than before"]
-    return lines or ["something that the store has not recorded"]
+    old, new = dict(stored.texts), study_texts(study.model_dump(mode="json"))
+    # the settings of a method say nothing once another stands in its place
+    other = [key for key in ("generator", "finetuner") if old.get(key) != new.get(key)]
+    moved = set()
+    for key in dict.fromkeys([*study.space, *stored.factors]):
+        before, after = old.pop(key, None), new.pop(key, None)
+        if key not in stored.factors and before is not None:
+            held = levels(study, key)
+            if not (_within(study, key, before) if held is None else before in _texts(held)):
+                moved.add(key)
+                old[key], new[key] = before, _varied(held)
+        elif key not in study.space and after not in _texts(stored.factors[key]):
+            moved.add(key)
+            old[key], new[key] = _varied(stored.factors[key]), after or "not set"
+    lines = [
+        f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
+        for name in dict.fromkeys([*new, *old])
+        if old.get(name) != new.get(name)
+        and not name.endswith(".name")
+        and not ("." in name and name.partition(".")[0] in other)
+    ]
+    return bool(moved), lines
 
 
-def _differences_of_tags(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterator[str]:
+def _within(study: StudyConfig, key: str, text: str) -> bool:
+    """Whether a range holds a value, given as MLflow has it."""
+    low, high = study.space[key].bounds
+    with suppress(ValueError):
+        return low <= float(text) <= high
+    return False
+
+
+def _texts(values: Sequence[Any] | None) -> list[str]:
+    return [param_text(value) for value in values or ()]
+
+
+def _varied(held: Sequence[Any] | None) -> str:
+    return f"varied over {', '.join(_texts(held))}" if held else "varied"
+
+
+def _tag_lines(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterator[str]:
     """What else decides a result; nothing of what a run's tags do not tell."""
     tags = run.prints
     version = tags.get(Tag.RESULTS_VERSION, str(RESULTS_VERSION))
@@ -236,6 +211,12 @@ def _differences_of_tags(run: LedgerRun, config: TrialConfig, maker: SettingMake
     for name in dict.fromkeys([*new, *old]):
         if old.get(name) != new.get(name):
             yield f"plugin {name}: {old.get(name, 'none')} -> {new.get(name, 'none')}"
+
+
+def _unrecorded(config: TrialConfig) -> str:
+    if config.targets:
+        return f"targets {', '.join(config.targets)}: other pictures or labels than before"
+    return "something that the store has not recorded"
 
 
 def _plugins(text: str) -> dict[str, str]:

@@ -123,9 +123,7 @@ class Plan:
         their own.
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
-    seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
-        By the mean of a finished seed; `--dry-run` may know more (harness.planning.estimate).
-    estimate: the same by setting, if it was asked for and can be made.
+    estimate: of its time, if it was asked for and can be made (harness.planning.estimate).
     notes: what else a dry run says.
     """
 
@@ -134,7 +132,6 @@ class Plan:
     rows: tuple[PlanRow, ...]
     work: tuple[Work, ...]
     proposals: int
-    seconds: float | None
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
 
@@ -174,8 +171,7 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     )
     proposals = _proposals(study, maker, len(own), known) if drawn else 0
     equal_arms = tuple(arm for arm in every_arm if arm not in arms)
-    seconds = _seconds(study, ledger, work, proposals)
-    return Plan(settings, equal_arms, rows, work, proposals, seconds)
+    return Plan(settings, equal_arms, rows, work, proposals)
 
 
 def _proposals(
@@ -226,18 +222,6 @@ def _is_settled(run: LedgerRun | None) -> bool:
     if run is not None and run.state is State.FAIL:
         return run.failure is Failure.NON_FINITE
     return run is not None and run.state is State.COMPLETE
-
-
-def _seconds(
-    study: StudyConfig, ledger: Ledger, work: Sequence[Work], proposals: int
-) -> float | None:
-    """Of what is left, by the mean of a finished seed; None: no seed has finished."""
-    if not work and not proposals:
-        return 0.0
-    per_seed = ledger.seconds_per_seed()
-    if per_seed is None:
-        return None
-    return per_seed * (sum(len(item.seeds) for item in work) + proposals * len(study.seeds))
 
 
 @dataclass(frozen=True)

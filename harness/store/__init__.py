@@ -19,7 +19,7 @@ from harness.store.study_run import (
     read_stored_study,
 )
 from harness.store.study_store import CLIENT_ENVIRONMENT, StudyStore
-from harness.store.texts import param_text, params, split_tag
+from harness.store.texts import param_text, params, split_tag, study_texts
 from harness.store.trained import load_trained
 
 __all__ = [
@@ -56,5 +56,6 @@ __all__ = [
     "read_ledger",
     "read_stored_study",
     "split_tag",
+    "study_texts",
     "waiting_note",
 ]

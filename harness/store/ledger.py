@@ -145,12 +145,6 @@ class Ledger:
             if run.state is State.COMPLETE and (self.table is None or run.setting_key in self.table)
         )
 
-    def seconds_per_seed(self) -> float | None:
-        """Mean cost of one seed over the complete runs, None if there is none."""
-        timed = [run for run in self.runs if run.seconds is not None and run.seeds]
-        seeds = sum(len(run.seeds) for run in timed)
-        return sum(run.seconds or 0.0 for run in timed) / seeds if seeds else None
-
 
 def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> Ledger:
     """Read every trial run of an experiment.

@@ -19,7 +19,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Puts a plan in place; the studies that are planned."""
 
     def put(**keys: Any) -> list[Any]:
-        empty = {"rows": (), "proposals": 0, "seconds": None, "estimate": None, "notes": ()}
+        empty = {"rows": (), "proposals": 0, "estimate": None, "notes": ()}
         plan = SimpleNamespace(**{**empty, "finished": False, **keys})
         studies: list[Any] = []
         monkeypatch.setattr(
@@ -60,8 +60,6 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     ]
     elsewhere = invoke(*DRY, "--address", "auto").stdout
     assert "left: about 2.0 h; from 12 finished trials" in elsewhere
-    planned(rows=rows, seconds=90.0)
-    assert "left: about 1.5 min" in invoke(*DRY).stdout
     assert "study" not in calls
 
 

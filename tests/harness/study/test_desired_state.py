@@ -32,7 +32,6 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     edited, before = make_study(shots=4), contents(bench)
     shown = bench.plan(edited)
     assert [row.state for row in shown.rows] == ["changed"] * 3
-    assert shown.seconds is not None
     assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
     with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
         bench.run(edited)
