@@ -10,18 +10,17 @@ From Python:
 
 from typing import TYPE_CHECKING, Any
 
-from harness.python import plan_study, run_study
-
 if TYPE_CHECKING:
     from harness.store import load_trained
+    from harness.study import plan_study, run_study
 
 __all__ = ["load_trained", "plan_study", "run_study"]
 
 
 def __getattr__(name: str) -> Any:
-    """load_trained, loaded when it is asked for: commands start light."""
+    """What Python calls, loaded when it is asked for: commands start light."""
     if name in __all__:
-        from harness import store
+        from harness import store, study
 
-        return getattr(store, name)
+        return getattr(store if name == "load_trained" else study, name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -119,7 +119,6 @@ def _run(options: Options) -> int:
     if options.prefetch is not None:
         return commands.run_prefetch(options)
     from harness.device import machine_memory
-    from harness.planning import Consent
     from harness.study import run_study
 
     address = None if options.address == "local" else options.address
@@ -140,7 +139,8 @@ def _run(options: Options) -> int:
         in_process=options.in_process,
         verbose=options.verbose,
         storage=options.storage,
-        consent=Consent(options.accept, _ask if _somebody_is_there() else None),
+        accept_changes=options.accept,
+        ask=_ask if _somebody_is_there() else None,
         before=report.before,
         publish=report.publication,
         **asked,

@@ -10,15 +10,12 @@ Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from reports.command import Command, Group
 from reports.contract import reader_may_leave
-
-if TYPE_CHECKING:
-    from harness.data.disk import Contents
 
 SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -47,28 +44,23 @@ def list_datasets(data_root: DataRoot = None) -> None:
     """List every dataset, whether it is there, and how to get it."""
     if data_root is not None and not data_root.is_dir():
         _refuse([f"--data-root must be a folder, got {data_root}"])
-    from rich.console import Console
-
     from harness.data.disk import print_list
 
-    print_list(data_root, Console(highlight=False))
+    print_list(data_root)
 
 
 @app.command(cls=Command)
 def get(name: Name, data_root: DataRoot = None) -> None:
     """Download a dataset's pictures where torchvision can, into CoOp's layout."""
-    from harness.errors import UserError
-
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])
     from harness.data.download import get_dataset
+    from harness.errors import UserError
 
     try:
-        lines = get_dataset(name, data_root)
+        typer.echo("\n".join(get_dataset(name, data_root)))
     except UserError as error:
         _refuse([str(error)])
-    for line in lines:
-        typer.echo(line)
 
 
 @app.command(cls=Command)
@@ -87,14 +79,12 @@ def check(
     from ship.datasets import DatasetError
 
     try:
-        survey, summary = check_everything(name, data_root, quick, _track)
+        survey, summary = check_everything(name, data_root, quick)
     except DatasetError as error:
         _refuse(error.faults)
     for line in survey.notes:
         typer.echo(line)
-    for line in survey.warnings:
-        typer.echo(f"warning: {line}", err=True)
-    for line in survey.faults:
+    for line in (*(f"warning: {one}" for one in survey.warnings), *survey.faults):
         typer.echo(line, err=True)
     typer.echo(summary)
     if survey.faults:
@@ -114,16 +104,6 @@ def _refuse(lines: Iterable[str]) -> NoReturn:
     for line in lines:
         typer.echo(line, err=True)
     raise typer.Exit(USER_MISTAKE)
-
-
-def _track(items: "Contents", total: int) -> "Contents":
-    """A progress bar on the terminal's error stream; nothing where it is none."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    off = not console.is_terminal
-    return track(items, "decoding", total=total, console=console, disable=off, transient=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.progress import track
+from rich.table import Column, Table
 
 from harness.data.download import SOURCES, places
 from ship.datasets import (
@@ -25,10 +26,6 @@ from ship.datasets.base import Faults, number, some
 from ship.datasets.content import copy_faults, pixel_hash
 from ship.datasets.layouts import counted, file_size, repeated, slashed
 
-Contents = Iterable[bytes | None]
-"""The hash of what each picture shows, one after the other; None for what cannot be decoded."""
-Track = Callable[[Contents, int], Contents]
-"""Passes on what it is given and shows progress up to the number."""
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
 )
@@ -37,16 +34,16 @@ _STATES: Final = {"present": "[green]present[/]", "missing": "[dim]missing[/]",
 """As they are shown; "" where no data root was given."""
 
 
-def print_list(data_root: Path | None, console: Console) -> None:
+def print_list(data_root: Path | None) -> None:
     """Print every dataset with a name of its own, what is faulty, and how to get what is absent.
 
     Pictures are looked at, not read.
     """
-    table = Table(box=None, header_style="bold")
-    for heading in ("dataset", "classes", "pictures", "state"):
-        table.add_column(heading, justify="right" if heading == "classes" else "left", no_wrap=True)
-    table.add_column("below the data root", overflow="fold")
-    faulty, absent = [], []
+    names = [Column("dataset", no_wrap=True), Column("classes", justify="right", no_wrap=True)]
+    names += [Column("pictures", no_wrap=True), Column("state", no_wrap=True)]
+    place = Column("below the data root", overflow="fold")
+    table = Table(*names, place, box=None, header_style="bold")
+    console, faulty, absent = Console(highlight=False), list[str](), list[str]()
     for name, spec in DATASETS.items():
         size, where, state, faults = _found(name, spec, data_root)
         table.add_row(name, *size, _STATES[state], escape(where))
@@ -81,14 +78,11 @@ def _found(
     return size, where or "packaged", "faulty" if survey.faults else "present", survey.faults
 
 
-def check_everything(
-    name: str, data_root: Path | None, quick: bool, track: Track
-) -> tuple[Survey, str]:
+def check_everything(name: str, data_root: Path | None, quick: bool) -> tuple[Survey, str]:
     """Survey a dataset, compare it with the published one and decode all of its pictures.
 
     Args:
         quick: leave out the decoding.
-        track: shows progress.
     Returns:
         The survey with all faults; its warnings tell, too, in what it is unlike the published
         dataset, and classes that cannot be trained on. And one line with the counts.
@@ -104,7 +98,7 @@ def check_everything(
     decoded = "nothing decoded"
     if not quick:
         pictures = tuple({p.name: p for own in by_split.values() for p in own}.values())
-        contents = decode(list(filter(_has_content, pictures)), track)
+        contents = _decode([one for one in pictures if _has_content(one)])
         sound = {picture: content for picture, content in contents.items() if content}
         faults.tell(where, "undecodable picture", [own for own in contents if own not in sound])
         faults += copy_faults(
@@ -130,14 +124,24 @@ def check_everything(
     return replace(survey, faults=tuple(faults), warnings=tuple(warnings)), summary
 
 
-def decode(pictures: Sequence[Picture], track: Track) -> dict[str, bytes | None]:
-    """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole."""
+def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:
+    """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole.
+
+    A bar shows how far it is, where standard error is a terminal.
+    """
+    console = Console(stderr=True)
+    shown: dict[str, Any] = {
+        "console": console,
+        "disable": not console.is_terminal,
+        "transient": True,
+    }
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoding releases the GIL
     try:
-        hashes = list(track(pool.map(_pixels, pictures), len(pictures)))
+        hashes = pool.map(_pixels, pictures)
+        done = list(track(hashes, "decoding", total=len(pictures), **shown))
     finally:
         pool.shutdown(cancel_futures=True)
-    return {picture.name: found for picture, found in zip(pictures, hashes, strict=True)}
+    return {picture.name: found for picture, found in zip(pictures, done, strict=True)}
 
 
 def _pixels(picture: Picture) -> bytes | None:

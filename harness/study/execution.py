@@ -1,55 +1,179 @@
-"""Runs what a plan has left: features, a Ray session, and a sweep or two."""
+"""A study that this process runs: its plan, features, a Ray session, and a sweep or two."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from harness import resources
-from harness.checkpoints import checkpoint_name
+from harness.checkpoints import Storage, checkpoint_name
 from harness.config import StudyConfig
 from harness.device import is_gpu
-from harness.errors import ConfigError, RayLost
+from harness.errors import RayLost
 from harness.method import knowing_plugins
-from harness.planning import Plan, SettingMaker, enumerate_settings
+from harness.planning import (
+    Consent,
+    Fingerprints,
+    Plan,
+    SettingMaker,
+    StudyOutcome,
+    compare,
+    enumerate_settings,
+    make_plan,
+    outcome_of,
+)
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
-from harness.store import Ledger
-from harness.study.context import OpenStudy
-from harness.study.features import encoder_here, levels_of, needed, prepare_features
-from harness.study.interrupts import SweepStopped
-from harness.wording import printable
+from harness.resources import preflight
+from harness.store import (
+    INTERRUPTED,
+    StoreAway,
+    StudyLost,
+    StudyStore,
+    close_dead_runs,
+    read_stored_study,
+)
+from harness.study.features import check_plugins, encoder_here, needed, prepare_features
+from harness.study.interrupts import Interrupts, SweepStopped
+from harness.study.preview import ledger_of, source_of
 from reports.contract import State
-from ship.plugins import PluginError, carried, identities, load_carried, require_builders
-from ship.registry import Origin
 
 if TYPE_CHECKING:
     from harness.ray import Session
     from ship.features import Encode
 
+Before = Callable[[str, str], None]  # takes the study's name and the store's URI
+
 
 @dataclass
 class Execution:
-    """One run of a plan. Ray is imported in its methods: it takes two seconds.
+    """One run of a study. Ray is imported in its methods: it takes two seconds.
 
-    plan: what is left of the study.
-    ledger: that the plan was made from.
+    study: its name is its experiment's.
+    store: methods may raise StoreError.
+    fingerprints: of its data and weights, with the method and the cache folder.
+    storage: of its checkpoints.
+    consent: whether finished rows may leave the table.
+    address: of the running Ray cluster that its trials run on; None: they run on this machine.
+    in_process: one after the other in this process.
+    verbose: let Ray talk.
+    ledger, plan: what the store has of the study, and what is left to do; see read.
     """
 
-    opened: OpenStudy
-    plan: Plan
-    ledger: Ledger
-    record: StudyRecord
+    study: StudyConfig
+    store: StudyStore
+    experiment_id: str
+    fingerprints: Fingerprints
+    storage: Storage
+    console: Console
+    consent: Consent
+    interrupts: Interrupts
+    address: str | None
+    in_process: bool
+    verbose: bool
+
+    def bring_about(
+        self, become_last_driver: Callable[[], None], before: Before | None
+    ) -> StudyOutcome:
+        """Run what is left, and say what the study has come to.
+
+        Args:
+            become_last_driver: called before the first change.
+            before: called before a study that has runs already is changed and run on.
+
+        Raises:
+            KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
+        """
+        ran = False
+        try:
+            self.read()
+            self._check_consent(self.plan)
+            if not self.plan.finished:
+                preflight(self.address, self.study.resources)
+                if self.study.checkpoint_every is not None:
+                    self.storage.check()
+            become_last_driver()
+            if self.store.read(lambda client: close_dead_runs(client, self.experiment_id)):
+                self.read()
+            if before is not None and self.ledger.runs and not self.plan.finished:
+                before(self.study.name, self.store.uri)
+            self.record = StudyRecord.create(self.store, self.experiment_id, self.study)
+            self.record.describe(self.study, self.plan)
+            self.record.place_runs(self.ledger, self.plan)
+            if self.plan.finished:
+                outcome = self._outcome()
+                self.record.set_final_state(outcome.state)
+                return outcome
+            ran = True
+            outcome = self._recorded()
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
+            # whoever stops the study may have stopped Ray with it, which then fails in its own
+            # ways; while Ray starts, its own handler of SIGTERM makes it a SystemExit
+            if self.interrupts.failure is not None:  # told of as it is, wherever it struck
+                raise self.interrupts.failure from None
+            if not self.interrupts.requested and not isinstance(error, SystemExit):
+                raise
+            self.store.hurry()
+            try:
+                # a signal may have struck between a run's first write and the place that ends it
+                self.store.read(
+                    lambda client: close_dead_runs(client, self.experiment_id, INTERRUPTED)
+                )
+                self.read()
+                return self._outcome(interrupted=True, ran=ran)
+            except StoreAway:  # whoever runs the study next closes it
+                raise KeyboardInterrupt from None
+        if outcome.complete:
+            self.storage.forget()
+        return outcome
+
+    def read(self) -> None:
+        """Read what the store has of the study now, and plan what is left."""
+        self.ledger = ledger_of(self.store, self.experiment_id, self.study)[0]
+        self.plan = make_plan(self.study, self.ledger, self.fingerprints)
+
+    def _check_consent(self, plan: Plan) -> None:
+        """Raise StudyChanged if finished rows would leave the table unasked."""
+        stored = read_stored_study(self.store, self.experiment_id)
+        maker = SettingMaker(self.study, self.fingerprints)
+        changes = compare(self.study, plan, self.ledger, stored, maker)
+        self.consent.check(changes, source_of(self.study))
+
+    def _outcome(self, *, interrupted: bool = False, ran: bool = False) -> StudyOutcome:
+        """What the study has come to, by the plan.
+
+        Args:
+            interrupted: whether somebody stopped the run.
+            ran: whether anything was run at all.
+        """
+        name, uri = self.study.name, self.store.uri
+        return outcome_of(self.plan, name, uri, interrupted=interrupted, ran=ran)
+
+    def _recorded(self) -> StudyOutcome:
+        """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
+        self.record.begin()
+        try:
+            self.run()
+            self.read()
+            outcome = self._outcome(ran=True)
+        except BaseException:
+            with suppress(StudyLost):  # the study's run is another driver's
+                self.record.end(State.INTERRUPTED)
+            raise
+        self.record.end(outcome.state)
+        return outcome
 
     def run(self) -> None:
         """Run the plan: in this process, on this machine, or on a running cluster."""
         from harness.tuning import TooManyFailures
 
         try:
-            if self.opened.address is not None:
-                self._on_cluster(self.opened.address)
-            elif self.opened.in_process:
-                check_plugins(self.opened.study, self.plan, on_cluster=False)
+            if self.address is not None:
+                self._on_cluster(self.address)
+            elif self.in_process:
+                check_plugins(self.study, self.plan, on_cluster=False)
                 self._trials(None, self._extract(None))
             else:
                 self._here()
@@ -58,10 +182,10 @@ class Execution:
 
     def _here(self) -> None:
         """Ray starts after the extraction, its store as large as the features."""
-        study, verbose, interrupts = self.opened.study, self.opened.verbose, self.opened.interrupts
+        study, verbose, interrupts = self.study, self.verbose, self.interrupts
         check_plugins(study, self.plan, on_cluster=False)
         self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
-        method, begun = self.opened.fingerprints.method, interrupts.install
+        method, begun = self.fingerprints.method, interrupts.install
         with encoder_here(study, method, verbose=verbose, begun=begun) as encode:
             features = self._extract(encode)
         from harness.ray import ray_session
@@ -75,9 +199,9 @@ class Execution:
         """The cluster shares the extraction out, too."""
         from harness.ray import ClusterEncoder, check_gpus, cluster_resources, ray_session
 
-        study, method = self.opened.study, self.opened.fingerprints.method
-        with ray_session(study, address, 0, self.opened.verbose) as session:
-            self.opened.interrupts.install()
+        study, method = self.study, self.fingerprints.method
+        with ray_session(study, address, 0, self.verbose) as session:
+            self.interrupts.install()
             check_plugins(study, self.plan, on_cluster=True)
             there = cluster_resources()
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
@@ -91,16 +215,15 @@ class Execution:
 
     def _extract(self, encode: "Encode | None") -> dict[str, Any]:
         """The features of the plan, which is made anew where that is out of date with them."""
-        opened = self.opened
         while True:
-            needs = needed(opened.study, self.plan)
-            features = prepare_features(needs, opened.fingerprints, opened.console, encode)
-            plan = opened.plan(self.ledger)
+            needs = needed(self.study, self.plan)
+            features = prepare_features(needs, self.fingerprints, self.console, encode)
+            plan = make_plan(self.study, self.ledger, self.fingerprints)
             if plan == self.plan:
                 return features
             # a remembered fingerprint has turned out to be of other weights
-            opened.check_consent(self.ledger, plan)
-            self.record.describe(opened.study, plan)
+            self._check_consent(plan)
+            self.record.describe(self.study, plan)
             self.plan = plan
 
     def _shared_out(self, session: "Session", features: dict[str, Any]) -> None:
@@ -113,19 +236,18 @@ class Execution:
         from harness.tuning import share
 
         there, shared = cluster_resources(), share(features)
-        if resources.is_unmeasured(self.opened.study.resources, there, self.ledger):
+        if resources.is_unmeasured(self.study.resources, there, self.ledger):
             gpus, before = int(there["GPU"]), {run.run_id for run in self.ledger.runs}
             first = tuple(work for work in self.plan.work if not work.setting.arm)[:gpus]
             proposals = min(self.plan.proposals, gpus - len(first))
             self.plan = replace(self.plan, work=first, proposals=proposals)
             if not self.plan.finished:
                 self._trials(session, shared)
-                self.ledger = self.opened.ledger()
+            self.read()
             new = [run for run in self.ledger.runs if run.run_id not in before]
             failed = {run.setting_key for run in new if run.state is State.FAIL}
-            plan = self.opened.plan(self.ledger)
-            left = tuple(work for work in plan.work if work.setting.key not in failed)
-            self.plan = replace(plan, work=left)
+            left = tuple(work for work in self.plan.work if work.setting.key not in failed)
+            self.plan = replace(self.plan, work=left)
         if not self.plan.finished:
             self._trials(session, shared)
 
@@ -145,8 +267,7 @@ class Execution:
             sweep_in_process,
         )
 
-        opened, plan, store = self.opened, self.plan, self.opened.store
-        prints, study, storage = opened.fingerprints, opened.study, opened.storage
+        plan, prints, study, storage = self.plan, self.fingerprints, self.study, self.storage
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = 1 if session is None else study.concurrency
@@ -166,8 +287,8 @@ class Execution:
 
         deaths = Deaths(frozenset) if session is None else Deaths()
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, deaths, at_once)
-        recorder = TrialRecorder(store, opened.experiment_id, self.record, resolved, prints)
-        view = View(opened.console, seeds, n_trials, live=session is not None)
+        recorder = TrialRecorder(self.store, self.experiment_id, self.record, resolved, prints)
+        view = View(self.console, seeds, n_trials, live=session is not None)
         stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
         monitor = Monitor(
             searcher,
@@ -180,7 +301,7 @@ class Execution:
             end_here if session is None else kill_worker,
         )
         run = sweep_in_process if session is None else sweep
-        with view.table or nullcontext(), opened.interrupts.deferred():
+        with view.table or nullcontext(), self.interrupts.deferred():
             try:
                 run(resolved, searcher, monitor, features, prints.method, storage)
             finally:
@@ -190,10 +311,10 @@ class Execution:
         """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
         from harness.ray import dead_daemon
 
-        self.opened.interrupts.check(stop)
+        self.interrupts.check(stop)
         dead = dead_daemon()
         if dead is not None:
-            self.opened.interrupts.failure = RayLost(dead)
+            self.interrupts.failure = RayLost(dead)
             # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
             raise KeyboardInterrupt
 
@@ -202,47 +323,4 @@ class Execution:
             self._say(f"warning: {line}")
 
     def _say(self, line: str) -> None:
-        line_printer(self.opened.console)(line)
-
-
-def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
-    """Import what the study's plugins need, nothing where it names none.
-
-    On a cluster a worker does so: its nodes have packages of their own. On this machine, whose Ray
-    is not started before the features are there, the driver does: its workers import from where it
-    does.
-
-    Raises:
-        ConfigError: a line that names the plugin and says why a trial cannot use it.
-    """
-    planned = dict(item for pair in _named(study, plan) for item in identities(*pair).items())
-    if not planned:
-        return
-    if on_cluster:
-        import ray
-
-        ask = ray.remote(num_cpus=0)(_fault)
-        where, fault = "on a worker of the cluster: ", ray.get(ask.remote(carried(), planned))
-    else:
-        where, fault = "", _fault((), planned)
-    if fault:
-        raise ConfigError([printable(f"{where}{fault}")])
-
-
-def _named(study: StudyConfig, plan: Plan) -> Iterator[tuple[str, str]]:
-    """(generator, fine-tuner) of each trial that is planned, or may be proposed."""
-    for work in plan.work:
-        yield work.setting.config.generator.name, work.setting.config.finetuner.name
-    for generator in levels_of(study, "generator") if plan.proposals else ():
-        for finetuner in levels_of(study, "finetuner"):
-            yield getattr(generator, "name", generator), getattr(finetuner, "name", finetuner)
-
-
-def _fault(files: tuple[Origin, ...], planned: Mapping[str, str]) -> str:
-    """Why a trial could not use the plugins in this process; "": it could."""
-    try:
-        load_carried(files)
-        require_builders(planned)
-    except PluginError as error:
-        return str(error)
-    return ""
+        line_printer(self.console)(line)

@@ -1,10 +1,11 @@
-"""Before the sweep, on the driver: the feature sets that the study's trials will read.
+"""Before the sweep, on the driver: the plugins and feature sets that the study's trials will need.
 
 `--prefetch` brings them, and the weights, ahead of a study: where there is a network, or nothing
 else to do. It writes nothing but caches: the hub's, and the study's own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby, product
@@ -15,14 +16,17 @@ from rich.console import Console
 
 from harness.config import StudyConfig, levels, resolve
 from harness.device import usable_gpus, why_no_gpu
+from harness.errors import ConfigError
 from harness.method import SPLITS, Method, knowing_plugins
 from harness.planning import Fingerprints, Plan, Say, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
-from harness.study.context import default_cache_dir
+from harness.wording import printable
 from harness.worker import feature_key, target_key
 from ship.architectures import ImagePrecision
+from ship.plugins import PluginError, carried, identities, load_carried, require_builders
+from ship.registry import Origin
 
 if TYPE_CHECKING:
     from ship.features import Encode
@@ -30,6 +34,23 @@ if TYPE_CHECKING:
 # the settings that features depend on
 READ = ("backbone", "image_precision", "dataset", "targets", "views")
 SAMPLE_SECONDS = 0.5
+
+
+def fingerprints_of(
+    method: Method | None, data_root: Path | str | None, cache_dir: Path | str | None
+) -> Fingerprints:
+    """What a study's settings are told apart by.
+
+    Args:
+        method: None: ship.
+        data_root: folder of the data sets, None if the study needs none.
+        cache_dir: None: $SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder.
+    """
+    if cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache_dir = Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
+    root = None if data_root is None else Path(data_root)
+    return Fingerprints(method or Method(), root, Path(cache_dir))
 
 
 @dataclass(frozen=True)
@@ -211,7 +232,7 @@ def fetch_features(
     Args:
         study: the study, whatever of it has been run.
         data_root: folder of the data sets.
-        cache_dir: of the features; see default_cache_dir.
+        cache_dir: of the features; see fingerprints_of.
         verbose: let Ray talk.
         method: ship.
         console: where progress goes.
@@ -227,9 +248,51 @@ def fetch_features(
         say(f"torch cannot use a GPU here ({why.rstrip('.')}): features are extracted on the CPU")
         resources = resources.model_copy(update={"auto": False, "gpus": 0.0})
         study = study.model_copy(update={"resources": resources})
-    prints = Fingerprints(method or Method(), data_root, cache_dir or default_cache_dir())
+    prints = fingerprints_of(method, data_root, cache_dir)
     needs = needed(study, make_plan(study, Ledger(), prints))
     with encoder_here(study, prints.method, verbose=verbose, begun=lambda: None) as encode:
         prepare_features(needs, prints, console, encode)
     many = "1 feature set is" if len(needs) == 1 else f"{len(needs)} feature sets are"
     say(f"{many} in {prints.cache_dir}")
+
+
+def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
+    """Import what the study's plugins need, nothing where it names none.
+
+    On a cluster a worker does so: its nodes have packages of their own. On this machine, whose Ray
+    is not started before the features are there, the driver does: its workers import from where it
+    does.
+
+    Raises:
+        ConfigError: a line that names the plugin and says why a trial cannot use it.
+    """
+    configs = [work.setting.config for work in plan.work]
+    pairs: list[tuple[Any, Any]] = [(one.generator, one.finetuner) for one in configs]
+    if plan.proposals:
+        pairs += product(levels_of(study, "generator"), levels_of(study, "finetuner"))
+    planned: dict[str, str] = {}
+    for generator, finetuner in pairs:
+        planned |= identities(
+            getattr(generator, "name", generator), getattr(finetuner, "name", finetuner)
+        )
+    if not planned:
+        return
+    if on_cluster:
+        import ray
+
+        ask = ray.remote(num_cpus=0)(_fault)
+        where, fault = "on a worker of the cluster: ", ray.get(ask.remote(carried(), planned))
+    else:
+        where, fault = "", _fault((), planned)
+    if fault:
+        raise ConfigError([printable(f"{where}{fault}")])
+
+
+def _fault(files: tuple[Origin, ...], planned: Mapping[str, str]) -> str:
+    """Why a trial could not use the plugins in this process; "": it could."""
+    try:
+        load_carried(files)
+        require_builders(planned)
+    except PluginError as error:
+        return str(error)
+    return ""

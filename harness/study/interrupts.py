@@ -38,10 +38,13 @@ class Interrupts:
             self.install()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Put the handlers of before back; a study that another thread stopped raises why."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if error is not None and self.failure is not None:
+            raise self.failure from None
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -6,11 +6,14 @@ differences and tests.
 
 import statistics
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import StudyConfig
+from harness.config import StudyConfig, load_plugins, load_study
+from harness.device import machine_memory
+from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import (
     Fingerprints,
@@ -25,15 +28,18 @@ from harness.resources import machine_resources, resolved_resources
 from harness.store import (
     Ledger,
     Store,
+    StoredStudy,
     absolute_uri,
     default_uri,
     open_store,
     read_finished,
+    read_ledger,
+    read_stored_study,
     waiting_note,
 )
-from harness.study.context import default_cache_dir, ledger_of, source_of
-from harness.study.features import features_seconds, needed
+from harness.study.features import features_seconds, fingerprints_of, needed
 from harness.study.rounds import rounds_of
+from harness.study_files import label_of
 from harness.wording import duration, one_line
 from reports.contract import ReportError
 
@@ -45,31 +51,37 @@ MOST_SEEDS = 100_000
 
 
 def plan_study(
-    study: StudyConfig,
+    space: str | Path | StudyConfig,
+    overrides: Sequence[str] = (),
     *,
-    data_root: Path | None,
+    plugins: Sequence[str | Path] = (),
+    data_root: Path | str | None = None,
+    cache_dir: Path | str | None = None,
     tracking_uri: str | None = None,
-    cache_dir: Path | None = None,
     detect: float | None = None,
     max_seeds: int | None = None,
     path: bool = False,
     method: Method | None = None,
-    say: Say | None = None,
+    say: Say | None = print,
 ) -> Plan:
-    """What a run of the study would do next; changes nothing in the store.
+    """What run_study would do next, and how long that would take on this machine; runs nothing.
 
     Args:
-        study, data_root, tracking_uri, cache_dir, detect, max_seeds, path, method: see run_study.
+        space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
+        detect, max_seeds, path: see run_study; with them it is the next round that is planned.
         say: told what finding out the time takes; None: the plan comes without an estimate, and
             without what the seeds will show.
 
+    Returns:
+        The plan: `rows` (setting, state, seeds that would run), `finished`, `estimate` and `notes`,
+        as ship-sweep --dry-run prints them.
+
     Raises:
-        ConfigError: detect or path cannot be asked of the study.
-        StoreError: the store cannot be read.
-        ValueError: a backbone or data set cannot be read.
+        harness.errors.UserError, ValueError: see run_study.
     """
+    study = typed_study(space, overrides, plugins, data_root, here=True)
     uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
-    prints = Fingerprints(method or Method(), data_root, cache_dir or default_cache_dir())
+    prints = fingerprints_of(method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
         return read_plan(study, uri, prints)[0]
@@ -88,6 +100,48 @@ def plan_study(
         if not plan.finished:
             plan = _with_time(wanted.study, plan, ledger, store, prints, say)
     return replace(plan, notes=(*plan.notes, *told))
+
+
+def typed_study(
+    space: str | Path | StudyConfig,
+    overrides: Sequence[str],
+    plugins: Sequence[str | Path],
+    data_root: Path | str | None,
+    *,
+    here: bool,
+) -> StudyConfig:
+    """The study, read with the plugins that it may name; here: it is to run on this machine."""
+    load_plugins(plugins)
+    if isinstance(space, StudyConfig):
+        return space
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
+    memory = machine_memory() if here else None
+    root = None if data_root is None else Path(data_root)
+    return load_study(space, overrides, root, memory=memory)
+
+
+def ledger_of(
+    store: Store, experiment_id: str, study: StudyConfig
+) -> tuple[Ledger, StoredStudy | None]:
+    """What the store has of a study, and what it says that the study is.
+
+    Args:
+        store: an open store.
+        experiment_id: of the study.
+        study: the study, whose objective the ledger holds.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    stored = read_stored_study(store, experiment_id)
+    ledger = store.read(lambda client: read_ledger(client, experiment_id, study.objective))
+    return replace(ledger, table=frozenset(stored.settings) if stored else None), stored
+
+
+def source_of(study: StudyConfig) -> str:
+    """What messages call the study's YAML."""
+    return label_of(study.source) if study.source else f"study {study.name}"
 
 
 def read_plan(

@@ -181,7 +181,7 @@ class Bench:
     def plan(self, study: StudyConfig, **keys: Any) -> Plan:
         """A dry run."""
         given = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
-        return plan_study(study, **{"data_root": None, **given, **keys})
+        return plan_study(study, **{"say": None, **given, **keys})
 
     def store(self) -> Store:
         """The store, open."""

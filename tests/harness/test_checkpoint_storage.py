@@ -12,7 +12,7 @@ import pytest
 
 from harness.checkpoints import Storage, StorageError, storage_uri
 from harness.store.open import open_store
-from harness.study.context import study_storage
+from harness.study.run import study_storage
 
 
 @pytest.fixture(params=["folder", "s3"])

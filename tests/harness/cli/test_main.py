@@ -31,7 +31,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["study"].trial.shots == 4
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
-        "cache_dir": None, "storage": None, "consent": Consent(False, None),
+        "cache_dir": None, "storage": None, "accept_changes": False, "ask": None,
         "detect": None, "max_seeds": None, "path": False,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
@@ -152,10 +152,10 @@ def test_what_a_run_does_beyond_its_settings_and_seeds(calls: dict[str, Any]) ->
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal nobody is asked: exit code 2, and what to do about it."""
 
-    def run_study(*_: Any, consent: Consent, **__: Any) -> StudyOutcome:
+    def run_study(*_: Any, accept_changes: bool, ask: Any, **__: Any) -> StudyOutcome:
         changes = Changes(differences={"shots: 2 -> 4": None})
         changes.changed["a", 0] = 90.0
-        consent.check(changes, "small.yaml")
+        Consent(accept_changes, ask).check(changes, "small.yaml")
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)

@@ -19,7 +19,7 @@ from harness.store.changes import points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.store.texts import params
-from harness.study.context import ledger_of
+from harness.study.preview import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
 from tests.told import told

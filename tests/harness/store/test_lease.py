@@ -217,8 +217,8 @@ def test_a_store_that_is_away_does_not_end_a_study(
 
 
 def test_a_failure_behind_a_signal_is_no_second_one() -> None:
-    """The study is ending already; a failure alone is raised where it waits."""
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+    """The study is ending already; the failure interrupts what waits, and is what is told."""
+    with pytest.raises(StudyLost), Interrupts() as interrupts:
         interrupts.requested = True
         interrupts.fail(StudyLost("lost"))
         threading.Event().wait(10)

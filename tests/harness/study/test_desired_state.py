@@ -9,7 +9,7 @@ import pytest
 from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Consent, StudyChanged
+from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan
 from harness.study.preview import plan_study
@@ -43,7 +43,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
             raise RuntimeError("the power went")
 
     bench.behave = behave
-    outcome = bench.run(edited, consent=Consent(accepted=True))
+    outcome = bench.run(edited, accept_changes=True)
     assert (outcome.done, outcome.failed) == (1, 2)
     bench.behave = None
     shown = bench.plan(edited)
@@ -77,8 +77,8 @@ def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
     with pytest.raises(StudyChanged, match=words):  # now before anything is touched
         bench.run(study, method=method)
     assert contents(bench) == before
-    yes = Consent(accepted=True)
-    outcome = bench.run(over(1, "emoji", "caltech101"), method=method, consent=yes)
+    both = over(1, "emoji", "caltech101")
+    outcome = bench.run(both, method=method, accept_changes=True)
     assert outcome.complete and outcome.done == 2
     assert bench.states() == ["COMPLETE"] * 3
     bench.check_invariants()
@@ -88,7 +88,7 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
     """The packaged study reference, on what else is packaged: two rules and four arms."""
     study = load_study("reference", ["backbone=pocket", "dataset=photos"])
     found = plan_study(
-        study, data_root=None, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path
+        study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, say=None
     )
     labels = [row.label for row in found.rows]
     arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]

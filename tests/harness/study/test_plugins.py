@@ -14,7 +14,6 @@ import reports
 from harness.config import load_plugins
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.planning import Consent
 from harness.planning.changes import StudyChanged
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -71,7 +70,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
         StudyChanged, match=r"plugin finetuner nearest_mean: sha256:\w{12} -> sha256:\w{12}\n"
     ):
         ray_bench.run(asked, method=Method())
-    assert ray_bench.run(asked, method=Method(), consent=Consent(True, None)).complete
+    assert ray_bench.run(asked, method=Method(), accept_changes=True).complete
     first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
 

@@ -17,9 +17,8 @@ from harness.checkpoints import StorageError
 from harness.cli.report import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan
-from harness.store import Ledger
 from harness.store.errors import StoreAway, StoreError
-from harness.study.context import OpenStudy
+from harness.study import execution
 from reports.cli import changes_from_now, prepare
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
@@ -40,13 +39,13 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
     bench.run(make_study())
     before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
     plans: list[Plan] = []
-    make = OpenStudy.plan
+    make = execution.make_plan
 
-    def plan(opened: OpenStudy, ledger: Ledger) -> Plan:
-        plans.append(make(opened, ledger))
+    def plan(*given: Any) -> Plan:
+        plans.append(make(*given))
         return plans[-1]
 
-    monkeypatch.setattr(OpenStudy, "plan", plan)
+    monkeypatch.setattr(execution, "make_plan", plan)
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
@@ -280,7 +279,7 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
 
     plain = bench.method
     with monkeypatch.context() as patch:
-        patch.setattr(OpenStudy, "outcome", away)
+        patch.setattr(execution.Execution, "_outcome", away)
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
