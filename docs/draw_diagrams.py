@@ -26,7 +26,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("harness", "What is wanted is compared with what is done", "harness/planning/plan.py"),
     ("harness", "Image features are extracted once and cached", "harness/study/features.py"),
     ("harness", "The next setting is chosen (grid or Optuna)", "harness/tuning/searcher.py"),
-    ("harness", "Ray starts the trial on a worker", "harness/worker/worker.py"),
+    ("harness", "Ray starts the trial on a worker", "harness/worker.py"),
     ("ship", "Fit, select an epoch, train again, test once", "ship/trial/run.py"),
     ("harness", "The driver receives the metrics of each epoch", "harness/tuning/monitor.py"),
     ("harness", "They become one run of the setting", "harness/recording/trial_runs.py"),

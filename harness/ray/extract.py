@@ -8,7 +8,7 @@ place of actors: what they leave on a GPU stays there while trials run.
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.nodes import cluster_resources, cores_of_nodes
+from harness.ray.internals import alive_nodes
+from harness.ray.session import cluster_resources
 from harness.resources import at_once
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
@@ -49,15 +50,19 @@ LoadBackbone = Callable[[str, str], FrozenCLIP]
 class Encoder:
     """An actor: encodes shards on the node where Ray has placed it."""
 
-    def __init__(self, load_backbone: LoadBackbone, device: str) -> None:
+    def __init__(self, resources: Resources, load_backbone: LoadBackbone, device: str) -> None:
         self._load_backbone, self._device = load_backbone, device
+        own = ray.get_runtime_context().get_node_id()
+        (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == own)
+        threads = decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
+        self._layout = Layout.for_device(torch.device(device), threads)
         self._clip: FrozenCLIP | None = None
         self._split = ""
         self._pictures: Sequence[Picture] = ()
 
-    def node(self) -> str:
-        """The id of the node that it is on, once it is there."""
-        return str(ray.get_runtime_context().get_node_id())
+    def layout(self) -> Layout:
+        """How it encodes, once it is there."""
+        return self._layout
 
     def encode(
         self,
@@ -66,7 +71,6 @@ class Encoder:
         pictures: tuple[Any],
         views: int,
         shards: Sequence[Shard],
-        threads: int,
     ) -> list[Features] | str:
         """The features of some shards, or the name of a picture that cannot be decoded here.
 
@@ -76,14 +80,12 @@ class Encoder:
             pictures: the one reference to all of the split's, which are read when it is new.
             views: augmented views of each picture, beside the picture itself.
             shards: which of the pictures.
-            threads: that decode.
         """
         clip = self._backbone(*backbone)
         if split != self._split:
             self._pictures, self._split = ray.get(pictures[0]), split
-        layout = Layout.for_device(torch.device(self._device), threads)
         try:
-            encoded = encode_pictures(clip, self._pictures, views, shards, layout)
+            encoded = encode_pictures(clip, self._pictures, views, shards, self._layout)
             return [features for _, features in encoded]
         except UndecodableError as why:  # the driver then looks at the whole split
             return why.picture
@@ -183,12 +185,12 @@ class ClusterEncoder(ExitStack):
             RayError: actors cannot start, one raised, or several died with the same shard.
         """
         waiting, deaths = deque(shards), Counter[Shard]()
-        nodes: dict[Any, str] = {}
-        # what each actor is at; without shards: it says where it is, once it has started
+        layouts: dict[Any, Layout] = {}
+        # what each actor is at; without shards: it says that it is there
         running: dict[Any, tuple[Any, list[Shard]]] = {}
         self._grow(len(shards))
         for actor in self._actors:
-            running[actor.node.remote()] = actor, []
+            running[actor.layout.remote()] = actor, []
         try:
             while waiting or any(part for _, part in running.values()):
                 (reference, *_), _ = ray.wait(list(running))
@@ -200,39 +202,28 @@ class ClusterEncoder(ExitStack):
                 except RayError:
                     self._actors.remove(actor)
                     ray.kill(actor)
-                    nodes.pop(actor, None)
+                    layouts.pop(actor, None)
                     deaths.update(part or [AT_START])
                     if max(deaths.values()) >= MOST_DEATHS and (part or not running):
                         raise
                     waiting.extendleft(reversed(part))
                     if deaths[AT_START] < MOST_DEATHS:
                         for another in self._grow(len(self._actors) + 1):
-                            running[another.node.remote()] = another, []
+                            running[another.layout.remote()] = another, []
                     continue
                 if part:
                     yield part, answer
                 else:
-                    nodes[actor] = answer
+                    layouts[actor] = answer
                 if waiting:
-                    part, threads = self._share(waiting, views, nodes, nodes[actor])
-                    running[actor.encode.remote(*asked, part, threads)] = actor, part
+                    n = shards_at_once(
+                        layouts[actor], len(waiting[0]) * views, len(waiting), len(layouts)
+                    )
+                    part = [waiting.popleft() for _ in range(n)]
+                    running[actor.encode.remote(*asked, part)] = actor, part
         finally:
             if any(part for _, part in running.values()):  # given up: nobody wants it
                 self._end_actors()
-
-    def _share(
-        self, waiting: deque[Shard], views: int, nodes: Mapping[Any, str], node: str
-    ) -> tuple[list[Shard], int]:
-        """What an actor on a node is given of the shards that wait, and threads that decode.
-
-        Args:
-            nodes: of all actors that have started.
-        """
-        beside = sum(other == node for other in nodes.values())
-        threads = decoding_threads(self._resources, cores_of_nodes().get(node, 0.0), beside)
-        layout = Layout.for_device(torch.device(self._device), threads)
-        size = shards_at_once(layout, len(waiting[0]) * views, len(waiting), len(nodes))
-        return [waiting.popleft() for _ in range(size)], threads
 
     def _grow(self, wanted: int) -> list[Any]:
         """Start actors, up to as many as wanted, and as there is room for; the new ones."""
@@ -240,7 +231,7 @@ class ClusterEncoder(ExitStack):
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
         lacking = range(min(self._most, wanted) - len(self._actors))
-        new = [kind.remote(self._load_backbone, self._device) for _ in lacking]
+        new = [kind.remote(self._resources, self._load_backbone, self._device) for _ in lacking]
         self._actors += new
         return new
 
@@ -249,18 +240,17 @@ class ClusterEncoder(ExitStack):
             ray.kill(self._actors.pop())
 
 
-def decoding_threads(resources: Resources, cores: float, actors: int) -> int:
+def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     """Threads of an actor: with a GPU, its part of the node's cores, which have nothing else to do.
 
     A core decodes some hundred pictures a second, a GPU encodes thousands.
 
     Args:
         resources: that an actor takes.
-        cores: of the node.
-        actors: on the node.
+        cores, gpus: of the node.
     """
     own = max(1, math.ceil(resources.cpus))
-    return max(own, int(cores / actors)) if resources.gpus else own
+    return max(own, int(cores * resources.gpus / gpus)) if resources.gpus and gpus else own
 
 
 def shards_at_once(layout: Layout, views: int, waiting: int, actors: int) -> int:

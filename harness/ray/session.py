@@ -4,18 +4,20 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.config import StudyConfig
+from harness.config import Resources, StudyConfig
+from harness.device import why_no_gpu
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.ray.dead import bounded_start, leave_a_dead_ray
+from harness.ray.deaths import bounded_start, leave_a_dead_ray
 from harness.ray.internals import (
     UNDOCUMENTED_ENVIRONMENT,
     alive_nodes,
@@ -23,8 +25,7 @@ from harness.ray.internals import (
     quiet_ray,
     workers_import_as_the_driver,
 )
-from harness.ray.nodes import check_nodes
-from harness.resources import usable_cpus
+from harness.resources import LARGEST_NODE, unusable_gpus, usable_cpus
 from harness.scratch import scratch
 
 STORE_FLOOR = 200 * 2**20
@@ -49,6 +50,9 @@ DRIVER_ENVIRONMENT = {
 CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+# How long nodes that are busy may take to say whether torch can use their GPUs.
+PATIENCE_SECONDS: Final = 60.0
+_SHARE: Final = 0.001  # of a GPU, so that Ray shows the process one
 
 
 @dataclass(frozen=True)
@@ -156,3 +160,71 @@ def _init(
         if address:
             raise ClusterError(f"no Ray cluster at {address}: {first}") from error
         raise ClusterError(f"Ray did not start, the same command tries again: {first}") from error
+
+
+def cluster_resources() -> dict[str, float]:
+    """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
+    largest = max((node["Resources"].get("CPU", 0.0) for node in alive_nodes()), default=0.0)
+    return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
+
+
+def check_nodes(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse trials that no node has room for, which would wait for ever: a trial has one node.
+
+    Args:
+        nodes: what each has, whatever of it is in use: CPU, GPU.
+
+    Raises:
+        ClusterError: each resource that no node has enough of, or that no node has them together.
+    """
+    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
+    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
+    faults = [
+        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that a node has, "
+        f"got {value:g}"
+        for name, value in asked.items()
+        if value > most[name]
+    ]
+    if not faults and not any(
+        all(node.get(name, 0.0) >= value for name, value in asked.items()) for node in nodes
+    ):
+        faults = [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
+    if faults:
+        raise ClusterError("\n".join(faults))
+
+
+def check_gpus(
+    resources: Resources,
+    ask: Callable[[], str | None] = why_no_gpu,
+    seconds: float = PATIENCE_SECONDS,
+) -> None:
+    """Ask a process on each node that has GPUs whether torch can use them, before anything is done.
+
+    Ray counts what the driver's library lists; a torch that is built for a newer CUDA than the
+    driver knows cannot use one of them. Each trial would fail with the same words.
+
+    Args:
+        resources: of one trial.
+        ask: run on the node; why torch cannot use a GPU, None if it can.
+        seconds: how long to wait for nodes that are busy; what they do not say is not asked again.
+
+    Raises:
+        ClusterError: torch cannot use the GPUs of some node; a line for each.
+    """
+    task = ray.remote(num_cpus=0, num_gpus=_SHARE, max_retries=0)(ask)
+    asked: dict[Any, str] = {}
+    for node in alive_nodes():
+        if node["Resources"].get("GPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[task.options(scheduling_strategy=there).remote()] = str(node["NodeName"])
+    if not asked:
+        return
+    answered, busy = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+    for reference in busy:
+        ray.cancel(reference)
+    said = {asked[reference]: ray.get(reference) for reference in answered}
+    faults = [
+        unusable_gpus(resources, f"on node {address}", why) for address, why in said.items() if why
+    ]
+    if faults:
+        raise ClusterError("\n".join(faults))

@@ -6,11 +6,11 @@ python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Sequence
 
 import ray
 from ray.exceptions import RayError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from harness.config import Resources
 from harness.environment import environment
@@ -53,18 +53,16 @@ def wait_for_nodes(address: str, count: int, seconds: float) -> None:
     Raises:
         ClusterError: it has fewer after so many seconds; the line says how many.
     """
-    end = time.monotonic() + seconds
-    while True:
-        try:
+    for attempt in Retrying(
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(PAUSE_SECONDS),
+        retry=retry_if_exception_type(ClusterError),
+        reraise=True,
+    ):
+        with attempt:
             there = alive(address)
-            if there >= count:
-                return
-            why = f"{there} of {count} nodes are there"
-        except ClusterError as error:
-            why = str(error)
-        if time.monotonic() > end:
-            raise ClusterError(f"Ray at {address} after {seconds:g} s: {why}")
-        time.sleep(PAUSE_SECONDS)
+            if there < count:
+                raise ClusterError(f"{there} of {count} nodes are there")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
             wait_for_nodes(given.address, given.count, given.seconds)
     except ClusterError as error:
-        print(error, file=sys.stderr)
+        print(f"Ray at {given.address} after {given.seconds:g} s: {error}", file=sys.stderr)
         return NOT_THERE
     return 0
 

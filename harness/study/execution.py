@@ -257,15 +257,8 @@ class Execution:
         Args:
             features: by their keys; those of a session lie in its object store.
         """
-        from harness.ray import cluster_resources, kill_worker
-        from harness.tuning import (
-            Deaths,
-            Monitor,
-            StudySearcher,
-            end_here,
-            sweep,
-            sweep_in_process,
-        )
+        from harness.ray import Deaths, cluster_resources, kill_worker
+        from harness.tuning import Monitor, StudySearcher, end_here, sweep, sweep_in_process
 
         plan, prints, study, storage = self.plan, self.fingerprints, self.study, self.storage
         n_trials = len(plan.work) + plan.proposals

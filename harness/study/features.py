@@ -17,13 +17,13 @@ from rich.console import Console
 from harness.config import StudyConfig, levels, resolve
 from harness.device import usable_gpus, why_no_gpu
 from harness.errors import ConfigError
+from harness.messages import feature_key, target_key
 from harness.method import SPLITS, Method, knowing_plugins
 from harness.planning import Fingerprints, Plan, Say, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
 from harness.wording import printable
-from harness.worker import feature_key, target_key
 from ship.architectures import ImagePrecision
 from ship.plugins import PluginError, carried, identities, load_carried, require_builders
 from ship.registry import Origin

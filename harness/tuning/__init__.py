@@ -4,13 +4,11 @@ Answers for: the searcher over Optuna, ASHA, and telling a worker's death from a
 setting's fault. Importing it imports Ray and Optuna.
 """
 
-from harness.tuning.endings import Deaths
 from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import array_bytes, end_here, share, sweep, sweep_in_process
 
 __all__ = [
-    "Deaths",
     "Monitor",
     "StudySearcher",
     "TooManyFailures",

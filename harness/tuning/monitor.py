@@ -10,14 +10,14 @@ from ray import tune
 
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
+from harness.messages import EPOCHS, LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import RAISED_IN_SETUP, error_text, kill_worker
+from harness.ray import error_text, kill_worker, last_error, was_raised_in_setup
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
-from harness.tuning.endings import Ending, last_error
+from harness.tuning.endings import Ending
 from harness.tuning.searcher import StudySearcher
-from harness.worker import EPOCHS, LOAD
 from reports.contract import Failure, State
 
 GAVE_UP = "the study was stopped, as others failed in a row"
@@ -133,7 +133,7 @@ class Monitor(tune.Callback):
         """Whether no worker can start: an error is raised as it is set up, or several died."""
         self._died_at_start += 1
         most = DEATHS_A_PLACE * max(FEWEST_PLACES, self._searcher.at_once())
-        hopeless = RAISED_IN_SETUP in told or self._died_at_start >= most
+        hopeless = was_raised_in_setup(told) or self._died_at_start >= most
         hopeless = hopeless or ending.state is State.FAIL
         if hopeless:
             self._error = ClusterError(f"no worker can start: {last_error(told)}")

@@ -14,10 +14,11 @@ from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, distributions, suggest
+from harness.messages import trial_spec
 from harness.planning import Plan, Setting, Work, contains, study_prunes
+from harness.ray import Deaths
 from harness.store import Ledger
-from harness.tuning.endings import Deaths, Ending, Order, ending_of
-from harness.worker import trial_spec
+from harness.tuning.endings import Ending, Order, ending_of
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry

@@ -13,13 +13,13 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
+from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.method import Method, keeping
 from harness.ray import error_text, memory_kills_as_worker_deaths, threads
 from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
-from harness.worker import EVALUATIONS, OBJECTIVE
-from harness.worker.worker import ShipTrainable, Worker
+from harness.worker import ShipTrainable, Worker
 from ship.plugins import carried
 
 # feature_key -> a feature set in Ray's object store

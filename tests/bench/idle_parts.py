@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.study_config import StudyConfig
+from harness.messages import FINAL, epoch_means, final_numbers
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
+from harness.ray import Deaths
 from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
-from harness.tuning import Deaths, StudySearcher
-from harness.worker.messages import FINAL, epoch_means, final_numbers
+from harness.tuning import StudySearcher
 from reports.contract import Cost
 from tests.bench.idle_method import idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.ray import dead
+from harness.ray import deaths
 from tests.harness.fakes import trial_lines
 
 
@@ -29,7 +29,7 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
         place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
         _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
     if "start" in fault:
-        dead.START_SECONDS = fault["start"]
+        deaths.START_SECONDS = fault["start"]
     if "terminate" in fault:
         _strike(fault["terminate"], signal.SIGTERM, 1, False)
     if "jump" in fault:

@@ -90,10 +90,10 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("resources", "cores", "actors", "threads"),
+    ("resources", "cores", "gpus", "threads"),
     [
         (Resources(gpus=1), 64, 4, 16),
-        (Resources(gpus=0.25), 16, 8, 2),
+        (Resources(gpus=0.25), 16, 2, 2),
         (Resources(cpus=6, gpus=1), 8, 2, 6),
         (Resources(gpus=1), 0, 1, 1),
         (Resources(cpus=2), 64, 4, 2),
@@ -101,10 +101,10 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None
     ],
 )
 def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
-    resources: Resources, cores: float, actors: int, threads: int
+    resources: Resources, cores: float, gpus: int, threads: int
 ) -> None:
     """Never with less than it reserves; one without a GPU with just that."""
-    assert decoding_threads(resources, cores, actors) == threads
+    assert decoding_threads(resources, cores, gpus) == threads
 
 
 @pytest.mark.parametrize(

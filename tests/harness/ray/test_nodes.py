@@ -10,7 +10,7 @@ import pytest
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.ray import check_gpus
-from harness.ray.nodes import check_nodes
+from harness.ray.session import check_nodes
 
 
 def asked(folder: Path, why: str | None) -> Callable[[], str | None]:

@@ -5,13 +5,13 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from harness.config.study_config import StudyConfig
+from harness.messages import FINAL
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
+from harness.ray import Deaths
 from harness.store.ledger import Ledger
-from harness.tuning.endings import Deaths
 from harness.tuning.searcher import StudySearcher
-from harness.worker.messages import FINAL
 from tests.harness.fakes import truth
 
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
 from harness.tuning.sweep import StudyScheduler
-from harness.worker.messages import EVALUATIONS, OBJECTIVE
 from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import KL, works
 

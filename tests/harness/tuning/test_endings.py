@@ -8,11 +8,11 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 from ray.tune.search import Searcher
 
+from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
-from harness.ray import memory_kills_as_worker_deaths
-from harness.tuning.endings import NODE_RETRIES, Death, Deaths, Order, ending_of
-from harness.worker.messages import FAILED, failure
+from harness.ray import Death, Deaths, memory_kills_as_worker_deaths
+from harness.tuning.endings import NODE_RETRIES, Order, ending_of
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works

@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import ClusterError
 from harness.planning.fingerprints import Fingerprints
-from harness.tuning.endings import Deaths, Ending
+from harness.ray import Deaths
+from harness.tuning.endings import Ending
 from harness.tuning.monitor import Monitor
 from reports.contract import State
 from tests.harness.fakes import make_study

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from harness.checkpoints import Checkpoints, Storage, checkpoint_name
-from harness.worker.messages import EPOCHS, FINAL, trial_spec
-from harness.worker.worker import Worker
+from harness.messages import EPOCHS, FINAL, trial_spec
+from harness.worker import Worker
 from ship.state import Checkpoint, CheckpointError
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS

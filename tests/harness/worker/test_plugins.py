@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.messages import FAILED, FINAL
 from harness.method import knowing_plugins
-from harness.worker.messages import FAILED, FINAL
 from ship.configs import FINETUNERS
 from ship.plugins import carried, load_plugin
 from ship.registry import Origin

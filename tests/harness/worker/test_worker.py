@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from harness.worker.messages import (
+from harness.messages import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -19,7 +19,7 @@ from harness.worker.messages import (
     target_key,
     trial_spec,
 )
-from harness.worker.worker import ShipTrainable
+from harness.worker import ShipTrainable
 from reports.contract import Failure
 from ship.trial_config import EpochMetrics
 from tests.harness.fakes import FakeClip, load_other_weights, truth
@@ -53,7 +53,7 @@ def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> 
 def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result comes at least every second."""
     clock = iter(np.arange(0, 100, 0.8))
-    monkeypatch.setattr("harness.worker.worker.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("harness.worker.time.monotonic", lambda: float(next(clock)))
     worker = make_worker(items(*[{"loss": (1.0, 1.0)}] * 6))
     counts = [len(worker.step()[EPOCHS]) for _ in range(3)]
     assert max(counts) <= 2

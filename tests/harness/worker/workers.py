@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.worker.messages import feature_key, trial_spec
-from harness.worker.worker import Worker
+from harness.messages import feature_key, trial_spec
+from harness.worker import Worker
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
 

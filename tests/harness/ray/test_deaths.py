@@ -7,10 +7,10 @@ import pytest
 
 START = """
 import ctypes, os
-from harness.ray import dead
+from harness.ray import deaths
 
-dead.START_SECONDS = 1
-with dead.bounded_start():
+deaths.START_SECONDS = 1
+with deaths.bounded_start():
     {}
 """
 # PyDLL keeps Python's lock during a call, as Ray's core does while it connects

@@ -15,8 +15,7 @@ from ray import tune
 
 from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
-from harness.method import RunTrial
-from harness.worker.messages import (
+from harness.messages import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -32,6 +31,7 @@ from harness.worker.messages import (
     plugins_differ,
     target_key,
 )
+from harness.method import RunTrial
 from reports.contract import TRAINED, Cost
 from ship.plugins import load_carried
 from ship.registry import Origin
