@@ -4,6 +4,6 @@ Answers for: the words that stand before every table, made from the tables' numb
 """
 
 from reports.answer.build import build_answer
-from reports.answer.model import Answer, Finding
+from reports.answer.words import Answer, Finding
 
 __all__ = ["Answer", "Finding", "build_answer"]

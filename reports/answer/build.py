@@ -5,13 +5,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from reports.analysis import Analysis, Unavailable, scores_compare
-from reports.answer.arms import arms_finding
 from reports.answer.cautions import cautions
-from reports.answer.levels import levels_finding
-from reports.answer.model import Answer, Finding
-from reports.answer.ranked import ranks_finding
-from reports.answer.shares import shares_finding
-from reports.answer.words import difference, listed, p_words, points, signed, value_in
+from reports.answer.levels import arms_finding, levels_finding
+from reports.answer.together import ranks_finding, shares_finding
+from reports.answer.words import Answer, Finding, listed, p_words, points, signed, value_in
 from reports.read import Study, heading
 from reports.tables import (
     AVERAGE,
@@ -22,8 +19,8 @@ from reports.tables import (
     arms_dataset,
     cell_text,
     dataset_factor,
+    effect_of,
     is_designed,
-    is_percent,
     on_other_classes,
     p_text,
     short_names,
@@ -45,21 +42,11 @@ def build_answer(analysis: Analysis, tables: Sequence[Table]) -> Answer:
     """
     study, metric = analysis.study, analysis.metric
     head = heading(study.protocol, metric).rstrip(".")
-    effect = _effect(study, metric)
+    effect = effect_of(study, metric)
     findings = list(_findings(analysis, tables, head, effect))
     judged = any(finding.verdict for finding in findings)
     rule = _rule(study, metric, head, effect) if judged and effect is not None else ""
     return Answer(tuple(findings), tuple(cautions(study, tables)), rule)
-
-
-def _effect(study: Study, metric: str) -> float | None:
-    """The effect that differences are judged against; None of a measure that is not in points.
-
-    A study whose seeds were given out to detect an effect is judged by that.
-    """
-    if study.detection is not None and is_designed(study, metric):
-        return study.detection.design.effect
-    return study.smallest_effect if is_percent(metric) else None
 
 
 def _findings(
@@ -83,7 +70,7 @@ def _findings(
         yield shares
     # The reference arms ran on one dataset, in whose table they are.
     place = f" on {arms_dataset(study, over)}" if over else ""
-    beside = (arms_finding(study, table, head, effect, place) for table in tables)
+    beside = (arms_finding(study, table, place) for table in tables)
     yield from itertools.islice((found for found in beside if found), 1)
 
 
@@ -136,11 +123,12 @@ def _chosen(table: Table, head: str) -> Finding | None:
     ran = ", which --path ran" if best.added else ""
     name = f"{spelled_row(table, best)}{ran}{_of_seeds(best)}"
     words = f"{name}: {head} {cell_text(best.cells[table.metric])}"
-    if base is not None and best.unchanged:
-        words += f", under each seed exactly that of {spelled_row(table, base)}"
-    elif base is not None and difference(best) is not None:
-        p = f" ({told})" if (told := p_words(best)) else ""
-        words += f", {signed(best)} against {spelled_row(table, base)}{p}"
+    if base is not None and best.compared is not None:
+        than, told = spelled_row(table, base), p_words(best.compared.p)
+        if best.compared.unchanged:
+            words += f", under each seed exactly that of {than}"
+        else:
+            words += f", {signed(best.compared)} against {than}{f' ({told})' if told else ''}"
     return Finding("best setting by selection", None, f"{words}.")
 
 

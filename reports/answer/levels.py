@@ -1,12 +1,10 @@
-"""What is known of a factor's levels, against its baseline level."""
+"""What is known of a factor's levels, and of the reference arms, against the baseline."""
 
 from collections.abc import Mapping, Sequence
 
-from reports.answer.model import Finding
 from reports.answer.words import (
+    Finding,
     detectable,
-    difference,
-    differs,
     further,
     listed,
     name_of,
@@ -14,17 +12,16 @@ from reports.answer.words import (
     points,
     signed,
 )
-from reports.stats import Decision, Judgement, Verdict, judge
-from reports.tables import AVERAGE, LEVELS, Quantity, Row, Table, collapse_of
+from reports.contract import ARMS
+from reports.read import Study
+from reports.stats import Decision, Verdict
+from reports.tables import AVERAGE, LEVELS, Compared, Row, Table, collapse_of, spelled_row
 
-Judged = tuple[Row, Judgement | None]
-_FOUND = {Verdict.DECIDED, Verdict.DIFFERS}
-_DESIGNED: Mapping[Decision, Verdict] = {
-    "differs": Verdict.DIFFERS,
-    "equivalent": Verdict.EQUIVALENT,
-    "open": Verdict.UNDECIDED,
-    "constant": Verdict.UNDECIDED,
-}
+# A row and what is known of its difference to the baseline.
+Told = tuple[Row, Compared]
+# Judged in this order; the others tell how much room there is.
+_RIVALS = ("no_synthetic", "text_feature")
+_CEILING = "real_pictures"
 
 
 def levels_finding(table: Table, head: str, effect: float | None) -> Finding | None:
@@ -36,102 +33,94 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         effect: the smallest of interest, in points; None: nothing is judged.
     """
     base = next((row for row in table.rows if row.baseline), None)
-    rows = [row for row in table.rows if row.section == LEVELS and difference(row)]
-    if base is None or not rows:
+    told = [(row, row.compared) for row in table.rows if row.section == LEVELS and row.compared]
+    if base is None or not told:
         return None
-    found = [one for one in judged(table, effect) if one[0] in rows and not one[0].unchanged]
-    verdicts = [judgement.verdict for _, judgement in found if judgement]
-    texts = [_unmoved(table, [row for row in rows if row.unchanged], base, head)]
-    texts += [*_sentences(table, found, base, head, effect), detectable(rows)] if found else []
+    same = [one for one in told if one[1].unchanged]
+    found = [one for one in told if not one[1].unchanged]
+    texts = [_unmoved(table, same, base, head)]
+    if found:
+        texts += _sentences(table, found, base, head, effect)
+        texts.append(detectable([compared for _, compared in told]))
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     if table.kind == "methods":
         subject = f"{subject}, averaged over datasets"
     elif table.kind == "effects":
         subject = f"{subject}, averaged over the other factors"
-    certain = bool(_FOUND & set(verdicts)) or any(differs(row) for row, _ in found)
+    verdicts = [compared.verdict for _, compared in found]
+    certain = any(
+        compared.differs or compared.verdict in (Verdict.DECIDED, Verdict.DIFFERS)
+        for _, compared in found
+    )
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
 
 
-def _unmoved(table: Table, rows: Sequence[Row], base: Row, head: str) -> str:
+def _unmoved(table: Table, same: Sequence[Told], base: Row, head: str) -> str:
     """The levels that changed no result, and the collapse that may be why; "" of none."""
-    if not rows:
+    if not same:
         return ""
-    every = len(rows) > 1 and sum(difference(r) is not None for r in table.rows) == len(rows)
-    who = "No level" if every else listed([name_of(table, row) for row in rows])
+    every = len(same) > 1 and sum(row.compared is not None for row in table.rows) == len(same)
+    who = "No level" if every else listed([name_of(table, row) for row, _ in same])
     changed = "changed any" if every else "changed no"
-    found = sorted({int(n.number) for r in rows if isinstance(n := r.cells.get("pairs"), Quantity)})
-    seeds = " to ".join(str(n) for n in dict.fromkeys([found[0], found[-1]]))
+    pairs = sorted({compared.difference.n for _, compared in same})
+    seeds = " to ".join(str(n) for n in dict.fromkeys([pairs[0], pairs[-1]]))
     text = (
         f"{who} {changed} {head}: under each of {seeds} seed{'' if seeds == '1' else 's'} it is"
         f" exactly that of {name_of(table, base)}."
     )
     keys = [table.name.removeprefix(f"{AVERAGE}-"), *(c.key for c in table.columns[: table.labels])]
-    why = collapse_of([*rows, base]) if any(key.startswith("generator") for key in keys) else ""
+    why = (
+        collapse_of([*(row for row, _ in same), base])
+        if any(key.startswith("generator") for key in keys)
+        else ""
+    )
     return f"{text} {why[0].upper()}{why[1:]} may be why." if why else text
 
 
-def judged(table: Table, effect: float | None) -> list[Judged]:
-    """Each row that has a difference with its judgement, None where nothing is judged.
-
-    All rows of a table are one family, as they are for its p-values. What a study's own design has
-    decided is not judged again.
-    """
-    rows = [row for row in table.rows if difference(row)]
-    if any(row.decision for row in rows):
-        return [(row, Judgement(_DESIGNED[row.decision or "open"])) for row in rows]
-    if effect is None:
-        return [(row, None) for row in rows]
-    estimates = [cell.estimate if (cell := difference(row)) else None for row in rows]
-    return list(zip(rows, judge(estimates, effect), strict=True))
-
-
-def overall(verdicts: Sequence[Verdict]) -> Verdict | None:
+def overall(verdicts: Sequence[Verdict | None]) -> Verdict | None:
     """The verdict on several rows: any that is decided decides, any that is open leaves it open."""
     for verdict in (Verdict.DECIDED, Verdict.DIFFERS, Verdict.UNDECIDED):
         if verdict in verdicts:
             return verdict
-    return Verdict.EQUIVALENT if verdicts else None
+    return Verdict.EQUIVALENT if any(verdicts) else None
 
 
 def _sentences(
-    table: Table, found: Sequence[Judged], base: Row, head: str, effect: float | None
+    table: Table, found: Sequence[Told], base: Row, head: str, effect: float | None
 ) -> list[str]:
     than = name_of(table, base)
-    if any(row.decision for row, _ in found):
-        return _by_design(table, [row for row, _ in found], than, head)
+    if any(compared.decision for _, compared in found):
+        return _by_design(table, found, than, head)
     if effect is None:
-        sure = [_named(table, r, p_words(r)) for r, _ in found if differs(r)]
+        sure = [_named(table, one, p_words(one[1].p)) for one in found if one[1].differs]
         if sure:
             return [f"Against {than}, in {head}: {listed(sure)}."]
-        if not any(p_words(row) for row, _ in found):
+        if all(compared.p is None for _, compared in found):
             return [f"Nothing tells whether levels differ from {than} in {head}."]
         return [f"No level differs from {than} in {head} beyond chance."]
-    decided = [row for row, j in found if j and j.verdict is Verdict.DECIDED]
-    within = [row for row, j in found if j and j.verdict is Verdict.EQUIVALENT]
+    of = {verdict: [one for one in found if one[1].verdict is verdict] for verdict in Verdict}
+    decided, within = of[Verdict.DECIDED], of[Verdict.EQUIVALENT]
     texts = []
     if len(within) == len(found):
-        who = (
-            "No level differs"
-            if len(found) > 1
-            else f"{name_of(table, found[0][0])} does not differ"
-        )
+        one = name_of(table, found[0][0])
+        who = "No level differs" if len(found) > 1 else f"{one} does not differ"
         texts.append(f"{who} from {than} by more than {points(effect)} of {head}.")
     elif decided:
-        named = listed([_named(table, row) for row in decided])
+        named = listed([_named(table, one) for one in decided])
         texts.append(f"Against {than}, in points of {head}: {named}.")
     else:
         texts.append(f"Nothing is decided against {than}.")
     if 0 < len(within) < len(found):
-        names = listed([name_of(table, row) for row in within])
+        names = listed([name_of(table, row) for row, _ in within])
         texts.append(f"Within {points(effect)} of {head}: {names}.")
-    if small := [_named(table, r, p_words(r)) for r in within if differs(r)]:
+    if small := [_named(table, one, p_words(one[1].p)) for one in within if one[1].differs]:
         texts.append(f"Small, but beyond chance: {listed(small)}.")
-    if still := [_open(table, row, j) for row, j in found if j and j.verdict is Verdict.UNDECIDED]:
+    if still := [_open(table, one) for one in of[Verdict.UNDECIDED]]:
         texts.append(f"Open: {listed(still)}.")
     return texts
 
 
-def _by_design(table: Table, rows: Sequence[Row], than: str, head: str) -> list[str]:
+def _by_design(table: Table, found: Sequence[Told], than: str, head: str) -> list[str]:
     """What the comparisons of a study under --detect have come to, after how many seeds each."""
     words: Mapping[Decision, str] = {
         "differs": f"Different from {than}, in points of {head}",
@@ -140,26 +129,81 @@ def _by_design(table: Table, rows: Sequence[Row], than: str, head: str) -> list[
         "constant": "Without a spread, so that nothing is known of other seeds",
     }
     told = {
-        decision: [_named(table, row, _after(row)) for row in rows if row.decision == decision]
+        decision: [
+            _named(table, one, _after(one[1])) for one in found if one[1].decision == decision
+        ]
         for decision in words
     }
     return [f"{words[decision]}: {listed(names)}." for decision, names in told.items() if names]
 
 
-def _after(row: Row) -> str:
-    pairs = row.cells.get("pairs")
-    count = pairs.number if isinstance(pairs, Quantity) else 0
-    return f"after {count:.0f} seed{'' if count == 1 else 's'}"
+def _after(compared: Compared) -> str:
+    count = compared.difference.n
+    return f"after {count} seed{'' if count == 1 else 's'}"
 
 
-def _open(table: Table, row: Row, judgement: Judgement) -> str:
+def _open(table: Table, one: Told) -> str:
     """A row that is undecided: its difference, whether it is beyond chance, what would decide."""
-    chance = f"beyond chance, {p_words(row)}" if differs(row) else ""
-    told = ", ".join(part for part in (chance, further(judgement)) if part)
-    return _named(table, row, told)
+    compared = one[1]
+    chance = f"beyond chance, {p_words(compared.p)}" if compared.differs else ""
+    return _named(table, one, ", ".join(part for part in (chance, further(compared)) if part))
 
 
-def _named(table: Table, row: Row, *beside: str) -> str:
+def _named(table: Table, one: Told, *beside: str) -> str:
     """A row with its difference and what is to be said of it: "8 (+0.5 ± 0.4, Holm p 0.030)"."""
-    said = filter(None, [signed(row), *beside])
-    return f"{name_of(table, row)} ({', '.join(said)})"
+    row, compared = one
+    return f"{name_of(table, row)} ({', '.join(filter(None, [signed(compared), *beside]))})"
+
+
+def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
+    """The finding of a table with reference arms beside its baseline.
+
+    Args:
+        study: whose table it is.
+        table: with differences of the arms to its baseline; without any there is no finding.
+        place: what the subject ends in, such as the dataset that the arms ran on.
+    """
+    base = next((row for row in table.rows if row.baseline and not row.arm), None)
+    found = {
+        row.arm: row.compared
+        for row in table.rows
+        if row.arm and row.compared and not _same(row.compared)
+    }
+    rivals = {arm: found[arm] for arm in _RIVALS if arm in found}
+    if base is None or not rivals:
+        return None
+    parts = []
+    for arm, compared in rivals.items():
+        told = [p_words(compared.p), str(compared.verdict or ""), further(compared)]
+        beside = "; ".join(part for part in told if part)
+        parts.append(f"{signed(compared, turned=True)} against {ARMS[arm][0]} ({beside})")
+    texts = [f"{'; '.join(parts)}."]
+    if _CEILING in found:
+        texts.append(_room(found[_CEILING]))
+    subject = _subject(study, spelled_row(table, base)) + place
+    # The first rival's verdict tells whether synthesis helps at all.
+    return Finding(subject, overall([next(iter(rivals.values())).verdict]), " ".join(texts))
+
+
+def _room(ceiling: Compared) -> str:
+    """How far real pictures are ahead of the baseline, if that can be told."""
+    low, high = ceiling.difference.low, ceiling.difference.high
+    text = f"Real pictures are {signed(ceiling)} from it"
+    if low is None or high is None:
+        return f"{text}: whether there is room on other seeds is not known."
+    if low > 0:
+        return f"{text}: the room there is."
+    if high < 0:
+        return f"{text}: they are worse, so there is no room above it."
+    return f"{text}: whether there is any room cannot be told."
+
+
+def _same(compared: Compared) -> bool:
+    """Whether an arm has no difference to the baseline."""
+    return compared.difference.mean == 0 and compared.difference.low is None
+
+
+def _subject(study: Study, baseline: str) -> str:
+    varied = {factor.key for factor in study.factors} & {"generator", "generator.name"}
+    ship = study.constants.get("generator.name") == "vae" and not varied
+    return f"SHIP ({baseline})" if ship and baseline else baseline or "the study's setting"

@@ -1,14 +1,62 @@
-"""How an answer writes numbers: in whole sentences, one decimal, two digits of p."""
+"""What an answer is, and how it writes numbers: in whole sentences, two digits of p."""
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from reports.stats import MOST_SEEDS, Judgement, Verdict
-from reports.tables import PValue, Quantity, Row, Table, Text, Value, cell_text, spelled_row
+from reports.stats import MOST_SEEDS, Verdict
+from reports.tables import (
+    Compared,
+    Row,
+    Table,
+    Text,
+    Value,
+    cell_text,
+    number,
+    p_text,
+    spelled_row,
+)
 
 MOST_NAMED = 6  # rows that one sentence names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one factor, or of the study beside its reference arms.
+
+    verdict: None where nothing was judged against the smallest effect of interest.
+    text: whole sentences, without the subject and the verdict.
+    certain: whether some difference of it is not 0, beyond chance.
+    """
+
+    subject: str
+    verdict: Verdict | None
+    text: str
+    certain: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The finding in one line."""
+        judged = f"{self.verdict}. " if self.verdict else ""
+        return f"{self.subject}: {judged}{self.text}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A study's findings, and what weakens all of them.
+
+    rule: what the verdicts mean, in one sentence; "" where there are none.
+    """
+
+    findings: tuple[Finding, ...]
+    cautions: tuple[str, ...]
+    rule: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Findings and cautions, one line each, the rule last."""
+        found = [finding.sentence for finding in self.findings]
+        return [*found, *self.cautions, *([self.rule] if self.rule else [])]
 
 
 def name_of(table: Table, row: Row) -> str:
@@ -17,46 +65,26 @@ def name_of(table: Table, row: Row) -> str:
     return first.text if table.labels == 1 and isinstance(first, Text) else spelled_row(table, row)
 
 
-def difference(row: Row) -> Value | None:
-    """A row's difference to the baseline, if it has one."""
-    cell = row.cells.get("difference")
-    return cell if isinstance(cell, Value) else None
-
-
 def value_in(row: Row, key: str) -> float:
     """The mean that a row has in a column; not a number without one."""
     cell = row.cells.get(key)
     return cell.estimate.mean if isinstance(cell, Value) else math.nan
 
 
-def p_words(row: Row) -> str:
-    """The row's corrected p in words, "" without one."""
-    cell = row.cells.get("p")
-    if not isinstance(cell, PValue):
-        return ""
-    return f"Holm p {cell_text(cell)}"
+def p_words(p: float | None) -> str:
+    """A corrected p in words, "" without one."""
+    return "" if p is None else f"Holm p {p_text(p)}"
 
 
-def differs(row: Row) -> bool:
-    """Whether the corrected p says that the difference is not 0."""
-    cell = row.cells.get("p")
-    return isinstance(cell, PValue) and cell.p < 0.05
-
-
-def signed(row: Row, *, turned: bool = False) -> str:
+def signed(compared: Compared, *, turned: bool = False) -> str:
     """The difference with its interval: "+0.6 ± 0.5"; turned: of the baseline to the row."""
-    cell = difference(row)
-    if cell is None:
-        return "–"
-    # what a table writes as (2/3), over fewer datasets than the others
-    part = re.fullmatch(r"\((\d+)/(\d+)\)", cell.suffix)
-    if part:
-        cell = replace(cell, suffix=f"(over {part[1]} of {part[2]} datasets)")
+    estimate = compared.difference
     if turned:
-        e = cell.estimate
-        low, high = (None if end is None else -end for end in (e.high, e.low))
-        cell = replace(cell, estimate=replace(e, mean=-e.mean, low=low, high=high))
-    return cell_text(cell)
+        low, high = (None if end is None else -end for end in (estimate.high, estimate.low))
+        estimate = replace(estimate, mean=-estimate.mean, low=low, high=high)
+    over = compared.datasets
+    part = f"(over {over[0]} of {over[1]} datasets)" if over else ""
+    return cell_text(Value(estimate, signed=True, decimals=compared.decimals, suffix=part))
 
 
 def points(effect: float) -> str:
@@ -64,13 +92,14 @@ def points(effect: float) -> str:
     return f"{effect:g} point{'' if effect == 1 else 's'}"
 
 
-def further(judgement: Judgement) -> str:
+def further(compared: Compared) -> str:
     """How many seeds more would settle it, "" where it is settled or nothing is known of that."""
-    if judgement.verdict is not Verdict.UNDECIDED or judgement.more is None:
+    more = compared.more
+    if compared.verdict is not Verdict.UNDECIDED or more is None:
         return ""
-    if judgement.more > MOST_SEEDS:
+    if more > MOST_SEEDS:
         return f"over {MOST_SEEDS} seeds more"
-    return f"about {judgement.more} seed{'s' if judgement.more > 1 else ''} more"
+    return f"about {more} seed{'s' if more > 1 else ''} more"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -80,14 +109,13 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def detectable(rows: Sequence[Row]) -> str:
-    """What the seeds could have shown, by the least certain of the rows; "" where not known."""
-    known = [(row.cells.get("detectable"), row.cells.get("pairs")) for row in rows]
-    found = [(d, n) for d, n in known if isinstance(d, Quantity) and isinstance(n, Quantity)]
-    if not found:
+def detectable(found: Sequence[Compared]) -> str:
+    """What the seeds could have shown, by the least certain of rows; "" where not known."""
+    known = [(one.detectable, one) for one in found if one.detectable is not None]
+    if not known:
         return ""
-    most, pairs = max(found, key=lambda pair: pair[0].number)
+    most, one = max(known, key=lambda pair: pair[0])
     return (
-        f"With {pairs.number:.0f} seeds a difference of {cell_text(most)} is told from 0 in 4 of 5"
-        " studies."
+        f"With {one.difference.n} seeds a difference of {number(most, one.decimals)} is told from 0"
+        " in 4 of 5 studies."
     )

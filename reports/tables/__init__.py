@@ -6,16 +6,9 @@ owes its reader. Knows no output format.
 
 from reports.tables.associations import APART, on_other_classes
 from reports.tables.build import build_tables
-from reports.tables.comparison import (
-    Family,
-    Paired,
-    differences,
-    given_out,
-    is_designed,
-    load_families,
-    load_values,
-)
+from reports.tables.comparison import differences, effect_of, given_out, is_designed
 from reports.tables.datasets import AVERAGE
+from reports.tables.families import Family, Paired, load_families, load_values
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -50,8 +43,8 @@ from reports.tables.model import (
     MARK,
     Cell,
     Column,
+    Compared,
     Counts,
-    Flagged,
     PValue,
     Quantity,
     Ranged,
@@ -63,25 +56,17 @@ from reports.tables.model import (
     level_text,
     spelled_row,
 )
-from reports.tables.notes import (
-    FEWEST_SEEDS,
-    chosen_by,
-    collapse_of,
-    head_notes,
-    on_test,
-    titled,
-    unfinished_notes,
-)
+from reports.tables.notes import FEWEST_SEEDS, collapse_of, head_notes, titled, unfinished_notes
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
 from reports.tables.preference import (
     added_notes,
     by_preference,
-    is_added,
     tied_first,
     tied_names,
     without_added,
 )
 from reports.tables.published import PUBLISHED, published_table
+from reports.tables.rows import chosen_by, on_test
 
 __all__ = [
     "ADDED",
@@ -97,10 +82,10 @@ __all__ = [
     "STACKED",
     "Cell",
     "Column",
+    "Compared",
     "Counts",
     "Dialect",
     "Family",
-    "Flagged",
     "Group",
     "Headline",
     "PValue",
@@ -127,12 +112,12 @@ __all__ = [
     "dataset_factor",
     "decimals_of",
     "differences",
+    "effect_of",
     "factor_labels",
     "given_out",
     "head_notes",
     "headline",
     "interval_of",
-    "is_added",
     "is_designed",
     "is_numeric",
     "is_percent",

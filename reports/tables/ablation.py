@@ -1,19 +1,15 @@
 """Tables of one row a level or a setting: test metrics, and differences to the baseline."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, holm
 from reports.tables.comparison import (
-    DECISION,
     Pairs,
     compare,
     compared_cells,
-    compared_in,
-    decision_cell,
     detection_notes,
     difference_columns,
     is_designed,
@@ -36,20 +32,10 @@ from reports.tables.groups import (
     spelled,
 )
 from reports.tables.metric import decimals_of, value_of
-from reports.tables.model import (
-    LEVELS,
-    REFERENCES,
-    Cell,
-    Column,
-    Counts,
-    Quantity,
-    Row,
-    Table,
-    Text,
-)
-from reports.tables.notes import chosen_by, raised_flags, table_notes, titled
+from reports.tables.model import Cell, Column, Compared, Quantity, Row, Table, Text
+from reports.tables.notes import table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
-from reports.tables.preference import is_added
+from reports.tables.rows import group_row
 
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
@@ -162,30 +148,18 @@ def _table(
     kind: Literal["settings", "levels", "effects"] = "settings"
     if name != "settings":
         kind = "levels" if len(study.factors) == 1 else "effects"
-    pairs = [_pairs(group, parts, metric) for group in groups]
-    found = compare(study, metric, pairs)
-    # one family a table: what is claimed of its levels and of its arms is read together
-    family = [comparison.p if comparison else None for comparison, _ in found]
-    comparisons, decimals = compared_in(family), decimals_of(study, metric)
+    found = compare(study, metric, [_pairs(group, parts, metric) for group in groups])
     classes = _over_classes(study, groups, parts, metric)
-    for group, (comparison, decision), p in zip(groups, found, holm(family), strict=True):
-        named = zip(columns, group.labels, strict=False)
-        cells: dict[str, Cell] = {column.key: label for column, label in named}
-        cells |= _measured(study, group, columns)
-        other = None
-        if classes and comparison:
-            other = classes.difference(group, comparison.difference.mean)
-        cells |= compared_cells(comparison, p, comparisons, decimals, other)
-        cells |= {DECISION.key: decision_cell(decision)} if decision else {}
-        if group is parts.baseline:
-            cells["difference"] = Text("baseline")
-        section = REFERENCES if group.arm else LEVELS
-        chosen = chosen_by(group.rows["selection"].to_list())
-        flags, base = raised_flags(group.rows), group is parts.baseline
-        added = is_added(group)
-        same = comparison is not None and _same(group, parts, metric, comparison)
-        row = Row(cells, section, base, chosen, group.arm, flags, added, decision, same)
-        rows.append(row)
+    for group, one in zip(groups, found, strict=True):
+        compared = one and dataclasses.replace(
+            one,
+            classes=classes.difference(group, one.difference.mean) if classes else None,
+            unchanged=_same(group, parts, metric, one),
+        )
+        cells = _measured(study, group, columns) | compared_cells(compared)
+        base = group is parts.baseline
+        cells |= {"difference": Text("baseline")} if base else {}
+        rows.append(group_row(group, columns, cells, baseline=base, compared=compared))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     names = [spelled(group, columns) for group in groups]
@@ -220,18 +194,17 @@ def _pairs(group: Group, parts: _Parts, metric: str) -> Pairs | None:
     return paired(group, parts.baseline, parts.cells, metric)
 
 
-def _same(group: Group, parts: _Parts, metric: str, comparison: Comparison) -> bool:
+def _same(group: Group, parts: _Parts, metric: str, compared: Compared) -> bool:
     """Whether a group has the baseline's results; looked up where the mean does not deny it."""
-    if parts.baseline is None or comparison.difference.mean:
+    if parts.baseline is None or compared.difference.mean:
         return False
     return unchanged(group, parts.baseline, parts.cells, metric)
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
-    """Counts, means over seeds and cost of one group."""
+    """Means over seeds and cost of one group."""
+    cells: dict[str, Cell] = {}
     done = group.done
-    counts = Counts(len(done), group.count(FAIL), group.count(PRUNED), group.missing())
-    cells: dict[str, Cell] = {"n": counts}
     if done.is_empty():
         return cells
     sources = {name: f"test/{name}" for name in study.protocol.headings}

@@ -37,7 +37,8 @@ from reports.tables.model import (
     Value,
     level_id,
 )
-from reports.tables.notes import chosen_by, head_notes, table_notes, titled, unfinished_notes
+from reports.tables.notes import head_notes, table_notes, titled, unfinished_notes
+from reports.tables.rows import chosen_by
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
@@ -72,7 +73,7 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         if low is not None:
             cells["least"] = PValue(low)
         chosen = chosen_by(study.rows["selection"].to_list())
-        rows.append(Row(cells, selection=chosen, unchanged=flat))
+        rows.append(Row(cells, selection=chosen, flat=flat))
     columns = (
         Column("factor", "factor", "left"),
         Column("n", "settings"),

@@ -1,156 +1,35 @@
 """What is compared with what: paired differences, by plain tests or the study's own design."""
 
 import dataclasses
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
-import polars as pl
-
-from reports.contract import COMPLETE
-from reports.read import Study, heading, load_records
+from reports.read import Study, heading
 from reports.stats import (
     Comparison,
     Decision,
     Ending,
-    Estimate,
+    Verdict,
     compare_paired,
     endings,
+    holm,
     is_rounding,
+    judge,
     scale_of,
 )
-from reports.tables.groups import (
-    MOST_LEVELS,
-    Group,
-    arm_groups,
-    baseline_level,
-    baseline_setting,
-    by_seed,
-    companions,
-    factor_labels,
-    level_groups,
-    matched,
-    ordered_levels,
-    results,
-    setting_groups,
-    short_name,
-    spelled,
+from reports.tables.groups import Group, by_seed, matched, results
+from reports.tables.metric import decimals_of, is_percent
+from reports.tables.model import (
+    CLASSES,
+    Cell,
+    Column,
+    Compared,
+    PValue,
+    Quantity,
+    Ranged,
+    Row,
+    Text,
+    Value,
 )
-from reports.tables.metric import with_metric
-from reports.tables.model import CLASSES, Cell, Column, PValue, Quantity, Ranged, Row, Text, Value
-from reports.tables.pooling import averaged, dataset_factor
-from reports.tables.preference import without_added
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A row of a table against its baseline.
-
-    label: the row in words. differences: seed -> of the metric, on seeds that both finished.
-    """
-
-    label: str
-    differences: Mapping[int, float]
-
-    @cached_property
-    def deviation(self) -> float:
-        """Standard deviation of the differences; 0 of fewer than two."""
-        values = list(self.differences.values())
-        return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-@dataclass(frozen=True)
-class Family:
-    """The comparisons of one table, corrected for together.
-
-    name: of the table: a factor's key, or "settings". metric: its heading.
-    seconds: of one more seed of all that the table holds, as far as it has finished.
-    """
-
-    name: str
-    metric: str
-    comparisons: tuple[Paired, ...]
-    seconds: float
-
-
-def load_families(study_name: str, tracking_uri: str) -> list[Family]:
-    """The families of a study in a store, by the metric that its report is of.
-
-    Raises:
-        ReportError: unreadable store or unknown study (one line).
-        EmptyStudyError: nothing of it has ended yet.
-    """
-    return families(load_records(study_name, tracking_uri))
-
-
-def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float]]:
-    """setting_key -> seed -> the metric that the report is of, of finished rows.
-
-    Raises:
-        ReportError, EmptyStudyError: see load_families.
-    """
-    study, metric = with_metric(load_records(study_name, tracking_uri), None)
-    found: dict[str, dict[int, float]] = {}
-    rows = study.rows.filter(pl.col("state") == COMPLETE).drop_nulls(f"test/{metric}")
-    for key, seed, value in rows.select("setting_key", "seed", f"test/{metric}").iter_rows():
-        found.setdefault(key, {})[seed] = value
-    return found
-
-
-def families(study: Study, metric: str | None = None) -> list[Family]:
-    """What the tables of a study compare: its levels or settings, and each factor's main effects.
-
-    Over datasets it is the averages; there is none where no average can be made.
-
-    Args:
-        study: of the store.
-        metric: the test metric; None: the protocol's default.
-
-    Raises:
-        ReportError: the protocol has no such metric.
-    """
-    study, metric = with_metric(study, metric)
-    over = dataset_factor(study)
-    whole = averaged(study, over) if over else study
-    if whole is None or not whole.factors:
-        return []
-    levelled = [f for f in whole.factors if len(ordered_levels(whole, f)) <= MOST_LEVELS]
-    found = []
-    if len(whole.factors) > 1 or not levelled:
-        settings = setting_groups(whole)
-        groups, labels = [*settings, *arm_groups(whole)], factor_labels(whole)
-        baseline = baseline_setting(whole, settings)
-        found.append(_family(whole, "settings", groups, baseline, {}, metric, labels))
-    own = without_added(whole)
-    for factor in levelled if whole.sampler == "grid" else []:
-        levels = level_groups(own, factor)
-        groups = [*levels, *(arm_groups(own) if len(own.factors) == 1 else [])]
-        label = [Column("level", short_name(own, factor))]
-        baseline, cells = baseline_level(factor, levels), companions(own, factor)
-        found.append(_family(own, factor.key, groups, baseline, cells, metric, label))
-    return [family for family in found if family is not None and family.comparisons]
-
-
-def _family(
-    study: Study,
-    name: str,
-    groups: list[Group],
-    baseline: Group | None,
-    cells: Mapping[str, str],
-    metric: str,
-    labels: list[Column],
-) -> Family | None:
-    if baseline is None:
-        return None
-    compared = [
-        Paired(spelled(group, labels), differences(*paired(group, baseline, cells, metric)))
-        for group in groups
-        if group is not baseline
-    ]
-    seconds = [group.done["seconds"].mean() for group in groups]
-    per_seed = sum(value for value in seconds if isinstance(value, float))
-    return Family(name, heading(study.protocol, metric), tuple(compared), per_seed)
 
 
 def paired(
@@ -208,6 +87,12 @@ def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> d
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
 _WORDS: Mapping[Decision, str] = {"constant": "no spread"}
+_VERDICTS: Mapping[Decision, Verdict] = {
+    "differs": Verdict.DIFFERS,
+    "equivalent": Verdict.EQUIVALENT,
+    "open": Verdict.UNDECIDED,
+    "constant": Verdict.UNDECIDED,
+}
 
 
 def is_designed(study: Study, metric: str) -> bool:
@@ -249,39 +134,73 @@ def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
     return listed
 
 
-def compare(
-    study: Study, metric: str, pairs: Sequence[Pairs | None]
-) -> list[tuple[Comparison | None, Decision | None]]:
-    """The comparisons of a table: by the study's own design, else by the plain tests.
+def compare(study: Study, metric: str, pairs: Sequence[Pairs | None]) -> list[Compared | None]:
+    """The comparisons of a table, which are one family: by its study's own design, or plain tests.
 
     Args:
         study, metric, pairs: see stopped.
 
     Returns:
-        For each row the comparison, None without one, and what the design has decided, None where
-        it has no say. Where it has, the interval is the design's, and there is no p.
+        What is known of each row. Where the design has a say the interval is the design's, and
+        there is no p.
     """
     plain = [compare_paired(*pair) if pair else None for pair in pairs]
+    decimals = decimals_of(study, metric)
     found = stopped(study, metric, pairs)
-    if found is None:
-        return [(comparison, None) for comparison in plain]
+    if found is not None:
+        return [
+            None if comparison is None else _by_design(comparison, ending, decimals)
+            for comparison, ending in zip(plain, found, strict=True)
+        ]
+    return by_tests(plain, effect_of(study, metric), decimals)
+
+
+def by_tests(
+    family: Sequence[Comparison | None], effect: float | None, decimals: int
+) -> list[Compared | None]:
+    """What plain tests say of a family of comparisons.
+
+    Args:
+        family: a comparison a row; None: it is compared with nothing.
+        effect: the smallest of interest; None: nothing is judged.
+        decimals: of the metric.
+    """
+    corrected = holm([comparison.p if comparison else None for comparison in family])
+    tests = max(1, sum(p is not None for p in corrected))
+    estimates = [comparison.difference if comparison else None for comparison in family]
+    judged = judge(estimates, effect) if effect is not None else [None] * len(family)
     return [
-        (None, None) if comparison is None else _by_design(comparison, ending)
-        for comparison, ending in zip(plain, found, strict=True)
+        None
+        if comparison is None
+        else Compared(
+            comparison.difference,
+            p,
+            comparison.detectable(tests),
+            verdict=judgement.verdict if judgement else None,
+            more=judgement.more if judgement else None,
+            decimals=decimals,
+        )
+        for comparison, p, judgement in zip(family, corrected, judged, strict=True)
     ]
 
 
-def _by_design(comparison: Comparison, ending: Ending | None) -> tuple[Comparison, Decision]:
-    if ending is not None:
-        return Comparison(ending.difference, None, None), ending.decision
-    # fewer seeds than the first look: nothing is known of it yet
-    bare = dataclasses.replace(comparison.difference, low=None, high=None)
-    return Comparison(bare, None, None), "open"
+def effect_of(study: Study, metric: str) -> float | None:
+    """The effect that differences are judged against; None of a measure that is not in points.
+
+    A study whose seeds were given out to detect an effect is judged by that.
+    """
+    if study.detection is not None and is_designed(study, metric):
+        return study.detection.design.effect
+    return study.smallest_effect if is_percent(metric) else None
 
 
-def decision_cell(decision: Decision) -> Text:
-    """What a design has decided, as a table says it."""
-    return Text(_WORDS.get(decision, decision))
+def _by_design(comparison: Comparison, ending: Ending | None, decimals: int) -> Compared:
+    if ending is None:  # fewer seeds than the first look: nothing is known of it yet
+        bare = dataclasses.replace(comparison.difference, low=None, high=None)
+        return Compared(bare, decision="open", verdict=_VERDICTS["open"], decimals=decimals)
+    decision = ending.decision
+    verdict = _VERDICTS[decision]
+    return Compared(ending.difference, decision=decision, verdict=verdict, decimals=decimals)
 
 
 def detection_notes(study: Study, metric: str) -> list[str]:
@@ -336,42 +255,22 @@ def kept_columns(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column
     return tuple(column for column in columns if told or column.key != CLASSES)
 
 
-def compared_in(family: Sequence[float | None]) -> int:
-    """How many comparisons a family has.
-
-    Args:
-        family: p-values; None: not compared.
-    """
-    return max(1, sum(p is not None for p in family))
-
-
-def compared_cells(
-    comparison: Comparison | None,
-    p: float | None,
-    comparisons: int,
-    decimals: int = 1,
-    classes: Estimate | None = None,
-) -> dict[str, Cell]:
-    """Difference, pairs, corrected p and detectable effect, as far as there are any.
-
-    Args:
-        comparison: of a row to the baseline; None: there is none.
-        p: corrected.
-        comparisons: in the family.
-        decimals: of the metric's cells.
-        classes: the difference's interval over other test classes, if there is one.
-    """
-    if comparison is None:
+def compared_cells(compared: Compared | None) -> dict[str, Cell]:
+    """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
+    if compared is None:
         return {}
+    decimals = compared.decimals
+    suffix = "({}/{})".format(*compared.datasets) if compared.datasets else ""
     cells: dict[str, Cell] = {
-        "difference": Value(comparison.difference, signed=True, decimals=decimals),
-        "pairs": Quantity(comparison.difference.n, 0),
+        "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
+        "pairs": Quantity(compared.difference.n, 0),
     }
-    if classes is not None:
-        cells[CLASSES] = Ranged(classes, 1, bare=True)
-    if p is not None:
-        cells["p"] = PValue(p)
-    detectable = comparison.detectable(comparisons)
-    if detectable is not None:
-        cells["detectable"] = Quantity(detectable, decimals)
+    if compared.classes is not None:
+        cells[CLASSES] = Ranged(compared.classes, 1, bare=True)
+    if compared.p is not None:
+        cells["p"] = PValue(compared.p)
+    if compared.detectable is not None:
+        cells["detectable"] = Quantity(compared.detectable, decimals)
+    if compared.decision is not None:
+        cells[DECISION.key] = Text(_WORDS.get(compared.decision, compared.decision))
     return cells

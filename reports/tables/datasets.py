@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from reports.contract import FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, Estimate, compare_paired, holm
+from reports.stats import compare_paired
 from reports.tables.comparison import (
+    by_tests,
     compared_cells,
-    compared_in,
     difference_columns,
+    effect_of,
     kept_columns,
     same_results,
 )
@@ -21,13 +21,13 @@ from reports.tables.model import (
     REFERENCES,
     Cell,
     Column,
+    Compared,
     Quantity,
     Row,
     Table,
     Text,
-    Value,
 )
-from reports.tables.notes import chosen_by, raised_flags, table_notes, titled
+from reports.tables.notes import table_notes, titled
 from reports.tables.over_classes import average_difference
 from reports.tables.pooling import (
     DATASET,
@@ -38,6 +38,7 @@ from reports.tables.pooling import (
     method_line,
     methods,
 )
+from reports.tables.rows import chosen_by, raised_flags
 
 AVERAGE = "average"
 _ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
@@ -61,17 +62,15 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
     home = arms_dataset(study, over)
     arms = [arm_line(study, arm, home) for arm in arm_groups(study)]
     base = next((line for line in lines if line.baseline), None)
-    compared = [_compare(study, line, base, metric) if base else None for line in lines]
-    family = [one.comparison.p if one else None for one in compared]
-    adjusted = holm(family)
     rows = []
-    for line, found, p in zip(lines, compared, adjusted, strict=True):
+    for line, compared in zip(
+        lines, _compared(study, lines, base, metric, len(names)), strict=True
+    ):
         cells = _cells(study, line, names, metric) | _average_cells(study, line, names, metric)
-        cells |= found.cells(p, compared_in(family), len(names)) if found else {}
+        cells |= compared_cells(compared)
         if line is base and len(lines) > 1:
             cells["difference"] = Text("baseline")
-        row = _row(line, labels, cells)
-        rows.append(dataclasses.replace(row, unchanged=found is not None and found.unchanged))
+        rows.append(_row(line, labels, cells, compared))
     rows += [_row(arm, labels, _cells(study, arm, names, metric)) for arm in arms]
     spelled = [_spelled(line, labels) for line in (*lines, *arms)]
     told = "" if base is None else spelled[lines.index(base)]
@@ -95,7 +94,12 @@ def _labels(study: Study) -> list[Column]:
     return found or [Column("setting", "setting", "left")]
 
 
-def _row(line: Line, labels: Sequence[Column], cells: Mapping[str, Cell]) -> Row:
+def _row(
+    line: Line,
+    labels: Sequence[Column],
+    cells: Mapping[str, Cell],
+    compared: Compared | None = None,
+) -> Row:
     named = {column.key: text for column, text in zip(labels, line.labels, strict=False)}
     return Row(
         {**named, **cells},
@@ -105,6 +109,7 @@ def _row(line: Line, labels: Sequence[Column], cells: Mapping[str, Cell]) -> Row
         line.arm,
         raised_flags(line.frame),
         line.added,
+        compared,
     )
 
 
@@ -163,55 +168,41 @@ def _average_cells(study: Study, line: Line, names: Sequence[str], metric: str) 
     return cells
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """A comparison of averages over the datasets that both lines have.
-
-    classes: its interval over other test classes; decimals: of its cells.
-    unchanged: whether both have the same results on each dataset under each seed.
-    """
-
-    comparison: Comparison
-    classes: Estimate | None
-    datasets: int
-    decimals: int
-    unchanged: bool
-
-    def cells(self, p: float | None, comparisons: int, of: int) -> dict[str, Cell]:
-        """The cells of the comparison, marked where it is not over all datasets.
-
-        Args:
-            p: corrected.
-            comparisons: in the family.
-            of: the number of the study's datasets.
-        """
-        cells = compared_cells(self.comparison, p, comparisons, self.decimals, self.classes)
-        if self.datasets < of:
-            suffix = f"({self.datasets}/{of})"
-            cells["difference"] = Value(
-                self.comparison.difference, signed=True, decimals=self.decimals, suffix=suffix
+def _compared(
+    study: Study, lines: Sequence[Line], base: Line | None, metric: str, of: int
+) -> list[Compared | None]:
+    """Each line with the baseline, over the datasets that both have, of so many of the study."""
+    common = [
+        [name for name in line.present() if base is not None and name in base.present()]
+        for line in lines
+    ]
+    pairs = [
+        compare_paired(line.averages(metric, names), base.averages(metric, names))
+        if base is not None and line is not base
+        else None
+        for line, names in zip(lines, common, strict=True)
+    ]
+    every: list[Compared | None] = []
+    found = by_tests(pairs, effect_of(study, metric), decimals_of(study, metric))
+    for line, names, one in zip(lines, common, found, strict=True):
+        if one is not None and base is not None:
+            mean = one.difference.mean
+            one = dataclasses.replace(
+                one,
+                classes=average_difference(study, line, base, names, metric, mean),
+                unchanged=_same(line, base, names, metric),
+                datasets=(len(names), of) if len(names) < of else None,
             )
-        return cells
+        every.append(one)
+    return every
 
 
-def _compare(study: Study, line: Line, base: Line, metric: str) -> _Compared | None:
-    if line is base:
-        return None
-    common = [name for name in line.present() if name in base.present()]
-    found = compare_paired(line.averages(metric, common), base.averages(metric, common))
-    if found is None:
-        return None
-    classes = average_difference(study, line, base, common, metric, found.difference.mean)
-    same = same_results(
-        [
-            [values[seed], theirs[seed]]
-            for name in common
-            for values, theirs in [(line.averages(metric, [name]), base.averages(metric, [name]))]
-            for seed in values
-            if seed in theirs
-        ]
+def _same(line: Line, base: Line, names: Sequence[str], metric: str) -> bool:
+    """Whether both have the same results on each dataset under each seed."""
+    of = [(line.averages(metric, [name]), base.averages(metric, [name])) for name in names]
+    return same_results(
+        [[own[seed], theirs[seed]] for own, theirs in of for seed in own if seed in theirs]
     )
-    return _Compared(found, classes, len(common), decimals_of(study, metric), same)
 
 
 def _long(

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from reports.contract import ARMS, COMPLETE, FAIL, PRUNED
-from reports.read import Factor, Study
+from reports.read import Factor, Setting, Study
 from reports.tables.model import Column, Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.
@@ -40,6 +40,11 @@ class Group:
     def seeds(self, column: str) -> dict[int, float]:
         """seed -> mean of a column over the finished rows of that seed."""
         return by_seed(matched(self.rows, column, {}))
+
+    @property
+    def added(self) -> bool:
+        """Whether it is a setting that `ship-sweep --path` ran."""
+        return isinstance(self.value, Setting) and self.value.added
 
     def missing(self) -> int:
         """Rows that are wanted and have not ended: not run, running or interrupted."""

@@ -91,9 +91,9 @@ def _by_design(
     groups = [*setting_groups(study), *arm_groups(study)]
     others = [group for group in groups if group.arm or group.value.key != baseline.value.key]
     pairs = [paired(group, baseline, {}, metric) for group in others]
-    for group, (comparison, _) in zip(others, compare(study, metric, pairs), strict=True):
-        if comparison is not None and not group.arm and group.value.key == best[0].value.key:
-            found["baseline"] = comparison.difference
+    for group, compared in zip(others, compare(study, metric, pairs), strict=True):
+        if compared is not None and not group.arm and group.value.key == best[0].value.key:
+            found["baseline"] = compared.difference
     return found
 
 

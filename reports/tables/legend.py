@@ -132,7 +132,8 @@ def difference_notes(
         f" power at {level} from the observed paired deviation"
     )
     # a study's own design has a note of its own
-    notes = [head if any(row.decision for row in rows) else f"{head}{tests}"]
+    designed = any(row.compared and row.compared.decision for row in rows)
+    notes = [head if designed else f"{head}{tests}"]
     if any(CLASSES in row.cells for row in rows):
         notes.append(
             f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"
@@ -150,8 +151,8 @@ def difference_notes(
 
 def _all_zero(rows: Sequence[Row]) -> bool:
     """Say whether there are differences and none of them, on any seed, is other than 0."""
-    found = [row for row in rows if isinstance(row.cells.get("difference"), Value)]
-    return bool(found) and all(row.unchanged for row in found)
+    found = [row.compared for row in rows if row.compared]
+    return bool(found) and all(compared.unchanged for compared in found)
 
 
 def arm_notes(study: Study, rows: Sequence[Row]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.stats import Decision, Estimate
+from reports.stats import Decision, Estimate, Verdict
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
@@ -106,15 +106,46 @@ class Flagged:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A row's difference to the baseline of its table, and all that is known of it.
+
+    difference: over pairs, as many as its n.
+    p: corrected over the table's family; None where no test is made, or the design's own speaks.
+    detectable: the smallest difference that as many pairs would find; None where it is not known.
+    classes: the difference's interval over other test classes, if there is one.
+    decision: what the study's own design (--detect) has come to; None: it has no say.
+    verdict: against the smallest effect of interest; None where nothing is judged.
+    more: pairs that would settle it (see Judgement).
+    unchanged: whether every result of the row that is compared is exactly the baseline's.
+    datasets: how many of how many the difference is over; None: it is over no datasets, or all.
+    decimals: of the metric.
+    """
+
+    difference: Estimate
+    p: float | None = None
+    detectable: float | None = None
+    classes: Estimate | None = None
+    decision: Decision | None = None
+    verdict: Verdict | None = None
+    more: int | None = None
+    unchanged: bool = False
+    datasets: tuple[int, int] | None = None
+    decimals: int = 1
+
+    @property
+    def differs(self) -> bool:
+        """Whether the corrected p says that the difference is not 0."""
+        return self.p is not None and self.p < 0.05
+
+
+@dataclass(frozen=True)
 class Row:
     """Cells by column key; a column without a cell is shown as a dash.
 
     flags: those that were raised; a page marks the row's label.
     added: whether ship-sweep --path ran it; a page marks the label.
-    decision: what the study's own design (--detect) says of its difference; then no other test of
-        it is shown. None: the design has no say.
-    unchanged: whether every result of it that is compared is exactly the baseline's; in a table of
-        ranks, whether all settings that are ranked have one result.
+    compared: with the baseline; None: it is the baseline, or nothing is compared.
+    flat: in a table of ranks, whether all settings that are ranked have one result.
     """
 
     cells: dict[str, Cell]
@@ -124,8 +155,8 @@ class Row:
     arm: str = ""
     flags: tuple[Flagged, ...] = ()
     added: bool = False
-    decision: Decision | None = None
-    unchanged: bool = False
+    compared: Compared | None = None
+    flat: bool = False
 
 
 @dataclass(frozen=True)

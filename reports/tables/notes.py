@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from reports.contract import COMPLETE, FAIL, FLAG, FLAGS, PRUNED, QUALITY
+from reports.contract import COMPLETE, FAIL, FLAGS, PRUNED, QUALITY
 from reports.read import Study, heading
 from reports.tables.legend import (
     arm_notes,
@@ -15,13 +15,13 @@ from reports.tables.legend import (
     rule_note,
 )
 from reports.tables.metric import MEASURES
-from reports.tables.model import MARK, REFERENCES, Flagged, Row
+from reports.tables.model import MARK, REFERENCES, Row
 from reports.tables.preference import added_notes, preferred_note
+from reports.tables.rows import LEAKS, on_test, raised_flags
 
 _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
 FEWEST_SEEDS = 5
-_LEAKS = frozenset({"test", "reference"})
 
 
 def table_notes(
@@ -92,16 +92,6 @@ def _few_seeds(study: Study) -> list[str]:
     ]
 
 
-def chosen_by(rules: Iterable[str | None]) -> str:
-    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
-    return "+".join(sorted({rule for rule in rules if rule}))
-
-
-def on_test(selection: str) -> bool:
-    """Say whether any of the joined rules looks at test pictures."""
-    return not _LEAKS.isdisjoint(selection.split("+"))
-
-
 def titled(study: Study, title: str, rows: Iterable[Row]) -> str:
     """A table's title behind the study's name; it says so where any row was selected on test.
 
@@ -119,7 +109,7 @@ def _warnings(study: Study, rows: Sequence[Row]) -> list[str]:
     """The selection rule and the demonstration backbone."""
     rules = [r for r in _RULES if any(r in row.selection.split("+") for row in rows)]
     notes = list(dict.fromkeys(rule_note(rule, study.protocol) for rule in rules))
-    if _LEAKS & set(rules) and set(rules) - _LEAKS:
+    if LEAKS & set(rules) and set(rules) - LEAKS:
         leaked = [_name(row) for row in rows if on_test(row.selection)]
         notes.append(f"selected on test: {', '.join(leaked)}; not comparable with the others")
     if study.demonstration:
@@ -223,22 +213,6 @@ def collapse_of(rows: Sequence[Row]) -> str:
             trials = sum(flag.of for flag in own)
             return f"{FLAGS[name][0]} in {trials} of {trials} trials"
     return ""
-
-
-def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:
-    """The flags that finished rows raised; rows where a flag was not looked for do not count."""
-    columns = [name for name in rows.columns if name.startswith(FLAG)]
-    if not columns:
-        return ()
-    done = [state == COMPLETE for state in rows["state"].to_list()]
-    found = []
-    for column in columns:
-        values = [v for v, own in zip(rows[column].to_list(), done, strict=True) if own]
-        known = [value for value in values if value is not None]
-        raised = sum(value >= 0.5 for value in known)
-        if raised:
-            found.append(Flagged(column.removeprefix(FLAG), raised, len(known)))
-    return tuple(found)
 
 
 def flag_notes(whole: pl.DataFrame, rows: Sequence[Row], names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reports.read import Setting, Study, heading
+from reports.read import Study, heading
 from reports.stats import is_rounding, scale_of
 from reports.tables.groups import Group, factor_labels, setting_groups, spelled
 from reports.tables.model import ADDED, Row
@@ -27,11 +27,6 @@ def without_added(study: Study) -> Study:
         rows=study.rows.filter(pl.col("setting_key").is_in(keys)),
         aside=len(study.settings) - len(kept),
     )
-
-
-def is_added(group: Group) -> bool:
-    """Whether a row is of a setting that --path ran."""
-    return isinstance(group.value, Setting) and group.value.added
 
 
 def added_notes(rows: Sequence[Row]) -> list[str]:
@@ -100,7 +95,7 @@ def preferred_note(study: Study) -> list[str]:
         head = heading(study.protocol, study.objective)
         return [f"selection alone cannot choose among {names} (sel. {head} {found[0][0]:.1f})"]
     (best, group), (second, _) = found[:2]
-    ran = ", which --path ran" if is_added(group) else ""
+    ran = ", which --path ran" if group.added else ""
     name = f"{spelled(group, factor_labels(study))}{ran}"
     head = heading(study.protocol, study.objective)
     return [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from reports.contract import FAIL, PRUNED, QUALITY
+from reports.contract import QUALITY
 from reports.read import Study
 from reports.tables.ablation import most_shown
 from reports.tables.formatting import number
@@ -14,27 +14,18 @@ from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matche
 from reports.tables.legend import arm_notes, interval_note
 from reports.tables.metric import MEASURES, Measure, places, value_of
 from reports.tables.model import (
-    LEVELS,
-    REFERENCES,
     Cell,
     Column,
-    Counts,
     Flagged,
     Row,
     Table,
     Text,
     Value,
 )
-from reports.tables.notes import (
-    chosen_by,
-    flag_notes,
-    head_notes,
-    raised_flags,
-    titled,
-    unfinished_notes,
-)
+from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
 from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, present
-from reports.tables.preference import added_notes, is_added
+from reports.tables.preference import added_notes
+from reports.tables.rows import group_row, raised_flags
 
 # Errors of one seed's estimate: the intervals over seeds hold them already.
 _ERRORS = ("frechet_error", "mmd_error")
@@ -154,8 +145,7 @@ def _row(
     source: _Source, group: Group, labels: Sequence[Column], decimals: Mapping[str, int]
 ) -> Row:
     found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
-    cells: dict[str, Cell] = {c.key: t for c, t in zip(labels, group.labels, strict=False)}
-    cells["n"] = Counts(len(found), group.count(FAIL), group.count(PRUNED), group.missing())
+    cells: dict[str, Cell] = {}
     if source.averages:
         cells["datasets"] = Text(source.datasets(group))
     for name, digits in decimals.items():
@@ -167,14 +157,7 @@ def _row(
             suffix = f"(n {len(found) - lacking})" if lacking else ""
             cells[key] = value_of(f"{QUALITY}{metric}", values, digits, suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
-    return Row(
-        cells,
-        REFERENCES if group.arm else LEVELS,
-        selection=chosen_by(group.rows["selection"].to_list()),
-        arm=group.arm,
-        flags=source.flags(group),
-        added=is_added(group),
-    )
+    return group_row(group, labels, cells, n=len(found), flags=source.flags(group))
 
 
 def _beside(cells: Mapping[str, Cell], measure: Measure) -> Cell:

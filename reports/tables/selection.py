@@ -6,22 +6,16 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reports.contract import FAIL, FLAG, PRUNED
+from reports.contract import FLAG
 from reports.read import Study, heading
 from reports.stats import percent_interval
 from reports.tables.ablation import most_shown
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import interval_note
-from reports.tables.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, Table, Text, Value
-from reports.tables.notes import (
-    chosen_by,
-    flag_notes,
-    head_notes,
-    raised_flags,
-    titled,
-    unfinished_notes,
-)
-from reports.tables.preference import added_notes, is_added, preferred_note
+from reports.tables.model import Cell, Column, Row, Table, Text, Value
+from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
+from reports.tables.preference import added_notes, preferred_note
+from reports.tables.rows import group_row, raised_flags
 
 # What may be chosen beside the epoch: the column of the frame, and its heading.
 _CHOSEN = {
@@ -83,8 +77,7 @@ def selection_tables(study: Study) -> list[Table]:
 
 def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
     done = group.done
-    cells: dict[str, Cell] = {c.key: t for c, t in zip(labels, group.labels, strict=False)}
-    cells["n"] = Counts(len(done), group.count(FAIL), group.count(PRUNED), group.missing())
+    cells: dict[str, Cell] = {}
     values = list(by_seed(matched(done, score, {})).values())
     if values and done[score].null_count() == 0:
         cells["score"] = Value(percent_interval(values))
@@ -96,14 +89,7 @@ def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[st
         taken = [v for v in done[name].to_list() if v is not None]
         if taken:
             cells[name.partition("/")[2]] = Text(_tally(taken))
-    return Row(
-        cells,
-        REFERENCES if group.arm else LEVELS,
-        selection=chosen_by(group.rows["selection"].to_list()),
-        arm=group.arm,
-        flags=raised_flags(_marked(group.rows)),
-        added=is_added(group),
-    )
+    return group_row(group, labels, cells, flags=raised_flags(_marked(group.rows)))
 
 
 def _tally(values: Sequence[float]) -> str:

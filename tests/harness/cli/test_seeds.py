@@ -7,7 +7,7 @@ import pytest
 
 from harness.study.preview import detectable_lines, seeds_for, smallest_shown
 from reports.tables import Family, Paired, Quantity, build_tables
-from reports.tables.comparison import families
+from reports.tables.families import families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 

@@ -15,7 +15,7 @@ from reports.render.plain import csv_text
 from reports.report import Report, make_report
 from reports.stamp import stamp_of
 from reports.tables import Table, setting_groups
-from reports.tables.comparison import families
+from reports.tables.families import families
 from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed

@@ -1,0 +1,82 @@
+"""A row of a table, out of the ledger rows behind it: what every table says of each of its rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from reports.contract import COMPLETE, FAIL, FLAG, PRUNED
+from reports.tables.groups import Group
+from reports.tables.model import (
+    LEVELS,
+    REFERENCES,
+    Cell,
+    Column,
+    Compared,
+    Counts,
+    Flagged,
+    Row,
+)
+
+LEAKS = frozenset({"test", "reference"})
+
+
+def group_row(
+    group: Group,
+    labels: Sequence[Column],
+    cells: Mapping[str, Cell],
+    *,
+    n: int | None = None,
+    flags: tuple[Flagged, ...] | None = None,
+    baseline: bool = False,
+    compared: Compared | None = None,
+) -> Row:
+    """The row of a group.
+
+    Args:
+        group: the ledger rows behind it.
+        labels: columns that name it.
+        cells: what is measured, by column.
+        n: rows behind its means; None: all that finished.
+        flags: that were raised; None: those of the group's rows.
+        baseline: whether the others are compared with it.
+        compared: with the baseline.
+    """
+    named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
+    done = len(group.done) if n is None else n
+    named["n"] = Counts(done, group.count(FAIL), group.count(PRUNED), group.missing())
+    return Row(
+        {**named, **cells},
+        REFERENCES if group.arm else LEVELS,
+        baseline,
+        chosen_by(group.rows["selection"].to_list()),
+        group.arm,
+        raised_flags(group.rows) if flags is None else flags,
+        group.added,
+        compared,
+    )
+
+
+def chosen_by(rules: Iterable[str | None]) -> str:
+    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
+    return "+".join(sorted({rule for rule in rules if rule}))
+
+
+def on_test(selection: str) -> bool:
+    """Say whether any of the joined rules looks at test pictures."""
+    return not LEAKS.isdisjoint(selection.split("+"))
+
+
+def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:
+    """The flags that finished rows raised; rows where a flag was not looked for do not count."""
+    columns = [name for name in rows.columns if name.startswith(FLAG)]
+    if not columns:
+        return ()
+    done = [state == COMPLETE for state in rows["state"].to_list()]
+    found = []
+    for column in columns:
+        values = [v for v, own in zip(rows[column].to_list(), done, strict=True) if own]
+        known = [value for value in values if value is not None]
+        raised = sum(value >= 0.5 for value in known)
+        if raised:
+            found.append(Flagged(column.removeprefix(FLAG), raised, len(known)))
+    return tuple(found)
