@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.analysis import scores_compare
+from reports.analysis import incomparable
 from reports.contract import (
     ADDED_BY_PATH,
     COMPLETE,
@@ -53,8 +53,8 @@ def _to_optuna(study: Study, uri: str) -> str:
         made = optuna.create_study(storage=uri, study_name=study.name, direction="maximize")
         made.set_user_attr("value", f"selection {heading(study.protocol, study.objective)}")
         made.set_user_attr("description", study.description)
-        if unlike := scores_compare(study):
-            made.set_user_attr("warning", f"values do not compare: {unlike.why}")
+        if unlike := incomparable(study):
+            made.set_user_attr("warning", f"values do not compare: {unlike}")
         made.add_trials(trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise ReportError(

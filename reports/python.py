@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from reports.analysis import Effect, Unavailable
+from reports.analysis import Effect, Unavailable, importance
 from reports.answer import Answer
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
@@ -190,9 +190,11 @@ class LoadedStudy:
         Raises:
             ReportError: there are no shares, with the reason.
         """
-        found = self._report.analysis.importance
-        if isinstance(found, Unavailable):
-            raise ReportError(f"{self.name}: no importance: {found.why}")
+        analysis = self._report.analysis
+        try:
+            found = importance(analysis.study, analysis.metric)
+        except Unavailable as error:
+            raise ReportError(f"{self.name}: no importance: {error}") from error
         rows = [_effect(effect) for effect in (*found.factors, *found.pairs)]
         numbers = dict.fromkeys(("share", "low", "high", "p"), pl.Float64)
         schema = {"factors": pl.String, **numbers, "n": pl.Int64}

@@ -147,24 +147,23 @@ def path_round(study: StudyConfig, uri: str, before: Round | None) -> Round:
         why = "with fewer than two factors no setting lies between two others"
         return Round(study, (f"path: nothing is missing, as {why}",))
     # Light until somebody asks for a path: reports.analysis brings polars and scipy.
-    from reports.analysis import NoBaseline, PathState, load_path
+    from reports.analysis import NoBaseline, Unavailable, load_path
 
-    found = load_path(study.name, uri)
-    if isinstance(found, PathState):
-        lacks = [one for part in found.missing for one in _everywhere(study, part)]
-    elif isinstance(found, NoBaseline):
-        lacks = _everywhere(study, {k: v for k, v in baseline(study).items() if k != _DATASET})
-    else:
-        return Round(before.study, (f"no path: {found.why}",))
     added = before.study.for_path
-    new = [one for one in lacks if one not in added]
-    if isinstance(found, PathState):
-        target = _ordered(study, found.target)
-        line = _path_line(target, found.steps, new or lacks, failed=bool(lacks) and not new)
-    elif new:
+    try:
+        found = load_path(study.name, uri)
+    except NoBaseline as error:
+        lacks = _everywhere(study, {k: v for k, v in baseline(study).items() if k != _DATASET})
+        new = [one for one in lacks if one not in added]
         line = f"path: its first setting, the baseline, is missing: {_named(lacks)}"
+        line = line if new else f"no path: {error}"
+    except Unavailable as error:
+        return Round(before.study, (f"no path: {error}",))
     else:
-        line = f"no path: {found.why}"
+        lacks = [one for part in found.missing for one in _everywhere(study, part)]
+        new = [one for one in lacks if one not in added]
+        target, steps = _ordered(study, found.target), len(found.steps)
+        line = _path_line(target, steps, new or lacks, failed=bool(lacks) and not new)
     return Round(study.model_copy(update={"for_path": (*added, *new)}), (line,))
 
 

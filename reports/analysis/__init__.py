@@ -1,32 +1,21 @@
 """What the settings of a study say together: importance, interactions, paths, curves, cost.
 
 Answers for: the numbers behind figures and tables, as frozen dataclasses, or the reason why there
-are none. Renders nothing.
+are none (Unavailable). Renders nothing.
 """
 
-from reports.analysis.analysis import Analysis
-from reports.analysis.cost import CostPoint, cost_against
-from reports.analysis.curves import (
-    BudgetCorrelation,
-    LearningCurves,
-    Rung,
-    budget_correlation,
-    learning_curves,
-)
-from reports.analysis.dependence import Dependence, partial_dependence
-from reports.analysis.design import Unavailable, scores_compare
-from reports.analysis.gaps import PathState, load_path
-from reports.analysis.importance import Effect, Importance, importance
-from reports.analysis.interactions import Interaction, interactions
-from reports.analysis.path import AblationPath, Change, NoBaseline, Step, ablation_path
-from reports.analysis.tables import PATH_TABLE, analysis_tables
+from reports.analysis.analysis import PATH_TABLE, Analysis, analysis_tables
+from reports.analysis.dependence import Dependence
+from reports.analysis.importance import Effect, Importance, Interaction, importance
+from reports.analysis.layout import Unavailable, incomparable
+from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
+from reports.analysis.training import BudgetCorrelation, CostPoint, LearningCurves
 
 __all__ = [
     "PATH_TABLE",
     "AblationPath",
     "Analysis",
     "BudgetCorrelation",
-    "Change",
     "CostPoint",
     "Dependence",
     "Effect",
@@ -34,18 +23,10 @@ __all__ = [
     "Interaction",
     "LearningCurves",
     "NoBaseline",
-    "PathState",
-    "Rung",
-    "Step",
     "Unavailable",
     "ablation_path",
     "analysis_tables",
-    "budget_correlation",
-    "cost_against",
     "importance",
-    "interactions",
-    "learning_curves",
+    "incomparable",
     "load_path",
-    "partial_dependence",
-    "scores_compare",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.design import Codes, Varied, as_numbers
+from reports.analysis.layout import Codes, Varied, as_numbers
 from reports.stats import Array, is_rounding, scale_of
 
 # A column that keeps less of its length than this is a combination of the others.

@@ -1,19 +1,30 @@
 """How a metric goes with the levels of one factor, over the others and for each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from reports.analysis.design import Layout, Unavailable, Varied, as_numbers, layout
-from reports.analysis.forest import FEWEST, fitted_curves, spread
+from reports.analysis.layout import Layout, Unavailable, Varied, as_numbers, layout
 from reports.read import Study
-from reports.stats import Array, Estimate
+from reports.stats import Array
 from reports.tables import interval_of, level_text
 
 MOST_LINES = 100  # single lines of a factor; more are a blot
+FEWEST = 10  # settings of a forest
+_TREES = 100
+_POINTS = 20  # along a range
+MOST_ROWS = 300  # settings that a forest's curve is averaged over, spread evenly
+_LEVELS: dict[str, Any] = {
+    "level": pl.String,
+    **dict.fromkeys(("x", "mean", "low", "high"), pl.Float64),
+    "n": pl.Int64,
+}
+_LINES: dict[str, Any] = {
+    "line": pl.Int64, "others": pl.String, "level": pl.String, "x": pl.Float64, "value": pl.Float64
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Dependence:
     lines: pl.DataFrame
 
 
-def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...] | Unavailable:
+def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
     """Of every factor that varies: the mean at its levels, and the single lines behind it.
 
     On a grid the mean is over the settings that have the level, and a line joins settings that
@@ -46,82 +57,128 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...] | Un
     Args:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
+
+    Raises:
+        Unavailable: see layout; or too few settings for a forest.
     """
     found = layout(study, metric)
-    if isinstance(found, Unavailable):
-        return found
     if found.study.sampler == "grid":
         return tuple(_on_grid(found, factor, metric) for factor in found.factors)
-    if len(found.block.settings) < FEWEST:
-        return Unavailable(
-            f"{len(found.block.settings)} finished settings: a forest needs {FEWEST}"
-        )
-    made = []
-    for factor, curves in zip(
-        found.factors, fitted_curves(found.block, found.factors), strict=True
-    ):
-        names = [_others(found, factor, row) for row in curves.rows]
-        # (lines, levels, R)
-        points = [interval_of(metric, list(seeds)) for seeds in curves.predicted.mean(axis=0)]
-        shown = spread(len(names), MOST_LINES)
-        lines = [(names[i], curves.predicted[i].mean(axis=1)) for i in shown]
-        made.append(_dependence(factor, curves.levels, points, lines, fitted=True))
-    return tuple(made)
+    if len(found.settings) < FEWEST:
+        raise Unavailable(f"{len(found.settings)} finished settings: a forest needs {FEWEST}")
+    return tuple(_by_forest(found, metric))
 
 
 def _on_grid(found: Layout, factor: Varied, metric: str) -> Dependence:
-    values, places = found.block.values, range(len(factor.levels))
-    points = [
-        interval_of(metric, list(values[factor.codes == place].mean(axis=0))) for place in places
-    ]
-    means = values.mean(axis=1)
-    by_others: dict[str, Array] = {}
+    places = range(len(factor.levels))
+    points = [found.values[factor.codes == place].mean(axis=0) for place in places]
+    means = found.values.mean(axis=1)
+    lines: dict[str, Array] = {}
     for row in np.flatnonzero(factor.codes >= 0).tolist():
-        line = by_others.setdefault(_others(found, factor, row), np.full(len(places), np.nan))
+        line = lines.setdefault(_others(found, factor, row), np.full(len(places), np.nan))
         line[factor.codes[row]] = means[row]
-    every = list(by_others.items())
-    lines = [every[i] for i in spread(len(every), MOST_LINES)]
-    return _dependence(factor, factor.levels, points, lines, fitted=False)
+    return _dependence(factor, factor.levels, points, list(lines.items()), metric, fitted=False)
+
+
+def _by_forest(found: Layout, metric: str) -> Iterator[Dependence]:
+    """Fit one forest to all seeds, and follow each factor through it."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    values, factors = found.values, found.factors
+    parts = [
+        _columns(factor, [None if code < 0 else factor.levels[code] for code in factor.codes])
+        for factor in factors
+    ]
+    known = np.hstack(parts)
+    forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0)
+    forest.fit(known, values if values.shape[1] > 1 else values.ravel())
+    ends = np.cumsum([part.shape[1] for part in parts])
+    for factor, end, part in zip(factors, ends, parts, strict=True):
+        active = np.flatnonzero(factor.codes >= 0)
+        rows = active[_spread(len(active), MOST_ROWS)]
+        levels = _along(factor)
+        # sklearn.inspection would set one column at a time, and words have several
+        asked = np.repeat(known[rows], len(levels), axis=0)
+        asked[:, end - part.shape[1] : end] = np.tile(_columns(factor, levels), (len(rows), 1))
+        predicted = forest.predict(asked).reshape(len(rows), len(levels), -1)
+        names = [_others(found, factor, row) for row in rows.tolist()]
+        lines = list(zip(names, predicted.mean(axis=2), strict=True))
+        yield _dependence(factor, levels, predicted.mean(axis=0), lines, metric, fitted=True)
+
+
+def _columns(factor: Varied, values: Sequence[Any]) -> Array:
+    """Numbers as they are, words as a column each.
+
+    Where the factor is not active it stands at its middle: what activates it is the only column
+    that tells those settings apart.
+    """
+    numbers = as_numbers(factor.levels)
+    if numbers is not None:
+        middle = float(np.median([numbers[code] for code in factor.codes if code >= 0]))
+        return np.array([[middle if value is None else float(value)] for value in values])
+    even = 1 / len(factor.levels)
+    return np.array(
+        [[even if v is None else float(v == level) for level in factor.levels] for v in values]
+    )
+
+
+def _along(factor: Varied) -> Sequence[Any]:
+    """The levels of a factor, or some points along a range on its scale."""
+    numbers = as_numbers(factor.levels)
+    if numbers is None or len(numbers) <= _POINTS:
+        return factor.levels
+    low, high = numbers[0], numbers[-1]
+    log = factor.factor.log and low > 0
+    points = (np.geomspace if log else np.linspace)(low, high, _POINTS).tolist()
+    whole = all(isinstance(level, int) for level in factor.levels)
+    return sorted({round(point) for point in points}) if whole else points
 
 
 def _dependence(
     factor: Varied,
     levels: Sequence[Any],
-    points: Sequence[Estimate],
+    points: Sequence[Array],
     lines: Sequence[tuple[str, Array]],
+    metric: str,
     *,
     fitted: bool,
 ) -> Dependence:
-    """The two frames of a factor; a line's value that is not a number has no row."""
+    """The two frames of a factor; a line's value that is not a number has no row.
+
+    Args:
+        factor: whose levels they are.
+        levels: L of them.
+        points: (L, R).
+        lines: each setting of the other factors in words, with its values, (L,).
+        metric: that they are of.
+        fitted: whether they are a forest's.
+    """
     xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
-    texts = [level_text(level) for level in levels]
-    numbers = pl.DataFrame(
-        {
-            "level": texts,
-            "x": xs,
-            "mean": [point.mean for point in points],
-            "low": [point.low for point in points],
-            "high": [point.high for point in points],
-            "n": [point.n for point in points],
-        },
-        schema_overrides=dict.fromkeys(("x", "low", "high"), pl.Float64),
+    places = [(level_text(level), x) for level, x in zip(levels, xs, strict=True)]
+    estimates = [interval_of(metric, list(seeds)) for seeds in points]
+    means = [(*at, e.mean, e.low, e.high, e.n) for at, e in zip(places, estimates, strict=True)]
+    single = [
+        (number, lines[line][0], *at, float(value))
+        for number, line in enumerate(_spread(len(lines), MOST_LINES))
+        for at, value in zip(places, lines[line][1], strict=True)
+        if np.isfinite(value)
+    ]
+    return Dependence(
+        factor.factor.key,
+        fitted,
+        pl.DataFrame(means, schema=_LEVELS, orient="row"),
+        pl.DataFrame(single, schema=_LINES, orient="row"),
     )
-    single = pl.DataFrame(
-        [
-            (place, others, text, x, float(value))
-            for place, (others, line) in enumerate(lines)
-            for text, x, value in zip(texts, xs, line, strict=True)
-            if np.isfinite(value)
-        ],
-        schema={"line": pl.Int64, "others": pl.String, "level": pl.String, "x": pl.Float64,
-                "value": pl.Float64},
-        orient="row",
-    )  # fmt: skip
-    return Dependence(factor.factor.key, fitted, numbers, single)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many places of a list of some length, evenly over it."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
 def _others(found: Layout, factor: Varied, row: int) -> str:
     """The other factors of a setting in words; "" where there are none."""
-    rest = {**found.block.settings[row].assignment}
-    rest.pop(factor.factor.key)
-    return ", ".join(f"{key} {level_text(value)}" for key, value in rest.items())
+    rest = found.settings[row].assignment
+    return ", ".join(
+        f"{key} {level_text(value)}" for key, value in rest.items() if key != factor.factor.key
+    )

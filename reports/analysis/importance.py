@@ -1,18 +1,35 @@
-"""Which factor matters, by how much, and whether to trust it."""
+"""Which factor matters, by how much, whether to trust it, and whether it depends on another one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from reports.analysis.contrasts import Model, distinct, grid_model, range_model
-from reports.analysis.design import FLAT, Block, Unavailable, Varied, layout
-from reports.analysis.permutation import grid_p, least_grid_p, range_p
-from reports.analysis.variance import block_f, contrasts, grams, noise, share, strength
+from reports.analysis.layout import Layout, Unavailable, Varied, layout
+from reports.analysis.variance import (
+    block_f,
+    contrasts,
+    grams,
+    grid_p,
+    least_grid_p,
+    noise,
+    range_p,
+    share,
+    strength,
+)
 from reports.read import Study
 from reports.stats import Estimate, holm
+from reports.tables import interval_of, level_text
 
 _DEGREES = (3, 2, 1)  # of a range's polynomial, the first that the settings suffice for
+_CELLS: dict[str, Any] = {
+    **dict.fromkeys(("first", "second"), pl.String),
+    **dict.fromkeys(("mean", "low", "high"), pl.Float64),
+    **dict.fromkeys(("n", "settings"), pl.Int64),
+}
 
 
 @dataclass(frozen=True)
@@ -24,13 +41,12 @@ class Effect:
         noise; its interval is over seeds, n their number. None where the settings do not differ
         beyond that noise, or where the effect cannot be told from others.
     freedom: degrees of freedom; 0: it cannot be told from others.
-    p: of no effect. holm: corrected over the factors, or over the pairs.
+    holm: p of no effect, corrected over the factors, or over the pairs.
     """
 
     factors: tuple[str, ...]
     share: Estimate | None
     freedom: int
-    p: float | None
     holm: float | None
 
 
@@ -60,7 +76,27 @@ class Importance:
     least: float = 0.0
 
 
-def importance(study: Study, metric: str) -> Importance | Unavailable:
+@dataclass(frozen=True)
+class Interaction:
+    """A pair of factors of a grid.
+
+    factors: their keys.
+    cells: a row for each two levels that some setting has: first, second (the levels' texts, in the
+        study's order), mean, low, high (over seeds; the ends are null where seeds do not differ), n
+        (seeds), settings (that the mean is over).
+    statistic: F of the block ANOVA. freedom, error_freedom: its degrees of freedom.
+    holm: p of additive effects, corrected over the study's pairs.
+    """
+
+    factors: tuple[str, str]
+    cells: pl.DataFrame
+    statistic: float
+    freedom: int
+    error_freedom: int
+    holm: float | None
+
+
+def importance(study: Study, metric: str) -> Importance:
     """The share of the variance between settings that each factor explains, with a test.
 
     On a grid it is the ANOVA of settings in blocks of seeds, with all pairs of factors. A factor's
@@ -68,106 +104,143 @@ def importance(study: Study, metric: str) -> Importance | Unavailable:
     if the factor does nothing; a pair's is the F test's, since with main effects there is no exact
     permutation of an interaction (Anderson and ter Braak, "Permutation tests for multi-factorial
     analysis of variance", 2003). In a sampled study a range is a cubic polynomial on its scale, and
-    p is from permuted residuals (see permutation.range_p). Only trials that finished at full
-    fidelity count.
+    p is from permuted residuals (see variance.range_p). Only trials that finished at full fidelity
+    count.
 
     Args:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
+
+    Raises:
+        Unavailable: of fewer than two factors, or of too few settings or seeds.
     """
     found = layout(study, metric)
-    if isinstance(found, Unavailable):
-        return found
-    block, factors = found.block, found.factors
-    if block.flat:
-        return Unavailable(FLAT)
-    if len(factors) < 2:
-        only = f"only {factors[0].factor.key} varies among finished settings"
-        return Unavailable(f"{only}: there are no shares to compare")
-    if found.study.sampler == "grid":
-        return _on_grid(block, factors, metric)
-    return _sampled(block, factors, metric)
-
-
-def _on_grid(block: Block, factors: Sequence[Varied], metric: str) -> Importance | Unavailable:
-    if len(block.seeds) < 2:
-        return Unavailable("one finished seed: nothing tells an effect from the seed's noise")
-    model = grid_model(factors)
+    found.must_differ()
+    if len(found.factors) < 2:
+        only = f"only {found.factors[0].factor.key} varies among finished settings"
+        raise Unavailable(f"{only}: there are no shares to compare")
     # Seeded by nothing but the data's order: the same store gives the same numbers.
     rng = np.random.default_rng(0)
+    made = _on_grid if found.study.sampler == "grid" else _sampled
+    return made(found, metric, rng)
+
+
+def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
+    found.must_have_seeds()
+    model = grid_model(found.factors)
     p_values: list[float | None] = []
-    values, apart, other = distinct(block.values, factors, model)
+    values, apart, other = distinct(found.values, found.factors, model)
     least: list[float] = []
     for term, tested in zip(model.terms, other.terms, strict=True):
         if not term.freedom:
             p_values.append(None)
-        elif not tested.freedom:  # its levels have the same results
-            p_values.append(1.0)
-        elif len(term.factors) == 1:
-            p_values.append(grid_p(values, apart, tested, rng))
-            least.append(least_grid_p(apart, tested, len(block.seeds)))
-        else:
+        elif len(term.factors) == 2 or not tested.freedom:  # its levels have the same results
             p_values.append(block_f(contrasts(tested, values))[1])
-    made = _assembled(block, factors, model, p_values, metric, sampled=False)
-    family = sum(len(term.factors) == 1 and bool(term.freedom) for term in model.terms)
+        else:
+            p_values.append(grid_p(values, apart, tested, rng))
+            least.append(least_grid_p(apart, tested, len(found.seeds)))
+    made = _assembled(found, model, p_values, metric)
+    family = sum(bool(effect.freedom) for effect in made.factors)
     return replace(made, least=min(1.0, family * min(least, default=0.0)))
 
 
-def _sampled(block: Block, factors: Sequence[Varied], metric: str) -> Importance | Unavailable:
-    count = len(block.settings)
+def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
+    count, factors = len(found.settings), found.factors
     models = (range_model(factors, degree) for degree in _DEGREES)
     model = next((m for m in models if 2 * m.span.shape[1] <= count), None)
     if model is None:
         needed = 2 * range_model(factors, _DEGREES[-1]).span.shape[1]
-        return Unavailable(f"{count} finished settings: {len(factors)} factors need {needed}")
-    rng = np.random.default_rng(0)
-    means = block.values.mean(axis=1)
+        raise Unavailable(f"{count} finished settings: {len(factors)} factors need {needed}")
+    means = found.values.mean(axis=1)
     p_values = [range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
-    return _assembled(block, factors, model, p_values, metric, sampled=True)
+    return _assembled(found, model, p_values, metric)
 
 
 def _assembled(
-    block: Block,
-    factors: Sequence[Varied],
-    model: Model,
-    p_values: Sequence[float | None],
-    metric: str,
-    *,
-    sampled: bool,
+    found: Layout, model: Model, p_values: Sequence[float | None], metric: str
 ) -> Importance:
     """The result of a model, given its terms' p-values."""
-    rest = grams(block.values, model, None)
-    p_of = dict(zip(model.terms, p_values, strict=True))
+    sampled = found.study.sampler != "grid"
+    rest = grams(found.values, model, None)
 
     def leak(freedom: int) -> float:
         return freedom / model.left if sampled and model.left else 0.0
 
     def effects(size: int) -> tuple[Effect, ...]:
-        terms = [term for term in model.terms if len(term.factors) == size]
-        corrected = holm([p_of[term] for term in terms])
+        own = [(t, p) for t, p in zip(model.terms, p_values, strict=True) if len(t.factors) == size]
         made = []
-        for term, p in zip(terms, corrected, strict=True):
-            found = grams(block.values, model, term)
-            keys = tuple(factors[place].factor.key for place in term.factors)
-            own = share(found, leak(term.freedom)) if term.freedom else None
-            made.append(
-                (
-                    strength(found, leak(term.freedom)),
-                    Effect(keys, own, term.freedom, p_of[term], p),
-                )
-            )
+        for (term, _), p in zip(own, holm([p for _, p in own]), strict=True):
+            products, leaked = grams(found.values, model, term), leak(term.freedom)
+            keys = tuple(found.factors[place].factor.key for place in term.factors)
+            part = share(products, leaked) if term.freedom else None
+            made.append((strength(products, leaked), Effect(keys, part, term.freedom, p)))
         return tuple(effect for _, effect in sorted(made, key=lambda pair: -pair[0]))
 
     # what polynomials leave over has given some of itself to the factors
-    own_leak = -leak(len(block.settings) - 1 - model.left)
+    own_leak = -leak(len(found.settings) - 1 - model.left)
     return Importance(
         metric,
         sampled,
         effects(1),
         effects(2),
         share(rest, own_leak) if model.left else None,
-        noise(rest.total) if len(block.seeds) > 1 else None,
-        len(block.settings),
-        len(block.seeds),
-        block.left_out,
+        noise(rest.total) if len(found.seeds) > 1 else None,
+        len(found.settings),
+        len(found.seeds),
+        found.left_out,
     )
+
+
+def interactions(study: Study, metric: str) -> tuple[Interaction, ...]:
+    """Every pair of factors of a grid whose interaction can be told, the smallest p first.
+
+    The test is paired by seed: a pair's contrasts under each seed against their spread over seeds
+    (see variance.over_seeds).
+
+    Args:
+        study: the study; one over datasets is taken by its averages.
+        metric: of its test metrics.
+
+    Raises:
+        Unavailable: of a study that is no grid, or of fewer than two factors or seeds.
+    """
+    found = layout(study, metric)
+    if found.study.sampler != "grid":
+        raise Unavailable("the settings were drawn: no two levels met more than once")
+    found.must_have_seeds()
+    found.must_differ()
+    model = grid_model(found.factors)
+    values, _, other = distinct(found.values, found.factors, model)
+    both = [
+        (term, tested)
+        for term, tested in zip(model.terms, other.terms, strict=True)
+        if len(term.factors) == 2 and term.freedom
+    ]
+    if not both:
+        raise Unavailable("no two factors vary without each other in finished settings")
+    tests = [block_f(contrasts(tested, values)) for _, tested in both]
+    made = []
+    for (term, tested), (value, p), corrected in zip(
+        both, tests, holm([p for _, p in tests]), strict=True
+    ):
+        one, two = (found.factors[place] for place in term.factors)
+        keys = (one.factor.key, two.factor.key)
+        # of a pair whose levels have the same results there is nothing to test
+        freedom = tested.freedom or term.freedom
+        error = freedom * (len(found.seeds) - 1)
+        cells = _cells(found, one, two, metric)
+        made.append((p, Interaction(keys, cells, value, freedom, error, corrected)))
+    return tuple(pair for _, pair in sorted(made, key=lambda one: one[0]))
+
+
+def _cells(found: Layout, first: Varied, second: Varied, metric: str) -> pl.DataFrame:
+    """The means of every two levels, over the other factors, with intervals over seeds."""
+    rows = []
+    for i, one in enumerate(first.levels):
+        for j, other in enumerate(second.levels):
+            own = (first.codes == i) & (second.codes == j)
+            if own.any():
+                e = interval_of(metric, found.values[own].mean(axis=0).tolist())
+                levels = (level_text(one), level_text(other))
+                rows.append((*levels, e.mean, e.low, e.high, e.n, int(own.sum())))
+    return pl.DataFrame(rows, schema=_CELLS, orient="row")

@@ -1,14 +1,22 @@
 """From the baseline to the setting that selection prefers, one factor at a time."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports.analysis.design import Unavailable, scores_compare, subject
-from reports.read import Study
+from reports.analysis.layout import Unavailable, incomparable, subject
+from reports.contract import EmptyStudyError
+from reports.read import Study, load_records
 from reports.stats import Comparison, compare_paired
-from reports.tables import Group, baseline_setting, by_preference, level_id, tied_first
+from reports.tables import (
+    Group,
+    baseline_setting,
+    by_preference,
+    level_id,
+    tied_first,
+    with_metric,
+)
 
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
 _ABSENT = object()  # the factor is not active in a setting
@@ -16,7 +24,6 @@ _ABSENT = object()  # the factor is not active in a setting
 Assignment = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
 class NoBaseline(Unavailable):
     """There is no path since its first setting has not finished."""
 
@@ -53,18 +60,18 @@ class Step:
 class AblationPath:
     """A path through settings that exist.
 
-    baseline, baseline_key: its assignment and its setting's key.
-    score: its mean selection objective.
+    baseline_key: of its first setting.
+    score: that setting's mean selection objective.
     steps: in order; none where selection prefers the baseline.
     missing: the assignments one factor away that a step would have looked at and that no finished
-        setting has, in the order of the path. With them the path might take another turn.
-    target: the assignment of the setting that it leads to.
+        setting has, in the order of the path. With them the path might take another turn. They have
+        no dataset where the study is over several: each is wanted on all of them.
+    target: the assignment of the setting that it leads to, as missing has them.
     tied: how many settings have the best selection score. Of several the path leads to the
         baseline, which is no step, or to the first in the study's order.
     """
 
     metric: str
-    baseline: dict[str, Any]
     baseline_key: str
     score: float
     steps: tuple[Step, ...]
@@ -73,7 +80,21 @@ class AblationPath:
     tied: int
 
 
-def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
+def load_path(study_name: str, tracking_uri: str) -> AblationPath:
+    """Read a study, and follow its path as far as it has come (see ablation_path).
+
+    Raises:
+        ReportError: unreadable store or unknown study (one line).
+        Unavailable: there is no path yet.
+    """
+    try:
+        study, metric = with_metric(load_records(study_name, tracking_uri), None)
+    except EmptyStudyError as error:
+        raise Unavailable("nothing has finished") from error
+    return ablation_path(study, metric)
+
+
+def ablation_path(study: Study, metric: str) -> AblationPath:
     """The path from the baseline to the setting with the best selection score.
 
     Each step changes the factor that gains most in selection (Fawcett and Hoos, "Analysing
@@ -83,58 +104,52 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
     Args:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
+
+    Raises:
+        Unavailable: no two settings can be held against each other; NoBaseline: no start.
     """
-    part = subject(study, metric)
-    if isinstance(part, Unavailable):
-        return part
-    incomparable = scores_compare(part)
-    if incomparable is not None:
-        return incomparable
+    part, column = subject(study, metric), f"test/{metric}"
+    if why := incomparable(part):
+        raise Unavailable(why)
     scored = by_preference(part)
     groups = [group for _, group in scored]
     if not groups:
-        return Unavailable("no setting has finished with a selection score")
+        raise Unavailable("no setting has finished with a selection score")
     start = baseline_setting(part, groups)
     if start is None:
-        return NoBaseline("the setting with every factor at its baseline has not finished")
+        raise NoBaseline("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
     by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
-    possible = _possible([s.assignment for s in part.settings if not s.arm])
+    possible = {level for s in part.settings if not s.arm for level in _levels_beside(s.assignment)}
     tied = tied_first([score for score, _ in scored])
     best = [group for group, one in zip(groups, tied, strict=True) if one]
     # the baseline is no worse than what it is tied with
-    target = next((one for one in best if one is start), best[0]).value.assignment
+    target = (start if any(one is start for one in best) else best[0]).value.assignment
     goal, _ = by_place[_place(target)]
-    here, score = by_place[_place(start.value.assignment)]
-    first, column = here, f"test/{metric}"
+    first, first_score = by_place[_place(start.value.assignment)]
+    here, score = first, first_score
     steps: list[Step] = []
     missing: dict[str, dict[str, Any]] = {}
     while here is not goal:
-        for one in _next(here.value.assignment, target, 1):
-            if _places(one) <= possible and _place(one) not in by_place:
+        before = here.value.assignment
+        for one in _next(before, target, 1):
+            if _levels_beside(one) <= possible and _place(one) not in by_place:
                 missing[_place(one)] = one
-        after, new_score = _best(here.value.assignment, target, by_place)
+        after, new_score = _best(before, target, by_place)
         steps.append(
             Step(
-                _changes(here.value.assignment, after.value.assignment),
+                _changes(before, after.value.assignment),
                 after.value.key,
                 new_score,
                 new_score - score,
-                _compared(after, here, column),
-                _compared(after, first, column),
+                compare_paired(after.seeds(column), here.seeds(column)),
+                compare_paired(after.seeds(column), first.seeds(column)),
             )
         )
         here, score = after, new_score
-    return AblationPath(
-        metric,
-        dict(start.value.assignment),
-        first.value.key,
-        by_place[_place(start.value.assignment)][1],
-        tuple(steps),
-        tuple(missing.values()),
-        dict(target),
-        len(best),
-    )
+    found = tuple(missing.values())
+    key = first.value.key
+    return AblationPath(metric, key, first_score, tuple(steps), found, dict(target), len(best))
 
 
 def _best(
@@ -158,12 +173,10 @@ def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str,
 
 
 def _differing(here: Assignment, target: Assignment) -> list[str]:
-    keys = dict.fromkeys([*here, *target])
-    return [key for key in keys if _id(here, key) != _id(target, key)]
+    def level(assignment: Assignment, key: str) -> Any:
+        return level_id(assignment[key]) if key in assignment else _ABSENT
 
-
-def _id(assignment: Assignment, key: str) -> Any:
-    return level_id(assignment[key]) if key in assignment else _ABSENT
+    return [key for key in {**here, **target} if level(here, key) != level(target, key)]
 
 
 def _place(assignment: Assignment) -> str:
@@ -171,20 +184,11 @@ def _place(assignment: Assignment) -> str:
     return str(sorted((key, level_id(value)) for key, value in assignment.items()))
 
 
-def _possible(assignments: Sequence[Assignment]) -> set[tuple[str, str, frozenset[str]]]:
-    """Levels with the factors that are active beside them in some setting (`when:`)."""
-    return {place for assignment in assignments for place in _places(assignment)}
-
-
-def _places(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
-    active = frozenset(assignment)
-    return {(key, level_id(value), active) for key, value in assignment.items()}
+def _levels_beside(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
+    """Levels with the factors that are active beside them (`when:`)."""
+    return {(key, level_id(value), frozenset(assignment)) for key, value in assignment.items()}
 
 
 def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:
     keys = _differing(before, after)
     return tuple(Change(key, before.get(key), after.get(key)) for key in keys)
-
-
-def _compared(one: Group, other: Group, column: str) -> Comparison | None:
-    return compare_paired(one.seeds(column), other.seeds(column))

@@ -1,4 +1,4 @@
-"""How much of the variance between settings a term explains, with seeds as the blocks.
+"""How much of the variance between settings a term explains, with seeds as the blocks; its p.
 
 Y is (S settings, R seeds). A term's contrasts under one seed are a vector; seeds are independent,
 so the products of different seeds' vectors estimate the squared length of their expectation without
@@ -10,15 +10,18 @@ Annals of Mathematical Statistics 40, 1969).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reports.analysis.contrasts import Model, Term
-from reports.stats import Array, Estimate, critical, scale_of, without_rounding
+from reports.analysis.layout import Varied
+from reports.stats import ROUNDING, Array, Estimate, critical, scale_of, without_rounding
 
 FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
+DRAWS = 999  # the least p is 0.001: below 0.05 after Holm over 50 factors
+_EQUAL = 1 - ROUNDING  # a statistic this close to another is the same, apart from rounding
 _NOTHING = 1e-12  # share of a sum of squares that is rounding
 
 
@@ -133,17 +136,20 @@ def over_seeds(found: Array) -> Array:
     return np.asarray(np.divide(common, squares, out=np.zeros_like(common), where=squares > 0))
 
 
-def block_f(found: Array) -> tuple[float, float | None]:
+def block_f(found: Array) -> tuple[float, float]:
     """The block ANOVA's F of a term and its p.
 
-    Where seeds do not differ F is infinite, and p what the exact sign test gives.
+    Where seeds do not differ F is infinite, and p what the exact sign test gives; without a degree
+    of freedom there is no effect.
 
     Args:
-        found: contrasts, (df, R), R > 1, df > 0.
+        found: contrasts, (df, R), R > 1.
     """
     from scipy import special
 
     freedom, n = found.shape
+    if not freedom:
+        return 0.0, 1.0
     part = float(over_seeds(found))
     if part >= 1 - _NOTHING:
         return math.inf, 2.0 ** (1 - n)
@@ -151,28 +157,93 @@ def block_f(found: Array) -> tuple[float, float | None]:
     return value, float(special.fdtrc(freedom, freedom * (n - 1), value))
 
 
-def within_blocks(
-    values: Array, blocks: Sequence[Sequence[int]], draws: int, rng: np.random.Generator
-) -> Iterator[Array]:
-    """Values shuffled between the settings of a block, each seed for itself: (batch, S, R) each.
+def grid_p(
+    values: Array, factors: Sequence[Varied], term: Term, rng: np.random.Generator
+) -> float | None:
+    """p of a factor of a grid: its levels shuffled within a seed and a setting of the others.
+
+    If the factor does nothing, the settings that differ in it alone can be exchanged under each
+    seed, and p is exact. The statistic is the block ANOVA's F with the factor's own interaction
+    with seeds as its error, so that a factor which goes up and down with the seed is not called.
 
     Args:
-        values: (S, R).
-        blocks: settings that differ in one factor alone.
-        draws: altogether.
+        values: (S, R), R > 1.
+        factors: all factors of the grid.
+        term: of one of them.
         rng: shuffles.
+
+    Returns:
+        None where no two settings differ in the factor alone.
     """
-    by_size: dict[int, list[Sequence[int]]] = {}
-    for block in blocks:
+    by_size: dict[int, list[list[int]]] = {}
+    for block in _blocks(factors, term):
         by_size.setdefault(len(block), []).append(block)
-    batch = max(1, 2_000_000 // values.size)
-    for first in range(0, draws, batch):
-        count = min(batch, draws - first)
-        made = np.repeat(values[None], count, axis=0)
+    if set(by_size) == {1}:
+        return None
+    found = float(over_seeds(contrasts(term, values)))
+    as_large, batch = 0, max(1, 2_000_000 // values.size)
+    for first in range(0, DRAWS, batch):
+        count = min(batch, DRAWS - first)
+        made = np.repeat(values[None], count, axis=0)  # (batch, S, R)
         for size, same in by_size.items():
             if size > 1:
-                places = np.asarray(same)
                 # (batch, blocks, R, size), shuffled along the last
-                held = np.repeat(values[places].transpose(0, 2, 1)[None], count, axis=0)
-                made[:, places] = rng.permuted(held, axis=-1).transpose(0, 1, 3, 2)
-        yield made
+                held = np.repeat(values[np.asarray(same)].transpose(0, 2, 1)[None], count, axis=0)
+                made[:, np.asarray(same)] = rng.permuted(held, axis=-1).transpose(0, 1, 3, 2)
+        as_large += int((over_seeds(contrasts(term, made)) >= _EQUAL * found).sum())
+    return (1 + as_large) / (1 + DRAWS)
+
+
+def least_grid_p(factors: Sequence[Varied], term: Term, seeds: int) -> float:
+    """The smallest p that grid_p can come to with any results: few seeds have few orders.
+
+    Names of levels are no matter: as many orders as levels have have one statistic.
+
+    Args:
+        factors, term: see grid_p.
+        seeds: how many.
+    """
+    (place,) = term.factors
+    levels = len(factors[place].levels)
+    orders = math.prod(math.factorial(len(block)) for block in _blocks(factors, term) * seeds)
+    return max(1 / (1 + DRAWS), min(1.0, math.factorial(levels) / orders))
+
+
+def _blocks(factors: Sequence[Varied], term: Term) -> list[list[int]]:
+    """The settings that differ in a term's factor alone."""
+    (place,) = term.factors
+    rest = [factor.codes.tolist() for i, factor in enumerate(factors) if i != place]
+    blocks: dict[tuple[int, ...], list[int]] = {}
+    for setting in range(len(factors[place].codes)):
+        blocks.setdefault(tuple(codes[setting] for codes in rest), []).append(setting)
+    return list(blocks.values())
+
+
+def range_p(means: Array, model: Model, term: Term, rng: np.random.Generator) -> float | None:
+    """p of a factor of a sampled study: what the other factors leave over is permuted.
+
+    Source: Freedman and Lane, "A nonstochastic interpretation of reported significance levels",
+    Journal of Business and Economic Statistics 1, 1983. The statistic is the factor's F over what
+    all factors leave over. The settings are the units: p is about other settings under these seeds.
+
+    Args:
+        means: (S,) over seeds.
+        model: of the S settings.
+        term: of the model.
+        rng: permutes.
+
+    Returns:
+        None where nothing is left to compare with.
+    """
+    centred = means - means.mean()
+    reduced = centred - model.span @ (model.span.T @ centred)
+    reduced = reduced + term.basis @ (term.basis.T @ centred)
+    reduced = without_rounding(reduced, scale_of(means))
+    if not model.left or not reduced.any():
+        return None
+    orders = np.vstack([reduced, rng.permuted(np.tile(reduced, (DRAWS, 1)), axis=1)])
+    own = ((orders @ term.basis) ** 2).sum(axis=1)
+    left = (orders**2).sum(axis=1) - ((orders @ model.span) ** 2).sum(axis=1)
+    # in an order that the other factors explain whole, both are rounding
+    statistics = own / np.maximum(own + left, ROUNDING * (reduced**2).sum())
+    return float((statistics >= _EQUAL * statistics[0]).sum() / len(statistics))

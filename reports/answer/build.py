@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from reports.analysis import Analysis, Unavailable, scores_compare
+from reports.analysis import Analysis, incomparable
 from reports.answer.cautions import cautions
 from reports.answer.levels import arms_finding, levels_finding
 from reports.answer.together import ranks_finding, shares_finding
@@ -61,7 +61,7 @@ def _findings(
     apart = on_other_classes(study)
     for table in whole:
         # scores of different rules, or on different classes, choose no setting
-        if table.kind == "settings" and not apart and not scores_compare(study):
+        if table.kind == "settings" and not apart and not incomparable(study):
             yield from filter(None, [_chosen(table, head)])
     told = list(_of_factors(analysis, whole, head, effect))
     yield from told
@@ -97,7 +97,7 @@ def _wanted(study: Study) -> int:
 def _depends(analysis: Analysis, table: Table) -> str:
     """On which other factors a factor's effect depends, beyond chance; "" on none."""
     pairs = analysis.interactions
-    if isinstance(pairs, Unavailable):
+    if pairs is None:
         return ""
     key, names = table.name.removeprefix(f"{AVERAGE}-"), short_names(analysis.study)
     others = [

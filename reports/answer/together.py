@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from reports.analysis import Analysis, Effect, Unavailable
+from reports.analysis import Analysis, Effect
 from reports.answer.words import Finding, listed, p_words
 from reports.read import Study
 from reports.stats import Estimate
@@ -97,7 +97,7 @@ def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding |
         certain: whether some level differs beyond chance; then it is not said that no share does.
     """
     found, study = analysis.importance, analysis.study
-    if isinstance(found, Unavailable):
+    if found is None:
         return None
     effects = [*found.factors, *found.pairs]
     sure = [

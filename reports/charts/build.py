@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reports.analysis import Analysis, Unavailable
+from reports.analysis import Analysis
 from reports.charts.factor import factor_charts
 from reports.charts.importance import importance_chart, path_chart
 from reports.charts.model import Chart
@@ -31,9 +31,8 @@ def study_charts(analysis: Analysis) -> list[Section]:
         analysis: of the study; over datasets, of its averages.
     """
     study, metric, part = analysis.study, analysis.metric, analysis.subject
-    comparable = None if isinstance(part, Unavailable) else part
-    together = _together(analysis, comparable) if comparable else ()
-    settings = _settings(analysis, comparable) if comparable else ()
+    together = _together(analysis, part) if part else ()
+    settings = _settings(analysis, part) if part else ()
     found = [
         Section(FIGURES, tuple(factor_charts(study, metric))),
         Section("together", tuple(together)),
@@ -46,29 +45,25 @@ def study_charts(analysis: Analysis) -> list[Section]:
 def _together(analysis: Analysis, study: Study) -> Iterator[Chart]:
     if len(study.factors) < 2:
         return
-    shares, path, metric = analysis.importance, analysis.path, analysis.metric
-    if not isinstance(shares, Unavailable) and (made := importance_chart(study, shares)):
+    metric = analysis.metric
+    if analysis.importance and (made := importance_chart(study, analysis.importance)):
         yield made
-    if not isinstance(path, Unavailable) and (made := path_chart(study, path)):
+    if analysis.path and (made := path_chart(study, analysis.path)):
         yield made
-    if not isinstance(analysis.interactions, Unavailable):
-        yield from interaction_charts(study, analysis.interactions, metric)
-    if not isinstance(analysis.dependence, Unavailable):
-        yield from dependence_charts(study, analysis.dependence, metric)
+    yield from interaction_charts(study, analysis.interactions or (), metric)
+    yield from dependence_charts(study, analysis.dependence or (), metric)
     if made := parallel_chart(study, metric):
         yield made
 
 
 def _training(analysis: Analysis) -> Iterator[Chart]:
-    curves, budget = analysis.curves, analysis.budget
-    if not isinstance(curves, Unavailable) and (made := curves_chart(analysis.study, curves)):
+    if analysis.curves and (made := curves_chart(analysis.study, analysis.curves)):
         yield made
-    if not isinstance(budget, Unavailable) and (made := budget_chart(analysis.study, budget)):
+    if analysis.budget and (made := budget_chart(analysis.study, analysis.budget)):
         yield made
 
 
 def _settings(analysis: Analysis, study: Study) -> Iterator[Chart]:
-    costs, metric = analysis.costs, analysis.metric
-    if not isinstance(costs, Unavailable) and (made := cost_chart(study, costs, metric)):
+    if analysis.costs and (made := cost_chart(study, analysis.costs, analysis.metric)):
         yield made
-    yield from quality_charts(study, metric)
+    yield from quality_charts(study, analysis.metric)

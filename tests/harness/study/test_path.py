@@ -11,7 +11,7 @@ import reports.analysis
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import StudyOutcome
 from harness.study.rounds import MOST_ROUNDS, rounds_of, run_rounds
-from reports.analysis import AblationPath, PathState, ablation_path
+from reports.analysis import AblationPath, ablation_path
 from reports.read import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
@@ -88,9 +88,7 @@ def filled(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Fil
 
 def path_of(bench: Bench) -> AblationPath:
     """The path of the report, which there must be."""
-    found = ablation_path(load_records("small", bench.uri), "harmonic_mean")
-    assert isinstance(found, AblationPath), found
-    return found
+    return ablation_path(load_records("small", bench.uri), "harmonic_mean")
 
 
 def runs_for_path(bench: Bench) -> list[bool]:
@@ -195,8 +193,9 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(len(study.for_path))
         return StudyOutcome(1, 0, 0, 0, "small", "sqlite://")
 
-    def state(name: str, uri: str) -> PathState:
-        return PathState({N_CTX: 8}, 1, ({N_CTX: len(asked)},))
+    def state(name: str, uri: str) -> AblationPath:
+        missing = ({N_CTX: len(asked)},)
+        return AblationPath("", "", 0.0, (), missing, {N_CTX: 8}, 1)
 
     monkeypatch.setattr(reports.analysis, "load_path", state)
     said: list[str] = []

@@ -90,9 +90,3 @@ def drawn(
 def nothing(assignment: Mapping[str, Any]) -> float:
     """No factor has an effect."""
     return 0.0
-
-
-def available(result: Any) -> Any:
-    """A result that must be there."""
-    assert not hasattr(result, "why"), result.why
-    return result

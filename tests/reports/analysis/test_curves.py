@@ -6,14 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reports.analysis.curves import (
-    BudgetCorrelation,
-    LearningCurves,
-    budget_correlation,
-    learning_curves,
-)
+from reports.analysis import Unavailable
+from reports.analysis.training import budget_correlation, learning_curves
 from reports.read import Study, load_records
-from tests.reports.analysis.planted import available, grid, levelled, nothing
+from tests.reports.analysis.planted import grid, levelled, nothing
 from tests.reports.builder import StoreBuilder, scores
 
 KEY = "selection/harmonic_mean"
@@ -40,20 +36,6 @@ def with_curves(builder: StoreBuilder, curves: Mapping[str, Sequence[float]]) ->
     return replace(builder.study(), histories=Made(curves))  # type: ignore[arg-type]
 
 
-def shown(study: Study) -> LearningCurves:
-    """The curves that there must be."""
-    made = available(learning_curves(study))
-    assert isinstance(made, LearningCurves)
-    return made
-
-
-def correlated(study: Study) -> BudgetCorrelation:
-    """The rungs that there must be."""
-    made = available(budget_correlation(study))
-    assert isinstance(made, BudgetCorrelation)
-    return made
-
-
 def test_one_curve_a_setting_with_a_band_over_runs() -> None:
     """Seeds that were added later are another run; with it there is an interval."""
     builder = StoreBuilder(factors=levelled((2,)), seeds=range(4))
@@ -61,15 +43,15 @@ def test_one_curve_a_setting_with_a_band_over_runs() -> None:
     builder.trial({"f0": 0}, {s: scores(60.0 + s) for s in (2, 3)})
     builder.trial({"f0": 1}, {s: scores(50.0) for s in range(4)}, state="PRUNED")
     curves = {"run0": [40.0, 50.0, 55.0], "run1": [42.0, 54.0], "run2": [41.0]}
-    made = shown(with_curves(builder, curves))
+    made = learning_curves(with_curves(builder, curves))
     rows = made.points.rows(named=True)
-    names = ("label", "state", "evaluation", "step", "mean", "runs")
+    names = ("label", "state", "step", "mean")
     assert [tuple(row[name] for name in names) for row in rows] == [
-        ("f0 0", "COMPLETE", 0, 3, 41.0, 2), ("f0 0", "COMPLETE", 1, 4, 52.0, 2),
-        ("f0 0", "COMPLETE", 2, 5, 55.0, 1), ("f0 1", "PRUNED", 0, 3, 41.0, 1),
+        ("f0 0", "COMPLETE", 3, 41.0), ("f0 0", "COMPLETE", 4, 52.0),
+        ("f0 0", "COMPLETE", 5, 55.0), ("f0 1", "PRUNED", 3, 41.0),
     ]  # fmt: skip
     assert rows[0]["low"] < 41 < rows[0]["high"] and rows[2]["low"] is None
-    assert (made.settings, made.without) == (2, 0)
+    assert made.settings == 2
 
 
 def test_curves_come_from_the_store(store_uri: str) -> None:
@@ -86,9 +68,9 @@ def test_curves_come_from_the_store(store_uri: str) -> None:
     runs = client.search_runs([experiment.experiment_id], "tags.`ship.kind` = 'trial'")
     for step, value in ((2, 41.0), (1, 30.0)):
         client.log_metric(runs[0].info.run_id, KEY, value, step=step)
-    made = shown(load_records(builder.name, store_uri))
-    assert made.points.select("evaluation", "step", "mean").rows() == [(0, 1, 30.0), (1, 2, 41.0)]
-    assert (made.settings, made.without) == (1, 1)
+    made = learning_curves(load_records(builder.name, store_uri))
+    assert made.points.select("step", "mean").rows() == [(1, 30.0), (2, 41.0)]
+    assert made.settings == 1
 
 
 def test_rungs_against_the_end() -> None:
@@ -100,7 +82,7 @@ def test_rungs_against_the_end() -> None:
         f"run{i}": [0.0, float(noise[i]), i + 9 * float(noise[i]), float(i), float(i), float(i)]
         for i in range(30)
     }
-    made = correlated(with_curves(builder, curves))
+    made = budget_correlation(with_curves(builder, curves))
     assert [rung.evaluation for rung in made.rungs] == [1, 2, 4, 5]
     first, second, *late = (rung.rho for rung in made.rungs)
     assert first is not None and second is not None and first.low is not None
@@ -115,7 +97,7 @@ def test_stopped_settings_are_counted_and_not_ranked() -> None:
     for run in builder.runs[:2]:
         run.tags["ship.state"] = "PRUNED"
     curves = {f"run{i}": [0.0, float(i)] + [float(i)] * (i >= 2) for i in range(6)}
-    made = correlated(with_curves(builder, curves))
+    made = budget_correlation(with_curves(builder, curves))
     assert made.stopped == 2 and [rung.n for rung in made.rungs] == [4, 4]
 
 
@@ -129,5 +111,5 @@ def test_stopped_settings_are_counted_and_not_ranked() -> None:
 )
 def test_why_there_are_no_rungs(curves: Mapping[str, Sequence[float]], why: str) -> None:
     """No history, too few settings, one evaluation: each is said."""
-    made = budget_correlation(with_curves(grid((4,), nothing, 2), curves))
-    assert not isinstance(made, BudgetCorrelation) and why in made.why
+    with pytest.raises(Unavailable, match=why):
+        budget_correlation(with_curves(grid((4,), nothing, 2), curves))

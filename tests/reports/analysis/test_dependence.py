@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from reports.analysis.dependence import MOST_LINES, Dependence, partial_dependence
-from tests.reports.analysis.planted import METRIC, available, drawn, grid, nothing, planted
+from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
 
 
 def found(builder: StoreBuilder) -> dict[str, Dependence]:
     """Every factor's, by its key."""
-    return {d.factor: d for d in available(partial_dependence(builder.study(), METRIC))}
+    return {d.factor: d for d in partial_dependence(builder.study(), METRIC)}
 
 
 def test_lines_are_bounded() -> None:

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 
 from reports.analysis.importance import Importance, importance
-from tests.reports.analysis.planted import METRIC, available, grid
+from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder
 
 
 def found(builder: StoreBuilder) -> Importance:
     """The importance that there must be."""
-    made = available(importance(builder.study(), METRIC))
-    assert isinstance(made, Importance)
-    return made
+    return importance(builder.study(), METRIC)
 
 
 def test_shares_of_a_whole_grid_add_up() -> None:

@@ -5,9 +5,18 @@ import pytest
 from scipy import stats
 
 from reports.analysis.contrasts import distinct, grid_model
-from reports.analysis.design import Varied
-from reports.analysis.permutation import grid_p, least_grid_p
-from reports.analysis.variance import Grams, block_f, contrasts, grams, noise, over_seeds, share
+from reports.analysis.layout import Varied
+from reports.analysis.variance import (
+    Grams,
+    block_f,
+    contrasts,
+    grams,
+    grid_p,
+    least_grid_p,
+    noise,
+    over_seeds,
+    share,
+)
 from reports.read import Factor
 from reports.stats import Array
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reports.analysis import Analysis, Importance
-from reports.analysis.curves import budget_correlation
+from reports.analysis.training import budget_correlation
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render.latex import latex
@@ -34,7 +34,7 @@ def table_of(report: Report, name: str) -> Table:
 def sampled() -> StoreBuilder:
     """The same settings without those that --path ran."""
     builder = listed("path")
-    del builder.runs[12:], builder.wanted[12:]  # type: ignore[union-attr]
+    del builder.runs[12:], builder.wanted[12:]
     return builder
 
 
@@ -103,7 +103,7 @@ def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -
             return {run: [(i, float(rng.normal())) for i in range(3)] for run in runs}
 
     found = budget_correlation(replace(study, histories=Histories()))  # type: ignore[arg-type]
-    assert [rung.n for rung in found.rungs] == [12, 12]  # type: ignore[union-attr]
+    assert [rung.n for rung in found.rungs] == [12, 12]
 
 
 def test_they_count_for_no_trials_of_the_sampler() -> None:

@@ -1,28 +1,42 @@
-"""The selection objective over training: curves, and whether early values tell the late ones."""
+"""What a setting costs, how it trains, and whether early values tell the late ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from reports.analysis.design import Unavailable, scores_compare
+from reports.analysis.layout import Unavailable, incomparable, subject
 from reports.contract import COMPLETE, PRUNED
 from reports.read import Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
-from reports.tables import factor_labels, setting_groups, spelled, without_added
+from reports.tables import factor_labels, interval_of, setting_groups, spelled, without_added
 
-_POINTS = {
-    "setting_key": pl.String,
-    "label": pl.String,
-    "state": pl.String,
-    "evaluation": pl.Int64,
+_POINTS: dict[str, Any] = {
+    **dict.fromkeys(("setting_key", "label", "state"), pl.String),
     "step": pl.Int64,
-    "mean": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "runs": pl.Int64,
+    **dict.fromkeys(("mean", "low", "high"), pl.Float64),
 }
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """A finished setting.
+
+    label: its factors in words.
+    seconds: of computing for a seed, mean.
+    value: of the test metric, over seeds.
+    optimal: no other setting has a better selection score for no more seconds. Test decides nothing
+        here; none is where the study's scores do not compare (on test pictures, or by different
+        rules).
+    """
+
+    label: str
+    seconds: float
+    value: Estimate
+    optimal: bool
 
 
 @dataclass(frozen=True)
@@ -32,15 +46,14 @@ class LearningCurves:
     metric: the objective's name.
     points: a row for each setting and evaluation: setting_key, label (its factors in words), state
         (COMPLETE where any seed is, PRUNED where the scheduler stopped it, else what its first row
-        has), evaluation (0 is the first: before training, where anything is trained), step (the
-        epochs of all stages up to it), mean, low and high (over runs, null of one run), runs.
-    settings: with a curve. without: that have runs and no curve that can be read.
+        has), step (the epochs of all stages up to it), mean, low and high (over runs, null of one
+        run).
+    settings: with a curve.
     """
 
     metric: str
     points: pl.DataFrame
     settings: int
-    without: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,39 @@ class BudgetCorrelation:
     stopped: int
 
 
-def learning_curves(study: Study) -> LearningCurves | Unavailable:
+def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...]:
+    """Every finished setting with its cost, the cheapest first.
+
+    Args:
+        study: the study; one over datasets is taken by its averages.
+        metric: of its test metrics.
+
+    Raises:
+        Unavailable: no setting has finished.
+    """
+    part = subject(study, metric)
+    labels, scored = factor_labels(part), f"selection/{part.objective}"
+    comparable = not incomparable(part) and scored in part.rows.columns
+    found = []
+    for group in setting_groups(part):
+        done = group.done
+        values = done[f"test/{metric}"].drop_nulls().to_list()
+        seconds = done["seconds"].drop_nulls().to_list()
+        if values and seconds:
+            scores = done[scored].to_list() if comparable else [None]
+            score = -inf if None in scores else sum(scores) / len(scores)
+            spent, value = sum(seconds) / len(seconds), interval_of(metric, values)
+            found.append((spent, -score, spelled(group, labels), value))
+    if not found:
+        raise Unavailable("no setting has finished")
+    best, made = -inf, []
+    for spent, loss, label, value in sorted(found, key=lambda point: point[:2]):
+        made.append(CostPoint(label, spent, value, optimal=-loss > best))
+        best = max(best, -loss)
+    return tuple(made)
+
+
+def learning_curves(study: Study) -> LearningCurves:
     """The curve of every setting that has run, from the store, which is asked now.
 
     A run logs the mean over its seeds; where a setting has several runs (seeds were added, say),
@@ -78,27 +123,24 @@ def learning_curves(study: Study) -> LearningCurves | Unavailable:
 
     Args:
         study: read from a store.
+
+    Raises:
+        Unavailable: the store has no curve.
     """
-    curves = _curves(study)
-    if isinstance(curves, Unavailable):
-        return curves
-    labels, rows, shown, without = factor_labels(study), [], 0, 0
+    curves, labels, rows, shown = _curves(study), factor_labels(study), [], 0
     for group in setting_groups(study):
         own = [curves[run_id] for run_id in _run_ids(group.rows) if run_id in curves]
-        without += not own and bool(_run_ids(group.rows))
         shown += bool(own)
+        words = (group.value.key, spelled(group, labels), _state(group.rows))
         for place in range(max(map(len, own), default=0)):
             held = [curve[place] for curve in own if place < len(curve)]
             estimate = mean_interval([value for _, value in held])
             step = max(step for step, _ in held)
-            numbers = (estimate.mean, estimate.low, estimate.high, len(held))
-            words = (group.value.key, spelled(group, labels), _state(group.rows))
-            rows.append((*words, place, step, *numbers))
-    points = pl.DataFrame(rows, schema=_POINTS, orient="row")
-    return LearningCurves(study.objective, points, shown, without)
+            rows.append((*words, step, estimate.mean, estimate.low, estimate.high))
+    return LearningCurves(study.objective, pl.DataFrame(rows, schema=_POINTS, orient="row"), shown)
 
 
-def budget_correlation(study: Study) -> BudgetCorrelation | Unavailable:
+def budget_correlation(study: Study) -> BudgetCorrelation:
     """Spearman's rho of early values of the objective with the final one, over settings.
 
     The final value is that at the epoch which selection chose, averaged over seeds. It is the best
@@ -107,15 +149,18 @@ def budget_correlation(study: Study) -> BudgetCorrelation | Unavailable:
 
     Args:
         study: read from a store.
+
+    Raises:
+        Unavailable: no curves, too few of them, or scores that do not compare.
     """
     study = without_added(study)
-    curves = scores_compare(study) or _curves(study)
-    if isinstance(curves, Unavailable):
-        return curves
+    if why := incomparable(study):
+        raise Unavailable(why)
+    curves, groups = _curves(study), setting_groups(study)
     column = f"selection/{study.objective}"
     early: list[list[float]] = []
     final: list[float] = []
-    for group in setting_groups(study):
+    for group in groups:
         done = group.done
         scores = done[column].drop_nulls().to_list() if column in done.columns else []
         own = [curves[run_id] for run_id in _run_ids(done) if run_id in curves]
@@ -124,11 +169,13 @@ def budget_correlation(study: Study) -> BudgetCorrelation | Unavailable:
             early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
             final.append(sum(scores) / len(scores))
     if len(final) < FEWEST_RANKED:
-        return Unavailable(f"{len(final)} settings reached the end, ranks need {FEWEST_RANKED}")
-    stopped = sum(_state(group.rows) == PRUNED for group in setting_groups(study))
-    rungs = tuple(_rung(place, early, final) for place in _places(max(map(len, early)) - 1))
-    if not rungs:
-        return Unavailable("each setting was evaluated once: there is no earlier value")
+        raise Unavailable(f"{len(final)} settings reached the end, ranks need {FEWEST_RANKED}")
+    last = max(map(len, early)) - 1
+    if not last:
+        raise Unavailable("each setting was evaluated once: there is no earlier value")
+    places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
+    stopped = sum(_state(group.rows) == PRUNED for group in groups)
+    rungs = tuple(_rung(place, early, final) for place in places)
     return BudgetCorrelation(study.objective, rungs, stopped)
 
 
@@ -140,20 +187,15 @@ def _rung(place: int, early: Sequence[Sequence[float]], final: Sequence[float]) 
     return Rung(place, rho, len(both))
 
 
-def _places(last: int) -> list[int]:
-    """1, 2, 4, ... and the last evaluation; [] where there is only the first."""
-    return [*(2**i for i in range(last.bit_length()) if 2**i < last), *([last] if last > 0 else [])]
-
-
-def _curves(study: Study) -> dict[str, list[tuple[int, float]]] | Unavailable:
-    """Run id -> the objective at its evaluations."""
+def _curves(study: Study) -> dict[str, list[tuple[int, float]]]:
+    """Run id -> the objective at its evaluations; raises Unavailable where there is none."""
     if study.pooled:
-        return Unavailable("an average over datasets has no curve")
+        raise Unavailable("an average over datasets has no curve")
     own = [setting.key for setting in study.settings if not setting.arm]
     run_ids = _run_ids(study.rows.filter(pl.col("setting_key").is_in(own)))
     found = study.histories.of(f"selection/{study.objective}", run_ids)
     if not found:
-        return Unavailable("the store has no history of the selection objective")
+        raise Unavailable("the store has no history of the selection objective")
     return found
 
 

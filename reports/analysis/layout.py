@@ -1,0 +1,188 @@
+"""What an analysis is made of: settings under seeds that all of them finished, and their levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from reports.contract import COMPLETE
+from reports.read import Factor, Setting, Study
+from reports.stats import Array, is_rounding, scale_of
+from reports.tables import (
+    APART,
+    averaged,
+    chosen_by,
+    dataset_factor,
+    is_numeric,
+    level_id,
+    on_test,
+    ordered_levels,
+    without_added,
+)
+
+Codes = npt.NDArray[np.int64]
+
+LARGEST = 1e100  # of a number whose square can be taken
+
+
+class Unavailable(Exception):
+    """Something cannot be computed of a study; its text says why, and ends a sentence."""
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A factor with at least two levels among S settings.
+
+    levels: in the study's order.
+    codes: (S,) the place of each setting's level; -1: the factor is not active in it.
+    """
+
+    factor: Factor
+    levels: tuple[Any, ...]
+    codes: Codes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A study's S finished settings under the same R seeds, and the factors that differ in them.
+
+    values: (S, R).
+    left_out: in words, the finished trials that are not in it; "" where all are.
+    """
+
+    study: Study
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    values: Array
+    left_out: str
+    factors: tuple[Varied, ...]
+
+    def must_differ(self) -> None:
+        """Raise Unavailable where no setting differs from another under any seed."""
+        if is_rounding(np.ptp(self.values, axis=0), scale_of(self.values)):
+            raise Unavailable("no setting differs from another under any seed")
+
+    def must_have_seeds(self) -> None:
+        """Raise Unavailable where there is one seed."""
+        if len(self.seeds) < 2:
+            raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
+
+
+def layout(study: Study, metric: str) -> Layout:
+    """The largest part of a study in which every setting finished under every seed, or nearly it.
+
+    While a trial is missing, whichever lacks more is left out: the setting that lacks the largest
+    share of its seeds, or the seed that lacks the largest share of its settings. Trials that were
+    stopped early do not count as finished. Settings that --path ran are left out.
+
+    Args:
+        study: as it was read (see subject).
+        metric: of its test metrics.
+
+    Raises:
+        Unavailable: nothing has finished, or no factor varies in it.
+    """
+    part = subject(without_added(study), metric)
+    own = {s.key: s for s in part.settings if not s.arm}
+    found: dict[tuple[str, int], float] = {}
+    names = ("setting_key", "seed", "state", f"test/{metric}")
+    for key, seed, state, value in zip(*(part.rows[n].to_list() for n in names), strict=True):
+        if key in own and state == COMPLETE and value is not None:
+            found[key, seed] = value
+    with_results = {key for key, _ in found}
+    keys = [key for key in own if key in with_results]
+    if not keys:
+        raise Unavailable("no setting has finished")
+    seeds = sorted({seed for _, seed in found})
+    values = np.array([[found.get((key, seed), np.nan) for seed in seeds] for key in keys])
+    if np.nanmax(np.abs(values)) > LARGEST:
+        raise Unavailable(f"its numbers are no metric's: one is beyond {LARGEST:g}")
+    rows, used = _complete(~np.isnan(values))
+    kept = values[np.ix_(rows, used)]
+    settings = tuple(own[keys[i]] for i in rows)
+    left_out = _left_out(len(own), len(rows), len(found) - kept.size, kept.size)
+    factors = tuple(_varied(part, settings))
+    if not factors:
+        raise Unavailable("no factor varies among finished settings")
+    return Layout(part, settings, tuple(seeds[i] for i in used), kept, left_out, factors)
+
+
+def subject(study: Study, metric: str) -> Study:
+    """The study that is analysed: one over datasets by its averages, any other as it is.
+
+    The datasets' own differences would outweigh every factor's. So would those of other factors
+    whose levels are tested on classes of their own, over which there is no average.
+
+    Args:
+        study: as it was read.
+        metric: of its test metrics.
+
+    Raises:
+        Unavailable: there is no such study.
+    """
+    if f"test/{metric}" not in study.rows.columns:
+        raise Unavailable(f"nothing measured {metric}")
+    over = dataset_factor(study)
+    part = study if over is None else averaged(study, over)
+    if part is None:
+        raise Unavailable("no method is wanted on every dataset")
+    apart = [factor.key for factor in part.factors if factor.key in APART]
+    if apart:
+        raise Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
+    return part
+
+
+def incomparable(study: Study) -> str:
+    """Why its settings' selection scores must not be held against each other; "": they may.
+
+    Args:
+        study: whose settings these are, without the reference arms.
+    """
+    own = [setting.key for setting in study.settings if not setting.arm]
+    rule = chosen_by(study.rows.filter(pl.col("setting_key").is_in(own))["selection"].to_list())
+    if on_test(rule):
+        return "selection looks at test pictures in some of its settings"
+    return "its settings are selected on different pictures" if "+" in rule else ""
+
+
+def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
+    """The factors that differ between some settings of the study, in its order."""
+    found = []
+    for factor in study.factors:
+        ids = [level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
+               for s in settings]  # fmt: skip
+        used = set(ids)
+        levels = tuple(v for v in ordered_levels(study, factor) if level_id(v) in used)
+        place = {level_id(level): i for i, level in enumerate(levels)}
+        codes = np.array([-1 if one is None else place[one] for one in ids], dtype=np.int64)
+        if len(levels) >= 2:
+            found.append(Varied(factor, levels, codes))
+    return found
+
+
+def as_numbers(levels: Sequence[Any]) -> list[float] | None:
+    """Levels on their scale; None where one is a word, or no number that can be computed with."""
+    sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)  # no NaN is
+    return [float(level) for level in levels] if sound else None
+
+
+def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """The rows and columns of a matrix that are left when its holes are gone (see above)."""
+    rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
+    while not (part := known[np.ix_(rows, columns)]).all():
+        by_row, by_column = 1 - part.mean(axis=1), 1 - part.mean(axis=0)
+        if by_row.max() >= by_column.max():
+            del rows[int(by_row.argmax())]
+        else:
+            del columns[int(by_column.argmax())]
+    return rows, columns
+
+
+def _left_out(wanted: int, kept: int, unused: int, used: int) -> str:
+    """Words about what is missing from a layout."""
+    settings = f"{wanted - kept} of {wanted} settings did not finish under these seeds"
+    trials = f"{unused} of {unused + used} finished trials are not used"
+    return "; ".join([settings] * (kept < wanted) + [trials] * bool(unused))
