@@ -12,6 +12,7 @@ from reports.analysis import Effect, Unavailable, importance
 from reports.answer import Answer
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
+from reports.estimates import estimates
 from reports.read import default_tracking_uri, load_records
 from reports.render import answer_html, csv_text, latex, markdown, table_html, write_report
 from reports.report import Report, make_report
@@ -136,6 +137,15 @@ class LoadedStudy:
     def answer(self) -> AnswerView:
         """What the study says: decided, equivalent or undecided, for each factor and arm."""
         return AnswerView(self.name, self._report.answer)
+
+    @property
+    def estimates(self) -> pl.DataFrame:
+        """A row for each line of the tables and each metric; columns: see docs/report.md.
+
+        Mean, interval and n, and for the metric of the report the difference to the baseline with
+        all that the tables say of it.
+        """
+        return estimates(self._report.every_table)
 
     @property
     def tables(self) -> list[str]:

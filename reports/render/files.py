@@ -17,6 +17,7 @@ from reports.render.latex import latex
 from reports.render.page import page
 from reports.render.plain import csv_stream, csv_text, markdown, no_formulas
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
+from reports.estimates import estimates
 from reports.report import Report
 from reports.tables import LEVELS, PUBLISHED, Table
 
@@ -110,6 +111,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         f"{name}.md": text_of("markdown", report),
         f"{name}.tex": text_of("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
+        f"{name}-estimates.csv": no_formulas(estimates(tables)).write_csv(),
         f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
         f"{name}.html": page(report, sections),
     }

@@ -175,6 +175,7 @@ def by_tests(
         else Compared(
             comparison.difference,
             p,
+            comparison.p,
             comparison.detectable(tests),
             verdict=judgement.verdict if judgement else None,
             more=judgement.more if judgement else None,

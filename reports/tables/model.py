@@ -111,6 +111,7 @@ class Compared:
 
     difference: over pairs, as many as its n.
     p: corrected over the table's family; None where no test is made, or the design's own speaks.
+    raw_p: before that.
     detectable: the smallest difference that as many pairs would find; None where it is not known.
     classes: the difference's interval over other test classes, if there is one.
     decision: what the study's own design (--detect) has come to; None: it has no say.
@@ -123,6 +124,7 @@ class Compared:
 
     difference: Estimate
     p: float | None = None
+    raw_p: float | None = None
     detectable: float | None = None
     classes: Estimate | None = None
     decision: Decision | None = None

@@ -1,0 +1,45 @@
+"""The frame of estimates: what tables show, once, for programs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.estimates import COLUMNS, estimates
+from reports.report import make_report
+from tests.reports.analysis.planted import grid, nothing
+from tests.reports.builder import prompt_len
+from tests.reports.studies import over_datasets
+
+DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+
+
+@pytest.mark.parametrize(
+    "study", [prompt_len(), over_datasets(), grid((2, 3), nothing)]
+)
+def test_each_line_has_what_its_table_shows(study: Any) -> None:
+    """Means of each metric, and of the report's own the comparison with its verdict."""
+    report = make_report(study.study())
+    frame = estimates(report.every_table)
+    for table in (t for t in report.every_table if t.kind not in ("ranks", "")):
+        own = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
+        compared = own.filter(own["difference"].is_not_null())
+        lines = [row for row in table.rows if row.compared]
+        assert compared["difference"].to_list() == [
+            r.compared.difference.mean for r in lines if r.compared
+        ]
+        assert compared["verdict"].to_list() == [r.compared.verdict for r in lines if r.compared]
+        assert own.filter("is_baseline")["difference"].null_count() == own["is_baseline"].sum()
+        assert (own["n"] > 0).all()
+
+
+def test_each_column_is_documented() -> None:
+    """docs/report.md names them all, and no other."""
+    section = DOCS.read_text("utf-8").partition("## Estimates")[2]
+    named = [
+        n
+        for row in re.findall(r"^\| (`.*?) \|", section, re.M)
+        for n in re.findall(r"`(\w+)`", row)
+    ]
+    assert named == [name for name in COLUMNS if name in named] and len(named) == len(COLUMNS)
