@@ -5,25 +5,17 @@ protocol need. Each check looks at the typed study, or at the trials that it spa
 faults; none raises at the first. What datasets and backbones have to have: harness.config.needs.
 """
 
+import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from harness.config.dotted import METHODS, of_dataset, place, trial_fields, value_of
-from harness.config.factor import (
-    Factor,
-    assignments,
-    in_order,
-    is_active,
-    is_among,
-    may_be,
-    same,
-)
+from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same, walk
 from harness.config.mistakes import validated
+from harness.config.needs import unknown_dataset
 from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
@@ -33,51 +25,88 @@ from ship.trial_config import TrialConfig
 MAX_GRID = 10_000
 
 
-# one value of each factor that is there, by dotted names, and the trial with these values
-Setting = tuple[Mapping[str, Any], TrialConfig]
+class Spanned:
+    """The trials that a study spans: all of them, or MAX_GRID of too many.
 
-
-def study_faults(study: StudyConfig, settings: Sequence[Setting]) -> list[Fault]:
-    """What the settings that a study spans lack to be studied, every such fault at once."""
-    faults = list(_space_faults(study.space)) or _dead_faults(study.space, settings)
-    faults += _effect_faults(study.space, settings)
-    faults += located(study, settings, partial(_trial_faults, study))
-    return [*faults, *_sampler_faults(study)]
-
-
-def settings_of(study: StudyConfig, unsure: Collection[str]) -> tuple[list[Setting], list[Fault]]:
-    """The settings that checks look at, and faults of levels and variants that make no trial.
-
-    A factor must be a setting of each variant that it is there beside.
-
-    Args:
-        unsure: groups of settings with a fault of their own, of whose variant nothing is said.
+    settings: one value of each factor that is there, by dotted names, and the trial with these.
+    faults: of levels and variants that make no trial, as a factor must be a setting of each variant
+        that it is there beside.
     """
-    settings: list[Setting] = []
-    torn: dict[str, Fault] = {}
-    constants, owners = study.trial.model_dump(), trial_fields()
-    for assignment in _samples(study.space):
-        fitting = dict(assignment)
-        for key in assignment:
-            group, _, leaf = key.partition(".")
-            name = assignment.get(group, value_of(study.trial, group))
-            if leaf and group in METHODS and name not in owners[key]:
-                if group not in unsure:
-                    torn[key] = _unowned(key, name, tuple(owners[key]), group in study.space)
-                del fitting[key]
-        trial, faults = validated(TrialConfig, place(constants, fitting, study.variants))
-        if not faults:
-            settings.append((fitting, trial))
-        for fault in faults:
-            found = _torn(study, fitting, fault)
-            torn.setdefault(found.path, found)
-    for dataset, own in study.variants.get("dataset", {}).items():
-        named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
-        tree = place(constants, {"dataset": dataset, **named}, study.variants)
-        for fault in validated(TrialConfig, tree)[1]:
-            path = f"variants.dataset.{dataset}.{fault.path}"
-            torn.setdefault(path, replace(fault, path=path))
-    return settings, [torn[path] for path in sorted(torn)]
+
+    def __init__(self, study: StudyConfig, unsure: Collection[str]) -> None:
+        """Make the trials.
+
+        Args:
+            study: with its constants, factors and variants.
+            unsure: groups of settings with a fault of their own, of whose variant nothing is said.
+        """
+        self._study = study
+        self.settings: list[tuple[Mapping[str, Any], TrialConfig]] = []
+        found: dict[str, Fault] = {}
+        constants, owners = study.trial.model_dump(), trial_fields()
+        for assignment in _samples(study.space):
+            fitting = dict(assignment)
+            for key in assignment:
+                group, _, leaf = key.partition(".")
+                name = assignment.get(group, value_of(study.trial, group))
+                if leaf and group in METHODS and name not in owners[key]:
+                    if group not in unsure:
+                        found[key] = _unowned(key, name, tuple(owners[key]), group in study.space)
+                    del fitting[key]
+            trial, faults = validated(TrialConfig, place(constants, fitting, study.variants))
+            if not faults:
+                self.settings.append((fitting, trial))
+            for fault in faults:
+                fault = self._of_level(fitting, fault)
+                found.setdefault(fault.path, fault)
+        for dataset, own in study.variants.get("dataset", {}).items():
+            named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
+            tree = place(constants, {"dataset": dataset, **named}, study.variants)
+            for fault in validated(TrialConfig, tree)[1]:
+                path = f"variants.dataset.{dataset}.{fault.path}"
+                found.setdefault(path, replace(fault, path=path))
+        self.faults = [found[path] for path in sorted(found)]
+
+    def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
+        """What a rule has against the trials, by where their values stand in the YAML.
+
+        Args:
+            rule: gives faults with the dotted name of a trial's setting for their path.
+        """
+        faults: dict[tuple[str, str], Fault] = {}
+        for assignment, trial in self.settings:
+            for fault in rule(trial):
+                path = self._place_of(assignment, fault.path)
+                faults.setdefault((path, fault.must), replace(fault, path=path))
+        return list(faults.values())
+
+    def _of_level(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
+        """A fault of a trial by where it stands in the YAML, with what it may hang on."""
+        group, _, leaf = fault.path.partition(".")
+        inside = [key for key in assignment if key.partition(".")[0] == group]
+        key = fault.path if leaf or group in assignment else [*inside, group][0]
+        told = [name for name in inside if name != key and (name == group or not leaf)]
+        beside = " and ".join(f"{name} is {show(assignment[name])}" for name in told)
+        must = f"{fault.must} (where {beside})" if beside and key in assignment else fault.must
+        path, got = self._place_of(assignment, key), assignment.get(key, fault.got)
+        return replace(fault, path=path, must=must, got=got)
+
+    def _place_of(self, assignment: Mapping[str, Any], key: str) -> str:
+        """Where a setting has its value of a dotted name from ("targets[1]", too)."""
+        study, name = self._study, key.partition("[")[0]
+        group, _, leaf = name.partition(".")
+        if name in assignment:
+            factor = study.space[name]
+            ends = {".low": factor.low, ".high": factor.high}
+            levels = {f".choices[{at}]": one for at, one in enumerate(factor.choices or ())} or ends
+            of = (at for at, level in levels.items() if same(level, assignment[name]))
+            return f"space.{name}{next(of, '')}"
+        own = of_dataset(study.trial.model_dump(), assignment, study.variants)
+        if any(f"{one}.".startswith(f"{name}.") for one in own):
+            return f"variants.dataset.{assignment.get('dataset', study.trial.dataset)}.{key}"
+        if leaf and assignment.get(group, constant := value_of(study.trial, group)) != constant:
+            return f"variants.{group}.{assignment[group]}.{leaf}"
+        return key
 
 
 def _unowned(key: str, name: str, owners: Sequence[str], varied: bool) -> Fault:
@@ -92,18 +121,6 @@ def _unowned(key: str, name: str, owners: Sequence[str], varied: bool) -> Fault:
     return Fault(f"space.{key}", must, choices=names)
 
 
-def _torn(study: StudyConfig, assignment: Mapping[str, Any], fault: Fault) -> Fault:
-    """A fault of a setting's trial by where it stands in the YAML, with what it may hang on."""
-    group, _, leaf = fault.path.partition(".")
-    inside = [key for key in assignment if key.partition(".")[0] == group]
-    key = fault.path if leaf or group in assignment else [*inside, group][0]
-    told = [name for name in inside if name != key and (name == group or not leaf)]
-    beside = " and ".join(f"{name} is {show(assignment[name])}" for name in told)
-    must = f"{fault.must} (where {beside})" if beside and key in assignment else fault.must
-    path, got = place_of(study, assignment, key), assignment.get(key, fault.got)
-    return replace(fault, path=path, must=must, got=got)
-
-
 def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
     """Every setting of a space, with a range by its ends; of too many some that are drawn."""
     deciding = {name for factor in space.values() for name in factor.when}
@@ -111,55 +128,53 @@ def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
     for key, factor in space.items():
         levels = factor.choices or (factor.enumerate() if key in deciding else None)
         whole[key] = factor.model_copy(update={"choices": levels or factor.bounds})
-    return _drawn(whole) if _spans_many(whole) else assignments(whole)
+    if not _spans_many(whole):
+        return assignments(whole)
+    rng = random.Random(0)
+
+    def drawn(key: str, factor: Factor) -> dict[str, Any]:
+        return {key: rng.choice(factor.choices or ())}
+
+    return (walk(whole, drawn) for _ in range(MAX_GRID))
 
 
-def _drawn(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
-    """MAX_GRID settings of a space, in which each level comes about as often as the others."""
-    rng, order = np.random.default_rng(0), in_order(space)
-    levels = {key: space[key].choices or () for key in order}
-    columns = {key: rng.permutation(MAX_GRID) % len(levels[key]) for key in order}
-    for row in range(MAX_GRID):
-        drawn: dict[str, Any] = {}
-        for key in order:
-            if is_active(space[key], drawn):
-                drawn[key] = levels[key][columns[key][row]]
-        yield drawn
+def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
+    """What a study of sound values lacks to be run, every such fault at once."""
+    yield from _unread_variants(study)
+    found = list(_space_faults(study.space))
+    met = {key for assignment, _ in spanned.settings for key in assignment}
+    must = "must be met by some setting: its conditions exclude each other"
+    yield from found or (Fault(f"space.{k}.when", must) for k in study.space if k not in met)
+    yield from _effect_faults(study.space, spanned)
+    yield from spanned.located(partial(_trial_faults, study))
+    yield from _sampler_faults(study)
 
 
-def located(
-    study: StudyConfig,
-    settings: Sequence[Setting],
-    rule: Callable[[TrialConfig], Iterable[Fault]],
-) -> list[Fault]:
-    """What a rule has against the trials of settings, by where their values stand in the YAML.
+def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
+    """Sound variants that no setting would run with.
 
-    Args:
-        rule: gives faults with the dotted name of a trial's setting for their path.
+    A group's constant has its settings at the top level, and a factor goes over what a dataset has.
     """
-    faults: dict[tuple[str, str], Fault] = {}
-    for assignment, trial in settings:
-        for fault in rule(trial):
-            path = place_of(study, assignment, fault.path)
-            faults.setdefault((path, fault.must), replace(fault, path=path))
-    return list(faults.values())
-
-
-def place_of(study: StudyConfig, assignment: Mapping[str, Any], key: str) -> str:
-    """Where in the YAML a setting has its value of a dotted name from ("targets[1]", too)."""
-    name = key.partition("[")[0]
-    group, _, leaf = name.partition(".")
-    if name in assignment:
-        factor, value = study.space[name], assignment[name]
-        ends = {".low": factor.low, ".high": factor.high}
-        levels = {f".choices[{i}]": level for i, level in enumerate(factor.choices or ())} or ends
-        return f"space.{name}{next((at for at in levels if same(levels[at], value)), '')}"
-    own = of_dataset(study.trial.model_dump(), assignment, study.variants)
-    if any(f"{one}.".startswith(f"{name}.") for one in own):
-        return f"variants.dataset.{assignment.get('dataset', study.trial.dataset)}.{key}"
-    if leaf and assignment.get(group, constant := value_of(study.trial, group)) != constant:
-        return f"variants.{group}.{assignment[group]}.{leaf}"
-    return key
+    for group in METHODS:
+        levels = study.space[group].choices or () if group in study.space else ()
+        for name, own in study.variants.get(group, {}).items():
+            path = f"variants.{group}.{name}"
+            if name not in levels:
+                must = f"must be for a level of space.{group} (drop it: --set {path}=null)"
+                yield Fault(path, must)
+            elif name == value_of(study.trial, group):
+                yield Fault(path, f"must stand under {group}, as {name} is the study's constant")
+            elif "name" in own:
+                yield Fault(f"{path}.name", "must be left out", own["name"])
+    must = "must be left out: it is a factor of the space"
+    for dataset, settings in study.variants.get("dataset", {}).items():
+        if fault := unknown_dataset(dataset):
+            yield replace(fault, path=f"variants.dataset.{dataset}")
+        for key, value in settings.items():
+            names = [f"{key}.{leaf}" for leaf in value] if isinstance(value, dict) else [key]
+            for name in names:
+                if name in study.space and not study.space[name].when:
+                    yield Fault(f"variants.dataset.{dataset}.{name}", must)
 
 
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
@@ -175,20 +190,13 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
         yield Fault(key, must, warmup)
 
 
-def _dead_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> list[Fault]:
-    """A factor whose conditions never hold together would silently not be studied."""
-    must = "must be met by some setting: its conditions exclude each other"
-    met = {key for assignment, _ in settings for key in assignment}
-    return [Fault(f"space.{key}.when", must) for key in space if key not in met]
-
-
-def _effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> Iterator[Fault]:
+def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fault]:
     """A factor must be read by some setting that it is there in.
 
     Where another setting of the same method decides that, a condition must say so.
     """
     for key in space:
-        beside = [setting for setting in settings if key in setting[0]]
+        beside = [(one, trial) for one, trial in spanned.settings if key in one]
         reasons = [trial.unread_reason(key) for _, trial in beside]
         if beside and all(reasons):
             yield Fault(f"space.{key}", f"must have an effect: {_joined(reasons)}")
@@ -247,28 +255,21 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
         yield Fault(f"space.{around[0]}.when", must + ", ".join(around))
     for key, factor in space.items():
         for name, values in factor.when.items():
-            others = {other: space[other] for other in space if other != key}
-            yield from _when_faults(f"space.{key}.when.{name}", name, values, others)
-        path, value, levels = f"space.{key}.baseline", factor.baseline, factor.enumerate()
+            path, others = f"space.{key}.when.{name}", [other for other in space if other != key]
+            levels = space[name].enumerate() if name in others else None
+            if name not in others:
+                must = "must name another factor of the space"
+                yield Fault(path, must, choices=tuple(others), near=nearest(name, others))
+            elif levels is None:
+                yield Fault(path, "must name a factor with choices, step or levels")
+            else:
+                foreign = [value for value in values if not is_among(value, levels)]
+                must, named = f"must be a value that {name} takes", _named(levels)
+                yield from (Fault(path, must, value, named) for value in foreign)
+        value, levels = factor.baseline, factor.enumerate()
         if value is not None and not may_be(factor, levels, value):
             must = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)
-            yield Fault(path, f"must be {must}", value, _named(levels or ()))
-
-
-def _when_faults(
-    path: str, name: str, values: Sequence[Any], others: Mapping[str, Factor]
-) -> Iterator[Fault]:
-    """A condition must be of another factor, and of levels that this one has."""
-    levels = others[name].enumerate() if name in others else None
-    if name not in others:
-        must = "must name another factor of the space"
-        yield Fault(path, must, choices=tuple(others), near=nearest(name, others))
-    elif levels is None:
-        yield Fault(path, "must name a factor with choices, step or levels")
-    else:
-        foreign = [value for value in values if not is_among(value, levels)]
-        must, named = f"must be a value that {name} takes", _named(levels)
-        yield from (Fault(path, must, value, named) for value in foreign)
+            yield Fault(f"space.{key}.baseline", f"must be {must}", value, _named(levels or ()))
 
 
 def _named(levels: Sequence[Any]) -> tuple[str, ...]:

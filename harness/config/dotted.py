@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final, get_args
@@ -28,8 +29,6 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
 }
 """Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
 DEFAULTS: Final = TrialConfig()
-GONE: Final = object()
-"""Put at a place, it takes away what stands there."""
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
@@ -172,33 +171,34 @@ def apply_overrides(
         The mapping; and each place, dotted, where an override found no mapping on its way, with a
         line that says so.
     """
-    tree, blocked = spelled_out(mapping), []
+    tree, blocked = spelled_out(deepcopy(dict(mapping))), []
     for item in given:
+        *way, last = item.steps
         inside: Any = tree
-        for place, step in enumerate(item.steps[:-1], start=1):
-            inside = inside.get(step)
-            if inside is None:
-                break
+        for place, step in enumerate(way, start=1):
+            if inside.get(step) is None and not item.drops:
+                inside[step] = {}
+            inside = inside.get(step, {})
             if not isinstance(inside, dict):
-                way = ".".join(item.steps[:place])
-                line = f"--set: {item.path} must lead into mappings, {way} is {inside!r}"
-                blocked.append((way, line))
+                lead = ".".join(way[:place])
+                line = f"--set: {item.path} must lead into mappings, {lead} is {inside!r}"
+                blocked.append((lead, line))
                 break
-        tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
+        else:
+            inside[last] = deepcopy(item.value)
+            if item.drops:
+                del inside[last]
+        tree = spelled_out(tree)
     return tree, blocked
 
 
-def put(tree: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:
-    """`tree` with the value at its place; mappings on the way are copied, missing ones made."""
-    step, *rest = steps
-    inside = tree.get(step)
-    if not rest:
-        value = {step: value}
-    elif isinstance(inside, dict) or (inside is None and value is not GONE):
-        value = {step: put(inside or {}, rest, value)}
-    else:
-        value = {}
-    return {key: one for key, one in {**tree, **value}.items() if one is not GONE}
+def take_away(tree: Any, steps: Sequence[Any]) -> None:
+    """Take what stands at a place, if anything does, out of a tree of mappings."""
+    *way, last = steps
+    for step in way:
+        tree = tree.get(step) if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree.pop(last, None)
 
 
 def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,8 +207,7 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     for key in (*METHODS, "scheduler"):
         if isinstance(tree.get(key), str):
             tree[key] = {"name": tree[key]}
-    for key in METHODS:
-        if isinstance(inside := tree.get(key, {}), dict):
+        if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
             tree[key] = {"name": value_of(DEFAULTS, key), **inside}
     if tree.get("resources") == "auto":
         tree["resources"] = {"auto": True}

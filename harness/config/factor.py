@@ -1,11 +1,10 @@
 """One factor of a search space: what it may be, and the levels that it takes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.errors import Fault
 from ship.settings import Settings
@@ -14,14 +13,26 @@ MAX_LEVELS = 1000
 
 AS_TEXT = "must be text: write image_folder:NAME, without a space"  # a mapping to YAML
 
-_Number = (
-    Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(allow_inf_nan=False)]
-)
-_Levels = Annotated[tuple[Any, ...], Field(strict=False)]
+
+def _single(value: Any) -> Any:
+    if isinstance(value, dict) and "image_folder" in value:
+        raise ValueError(AS_TEXT)
+    if not isinstance(value, str | int | float | None):
+        raise ValueError("must be a single value")
+    return value
 
 
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
+
+
+_Number = (
+    Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(allow_inf_nan=False)]
+)
+_Levels = Annotated[
+    tuple[Annotated[Any, AfterValidator(_single)], ...],
+    Field(strict=False, min_length=1, max_length=MAX_LEVELS),
+]
 
 
 class Factor(Settings):
@@ -155,15 +166,36 @@ def _extended(done: Iterator[dict[str, Any]], key: str, factor: Factor) -> Itera
         yield from ({**one, key: level} for level in levels) if is_active(factor, one) else (one,)
 
 
+def walk(
+    space: Mapping[str, Factor], choose: Callable[[str, Factor], dict[str, Any]]
+) -> dict[str, Any]:
+    """An assignment of the factors that are active beside each other.
+
+    Args:
+        choose: gives a factor its value, under its name; {}: it is left out.
+    """
+    found: dict[str, Any] = {}
+    for key in in_order(space):
+        if is_active(space[key], found):
+            found |= choose(key, space[key])
+    return {key: found[key] for key in space if key in found}
+
+
 def factor_faults(factor: Factor) -> list[Fault]:
-    """Faults within one factor, by paths below it ("" is the factor itself)."""
-    if factor.choices is not None:
-        return _choice_faults(factor, factor.choices)
-    low, high, step = factor.low, factor.high, factor.step
-    if low is None and high is None:
-        return [Fault("", "must have choices, or low and high")]
+    """Faults within one factor whose keys are sound, by paths below it ("" is the factor)."""
+    low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
+    if choices is not None:
+        given = {"low": low, "high": high, "log": factor.log, "step": step, "levels": factor.levels}
+        beside = {name: value for name, value in given.items() if value not in (None, False)}
+        again = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
+        must = "must differ from the levels before it"
+        faults = [Fault(f"choices[{at}]", must, choices[at]) for at in again]
+        return faults + [
+            Fault(name, "must be left out beside choices", value) for name, value in beside.items()
+        ]
     if low is None or high is None:
-        return [Fault("low" if low is None else "high", "must be given with its other end")]
+        given = factor.model_dump(exclude_unset=True)
+        return [Fault("", "must have choices, or low and high", given)]
     parts = (high - low) / step if step and low < high else 1
     uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
     rules = (
@@ -176,31 +208,8 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
     )
     faults = [Fault(name, must, getattr(factor, name)) for name, broken, must in rules if broken]
-    if factor.levels and not faults:
-        n_distinct = len(set(factor.enumerate() or ()))
-        if n_distinct < factor.levels:
-            must = f"must be at most {n_distinct}, or levels of {low} .. {high} are equal"
-            faults.append(Fault("levels", must, factor.levels))
-    return faults
-
-
-def _choice_faults(factor: Factor, choices: tuple[Any, ...]) -> list[Fault]:
-    faults = [
-        Fault(name, "must be left out beside choices", getattr(factor, name))
-        for name in ("low", "high", "log", "step", "levels")
-        if getattr(factor, name) != Factor.model_fields[name].default
-    ]
-    if not choices:
-        faults.append(Fault("choices", "must have at least one level", choices))
-    if len(choices) > MAX_LEVELS:
-        faults.append(Fault("choices", f"must have at most {MAX_LEVELS} levels", len(choices)))
-        return faults
-    for index, value in enumerate(choices):
-        rules = (
-            (AS_TEXT, isinstance(value, dict) and "image_folder" in value),
-            ("must be a single value", not isinstance(value, str | int | float | None)),
-            ("must differ from the levels before it", is_among(value, choices[:index])),
-        )
-        broken = (must for must, is_broken in rules if is_broken)
-        faults += [Fault(f"choices[{index}]", must, value) for must in islice(broken, 1)]
+    n_distinct = len(set(factor.enumerate() or ())) if factor.levels and not faults else 0
+    if 0 < n_distinct < (factor.levels or 0):
+        must = f"must be at most {n_distinct}, or levels of {low} .. {high} are equal"
+        faults.append(Fault("levels", must, factor.levels))
     return faults

@@ -1,29 +1,33 @@
 """A study: one YAML file as typed settings, or every fault of it at once."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import located, settings_of, study_faults
+from harness.config.checks import Spanned, study_faults
 from harness.config.dotted import (
     DEFAULTS,
-    GONE,
+    GROUPS,
+    METHODS,
     Override,
     apply_overrides,
     parse_overrides,
-    put,
+    take_away,
+    takes,
+    trial_fields,
     value_of,
 )
-from harness.config.factor import Factor, may_be
-from harness.config.levels import meant, parse_space, unread_variants, variant_faults
+from harness.config.factor import Factor, factor_faults, is_among, may_be
 from harness.config.mistakes import validated
 from harness.config.needs import Needs
 from harness.config.space import resolve
 from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
-from harness.wording import printable
+from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -82,59 +86,95 @@ def parse_study(
     named = {"name": name, "dataset": DEFAULTS.dataset, **mapping}
     tree, blocked = apply_overrides(named, given)
     tree |= default_selection(tree)
-    faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
-    trial, found = validated(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
-    faults += found
-    space, found = parse_space(tree.get("space"))
-    faults += found
-    study, found = _study(tree, trial, space, given)
-    faults += found
+    study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
-    settings, found = settings_of(study, unsure)
-    faults += found
+    spanned = Spanned(study, unsure)
+    faults += spanned.faults
     # what has a fault of its own where it stands is told of that alone
     bad += [line for way, line in blocked if not any(f.path.startswith(way) for f in faults)]
     if bad or faults:
         raise ConfigError([*bad, *_lines(faults, given, label)])
-    faults = [*_shadowed(space, given), *unread_variants(study.variants, space, trial)]
-    faults += study_faults(study, settings)
-    needs = Needs(study, data_root, memory)
-    faults += located(study, settings, needs.faults) if there else []
+    # what the constant dataset has of its own is constant, too
+    constant = "dataset" not in study.space
+    trial = resolve(study, {}) if constant else study.trial
+    space = {key: _with_baseline(key, factor, trial) for key, factor in study.space.items()}
+    study = study.model_copy(update={"space": space, "source": source})
+    faults = [*_shadowed(space, given), *study_faults(study, spanned)]
+    faults += spanned.located(Needs(study, data_root, memory).faults) if there else []
     if faults:
         raise ConfigError(_lines(faults, given, label))
-    update: dict[str, Any] = {"source": source}
-    if "dataset" not in space:  # what the constant dataset has of its own is constant, too
-        trial = resolve(study, {})
-        left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
-        factors = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
-        update |= {"trial": trial, "variants": left, "space": factors}
-    return study.model_copy(update=update)
+    if not constant:
+        return study
+    left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
+    return study.model_copy(update={"trial": trial, "variants": left})
 
 
-def _study(
-    tree: Mapping[str, Any],
-    trial: TrialConfig,
-    space: Mapping[str, Factor],
-    given: Sequence[Override],
-) -> tuple[StudyConfig, list[Fault]]:
-    """The study of a YAML, as far as it is sound; the default sampler depends on the space."""
+def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
+    """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
+    faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     own = {key: tree[key] for key in STUDY_KEYS if key in tree}
-    own["variants"] = {} if tree.get("variants") is None else tree["variants"]
+    own["trial"] = {key: tree[key] for key in TRIAL_KEYS if key in tree}
+    own["space"], own["variants"] = (
+        {} if tree.get(key) is None else tree[key] for key in ("space", "variants")
+    )
+    space = own["space"] if isinstance(own["space"], dict) else {}
     if "dataset" not in space:  # a --set of a constant goes over what its dataset has of its own
         for item in given:
             # a name stays: what stands beside it is for that one, and no longer for another
             if item.steps[0] in TRIAL_KEYS and item.steps[1:] != ("name",):
-                own = put(own, ("variants", "dataset", trial.dataset, *item.steps), GONE)
-    faults = []
-    if isinstance(own["variants"], dict):
-        for steps, fault in variant_faults(own["variants"]):
-            own = put(own, ("variants", *steps), GONE)
-            faults.append(fault)
-    sampler = "tpe" if any(factor.enumerate() is None for factor in space.values()) else "grid"
-    own["space"] = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
-    required = {"name": "none", "sampler": sampler, "trial": trial}
-    study, found = validated(StudyConfig, own, required)
-    return study, faults + found
+                take_away(own, ("variants", "dataset", str(tree["dataset"]), *item.steps))
+    for group, table in METHODS.items():  # plugins of installed packages join where they are named
+        levels = space.get(group)
+        levels = levels.get("choices") if isinstance(levels, dict) else ()
+        for level in levels if isinstance(levels, list) else ():
+            with suppress(PluginError):  # told of as a level
+                table.get(str(level))
+    study, found = validated(StudyConfig, own, {"name": "none", "space": {}})
+    faults += found
+    if own["space"] == {}:
+        faults.append(Fault("space", "must have at least one factor", choices=_in_short()))
+    factors: dict[str, Factor] = {}
+    for key in space:
+        owners, factor = trial_fields().get(str(key), {}), study.space.get(key)
+        if not owners:
+            near, must = _meant(str(key), trial_fields()), "must be a setting of a trial"
+            found = [Fault("", must, choices=_in_short(), near=near)]
+        elif key == "protocol":
+            found = [Fault("", "must be a constant: protocols are measured by different metrics")]
+        elif factor is None:  # it has a fault already
+            continue
+        else:
+            factor = _as_floats(factor) if takes(owners, float) else factor
+            found = factor_faults(factor)
+            factors |= {} if found else {key: factor}
+            found = found or _level_faults(factor, owners)
+        faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
+    update: dict[str, Any] = {"space": factors}
+    if "sampler" not in own and any(one.enumerate() is None for one in factors.values()):
+        update["sampler"] = "tpe"
+    return study.model_copy(update=update), faults
+
+
+def _level_faults(factor: Factor, owners: Mapping[str, Any]) -> list[Fault]:
+    """A step of a whole number is one; a baseline of null is meant."""
+    if isinstance(factor.step, float) and not takes(owners, float):
+        return [Fault("step", "must be an integer", factor.step)]
+    nothing = "baseline" in factor.model_fields_set and factor.baseline is None
+    if nothing and not is_among(None, factor.enumerate() or ()):
+        return [Fault("baseline", "must be one of the levels, or left out", None)]
+    return []
+
+
+def _as_floats(factor: Factor) -> Factor:
+    """A factor of a setting that takes floats, with 1.0 for 1, before levels are made of it."""
+
+    def typed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(typed, value))
+        return float(value) if type(value) is int and abs(value) <= 2**53 else value
+
+    given = factor.model_fields_set & {"choices", "low", "high", "step", "baseline"}
+    return factor.model_copy(update={name: typed(getattr(factor, name)) for name in given})
 
 
 def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,9 +204,21 @@ def _unknown(key: Any) -> Fault:
     if key in REMOVED:
         return Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
     known = (*STUDY_KEYS, *TRIAL_KEYS)
-    near = meant(str(key), known)
+    near = _meant(str(key), known)
     choices = () if near else known  # of forty keys, the one that was meant is enough
     return Fault(str(key), "must be a known key", choices=choices, near=near)
+
+
+def _meant(key: str, known: Iterable[str]) -> str | None:
+    """What an unknown key was probably meant to be: a dotted name without its group, or alike."""
+    whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
+    return next(whole, nearest(key.removesuffix(".name"), known))
+
+
+def _in_short() -> tuple[str, ...]:
+    """What may be a factor, each group's settings as one entry: "shots", "generator.*"."""
+    groups = (f"{name}.*" for name in TrialConfig.model_fields if name in GROUPS)
+    return (*(name for name in trial_fields() if "." not in name), *groups)
 
 
 def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:

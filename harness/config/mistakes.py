@@ -1,17 +1,18 @@
 """What is wrong with values, as pydantic finds it all at once, in the words of a YAML."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config.dotted import GROUPS
-from harness.config.factor import AS_TEXT
+from harness.config.factor import AS_TEXT, Factor
+from harness.config.study_config import OWN_KEYS, VARIED
 from harness.errors import Fault
 from harness.wording import nearest
-from ship.trial_config import TrialConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -26,6 +27,8 @@ _MUST = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
+    "too_short": "must have at least one level",
+    "too_long": "must have at most {max_length} levels",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a name or a mapping",
@@ -38,58 +41,77 @@ _MUST = {
     "less_than_equal": "must be <= {le:.16g}",
 }
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
+# what pydantic names in a place that no YAML has: the kinds of int | float, and a key itself
+_NO_KEYS = ("int", "constrained-int", "float", "[key]")
 
 
 def validated(
-    model: type[Model], tree: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    model: type[Model], tree: Mapping[str, Any], spare: Mapping[str, Any] | None = None
 ) -> tuple[Model, list[Fault]]:
     """Settings that a YAML gives, and every fault of them, one for each path.
 
     Where there are faults, the settings are those of the keys that are sound.
 
     Args:
-        defaults: for keys that are required, and not given or faulty.
+        spare: for keys that are required, and faulty.
     """
-    try:
-        return model.model_validate({**(defaults or {}), **tree}), []
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-    faulty = {details["loc"][0] for details in found}
-    sound = {key: value for key, value in tree.items() if key not in faulty}
-    faults = [_fault(details, model) for details in found]
-    # of the two that pydantic has for int | float the last one, "a number", says more
-    unique = {fault.path: fault for fault in faults}
-    return model.model_validate({**(defaults or {}), **sound}), list(unique.values())
+    faults: dict[str, Fault] = {}
+    while True:
+        try:
+            return model.model_validate({**(spare or {}), **tree}), list(faults.values())
+        except ValidationError as error:
+            found = [_fault(details) for details in error.errors(include_url=False)]
+        # of the two that pydantic has for int | float the last one, "a number", says more
+        faults |= {fault.path: fault for _, fault in found}
+        tree = deepcopy(dict(tree))
+        for steps in {tuple(steps[:2] if steps[0] == "space" else steps) for steps, _ in found}:
+            _take_away(tree, steps)
 
 
-def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
-    path, owner = _place(details["loc"], model)
+def _take_away(tree: Any, steps: Sequence[Any]) -> None:
+    """Take out of a tree what stands at a place, or the innermost mapping around it."""
+    inside = tree
+    for place, step in enumerate(steps, start=1):
+        below = inside.get(step)
+        if place == len(steps) or not isinstance(below, dict) or steps[place] not in below:
+            inside.pop(step, None)
+            return
+        inside = below
+
+
+def _fault(details: ErrorDetails) -> tuple[list[Any], Fault]:
+    """A mistake, and the steps that lead to its value."""
+    steps, keys = _place([part for part in details["loc"] if part not in _NO_KEYS])
+    of_trial = steps[0] == "trial"
+    root, *rest = steps[of_trial:]
+    path = str(root) + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest)
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
     if kind == "missing":
-        return Fault(path, must)
+        return steps, Fault(path, must)
     if kind == "extra_forbidden":
-        keys = tuple(owner.model_fields)
-        return Fault(path, must, choices=keys, near=nearest(path.rpartition(".")[2], keys))
+        return steps, Fault(path, must, choices=tuple(keys), near=nearest(str(steps[-1]), keys))
     listed = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", listed))
     got = context.get("tag", got)
     if isinstance(got, dict) and "image_folder" in got:
         must = AS_TEXT
-    elif isinstance(got, list | dict) and kind in _OF_ONE_VALUE and model is TrialConfig:
+    elif kind == "model_type" and steps[0] == "space":
+        must = "must be a list of levels, or a mapping"
+    elif isinstance(got, list | dict) and kind in _OF_ONE_VALUE and of_trial:
         must += " (levels stand under space)"
-    return Fault(path, must, got, choices, nearest(str(got), choices))
+    return steps, Fault(path, must, got, choices, nearest(str(got), choices))
 
 
-def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel]]:
-    """The YAML's path of a place that pydantic tells, and whose settings are there."""
-    group, *inside = loc
-    kinds = GROUPS.get(str(group), {})
-    if inside and kinds:  # the name of a variant is no key of the YAML
-        model = kinds["" if "" in kinds else str(inside.pop(0))]
-    if inside and inside[-1] in ("int", "constrained-int", "float"):  # nor is one of int | float
-        inside.pop()
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
-    return f"{group}{''.join(parts)}", model
+def _place(loc: list[Any]) -> tuple[list[Any], Iterable[str]]:
+    """A place that pydantic tells, without names of variants, and the keys that may stand there."""
+    at = int(loc[0] == "trial")
+    kinds = GROUPS.get(str(loc[at]), {})
+    if kinds and len(loc) > at + 1:  # the name of a variant is no key of the YAML
+        kind = kinds[""] if "" in kinds else kinds[loc.pop(at + 1)]
+        return loc, kind.model_fields
+    if loc[0] == "variants":
+        return loc, VARIED if len(loc) == 2 else OWN_KEYS
+    return loc, Factor.model_fields

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 BYTES_A_WEIGHT: Final = 16
 BYTES_A_NUMBER: Final = 4
 GIB: Final = 2**30
-# what of a trial decides which classes and pictures it needs
-_DECIDING = {
-    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "generator",
-}  # fmt: skip
+# what of a trial decides which classes and pictures it needs, beside its generator
+_DECIDING = attrgetter(
+    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "generator.name"
+)
 
 
 class Needs:
@@ -76,7 +77,9 @@ class Needs:
         """Classes and pictures that it lacks: a line for each kind, of the first such setting."""
         from ship.datasets import has_unseen_pictures
 
-        deciding = trial.model_dump_json(include=_DECIDING)
+        key = "generator.early_stopping"
+        stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
+        deciding = (*_DECIDING(trial), stops)
         if deciding in self._known:
             return
         self._known.add(deciding)
@@ -96,18 +99,26 @@ class Needs:
 
 def _survey(data_root: Path | None, name: str) -> "Survey | list[Fault]":
     """What is there of a dataset, or why it cannot be read."""
-    from ship.datasets import DATASETS, PREFIX, nearest_dataset, survey_dataset
+    from ship.datasets import survey_dataset
 
-    try:
-        DATASETS.get(name)
-    except PluginError as error:
-        return [Fault("", f"must load: {error}")]
-    if name not in DATASETS and not name.startswith(PREFIX):
-        names = (*DATASETS.names(), f"{PREFIX}NAME")
-        return [Fault("", "must be a dataset", name, names, nearest_dataset(name))]
+    if fault := unknown_dataset(name):
+        return [fault]
     survey, hint = survey_dataset(name, data_root), " (give --data-root DIR)"
     lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
     return [Fault("", f"must be readable: {line}") for line in lines] or survey
+
+
+def unknown_dataset(name: str) -> Fault | None:
+    """What is wrong with a dataset's name, without a path; None: nothing is."""
+    from ship.datasets import DATASETS, PREFIX, nearest_dataset
+
+    try:
+        if name in DATASETS or name.startswith(PREFIX):
+            return None
+    except PluginError as error:
+        return Fault("", f"must load: {error}")
+    names = (*DATASETS.names(), f"{PREFIX}NAME")
+    return Fault("", "must be a dataset", name, names, nearest_dataset(name))
 
 
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:

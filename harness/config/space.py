@@ -7,13 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.config.dotted import place
-from harness.config.factor import (
-    Factor,
-    assignments,
-    in_order,
-    is_active,
-    may_be,
-)
+from harness.config.factor import Factor, assignments, is_active, may_be, walk
 from harness.config.study_config import StudyConfig
 from ship.requirements import PROTOCOLS
 from ship.trial_config import TrialConfig
@@ -60,12 +54,12 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
 
 def baseline(study: StudyConfig) -> dict[str, Any]:
     """Each active factor at its baseline; a range that has none is left out."""
-    found: dict[str, Any] = {}
-    for key in in_order(study.space):
-        factor = study.space[key]
-        if is_active(factor, found) and not (factor.is_range and factor.baseline is None):
-            found[key] = factor.baseline
-    return {key: found[key] for key in study.space if key in found}
+    return walk(
+        study.space,
+        lambda key, factor: (
+            {} if factor.is_range and factor.baseline is None else {key: factor.baseline}
+        ),
+    )
 
 
 def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -81,12 +75,12 @@ def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDist
 
 def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
     """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
-    drawn: dict[str, Any] = {}
-    for key in in_order(study.space):
-        if is_active(study.space[key], drawn):
-            kind, args, options = _optuna(study.space[key])
-            drawn[key] = getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)
-    return {key: drawn[key] for key in study.space if key in drawn}
+
+    def drawn(key: str, factor: Factor) -> dict[str, Any]:
+        kind, args, options = _optuna(factor)
+        return {key: getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)}
+
+    return walk(study.space, drawn)
 
 
 def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:

@@ -5,7 +5,8 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
+from typing_extensions import TypedDict
 
 from harness.config.factor import Factor
 from ship.settings import Settings
@@ -96,6 +97,36 @@ class Detection(Settings):
     comparisons: int = Field(ge=1)
 
 
+class _Own(TypedDict, total=False):
+    """What a dataset may have of its own; other keys say what a study measures, and of whom."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    max_classes: Any
+    shots: Any
+    views: Any
+    pseudo_new_fraction: Any
+    eval_every: Any
+    quality: Any
+    generator: dict[str, Any]
+    finetuner: dict[str, Any]
+    synthetic: dict[str, Any]
+
+
+class _Variants(TypedDict, total=False):
+    """Level of a group -> the settings that it has, which the trials tell that are made with it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    generator: dict[str, dict[str, Any]]
+    finetuner: dict[str, dict[str, Any]]
+    dataset: dict[str, _Own]
+
+
+OWN_KEYS, VARIED = (tuple(kind.__annotations__) for kind in (_Own, _Variants))
+_VARIANTS = TypeAdapter(_Variants)
+
+
 class StudyConfig(Settings):
     """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
 
@@ -171,6 +202,11 @@ class StudyConfig(Settings):
         if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
             raise ValueError("must consist of a-z, 0-9, _ and - (the default is the file's stem)")
         return value
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _of_known_groups(cls, value: Any) -> Any:
+        return _VARIANTS.validate_python(value)
 
     @field_validator("description")
     @classmethod
