@@ -1,20 +1,22 @@
-"""What ship-sweep does beside running a study: --dry-run, --prefetch and --check."""
+"""The end of a run of ship-sweep, and what it does beside: --dry-run, --prefetch and --check."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from harness.cli.options import Options
-from harness.cli.report import BROKEN, COMPLETE
-from harness.errors import ClusterError, UserError
-from harness.wording import duration, nearest, printable, printable_lines
+from reports.contract import ReportError, redacted
 
 if TYPE_CHECKING:
     from harness.config import StudyConfig
-    from harness.planning import Plan
+    from harness.planning import Plan, StudyOutcome
+    from reports.cli import Prepared
+    from reports.contract import Publication
 
+COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "dim", "failed": "red"}
 
 
@@ -26,6 +28,7 @@ def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str,
         address: of a running Ray cluster; None: this machine.
         asked: what else plan_study is called with.
     """
+    from harness.errors import ClusterError
     from harness.resources import idle_gpus_here, preflight
     from harness.study import plan_study
 
@@ -33,7 +36,7 @@ def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str,
         typer.echo(line, err=True)
 
     plan = plan_study(study, say=say, **asked)
-    print_plan(study.name, plan, here=address is None)
+    _print_plan(study.name, plan, here=address is None)
     if plan.finished:
         return COMPLETE
     idle = None if address else idle_gpus_here(study.resources, study.concurrency)
@@ -47,7 +50,7 @@ def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str,
     return COMPLETE
 
 
-def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
+def _print_plan(name: str, plan: "Plan", *, here: bool) -> None:
     """What is done and what would run, setting by setting, and how long that would take.
 
     Args:
@@ -56,6 +59,8 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
+
+    from harness.wording import duration, printable_lines
 
     left = plan.estimate
     columns: list[Column | str] = ["setting", Column("state", no_wrap=True), "seeds to run"]
@@ -92,11 +97,14 @@ def run_prefetch(options: Options) -> int:
     """
     from harness.config import load_study
     from harness.data.download import fetch_missing
-    from harness.study import fetch_features, fetch_weights, named_datasets
+    from harness.method import Method
+    from harness.study import fetch_features, levels_of, named_datasets
 
     space, overrides, root = str(options.space), options.overrides or [], options.data_root
     study = load_study(space, overrides, root, there=False)
-    fetch_weights(study, typer.echo)
+    for name in levels_of(study, "backbone"):
+        Method().load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
+        typer.echo(f"weights of {name}: they are here")
     if root is not None:
         fetch_missing(named_datasets(study), root, typer.echo)
     study = load_study(space, overrides, root)
@@ -119,6 +127,8 @@ def run_check(name: str, data_root: Path | None) -> int:
     Raises:
         UserError: nothing has that name.
     """
+    from harness.errors import UserError
+    from harness.wording import nearest, printable
     from ship.configs import FINETUNERS, GENERATORS
     from ship.datasets import DATASETS
     from ship.testing import check_dataset, check_finetuner, check_generator
@@ -144,3 +154,82 @@ def run_check(name: str, data_root: Path | None) -> int:
             fails += line.startswith("FAILS")
     typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
     return BROKEN if fails else COMPLETE
+
+
+class FinalReport:
+    """The report of a run: made once, while the study is held, and printed at the end.
+
+    It also remembers the study's table as it stood before the run.
+    """
+
+    _made: "Prepared | None" = None
+    _changes: "Callable[[Prepared], list[str]] | None" = None
+
+    def before(self, name: str, tracking_uri: str) -> None:
+        """Read the table, once; for run_study, which calls this where there is something to run.
+
+        A command that runs a study in stages says what has changed since its first one.
+        """
+        from reports.cli import changes_from_now
+
+        self._made = None  # that of an earlier stage is out of date from now on
+        if self._changes is None:
+            self._changes = changes_from_now(name, tracking_uri)
+
+    def publication(self, outcome: "StudyOutcome") -> "Publication":
+        """What the study's run in MLflow is to show.
+
+        Raises:
+            ReportError: there is no report; print() tries once more, and says why.
+        """
+        from reports.cli import prepare
+
+        self._made = prepare(outcome.experiment, outcome.tracking_uri)
+        return self._made.publication
+
+    def print(self, outcome: "StudyOutcome") -> int:
+        """Print and write the report; one that cannot be written does not undo the study."""
+        from reports.cli import prepare
+
+        try:
+            made = self._made or prepare(outcome.experiment, outcome.tracking_uri)
+            made.show(Path(f"{outcome.experiment}-report"))
+            for line in self._changes(made) if self._changes else ():
+                typer.echo(line)
+        except ReportError as error:
+            typer.echo(str(error), err=True)
+            return USER_MISTAKE
+        return COMPLETE
+
+
+def finish(outcome: "StudyOutcome", report: FinalReport) -> int:
+    """Print the report and how to see the runs; the exit code of a study that has run."""
+    from harness.wording import count
+
+    code = COMPLETE
+    if outcome.interrupted and outcome.done == outcome.arms:  # a table would be dashes
+        which = f" but {count(outcome.arms, 'reference arm')}" if outcome.arms else ""
+        typer.echo(f"no setting{which} has finished yet, so there is no table")
+    elif outcome.done:
+        code = report.print(outcome)
+    uri = redacted(outcome.tracking_uri)
+    command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
+    if uri.startswith(("http://", "https://")):
+        command = f"open {uri}"
+    typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
+    if outcome.unpublished:
+        typer.echo(outcome.unpublished, err=True)
+    if outcome.interrupted:
+        typer.echo("interrupted: the same command goes on from here", err=True)
+        return INTERRUPTED
+    failed, missing = outcome.failed, outcome.missing
+    if not failed and not missing:
+        return code
+    way_on = "the same command tries again what did not fail by a loss that was not finite"
+    if outcome.final:
+        way_on = "none is tried again, as a loss that is not finite is not so by chance"
+    elif missing:
+        way_on = "the same command runs what is missing"
+    lacks = f"{missing} {'is' if missing == 1 else 'are'} missing"
+    typer.echo(f"incomplete: {count(failed, 'setting')} failed, {lacks}; {way_on}", err=True)
+    return INCOMPLETE

@@ -11,10 +11,8 @@ from rich.table import Column, Table
 from harness.wording import show
 
 if TYPE_CHECKING:
-    from ship.architectures import Architecture
     from ship.registry import Registry
 
-_NO_DEFAULTS: Mapping[str, str] = {}
 _STUDY_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",
@@ -37,20 +35,19 @@ def print_spaces() -> None:
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
         table.add_row(name, escape(description))
-    Console(highlight=False).print(table)
+    _print(table)
 
 
 def print_options() -> None:
     """Every name that a YAML may choose, by key; the words are those of the settings classes."""
-    console = Console(highlight=False)
     for key, rows in _tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
         table.title_style = "bold"
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
-        console.print(table)
-    console.print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+        _print(table)
+    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
 
 
 def print_backbones(*, every: bool = False) -> None:
@@ -66,15 +63,21 @@ def print_backbones(*, every: bool = False) -> None:
 
     rows = architectures()
     offered = [row for row in rows if row.refused is None]
-    bare = [row for row in offered if _has_no_weights(row)]
+    bare = [row for row in offered if not row.tags and row.name != "pocket"]
     # Narrow enough for the longest tag on a line of 80 characters: a tag that is broken over two
     # lines cannot be copied.
     sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
     table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
     for row in rows if every else [row for row in offered if row not in bare]:
+        weights = ", ".join(row.tags) or "packaged"
+        if row.refused is not None:
+            weights = f"refused: {row.refused}"
+        elif row in bare:
+            weights = "a checkpoint's path alone"
         cells = map(str, (row.feature_dim, row.text_width, row.context_length))
-        table.add_row(row.name, *cells, _weights_cell(row), style="dim" if row.refused else None)
+        style = "dim" if row.refused else None
+        table.add_row(row.name, *cells, escape(weights), style=style)
     lines = list(_ON_BACKBONES)
     if not every:
         names = ", ".join(row.name for row in bare)
@@ -84,23 +87,13 @@ def print_backbones(*, every: bool = False) -> None:
             f"{refused} architectures (bidirectional towers, CoCa's, Hugging Face's).",
             *lines,
         ]
+    _print(table, "", *map(escape, lines))
+
+
+def _print(*shown: Table | str) -> None:
     console = Console(highlight=False)
-    for shown in (table, "", *map(escape, lines)):
-        console.print(shown)
-
-
-def _has_no_weights(row: "Architecture") -> bool:
-    """Whether no weights are published or packaged, so that it needs a checkpoint."""
-    return not row.tags and row.name != "pocket"
-
-
-def _weights_cell(row: "Architecture") -> str:
-    """The last cell of a row: the weights to choose from, or why there is no choice."""
-    if row.refused is not None:
-        return escape(f"refused: {row.refused}")
-    if _has_no_weights(row):
-        return "a checkpoint's path alone"
-    return escape(", ".join(row.tags)) or "packaged"
+    for one in shown:
+        console.print(one)
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
@@ -111,21 +104,17 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     from ship.requirements import PROTOCOLS
     from ship.trial_config import SyntheticConfig, TrialConfig
 
-    datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
-    datasets |= {f"{PREFIX}NAME": _first_line(ImageFolder), **_installed(DATASETS)}
+    datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
+    study = _fields(config.StudyConfig, _STUDY_DEFAULTS)
     return {
         "keys of a trial": _fields(TrialConfig),
-        "keys of a study": [
-            row
-            for row in _fields(config.StudyConfig, _STUDY_DEFAULTS)
-            if row[0] in config.STUDY_KEYS
-        ],
+        "keys of a study": (row for row in study if row[0] in config.STUDY_KEYS),
         "a factor of space": _fields(config.Factor),
         "resources": _fields(config.Resources),
         "record": _fields(config.Record),
-        "generator": [*_variants(GENERATORS), *_installed(GENERATORS).items()],
-        "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS).items()],
-        "dataset": datasets.items(),
+        "generator": [*_variants(GENERATORS), *_installed(GENERATORS)],
+        "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS)],
+        "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder)), *_installed(DATASETS)],
         "synthetic": _fields(SyntheticConfig),
         "protocol": ((name, _protocol_line(name, rules.line)) for name, rules in PROTOCOLS.items()),
         "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
@@ -150,17 +139,15 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"  .{field}", line
 
 
-def _installed(table: "Registry[Any]") -> dict[str, str]:
+def _installed(table: "Registry[Any]") -> Iterable[tuple[str, str]]:
     """Plugins of installed packages, which are not imported only to be listed."""
     loaded = set(table)
-    return {
-        name: f"A plugin of an installed package ({table.group})."
-        for name in table.names()
-        if name not in loaded
-    }
+    for name in table.names():
+        if name not in loaded:
+            yield name, f"A plugin of an installed package ({table.group})."
 
 
-def _fields(settings: Any, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Iterable[tuple[str, str]]:
+def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterable[tuple[str, str]]:
     """The settings of a group with what they mean and their defaults.
 
     Args:
@@ -168,7 +155,7 @@ def _fields(settings: Any, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Iterab
     """
     for name, field in settings.model_fields.items():
         if name != "name" or field.is_required():  # else the variant's own, shown above
-            yield name, f"{field.description} ({defaults.get(name) or _default(field)})"
+            yield name, f"{field.description} ({(defaults or {}).get(name) or _default(field)})"
 
 
 def _default(field: Any) -> str:

@@ -7,15 +7,15 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 """
 
 import gc
-import inspect
 import os
 import sys
 from typing import Any
 
 import typer
 
-from harness.cli.options import Options, check_options
-from harness.cli.report import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, FinalReport, finish
+from harness.cli import commands
+from harness.cli.commands import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE
+from harness.cli.options import Options, check_options, signature
 from reports.command import Command
 from reports.contract import reader_may_leave, steady_output
 
@@ -54,7 +54,7 @@ def sweep(**given: Any) -> None:
         raise typer.Exit(_exit_code(options))
 
 
-vars(sweep)["__signature__"] = inspect.signature(Options)  # where typer finds the options
+vars(sweep)["__signature__"] = signature()
 app.command(cls=Command, epilog=_EPILOG)(sweep)
 
 
@@ -105,7 +105,6 @@ def _run(options: Options) -> int:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     if not options.list_options and options.check is None:
         check_options(options)
-    from harness.cli import commands
     from harness.config import load_plugins, load_study
 
     load_plugins(options.plugins or [])
@@ -132,7 +131,7 @@ def _run(options: Options) -> int:
     }
     if options.dry_run:
         return commands.print_dry_run(study, address, asked)
-    report = FinalReport()
+    report = commands.FinalReport()
     outcome = run_study(
         study,
         address=address,
@@ -145,7 +144,7 @@ def _run(options: Options) -> int:
         publish=report.publication,
         **asked,
     )
-    return finish(outcome, report)
+    return commands.finish(outcome, report)
 
 
 def _somebody_is_there() -> bool:

@@ -2,8 +2,9 @@
 
 import os
 import re
+from inspect import Parameter, Signature, cleandoc
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 
@@ -19,85 +20,85 @@ _APART = (
 )
 
 
-def _flag(name: str, told: str) -> Any:
-    return typer.Option(False, name, metavar="", help=told)
-
-
-def _value(metavar: str, told: str, *name: str, default: str | None = None) -> Any:
-    return typer.Option(default, *name, metavar=metavar, help=told)
-
-
 class Options(NamedTuple):
-    """What a command line says: all that its options are, their names, values and help."""
+    """What a command line says. Each option is declared here once, its help is what stands below.
 
-    space: str | None = _value("FILE", "The study: a YAML file, or a packaged one by name.")
-    overrides: list[str] | None = _value(
-        "KEY=VALUE",
-        "Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f, generator.epochs=5, "
-        "space.shots=null; may be repeated.",
-        "--set",
-    )
-    plugins: list[str] | None = _value(
-        "FILE",
-        "A Python file with a generator, a fine-tuner or a dataset of your own, which the YAML may "
-        "name; it is run. May be repeated.",
-        "--plugin",
-    )
-    data_root: Path | None = _value("DIR", "Where datasets lie.")
-    address: str = _value("ADDRESS", "Ray cluster: local, auto or HOST:PORT.", default="local")
-    in_process: bool = _flag(
-        "--in-process",
-        "Run one trial after the other in this process: for a debugger, and whole tracebacks. The "
-        "numbers are the same.",
-    )
-    cache_dir: Path | None = _value(
-        "DIR", "Features, checkpoints, and writes that the store lacks."
-    )
-    storage: str | None = _value(
-        "URI",
-        "Where checkpoints of running trials lie: a folder that all nodes see, or e.g. "
-        "s3://BUCKET/PREFIX; by default in the cache folder.",
-    )
-    dry_run: bool = _flag(
-        "--dry-run", "Print what is done, what would run, and how long it would take; run nothing."
-    )
-    prefetch: str | None = _value(
-        "WHAT",
-        "Run nothing, but fetch what the study needs, where there is a network: downloads "
-        "(weights, and pictures as ship-data does), or features (these, and extract them).",
-    )
-    detect: float | None = _value(
-        "POINTS",
-        "Begin with the seeds of the YAML, and give more to those comparisons with the baseline "
-        "that are undecided: neither different, nor equivalent within POINTS.",
-    )
-    max_seeds: int | None = _value(
-        "N", "With --detect: the most seeds of a setting; default: six pilots."
-    )
-    path: bool = _flag(
-        "--path",
-        "Then run what is missing on the path from the baseline to the setting that selection "
-        "prefers, one factor at a time.",
-    )
-    accept: bool = _flag(
-        "--accept-changes",
-        "Run settings anew whose constants, data or weights have changed, though finished rows "
-        "leave the table for it.",
-    )
-    verbose: bool = _flag("--verbose", "Let Ray and MLflow speak.")
-    list_spaces: bool = _flag("--list", "List the packaged studies.")
-    list_options: bool = _flag(
-        "--list-options", "List generators, fine-tuners, datasets and so on."
-    )
-    check: str | None = _value(
-        "NAME",
-        "Run no study, but check whether a generator, a fine-tuner or a dataset, say of --plugin, "
-        "does what a trial relies on.",
-    )
-    list_backbones: bool = _flag("--list-backbones", "List the backbones that can be used.")
-    every: bool = _flag("--all", "With --list-backbones: the refused ones, and why.")
-    deploy: str | None = _value("NAME", "Print a cluster's recipe, e.g. slurm; readme has all.")
-    version: bool = _flag("--version", "Print the version.")
+    Attributes:
+        space (FILE): The study: a YAML file, or a packaged one by name.
+        overrides (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f,
+            generator.epochs=5, space.shots=null; may be repeated.
+        plugins (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
+            the YAML may name; it is run. May be repeated.
+        data_root (DIR): Where datasets lie.
+        address (ADDRESS): Ray cluster: local, auto or HOST:PORT.
+        in_process: Run one trial after the other in this process: for a debugger, and whole
+            tracebacks. The numbers are the same.
+        cache_dir (DIR): Features, checkpoints, and writes that the store lacks.
+        storage (URI): Where checkpoints of running trials lie: a folder that all nodes see, or e.g.
+            s3://BUCKET/PREFIX; by default in the cache folder.
+        dry_run: Print what is done, what would run, and how long it would take; run nothing.
+        prefetch (WHAT): Run nothing, but fetch what the study needs, where there is a network:
+            downloads (weights, and pictures as ship-data does), or features (these, and extract
+            them).
+        detect (POINTS): Begin with the seeds of the YAML, and give more to those comparisons with
+            the baseline that are undecided: neither different, nor equivalent within POINTS.
+        max_seeds (N): With --detect: the most seeds of a setting; default: six pilots.
+        path: Then run what is missing on the path from the baseline to the setting that selection
+            prefers, one factor at a time.
+        accept: Run settings anew whose constants, data or weights have changed, though finished
+            rows leave the table for it.
+        verbose: Let Ray and MLflow speak.
+        list_spaces: List the packaged studies.
+        list_options: List generators, fine-tuners, datasets and so on.
+        check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
+            --plugin, does what a trial relies on.
+        list_backbones: List the backbones that can be used.
+        every: With --list-backbones: the refused ones, and why.
+        deploy (NAME): Print a cluster's recipe, e.g. slurm; readme has all.
+        version: Print the version.
+    """
+
+    space: str | None = None
+    overrides: list[str] | None = None
+    plugins: list[str] | None = None
+    data_root: Path | None = None
+    address: str = "local"
+    in_process: bool = False
+    cache_dir: Path | None = None
+    storage: str | None = None
+    dry_run: bool = False
+    prefetch: str | None = None
+    detect: float | None = None
+    max_seeds: int | None = None
+    path: bool = False
+    accept: bool = False
+    verbose: bool = False
+    list_spaces: bool = False
+    list_options: bool = False
+    check: str | None = None
+    list_backbones: bool = False
+    every: bool = False
+    deploy: str | None = None
+    version: bool = False
+
+
+# what an option is called where its field has another name
+_CALLED = {"overrides": "set", "plugins": "plugin", "accept": "accept-changes",
+           "list_spaces": "list", "every": "all"}  # fmt: skip
+
+
+def signature() -> Signature:
+    """The options with their help, as typer looks for them in a function's parameters."""
+    docstring = cleandoc(Options.__doc__ or "").partition("Attributes:\n")[2]
+    told = re.findall(r"^    (\w+)(?: \((\S+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE)
+    options = []
+    for name, metavar, text in told:
+        flag = f"--{_CALLED.get(name, name.replace('_', '-'))}"
+        default = Options._field_defaults[name]
+        option = typer.Option(default, flag, metavar=metavar, help=" ".join(text.split()))
+        kind = Options.__annotations__[name]
+        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
+    return Signature(options)
 
 
 def check_options(options: Options) -> None:

@@ -19,7 +19,7 @@ from harness.device import usable_gpus, why_no_gpu
 from harness.errors import ConfigError
 from harness.messages import feature_key, target_key
 from harness.method import SPLITS, Method, knowing_plugins
-from harness.planning import Fingerprints, Plan, Say, make_plan
+from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
@@ -199,20 +199,6 @@ def named_datasets(study: StudyConfig) -> list[str]:
     """Every dataset that a study may read, each once: those to be trained on, and targets."""
     targets = chain(*levels_of(study, "targets"))
     return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
-
-
-def fetch_weights(study: StudyConfig, say: Say) -> None:
-    """Load every backbone that a study may use, once: what is not in the hub's cache is downloaded.
-
-    Args:
-        say: told what is there.
-
-    Raises:
-        ValueError: a backbone cannot be loaded.
-    """
-    for name in levels_of(study, "backbone"):
-        Method().load_backbone(name, "cpu")
-        say(f"weights of {name}: they are here")
 
 
 def fetch_features(

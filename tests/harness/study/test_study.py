@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from harness.checkpoints import StorageError
-from harness.cli.report import FinalReport
+from harness.cli.commands import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store.errors import StoreAway, StoreError
@@ -78,7 +78,7 @@ NOTHING_LEFT = """
 import sys
 from collections import namedtuple
 from pathlib import Path
-from harness.cli.report import FinalReport
+from harness.cli.commands import FinalReport
 from harness.config.load import parse_study
 from harness.method import Method
 from harness.study import run_study
