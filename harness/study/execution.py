@@ -7,34 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness import resources
+from harness import planning, resources, store
 from harness.checkpoints import Storage, checkpoint_name
 from harness.config import StudyConfig
 from harness.device import is_gpu
 from harness.errors import RayLost
 from harness.method import knowing_plugins
-from harness.planning import (
-    Consent,
-    Fingerprints,
-    Plan,
-    SettingMaker,
-    StudyOutcome,
-    compare,
-    enumerate_settings,
-    make_plan,
-    outcome_of,
-)
+from harness.planning import Consent, Fingerprints, Plan, StudyOutcome
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
-from harness.resources import preflight
-from harness.store import (
-    INTERRUPTED,
-    StoreAway,
-    StudyLost,
-    StudyStore,
-    close_dead_runs,
-    read_stored_study,
-)
+from harness.store import StudyStore
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.preview import ledger_of, source_of
@@ -91,11 +73,11 @@ class Execution:
             self.read()
             self._check_consent(self.plan)
             if not self.plan.finished:
-                preflight(self.address, self.study.resources)
+                resources.preflight(self.address, self.study.resources)
                 if self.study.checkpoint_every is not None:
                     self.storage.check()
             become_last_driver()
-            if self.store.read(lambda client: close_dead_runs(client, self.experiment_id)):
+            if self.store.read(lambda client: store.close_dead_runs(client, self.experiment_id)):
                 self.read()
             if before is not None and self.ledger.runs and not self.plan.finished:
                 before(self.study.name, self.store.uri)
@@ -119,11 +101,13 @@ class Execution:
             try:
                 # a signal may have struck between a run's first write and the place that ends it
                 self.store.read(
-                    lambda client: close_dead_runs(client, self.experiment_id, INTERRUPTED)
+                    lambda client: store.close_dead_runs(
+                        client, self.experiment_id, store.INTERRUPTED
+                    )
                 )
                 self.read()
                 return self._outcome(interrupted=True, ran=ran)
-            except StoreAway:  # whoever runs the study next closes it
+            except store.StoreAway:  # whoever runs the study next closes it
                 raise KeyboardInterrupt from None
         if outcome.complete:
             self.storage.forget()
@@ -132,13 +116,13 @@ class Execution:
     def read(self) -> None:
         """Read what the store has of the study now, and plan what is left."""
         self.ledger = ledger_of(self.store, self.experiment_id, self.study)[0]
-        self.plan = make_plan(self.study, self.ledger, self.fingerprints)
+        self.plan = planning.make_plan(self.study, self.ledger, self.fingerprints)
 
     def _check_consent(self, plan: Plan) -> None:
         """Raise StudyChanged if finished rows would leave the table unasked."""
-        stored = read_stored_study(self.store, self.experiment_id)
-        maker = SettingMaker(self.study, self.fingerprints)
-        changes = compare(self.study, plan, self.ledger, stored, maker)
+        stored = store.read_stored_study(self.store, self.experiment_id)
+        maker = planning.SettingMaker(self.study, self.fingerprints)
+        changes = planning.compare(self.study, plan, self.ledger, stored, maker)
         self.consent.check(changes, source_of(self.study))
 
     def _outcome(self, *, interrupted: bool = False, ran: bool = False) -> StudyOutcome:
@@ -149,7 +133,7 @@ class Execution:
             ran: whether anything was run at all.
         """
         name, uri = self.study.name, self.store.uri
-        return outcome_of(self.plan, name, uri, interrupted=interrupted, ran=ran)
+        return planning.outcome_of(self.plan, name, uri, interrupted=interrupted, ran=ran)
 
     def _recorded(self) -> StudyOutcome:
         """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
@@ -159,7 +143,7 @@ class Execution:
             self.read()
             outcome = self._outcome(ran=True)
         except BaseException:
-            with suppress(StudyLost):  # the study's run is another driver's
+            with suppress(store.StudyLost):  # the study's run is another driver's
                 self.record.end(State.INTERRUPTED)
             raise
         self.record.end(outcome.state)
@@ -218,7 +202,7 @@ class Execution:
         while True:
             needs = needed(self.study, self.plan)
             features = prepare_features(needs, self.fingerprints, self.console, encode)
-            plan = make_plan(self.study, self.ledger, self.fingerprints)
+            plan = planning.make_plan(self.study, self.ledger, self.fingerprints)
             if plan == self.plan:
                 return features
             # a remembered fingerprint has turned out to be of other weights
@@ -270,9 +254,9 @@ class Execution:
         n_at_once = min(n_trials, most or n_trials)
         each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
         resolved = study.model_copy(update={"resources": each})
-        maker = SettingMaker(study, prints)
+        maker = planning.SettingMaker(study, prints)
         n_for_path = sum(setting.for_path for setting in plan.settings)
-        spare = enumerate_settings(study, maker, n_for_path) if plan.proposals else []
+        spare = planning.enumerate_settings(study, maker, n_for_path) if plan.proposals else []
 
         def at_once() -> int:
             """How many trials there is room for now."""

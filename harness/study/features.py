@@ -23,7 +23,7 @@ from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
-from harness.wording import printable
+from harness.wording import count, printable
 from ship.architectures import ImagePrecision
 from ship.plugins import PluginError, carried, identities, load_carried, require_builders
 from ship.registry import Origin
@@ -238,8 +238,8 @@ def fetch_features(
     needs = needed(study, make_plan(study, Ledger(), prints))
     with encoder_here(study, prints.method, verbose=verbose, begun=lambda: None) as encode:
         prepare_features(needs, prints, console, encode)
-    many = "1 feature set is" if len(needs) == 1 else f"{len(needs)} feature sets are"
-    say(f"{many} in {prints.cache_dir}")
+    are = "is" if len(needs) == 1 else "are"
+    say(f"{count(len(needs), 'feature set')} {are} in {prints.cache_dir}")
 
 
 def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:

@@ -11,36 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import planning, store
 from harness.config import StudyConfig, load_plugins, load_study
 from harness.device import machine_memory
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.planning import (
-    Fingerprints,
-    Plan,
-    Say,
-    SettingMaker,
-    compare,
-    estimate_time,
-    make_plan,
-)
+from harness.planning import Fingerprints, Plan, Say
 from harness.resources import machine_resources, resolved_resources
-from harness.store import (
-    Ledger,
-    Store,
-    StoredStudy,
-    absolute_uri,
-    default_uri,
-    open_store,
-    read_finished,
-    read_ledger,
-    read_stored_study,
-    waiting_note,
-)
+from harness.store import Ledger, Store, StoredStudy
 from harness.study.features import features_seconds, fingerprints_of, needed
 from harness.study.rounds import rounds_of
 from harness.study_files import label_of
-from harness.wording import duration, one_line
+from harness.wording import count, duration, one_line
 from reports.contract import ReportError
 
 if TYPE_CHECKING:
@@ -80,7 +62,7 @@ def plan_study(
         harness.errors.UserError, ValueError: see run_study.
     """
     study = typed_study(space, overrides, plugins, data_root, here=True)
-    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
     prints = fingerprints_of(method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
@@ -93,12 +75,12 @@ def plan_study(
     elif path:
         line = "path: what it lacks is known once the study's own settings have run"
         wanted = replace(wanted, lines=(line,))
-    plan, ledger, store = read_plan(wanted.study, uri, prints)
+    plan, ledger, opened = read_plan(wanted.study, uri, prints)
     told = wanted.lines
     if say is not None:
         told += tuple(detectable_lines(wanted.study, uri))
         if not plan.finished:
-            plan = _with_time(wanted.study, plan, ledger, store, prints, say)
+            plan = _with_time(wanted.study, plan, ledger, opened, prints, say)
     return replace(plan, notes=(*plan.notes, *told))
 
 
@@ -122,20 +104,20 @@ def typed_study(
 
 
 def ledger_of(
-    store: Store, experiment_id: str, study: StudyConfig
+    opened: Store, experiment_id: str, study: StudyConfig
 ) -> tuple[Ledger, StoredStudy | None]:
     """What the store has of a study, and what it says that the study is.
 
     Args:
-        store: an open store.
+        opened: an open store.
         experiment_id: of the study.
         study: the study, whose objective the ledger holds.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    stored = read_stored_study(store, experiment_id)
-    ledger = store.read(lambda client: read_ledger(client, experiment_id, study.objective))
+    stored = store.read_stored_study(opened, experiment_id)
+    ledger = opened.read(lambda client: store.read_ledger(client, experiment_id, study.objective))
     return replace(ledger, table=frozenset(stored.settings) if stored else None), stored
 
 
@@ -153,20 +135,20 @@ def read_plan(
         uri: of the store; there need not be one.
         prints: of the study's data and weights.
     """
-    store, ledger, stored = open_store(uri, Path.cwd(), create=False), Ledger(), None
-    experiment_id = store.experiment(study.name) if store is not None else None
-    if store is not None and experiment_id is not None:
-        ledger, stored = ledger_of(store, experiment_id, study)
-    plan = make_plan(study, ledger, prints)
-    changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
-    return replace(plan, notes=tuple(changes.notes(source_of(study)))), ledger, store
+    opened, ledger, stored = store.open_store(uri, Path.cwd(), create=False), Ledger(), None
+    experiment_id = opened.experiment(study.name) if opened is not None else None
+    if opened is not None and experiment_id is not None:
+        ledger, stored = ledger_of(opened, experiment_id, study)
+    plan = planning.make_plan(study, ledger, prints)
+    changes = planning.compare(study, plan, ledger, stored, planning.SettingMaker(study, prints))
+    return replace(plan, notes=tuple(changes.notes(source_of(study)))), ledger, opened
 
 
 def _with_time(
     study: StudyConfig,
     plan: Plan,
     ledger: Ledger,
-    store: Store | None,
+    opened: Store | None,
     prints: Fingerprints,
     say: Say,
 ) -> Plan:
@@ -175,11 +157,11 @@ def _with_time(
     resources = resolved_resources(study.resources, there, ledger, n_trials)
     resolved = study.model_copy(update={"resources": resources})
     runs = list(ledger.runs)
-    if store is not None:
-        if note := waiting_note(store.uri, study.name, prints.cache_dir):
+    if opened is not None:
+        if note := store.waiting_note(opened.uri, study.name, prints.cache_dir):
             say(note)
         keys = [work.setting.key for work in plan.work if not ledger.has(work.setting.key)]
-        runs += store.read(lambda client: read_finished(client, keys))
+        runs += opened.read(lambda client: store.read_finished(client, keys))
 
     def of_features() -> float | None:
         if resources.gpus:  # GPUs extract in actors of the study, which a plan does not start
@@ -190,7 +172,9 @@ def _with_time(
             say(f"the time of the feature extraction cannot be estimated: {one_line(error)}")
             return None
 
-    return replace(plan, estimate=estimate_time(resolved, plan, runs, prints, say, of_features))
+    return replace(
+        plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say, of_features)
+    )
 
 
 def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
@@ -218,7 +202,7 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
             "and the baseline do not vary"
         ]
     return [
-        f"which differences {_seeds(len(study.seeds))} would show can be told from at least "
+        f"which differences {count(len(study.seeds), 'seed')} would show can be told from at least "
         f"{FEWEST_PAIRS} finished pairs of a level and the baseline, e.g. those of a pilot: "
         f"--set seeds={FEWEST_PAIRS}"
     ]
@@ -230,16 +214,16 @@ def _line(family: "Family", seeds: int, smallest_effect: float) -> str:
     of = "1 comparison" if len(pairs) == 1 else f"median of {len(pairs)} comparisons"
     spread = f"{min(pairs)} to {max(pairs)}" if min(pairs) < max(pairs) else f"{pairs[0]}"
     targets = {smallest_effect}
-    told = [f"{_seeds(seeds)} show no difference, as no deviation can be told from one pair"]
+    told = [f"{count(seeds, 'seed')} show no difference, as no deviation can be told from one pair"]
     if shown is not None:
         targets.add(float(f"{shown / 2:.2g}"))
         told = [
-            f"{_seeds(seeds)} show differences in {family.metric} of {shown:.2g} points or more "
-            f"(with 80% power; {of}, from {spread} finished pairs each)"
+            f"{count(seeds, 'seed')} show differences in {family.metric} of {shown:.2g} points or "
+            f"more (with 80% power; {of}, from {spread} finished pairs each)"
         ]
     for effect in sorted(targets, reverse=True):
         needed, points = seeds_for(family, effect), "point" if effect == 1 else "points"
-        many = f"more than {MOST_SEEDS:,} seeds" if needed is None else f"about {_seeds(needed)}"
+        many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
         more = ((needed or 0) - seeds) * family.seconds
         cost = f" (+{duration(more)} of computing)" if more > 0 else ""
         told.append(f"for {effect:g} {points} {many}{cost}")
@@ -279,7 +263,3 @@ def _deviations(family: "Family") -> list[tuple[int, float]]:
         for one in family.comparisons
         if len(one.differences) >= FEWEST_PAIRS and one.deviation > 0
     ]
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"

@@ -1,33 +1,43 @@
 """A study that is run round by round: what the next one wants follows from finished rows alone.
 
-So the same command goes on where the last one was stopped. `--detect` gives more seeds to what is
-undecided (detect.py). `--path` runs, after a study's own settings, those that its path from the
-baseline lacks: the path goes to the setting that selection prefers, one factor at a time
-(reports.analysis.ablation_path). What it looks at and the store does not have is run, under all of
-the study's seeds and to the end, until nothing is missing. Test results decide nothing of it.
+So the same command goes on where the last one was stopped. `--detect POINTS` gives seeds to those
+comparisons that are still undecided. `--path` runs, after a study's own settings, those that its
+path from the baseline lacks: the path goes to the setting that selection prefers, one factor at a
+time (reports.analysis.ablation_path). What it looks at and the store does not have is run, under
+all of the study's seeds and to the end, until nothing is missing. Test results decide nothing of
+it.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.config import StudyConfig, baseline, levels
+from harness.config import MAX_SEEDS, Detection, StudyConfig, baseline, levels
 from harness.errors import ConfigError
-from harness.planning import Plan, Say, StudyOutcome, label_of
-from harness.study.detect import check_detect, next_seeds, stored_values
-from harness.wording import rounds_faults
+from harness.planning import Plan, Say, Setting, StudyOutcome, label_of, study_prunes
+from harness.wording import count, rounds_faults
+from reports.contract import PROTOCOLS, ReportError
+
+if TYPE_CHECKING:
+    from reports.stats import Ending
 
 # Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
 # nearer to its end, or ends it earlier, at a better setting.
 MOST_ROUNDS = 60
+PILOTS = 6  # of which the most seeds of a setting consist, unless --max-seeds says otherwise
 MOST_NAMED = 4  # settings that a line names
 _SCORED = ("pseudo_new", "base_val", "few_val")  # selection rules that look at no test picture
-# Factors whose levels are tested on classes of their own; datasets of a grid are averaged over.
-_APART = ("unseen_class", "targets")
-_DATASET = "dataset"
+_DATASET = "dataset"  # which a path's grid averages over
+# Factors whose levels are tested on pictures, or on classes, of their own: they are not compared.
+_OTHER_PICTURES = (_DATASET, "unseen_class")
+_OTHER_CLASSES = ("unseen_class", "targets")
+_PERCENT = 100.0
 
 Assignment = dict[str, Any]
+# setting key -> seed -> metric
+Values = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def rounds_of(
         study: its own settings and seeds.
         plan: what is left of a study.
         uri: of the store.
-        detect: points that a difference matters from; see harness.study.detect.
+        detect: points that a difference matters from; see next_seeds.
         max_seeds: of a setting, with detect.
         path: whether to run what the path lacks.
 
@@ -87,22 +97,141 @@ def run_rounds(
         run: brings a study about.
         say: told the lines of a round before it runs, and those of the last one, where they change.
     """
-    wanted = next_round(None)
-    for line in wanted.lines:
-        say(line)
-    outcome = run(wanted.study)
-    for _ in range(MOST_ROUNDS):
+    wanted, said = next_round(None), tuple[str, ...]()
+    for rounds in itertools.count():
+        for line in wanted.lines if wanted.lines != said else ():
+            say(line)
+        outcome, before, said = run(wanted.study), wanted, wanted.lines
         # where the same command would run more, what has finished may not be the last word
         if outcome.interrupted or not outcome.done or not (outcome.complete or outcome.final):
-            return outcome
-        before, wanted = wanted, next_round(wanted)
-        for line in wanted.lines if wanted.lines != before.lines else ():
-            say(line)
+            break
+        if rounds == MOST_ROUNDS:
+            say(f"after {rounds} rounds there is still something to run; the same command goes on")
+            break
+        wanted = next_round(before)
         if wanted.study == before.study:
-            return outcome
-        outcome = run(wanted.study)
-    say(f"after {MOST_ROUNDS} rounds there is still something to run; the same command goes on")
+            for line in wanted.lines if wanted.lines != said else ():
+                say(line)
+            break
     return outcome
+
+
+def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
+    """Refuse what --detect cannot be asked of.
+
+    Args:
+        study: its seeds are the pilot's.
+        effect: the difference that matters, in points.
+        most: seeds of a setting; None: PILOTS times the pilot's.
+
+    Raises:
+        ConfigError: a line for each reason.
+    """
+    pilot, space = len(study.seeds), study.space
+    compared = len(space) == 1 and not set(space) & set(_OTHER_PICTURES)
+    bounded = most is None or pilot <= most <= MAX_SEEDS
+    others = " and ".join(_OTHER_PICTURES)
+    one_factor = (
+        f"--detect needs a space of one factor (other than {others}), whose levels are compared "
+        f"with its baseline, got {', '.join(space)}"
+    )
+    faults = {
+        f"--detect must be points > 0, got {effect:g}": not 0 < effect < float("inf"),
+        f"--detect needs sampler: grid, got {study.sampler}": study.sampler != "grid",
+        f"--detect needs scheduler: none, got {study.scheduler.name}": study_prunes(study),
+        one_factor: not compared,
+        "--detect needs seeds to be at least 2: they are its pilot, got 1": pilot < 2,
+        f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}": not bounded,
+    }
+    lines = [line for line, there in faults.items() if there]
+    if lines:
+        raise ConfigError(lines)
+
+
+def stored_values(study_name: str, uri: str) -> Values:
+    """The finished rows of a study in a store, {} without any."""
+    from reports.tables import load_values
+
+    try:
+        return load_values(study_name, uri)
+    except ReportError:  # no store, no such study, or nothing finished; a run says what is wrong
+        return {}
+
+
+def next_seeds(
+    study: StudyConfig, effect: float, most: int | None, plan: Plan, values: Values
+) -> tuple[StudyConfig, tuple[str, ...]]:
+    """The study with the seeds that each setting is wanted for next, by what has finished.
+
+    The comparisons with the fewest looks go first; the baseline has all seeds that any has.
+
+    Args:
+        study, effect, most: see check_detect.
+        plan: of the study; it knows the settings.
+        values: of finished rows.
+
+    Returns:
+        The study, and a line for each comparison that has seeds enough to say something.
+
+    Raises:
+        ConfigError: too many comparisons, or none.
+    """
+    from reports.stats import MOST_COMPARISONS, Design, endings, stages
+    from reports.tables import differences, given_out
+
+    (factor,) = study.space
+    settings = [*plan.settings, *plan.equal_arms]
+    level = study.space[factor].baseline
+    base = next(one for one in settings if not one.arm and one.assignment[factor] == level)
+    compared = [setting for setting in settings if setting is not base]
+    if not 1 <= len(compared) <= MOST_COMPARISONS:
+        must = f"from 1 to {MOST_COMPARISONS} comparisons with the baseline"
+        raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
+    pilot = len(study.seeds)
+    looks = stages(pilot, most or min(PILOTS * pilot, MAX_SEEDS))
+    seeds, theirs = in_order(study.seeds, looks[-1]), values.get(base.key, {})
+    family = [given_out(differences(values.get(one.key, {}), theirs), seeds) for one in compared]
+    found = endings(Design(effect, looks, len(compared)), family, _PERCENT)
+    endings_of = list(zip(compared, found, strict=True))
+    # of those without enough seeds for the first look nothing is known
+    through = [looks.index(one.seeds) + 1 if one else 0 for one in found if _goes_on(one)]
+    waiting = [n for n in through if n < len(looks)]
+    now = looks[min(waiting)] if waiting else 0
+    own = {
+        setting.key: seeds[: max(now if _goes_on(one) else 0, one.seeds if one else 0)]
+        for setting, one in endings_of
+    }
+    listed = seeds[: max(map(len, own.values()))]
+    metric = PROTOCOLS[study.trial.protocol].default
+    update = {
+        "seeds": listed,
+        "own_seeds": {key: one for key, one in own.items() if one != listed},
+        "detect": Detection(metric=metric, effect=effect, looks=looks, comparisons=len(compared)),
+    }
+    lines = [_line(setting, base, one, last=looks[-1]) for setting, one in endings_of if one]
+    return study.model_copy(update=update), tuple(lines)
+
+
+def in_order(pilot: Sequence[int], most: int) -> tuple[int, ...]:
+    """The pilot's seeds, then the smallest numbers that are not among them, `most` in all."""
+    others = [seed for seed in range(most + len(pilot)) if seed not in pilot]
+    return (*pilot, *others)[:most]
+
+
+def _goes_on(found: "Ending | None") -> bool:
+    return found is None or found.decision == "open"
+
+
+def _line(setting: Setting, baseline: Setting, found: "Ending", last: int) -> str:
+    """E.g. "n_ctx=8 against n_ctx=4: -0.20 [-0.70, 0.30], equivalent after 10 seeds"."""
+    low, high = found.difference.low, found.difference.high
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    words = {
+        "constant": "does not vary, left at",
+        "open": "undecided after" if found.seeds == last else "open after",
+    }.get(found.decision, f"{found.decision} after")
+    both = f"{setting.label} against {baseline.label}"
+    return f"{both}: {found.difference.mean:.2f}{interval}, {words} {found.seeds} seeds"
 
 
 def check_path(study: StudyConfig) -> None:
@@ -118,7 +247,7 @@ def check_path(study: StudyConfig) -> None:
         lines.append("--path needs one selection rule, got selection among the factors")
     elif rule not in _SCORED:
         lines.append(f"--path needs selection to be {', '.join(_SCORED)}, got {rule}")
-    apart = [*_APART, *([_DATASET] if study.sampler != "grid" else [])]
+    apart = [*_OTHER_CLASSES, *([_DATASET] if study.sampler != "grid" else [])]
     lines += [
         f"--path needs settings that are tested on the same classes, got {key} among the factors"
         for key in study.space
@@ -175,9 +304,9 @@ def _path_line(
     if not lacks:
         if not steps:
             return f"path: selection prefers the baseline, {label_of(target)}: nothing is missing"
-        return f"{where}: nothing is missing, {steps} step{'' if steps == 1 else 's'}"
-    many = "1 setting" if len(lacks) == 1 else f"{len(lacks)} settings"
-    return f"{where} lacks {many}{' that did not finish' if failed else ''}: {_named(lacks)}"
+        return f"{where}: nothing is missing, {count(steps, 'step')}"
+    many = f"{count(len(lacks), 'setting')}{' that did not finish' if failed else ''}"
+    return f"{where} lacks {many}: {_named(lacks)}"
 
 
 def _named(settings: Sequence[Assignment]) -> str:

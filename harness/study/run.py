@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness import store
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
@@ -16,18 +17,7 @@ from harness.planning import Consent, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import publish as show_report
 from harness.scratch import remove_left
-from harness.store import (
-    CLIENT_ENVIRONMENT,
-    Store,
-    StoreError,
-    Timing,
-    absolute_uri,
-    again,
-    default_uri,
-    find_study_run,
-    own_study,
-    quieten,
-)
+from harness.store import StudyStore, Timing
 from harness.study.execution import Before, Execution
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
@@ -106,7 +96,7 @@ def run_study(
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
     study = typed_study(space, overrides, plugins, data_root, here=address is None)
-    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
     prints = fingerprints_of(method, data_root, cache_dir)
     console = console or SteadyConsole()
     say, consent = line_printer(console), Consent(accept_changes, ask)
@@ -116,13 +106,13 @@ def run_study(
     def run_round(study: StudyConfig) -> StudyOutcome:
         with (
             Interrupts() as interrupts,
-            environment(CLIENT_ENVIRONMENT),
-            own_study(
+            environment(store.CLIENT_ENVIRONMENT),
+            store.own_study(
                 uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, say
             ) as own,
         ):
             if verbose:
-                quieten(logging.INFO)
+                store.quieten(logging.INFO)
             execution = Execution(
                 study,
                 own.store,
@@ -160,16 +150,16 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     """
     try:
         with environment(RETRIES, over=True):
-            made = again(execution.store.uri, lambda: publish(outcome))
-            run_id = find_study_run(execution.store, execution.experiment_id)
+            made = store.again(execution.store.uri, lambda: publish(outcome))
+            run_id = store.find_study_run(execution.store, execution.experiment_id)
             if made is not None and run_id is not None:
                 show_report(execution.store, run_id, made)
-    except (StoreError, ReportError) as error:
+    except (store.StoreError, ReportError) as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""
 
 
-def study_storage(uri: str, store: Store, experiment_id: str) -> Storage:
+def study_storage(uri: str, own: StudyStore, experiment_id: str) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
     By when its experiment was made, to the millisecond: a store may be reached under several
@@ -177,10 +167,10 @@ def study_storage(uri: str, store: Store, experiment_id: str) -> Storage:
 
     Args:
         uri: of the storage that all studies share.
-        store: an open store.
+        own: an open store.
         experiment_id: of the study.
     """
-    experiment = store.read(lambda client: client.get_experiment(experiment_id))
+    experiment = own.read(lambda client: client.get_experiment(experiment_id))
     said = f"{experiment.name} {experiment.creation_time}"
     digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
     return Storage(uri, f"{digest}-{experiment_id}")

@@ -174,7 +174,7 @@ def test_a_driver_that_is_refused_outdates_nobodys_writes(
         bench.run(make_study(**SMALL, shots=4))
     assert last() == first
     with monkeypatch.context() as patch, pytest.raises(StoreError):
-        patch.setattr("harness.study.execution.preflight", refuse)
+        patch.setattr("harness.resources.preflight", refuse)
         bench.run(make_study(**SMALL | {"seeds": 2}))
     assert last() == first
     bench.run(make_study(**SMALL))

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from harness import planning
 from harness.checkpoints import StorageError
 from harness.cli.commands import FinalReport
 from harness.config.factor import Factor
@@ -39,13 +40,13 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
     bench.run(make_study())
     before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
     plans: list[Plan] = []
-    make = execution.make_plan
+    make = planning.make_plan
 
     def plan(*given: Any) -> Plan:
         plans.append(make(*given))
         return plans[-1]
 
-    monkeypatch.setattr(execution, "make_plan", plan)
+    monkeypatch.setattr(planning, "make_plan", plan)
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
