@@ -4,11 +4,11 @@ Answers for: taking a store as somebody else's, one row a (setting, seed), what 
 Computes no statistic.
 """
 
-from reports.read.addresses import run_address
 from reports.read.measures import average, checked_metric, heading
 from reports.read.records import Study, load_records
-from reports.read.rows import Factor, Setting, frame
-from reports.read.runs import default_tracking_uri
+from reports.read.rows import frame
+from reports.read.runs import default_tracking_uri, run_address
+from reports.read.tags import Factor, Setting
 
 __all__ = [
     "Factor",

@@ -1,25 +1,38 @@
 """Which metrics a study has, and how they are averaged over datasets."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from reports.contract import COMPLETE, PROTOCOLS, TARGET, Protocol, ReportError
-from reports.read.rows import Setting, in_words
+from reports.contract import (
+    COMPLETE,
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    TARGET,
+    Protocol,
+    ReportError,
+    Tag,
+)
+from reports.read.runs import Run
+from reports.read.tags import Setting, in_words
 
 
-def study_protocol(names: Collection[str], targets: Sequence[str]) -> Protocol:
-    """The protocol of a study.
+def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
+    """The protocol of a study; cross_dataset with a column for each target before the average.
 
     Args:
-        names: the protocols of its runs: one.
-        targets: the datasets that cross_dataset tests; a column each.
+        runs: of its trials. Their params list the targets, as JSON, and `accuracy/TARGET` is a
+            metric of one.
+        metrics: names of test metrics.
 
     Raises:
         ReportError: several protocols, or one that these reports do not know.
     """
+    runs = list(runs)
+    names = {run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
     found = ", ".join(sorted(names))
     if len(names) > 1:
         raise ReportError(
@@ -28,13 +41,15 @@ def study_protocol(names: Collection[str], targets: Sequence[str]) -> Protocol:
     if found not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
         raise ReportError(f"MLflow tag ship.protocol: {found!r} is unknown here (known: {known})")
-    return _with_targets(PROTOCOLS[found], targets)
-
-
-def _with_targets(protocol: Protocol, targets: Sequence[str]) -> Protocol:
-    """cross_dataset with a column for each target before the average; others as they are."""
+    protocol = PROTOCOLS[found]
     if protocol is not PROTOCOLS["cross_dataset"]:
         return protocol
+    targets: dict[str, None] = {}
+    for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
+        with contextlib.suppress(json.JSONDecodeError):
+            targets |= dict.fromkeys(map(str, json.loads(text) or ()))
+    measured = sorted(name for name in metrics if name.startswith(TARGET))
+    targets |= dict.fromkeys(name.removeprefix(TARGET) for name in measured)
     columns = {f"{TARGET}{target}": target for target in targets}
     return dataclasses.replace(
         protocol,
@@ -42,24 +57,6 @@ def _with_targets(protocol: Protocol, targets: Sequence[str]) -> Protocol:
         shown=(*columns, *protocol.shown),
         drop={**dict.fromkeys(columns, 5), **protocol.drop},
     )
-
-
-def targets_of(params: Iterable[Mapping[str, str]], names: Iterable[str]) -> list[str]:
-    """The target datasets of a study: as its runs' params list them, then any other with a metric.
-
-    Args:
-        params: the runs' params; `targets` is a JSON list.
-        names: metric names, of which accuracy/TARGET counts.
-    """
-    found: dict[str, None] = {}
-    for text in dict.fromkeys(run.get("targets", "[]") for run in params):
-        try:
-            listed = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        found |= dict.fromkeys(str(target) for target in listed or ())
-    measured = (name.removeprefix(TARGET) for name in names if name.startswith(TARGET))
-    return list(found | dict.fromkeys(measured))
 
 
 def lacking_lines(

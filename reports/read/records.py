@@ -1,8 +1,7 @@
 """MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +9,6 @@ import polars as pl
 
 from reports.contract import (
     COMPLETE,
-    DEFAULT_PROTOCOL,
     FAIL,
     PRUNED,
     EmptyStudyError,
@@ -19,15 +17,19 @@ from reports.contract import (
     ReportError,
     Tag,
 )
-from reports.read.addresses import runs_address
-from reports.read.config import are_seeds, listed_seeds_of, own_seeds, trials_of
-from reports.read.curves import Histories
-from reports.read.detection import Detection, detection_of
-from reports.read.flags import with_zeros, without_points
-from reports.read.hits import HitFiles
-from reports.read.measures import lacking_lines, study_protocol, targets_of
-from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
-from reports.read.runs import Run, read_runs
+from reports.read.measures import lacking_lines, study_protocol
+from reports.read.on_demand import Histories, HitFiles
+from reports.read.rows import (
+    Trial,
+    frame,
+    missing_rows,
+    one_per_seed,
+    seed_rows,
+    trials_of,
+    with_sound_flags,
+)
+from reports.read.runs import Run, read_runs, runs_address
+from reports.read.tags import Config, Detection, Factor, Setting, json_tag
 
 
 @dataclass(frozen=True)
@@ -101,178 +103,76 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """Build the study from its runs, oldest first (see load_records)."""
-    parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and _describes(r)]
+    parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
     tags = parents[-1].tags
+    config = json_tag(tags, Tag.STUDY, Config, "{}")
+    factors = json_tag(tags, Tag.FACTORS, tuple[Factor, ...], "[]")
     warnings: list[str] = []
-    trials = [r for r in runs if r.tags[Tag.KIND] == Kind.TRIAL and _readable(r, warnings)]
-    listed = _wanted(tags) or _newest_settings(trials)
+    trials = trials_of(runs, warnings)
+    listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]") or _newest_settings(trials)
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
-    wanted = {setting.key for setting in settings}
-    every = [row for run in trials for row in seed_rows(run, warnings)]
-    config = _json_tag(tags, Tag.STUDY, {})
-    listed_seeds = listed_seeds_of(config)
-    seeds_of = {s.key: s.seeds or listed_seeds for s in settings}
-    belongs = [
-        row["setting_key"] in wanted
-        and (not listed_seeds or row["seed"] in seeds_of[row["setting_key"]])
-        for row in every
-    ]
-    kept = one_per_seed([row for row, own in zip(every, belongs, strict=True) if own], warnings)
+    seeds_of = {s.key: s.seeds or config.listed_seeds for s in settings}
+    own: list[dict[str, Any]] = []
+    stale = set()
+    for row in (row for trial in trials for row in seed_rows(trial, warnings)):
+        key, seed = row["setting_key"], row["seed"]
+        if key in seeds_of and (not config.listed_seeds or seed in seeds_of[key]):
+            own.append(row)
+        elif row["state"] == COMPLETE:
+            stale.add((key, seed))
+    kept = one_per_seed(own, warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    seeds = listed_seeds or sorted({row["seed"] for row in kept})
+    seeds = config.listed_seeds or tuple(sorted({row["seed"] for row in kept}))
     kept += missing_rows(settings, seeds, kept)
-    stale = {
-        (row["setting_key"], row["seed"])
-        for row, own in zip(every, belongs, strict=True)
-        if not own and row["state"] == COMPLETE
-    }
-    factors = tuple(_factor(f) for f in _json_tag(tags, Tag.FACTORS, []))
     # A sampler may propose one setting twice: both count as tried.
-    proposed = {r.tags[Tag.SETTING_KEY] for r in trials if Tag.ADDED not in r.tags}
+    proposed = {trial.setting.key for trial in trials if not trial.setting.added}
     tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
-    finished = tags.get(Tag.STATE) == COMPLETE
-    current = [run for run in trials if run.tags[Tag.SETTING_KEY] in wanted]
-    protocol = _protocol(current, kept)
-    rows = with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current)
-    warnings += lacking_lines(rows, settings, list(protocol.headings))
+    # A finished study may hold fewer: a small space has no more settings than it has.
+    unfinished = tags.get(Tag.STATE) != COMPLETE
+    current = [trial.run for trial in trials if trial.setting.key in seeds_of]
+    measured = {key for row in kept for key in row}
+    protocol = study_protocol(current, (key.removeprefix("test/") for key in measured))
+    metrics = tuple(protocol.headings)
+    rows = with_sound_flags(frame(kept, factors, settings, metrics), current)
+    packages = json_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
+    versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
     return Study(
         name=name,
-        rows=without_points(rows, current),
+        rows=rows,
         factors=factors,
         settings=settings,
         protocol=protocol,
-        objective=_objective(tags.get(Tag.OBJECTIVE), protocol, kept),
+        objective=_objective(tags.get(Tag.OBJECTIVE), protocol, measured),
         sampler=tags.get(Tag.SAMPLER, "grid"),
         constants=_constants(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=len(stale),
-        # A finished study may hold fewer: a small space has no more settings than it has.
-        untried=0 if finished else max(0, trials_of(config) - tried),
-        warnings=tuple(warnings),
-        smallest_effect=_smallest_effect(config),
-        description=_text(config.get("description")),
-        config=config,
-        versions=_versions(tags),
-        seeds=tuple(seeds),
-        detection=detection_of(config.get("detect")),
+        untried=max(0, (config.trials or 0) - tried) if unfinished else 0,
+        warnings=(*warnings, *lacking_lines(rows, settings, metrics)),
+        smallest_effect=config.smallest_effect,
+        description=config.description or "",
+        config=json_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
+        versions={key: str(version) for key, version in versions.items() if version},
+        seeds=seeds,
+        detection=config.detect,
     )
 
 
-def _protocol(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> Protocol:
-    """The protocol of the study's runs, with the targets that they name or measure."""
-    tagged = {run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
-    metrics = {key.removeprefix("test/") for row in rows for key in row if key.startswith("test/")}
-    return study_protocol(tagged, targets_of([run.params for run in runs], sorted(metrics)))
-
-
-def _objective(name: str | None, protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> str:
+def _objective(name: str | None, protocol: Protocol, measured: Container[str]) -> str:
     """The metric that was maximised on the selection pictures; a guess where the store lacks it."""
-    measured = {key for row in rows for key in row if key.startswith("selection/")}
     choices = [name or protocol.default, protocol.default, *protocol.headings]
     return next((one for one in choices if f"selection/{one}" in measured), choices[0])
 
 
-def _describes(run: Run) -> bool:
-    return Tag.FACTORS in run.tags
-
-
-def _json_tag(tags: Mapping[str, str], tag: str, default: Any) -> Any:
-    """Parse a JSON tag of the parent run; a long one goes on in TAG.1, TAG.2.
-
-    Raises:
-        ReportError: the tag is there and is no JSON of the default's type.
-    """
-    if tag not in tags:
-        return default
-    names = itertools.takewhile(tags.__contains__, (f"{tag}.{i}" for i in itertools.count(1)))
-    try:
-        found = json.loads(tags[tag] + "".join(tags[name] for name in names))
-        json.dumps(found, ensure_ascii=False).encode()  # half a character could not be written
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"MLflow tag {tag} of the study's run is not JSON: {error}") from error
-    if not isinstance(found, type(default)):
-        raise ReportError(f"MLflow tag {tag} of the study's run is not what ship-sweep writes")
-    return found
-
-
-def _readable(run: Run, warnings: list[str]) -> bool:
-    """Say whether a trial run carries the tags that place it in the table; warn where not."""
-    try:
-        seeds = json.loads(run.tags[Tag.SEEDS])
-        known = isinstance(json.loads(run.tags.get(Tag.ASSIGNMENT, "{}")), dict)
-        if known and Tag.SETTING_KEY in run.tags and are_seeds(seeds):
-            return True
-    except (KeyError, ValueError, RecursionError):
-        pass
-    warnings.append(f"run {run.run_id} left out: setting_key, seeds or assignment unreadable")
-    return False
-
-
-def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
-    """The settings that the parent run lists, () if it lists none.
-
-    Raises:
-        ReportError: an entry is not what ship-sweep writes.
-    """
-    listed = _json_tag(tags, Tag.WANTED, [])
-    try:
-        found = tuple(
-            Setting(w["setting_key"], w["assignment"], w["arm"], own_seeds(w), "added" in w)
-            for w in listed
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings") from error
-    kinds = {(type(s.key), type(s.assignment), type(s.arm)) for s in found}
-    if not kinds <= {(str, dict, str)}:
-        raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings")
-    return found
-
-
-def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
+def _newest_settings(trials: Sequence[Trial]) -> tuple[Setting, ...]:
     """Without a list: of every assignment and arm, the setting that ran last."""
     newest: dict[tuple[str, str], Setting] = {}
-    for run in trials:
-        assignment = json.loads(run.tags.get(Tag.ASSIGNMENT, "{}"))
-        arm = run.tags.get(Tag.ARM, "")
-        place = (json.dumps(assignment, sort_keys=True), arm)
-        added = Tag.ADDED in run.tags
-        newest[place] = Setting(run.tags[Tag.SETTING_KEY], assignment, arm, added=added)
+    for setting in (trial.setting for trial in trials):
+        newest[json.dumps(setting.assignment, sort_keys=True), setting.arm] = setting
     return tuple(newest.values())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _versions(tags: Mapping[str, str]) -> dict[str, str]:
-    """The code's version and the packages', as the study's run has them."""
-    packages = _json_tag(tags, Tag.PACKAGES, {})
-    found = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
-    return {str(name): str(version) for name, version in found.items() if version}
-
-
-def _smallest_effect(config: Mapping[str, Any]) -> float:
-    """The study's smallest effect of interest, in points; 1 in a store that is older than it."""
-    effect = config.get("smallest_effect", 1.0)
-    if isinstance(effect, bool) or not isinstance(effect, int | float) or not 0 < effect <= 100:
-        raise ReportError(f"MLflow tag {Tag.STUDY}: its smallest_effect is no number of points")
-    return float(effect)
-
-
-def _factor(entry: Any) -> Factor:
-    sound = isinstance(entry, dict) and isinstance(entry.get("key"), str)
-    levels = entry.get("levels") if sound else None
-    if not sound or not isinstance(levels, list | None):
-        raise ReportError(f"MLflow tag {Tag.FACTORS}: not a list of factors")
-    return Factor(
-        key=entry["key"],
-        levels=None if levels is None else tuple(levels),
-        log=bool(entry.get("log")),
-        baseline=entry.get("baseline"),
-    )
 
 
 def _constants(runs: Sequence[Run]) -> dict[str, str]:

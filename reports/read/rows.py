@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from reports.contract import (
-    ARMS,
     COMPLETE,
     DEFAULT_PROTOCOL,
     FAIL,
@@ -18,145 +18,122 @@ from reports.contract import (
     PROTOCOLS,
     PRUNED,
     Cost,
+    Kind,
     Tag,
     split_seed,
 )
-from reports.read.runs import Run
+from reports.read.runs import LARGEST, Run
+from reports.read.tags import Factor, Seeds, Setting, in_words
 
 _COLUMNS: dict[str, Any] = {
     "setting_key": pl.String,
     "seed": pl.Int64,
-    "arm": pl.String,
-    "state": pl.String,
-    "reason": pl.String,
-    "protocol": pl.String,
-    "selection": pl.String,
+    **dict.fromkeys(("arm", "state", "reason", "protocol", "selection"), pl.String),
 }
 _COSTS: dict[str, Any] = {
     "selection_epoch": pl.Int64,
-    "seconds": pl.Float64,
-    "text_tokens": pl.Float64,
-    "peak_memory_mb": pl.Float64,
+    **dict.fromkeys(("seconds", "text_tokens", "peak_memory_mb"), pl.Float64),
     "run_id": pl.String,
     "started": pl.Int64,
 }
 
-
 # Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
 _RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1}
-# MLflow's SQL store writes an infinity as the largest float.
-_LARGEST = 1e300
+_DIVERSITY = f"{FLAG}diversity_collapse"
+# A point by construction, and a few real pictures a class: neither is a generator's collapse.
+_NOT_DIVERSE = ("text_feature", "real_pictures")
+_SEEDS = TypeAdapter(Seeds)
+_ASSIGNMENT = TypeAdapter(dict[str, Any])
+_RAISED = TypeAdapter(dict[str, list[int]])
 
 
 @dataclass(frozen=True)
-class Factor:
-    """One factor of the study; levels is None where it is a range."""
+class Trial:
+    """A trial's run, with the setting and the seeds that its tags say it is of."""
 
-    key: str
-    levels: tuple[Any, ...] | None
-    log: bool
-    baseline: Any
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting that the study wants: its key, its factor values, its arm ("" if none).
-
-    seeds: that it is wanted for; None: the study's.
-    added: whether `ship-sweep --path` asked for its results, not the grid or the sampler.
-    """
-
-    key: str
-    assignment: dict[str, Any]
-    arm: str
-    seeds: tuple[int, ...] | None = None
-    added: bool = False
+    run: Run
+    setting: Setting
+    seeds: Seeds
 
 
-def in_words(assignment: Mapping[str, Any], arm: str) -> str:
-    """A setting as a message names it: "generator.n_ctx=4", or its arm."""
-    told = ARMS[arm][0] if arm in ARMS else ", ".join(f"{k}={v}" for k, v in assignment.items())
-    return (told or arm or "constants").encode(errors="replace").decode()  # half a character
+def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[Trial]:
+    """The trials among a study's runs; a warning of each that cannot be placed in the table."""
+    found = []
+    for run in (run for run in runs if run.tags[Tag.KIND] == Kind.TRIAL):
+        try:
+            assignment = _ASSIGNMENT.validate_json(run.tags.get(Tag.ASSIGNMENT, "{}"))
+            arm, added = run.tags.get(Tag.ARM, ""), Tag.ADDED in run.tags
+            setting = Setting(run.tags[Tag.SETTING_KEY], assignment, arm, added=added)
+            seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
+        except (KeyError, ValidationError):
+            line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
+            warnings.append(line)
+        else:
+            found.append(Trial(run, setting, seeds))
+    return found
 
 
-def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
-    """One row per seed of a run; a run's cost is divided over its seeds."""
-    seeds: list[int] = json.loads(run.tags[Tag.SEEDS])
+def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
+    """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split."""
+    run, seeds = trial.run, trial.seeds
     shared = {
-        "setting_key": run.tags[Tag.SETTING_KEY],
-        "arm": run.tags.get(Tag.ARM, ""),
+        "setting_key": trial.setting.key,
+        "arm": trial.setting.arm,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
         "started": run.started,
-        "seconds": _share(run.metrics.get(Cost.SECONDS), len(seeds)),
-        "text_tokens": _share(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
+        "seconds": _finite(run.metrics.get(Cost.SECONDS), len(seeds)),
+        "text_tokens": _finite(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
         "peak_memory_mb": _finite(run.metrics.get(Cost.PEAK_MEMORY)),
         "state": run.tags.get(Tag.STATE, "RUNNING"),
         "reason": run.tags.get(Tag.REASON),
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
-    numbers, raised = _by_seed(run), _raised(run, warnings)
+    # seed -> metric name without its seed -> finite value, in one pass over all metrics
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
+    for key, value in run.metrics.items():
+        seed, name = split_seed(key) or (None, "")
+        name = name.removeprefix("test/") if FLAG in name else name
+        own = FLAG not in name or name.startswith(FLAG)
+        if own and seed in numbers and _finite(value) is not None:
+            numbers[seed][name] = value
+    try:
+        raised = _RAISED.validate_json(run.tags.get(Tag.FLAGS, "{}"))
+    except ValidationError:
+        raised = {}
+        warnings.append(f"run {run.run_id}: {Tag.FLAGS} unreadable, its flags left out")
+    for name, flagged in raised.items():
+        for seed in numbers.keys() & set(flagged):
+            numbers[seed][f"{FLAG}{name}"] = 1.0
     return [
-        {**shared, "seed": seed, **_result(run, seed, numbers.get(seed, {}), raised, warnings)}
-        for seed in seeds
+        {**shared, "seed": seed, **_result(trial, seed, numbers[seed], warnings)} for seed in seeds
     ]
 
 
 def _result(
-    run: Run,
-    seed: int,
-    numbers: Mapping[str, float],
-    raised: Mapping[str, Sequence[int]],
-    warnings: list[str],
+    trial: Trial, seed: int, numbers: Mapping[str, float], warnings: list[str]
 ) -> dict[str, Any]:
     """Numbers and flags of one finished seed; without what its protocol requires it has failed."""
-    protocol = PROTOCOLS.get(run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
+    protocol = PROTOCOLS.get(trial.run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     required = protocol.required if protocol else ()
     absent = [name for name in required if f"test/{name}" not in numbers]
-    if absent:
-        # A setting marked COMPLETE without its numbers is a failure with a reason, never a 0.
-        reason = f"no finite test/{', test/'.join(absent)} logged"
-        named = in_words(json.loads(run.tags.get(Tag.ASSIGNMENT, "{}")), run.tags.get(Tag.ARM, ""))
-        place = f"run {run.run_id} ({named}), seed {seed}"
-        warnings.append(f"{place}: COMPLETE, but {reason}; counted as failed")
-        return {"state": FAIL, "reason": reason}
-    flags = {name.removeprefix("test/"): v for name, v in numbers.items() if FLAG in name}
-    flags |= {f"{FLAG}{name}": 1.0 for name, seeds in raised.items() if seed in seeds}
-    measured = {name: value for name, value in numbers.items() if FLAG not in name}
-    return {**measured, **{k: v for k, v in flags.items() if k.startswith(FLAG)}}
+    if not absent:
+        return dict(numbers)
+    # A setting marked COMPLETE without its numbers is a failure with a reason, never a 0.
+    reason = f"no finite test/{', test/'.join(absent)} logged"
+    named = in_words(trial.setting.assignment, trial.setting.arm)
+    place = f"run {trial.run.run_id} ({named}), seed {seed}"
+    warnings.append(f"{place}: COMPLETE, but {reason}; counted as failed")
+    return {"state": FAIL, "reason": reason}
 
 
-def _by_seed(run: Run) -> dict[int, dict[str, float]]:
-    """seed -> metric name without its seed -> finite value, in one pass over all metrics."""
-    found: dict[int, dict[str, float]] = {}
-    for key, value in run.metrics.items():
-        own = split_seed(key)
-        if own is not None and _finite(value) is not None:
-            seed, name = own
-            found.setdefault(seed, {})[name] = value
-    return found
-
-
-def _raised(run: Run, warnings: list[str]) -> dict[str, list[int]]:
-    """Flag -> the seeds that raised it; {} of a run without the tag."""
-    try:
-        raised = json.loads(run.tags.get(Tag.FLAGS, "{}"))
-        return {str(name): [int(seed) for seed in seeds] for name, seeds in raised.items()}
-    except (AttributeError, TypeError, ValueError):
-        warnings.append(f"run {run.run_id}: {Tag.FLAGS} unreadable, its flags left out")
-        return {}
-
-
-def _finite(value: float | None) -> float | None:
-    known = value is not None and math.isfinite(value) and abs(value) < _LARGEST
-    return value if known else None
-
-
-def _share(value: float | None, parts: int) -> float | None:
-    total = _finite(value)
-    return None if total is None else total / max(parts, 1)
+def _finite(value: float | None, parts: int = 1) -> float | None:
+    """A number, or its share; None of what is none."""
+    if value is None or not math.isfinite(value) or abs(value) >= LARGEST:
+        return None
+    return value / max(parts, 1)
 
 
 def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[dict[str, Any]]:
@@ -173,12 +150,11 @@ def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[di
     for row in rows:
         place = (row["setting_key"], row["seed"])
         rank, held = _RANK.get(row["state"], 0), kept.get(place)
-        if held is not None and rank < _RANK.get(held["state"], 0):
-            continue
-        if held is not None and held["state"] == row["state"] == COMPLETE:
+        best = -1 if held is None else _RANK.get(held["state"], 0)
+        if rank == best == _RANK[COMPLETE]:
             twice.add(place)
-            continue
-        kept[place] = row
+        elif rank >= best:
+            kept[place] = row
     if twice:
         warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
     return list(kept.values())
@@ -218,9 +194,9 @@ def frame(
     taken = {*_COLUMNS, *_COSTS}
     others = sorted({name for row in rows for name in row} - taken - set(known))
     columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
-    whole = {"selection_epoch": [_whole(row.get("selection_epoch")) for row in rows]}
-    data = {name: [row.get(name) for row in rows] for name in columns if name not in whole}
-    frame = pl.DataFrame({**data, **whole}, schema_overrides=columns).select(list(columns))
+    data = {name: [row.get(name) for row in rows] for name in columns}
+    data["selection_epoch"] = [e if e is None else int(e) for e in data["selection_epoch"]]
+    frame = pl.DataFrame(data, schema=columns)
     # The study's arms and settings may share a key; the setting's values then describe the row.
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
     keys = frame["setting_key"].to_list()
@@ -234,10 +210,6 @@ def frame(
     return frame.with_columns(*found, place).sort("place", "seed").drop("place")
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
     if any(type(value) is int and not -(2**63) <= value < 2**63 for value in values):
@@ -248,3 +220,34 @@ def _column(key: str, values: Sequence[Any]) -> pl.Series:
         return pl.Series(key, [None if v is None else float(v) for v in values], dtype=pl.Float64)
     text = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return pl.Series(key, text, dtype=pl.String)
+
+
+def with_sound_flags(rows: pl.DataFrame, runs: Sequence[Run]) -> pl.DataFrame:
+    """The rows, with flags fit for counting: a zero or a null where a run says neither.
+
+    0 for every finished row where a flag stands in tags alone; where it is a metric too, a null
+    says that it cannot be raised (nothing was synthesized). Null for a collapse of diversity where
+    diversity was never to be had: of the reference arms named above, and of settings whose
+    generator is that of such an arm.
+    """
+    measured = {key[key.index(FLAG) :] for run in runs for key in run.metrics if FLAG in key}
+    silent = [n for n in rows.columns if n.startswith(FLAG) and n not in measured]
+    done = pl.when(pl.col("state") == COMPLETE)
+    rows = rows.with_columns(done.then(pl.col(n).fill_null(0.0)).alias(n) for n in silent)
+    if _DIVERSITY not in rows.columns:
+        return rows
+    keys = {run.tags[Tag.SETTING_KEY] for run in runs if _no_spread(run.params)}
+    told = pl.col("arm").is_in(_NOT_DIVERSE) | pl.col("setting_key").is_in(list(keys))
+    kept = pl.when(~told.fill_null(value=False)).then(pl.col(_DIVERSITY))
+    return rows.with_columns(kept.alias(_DIVERSITY))
+
+
+def _no_spread(params: Mapping[str, str]) -> bool:
+    """Whether params name real pictures, or text features without noise, as the generator."""
+    name = params.get("generator.name")
+    if name != "gaussian_text":
+        return name == "real"
+    try:
+        return float(params.get("generator.scale", "")) == 0
+    except ValueError:
+        return False  # null: the scale is fitted

@@ -4,15 +4,20 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from reports.contract import SQLITE, ReportError, Tag, address_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
+LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
+# Where the command that ship-sweep prints at its end serves a store that is a file or a database.
+LOCAL_UI = "http://127.0.0.1:5000"
 # What reading a damaged sqlite file raises; its messages quote bytes of the file, text or not.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
@@ -134,40 +139,36 @@ def _unreadable(path: str | Path, error: Exception) -> str:
 
 
 def _from_client(study_name: str, uri: str) -> list[Run]:
-    """The runs of any store by MLflow's client."""
-    with _one_line_errors(uri), quiet():
+    """The runs of any store by MLflow's client; whatever it throws (SQL, HTTP) becomes one line."""
+    with quiet():
         from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(study_name)
-        if experiment is None or experiment.lifecycle_stage != "active":
-            names = [found.name for found in client.search_experiments()]
-            raise ReportError(_unknown(study_name, uri, names))
-        return [_plain(run) for run in _paged(client, experiment.experiment_id)]
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            experiment = client.get_experiment_by_name(study_name)
+            if experiment is None or experiment.lifecycle_stage != "active":
+                names = [found.name for found in client.search_experiments()]
+                raise ReportError(_unknown(study_name, uri, names))
+            return list(_paged(client, experiment.experiment_id))
+        except ReportError:
+            raise
+        except Exception as error:  # the user can act on none of the types
+            lines = filter(None, map(str.strip, str(error).splitlines()))
+            told = next(lines, type(error).__name__)
+            raise ReportError(f"{uri}: cannot read the MLflow store: {told}") from error
 
 
-def _paged(client: Any, experiment_id: str) -> Iterator[Any]:
-    """Yield the active runs of an experiment, page by page."""
+def _paged(client: Any, experiment_id: str) -> Iterator[Run]:
+    """Yield the active runs of an experiment, page by page, without what a report does not need."""
     token: str | None = None
-    while True:
+    while token is None or token:
         page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _plain(run: Any) -> Run:
-    """Copy what a report needs out of MLflow's entity."""
-    return Run(
-        run_id=run.info.run_id,
-        started=run.info.start_time or 0,
-        tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        artifacts=run.info.artifact_uri or "",
-        experiment_id=run.info.experiment_id,
-    )
+        for run in page:
+            info, data = run.info, run.data
+            parts = (dict(data.tags), dict(data.params), dict(data.metrics))
+            place = (info.artifact_uri or "", info.experiment_id)
+            yield Run(info.run_id, info.start_time or 0, *parts, *place)
+        token = page.token or ""
 
 
 def checked(uri: str) -> str:
@@ -216,18 +217,6 @@ def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def _one_line_errors(uri: str) -> Iterator[None]:
-    """Turn whatever a store throws (SQL, HTTP, migrations) into one line."""
-    try:
-        yield
-    except ReportError:
-        raise
-    except Exception as error:  # a store may throw anything; the user can act on none of the types
-        line = next((s.strip() for s in str(error).splitlines() if s.strip()), type(error).__name__)
-        raise ReportError(f"{uri}: cannot read the MLflow store: {line}") from error
-
-
-@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow's and alembic's notices out of a report for the time of the reading."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
@@ -239,3 +228,29 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def runs_address(tracking_uri: str, experiment_id: str) -> str:
+    """The address of an experiment's runs in MLflow's UI, without a run's id.
+
+    Args:
+        tracking_uri: of the store; an address of the web is that of the UI, too. Its user,
+            password and query are secrets and are left out.
+        experiment_id: of the study.
+    """
+    parts = urlsplit(tracking_uri)
+    base = LOCAL_UI
+    if parts.scheme in ("http", "https"):
+        base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs/"
+
+
+def run_address(runs: str, run_id: str) -> str:
+    """The address of a run, "" where there is none; ids come from a store that may be another's.
+
+    Args:
+        runs: as runs_address gives it, or "".
+        run_id: of the run, or "".
+    """
+    known = runs and re.fullmatch(r"[\w-]+", run_id)
+    return f"{runs}{run_id}" if known else ""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from reports.charts import Chart, factor_chart
-from reports.read.addresses import run_address, runs_address
+from reports.read.runs import run_address, runs_address
 from tests.reports.builder import prompt_len
 
 

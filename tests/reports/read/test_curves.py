@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.read import curves
-from reports.read.curves import Histories
+from reports.read import on_demand as curves
+from reports.read.on_demand import Histories
 from tests.reports.builder import empty_store
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.contract import HITS
-from reports.read import hits
-from reports.read.hits import HitFiles
+from reports.read import on_demand as hits
+from reports.read.on_demand import HitFiles
 
 SOUND: dict[str, Any] = {
     "exam": pl.Series(["", "", "x"]),

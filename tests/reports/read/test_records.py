@@ -145,7 +145,7 @@ def test_a_setting_may_want_seeds_of_its_own() -> None:
     assert study.left_out == 1
     broken = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(50.0)}, want=False)
     broken.want(ONE, seeds=["x"])  # type: ignore[list-item]
-    with pytest.raises(ReportError, match="not a list of settings"):
+    with pytest.raises(ReportError, match=r"ship\.wanted is not what ship-sweep writes: 0\.seeds"):
         broken.study()
 
 

@@ -129,7 +129,7 @@ def test_a_design_that_is_none(edit: dict[str, Any]) -> None:
     builder.trial({"generator.n_ctx": 1}, {seed: scores(60.0) for seed in (0, 1)})
     assert builder.study().detection is not None
     builder.detect = {**_DETECT, **edit}
-    with pytest.raises(ReportError, match="its detection is not what ship-sweep writes"):
+    with pytest.raises(ReportError, match="not what ship-sweep writes: detect"):
         builder.study()
 
 
@@ -146,7 +146,7 @@ def test_seeds_that_are_none(seeds: str) -> None:
 @pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])
 def test_an_effect_that_is_none_is_told(effect: Any) -> None:
     """A store is somebody else's: what is no number of points is one clear error."""
-    with pytest.raises(ReportError, match="smallest_effect is no number of points"):
+    with pytest.raises(ReportError, match="smallest_effect: Input should be"):
         StoreBuilder(seeds=(0,), config={"smallest_effect": effect}).trial(
             {}, {0: scores(1)}
         ).study()

@@ -11,7 +11,7 @@ import pytest
 
 from reports.contract import HITS, hit_column
 from reports.read import Study
-from reports.read.hits import HitFiles
+from reports.read.on_demand import HitFiles
 from reports.tables import Ranged, build_tables, cell_text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor

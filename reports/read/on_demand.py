@@ -1,0 +1,215 @@
+"""What the runs of a study hold beside their last numbers: read when a table or a figure asks."""
+
+import contextlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import polars as pl
+
+from reports.contract import CLASS_ID, EXAM, HITS, SEEN, SQLITE, ReportError, hit_column, split_hit
+from reports.read.runs import LARGEST, checked, quiet, read_only
+from reports.stats import ClassCounts
+
+MOST_FAILED = 3  # requests of a study's runs; each may take seconds
+MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
+# Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
+# any of them MLflow would send the token of the tracking server.
+_SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
+MOST_POINTS = 10_000  # of a run's history that is sound
+MOST_VALUES = 1_000_000  # of all histories together
+MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
+
+# exam -> its counts, of one seed
+Exams = dict[str, ClassCounts]
+# step, value: the steps ascend
+History = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The metric histories of a store's runs, each metric read once, when it is asked for.
+
+    A store is somebody else's: what is no number is left out, and of too much the rest is.
+
+    uri: of the store; "" has no histories.
+    """
+
+    uri: str = ""
+    _known: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
+
+    def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
+        """Run id -> its history, of the runs that have one which can be read.
+
+        Args:
+            metric: the key in MLflow.
+            run_ids: the runs.
+        """
+        place = (metric, tuple(run_ids))
+        if place not in self._known:
+            self._known[place] = self._read(metric, run_ids)
+        return self._known[place]
+
+    def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
+        if not self.uri or not run_ids:
+            return {}
+        try:
+            uri = checked(self.uri)
+        except ReportError:  # it has gone since the study was read
+            return {}
+        read = _from_sqlite if uri.startswith(SQLITE) else _from_client
+        found: dict[str, dict[int, float]] = {}
+        for run_id, step, value in read(uri, metric, run_ids):
+            if _sound(step, value) and len(found.setdefault(run_id, {})) < MOST_POINTS:
+                found[run_id][step] = float(value)  # of one step the last that was written
+        return {run_id: sorted(values.items()) for run_id, values in found.items()}
+
+
+def _sound(step: Any, value: Any) -> bool:
+    number = type(value) in (int, float) and abs(value) < LARGEST and not math.isnan(value)
+    return type(step) is int and number
+
+
+def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (run id, step, value) in the order of writing; nothing where it cannot be read."""
+    query = (
+        "SELECT run_uuid, step, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics"
+        " WHERE key = ? AND run_uuid IN (SELECT value FROM json_each(?))"
+        " ORDER BY timestamp LIMIT ?"
+    )
+    with (
+        contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+        contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base,
+    ):
+        yield from base.execute(query, [metric, json.dumps([*run_ids]), MOST_VALUES]).fetchall()
+
+
+def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The same by MLflow's client, of some of the runs where there are many."""
+    failed, left = 0, MOST_VALUES
+    step = max(1, math.ceil(len(run_ids) / MOST_ASKED))
+    with quiet():
+        from mlflow.tracking import MlflowClient
+
+        client = None
+        for run_id in run_ids[::step]:
+            try:
+                client = client or MlflowClient(tracking_uri=uri)
+                history: Iterable[Any] = client.get_metric_history(run_id, metric)
+                points = [(run_id, point.step, point.value) for point in history][:left]
+            except Exception:  # a store may throw anything; the figures do without
+                failed += 1
+                if failed >= MOST_FAILED:
+                    return
+                continue
+            left -= len(points)
+            yield from points
+
+
+@dataclass(frozen=True)
+class HitFiles:
+    """The files of right answers of a study's runs, each read once, when it is asked for.
+
+    A store is somebody else's: what it names is read only where a store of its kind keeps files,
+    and only if it is of bounded size and has the columns that it should have.
+
+    folders: run id -> where the run's artifacts are. uri: of the store.
+    """
+
+    folders: Mapping[str, str] = field(default_factory=dict)
+    uri: str = ""
+    _known: dict[str, dict[int, Exams]] = field(default_factory=dict)
+    _failed: list[str] = field(default_factory=list)
+
+    def of(self, run_id: str, seed: int) -> Exams:
+        """A seed's counts of each exam; {} where the run keeps none, or they cannot be read."""
+        if run_id not in self._known:
+            self._known[run_id] = self._read(run_id)
+        return self._known[run_id].get(seed, {})
+
+    def _read(self, run_id: str) -> dict[int, Exams]:
+        folder = self.folders.get(run_id, "")
+        place, content = urlparse(folder), None
+        # a server is asked unless it has failed to give several
+        served = not self.uri.startswith(SQLITE) and len(self._failed) < MOST_FAILED
+        if folder and place.scheme in ("", "file"):
+            content = _from_disk(Path(unquote(place.path)) / HITS)
+        elif place.scheme in _SERVED and served:
+            content = _downloaded(folder, self.uri)
+            self._failed.extend([run_id] * (content is None))
+        return {} if content is None else _counts(content)
+
+
+def _counts(content: bytes) -> dict[int, Exams]:
+    """seed -> exam -> counts; {} of what is no such file."""
+    try:
+        rows = int(pl.scan_parquet(BytesIO(content)).select(pl.len()).collect().item())
+        answers = pl.read_parquet(BytesIO(content)) if rows <= MOST_PICTURES else pl.DataFrame()
+    except (pl.exceptions.PolarsError, OSError, ValueError):
+        return {}
+    return _by_seed(answers) if _is_sound(answers) else {}
+
+
+def _is_sound(answers: pl.DataFrame) -> bool:
+    """Whether a frame has the columns that ship-sweep writes, without nulls where none may be."""
+    kinds = dict(answers.schema)
+    must = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
+    if not all(kinds.get(name) == kind for name, kind in must.items()):
+        return False
+    if any(answers[name].null_count() for name in must) or (answers[CLASS_ID] < 0).any():
+        return False
+    return all(kinds[name] == pl.Boolean for name in answers.columns if split_hit(name))
+
+
+def _by_seed(answers: pl.DataFrame) -> dict[int, Exams]:
+    """seed -> exam -> counts, from one row a picture."""
+    kinds = [split for name in answers.columns if (split := split_hit(name)) is not None]
+    found: dict[int, Exams] = {seed: {} for seed, _ in kinds}
+    for (exam,), part in answers.partition_by(EXAM, as_dict=True).items():
+        right = (pl.col(hit_column(seed, kind)).sum() for seed, kind in kinds)
+        pictures = pl.len().alias("pictures")
+        by_class = part.group_by(CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
+        counts = {column.name: column.to_numpy() for column in by_class.sort(CLASS_ID)}
+        for seed in found:
+            held = {kind: hit_column(s, kind) for s, kind in kinds if s == seed}
+            found[seed][str(exam)] = ClassCounts(
+                ids=counts[CLASS_ID].astype(np.int64),
+                seen=counts[SEEN],
+                pictures=counts["pictures"].astype(np.float64),
+                # an exam that has no answers of a kind has nulls
+                right={k: counts[n].astype(np.float64) for k, n in held.items()
+                       if not part[n].null_count()},
+            )  # fmt: skip
+    return found
+
+
+def _from_disk(path: Path) -> bytes | None:
+    """A file's content; None of what is none, or is too large to be one of ours."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
+            return path.read_bytes()
+    return None
+
+
+def _downloaded(folder: str, uri: str) -> bytes | None:
+    """The file by MLflow's client, quietly; None where the store does not give it."""
+    from mlflow import artifacts, environment_variables
+
+    environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
+    place = f"{folder.rstrip('/')}/{HITS}"
+    with TemporaryDirectory() as scratch:
+        try:
+            path = artifacts.download_artifacts(
+                artifact_uri=place, dst_path=scratch, tracking_uri=uri
+            )
+            return _from_disk(Path(path))
+        except Exception:  # a store may throw anything; the tables do without
+            return None

@@ -1,0 +1,124 @@
+"""What the tags of a study's runs hold, as JSON, taken as somebody else's."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+
+from reports.contract import ARMS, ReportError
+from reports.stats import MOST_COMPARISONS, MOST_LOOKS, Design
+
+Kind = TypeVar("Kind")
+MOST_SEEDS = 1_000_000  # of a study that is sound
+
+
+def _ascending(looks: tuple[int, ...]) -> tuple[int, ...]:
+    if any(a >= b for a, b in pairwise(looks)):
+        raise ValueError("looks must ascend")
+    return looks
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = tuple[Seed, ...]
+Looks = Annotated[
+    tuple[Annotated[int, Field(ge=2, le=MOST_SEEDS)], ...],
+    Field(min_length=1, max_length=MOST_LOOKS),
+    AfterValidator(_ascending),
+]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of the study; levels is None where it is a range."""
+
+    key: str
+    levels: tuple[Any, ...] | None = None
+    log: bool = False
+    baseline: Any = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting that the study wants: its key, its factor values, its arm ("" if none).
+
+    seeds: that it is wanted for; None: the study's.
+    added: whether `ship-sweep --path` asked for its results, not the grid or the sampler.
+    """
+
+    key: Annotated[str, Field(alias="setting_key")]
+    assignment: dict[str, Any]
+    arm: str
+    seeds: Seeds | None = None
+    added: Annotated[bool, BeforeValidator(bool)] = False
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How `ship-sweep --detect` gave out a study's seeds.
+
+    metric: that comparisons were stopped by. effect, looks, comparisons: see Design.
+    """
+
+    metric: str
+    effect: Annotated[float, Field(gt=0, lt=math.inf)]
+    looks: Looks
+    comparisons: Annotated[int, Field(ge=1, le=MOST_COMPARISONS)]
+
+    @property
+    def design(self) -> Design:
+        """When comparisons are stopped, and for what effect."""
+        return Design(self.effect, self.looks, self.comparisons)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What reports need of a study's YAML.
+
+    seeds: that it wants now, or how many; 0 where it does not say.
+    trials: how many settings a sampler is to try; 0 where it does not say.
+    smallest_effect: of interest, in points; 1 in a store that is older than it.
+    """
+
+    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
+    trials: int | None = 0
+    smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
+    description: str | None = ""
+    detect: Detection | None = None
+
+    @property
+    def listed_seeds(self) -> tuple[int, ...]:
+        """The seeds that it wants now, () where it does not say."""
+        return tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds or ())
+
+
+def json_tag(tags: Mapping[str, str], tag: str, kind: type[Kind], default: str) -> Kind:
+    """A JSON tag of the study's own run; a long one goes on in TAG.1, TAG.2.
+
+    Args:
+        tags: of the run.
+        tag: its name.
+        kind: what it must be.
+        default: JSON in its place where there is no such tag.
+
+    Raises:
+        ReportError: the tag is there and is no JSON of that kind.
+    """
+    more = itertools.takewhile(tags.__contains__, (f"{tag}.{i}" for i in itertools.count(1)))
+    text = tags.get(tag, default) + "".join(tags[name] for name in more)
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        told = f"{place}: {first['msg']}" if place else first["msg"]
+        raise ReportError(f"MLflow tag {tag} is not what ship-sweep writes: {told}") from error
+
+
+def in_words(assignment: Mapping[str, Any], arm: str) -> str:
+    """A setting as a message names it: "generator.n_ctx=4", or its arm."""
+    told = ARMS[arm][0] if arm in ARMS else ", ".join(f"{k}={v}" for k, v in assignment.items())
+    return told or arm or "constants"
