@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,7 @@ class Checkpoints:
             every: seconds between two, 0: at every chance; None: none are written, but one that is
                 there is read.
         """
-        self._storage, self._every = storage, every
+        self._storage, self.every = storage, math.inf if every is None else every
         self._name = ""
         self._next = 0.0
         self._unfit = False
@@ -211,7 +212,7 @@ class Checkpoints:
             trial: ship.trial.run.TrialRun, or another iterator, which has no checkpoints.
             notes: what is to be remembered with it.
         """
-        if self._storage is None or self._every is None or time.monotonic() < self._next:
+        if self._storage is None or time.monotonic() < self._next:
             return
         started = time.monotonic()
         try:
@@ -239,5 +240,4 @@ class Checkpoints:
             self._storage.forget(self._name)
 
     def _rest(self, took: float) -> None:
-        every = self._every or 0.0
-        self._next = time.monotonic() + max(every, REST * took if every else 0.0)
+        self._next = time.monotonic() + max(self.every, REST * took if self.every else 0.0)

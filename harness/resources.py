@@ -8,7 +8,7 @@ to do become threads of the trials.
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.config import Resources
 from harness.device import gpu_remedy, usable_gpus, why_no_gpu
@@ -130,7 +130,15 @@ def preflight(address: str | None, resources: Resources) -> None:
             fewer cores or GPUs than one trial takes, or GPUs that torch cannot use.
     """
     if address is None:
-        _check_machine(resources)
+        there = machine_resources(resources)
+        why = why_no_gpu() if resources.gpus or there["GPU"] else None
+        # of GPUs that torch cannot use their number says nothing
+        node = {**there, "GPU": math.inf} if why else there
+        faults = lacking(resources, [node], "this machine")
+        if why:
+            faults.append(unusable_gpus(resources, "here", why))
+        if faults:
+            raise ClusterError("\n".join(faults))
     elif ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -139,22 +147,25 @@ def preflight(address: str | None, resources: Resources) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def _check_machine(resources: Resources) -> None:
-    there = {"cpus": usable_cpus(), "gpus": usable_gpus() if resources.gpus else 0}
-    asked = {"cpus": resources.cpus, "gpus": resources.gpus}
-    takes_gpus = resources.gpus or (resources.auto and usable_gpus())
-    why = why_no_gpu() if takes_gpus else None
+def lacking(resources: Resources, nodes: Sequence[Mapping[str, float]], whose: str) -> list[str]:
+    """What of a trial no node has room for, a line each: it has one node, or waits for ever.
+
+    Args:
+        resources: of one trial.
+        nodes: what each has, whatever of it is in use: CPU, GPU.
+        whose: "a node", or "this machine" where that is the one node.
+    """
+    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
+    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
     faults = [
-        f"resources.{key} must be at most {there[key]}, which is all that this machine has, "
+        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that {whose} has, "
         f"got {value:g}"
-        for key, value in asked.items()
-        # of GPUs that torch cannot use their number says nothing
-        if value > there[key] and not (why and key == "gpus")
+        for name, value in asked.items()
+        if value > most[name]
     ]
-    if why:
-        faults.append(unusable_gpus(resources, "here", why))
-    if faults:
-        raise ClusterError("\n".join(faults))
+    if faults or any(all(node.get(n, 0.0) >= asked[n] for n in asked) for node in nodes):
+        return faults
+    return [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
 
 
 def unusable_gpus(resources: Resources, where: str, why: str) -> str:
@@ -165,10 +176,9 @@ def unusable_gpus(resources: Resources, where: str, why: str) -> str:
         where: the GPUs are, e.g. "here".
         why: in torch's words.
     """
-    asked = (
-        "resources.auto finds GPUs" if resources.auto else f"resources.gpus is {resources.gpus:g}"
-    )
-    way_out = "'resources={cpus: 1}'" if resources.auto else "resources.gpus=0"
+    asked, way_out = f"resources.gpus is {resources.gpus:g}", "resources.gpus=0"
+    if resources.auto:
+        asked, way_out = "resources.auto finds GPUs", "'resources={cpus: 1}'"
     return (
         f"{asked}, but torch cannot use a GPU {where}: {why.rstrip('.')} ({gpu_remedy(why)}; "
         f"--set {way_out} runs on the CPU)"

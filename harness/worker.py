@@ -13,24 +13,9 @@ import ray
 from pydantic import ValidationError
 from ray import tune
 
+from harness import messages
 from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
-from harness.messages import (
-    EPOCHS,
-    EVALUATIONS,
-    FAILED,
-    FINAL,
-    LOAD,
-    OBJECTIVE,
-    epoch_means,
-    failure,
-    feature_key,
-    final_numbers,
-    hits_file,
-    mean,
-    plugins_differ,
-    target_key,
-)
 from harness.method import RunTrial
 from reports.contract import TRAINED, Cost
 from ship.plugins import load_carried
@@ -117,7 +102,7 @@ class Worker:
         That is the next evaluated selection epoch of a trial that it may stop.
         """
         started = time.monotonic()
-        result: dict[str, Any] = {EPOCHS: []}
+        result: dict[str, Any] = {messages.EPOCHS: []}
         try:
             if self._items is None:
                 trial = self._parse()
@@ -125,21 +110,21 @@ class Worker:
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip)
-            self._advance(result, started + COALESCE_SECONDS)
+            self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.every))
         except Exception as error:
             self._items = None
             self.broken = breaks_device(error)
             if self._checkpoints.refuses(error):  # before it reported anything: from the start
                 self._seconds = 0.0
-                return {EPOCHS: []}
+                return {messages.EPOCHS: []}
             logger.error("a trial failed %s", self._last, exc_info=error)
-            failed = failure(error, self._seeds, self._last)
-            return {**result, FAILED: [failed], "done": True}
+            failed = messages.failure(error, self._seeds, self._last)
+            return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
-            result[LOAD] = self._load.sample()
-        if FINAL in result:
-            result[FINAL][0][Cost.SECONDS] = self._seconds
+            result[messages.LOAD] = self._load.sample()
+        if messages.FINAL in result:
+            result[messages.FINAL][0][Cost.SECONDS] = self._seconds
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.write(self._items, notes)
@@ -157,14 +142,14 @@ class Worker:
         except ValidationError as error:  # of the driver's settings: a plugin is not here
             told = error.errors(include_url=False)[0]["msg"]
             raise ValueError(f"on this node: {told}") from error
-        if differ := plugins_differ(trial, self._spec["plugins"]):
+        if differ := messages.plugins_differ(trial, self._spec["plugins"]):
             raise ValueError(differ)
         return trial
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            result[EPOCHS].append(epoch_means(item, seeds=self.seed_curves))
+            result[messages.EPOCHS].append(messages.epoch_means(item, seeds=self.seed_curves))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
@@ -172,20 +157,20 @@ class Worker:
                 # epoch 0 says little about a setting that is trained
                 trained = len(self._selection) - (0 in self._selection and self._learns)
                 if self._may_stop and trained:
-                    result[EVALUATIONS] = trained
-                    result[OBJECTIVE] = mean(item.per_replica[self._objective])
+                    result[messages.EVALUATIONS] = trained
+                    result[messages.OBJECTIVE] = messages.mean(item.per_replica[self._objective])
                     return
             if time.monotonic() >= deadline:
                 return
-        result[FINAL] = [self._final()]
+        result[messages.FINAL] = [self._final()]
         result["done"] = True
 
     def _start(self, trial: TrialConfig, clip: Any) -> Iterator[EpochMetrics]:
         self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
-        features = self.features[feature_key(trial)]
-        targets = {name: self.features[target_key(trial, name)] for name in trial.targets}
+        features = self.features[messages.feature_key(trial)]
+        targets = {name: self.features[messages.target_key(trial, name)] for name in trial.targets}
         wanted = getattr(features, "backbone_fingerprint", None)
         if wanted is not None and wanted != clip.fingerprint:
             raise RuntimeError(
@@ -209,12 +194,12 @@ class Worker:
             costs = {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: device_memory_mb(self.device)}
         trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
         return {
-            **final_numbers(self._test, self._selection, self._objective),
+            **messages.final_numbers(self._test, self._selection, self._objective),
             "device": device_label(self.device),
             Cost.PEAK_MEMORY: self._memory.megabytes(),
             Cost.TEXT_TOKENS: self._tokens(),
             **costs,
-            "hits": hits_file(self._test.hits if self._test else (), self._seeds),
+            "hits": messages.hits_file(self._test.hits if self._test else (), self._seeds),
             "trained": {f"{TRAINED}/{name}": content for name, content in trained.items()},
         }
 

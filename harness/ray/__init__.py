@@ -12,19 +12,12 @@ from harness.ray.internals import (
     kill_worker,
     memory_kills_as_worker_deaths,
 )
-from harness.ray.session import (
-    Session,
-    check_gpus,
-    cluster_resources,
-    ray_session,
-    threads,
-)
+from harness.ray.session import check_gpus, cluster_resources, ray_session, threads
 
 __all__ = [
     "ClusterEncoder",
     "Death",
     "Deaths",
-    "Session",
     "check_gpus",
     "cluster_resources",
     "dead_daemon",

@@ -4,9 +4,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +24,9 @@ from harness.ray.internals import (
     quiet_ray,
     workers_import_as_the_driver,
 )
-from harness.resources import LARGEST_NODE, unusable_gpus, usable_cpus
+from harness.resources import LARGEST_NODE, lacking, unusable_gpus, usable_cpus
 from harness.scratch import scratch
+from harness.wording import one_line
 
 STORE_FLOOR = 200 * 2**20
 # How the path of a socket of Ray's goes on after RAY_TMPDIR; in all it may have so many bytes.
@@ -55,20 +55,14 @@ PATIENCE_SECONDS: Final = 60.0
 _SHARE: Final = 0.001  # of a GPU, so that Ray shows the process one
 
 
-@dataclass(frozen=True)
-class Session:
-    """A Ray session; owned: this process started or joined it, and leaves it at the end."""
-
-    owned: bool
-
-
 @contextmanager
 def ray_session(
     study: StudyConfig, address: str | None, object_bytes: int, verbose: bool
-) -> Iterator[Session]:
+) -> Iterator[bool]:
     """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
 
-    What is started here is this machine's own affair: see harness.ray.internals.private_ray.
+    Gives whether this process has started or joined it, and leaves it at the end. What is started
+    here is this machine's own affair: see harness.ray.internals.private_ray.
 
     Args:
         study: for the resources and threads of a trial.
@@ -92,9 +86,11 @@ def ray_session(
             if owned:
                 with bounded_start(), nullcontext() if verbose else quiet_core():
                     _init(study, address, folder, object_bytes, verbose)
-            check_nodes(study.resources, [node["Resources"] for node in alive_nodes()])
+            nodes = [node["Resources"] for node in alive_nodes()]
+            if faults := lacking(study.resources, nodes, "a node"):
+                raise ClusterError("\n".join(faults))
             with leave_a_dead_ray() if starts else nullcontext():
-                yield Session(owned)
+                yield owned
         finally:
             if owned:
                 ray.shutdown()
@@ -156,41 +152,15 @@ def _init(
                 **options,
             )
     except Exception as error:  # a Ray that cannot start raises just that
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if address:
-            raise ClusterError(f"no Ray cluster at {address}: {first}") from error
-        raise ClusterError(f"Ray did not start, the same command tries again: {first}") from error
+        failed = "Ray did not start, the same command tries again"
+        what = f"no Ray cluster at {address}" if address else failed
+        raise ClusterError(f"{what}: {one_line(error)}") from error
 
 
 def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
     largest = max((node["Resources"].get("CPU", 0.0) for node in alive_nodes()), default=0.0)
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
-
-
-def check_nodes(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Refuse trials that no node has room for, which would wait for ever: a trial has one node.
-
-    Args:
-        nodes: what each has, whatever of it is in use: CPU, GPU.
-
-    Raises:
-        ClusterError: each resource that no node has enough of, or that no node has them together.
-    """
-    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
-    faults = [
-        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that a node has, "
-        f"got {value:g}"
-        for name, value in asked.items()
-        if value > most[name]
-    ]
-    if not faults and not any(
-        all(node.get(name, 0.0) >= value for name, value in asked.items()) for node in nodes
-    ):
-        faults = [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
-    if faults:
-        raise ClusterError("\n".join(faults))
 
 
 def check_gpus(

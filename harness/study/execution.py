@@ -23,7 +23,6 @@ from harness.study.preview import ledger_of, source_of
 from reports.contract import State
 
 if TYPE_CHECKING:
-    from harness.ray import Session
     from ship.features import Encode
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
@@ -175,16 +174,16 @@ class Execution:
         from harness.ray import ray_session
         from harness.tuning import array_bytes
 
-        with ray_session(study, None, array_bytes(features), verbose) as session:
+        with ray_session(study, None, array_bytes(features), verbose) as owned:
             interrupts.install()
-            self._shared_out(session, features)
+            self._shared_out(owned, features)
 
     def _on_cluster(self, address: str) -> None:
         """The cluster shares the extraction out, too."""
         from harness.ray import ClusterEncoder, check_gpus, cluster_resources, ray_session
 
         study, method = self.study, self.fingerprints.method
-        with ray_session(study, address, 0, self.verbose) as session:
+        with ray_session(study, address, 0, self.verbose) as owned:
             self.interrupts.install()
             check_plugins(study, self.plan, on_cluster=True)
             there = cluster_resources()
@@ -195,7 +194,7 @@ class Execution:
             load = knowing_plugins(method.load_backbone)
             with ClusterEncoder(actor, load, method.accelerator) as encoder:
                 features = self._extract(encoder)
-            self._shared_out(session, features)
+            self._shared_out(owned, features)
 
     def _extract(self, encode: "Encode | None") -> dict[str, Any]:
         """The features of the plan, which is made anew where that is out of date with them."""
@@ -210,7 +209,7 @@ class Execution:
             self.record.describe(self.study, plan)
             self.plan = plan
 
-    def _shared_out(self, session: "Session", features: dict[str, Any]) -> None:
+    def _shared_out(self, owned: bool, features: dict[str, Any]) -> None:
         """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
 
         One of these that failed has had its turn. Trials of reference arms are small, and tell
@@ -226,61 +225,66 @@ class Execution:
             proposals = min(self.plan.proposals, gpus - len(first))
             self.plan = replace(self.plan, work=first, proposals=proposals)
             if not self.plan.finished:
-                self._trials(session, shared)
+                self._trials(owned, shared)
             self.read()
             new = [run for run in self.ledger.runs if run.run_id not in before]
             failed = {run.setting_key for run in new if run.state is State.FAIL}
             left = tuple(work for work in self.plan.work if work.setting.key not in failed)
             self.plan = replace(self.plan, work=left)
         if not self.plan.finished:
-            self._trials(session, shared)
+            self._trials(owned, shared)
 
-    def _trials(self, session: "Session | None", features: Mapping[str, Any]) -> None:
-        """Run a plan's trials; session None: in this process, one after the other.
+    def _trials(self, owned: bool | None, features: Mapping[str, Any]) -> None:
+        """Run a plan's trials, in the open Ray session or one after the other in this process.
 
         Args:
+            owned: whether this process leaves the session at the end; None: there is none.
             features: by their keys; those of a session lie in its object store.
         """
         from harness.ray import Deaths, cluster_resources, kill_worker
-        from harness.tuning import Monitor, StudySearcher, end_here, sweep, sweep_in_process
+        from harness.tuning import Monitor, StudySearcher, Sweep, end_here
 
         plan, prints, study, storage = self.plan, self.fingerprints, self.study, self.storage
+        here = owned is None
+
+        def there() -> dict[str, float]:
+            """What there is now: nodes may join."""
+            return resources.machine_resources(study.resources) if here else cluster_resources()
+
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        most = 1 if session is None else study.concurrency
-        there = (
-            resources.machine_resources(study.resources) if session is None else cluster_resources()
-        )
+        most = 1 if here else study.concurrency
         n_at_once = min(n_trials, most or n_trials)
-        each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
+        each = resources.resolved_resources(study.resources, there(), self.ledger, n_at_once)
         resolved = study.model_copy(update={"resources": each})
         maker = planning.SettingMaker(study, prints)
         n_for_path = sum(setting.for_path for setting in plan.settings)
         spare = planning.enumerate_settings(study, maker, n_for_path) if plan.proposals else []
-
-        def at_once() -> int:
-            """How many trials there is room for now."""
-            return 1 if session is None else resources.slots(each, cluster_resources(), most)
-
-        deaths = Deaths(frozenset) if session is None else Deaths()
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, deaths, at_once)
-        recorder = TrialRecorder(self.store, self.experiment_id, self.record, resolved, prints)
-        view = View(self.console, seeds, n_trials, live=session is not None)
-        stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
+        searcher = StudySearcher(
+            study,
+            plan,
+            self.ledger,
+            maker,
+            spare,
+            Deaths(frozenset) if here else Deaths(),
+            lambda: resources.slots(each, there(), most),
+        )
+        view = View(self.console, seeds, n_trials, live=not here)
+        stop = SweepStopped if owned is False else KeyboardInterrupt
         monitor = Monitor(
             searcher,
-            recorder,
+            TrialRecorder(self.store, self.experiment_id, self.record, resolved, prints),
             view,
             resolved,
             lambda: self._check(stop),
             lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
-            end_here if session is None else kill_worker,
+            end_here if here else kill_worker,
         )
-        run = sweep_in_process if session is None else sweep
+        sweep = Sweep(resolved, searcher, monitor, prints.method, storage)
         with view.table or nullcontext(), self.interrupts.deferred():
             try:
-                run(resolved, searcher, monitor, features, prints.method, storage)
+                (sweep.in_process if here else sweep.through_tune)(features)
             finally:
                 monitor.close()
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -100,117 +101,107 @@ class StudyScheduler(FIFOScheduler):
         return decision
 
 
-def sweep(
-    study: StudyConfig,
-    searcher: StudySearcher,
-    monitor: Monitor,
-    shared: Shared,
-    method: Method,
-    storage: Storage | None = None,
-) -> None:
-    """Run the searcher's trials in the open Ray session until it has no more.
+@dataclass(frozen=True)
+class Sweep:
+    """Runs a searcher's trials until it has no more, through Ray Tune or in this process.
 
-    Args:
-        study: its resources in numbers.
-        searcher: gives out the trials.
-        monitor: follows them.
-        shared: the features.
-        method: ship.
-        storage: of checkpoints.
-
-    Raises:
-        StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor raises them.
+    study: its resources in numbers.
+    searcher: gives out the trials.
+    monitor: follows them.
+    method: ship.
+    storage: of checkpoints; None: there are none.
     """
-    own = {"shared": shared, "arguments": worker_arguments(study, method, storage)}
-    with scratch() as results, memory_kills_as_worker_deaths():
-        tune.run(
-            type("Trial", (ShipTrainable,), own),
-            name="study",
-            num_samples=-1,
-            search_alg=searcher,
-            scheduler=StudyScheduler(study, searcher),
-            callbacks=[monitor],
-            resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
-            reuse_actors=True,
-            max_failures=0,  # what runs again is the searcher's to say (endings.py)
-            raise_on_failed_trial=False,
-            storage_path=str(results),
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-            verbose=0,
-        )
 
+    study: StudyConfig
+    searcher: StudySearcher
+    monitor: Monitor
+    method: Method
+    storage: Storage | None
 
-def sweep_in_process(
-    study: StudyConfig,
-    searcher: StudySearcher,
-    monitor: Monitor,
-    features: Mapping[str, Any],
-    method: Method,
-    storage: Storage | None = None,
-) -> None:
-    """The same in this process, one trial after the other, in Tune's order of calls.
+    def through_tune(self, shared: Shared) -> None:
+        """Run them in the open Ray session.
 
-    So a study has the same runs and the same numbers, a breakpoint in a method works, and a
-    traceback is whole. A trial past its time_limit ends with its next result.
+        Raises:
+            StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor does.
+        """
+        taken = self.study.resources
+        own = {"shared": shared, "arguments": self._worker_arguments()}
+        with scratch() as results, memory_kills_as_worker_deaths():
+            tune.run(
+                type("Trial", (ShipTrainable,), own),
+                name="study",
+                num_samples=-1,
+                search_alg=self.searcher,
+                scheduler=StudyScheduler(self.study, self.searcher),
+                callbacks=[self.monitor],
+                resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus},
+                reuse_actors=True,
+                max_failures=0,  # what runs again is the searcher's to say (endings.py)
+                raise_on_failed_trial=False,
+                storage_path=str(results),
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+                verbose=0,
+            )
 
-    Raises:
-        ClusterError: a trial has broken the GPU for this process.
-        StoreError, TooManyFailures, KeyboardInterrupt: as the monitor raises them.
-    """
-    scheduler: Any = StudyScheduler(study, searcher)
-    plain = {key: plain_arrays(value) for key, value in features.items()}
-    worker = Worker(plain, **worker_arguments(study, method, storage))
-    for number in itertools.count():
-        monitor.on_step_begin(number, [])
-        trial = SimpleNamespace(trial_id=f"{number:05d}", ended=False)
-        config = searcher.suggest(trial.trial_id)
-        if not isinstance(config, dict):
-            return
-        worker.begin(config)
-        monitor.on_trial_start(number, [], trial)
-        result: dict[str, Any] = {}
-        while not result.get("done"):
+    def in_process(self, features: Mapping[str, Any]) -> None:
+        """Run them one after the other, with Tune's order of calls.
+
+        So a study has the same runs and the same numbers, a breakpoint in a method works, and a
+        traceback is whole. A trial past its time_limit ends with its next result.
+
+        Raises:
+            ClusterError: a trial has broken the GPU for this process.
+            StoreError, TooManyFailures, KeyboardInterrupt: as the monitor does.
+        """
+        searcher, monitor = self.searcher, self.monitor
+        scheduler: Any = StudyScheduler(self.study, searcher)
+        plain = {key: plain_arrays(value) for key, value in features.items()}
+        worker = Worker(plain, **self._worker_arguments())
+        for number in itertools.count():
             monitor.on_step_begin(number, [])
-            if trial.ended:
-                break
-            result = worker.step()
-            decision = scheduler.on_trial_result(None, trial, result)
-            monitor.on_trial_result(number, [], trial, result)
-            if decision == TrialScheduler.STOP:
-                break
-        searcher.on_trial_complete(trial.trial_id, result, error=trial.ended)
-        end = monitor.on_trial_error if trial.ended else monitor.on_trial_complete
-        end(number, [], trial)
-        worker.let_go()
-        if worker.broken:
-            raise ClusterError("the GPU takes nothing more from this process; run it again")
+            trial = SimpleNamespace(trial_id=f"{number:05d}", ended=False)
+            config = searcher.suggest(trial.trial_id)
+            if not isinstance(config, dict):
+                return
+            worker.begin(config)
+            monitor.on_trial_start(number, [], trial)
+            result: dict[str, Any] = {}
+            while not result.get("done"):
+                monitor.on_step_begin(number, [])
+                if trial.ended:
+                    break
+                result = worker.step()
+                decision = scheduler.on_trial_result(None, trial, result)
+                monitor.on_trial_result(number, [], trial, result)
+                if decision == TrialScheduler.STOP:
+                    break
+            searcher.on_trial_complete(trial.trial_id, result, error=trial.ended)
+            end = monitor.on_trial_error if trial.ended else monitor.on_trial_complete
+            end(number, [], trial)
+            worker.let_go()
+            if worker.broken:
+                raise ClusterError("the GPU takes nothing more from this process; run it again")
+
+    def _worker_arguments(self) -> dict[str, Any]:
+        """What a Worker of the study is made with, beside its features."""
+        study, run_trial = self.study, self.method.run_trial
+        return {
+            "run_trial": keeping(run_trial) if study.save else run_trial,
+            "load_backbone": self.method.load_backbone,
+            "threads": threads(study),
+            "device": self.method.accelerator if study.resources.gpus else "cpu",
+            "gpus": study.resources.gpus,
+            "storage": self.storage,
+            "checkpoint_every": study.checkpoint_every,
+            **study.record.model_dump(),
+            "plugins": carried(),
+        }
 
 
 def end_here(trial: Any) -> bool:
-    """Have a trial of sweep_in_process end; the Monitor's way to do so."""
+    """Have a trial of Sweep.in_process end; the Monitor's way to do so."""
     trial.ended = True
     return True
-
-
-def worker_arguments(study: StudyConfig, method: Method, storage: Storage | None) -> dict[str, Any]:
-    """What a Worker of the study is made with, beside its features.
-
-    Args:
-        study: its resources in numbers.
-        method: ship.
-        storage: of checkpoints; None: there are none.
-    """
-    return {
-        "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
-        "load_backbone": method.load_backbone,
-        "threads": threads(study),
-        "device": method.accelerator if study.resources.gpus else "cpu",
-        "gpus": study.resources.gpus,
-        "storage": storage,
-        "checkpoint_every": study.checkpoint_every,
-        **study.record.model_dump(),
-        "plugins": carried(),
-    }
 
 
 def share(features: Mapping[str, Any]) -> Shared:
