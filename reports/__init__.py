@@ -9,9 +9,9 @@ From Python:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.python import LoadedStudy, load_study
+    from reports.python import LoadedStudy, load_studies, load_study
 
-__all__ = ["LoadedStudy", "load_study"]
+__all__ = ["LoadedStudy", "load_studies", "load_study"]
 
 
 def __getattr__(name: str) -> Any:

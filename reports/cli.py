@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from reports.command import Command
-from reports.contract import EmptyStudyError, ReportError, reader_may_leave, steady_output
+from reports.contract import EmptyStudyError, ReportError, reader_may_leave, redacted, steady_output
 
 if TYPE_CHECKING:
     from reports.contract import Publication
@@ -66,6 +66,44 @@ def render(
     made = _read(study_name, tracking_uri, metric, published=published)
     out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
     return _show(made, report_files(made, every_figure=figures), out)
+
+
+def render_several(names: list[str] | None, tracking_uri: str | None, out: Path) -> list[Path]:
+    """Write one page over several studies, with a page of each; print what each says.
+
+    Args:
+        names: of the studies; None: every study of the store that has something to report.
+        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        out: folder of the pages.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ReportError: unreadable store, a study that is named and unknown, nothing to report, or an
+            unwritable folder (one line).
+    """
+    from reports.read import default_tracking_uri, study_names
+    from reports.render import overview_files, write_files
+
+    uri = tracking_uri or default_tracking_uri()
+    made, left_out = [], []
+    for name in names if names is not None else study_names(uri):
+        try:
+            made.append(_read(name, uri))
+        except EmptyStudyError as error:
+            left_out.append(str(error))
+        except ReportError as error:
+            if names is not None:
+                raise
+            left_out.append(str(error))
+    if not made:
+        raise EmptyStudyError("; ".join(left_out) or f"{redacted(uri)}: no study here")
+    files, lines = overview_files(made, left_out)
+    written = write_files(files, out)
+    many = "1 study" if len(made) == 1 else f"{len(made)} studies"
+    typer.echo("\n".join([*lines, "", f"page: {out / 'index.html'} ({many})"]))
+    return written
 
 
 class Prepared(NamedTuple):
@@ -159,13 +197,21 @@ def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared],
 
 @app.command(cls=Command)
 def report(
-    name: Annotated[str, typer.Argument(help="The study.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="The study, or several.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", metavar="", help="One page over all studies of the store.")
+    ] = False,
     tracking_uri: Annotated[
         str | None,
         typer.Option(help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report; default: ./NAME-report.")
+        Path | None,
+        typer.Option(
+            help="Folder of the report; default: ./NAME-report, of several ./studies-report."
+        ),
     ] = None,
     form: Annotated[
         list[Format] | None,
@@ -211,13 +257,28 @@ def report(
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
+    Of several studies, or with --all, one page says what each has come to, and leads to theirs.
+
     Exit code 2: no such study, store or metric; 3: nothing of it has ended yet; 141: nobody reads
     what is printed.
     """
     # A store that is down should say so in seconds, not after MLflow's minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    asked = names or []
+    only_of_one = {"--format": form, "--export": target, "--figures": figures, "--metric": metric}
+    given = [name for name, value in {**only_of_one, "--published": published}.items() if value]
+    if not every and not asked:
+        raise typer.BadParameter("give the name of a study, of several, or --all")
+    if (every or len(asked) > 1) and given:
+        raise typer.BadParameter(f"{', '.join(given)} must come with one study")
+    if every and asked:
+        raise typer.BadParameter("--all must come without names")
     try:
+        if every or len(asked) > 1:
+            render_several(asked or None, tracking_uri, out or Path.cwd() / "studies-report")
+            return
+        (name,) = asked
         if target is not None:
             _export(name, tracking_uri, target)
         elif form:

@@ -1,5 +1,6 @@
 """A study from Python and in notebooks: its rows, answer, tables and figures."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -11,9 +12,9 @@ import polars as pl
 from reports.analysis import Effect, Unavailable, importance
 from reports.answer import Answer
 from reports.charts import Chart, study_charts
-from reports.contract import ReportError
+from reports.contract import EmptyStudyError, ReportError
 from reports.estimates import estimates
-from reports.read import default_tracking_uri, load_records
+from reports.read import default_tracking_uri, load_records, study_names
 from reports.render import answer_html, csv_text, latex, markdown, table_html, write_report
 from reports.report import Report, make_report
 from reports.tables import Table
@@ -51,6 +52,23 @@ def load_study(
     return LoadedStudy(
         make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
     )
+
+
+def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStudy]":
+    """Read every study of a store that has something to report, the one begun last first.
+
+    Args:
+        tracking_uri: of the store, or its sqlite file; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+
+    Raises:
+        ReportError: unreadable store (one line).
+    """
+    uri = str(tracking_uri or default_tracking_uri())
+    found = {}
+    for name in study_names(uri):
+        with suppress(EmptyStudyError):
+            found[name] = load_study(name, uri)
+    return found
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,7 @@
 Answers for: the words that stand before every table, made from the tables' numbers alone.
 """
 
-from reports.answer.build import build_answer
+from reports.answer.build import BEST, build_answer
 from reports.answer.words import Answer, Finding
 
-__all__ = ["Answer", "Finding", "build_answer"]
+__all__ = ["BEST", "Answer", "Finding", "build_answer"]

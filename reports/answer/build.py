@@ -31,6 +31,7 @@ from reports.tables import (
 )
 
 _LEVEL = 0.05
+BEST = "best setting by selection"  # the subject of a finding
 
 
 def build_answer(analysis: Analysis, tables: Sequence[Table]) -> Answer:
@@ -129,7 +130,7 @@ def _chosen(table: Table, head: str) -> Finding | None:
             words += f", under each seed exactly that of {than}"
         else:
             words += f", {signed(best.compared)} against {than}{f' ({told})' if told else ''}"
-    return Finding("best setting by selection", None, f"{words}.")
+    return Finding(BEST, None, f"{words}.")
 
 
 def _of_seeds(row: Row) -> str:
@@ -151,7 +152,7 @@ def _tie(table: Table, head: str, rows: Sequence[Row]) -> Finding:
     among = ". The baseline is among them" if any(row.baseline for row in rows) else ""
     names = tied_names([spelled_row(table, row) for row in rows])
     text = f"none alone. {names}{among}. On test: {each}."
-    return Finding("best setting by selection", None, text)
+    return Finding(BEST, None, text)
 
 
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:

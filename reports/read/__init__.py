@@ -7,7 +7,7 @@ Computes no statistic.
 from reports.read.measures import average, checked_metric, heading
 from reports.read.records import Study, load_records
 from reports.read.rows import frame
-from reports.read.runs import default_tracking_uri, run_address
+from reports.read.runs import default_tracking_uri, run_address, study_names
 from reports.read.tags import Factor, Setting
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "heading",
     "load_records",
     "run_address",
+    "study_names",
 ]

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from reports.contract import SQLITE, ReportError, Tag, address_fault
+from reports.contract import SQLITE, Kind, ReportError, Tag, address_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
+MOST = 1_000  # studies of a store
 # What reading a damaged sqlite file raises; its messages quote bytes of the file, text or not.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
@@ -139,23 +140,44 @@ def _unreadable(path: str | Path, error: Exception) -> str:
 
 
 def _from_client(study_name: str, uri: str) -> list[Run]:
-    """The runs of any store by MLflow's client; whatever it throws (SQL, HTTP) becomes one line."""
+    """The runs of any store by MLflow's client."""
+    with _client_of(uri) as client:
+        experiment = client.get_experiment_by_name(study_name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            names = [found.name for found in client.search_experiments()]
+            raise ReportError(_unknown(study_name, uri, names))
+        return list(_paged(client, experiment.experiment_id))
+
+
+@contextlib.contextmanager
+def _client_of(uri: str) -> Iterator[Any]:
+    """MLflow's client, quietly; whatever it throws (SQL, HTTP, migrations) becomes one line."""
     with quiet():
         from mlflow.tracking import MlflowClient
 
         try:
-            client = MlflowClient(tracking_uri=uri)
-            experiment = client.get_experiment_by_name(study_name)
-            if experiment is None or experiment.lifecycle_stage != "active":
-                names = [found.name for found in client.search_experiments()]
-                raise ReportError(_unknown(study_name, uri, names))
-            return list(_paged(client, experiment.experiment_id))
+            yield MlflowClient(tracking_uri=uri)
         except ReportError:
             raise
         except Exception as error:  # the user can act on none of the types
             lines = filter(None, map(str.strip, str(error).splitlines()))
             told = next(lines, type(error).__name__)
             raise ReportError(f"{uri}: cannot read the MLflow store: {told}") from error
+
+
+def study_names(tracking_uri: str) -> list[str]:
+    """The names of a store's studies, the one that was begun last first.
+
+    Raises:
+        ReportError: no readable store at the URI.
+    """
+    uri = checked(tracking_uri)
+    with _client_of(uri) as client:
+        names = {found.experiment_id: found.name for found in client.search_experiments()}
+        studies = client.search_runs(
+            list(names), filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'", max_results=MOST
+        )
+        return list(dict.fromkeys(names[run.info.experiment_id] for run in studies))
 
 
 def _paged(client: Any, experiment_id: str) -> Iterator[Run]:

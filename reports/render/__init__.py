@@ -7,6 +7,7 @@ from reports.render.answer import answer_html
 from reports.render.files import (
     file_name,
     is_page_of,
+    overview_files,
     print_report,
     report_files,
     text_of,
@@ -25,6 +26,7 @@ __all__ = [
     "is_page_of",
     "latex",
     "markdown",
+    "overview_files",
     "print_report",
     "report_files",
     "table_html",

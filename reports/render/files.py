@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from rich.console import Console, Group, RenderableType
 from reports.analysis import PATH_TABLE
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import ReportError
+from reports.estimates import estimates
 from reports.render.answer import answer_markdown, answer_view
 from reports.render.latex import latex
-from reports.render.page import page
+from reports.render.page import entry, overview, overview_lines, page
 from reports.render.plain import csv_stream, csv_text, markdown, no_formulas
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
-from reports.estimates import estimates
 from reports.report import Report
 from reports.tables import LEVELS, PUBLISHED, Table
 
@@ -116,6 +116,30 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         f"{name}.html": page(report, sections),
     }
     return {file: text.encode() for file, text in texts.items()} | files
+
+
+def overview_files(
+    reports: Sequence[Report], left_out: Sequence[str] = ()
+) -> tuple[dict[str, bytes], list[str]]:
+    """The page over several studies, index.html, and each one's own page.
+
+    Args:
+        reports: in their order.
+        left_out: a line for each study that there is no report of.
+
+    Returns:
+        name -> content of the files, and the same in words: lines for a terminal.
+    """
+    files: dict[str, bytes] = {}
+    entries = []
+    for report in reports:
+        own = file_name(report.study.name)
+        while f"{own}.html" in files or own == "index":
+            own += "-"
+        files[f"{own}.html"] = page(report, study_charts(report.analysis)).encode()
+        entries.append(entry(report, f"{own}.html"))
+    text = overview(entries, left_out)
+    return {"index.html": text.encode(), **files}, list(overview_lines(entries, left_out))
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:

@@ -15,9 +15,7 @@ from tests.reports.studies import over_datasets
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
 
-@pytest.mark.parametrize(
-    "study", [prompt_len(), over_datasets(), grid((2, 3), nothing)]
-)
+@pytest.mark.parametrize("study", [prompt_len(), over_datasets(), grid((2, 3), nothing)])
 def test_each_line_has_what_its_table_shows(study: Any) -> None:
     """Means of each metric, and of the report's own the comparison with its verdict."""
     report = make_report(study.study())

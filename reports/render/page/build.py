@@ -6,7 +6,7 @@ from io import StringIO
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from reports.charts import Chart, Section, as_json, for_page, page_script
@@ -26,14 +26,9 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
         report: tables for programs alone (place "csv") are left out.
         sections: charts in their order.
     """
-    loader = PackageLoader(_HERE, "templates")
-    made = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_spelled_out
-    )
     charts = {section.name: section.charts for section in sections}
     specs = {c.name: for_page(c.spec) for section in sections for c in section.charts}
-    template = made.get_template("page.html.j2")
-    text = template.render(
+    text = template("page.html.j2").render(
         stamp=report.stamp,
         study=report.study,
         answer=report.answer,
@@ -41,12 +36,26 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
         lost=_lost(report),
         runs=_runs(report.study),
         yaml=_yaml(report.study.config),
-        style=Markup(_file("page.css")),
-        script=Markup(_file("page.js")),
+        style=Markup(text_file("page.css")),
+        script=Markup(text_file("page.js")),
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
     )
     return text.rstrip() + "\n"
+
+
+def template(name: str) -> Template:
+    """A template of this package, which escapes what it is given."""
+    loader = PackageLoader(_HERE, "templates")
+    made = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_spelled_out
+    )
+    return made.get_template(name)
+
+
+def text_file(name: str) -> str:
+    """A file beside the templates."""
+    return (files(_HERE) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _spelled_out(value: Any) -> Any:
@@ -96,10 +105,6 @@ def _lost(report: Report) -> list[tuple[str, int, str]]:
     lost = rows.filter(rows["state"] != COMPLETE).with_columns(reason=stopped)
     counted = lost.group_by("state", "reason").len().sort("len", "state", descending=[True, False])
     return [(state, count, reason or "") for state, reason, count in counted.rows()]
-
-
-def _file(name: str) -> str:
-    return (files(_HERE) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _yaml(config: dict[str, Any]) -> str:

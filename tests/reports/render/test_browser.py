@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from reports.charts import study_charts
+from reports.render import overview_files
 from reports.render.page import page
 from reports.report import make_report
 from tests.reports.builder import prompt_len
 from tests.reports.pages import whole_page
-from tests.reports.studies import crossed
+from tests.reports.studies import crossed, over_datasets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -245,3 +246,20 @@ for (const node of document.querySelectorAll(words)) {
 }
 return weak;
 """
+
+
+def test_studies_are_filtered(browser: Any, tmp_path: Path) -> None:
+    """By what they have in common, and by words."""
+    made = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
+    files, _ = overview_files(made)
+    show(browser, files["index.html"].decode(), tmp_path)
+    shown = "return [...document.querySelectorAll('.study:not([hidden])')].map((one) => one.id)"
+    assert browser.execute_script(shown) == ["prompt_len", "main"]
+    browser.execute_script(
+        "const one = document.querySelector('select[name=dataset]'); one.value = 'dtd';"
+        "one.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert browser.execute_script(shown) == ["main"]
+    browser.find_element("css selector", "input[name=text]").send_keys("n_ctx")
+    assert browser.execute_script(shown) == []
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]

@@ -1,0 +1,78 @@
+"""One page over several studies: what each says, and where it stands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import reports
+from reports.cli import app
+from tests.reports.analysis.planted import grid
+from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.studies import over_datasets
+
+
+def report(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "140"})
+
+
+@pytest.fixture
+def uri(store_uri: str) -> str:
+    """A store with three studies, and one that has not begun."""
+    own = grid((2, 2), lambda assignment: 5.0 * assignment["f0"])
+    for study in (prompt_len(), over_datasets(), own):
+        study.write(store_uri)
+    empty = StoreBuilder(name="empty")
+    return empty.write(store_uri)
+
+
+def test_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
+    """Its answer, data and methods, with a link; what has nothing to report is named with why."""
+    done = report("--all", "--tracking-uri", uri, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for name, study in reports.load_studies(uri).items():
+        assert f'<a href="{name}.html">{name}</a>' in page
+        assert f"<h1>{name}</h1>" in (tmp_path / "out" / f"{name}.html").read_text(encoding="utf-8")
+        assert str(study.answer()).splitlines()[0] in done.output
+    assert "empty: nothing to report, no run has ended yet" in page
+    assert "left out: empty: nothing to report" in done.output
+    assert 'data-dataset="[&#34;emoji&#34;, &#34;caltech101&#34;, &#34;dtd&#34;]"' in page
+    assert "vae" in page and "(3 studies)" in done.output
+
+
+def test_some_studies(uri: str, tmp_path: Path) -> None:
+    """Those that are named, in their order; one that is not there is an error."""
+    arguments = ["--tracking-uri", uri, "--out", str(tmp_path / "out")]
+    assert report("planted", "prompt_len", *arguments).exit_code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"index.html", "planted.html", "prompt_len.html"}
+    done = report("planted", "none", *arguments)
+    assert done.exit_code == 2 and "no study 'none'" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give the name of a study"),
+        (["--all", "x"], "--all must come without names"),
+        (["x", "y", "--metric", "base", "--figures"], "--figures, --metric must come with one"),
+    ],
+)
+def test_what_cannot_be_meant(arguments: list[str], told: str) -> None:
+    """Before any store is read."""
+    done = report(*arguments)
+    assert done.exit_code == 2
+    assert told in " ".join(done.output.split())
+
+
+def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:
+    """A description, a level and a name are text on the page."""
+    study: Any = prompt_len()
+    study.name = "a<b>\"&'"
+    study.write(store_uri)
+    report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "a<b>" not in page and "a&lt;b&gt;&#34;&amp;&#39;" in page
