@@ -5,14 +5,12 @@ tags or as a date, and a small file that depth or aliases make a large one. What
 harness.config's. Light: nothing of it imports torch.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 import search_spaces
 from harness.errors import ConfigError
@@ -83,27 +81,25 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not one mapping in valid YAML; lines begin
             with `label`.
     """
+    must = ""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-        text = raw[:MAX_BYTES].decode("utf-8-sig")
+        value = parse_value(raw[:MAX_BYTES].decode("utf-8-sig"), label)
+        if len(raw) > MAX_BYTES:
+            must = f"be at most {MAX_BYTES // 1024} KiB"
+        elif value is None:
+            must = "hold a study, and is empty"
+        elif not isinstance(value, dict):
+            kind = "a list" if isinstance(value, list) else "a single value"
+            must = f"hold a mapping of keys to values, got {kind}"
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise ConfigError([f"{label}: the file must be readable: {reason}"]) from error
+        must = f"be readable: {(error.strerror or type(error).__name__).lower()}"
     except UnicodeDecodeError as error:
-        where = f"byte {error.start}"
-        raise ConfigError(
-            [f"{label}: the file must be UTF-8 text, and is not at {where}"]
-        ) from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError([f"{label}: the file must be at most {MAX_BYTES // 1024} KiB"])
-    value = parse_value(text, label)
-    if value is None:
-        raise ConfigError([f"{label}: the file must hold a study, and is empty"])
-    if not isinstance(value, dict):
-        kind = "a list" if isinstance(value, list) else "a single value"
-        raise ConfigError([f"{label}: the file must hold a mapping of keys to values, got {kind}"])
-    return value
+        must = f"be UTF-8 text, and is not at byte {error.start}"
+    if must:
+        raise ConfigError([f"{label}: the file must {must}"])
+    return dict(value)
 
 
 def parse_value(text: str, label: str) -> Any:
@@ -112,24 +108,22 @@ def parse_value(text: str, label: str) -> Any:
     Raises:
         ConfigError: not valid YAML, not plain, or a mapping with a key given twice.
     """
+    reader = YAML(typ="safe", pure=True)
+    reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
     try:
-        _check_events(text)
-        value = _reader().load(text)
+        value = reader.load(text)
         _check_values(value)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError([f"{label}: {where}must be valid YAML: {_problem(error)}"]) from error
+        reason = f"{where}must be valid YAML: {_problem(error)}"
+    except RecursionError:
+        reason = f"must be valid YAML: nested more than {MAX_DEPTH} deep"
     except (YAMLError, ValueError) as error:  # characters that no YAML may hold, or a bad date
-        reason = str(error).splitlines()[0]
-        raise ConfigError([f"{label}: must be valid YAML: {reason}"]) from error
-    return value
-
-
-def _reader() -> YAML:
-    reader = YAML(typ="safe", pure=True)
-    reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
-    return reader
+        reason = f"must be valid YAML: {str(error).splitlines()[0]}"
+    else:
+        return value
+    raise ConfigError([f"{label}: {reason}"])
 
 
 def _problem(error: MarkedYAMLError) -> str:
@@ -145,34 +139,21 @@ def _problem(error: MarkedYAMLError) -> str:
     return f"{error.context}, {problem}" if error.context and not twice else problem
 
 
-def _check_events(text: str) -> None:
-    """Refuse tags, and depth before the composer, which recurses, can run out of stack."""
-    depth = 0
-    for event in _reader().parse(text):
-        depth += isinstance(event, CollectionStartEvent)
-        depth -= isinstance(event, CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        if (tag := getattr(event, "tag", None)) is not None:
-            problem = f"values must be plain, got the tag {tag}"
-            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-
-
 def _check_values(root: Any) -> None:
     """Refuse what is no plain value, and more values than a study has; an alias may hold itself."""
-    left, n_values = [root], 0
+    left, n_values = [(root, 0)], 0
     while left:
-        value = left.pop()
+        value, depth = left.pop()
         n_values += 1
         if n_values > MAX_VALUES:
             raise YAMLError("too large once its aliases are written out")
-        if isinstance(value, Mapping):
-            for key in value:
+        if isinstance(value, dict | list):
+            if depth >= MAX_DEPTH:
+                raise YAMLError(f"nested more than {MAX_DEPTH} deep")
+            for key in value if isinstance(value, dict) else ():
                 if not isinstance(key, str):
                     raise YAMLError(f"a key must be text, got {key!r}")
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
+            inside = value.values() if isinstance(value, dict) else value
+            left += [(one, depth + 1) for one in inside]
         elif not isinstance(value, PLAIN):
             raise YAMLError(f"values must be plain: quote {value}")

@@ -31,28 +31,8 @@ from harness.config.study_config import (
 )
 
 __all__ = [
-    "MAX_SEEDS",
-    "SAMPLERS",
-    "SCHEDULERS",
-    "SELECTIONS",
-    "STUDY_KEYS",
-    "AshaScheduler",
-    "Detection",
-    "Factor",
-    "Record",
-    "Resources",
-    "StudyConfig",
-    "assignments",
-    "bare_features",
-    "baseline",
-    "belongs",
-    "default_selection",
-    "distributions",
-    "grid",
-    "levels",
-    "load_plugins",
-    "load_study",
-    "reference_arms",
-    "resolve",
-    "suggest",
-]
+    "MAX_SEEDS", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS", "AshaScheduler",
+    "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments", "bare_features",
+    "baseline", "belongs", "default_selection", "distributions", "grid", "levels",
+    "load_plugins", "load_study", "reference_arms", "resolve", "suggest",
+]  # fmt: skip

@@ -25,21 +25,7 @@ from harness.planning.settings import (
 )
 
 __all__ = [
-    "Consent",
-    "Fingerprints",
-    "Plan",
-    "Say",
-    "Setting",
-    "SettingMaker",
-    "StudyOutcome",
-    "Work",
-    "compare",
-    "contains",
-    "enumerate_settings",
-    "estimate_time",
-    "label_of",
-    "make_plan",
-    "outcome_of",
-    "plugins_text",
-    "study_prunes",
-]
+    "Consent", "Fingerprints", "Plan", "Say", "Setting", "SettingMaker", "StudyOutcome", "Work",
+    "compare", "contains", "enumerate_settings", "estimate_time", "label_of", "make_plan",
+    "outcome_of", "plugins_text", "study_prunes",
+]  # fmt: skip

@@ -43,14 +43,10 @@ class Changes:
         if not self.changed:
             return ""
         listed = list(self.differences)
-        more = [f"and {len(listed) - MOST_SHOWN} more"] if len(listed) > MOST_SHOWN else []
-        return "\n".join(
-            [
-                f"{source}: the study has changed:",
-                *(f"  {line}" for line in [*listed[:MOST_SHOWN], *more]),
-                f"{_rows_text(self.changed)} would leave the table, and stay in MLflow",
-            ]
-        )
+        if len(listed) > MOST_SHOWN:
+            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
+        left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
+        return "\n  ".join([f"{source}: the study has changed:", *listed]) + f"\n{left}"
 
     def notes(self, source: str) -> list[str]:
         """What a dry run says of it."""

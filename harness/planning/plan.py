@@ -158,8 +158,8 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     """
     maker = SettingMaker(study, fingerprints)
     drawn = study.sampler != "grid"
-    own = known_settings(study, ledger, maker) if drawn else enumerate_settings(study, maker)
-    known = with_path(own, study, ledger, maker)
+    own = known_settings(ledger, maker) if drawn else enumerate_settings(maker)
+    known = with_path(own, ledger, maker)
     every_arm, keys = maker.arms(), {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     settings = (*arms, *known)
@@ -169,23 +169,21 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
         for one, row in zip(settings, rows, strict=True)
         if row.seeds
     )
-    proposals = _proposals(study, maker, len(own), known) if drawn else 0
+    proposals = _proposals(maker, len(own), known) if drawn else 0
     equal_arms = tuple(arm for arm in every_arm if arm not in arms)
     return Plan(settings, equal_arms, rows, work, proposals)
 
 
-def _proposals(
-    study: StudyConfig, maker: SettingMaker, proposed: int, known: Sequence[Setting]
-) -> int:
+def _proposals(maker: SettingMaker, proposed: int, known: Sequence[Setting]) -> int:
     """How many settings the sampler is still to be asked for.
 
     Args:
         proposed: how many it has proposed.
         known: these, and those of --path.
     """
-    left = max(0, (study.trials or 0) - proposed)
+    left = max(0, (maker.study.trials or 0) - proposed)
     keys = {setting.key for setting in known}
-    space = enumerate_settings(study, maker, len(known) - proposed)
+    space = enumerate_settings(maker, len(known) - proposed)
     return min(left, sum(one.key not in keys for one in space)) if space else left
 
 

@@ -137,40 +137,30 @@ class SettingMaker:
         )
 
 
-def enumerate_settings(study: StudyConfig, maker: SettingMaker, more: int = 0) -> list[Setting]:
+def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
     """The settings of a space in order, `trials` of them at most; [] for one that does not end.
 
     Args:
-        study: a grid, or one with a sampler.
-        maker: gives the study's assignments their keys.
+        maker: of a grid study, or of one with a sampler.
         more: so many settings more of a sampler's space, as it has them already by --path.
     """
+    study = maker.study
     if study.sampler == "grid":
         return distinct([maker(assignment) for assignment in grid(study)])
-    most = (study.trials or 1) + more
-    levels = {key: _levels(dist, most) for key, dist in distributions(study).items()}
-    if None in levels.values():
-        return []
-    space = {
-        key: factor.model_copy(update={"choices": levels[key]})
-        for key, factor in study.space.items()
-    }
+    most, space = (study.trials or 1) + more, {}
+    for key, factor in study.space.items():
+        levels = factor.choices
+        if levels is None:
+            low, high = factor.bounds
+            step = factor.step or (1 if isinstance(low, int) and isinstance(high, int) else None)
+            if step is None:
+                return []
+            levels = tuple(low + n * step for n in range(min(most, round((high - low) / step) + 1)))
+        space[key] = factor.model_copy(update={"choices": levels})
     return distinct([maker(found) for found in islice(assignments(space), most)])
 
 
-def _levels(distribution: Any, most: int) -> tuple[Any, ...] | None:
-    """Values of an Optuna distribution, `most` at most of a range; None: without number."""
-    choices = getattr(distribution, "choices", None)
-    if choices is not None:
-        return tuple(choices)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if step is None:
-        return None
-    count = min(most, round((high - low) / step) + 1)
-    return tuple(low + i * step for i in range(count))
-
-
-def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> list[Setting]:
+def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
     """The settings that earlier runs of a tpe or random study proposed, in the order they began.
 
     A run belongs to the study as it stands now if its assignment still lies in the space and gives
@@ -178,11 +168,10 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
     short goes on as long as the study has room for it (`trials`).
 
     Args:
-        study: with a sampler other than grid.
-        ledger: what the store has of it.
-        maker: gives the study's assignments their keys.
+        ledger: what the store has of the study.
+        maker: of a study with a sampler other than grid.
     """
-    domain = distributions(study)
+    domain = distributions(maker.study)
     settings: list[Setting] = []
     cut_short: list[Setting] = []
     for run in ledger.runs:
@@ -193,12 +182,10 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
             if setting is not None and setting.key == run.setting_key:
                 (cut_short if run.state is State.INTERRUPTED else settings).append(setting)
     ended = distinct(settings)
-    return distinct([*ended, *cut_short])[: max(len(ended), study.trials or 0)]
+    return distinct([*ended, *cut_short])[: max(len(ended), maker.study.trials or 0)]
 
 
-def with_path(
-    own: Sequence[Setting], study: StudyConfig, ledger: Ledger, maker: SettingMaker
-) -> list[Setting]:
+def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> list[Setting]:
     """A study's own settings, then those that --path has asked for: now, or at an earlier time.
 
     A setting with results stays with the study as long as it is one of the space, and has the same
@@ -208,14 +195,13 @@ def with_path(
 
     Args:
         own: of the grid, or proposed by the sampler.
-        study: asks for assignments (`for_path`).
-        ledger: what the store has of it.
-        maker: gives the study's assignments their keys.
+        ledger: what the store has of the study.
+        maker: of the study, which asks for assignments (`for_path`).
     """
-    found = [_of_path(study, one, maker) for one in study.for_path]
+    found = [_of_path(one, maker) for one in maker.study.for_path]
     for run in ledger.runs:
         if run.for_path and run.state is State.COMPLETE:
-            setting = _of_path(study, run.assignment, maker)
+            setting = _of_path(run.assignment, maker)
             found += [setting] if setting and setting.key == run.setting_key else []
     path = [setting for setting in found if setting is not None]
     keys, runs = {setting.key for setting in path}, [run for run in ledger.runs if not run.for_path]
@@ -225,13 +211,12 @@ def with_path(
     return distinct([*(replace(s, for_path=True) if s.key in again else s for s in own), *path])
 
 
-def _of_path(
-    study: StudyConfig, assignment: Mapping[str, Any], maker: SettingMaker
-) -> Setting | None:
+def _of_path(assignment: Mapping[str, Any], maker: SettingMaker) -> Setting | None:
     """The setting of an assignment; None where the study's space does not have it.
 
     A factor that is younger than the assignment stands at its baseline.
     """
+    study = maker.study
     whole = {**baseline(study), **assignment}
     for one in (assignment, {key: whole[key] for key in study.space if key in whole}):
         if belongs(study, one):

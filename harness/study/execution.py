@@ -259,7 +259,7 @@ class Execution:
         resolved = study.model_copy(update={"resources": each})
         maker = planning.SettingMaker(study, prints)
         n_for_path = sum(setting.for_path for setting in plan.settings)
-        spare = planning.enumerate_settings(study, maker, n_for_path) if plan.proposals else []
+        spare = planning.enumerate_settings(maker, n_for_path) if plan.proposals else []
         searcher = StudySearcher(
             study,
             plan,

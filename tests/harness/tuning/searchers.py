@@ -33,7 +33,7 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
 def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY) -> StudySearcher:
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = SettingMaker(study, prints)
-    plan, spare = make_plan(study, ledger, prints), enumerate_settings(study, make)
+    plan, spare = make_plan(study, ledger, prints), enumerate_settings(make)
     room = study.concurrency or 10_000
     return StudySearcher(study, plan, ledger, make, spare, Deaths(frozenset), lambda: room)
 
