@@ -12,10 +12,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from harness.config.dotted import METHODS, of_dataset, place, trial_fields, value_of
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same, walk
-from harness.config.mistakes import validated
+from harness.config.mapping import validated
 from harness.config.needs import unknown_dataset
+from harness.config.space import METHODS, of_dataset, place, trial_fields, value_of
 from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show

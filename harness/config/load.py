@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks import Spanned, study_faults
-from harness.config.dotted import (
+from harness.config.factor import Factor, factor_faults, is_among, may_be
+from harness.config.mapping import Override, apply_overrides, parse_overrides, take_away, validated
+from harness.config.needs import Needs
+from harness.config.space import (
     DEFAULTS,
     GROUPS,
     METHODS,
-    Override,
-    apply_overrides,
-    parse_overrides,
-    take_away,
+    resolve,
     takes,
     trial_fields,
     value_of,
-)
-from harness.config.factor import Factor, factor_faults, is_among, may_be
-from harness.config.mistakes import validated
-from harness.config.needs import Needs
-from harness.config.space import resolve
+)  # fmt: skip
 from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
@@ -44,7 +40,7 @@ def load_study(
 
     Args:
         path_or_name: a file; without a folder, the working directory's comes before the packaged.
-        overrides: "key=value" each, later ones win; see harness.config.dotted.
+        overrides: "key=value" each, later ones win; see harness.config.mapping.
         data_root: where the datasets that are not packaged lie.
         there: whether datasets and backbones are looked at, which have to be there then.
         memory: bytes of the machine that trials run on; None: not known.

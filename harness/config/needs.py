@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.config.dotted import METHODS, value_of
-from harness.config.space import baseline
+from harness.config.space import METHODS, baseline, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest

@@ -1,19 +1,119 @@
-"""A study's search space: its grid, its Optuna distributions, and the trials behind settings."""
+"""A study's search space: who has which dotted names, and the trials behind settings of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, is_active, may_be, walk
-from harness.config.study_config import StudyConfig
+from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
+from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
-from ship.trial_config import TrialConfig
+from ship.trial_config import SyntheticConfig, TrialConfig
 
 if TYPE_CHECKING:
     import optuna
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from ship.registry import Registry
+
+METHODS: Final[Mapping[str, Registry[Any]]] = {"generator": GENERATORS, "finetuner": FINETUNERS}
+"""The groups of a trial's settings that are of one of several variants, each with a name."""
+GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
+    **METHODS,
+    "synthetic": {"": SyntheticConfig},
+    "scheduler": SCHEDULERS,
+    "resources": {"": Resources},
+    "record": {"": Record},
+}
+"""Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
+DEFAULTS: Final = TrialConfig()
+Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def trial_fields() -> dict[str, dict[str, FieldInfo]]:
+    """Every dotted name that a factor may vary -> the variants that have it, "" without variants.
+
+    A group of several variants stands for its variant's name: `generator`, not `generator.name`.
+    Loaded plugins are among the variants.
+    """
+    found: dict[str, dict[str, FieldInfo]] = {}
+    for name, info in TrialConfig.model_fields.items():
+        kinds = GROUPS.get(name, {})
+        if "" not in kinds:
+            found[name] = {"": info}
+        for variant, kind in kinds.items():
+            for leaf, field in kind.model_fields.items():
+                if leaf != "name":
+                    found.setdefault(f"{name}.{leaf}", {})[variant] = field
+    return found
+
+
+def takes(owners: Mapping[str, FieldInfo], kind: type[Any]) -> bool:
+    """Whether a setting may be of a type, in any of the variants that have it."""
+    fields = owners.values()
+    return any(kind in (info.annotation, *get_args(info.annotation)) for info in fields)
+
+
+def value_of(trial: TrialConfig, key: str) -> Any:
+    """A trial's value of a dotted name ("targets[1]", too); of a group its name.
+
+    None where there is none.
+    """
+    name, _, index = key.removesuffix("]").partition("[")
+    value: Any = trial
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value[int(index)] if index else getattr(value, "name", value)
+
+
+def place(
+    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants | None = None
+) -> dict[str, Any]:
+    """A copy of a trial's settings, in which groups are mappings, with the values at their names.
+
+    A name given to a group of several variants (`generator: none`) replaces the group by that
+    variant, unless it is that variant already. Groups go first, their members after.
+
+    Args:
+        variants: what a study has of them: settings that such a replacement has beside its
+            defaults, and those that the dataset has of its own, over which the values go.
+    """
+    placed, known = dict(tree), variants or {}
+    values = {**of_dataset(tree, values, known), **values}
+    for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
+        group, _, leaf = path.partition(".")
+        inside = placed.get(group, {})
+        if leaf:
+            placed[group] = {**inside, leaf: value}
+        elif group not in METHODS:
+            placed[group] = value
+        elif inside.get("name") != value:
+            # a name that is no text is a fault of its own
+            beside = known.get(group, {}).get(value, {}) if isinstance(value, str) else {}
+            placed[group] = {**beside, "name": value}
+    return placed
+
+
+def of_dataset(
+    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
+) -> dict[str, Any]:
+    """What a setting's dataset has of its own, by dotted names.
+
+    Those of a method are for the one that they name, the tree's where they name none.
+    """
+    found: dict[str, Any] = {}
+    dataset = values.get("dataset", tree.get("dataset"))
+    for name, given in variants.get("dataset", {}).get(dataset, {}).items():
+        constant = tree.get(name, {}).get("name") if name in METHODS else None
+        if name not in GROUPS:
+            found[name] = given
+        elif given.get("name", constant) == values.get(name, constant):
+            found |= {f"{name}.{leaf}": value for leaf, value in given.items() if leaf != "name"}
+    return found
+
 
 # Arms that stand beside every study. Each replaces the generator or the fine-tuner, nothing else.
 _ARMS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.config import space
-from harness.config.dotted import Override, apply_overrides
 from harness.config.load import load_study, parse_study
+from harness.config.mapping import Override, apply_overrides
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from harness.errors import ConfigError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.config.dotted import apply_overrides, parse_overrides
 from harness.config.load import parse_study
+from harness.config.mapping import apply_overrides, parse_overrides
 from harness.errors import ConfigError
 from tests.told import told
 

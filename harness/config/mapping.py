@@ -1,17 +1,20 @@
-"""What is wrong with values, as pydantic finds it all at once, in the words of a YAML."""
+"""What a YAML holds as mappings: with each --set put in, and what pydantic finds wrong with it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from types import NoneType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.config.dotted import GROUPS
 from harness.config.factor import AS_TEXT, Factor
+from harness.config.space import DEFAULTS, GROUPS, METHODS, takes, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, VARIED
-from harness.errors import Fault
+from harness.errors import ConfigError, Fault
+from harness.study_files import parse_value
 from harness.wording import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -43,6 +46,108 @@ _MUST = {
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # what pydantic names in a place that no YAML has: the kinds of int | float, and a key itself
 _NO_KEYS = ("int", "constrained-int", "float", "[key]")
+# space, a factor's key, one of the factor's own keys, and what stands below that
+_IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
+
+
+@dataclass(frozen=True)
+class Override:
+    """One --set: a value, and the dotted path that it is put at, over the file's."""
+
+    path: str
+    value: Any
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Where the path leads: a factor's key is itself dotted, and is one step below space."""
+        found = _IN_SPACE.fullmatch(self.path)
+        return tuple(filter(None, found.groups())) if found else tuple(self.path.split("."))
+
+    @property
+    def drops(self) -> bool:
+        """Whether a null says that nothing is to stand in a place, and is no value itself."""
+        root, *rest = self.steps
+        if self.value is not None or not rest or root not in ("space", "variants"):
+            return False
+        leaf = ".".join(rest[2:])  # of a level's settings; a dataset's may be of any group
+        field = trial_fields().get(leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}", {})
+        return len(rest) == 1 if root == "space" else not takes(field, NoneType)
+
+
+def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that can be read (values are YAML), and a line for each that cannot."""
+    given: list[Override] = []
+    lines: list[str] = []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        path = path.strip()
+        if not equals or not all(path.split(".")):
+            lines.append(f"--set: {text!r} must be key=value, e.g. shots=4")
+            continue
+        try:
+            given.append(Override(path, parse_value(value, f"--set: {path}")))
+        except ConfigError as error:
+            lines += error.faults
+    return given, lines
+
+
+def apply_overrides(
+    mapping: Mapping[str, Any], given: Sequence[Override]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """A YAML's mapping, spelled out, with the overrides put in, in their order.
+
+    `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
+    on what stands there, unless it is a setting whose value may be null. What stands in an
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left.
+
+    Returns:
+        The mapping; and each place, dotted, where an override found no mapping on its way, with a
+        line that says so.
+    """
+    tree, blocked = spelled_out(deepcopy(dict(mapping))), []
+    for item in given:
+        *way, last = item.steps
+        inside: Any = tree
+        for place, step in enumerate(way, start=1):
+            if inside.get(step) is None and not item.drops:
+                inside[step] = {}
+            inside = inside.get(step, {})
+            if not isinstance(inside, dict):
+                lead = ".".join(way[:place])
+                line = f"--set: {item.path} must lead into mappings, {lead} is {inside!r}"
+                blocked.append((lead, line))
+                break
+        else:
+            inside[last] = deepcopy(item.value)
+            if item.drops:
+                del inside[last]
+        tree = spelled_out(tree)
+    return tree, blocked
+
+
+def take_away(tree: Any, steps: Sequence[Any]) -> None:
+    """Take what stands at a place, if anything does, out of a tree of mappings."""
+    *way, last = steps
+    for step in way:
+        tree = tree.get(step) if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree.pop(last, None)
+
+
+def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A YAML's mapping with what its short forms stand for, such as `finetuner: coop`."""
+    tree = dict(mapping)
+    for key in (*METHODS, "scheduler"):
+        if isinstance(tree.get(key), str):
+            tree[key] = {"name": tree[key]}
+        if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
+            tree[key] = {"name": value_of(DEFAULTS, key), **inside}
+    if tree.get("resources") == "auto":
+        tree["resources"] = {"auto": True}
+    if isinstance(space := tree.get("space"), dict):
+        choices = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
+        tree["space"] = {**space, **choices}
+    return tree
 
 
 def validated(
