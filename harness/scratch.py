@@ -29,7 +29,10 @@ def scratch(longest: int | None = None) -> Iterator[Path]:
     Raises:
         UserError: it cannot be made; one line.
     """
-    place = None if longest is None else _short_place(longest)
+    place, most = None, (longest or 0) - len(f"/{PREFIX}") - _RANDOM
+    if longest is not None:
+        short = (place for place in _places() if len(os.fsencode(place)) <= most)
+        place = next((place for place in short if Path(place).is_dir()), None)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
@@ -66,14 +69,7 @@ def remove_left() -> None:
 
 def _places() -> list[str]:
     """Where scratch() makes its folders, in the order in which it would put sockets there."""
-    named = os.environ.get("RAY_TMPDIR")
-    return [*([named] if named else []), tempfile.gettempdir(), _SHORT]
-
-
-def _short_place(longest: int) -> str | None:
-    most = longest - len(f"/{PREFIX}") - _RANDOM
-    short = (place for place in _places() if len(os.fsencode(place)) <= most)
-    return next((place for place in short if Path(place).is_dir()), None)
+    return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
 def _remove_if_dead(folder: Path) -> None:

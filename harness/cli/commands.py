@@ -1,4 +1,4 @@
-"""The end of a run of ship-sweep, and what it does beside: --dry-run, --prefetch and --check."""
+"""The end of a run of ship-sweep, and what it does in place of one: --dry-run and --check."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.cli.options import Options
 from reports.contract import ReportError, redacted
 
 if TYPE_CHECKING:
@@ -86,34 +85,6 @@ def _print_plan(name: str, plan: "Plan", *, here: bool) -> None:
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 
-def run_prefetch(options: Options) -> int:
-    """Fetch the weights and the pictures of a study, then extract its features; the exit code.
-
-    Weights come first, as pictures may have to be put in place by hand: then the study is refused,
-    with a line for each.
-
-    Raises:
-        UserError, ValueError: a mistake in the YAML, a dataset or a backbone that cannot be had.
-    """
-    from harness.config import load_study
-    from harness.data.download import fetch_missing
-    from harness.method import Method
-    from harness.study import fetch_features, levels_of, named_datasets
-
-    space, overrides, root = str(options.space), options.overrides or [], options.data_root
-    study = load_study(space, overrides, root, there=False)
-    for name in levels_of(study, "backbone"):
-        Method().load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
-        typer.echo(f"weights of {name}: they are here")
-    if root is not None:
-        fetch_missing(named_datasets(study), root, typer.echo)
-    study = load_study(space, overrides, root)
-    typer.echo(f"pictures of {', '.join(named_datasets(study))}: they are here")
-    if options.prefetch == "features":
-        fetch_features(study, root, options.cache_dir, verbose=options.verbose)
-    return COMPLETE
-
-
 def run_check(name: str, data_root: Path | None) -> int:
     """Check whatever has that name, on the packaged backbone, and say what holds and what fails.
 
@@ -157,7 +128,7 @@ def run_check(name: str, data_root: Path | None) -> int:
 
 
 class FinalReport:
-    """The report of a run: made once, while the study is held, and printed at the end.
+    """The report of a run: made once, while no other driver has the study, and printed at the end.
 
     It also remembers the study's table as it stood before the run.
     """

@@ -105,7 +105,7 @@ def _run(options: Options) -> int:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     if not options.list_options and options.check is None:
         check_options(options)
-    from harness.config import load_plugins, load_study
+    from harness.config import load_plugins
 
     load_plugins(options.plugins or [])
     if options.list_options:
@@ -115,20 +115,17 @@ def _run(options: Options) -> int:
         return COMPLETE
     if options.check is not None:
         return commands.run_check(options.check, options.data_root)
-    if options.prefetch is not None:
-        return commands.run_prefetch(options)
-    from harness.device import machine_memory
-    from harness.study import run_study
+    from harness.study import prefetch, run_study, typed_study
 
     address = None if options.address == "local" else options.address
-    memory = machine_memory() if address is None else None
-    study = load_study(
-        str(options.space), options.overrides or [], options.data_root, memory=memory
-    )
-    asked: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("data_root", "cache_dir", "detect", "max_seeds", "path")
-    }
+    space, overrides = str(options.space), options.overrides or []
+    if options.prefetch is not None:
+        root, cache_dir, verbose = options.data_root, options.cache_dir, options.verbose
+        prefetch(space, overrides, root, cache_dir, to=options.prefetch, verbose=verbose)
+        return COMPLETE
+    study = typed_study(space, overrides, (), options.data_root, here=address is None)
+    both = ("data_root", "cache_dir", "detect", "max_seeds", "path")
+    asked: dict[str, Any] = {name: getattr(options, name) for name in both}
     if options.dry_run:
         return commands.print_dry_run(study, address, asked)
     report = commands.FinalReport()

@@ -87,15 +87,19 @@ _CALLED = {"overrides": "set", "plugins": "plugin", "accept": "accept-changes",
            "list_spaces": "list", "every": "all"}  # fmt: skip
 
 
+def _flag(name: str) -> str:
+    return f"--{_CALLED.get(name, name.replace('_', '-'))}"
+
+
 def signature() -> Signature:
     """The options with their help, as typer looks for them in a function's parameters."""
     docstring = cleandoc(Options.__doc__ or "").partition("Attributes:\n")[2]
     told = re.findall(r"^    (\w+)(?: \((\S+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE)
     options = []
     for name, metavar, text in told:
-        flag = f"--{_CALLED.get(name, name.replace('_', '-'))}"
-        default = Options._field_defaults[name]
-        option = typer.Option(default, flag, metavar=metavar, help=" ".join(text.split()))
+        option = typer.Option(
+            Options._field_defaults[name], _flag(name), metavar=metavar, help=" ".join(text.split())
+        )
         kind = Options.__annotations__[name]
         options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
     return Signature(options)
@@ -123,19 +127,13 @@ def check_options(options: Options) -> None:
     if what not in (None, *PREFETCHED):
         choices = ", ".join(PREFETCHED)
         lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
-    given = {
-        "--address": options.address != "local",
-        "--dry-run": options.dry_run,
-        "--detect": options.detect is not None,
-        "--path": options.path,
-        "--in-process": options.in_process,
-        "--prefetch": what is not None,
-    }
+    usual = Options._field_defaults
+    given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
     lines += rounds_faults(options.detect, options.max_seeds, options.path)
     lines += [
         f"{one} must come without {other}{why}"
         for one, other, why in _APART
-        if given[one] and given[other]
+        if one in given and other in given
     ]
     if lines:
         raise ConfigError(lines)

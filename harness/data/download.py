@@ -3,10 +3,8 @@
 import tarfile
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,20 +25,12 @@ SOURCES: Final = {name: Source(**row) for name, row in tomllib.loads(_TEXT).item
 """By the names of ship.datasets.DATASETS."""
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
-_FAILURES: Final = (
-    OSError,  # URLError and full disks
-    RuntimeError,  # torchvision: a checksum that differs
-    HTTPException,
-    EOFError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-)
 
 
 def get_dataset(name: str, data_root: Path) -> list[str]:
     """Download a dataset's pictures below the data root.
 
-    The download goes to a hidden folder beside and is renamed once it is whole: what fails leaves
+    The download goes to a hidden folder there and is renamed once it is whole: what fails leaves
     nothing behind.
 
     Returns:
@@ -65,7 +55,9 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
                 _download(name, source, Path(folder))
                 _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
-        except _FAILURES as why:
+        except UserError:
+            raise
+        except Exception as why:  # whatever torchvision raises, among it a checksum that differs
             reason = " ".join(str(why).split()) or type(why).__name__
             reason = reason.removeprefix("<urlopen error ").removesuffix(">")
             raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
@@ -119,7 +111,7 @@ def _download(name: str, source: Source, folder: Path) -> None:
 
     Raises:
         UserError: the installed torchvision has no such class.
-        Exception: whatever it raises; see _FAILURES.
+        Exception: whatever it raises.
     """
     import torchvision.datasets
 

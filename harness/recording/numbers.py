@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -29,7 +29,7 @@ GIT_SECONDS = 5
 
 
 def load_ahead() -> None:
-    """Begin to import, beside whatever else is done, what final_metrics needs.
+    """Begin to import, while other things are done, what final_metrics needs.
 
     It takes half a second, for which the first trial's end would hold up the other trials.
     """
@@ -116,7 +116,9 @@ def source_tags() -> dict[str, str]:
     The version is in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed. A
     package that is absent has the version "".
     """
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {
+        name: next((one.version for one in distributions(name=name)), "") for name in PACKAGES
+    }
     tags: dict[str, str] = {
         Tag.SOURCE_NAME: "ship-sweep",
         Tag.SOURCE_TYPE: "LOCAL",
@@ -130,13 +132,6 @@ def source_tags() -> dict[str, str]:
         tags[Tag.SOURCE_COMMIT] = commit
         tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"
     return tags
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
 
 
 def _git(*command: str) -> str:

@@ -63,20 +63,19 @@ class StudyRecord:
             experiment_id: the study's experiment.
             study: the study; its name becomes that of a new run.
         """
-        held = find_study_run(store, experiment_id)
-        if held is not None:
-            return cls(store, held)
-        tags: dict[str, str] = {
-            Tag.KIND: Kind.STUDY,
-            Tag.STATE: State.RUNNING,
-            Tag.RUN_NOTE: study.description,  # until a report takes its place
-        }
-        run = new_run(experiment_id)
-        store.write(Changes(run=run, name=study.name, started=now(), tags=tags))
-        held = find_study_run(store, experiment_id)
-        if held is None:
-            raise RuntimeError(f"the store does not find run {run}")
-        return cls(store, held)
+        known = find_study_run(store, experiment_id)
+        if known is None:
+            tags: dict[str, str] = {
+                Tag.KIND: Kind.STUDY,
+                Tag.STATE: State.RUNNING,
+                Tag.RUN_NOTE: study.description,  # until a report takes its place
+            }
+            run = new_run(experiment_id)
+            store.write(Changes(run=run, name=study.name, started=now(), tags=tags))
+            known = find_study_run(store, experiment_id)
+        if known is None:
+            raise RuntimeError("the store does not find the run that was made for the study")
+        return cls(store, known)
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now into the run's tags, where they say something else.
@@ -95,9 +94,9 @@ class StudyRecord:
         self._wanted_text = wanted_text(wanted, study.own_seeds)
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
-        held = self._stored_tags()
-        changed = {name: value for name, value in tags.items() if held.get(name) != value}
-        stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
+        stored = self._stored_tags()
+        changed = {name: value for name, value in tags.items() if stored.get(name) != value}
+        stale = [name for name in stored if _CONTINUATION_TAG.match(name) and name not in tags]
         if not changed and not stale:
             return False
         text = b""
@@ -158,12 +157,12 @@ class StudyRecord:
         """
         wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
         for run in ledger.runs:
-            held: dict[str, str] = {
+            stored: dict[str, str] = {
                 Tag.ARM: run.arm,
                 Tag.ASSIGNMENT: json.dumps(dict(run.assignment)),
             }
             tags = wanted.get(run.setting_key, {})
-            changed = {name: text for name, text in tags.items() if held.get(name, text) != text}
+            changed = {name: text for name, text in tags.items() if stored.get(name, text) != text}
             if changed:
                 self._store.write(Changes(run=run.run_id, tags=changed))
 
@@ -240,7 +239,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
-    held = run.data.params
+    stored = run.data.params
     # Headlines that do not hold any more: MLflow cannot delete a metric, so they become NaN.
     withdrawn = {
         name: math.nan
@@ -251,8 +250,8 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
         run=run_id,
         files={f"{REPORT}/{name}": content for name, content in _as_many_as_fit(made).items()},
         metrics=points({**withdrawn, **made.metrics}),
-        params={name: text for name, text in made.params.items() if name not in held},
-        tags={Tag.RUN_NOTE: _note(made, held), Tag.BEST: made.best, Tag.PUBLISHED: digest},
+        params={name: text for name, text in made.params.items() if name not in stored},
+        tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
     )
     store.write(changes)
     return True
@@ -270,17 +269,17 @@ def _as_many_as_fit(made: Publication) -> dict[str, bytes]:
     return files
 
 
-def _note(made: Publication, held: Mapping[str, str]) -> str:
+def _note(made: Publication, stored: Mapping[str, str]) -> str:
     """The note, cut at the end of a line to what a tag holds.
 
     It tells of params whose first value, which MLflow keeps for ever, is not the study's any more.
 
     Args:
-        held: params of the run.
+        stored: params of the run.
     """
     outdated = [
         f"`{name}` {made.params.get(name, 'no constant')}"
-        for name, text in sorted(held.items())
+        for name, text in sorted(stored.items())
         if made.params.get(name) != text
     ]
     head = ""

@@ -97,7 +97,7 @@ class TrialRecorder:
             if epoch["stage"] == "test":  # once, at the end, as a final metric
                 continue
             run.step += 1
-            # quality/NAME of selection stands beside selection's other metrics
+            # quality/NAME of selection stands with selection's other metrics
             prefix = epoch["stage"].removesuffix("_quality")
             self._add(run, {f"{prefix}/{name}": mean for name, mean in epoch["means"].items()})
             for name, values in epoch["seeds"].items():

@@ -88,7 +88,7 @@ class Execution:
                 self.record.set_final_state(outcome.state)
                 return outcome
             ran = True
-            outcome = self._recorded()
+            outcome = self._run_on_record()
         except (KeyboardInterrupt, SystemExit, Exception) as error:
             # whoever stops the study may have stopped Ray with it, which then fails in its own
             # ways; while Ray starts, its own handler of SIGTERM makes it a SystemExit
@@ -134,7 +134,7 @@ class Execution:
         name, uri = self.study.name, self.store.uri
         return planning.outcome_of(self.plan, name, uri, interrupted=interrupted, ran=ran)
 
-    def _recorded(self) -> StudyOutcome:
+    def _run_on_record(self) -> StudyOutcome:
         """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
         self.record.begin()
         try:

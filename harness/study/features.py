@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import StudyConfig, levels, resolve
+from harness.config import StudyConfig, levels, load_study, resolve
 from harness.device import usable_gpus, why_no_gpu
 from harness.errors import ConfigError
 from harness.messages import feature_key, target_key
@@ -193,6 +193,41 @@ def encoder_here(
     load = knowing_plugins(method.load_backbone)
     with ClusterEncoder(actor, load, method.accelerator, session) as encoder:
         yield encoder
+
+
+def prefetch(
+    space: str,
+    overrides: Sequence[str],
+    data_root: Path | None,
+    cache_dir: Path | None,
+    *,
+    to: str,
+    verbose: bool,
+) -> None:
+    """Fetch the weights and the pictures of a study, then extract its features.
+
+    Weights come first, as pictures may have to be put in place by hand: then the study is refused,
+    with a line for each.
+
+    Args:
+        space, overrides, data_root, cache_dir, verbose: see run_study.
+        to: the last step: "downloads" or "features".
+
+    Raises:
+        UserError, ValueError: a mistake in the YAML, a dataset or a backbone that cannot be had.
+    """
+    from harness.data.download import fetch_missing
+
+    study, say = load_study(space, overrides, data_root, there=False), line_printer(SteadyConsole())
+    for name in levels_of(study, "backbone"):
+        Method().load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
+        say(f"weights of {name}: they are here")
+    if data_root is not None:
+        fetch_missing(named_datasets(study), data_root, say)
+    study = load_study(space, overrides, data_root)
+    say(f"pictures of {', '.join(named_datasets(study))}: they are here")
+    if to == "features":
+        fetch_features(study, data_root, cache_dir, verbose=verbose)
 
 
 def named_datasets(study: StudyConfig) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_the_statistics_are_imported_before_a_trial_ends() -> None:
 def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each trial: that took a quarter of the time in which its run begins."""
     asked: list[str] = []
-    monkeypatch.setattr(numbers, "version", lambda name: asked.append(name) or "1")
+    found = [SimpleNamespace(version="1")]
+    monkeypatch.setattr(numbers, "distributions", lambda name: asked.append(name) or found)
     numbers.source_tags.cache_clear()
     try:
         told = [numbers.source_tags() for _ in range(3)]

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
-from harness.study import features, fetch_features, named_datasets
+from harness.study import features
+from harness.study.features import fetch_features, named_datasets
 from tests.harness.fakes import make_method, make_study
 
 
