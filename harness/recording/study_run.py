@@ -36,6 +36,7 @@ YAML_ARTIFACT = "study.yaml"
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 # Bytes of the report's files together; they may have to wait on disk as one text.
+MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 MOST_BYTES = 32 * 2**20
 
 
@@ -253,6 +254,9 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
         params={name: text for name, text in made.params.items() if name not in stored},
         tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
     )
+    answer = made.answer[:MAX_EXPERIMENT_TAG].rpartition("\n")[0]
+    experiment_id = run.info.experiment_id
+    store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
     store.write(changes)
     return True
 

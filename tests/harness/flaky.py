@@ -131,6 +131,10 @@ class FlakyClient:
         """Take a run out."""
         self._call("delete_run", lambda: self.store.runs.pop(run_id))
 
+    def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
+        """Note something at the experiment, which nobody reads."""
+        self._call("set_experiment_tag", lambda: None)
+
     def get_run(self, run_id: str) -> Any:
         """A run."""
         return self._call("get_run", lambda: _entity(run_id, self._run(run_id)))
@@ -176,7 +180,7 @@ class FlakyClient:
 
 def _entity(run_id: str, run: FakeRun) -> Any:
     return SimpleNamespace(
-        info=SimpleNamespace(run_id=run_id, status=run.status),
+        info=SimpleNamespace(run_id=run_id, status=run.status, experiment_id="7"),
         data=SimpleNamespace(tags=dict(run.tags), params=dict(run.params), metrics={}),
     )
 

@@ -25,6 +25,7 @@ MADE = Publication(
     params={"shots": "4", "dataset": "emoji"},
     best="n_ctx 8",
     note="### small: the answer\n\n- n_ctx: decided.\n",
+    answer="### small: the answer\n\n- n_ctx: decided.\n",
     page="small.html",
     stamp="a",
     files=lambda: FILES,
@@ -51,6 +52,8 @@ def test_a_report_is_written_whole_and_once(
     """
     assert publish(store, run_id, MADE)
     data = shown(store, run_id)
+    (experiment,) = store.client.search_experiments(filter_string="name = 'small'")
+    assert experiment.tags[Tag.RUN_NOTE] == MADE.answer.rstrip()
     assert (data.metrics, data.params) == (MADE.metrics, MADE.params)
     assert data.tags[Tag.BEST] == "n_ctx 8"
     where = "The whole report: Artifacts, `report/small.html`."
@@ -100,11 +103,16 @@ def test_files_that_are_too_large_are_left_out(
 def test_the_stamp_is_written_last(tmp_path: Path) -> None:
     """So that the next run brings what a driver that died left out; what waits is no loss."""
     fake = FakeStore()
-    post = Post(tmp_path, fake, *["ok"] * (2 + len(FILES)), "crash before")
+    post = Post(tmp_path, fake, *["ok"] * (3 + len(FILES)), "crash before")
     run_id = post.made_run("small")
     with pytest.raises(Crash):
         publish(post.store, run_id, MADE)
-    assert post.client.calls[1:] == ["get_run", *["log_artifact"] * len(FILES), "log_batch"]
+    assert post.client.calls[1:] == [
+        "get_run",
+        "set_experiment_tag",
+        *["log_artifact"] * len(FILES),
+        "log_batch",
+    ]
     (run,) = fake.runs.values()
     assert run.files and Tag.PUBLISHED not in run.tags
     after = Post(tmp_path, fake)
