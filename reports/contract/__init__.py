@@ -5,52 +5,54 @@ masking of secrets, and of characters that a terminal obeys.
 Imports nothing of the project, and nothing heavy.
 """
 
-from reports.contract.address import SQLITE, address_fault
-from reports.contract.errors import EmptyStudyError, ReportError
-from reports.contract.hits import (
+from reports.contract.names import (
+    ADDED_BY_PATH,
     CLASS,
     CLASS_ID,
+    COMPLETE,
     EXAM,
-    HITS,
-    SEEN,
-    TRAINED,
-    hit_column,
-    split_hit,
-    trained_file,
-)
-from reports.contract.metrics import (
+    FAIL,
+    FINGERPRINTS,
     FLAG,
     FLAGS,
     HEADLINE,
-    OBJECTIVE,
-    QUALITY,
-    TARGET,
-    Cost,
-    curve_metric,
-    interval_metrics,
-    seed_metric,
-    split_seed,
-)
-from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
-from reports.contract.publication import REPORT, Publication
-from reports.contract.redact import redacted, store_key
-from reports.contract.states import (
-    COMPLETE,
-    FAIL,
+    HITS,
+    LONG_TAGS,
     MISSING,
+    OBJECTIVE,
     PRUNED,
+    QUALITY,
     RUN_STATUS,
+    SEEN,
+    TARGET,
+    TRAINED,
+    Cost,
     Failure,
     Kind,
     State,
+    Tag,
+    curve_metric,
+    hit_column,
+    interval_metrics,
+    seed_metric,
+    split_hit,
+    split_seed,
+    trained_file,
 )
-from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
-from reports.contract.text import (
+from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from reports.contract.publication import REPORT, Publication
+from reports.contract.words import (
+    SQLITE,
+    EmptyStudyError,
+    ReportError,
+    address_fault,
     is_text,
     printable,
     printable_lines,
     reader_may_leave,
+    redacted,
     steady_output,
+    store_key,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.contract import ReportError, address_fault
-from reports.contract.redact import redacted, store_key
+from reports.contract.words import redacted, store_key
 from tests.told import told
 
 TOLD = told(__file__, "addresses.yaml")

@@ -1,0 +1,181 @@
+"""Texts that are shown: without secrets, without what a terminal obeys; and one-line errors."""
+
+import hashlib
+import io
+import os
+import re
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unicodedata import bidirectional, category
+from urllib.parse import urlsplit
+
+_NO_TEXT = frozenset({"Cc", "Cs"})
+# What turns the order of the characters around it: text then reads as other than it is.
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+READER_GONE = 141
+
+
+def is_text(character: str) -> bool:
+    """Whether a character is shown as itself, and is no command to what shows it."""
+    return category(character) not in _NO_TEXT and bidirectional(character) not in _TURNING
+
+
+def printable(text: str) -> str:
+    """A text in which characters that a terminal or a page would obey are spelled out."""
+    return "".join(
+        character if is_text(character) else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """As printable, of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def steady_output() -> None:
+    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where a command inside fails because nobody reads what it prints, it ends with 141.
+
+    That is what a shell says of a program that SIGPIPE ends (128 + 13), as in `ship-report NAME |
+    true`. The signal itself stays ignored: it would end the program where a server closes a
+    connection, too. rich and click each make an exit code 1 of what printing into a closed pipe
+    raises.
+    """
+    try:
+        output = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError):  # no standard output at all
+        yield
+        return
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == 1 and _has_no_reader(output):
+            raise SystemExit(READER_GONE) from None
+        raise
+    finally:
+        os.close(output)
+
+
+def _has_no_reader(output: int) -> bool:
+    """Whether a file descriptor is a pipe whose other end was closed."""
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+_MASK = "***"
+# All that may be a user or password, up to the last @, also where a slash lacks. Behind sqlite:///
+# and file:///, and behind one slash of theirs, is a path.
+_USER = re.compile(
+    r"(?:(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//|(?<=\w:)(?<!sqlite:)(?<!file:)/)\S*@"
+)
+# What options say may be a token, whatever their names; the first name stays, and so does what ends
+# the address in a sentence.
+_OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
+# What may change while a store stays the same one: passwords, the user of a web address, tokens.
+_LOGIN = re.compile(r"(?i)(?<=http)(s?)://[^/]*@|:[^/@]*(?=@)")
+_SECRET = re.compile(r"(?i)[?&](\w*password|passwd|\w*token|\w*secret|\w*key)=[^&]*")
+
+
+def redacted(text: str) -> str:
+    """A text without what may be a secret in the addresses in it.
+
+    E.g. postgresql://***@host/mlflow?password=***. What is no address stays as it is.
+    """
+    return _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
+
+
+def store_key(address: str) -> str:
+    """The same for every address of a store that differs in its passwords and tokens alone.
+
+    It can be written down: of what else an address says, such as a schema, it is a digest.
+    """
+    without = _SECRET.sub("", _LOGIN.sub(r"\1://", address))
+    return hashlib.blake2b(without.encode(), digest_size=8).hexdigest()
+
+
+SQLITE = "sqlite:///"
+# Some versions of SQLAlchemy take this for the character that it stands for, others do not.
+_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+# What follows a user and password: a host, a port, a path and, of a database, options.
+_PLACE = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
+
+
+def address_fault(uri: str) -> str | None:
+    """What is wrong with a store's address; None: nothing that can be seen by looking at it.
+
+    Where it is not well formed, nobody knows which part of it is a password: none of it is shown,
+    and no library gets it, whose errors show pieces of it.
+    """
+    if uri.startswith(SQLITE):
+        return _options_fault(uri)
+    if _is_well_formed(uri):
+        return None
+    return (
+        "the store's address is not well formed, and is not shown, as it may hold a password: in a "
+        "user or password write @ / ? # and spaces as %40 %2F %3F %23 and %20; a tracking server "
+        "has a host and perhaps a port, and takes no options (MLFLOW_TRACKING_URI)"
+    )
+
+
+def _options_fault(uri: str) -> str | None:
+    """What is wrong with an sqlite store's address that has options.
+
+    A store is known by its address: its lock, and the writes that wait for it, would be another's
+    with ?timeout=30 behind it. What an address cannot hold is a fault, too: a path with ? or %40.
+    """
+    plain, mark, rest = uri.partition("?")
+    if "/" in rest or _ENCODED.search(plain):
+        return (
+            f"{uri}: the address of an sqlite store can have no ? and no % with two digits in its "
+            f"path: name a store in another folder (MLFLOW_TRACKING_URI)"
+        )
+    return f"{uri}: an sqlite store takes no options: write {plain}" if mark else None
+
+
+def _is_well_formed(uri: str) -> bool:
+    """Whether all that read an address agree on its user, password and host.
+
+    SQLAlchemy takes a slash in a password, urllib does not. A path, and file:///, have no user.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return re.match("(?s)[^/]*:.*@", uri) is None
+    if uri.startswith("file:///"):
+        return True
+    user, _, place = rest.rpartition("@")
+    found = _PLACE.fullmatch(place)
+    if found is None or re.search(r"[\s@?#]", user) or "/" in user.partition(":")[0]:
+        return False
+    if scheme.lower() not in ("http", "https"):
+        return True
+    host, _, _, options = found.groups()
+    return bool(host) and options is None and "/" not in user and _has_port(uri)
+
+
+def _has_port(uri: str) -> bool:
+    """Whether urllib can read a web address, and its port is one."""
+    try:
+        return urlsplit(uri).port != 0
+    except ValueError:
+        return False
+
+
+class ReportError(ValueError):
+    """One line about why no report can be made, without secrets."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(printable(redacted(line)))
+
+
+class EmptyStudyError(ReportError):
+    """The study exists and none of its runs has ended."""
