@@ -252,8 +252,7 @@ class LoadedStudy:
 
     @cached_property
     def _charts(self) -> dict[str, Chart]:
-        sections = study_charts(self._report.analysis)
-        return {chart.name: chart for section in sections for chart in section.charts}
+        return {chart.name: chart for chart in study_charts(self._report.analysis)}
 
 
 def _effect(effect: Effect) -> dict[str, object]:

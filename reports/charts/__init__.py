@@ -4,19 +4,17 @@ Answers for: what is drawn of which numbers, axes, colours, and what a chart mus
 without. Takes its numbers from reports.tables and reports.analysis, and computes none.
 """
 
-from reports.charts.build import FIGURES, Section, study_charts
 from reports.charts.export import as_json, chart_bytes, for_page, page_script
-from reports.charts.factor import factor_chart, factor_charts
+from reports.charts.factor import FIGURES, factor_chart
 from reports.charts.model import Chart
+from reports.charts.study import study_charts
 
 __all__ = [
     "FIGURES",
     "Chart",
-    "Section",
     "as_json",
     "chart_bytes",
     "factor_chart",
-    "factor_charts",
     "for_page",
     "page_script",
     "study_charts",

@@ -1,11 +1,13 @@
-"""Charts as files, by vl-convert: no browser, no network, fonts embedded."""
+"""Charts for paper and for a page: colours, fonts and sizes; files by vl-convert.
+
+No browser, no network, fonts embedded.
+"""
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
-from reports.charts.model import Chart
-from reports.charts.theme import COLUMN, DOTS_PER_INCH, PAGE, PAPER
+from reports.charts.model import Chart, Spec
 from reports.contract import printable_lines
 
 VEGA_LITE = "6.4"  # the version that specifications are written for
@@ -20,6 +22,45 @@ _MEMBERS = frozenset(
 _SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch
 
 
+FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
+COLUMN: Final = 3.3  # inches of a paper's column
+DOTS_PER_INCH: Final = 72  # of a specification's pixels on paper
+
+
+def _look(text: str, rule: str, size: int) -> Spec:
+    """A chart's look.
+
+    Args:
+        text: colour of words. rule: colour of axes and of grid lines. size: of words, in pixels.
+    """
+    axis = {
+        "labelColor": text, "titleColor": text, "domainColor": rule, "tickColor": rule,
+        "gridColor": rule, "gridOpacity": 0.35, "labelFontSize": size, "titleFontSize": size,
+        "titleFontWeight": "normal", "labelLimit": 140,
+    }  # fmt: skip
+    return {
+        "background": "transparent",
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": axis,
+        "axisX": {"grid": False},
+        "legend": {
+            "labelColor": text,
+            "titleColor": text,
+            "labelFontSize": size,
+            "labelLimit": 300,
+        },
+        "title": {"color": text, "fontSize": size, "fontWeight": "normal", "anchor": "start"},
+        "text": {"color": text},
+        "header": {"labelColor": text, "titleColor": text},
+    }
+
+
+PAPER: Final = _look("#222222", "#888888", 9) | {"background": "white"}
+# An SVG in a page takes the page's own colour: light, dark and print alike.
+PAGE: Final = _look("currentColor", "#888888", 11)
+
+
 def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
     """The chart as {"png", "svg", "pdf"}; PNG and SVG are the same bytes every time.
 
@@ -29,8 +70,9 @@ def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
     """
     import vl_convert as vlc
 
-    spec = sized(chart.spec, inches)
-    common: dict[str, Any] = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
+    # so wide as a whole, on white, with the colours of print
+    spec = _fitted(chart.spec, PAPER, width=round(inches * DOTS_PER_INCH), padding=4)
+    common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
         "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),
         "svg": _renumbered(vlc.vegalite_to_svg(spec, **common)).encode(),
@@ -38,19 +80,21 @@ def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
     }
 
 
+def for_page(spec: Spec) -> Spec:
+    """A specification that is as wide as its place in a page, in the page's colours."""
+    return _fitted(spec, PAGE, width="container")
+
+
+def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
+    autosize = {"type": "fit-x", "contains": "padding"}
+    return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
+
+
 def _renumbered(svg: str) -> str:
     """An SVG whose clip paths count from 0, not from where the last chart's ended."""
     names = dict.fromkeys(re.findall(r'id="(clip\d+)"', svg))
     numbers = {name: f"clip{place}" for place, name in enumerate(names)}
     return re.sub(r"\bclip\d+\b", lambda found: numbers.get(found[0], found[0]), svg)
-
-
-def sized(spec: dict[str, Any], inches: float) -> dict[str, Any]:
-    """A specification for paper: so wide as a whole, on white, with the colours of print."""
-    wide = round(inches * DOTS_PER_INCH)
-    autosize = {"type": "fit-x", "contains": "padding"}
-    whole = {**spec, "autosize": autosize, "width": wide, "padding": 4}
-    return dict(_drawable({**whole, "config": PAPER}))
 
 
 def _drawable(value: Any) -> Any:
@@ -69,13 +113,6 @@ def _drawable(value: Any) -> Any:
     return f"\u200b{value}" if value in _MEMBERS else _NO_XML.sub("�", printable_lines(value))
 
 
-def for_page(spec: dict[str, Any]) -> dict[str, Any]:
-    """A specification that is as wide as its place in a page, in the page's colours."""
-    autosize = {"type": "fit-x", "contains": "padding"}
-    whole = {**spec, "autosize": autosize, "width": "container", "config": PAGE}
-    return dict(_drawable(whole))
-
-
 def page_script() -> str:
     """Vega, Vega-Lite and vega-embed as one script, which sets window.vegaEmbed."""
     import vl_convert as vlc
@@ -89,16 +126,7 @@ def as_json(value: Any) -> str:
     Numbers have the six digits that a chart can show.
     """
     text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    escapes = {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-    for character, escape in escapes.items():
-        text = text.replace(character, escape)
-    return text
+    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,27 +1,55 @@
 """A metric against one factor: every seed's dot, means with 95% intervals, the reference arms."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from reports.charts import theme
-from reports.charts.model import Chart, chart
-from reports.charts.pieces import Spec, number, steps, test_title, tips
-from reports.charts.points import Arm, Dot, Mean, arms_of, dots_of, limits_of, means_of
+from reports.charts.model import (
+    DOT,
+    MEAN,
+    Chart,
+    Spec,
+    Values,
+    chart,
+    interval_tips,
+    intervals,
+    layer,
+    number,
+    points,
+    steps,
+    test_title,
+    tips,
+)
+from reports.contract import ARMS
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import (
     MOST_LEVELS,
+    Group,
+    arm_groups,
     averaged,
+    by_seed,
     dataset_factor,
     decimals_of,
+    interval_of,
     is_numeric,
     is_percent,
     level_groups,
+    level_text,
+    matched,
     short_name,
     without_added,
 )
 
-_HEIGHT = 170  # pixels of the plot
+FIGURES = "figures"  # the section of the factors' charts
+# Arms further from the dots than this many of their ranges are told in the legend alone.
+_REACH = 1.0
+# of each arm's line: colour and dashes
+_LINES: Final = {
+    "zero_shot": ("#777777", [1, 2]),
+    "no_synthetic": ("#D55E00", [6, 2]),
+    "text_feature": ("#009E73", [6, 2, 1, 2]),
+    "real_pictures": ("#CC79A7", [10, 3]),
+}
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -58,138 +86,149 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         None where nothing has finished.
     """
     scattered = study.sampler != "grid" and len(study.factors) > 1
-    dots = dots_of(study, factor, metric, settings=scattered)
+    groups = level_groups(study, factor)
+    dots = [dot for group in groups for dot in _dots(study, group, metric, scattered=scattered)]
     if not dots:
         return None
-    groups = level_groups(study, factor)
-    continuous = is_numeric([g.value for g in groups]) and len(groups) > MOST_LEVELS
-    means = [] if scattered or continuous else means_of(study, factor, metric)
-    decimals = decimals_of(study, metric)
-    limits = limits_of(dots, means, percent=is_percent(metric))
-    lines = arms_of(study, metric, limits, decimals) if arms else []
-    x = _x(study, factor, dots, continuous=continuous)
-    head = heading(study.protocol, metric)
-    y = _y(test_title(study, metric), limits, lines)
-    joined = is_numeric([group.value for group in groups]) and not continuous
-    layers = [
-        *_arm_layers(lines, y),
-        _dot_layer(study, dots, x, y, head),
-        *_mean_layers(means, x, y, head, joined=joined),
-    ]
-    caption = _caption(study, factor, head, means, lines, decimals, scattered=scattered)
-    beside = ["each dot one setting" if scattered else "mean over the other factors"]
-    spec = {"height": _HEIGHT, "layer": layers}
-    beside = beside if len(study.factors) > 1 else []
-    return chart(study, factor.key, short_name(study, factor), caption, spec, *beside)
-
-
-def _x(study: Study, factor: Factor, dots: list[Dot], *, continuous: bool) -> Spec:
-    title = short_name(study, factor)
+    numeric = is_numeric([group.value for group in groups])
+    continuous = numeric and len(groups) > MOST_LEVELS
+    means = [] if scattered or continuous else [_mean(group, metric) for group in groups]
+    means = [mean for mean in means if mean]
+    low, high = _limits(dots, means, percent=is_percent(metric))
+    lines = _arms(study, metric, low, high) if arms else []
+    near = [line for line in lines if line["near"]]
+    title, head = short_name(study, factor), heading(study.protocol, metric)
+    x = steps("level", title, (dot["level"] for dot in dots))
     if continuous:
-        log = factor.log and min(dot.value for dot in dots) > 0
-        scale = {"type": "log" if log else "linear", "nice": False, "padding": 8}
-        return number("value", title, scale=scale, axis={"labelOverlap": "greedy", "tickCount": 6})
-    return steps("level", title, list(dict.fromkeys(dot.level for dot in dots)))
-
-
-def _y(title: str, limits: tuple[float, float], arms: list[Arm]) -> dict[str, Any]:
-    near = [arm.estimate.mean for arm in arms if arm.near]
-    low, high = min([limits[0], *near]), max([limits[1], *near])
+        log = factor.log and min(dot["value"] for dot in dots) > 0
+        kind = "log" if log else "linear"
+        axis = {"labelOverlap": "greedy", "tickCount": 6}
+        x = number("value", title, {"type": kind, "nice": False, "padding": 8}, axis=axis)
+    low, high = min([low, *(arm["y"] for arm in near)]), max([high, *(arm["y"] for arm in near)])
     margin = 0.05 * (high - low)
-    scale = {"domain": [low - margin, high + margin], "zero": False, "nice": False}
-    axis = {"tickCount": 5}
-    return {"field": "y", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
-
-
-def _dot_layer(study: Study, dots: list[Dot], x: Spec, y: Spec, head: str) -> Spec:
-    place = x["field"]
-    values = [
-        {place: dot.level if place == "level" else dot.value, "y": dot.y, "name": dot.name}
-        | ({"run": dot.run_id} if run_address(study.runs_address, dot.run_id) else {})
-        for dot in dots
+    scale = {"domain": [low - margin, high + margin], "nice": False}
+    y = number("y", test_title(study, metric), scale, axis={"tickCount": 5})
+    layers = [
+        *_arm_layers(lines, near, y),
+        _dot_layer(study, dots, x, y, head),
+        *_mean_layers(means, x, y, head, joined=numeric and not continuous),
     ]
-    encoding: Spec = {"x": x, "y": y}
-    encoding["tooltip"] = tips({place: x["title"], "name": "dot", "y*": head})
-    layer: Spec = {"name": "seeds", "data": {"values": values}}
-    if any("run" in value for value in values):
+    decimals = decimals_of(study, metric)
+    dot = "a setting's mean over seeds" if scattered else "a seed"
+    told = ", ".join(f"{mean['level']} {mean['y']:.{decimals}f}" for mean in means)
+    caption = (
+        f"Test {head} of {study.name} against {factor.key}."
+        f" Each dot is {dot}."
+        + f" Means with 95% intervals: {told}." * bool(told)
+        + f" Lines: {', '.join(arm['arm'] for arm in lines)}." * bool(lines)
+        + f" Without the settings that --path ran ({study.aside})." * bool(study.aside)
+    )
+    beside = "each dot one setting" if scattered else "mean over the other factors"
+    beside = beside if len(study.factors) > 1 else ""
+    return chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
+
+
+def _dots(study: Study, group: Group, metric: str, *, scattered: bool) -> Iterator[Spec]:
+    """Each seed of a level or, in a sampled study of several factors, each setting's mean.
+
+    `run` is the only run behind a dot, if that has an address.
+    """
+    level = level_text(group.value)
+    value = float(group.value) if isinstance(group.value, int | float) else 0.0
+    by = "setting_key" if scattered else "seed"
+    parts = group.done.partition_by(by, maintain_order=True)
+    for part in parts if scattered else sorted(parts, key=lambda part: part["seed"][0]):
+        seeds = by_seed(matched(part, f"test/{metric}", {}))
+        if seeds:
+            mean = sum(seeds.values()) / len(seeds)
+            name = f"mean of {len(seeds)} seeds" if scattered else f"seed {next(iter(seeds))}"
+            runs = part["run_id"].drop_nulls().unique().to_list()
+            known = len(runs) == 1 and run_address(study.runs_address, str(runs[0]))
+            run = {"run": runs[0]} if known else {}
+            yield {"level": level, "value": value, "y": mean, "name": name, **run}
+
+
+def _mean(group: Group, metric: str) -> Spec:
+    """A level's mean over seeds with its interval, as in the factor's table; {} without any."""
+    values = list(group.seeds(f"test/{metric}").values())
+    if not values:
+        return {}
+    e = interval_of(metric, values)
+    return {"level": level_text(group.value), "y": e.mean, "low": e.low, "high": e.high, "n": e.n}
+
+
+def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
+    """The reference arms that finished, highest first; near: whether its line is drawn.
+
+    Args:
+        study: with its arms.
+        metric: name of the test metric.
+        low, high: the lowest and the highest value that is drawn of the levels.
+    """
+    reach, decimals, found = _REACH * (high - low), decimals_of(study, metric), []
+    for group in arm_groups(study):
+        if mean := _mean(group, metric):
+            near = low - reach <= mean["y"] <= high + reach
+            told = f"{ARMS[group.arm][0]} {mean['y']:.{decimals}f}{'' if near else ' (beyond)'}"
+            found.append({"key": group.arm, "arm": told, "y": mean["y"], "near": near})
+    return sorted(found, key=lambda arm: -arm["y"])
+
+
+def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
+    """The range of dots and intervals, never of zero height: half a point, or a part of the values.
+
+    Args:
+        dots, means: that are drawn.
+        percent: whether they are percentages.
+    """
+    values = [dot["y"] for dot in dots]
+    for mean in means:
+        # An interval of two seeds may be vast; the dots then decide, and it is cut off.
+        if mean["low"] is not None and mean["n"] > 2:
+            values += [mean["low"], mean["high"]]
+    low, high = min(values), max(values)
+    least = 0.5 if percent else 0.02 * max(abs(low), abs(high), 1e-6)
+    return (low, high) if high - low > least else (low - least, high + least)
+
+
+def _dot_layer(study: Study, dots: Values, x: Spec, y: Spec, head: str) -> Spec:
+    shown = {x["field"], "y", "name", "run"}
+    values = [{key: value for key, value in dot.items() if key in shown} for dot in dots]
+    tooltip = tips({x["field"]: x["title"], "name": "dot", "y*": head})
+    encoding: Spec = {"x": x, "y": y, "tooltip": tooltip}
+    mark: Spec = {"size": 22, "color": DOT, "opacity": 0.75}
+    more: Spec = {}
+    if any("run" in dot for dot in dots):
         # what all addresses begin with is written once
         begin = json.dumps(study.runs_address)
-        layer["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
+        more["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
         encoding["href"] = {"field": "href"}
-    mark = {"type": "circle", "size": 22, "color": theme.DOT, "opacity": 0.75}
-    mark |= {"cursor": "pointer"} if "href" in encoding else {}
-    return {**layer, "mark": mark, "encoding": encoding}
+        mark["cursor"] = "pointer"
+    return {**layer("circle", encoding, name="seeds", values=values, **mark), **more}
 
 
-def _mean_layers(
-    means: list[Mean], x: dict[str, Any], y: dict[str, Any], head: str, *, joined: bool
-) -> Iterator[dict[str, Any]]:
-    values = [
-        {"level": m.level, "y": m.estimate.mean, "low": m.estimate.low, "high": m.estimate.high,
-         "n": m.estimate.n}
-        for m in means
-    ]  # fmt: skip
-    if not values:
+def _mean_layers(means: Values, x: Spec, y: Spec, head: str, *, joined: bool) -> Iterator[Spec]:
+    if not means:
         return
-    data = {"values": values}
-    if joined and len(values) > 1:
-        mark: dict[str, Any] = {"type": "line", "color": theme.MEAN, "strokeWidth": 1}
-        yield {"data": data, "mark": mark, "encoding": {"x": x, "y": y}}
-    rule = {"type": "rule", "color": theme.MEAN, "strokeWidth": 1.5, "clip": True}
-    ends = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
-    known = [value for value in values if value["low"] is not None]
-    yield {"name": "intervals", "data": {"values": known}, "mark": rule, "encoding": ends}
-    tooltip = [
-        {"field": "level", "title": x["title"]},
-        {"field": "y", "title": f"mean {head}", "format": ".2f"},
-        {"field": "low", "title": "95% from", "format": ".2f"},
-        {"field": "high", "title": "to", "format": ".2f"},
-        {"field": "n", "title": "n"},
-    ]
-    mark = {"type": "point", "shape": "diamond", "size": 55, "filled": True, "opacity": 1}
-    mark |= {"color": theme.MEAN, "stroke": "white", "strokeWidth": 0.6}
-    encoding = {"x": x, "y": y, "tooltip": tooltip}
-    yield {"name": "means", "data": data, "mark": mark, "encoding": encoding}
+    at = {"x": x, "y": y}
+    if joined and len(means) > 1:
+        yield layer("line", at, values=means, color=MEAN, strokeWidth=1)
+    yield from intervals(means, x, y, color=MEAN)
+    tooltip = [*interval_tips({"level": x["title"], "y*": f"mean {head}"}), *tips({"n": "n"})]
+    look = {"shape": "diamond", "color": MEAN, "stroke": "white", "strokeWidth": 0.6}
+    yield points({**at, "tooltip": tooltip}, name="means", values=means, **look)
 
 
-def _arm_layers(arms: list[Arm], y: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _arm_layers(arms: Sequence[Spec], near: Sequence[Spec], y: Spec) -> Iterator[Spec]:
     """Horizontal lines; the legend has every arm with its mean, the far ones too."""
     if not arms:
         return
-    labels = [arm.label for arm in arms]
-    colours = {"domain": labels, "range": [theme.ARMS[arm.key][0] for arm in arms]}
-    dashes = {"domain": labels, "range": [theme.ARMS[arm.key][1] for arm in arms]}
     legend = {"title": None, "orient": "bottom", "columns": 1, "offset": 6, "symbolType": "stroke",
               "symbolSize": 250, "symbolStrokeWidth": 1.5}  # fmt: skip
-    field = {"field": "arm", "type": "nominal"}
-    values = [{"arm": arm.label, "y": arm.estimate.mean} for arm in arms if arm.near]
-    encoding = {
-        "y": y,
-        "color": {**field, "scale": colours, "legend": legend},
-        "strokeDash": {**field, "scale": dashes, "legend": legend},
-    }
-    yield {
-        "name": "arms",
-        "data": {"values": values},
-        "mark": {"type": "rule", "strokeWidth": 1.3},
-        "encoding": encoding,
-    }
-
-
-def _caption(
-    study: Study,
-    factor: Factor,
-    head: str,
-    means: list[Mean],
-    arms: list[Arm],
-    decimals: int,
-    *,
-    scattered: bool,
-) -> str:
-    what = f"Test {head} of {study.name} against {factor.key}."
-    dots = "Each dot is a setting's mean over seeds." if scattered else "Each dot is a seed."
-    told = ", ".join(f"{m.level} {m.estimate.mean:.{decimals}f}" for m in means)
-    levels = f" Means with 95% intervals: {told}." if told else ""
-    lines = f" Lines: {', '.join(arm.label for arm in arms)}." if arms else ""
-    aside = f" Without the settings that --path ran ({study.aside})." if study.aside else ""
-    return f"{what} {dots}{levels}{lines}{aside}"
+    encoding: Spec = {"y": y}
+    for place, channel in enumerate(("color", "strokeDash")):
+        looks = [_LINES[arm["key"]][place] for arm in arms]
+        scale = {"domain": [arm["arm"] for arm in arms], "range": looks}
+        encoding[channel] = {"field": "arm", "type": "nominal", "scale": scale, "legend": legend}
+    values = [{"arm": arm["arm"], "y": arm["y"]} for arm in near]
+    yield layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)

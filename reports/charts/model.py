@@ -1,40 +1,161 @@
-"""What a chart is before it is drawn."""
+"""What a chart is before it is drawn, and what charts share: axes, layers, colours, tooltips.
 
+A specification is Vega-Lite's, as plain values: altair's own classes would say the same in as many
+words, and take half a second to import.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from reports.read import Study
-from reports.tables import chosen_by, on_test
+from reports.read import Study, heading
+from reports.tables import chosen_by, is_percent, on_test
+
+Spec = dict[str, Any]
+Values = Sequence[Mapping[str, Any]]
+
+# Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
+MEAN: Final = "#0072B2"
+DOT: Final = "#56B4E9"
+SECOND: Final = "#D55E00"
 
 
 @dataclass(frozen=True)
 class Chart:
     """A Vega-Lite specification with its words.
 
-    name: of its files. title: above it. caption: what it shows, for readers who cannot see it, and
-    for those who can. spec: without width and colours of the text, which whoever draws it gives.
+    section: the part of the page that it stands in. name: of its files. title: above it. caption:
+    what it shows, for readers who cannot see it, and for those who can. spec: without width and
+    colours of the text, which whoever draws it gives.
     """
 
+    section: str
     name: str
     title: str
     caption: str
-    spec: dict[str, Any] = field(repr=False)
+    spec: Spec = field(repr=False)
 
 
 def chart(
-    study: Study, name: str, title: str, caption: str, spec: dict[str, Any], *beside: str
+    study: Study,
+    place: tuple[str, str],
+    title: str,
+    caption: str,
+    layers: Iterable[Spec],
+    *,
+    height: int = 170,
+    beside: str = "",
+    **more: Any,
 ) -> Chart:
     """A chart with, above it, what it must not be read without, in lines that a column holds.
 
     Args:
         study: that it is of.
-        name, title, caption: as a Chart's.
-        spec: its marks.
+        place: its section and its name.
+        title, caption: as a Chart's.
+        layers: its marks.
+        height: of the plot, in pixels.
         beside: what else to say in its first line.
+        more: of the specification; `values` is the data that its layers share.
     """
     scope = [study.scope] if study.pooled else []
     warnings = ["selected on test"] if on_test(chosen_by(study.rows["selection"].to_list())) else []
     warnings += ["demonstration backbone"] if study.demonstration else []
-    lines = [" · ".join([study.name, *scope, *beside]), " · ".join(warnings)]
-    whole = {"title": [line for line in lines if line], **spec, "description": caption}
-    return Chart(name, title, caption, whole)
+    lines = [[study.name, *scope, beside], warnings]
+    told = [" · ".join(filter(None, line)) for line in lines if line]
+    data = {"data": {"values": more.pop("values")}} if "values" in more else {}
+    spec = {"title": told, "height": height, **data, **more, "layer": list(layers)}
+    return Chart(*place, title, caption, {**spec, "description": caption})
+
+
+def layer(
+    kind: str, encoding: Spec, *, name: str = "", values: Values | None = None, **mark: Any
+) -> Spec:
+    """Marks of a kind.
+
+    Args:
+        kind: Vega-Lite's name of the mark.
+        encoding: what of the data is drawn where.
+        name: of the layer.
+        values: its data; None: those of the chart.
+        mark: properties of the mark.
+    """
+    named = {"name": name} if name else {}
+    data = {} if values is None else {"data": {"values": list(values)}}
+    return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
+
+
+def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
+    """A layer of filled points."""
+    whole = {"filled": True, "size": 55, "opacity": 1, **mark}
+    return layer("point", encoding, name=name, values=values, **whole)
+
+
+def intervals(
+    values: Values, x: Spec, y: Spec, more: Spec | None = None, **mark: Any
+) -> list[Spec]:
+    """A layer of vertical intervals from `low` to `high`; none where no value has both.
+
+    Args:
+        values: of the layer.
+        x, y: encodings of the means.
+        more: the layer's other encodings.
+        mark: properties of the mark; an area is a band.
+    """
+    ends = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **(more or {})}
+    known = [value for value in values if value.get("low") is not None]
+    look = {"type": "rule", "strokeWidth": 1.5, "clip": True, **mark}
+    name = "band" if look["type"] == "area" else "intervals"
+    return [layer(look.pop("type"), ends, name=name, values=known, **look)] if known else []
+
+
+def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
+    """A continuous axis that need not begin at 0.
+
+    Args:
+        field: of the data. title, scale: of the axis. more: of the encoding.
+    """
+    scale = scale or {}
+    scale = scale if scale.get("type") == "log" else {"zero": False, **scale}  # a log has no 0
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
+
+
+def steps(field: str, title: str | None, order: Iterable[str], **more: Any) -> Spec:
+    """An axis of labels at equal distances in a given order, slanted where they are long."""
+    listed = list(dict.fromkeys(order))
+    angle = -20 if sum(map(len, listed)) > 36 else 0
+    labels = {"sort": listed, "axis": {"labelAngle": angle}}
+    return {"field": field, "type": "ordinal", "title": title, **labels, **more}
+
+
+def test_title(study: Study, metric: str) -> str:
+    """An axis of a test metric."""
+    head = heading(study.protocol, metric)
+    return f"test {head} (%)" if is_percent(metric) else f"test {head}"
+
+
+def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+    """A tooltip: field -> what it is called; a field that ends in "*" is a number to be rounded."""
+    return [
+        {"field": field.rstrip("*"), "title": title}
+        | ({"format": f".{digits}f"} if field.endswith("*") else {})
+        for field, title in fields.items()
+    ]
+
+
+def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+    """As tips, with the ends of the interval behind."""
+    return tips({**fields, "low*": "95% from", "high*": "to"}, digits)
+
+
+def colours(field: str, title: str | None, ranged: Mapping[str, str]) -> Spec:
+    """Colours of a few kinds, with a legend below."""
+    scale = {"domain": list(ranged), "range": list(ranged.values())}
+    legend = {"orient": "bottom"}
+    return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
+
+
+def heat(field: str, title: str) -> Spec:
+    """Colours of a number: cividis, which colour-blind readers and grey print tell apart."""
+    look = {"scale": {"scheme": "cividis", "zero": False}, "legend": {"gradientLength": 80}}
+    return {"field": field, "type": "quantitative", "title": title, **look}

@@ -1,99 +1,222 @@
-"""Factors together: means of every two levels, and single lines behind a mean."""
+"""Factors together: which matters, the way from the baseline, pairs, single lines behind a mean."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import polars as pl
+from reports.analysis import AblationPath, Dependence, Importance, Interaction
+from reports.charts.model import (
+    DOT,
+    MEAN,
+    SECOND,
+    Chart,
+    Spec,
+    chart,
+    colours,
+    heat,
+    interval_tips,
+    intervals,
+    layer,
+    number,
+    points,
+    steps,
+    test_title,
+    tips,
+)
+from reports.read import Factor, Study, heading
+from reports.tables import (
+    MOST_LEVELS,
+    decimals_of,
+    is_numeric,
+    level_text,
+    ordered_levels,
+    p_text,
+    setting_groups,
+    short_names,
+)
+from reports.tables import number as shown
 
-from reports.analysis import Dependence, Interaction
-from reports.charts import theme
-from reports.charts.model import Chart, chart
-from reports.charts.pieces import Spec, band, heat, interval_tips, number, steps, test_title, tips
-from reports.read import Study, heading
-from reports.tables import decimals_of, p_text, short_names
-
+TOGETHER = "together"  # the section
 MOST_PAIRS = 6  # heat maps of a page
 MOST_ROWS = 24  # levels of a factor in a heat map
+MOST_LINES = 300  # of parallel coordinates: the settings that selection likes best
+
+
+def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
+    """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
+    names, head = short_names(study), heading(study.protocol, found.metric)
+    ranked = sorted(
+        ((e, e.share) for e in (*found.factors, *found.pairs) if e.share is not None),
+        key=lambda pair: -pair[1].mean,
+    )
+    values = [
+        {
+            "effect": " × ".join(names[key] for key in effect.factors),
+            "share": share.mean,
+            "low": share.low,
+            "high": share.high,
+            "kind": "pair" if len(effect.factors) > 1 else "factor",
+            "p": "–" if effect.holm is None else p_text(effect.holm),
+        }
+        for effect, share in ranked
+    ]
+    if not values:
+        return
+    y = steps("effect", None, (str(value["effect"]) for value in values), axis={})
+    x = number("share", f"% of the variance of {head}", {"domain": [0, 100]})
+    kind = colours("kind", None, {"factor": MEAN, "pair": SECOND})
+    tooltip = interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
+    layers = [
+        layer("rule", ends, strokeWidth=1.5),
+        points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
+    ]
+    told = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
+    caption = f"Share of the variance of {head} between settings, 95% over seeds: {told}."
+    place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
+    yield chart(study, place, title, caption, layers, height=height, values=values)
+
+
+def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
+    """The metric's difference to the baseline, step by step; none where there is no step."""
+    names, head = short_names(study), heading(study.protocol, path.metric)
+    values: list[Spec] = [{"step": "baseline", "y": 0.0, "score": path.score}]
+    for step in path.steps:
+        if step.total is not None:
+            words = ", ".join(f"{names[c.factor]} → {level_text(c.after)}" for c in step.changes)
+            total = step.total.difference
+            ends = {"low": total.low, "high": total.high}
+            values.append({"step": words, "y": total.mean, "score": step.score, **ends})
+    if len(values) < 2:
+        return
+    at = {
+        "x": steps("step", None, (value["step"] for value in values)),
+        "y": number("y", f"Δ test {head} to the baseline", {"zero": True}),
+    }
+    tooltip = interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
+    layers = [
+        layer("line", at, color=MEAN),
+        *intervals(values, **at, color=MEAN),
+        points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=MEAN),
+    ]
+    decimals = decimals_of(study, path.metric)
+    told = "; ".join(f"{v['step']} ({shown(v['y'], decimals, signed=True)})" for v in values[1:])
+    caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
+    place, title = (TOGETHER, "path"), "Path from the baseline"
+    yield chart(study, place, title, caption, layers, height=150, values=values)
 
 
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = short_names(study), heading(study.protocol, metric)
-    for pair in [pair for pair in pairs if _legible(pair)][:MOST_PAIRS]:
-        cells = pair.cells
+    legible = [
+        pair
+        for pair in pairs
+        if max(pair.cells[side].n_unique() for side in ("first", "second")) <= MOST_ROWS
+    ]
+    for pair in legible[:MOST_PAIRS]:
+        cells, means = pair.cells, pair.cells["mean"].to_list()
         one, other = (names[key] for key in pair.factors)
         p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
-        encoding = {
-            "x": steps("second", other, cells["second"].to_list()),
-            "y": {**steps("first", one, cells["first"].to_list()), "axis": {}},
-        }
         tooltip = interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
-        colour = heat("mean", head)
         # dark on the lighter half of the colours
-        light = f"datum.mean > {(cells['mean'].max() + cells['mean'].min()) / 2!r}"  # type: ignore[operator]
+        light = f"datum.mean > {(max(means) + min(means)) / 2!r}"
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
-        text = {
-            "field": "mean",
-            "type": "quantitative",
-            "format": f".{decimals_of(study, metric)}f",
-        }
+        form = f".{decimals_of(study, metric)}f"
+        text = {"field": "mean", "type": "quantitative", "format": form}
         layers = [
-            {"name": "cells", "mark": "rect", "encoding": {"color": colour, "tooltip": tooltip}},
-            {"mark": {"type": "text", "fontSize": 9}, "encoding": {"text": text, "color": ink}},
+            layer("rect", {"color": heat("mean", head), "tooltip": tooltip}, name="cells"),
+            layer("text", {"text": text, "color": ink}, fontSize=9),
         ]
-        spec = {
-            "height": 26 * cells["first"].n_unique(),
-            "data": _data(cells),
-            "encoding": encoding,
-        }
         caption = f"Mean test {head} for every level of {one} and {other}{p}."
-        name = f"interaction-{pair.factors[0]}-{pair.factors[1]}"
-        yield chart(study, name, f"{one} × {other}", caption, {**spec, "layer": layers})
-
-
-def _legible(pair: Interaction) -> bool:
-    """Whether a heat map of the pair's levels can be read."""
-    return max(pair.cells[side].n_unique() for side in ("first", "second")) <= MOST_ROWS
+        spec: Spec = {
+            "height": 26 * cells["first"].n_unique(),
+            "values": cells.rows(named=True),
+            "encoding": {
+                "x": steps("second", other, cells["second"].to_list()),
+                "y": steps("first", one, cells["first"].to_list(), axis={}),
+            },
+        }
+        place = (TOGETHER, f"interaction-{pair.factors[0]}-{pair.factors[1]}")
+        yield chart(study, place, f"{one} × {other}", caption, layers, **spec)
 
 
 def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) -> Iterator[Chart]:
     """Each factor: its mean with a band over seeds, and a line for each setting of the others."""
     names, head = short_names(study), heading(study.protocol, metric)
+    factors = {factor.key: factor for factor in study.factors}
     for one in found:
-        label = names[one.factor]
-        x = _x(study, one, label)
+        label, xs = names[one.factor], one.points["x"]
+        x = steps("level", label, one.points["level"].to_list())
+        if one.fitted and not xs.null_count():  # a forest was asked at many values
+            log = factors[one.factor].log and bool((xs > 0).all())
+            x = number("x", label, {"type": "log" if log else "linear", "nice": False})
         y = number("value", test_title(study, metric))
         tooltip = tips({"others": "others", "level": label, "value*": head})
         single = {"x": x, "y": y, "detail": {"field": "line"}, "tooltip": tooltip}
-        thin = {"type": "line", "color": theme.DOT, "opacity": 0.45, "strokeWidth": 0.8}
-        thick = {"type": "line", "color": theme.MEAN, "strokeWidth": 2, "point": True}
         mean = {"x": x, "y": {**y, "field": "mean"}}
+        lines, means = (frame.rows(named=True) for frame in (one.lines, one.points))
+        thin = {"color": DOT, "opacity": 0.45, "strokeWidth": 0.8}
         layers = [
-            {"name": "lines", "data": _data(one.lines), "mark": thin, "encoding": single},
-            *band(one.points.rows(named=True), x, y, ink=theme.MEAN),
-            {"name": "mean", "data": _data(one.points), "mark": thick, "encoding": mean},
+            layer("line", single, name="lines", values=lines, **thin),
+            *intervals(means, x, y, type="area", color=MEAN, opacity=0.16),
+            layer("line", mean, name="mean", values=means, color=MEAN, strokeWidth=2, point=True),
         ]
         kind = "A forest's partial dependence" if one.fitted else "Mean over the other factors"
         caption = (
             f"{kind} of test {head} on {one.factor}, 95% band over seeds; each thin line is one"
             " setting of the other factors."
         )
-        spec = {"height": 150, "layer": layers}
+        place, title = (TOGETHER, f"dependence-{one.factor}"), f"{label}, the others held"
         beside = "fitted by a forest" if one.fitted else "settings as they are"
-        yield chart(
-            study, f"dependence-{one.factor}", f"{label}, the others held", caption, spec, beside
-        )
+        yield chart(study, place, title, caption, layers, height=150, beside=beside)
 
 
-def _x(study: Study, one: Dependence, label: str) -> Spec:
-    """A continuous axis for what a forest was asked at many values, else one of labels."""
-    xs = one.points["x"]
-    if not one.fitted or xs.null_count():
-        return steps("level", label, one.points["level"].to_list())
-    factor = next(factor for factor in study.factors if factor.key == one.factor)
-    log = factor.log and bool((xs > 0).all())
-    return number("x", label, scale={"type": "log" if log else "linear", "nice": False})
+def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
+    """Every setting as a line through its levels, coloured by the test metric.
+
+    None with fewer than two factors or settings.
+    """
+    groups = [group for group in setting_groups(study) if not group.done.is_empty()]
+    if len(study.factors) < 2 or len(groups) < 2:
+        return
+    names, head = short_names(study), heading(study.protocol, metric)
+    places = {factor.key: _places(study, factor) for factor in study.factors}
+    values = []
+    for line, group in enumerate(groups[:MOST_LINES]):
+        seeds = list(group.seeds(f"test/{metric}").values())
+        for key, value in group.value.assignment.items() if seeds else ():
+            level = level_text(value)
+            if level in places.get(key, {}):
+                at = {"factor": names[key], "level": level, "at": places[key][level]}
+                values.append({"line": line, **at, "mean": sum(seeds) / len(seeds)})
+    labels = [
+        {"factor": names[key], "level": level, "at": at}
+        for key, levels in places.items()
+        for level, at in levels.items()
+        if len(levels) <= MOST_LEVELS or at in (0.0, 1.0)
+    ]
+    axis = {"labelAngle": 0, "domain": False, "ticks": False}
+    x = {"field": "factor", "type": "nominal", "sort": [*names.values()], "title": None}
+    at = {"x": {**x, "axis": axis}, "y": {"field": "at", "type": "quantitative", "axis": None}}
+    tooltip = tips({"factor": "factor", "level": "level", "mean*": head})
+    lines = {**at, "color": heat("mean", head), "detail": {"field": "line"}, "tooltip": tooltip}
+    words = {**at, "text": {"field": "level"}}
+    layers = [
+        layer("line", lines, name="settings", values=values, opacity=0.7, strokeWidth=1.2),
+        layer("text", words, values=labels, align="left", dx=5, fontSize=9),
+    ]
+    best = f" The {MOST_LINES} best by selection." if len(groups) > MOST_LINES else ""
+    caption = f"Every setting is a line through its levels; its colour is its test {head}.{best}"
+    place, title = (TOGETHER, "parallel"), "Parallel coordinates"
+    yield chart(study, place, title, caption, layers, height=200)
 
 
-def _data(frame: pl.DataFrame) -> dict[str, Any]:
-    return {"values": frame.rows(named=True)}
+def _places(study: Study, factor: Factor) -> dict[str, float]:
+    """Each level and its height, 0 to 1: at equal distances, of a range by its value."""
+    levels = ordered_levels(study, factor)
+    values = [float(place) for place in range(len(levels))]
+    if is_numeric(levels) and len(levels) > MOST_LEVELS:
+        values = [float(level) for level in levels]
+        values = [math.log(v) for v in values] if factor.log and values[0] > 0 else values
+    spread = values[-1] - values[0] if len(values) > 1 else 1.0
+    return {level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)}

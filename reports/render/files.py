@@ -100,12 +100,11 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     files: dict[str, bytes] = {}
     study, tables = report.study, report.every_table
     name = file_name(study.name)
-    sections = study_charts(report.analysis)
-    for section in sections:
-        for chart in section.charts if every_figure or section.name == FIGURES else ():
-            drawn = chart_bytes(chart)
+    charts = study_charts(report.analysis)
+    for chart in charts:
+        if every_figure or chart.section == FIGURES:
             own = f"{name}-{file_name(chart.name)}"
-            files |= {f"{own}.{kind}": data for kind, data in drawn.items()}
+            files |= {f"{own}.{kind}": data for kind, data in chart_bytes(chart).items()}
     texts = {
         f"{name}.txt": text_of("terminal", report),
         f"{name}.md": text_of("markdown", report),
@@ -113,7 +112,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
         f"{name}-estimates.csv": no_formulas(estimates(tables)).write_csv(),
         f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
-        f"{name}.html": page(report, sections),
+        f"{name}.html": page(report, charts),
     }
     return {file: text.encode() for file, text in texts.items()} | files
 

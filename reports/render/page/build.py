@@ -1,6 +1,6 @@
 """The page, out of its template: every text is escaped, every script is the project's own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from io import StringIO
 from typing import Any
@@ -9,7 +9,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from reports.charts import Chart, Section, as_json, for_page, page_script
+from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
 from reports.read import Study, run_address
 from reports.render.page.tables import table_html
@@ -19,15 +19,14 @@ from reports.tables import Table, factor_labels, setting_groups, spelled
 _HERE = "reports.render.page"
 
 
-def page(report: Report, sections: Sequence[Section] = ()) -> str:
+def page(report: Report, charts: Sequence[Chart] = ()) -> str:
     """The whole page of a report.
 
     Args:
         report: tables for programs alone (place "csv") are left out.
-        sections: charts in their order.
+        charts: in their order.
     """
-    charts = {section.name: section.charts for section in sections}
-    specs = {c.name: for_page(c.spec) for section in sections for c in section.charts}
+    specs = {chart.name: for_page(chart.spec) for chart in charts}
     text = template("page.html.j2").render(
         stamp=report.stamp,
         study=report.study,
@@ -63,16 +62,17 @@ def _spelled_out(value: Any) -> Any:
     return printable_lines(value) if type(value) is str else value
 
 
-def _parts(report: Report, charts: Mapping[str, Sequence[Chart]]) -> Iterator[dict[str, Any]]:
+def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
     """The page's parts between the answer and its end, those left out that are empty."""
-    parts: list[tuple[str, str, Sequence[Chart], Sequence[Table]]] = [
-        ("figures", "Figures", charts.get("figures", ()), ()),
-        ("tables", "Tables", (), report.main),
-        ("together", "Factors together", charts.get("together", ()), report.together),
-        ("training", "Training", charts.get("training", ()), ()),
-        ("settings", "Cost and feature quality", charts.get("settings", ()), report.beside),
+    parts: list[tuple[str, str, Sequence[Table]]] = [
+        ("figures", "Figures", ()),
+        ("tables", "Tables", report.main),
+        ("together", "Factors together", report.together),
+        ("training", "Training", ()),
+        ("settings", "Cost and feature quality", report.beside),
     ]
-    for name, title, own, tables in parts:
+    for name, title, tables in parts:
+        own = [chart for chart in charts if chart.section == name]
         shown = [_shown(table) for table in tables if table.place != "csv"]
         if own or shown:
             yield {"name": name, "title": title, "charts": own, "tables": shown}

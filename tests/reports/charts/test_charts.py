@@ -22,7 +22,7 @@ from tests.reports.studies import collapsing, cross_dataset, few_shot, leveled, 
 def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
     """A study's charts by name."""
     analysis = make_report(builder.study(), metric).analysis
-    found = [chart for section in study_charts(analysis) for chart in section.charts]
+    found = study_charts(analysis)
     assert len({chart.name for chart in found}) == len(found)
     return {chart.name: chart for chart in found}
 
@@ -92,6 +92,6 @@ def test_curves() -> None:
     logged = {f"run{i}": [50.0, 51.0, 52.0] for i in range(5)}
     analysis = make_report(with_curves(grid((5,), lambda s: 0.0, 2), logged)).analysis
     assert isinstance(analysis.curves, LearningCurves) and analysis.curves.settings == 5
-    charts = {c.name: c for section in study_charts(analysis) for c in section.charts}
+    charts = {chart.name: chart for chart in study_charts(analysis)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {one["y"] for one in curve} == {50.0, 51.0, 52.0}

@@ -1,0 +1,185 @@
+"""Every chart of a study, in reading order; those of its training, of cost and of quality."""
+
+from collections.abc import Iterator, Sequence
+
+from reports.analysis import Analysis, BudgetCorrelation, CostPoint, LearningCurves
+from reports.charts.factor import factor_charts
+from reports.charts.model import (
+    DOT,
+    MEAN,
+    SECOND,
+    Chart,
+    Spec,
+    chart,
+    colours,
+    interval_tips,
+    intervals,
+    layer,
+    number,
+    points,
+    steps,
+    test_title,
+    tips,
+)
+from reports.charts.together import (
+    dependence_charts,
+    importance_chart,
+    interaction_charts,
+    parallel_chart,
+    path_chart,
+)
+from reports.contract import QUALITY
+from reports.read import Study, heading
+from reports.tables import MEASURES, factor_labels, setting_groups, spelled, without_added
+
+TRAINING, SETTINGS = "training", "settings"  # sections
+MOST_CURVES = 60  # the settings that selection likes best
+MOST_NAMED = 8  # of them, with a colour each
+FEWEST = 4  # settings of a scatter
+_SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
+
+
+def study_charts(analysis: Analysis) -> list[Chart]:
+    """The charts of a study, in reading order.
+
+    Args:
+        analysis: of the study; over datasets, of its averages.
+    """
+    return list(_charts(analysis))
+
+
+def _charts(analysis: Analysis) -> Iterator[Chart]:
+    study, metric, part = analysis.study, analysis.metric, analysis.subject
+    yield from factor_charts(study, metric)
+    if part and len(part.factors) > 1:
+        if analysis.importance:
+            yield from importance_chart(part, analysis.importance)
+        if analysis.path:
+            yield from path_chart(part, analysis.path)
+        yield from interaction_charts(part, analysis.interactions or (), metric)
+        yield from dependence_charts(part, analysis.dependence or (), metric)
+        yield from parallel_chart(part, metric)
+    if analysis.curves:
+        yield from _curves_chart(study, analysis.curves)
+    if analysis.budget:
+        yield from _budget_chart(study, analysis.budget)
+    if part:
+        yield from _cost_chart(part, analysis.costs or (), metric)
+        yield from _quality_charts(part, metric)
+
+
+def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
+    """A curve for each setting, with a band where it has several runs; none without a curve."""
+    head, frame = heading(study.protocol, found.metric), found.points.rename({"mean": "y"})
+    keys = frame["setting_key"].unique(maintain_order=True).to_list()[:MOST_CURVES]
+    frame = frame.filter(frame["setting_key"].is_in(keys)).rename({"setting_key": "key"})
+    values = frame.rows(named=True)
+    if not values:
+        return
+    x = number("step", "epochs of all stages", {"nice": False})
+    y = number("y", f"selection {head} (%)")
+    labels = list(dict.fromkeys(str(value["label"]) for value in values))
+    colour: Spec = {"value": DOT}
+    if len(labels) <= MOST_NAMED:
+        legend = {"orient": "bottom", "columns": 1}
+        colour = {"field": "label", "type": "nominal", "title": None, "sort": labels,
+                  "scale": {"scheme": "tableau10"}, "legend": legend}  # fmt: skip
+    more = {"color": colour, "detail": {"field": "key"}}
+    fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
+    encoding = {"x": x, "y": y, **more, "tooltip": tips(fields)}
+    layers = [
+        *intervals(values, x, y, more, type="area", opacity=0.16),
+        layer("line", encoding, name="curves", strokeWidth=1.2, opacity=0.85),
+    ]
+    best = f" The {len(keys)} best by selection." if found.settings > len(keys) else ""
+    caption = (
+        f"Selection {head} while training, the mean over a run's seeds; a band where a setting has"
+        f" several runs.{best}"
+    )
+    last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
+    yield chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
+
+
+def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
+    """Rank correlation of early evaluations with the end; none where it is not defined."""
+    values = [
+        {"evaluation": str(rung.evaluation), "rho": rung.rho.mean, "low": rung.rho.low,
+         "high": rung.rho.high, "n": rung.n}
+        for rung in found.rungs
+        if rung.rho is not None
+    ]  # fmt: skip
+    if not values:
+        return
+    x = steps("evaluation", "evaluation", (str(value["evaluation"]) for value in values))
+    y = number("rho", "Spearman ρ with the end", {"domain": [-1, 1]})
+    tooltip = interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
+    layers = [
+        *intervals(values, x, y, color=MEAN),
+        points({"x": x, "y": y, "tooltip": tooltip}, name="rungs", color=MEAN),
+    ]
+    left = f" {found.stopped} settings were stopped early and are not in it." * bool(found.stopped)
+    caption = (
+        f"Spearman's correlation of selection {heading(study.protocol, found.metric)} at an"
+        " evaluation with the final one, over settings, with bootstrap 95% intervals." + left
+    )
+    place, title = (TRAINING, "budget"), "Can early values be believed?"
+    yield chart(study, place, title, caption, layers, height=150, values=values)
+
+
+def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterator[Chart]:
+    """Seconds a seed against the test metric; none with one setting."""
+    if len(found) < 2:
+        return
+    head = heading(study.protocol, metric)
+    kinds = {"none is better and cheaper": SECOND, "other": DOT}
+    best, other = kinds
+    values = [
+        {"label": p.label, "seconds": max(p.seconds, 1e-3), "y": p.value.mean, "low": p.value.low,
+         "high": p.value.high, "kind": best if p.optimal else other}
+        for p in found
+    ]  # fmt: skip
+    axis = {"tickCount": 5, "labelOverlap": "greedy", "format": "~g"}
+    scale = {"type": "log", "nice": False, "padding": 8}
+    x = number("seconds", "seconds a seed", scale, axis=axis)
+    y, kind = number("y", test_title(study, metric)), colours("kind", "by selection score", kinds)
+    tooltip = interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
+    encoding = {"x": x, "y": y, "color": kind, "tooltip": tooltip}
+    layers = [
+        *intervals(values, x, y, {"color": kind}),
+        points(encoding, name="settings", size=45),
+    ]
+    caption = (
+        f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
+        " interval. Marked: no other setting has a better selection score for fewer seconds."
+    )
+    yield chart(study, (SETTINGS, "cost"), f"Cost against {head}", caption, layers, values=values)
+
+
+def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
+    """The metric against measures of the class means, a point a setting that is the study's own."""
+    study = without_added(study)
+    head, labels = heading(study.protocol, metric), factor_labels(study)
+    names = {measure.metric: measure.short for measure in MEASURES}
+    columns = {name: f"test/{QUALITY}{name}" for name in _SHOWN if f"{QUALITY}{name}" != metric}
+    for name, column in columns.items():
+        values = []
+        for group in setting_groups(study) if column in study.rows.columns else ():
+            seeds = [list(group.seeds(c).values()) for c in (column, f"test/{metric}")]
+            if all(seeds):
+                x, y = (sum(own) / len(own) for own in seeds)
+                values.append({"label": spelled(group, labels), "x": x, "y": y})
+        if len(values) < FEWEST:
+            continue
+        short = names[name]
+        encoding = {
+            "x": number("x", short, {"padding": 8}),
+            "y": number("y", test_title(study, metric)),
+            "tooltip": tips({"label": "setting", "x*": short, "y*": head}, 3),
+        }
+        caption = (
+            f"Each point is a setting with synthesized features: {short} against test {head},"
+            " means over seeds. That they go together need not mean that one makes the other."
+        )
+        place, title = (SETTINGS, f"quality-{name}"), f"{short} against {head}"
+        layers = [points(encoding, name="settings", size=45, color=MEAN)]
+        yield chart(study, place, title, caption, layers, values=values)
