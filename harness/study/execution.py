@@ -246,20 +246,27 @@ class Execution:
 
         plan, prints, study, storage = self.plan, self.fingerprints, self.study, self.storage
         here = owned is None
-
-        def there() -> dict[str, float]:
-            """What there is now: nodes may join."""
-            return resources.machine_resources(study.resources) if here else cluster_resources()
-
+        there = resources.machine_resources(study.resources) if here else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = 1 if here else study.concurrency
         n_at_once = min(n_trials, most or n_trials)
-        each = resources.resolved_resources(study.resources, there(), self.ledger, n_at_once)
+        each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
         resolved = study.model_copy(update={"resources": each})
         maker = planning.SettingMaker(study, prints)
         n_for_path = sum(setting.for_path for setting in plan.settings)
         spare = planning.enumerate_settings(maker, n_for_path) if plan.proposals else []
+        room = resources.slots(each, there, most)
+
+        def at_once() -> int:
+            """How many trials there is room for: nodes join a cluster, and no Ray of one machine.
+
+            Of one that has died, nothing is asked: an answer may take a minute.
+            """
+            if self.address is None:
+                return room
+            return resources.slots(each, cluster_resources(), most)
+
         searcher = StudySearcher(
             study,
             plan,
@@ -267,7 +274,7 @@ class Execution:
             maker,
             spare,
             Deaths(frozenset) if here else Deaths(),
-            lambda: resources.slots(each, there(), most),
+            at_once,
         )
         view = View(self.console, seeds, n_trials, live=not here)
         stop = SweepStopped if owned is False else KeyboardInterrupt

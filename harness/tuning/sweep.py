@@ -128,7 +128,7 @@ class Sweep:
         own = {"shared": shared, "arguments": self._worker_arguments()}
         with scratch() as results, memory_kills_as_worker_deaths():
             tune.run(
-                type("Trial", (ShipTrainable,), own),
+                type("ShipTrial", (ShipTrainable,), own),
                 name="study",
                 num_samples=-1,
                 search_alg=self.searcher,

@@ -105,7 +105,7 @@ class Hosts:
         """Whether a trial is on its way on a host: Ray names its worker after what it runs."""
         inside = ["ip", "netns", "pids", self.names[place]]
         pids = subprocess.run(inside, capture_output=True, text=True).stdout.split()
-        return any("Bound.train" in command(int(pid)) for pid in pids)
+        return any("ShipTrial.train" in command(int(pid)) for pid in pids)
 
     def link(self, state: str) -> None:
         """Plug the cable in (up) or out (down)."""
