@@ -267,7 +267,7 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
                 must, named = f"must be a value that {name} takes", _named(levels)
                 yield from (Fault(path, must, value, named) for value in foreign)
         value, levels = factor.baseline, factor.enumerate()
-        if value is not None and not may_be(factor, levels, value):
+        if (levels or value is not None) and not may_be(factor, levels, value):
             must = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)
             yield Fault(f"space.{key}.baseline", f"must be {must}", value, _named(levels or ()))
 

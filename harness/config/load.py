@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks import Spanned, study_faults
-from harness.config.factor import Factor, factor_faults, is_among, may_be
+from harness.config.factor import Factor, factor_faults, may_be
 from harness.config.mapping import Override, apply_overrides, parse_overrides, take_away, validated
 from harness.config.needs import Needs
 from harness.config.space import (
     DEFAULTS,
-    GROUPS,
     METHODS,
     resolve,
     takes,
@@ -107,7 +106,14 @@ def parse_study(
 
 def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
-    faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
+    known = (*STUDY_KEYS, *TRIAL_KEYS)
+    faults = [
+        Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
+        if key in REMOVED
+        else _unknown(str(key), "must be a known key", str(key), known, known)
+        for key in tree
+        if key not in known
+    ]
     own = {key: tree[key] for key in STUDY_KEYS if key in tree}
     own["trial"] = {key: tree[key] for key in TRIAL_KEYS if key in tree}
     own["space"], own["variants"] = (
@@ -126,39 +132,40 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
             with suppress(PluginError):  # told of as a level
                 table.get(str(level))
     study, found = validated(StudyConfig, own, {"name": "none", "space": {}})
-    faults += found
-    if own["space"] == {}:
-        faults.append(Fault("space", "must have at least one factor", choices=_in_short()))
-    factors: dict[str, Factor] = {}
-    for key in space:
-        owners, factor = trial_fields().get(str(key), {}), study.space.get(key)
-        if not owners:
-            near, must = _meant(str(key), trial_fields()), "must be a setting of a trial"
-            found = [Fault("", must, choices=_in_short(), near=near)]
-        elif key == "protocol":
-            found = [Fault("", "must be a constant: protocols are measured by different metrics")]
-        elif factor is None:  # it has a fault already
-            continue
-        else:
-            factor = _as_floats(factor) if takes(owners, float) else factor
-            found = factor_faults(factor)
-            factors |= {} if found else {key: factor}
-            found = found or _level_faults(factor, owners)
-        faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
+    factors, of_factors = _factors(own["space"], study.space)
     update: dict[str, Any] = {"space": factors}
     if "sampler" not in own and any(one.enumerate() is None for one in factors.values()):
         update["sampler"] = "tpe"
-    return study.model_copy(update=update), faults
+    return study.model_copy(update=update), [*faults, *found, *of_factors]
 
 
-def _level_faults(factor: Factor, owners: Mapping[str, Any]) -> list[Fault]:
-    """A step of a whole number is one; a baseline of null is meant."""
-    if isinstance(factor.step, float) and not takes(owners, float):
-        return [Fault("step", "must be an integer", factor.step)]
-    nothing = "baseline" in factor.model_fields_set and factor.baseline is None
-    if nothing and not is_among(None, factor.enumerate() or ()):
-        return [Fault("baseline", "must be one of the levels, or left out", None)]
-    return []
+def _factors(given: Any, typed: Mapping[str, Factor]) -> tuple[dict[str, Factor], list[Fault]]:
+    """The factors that are sound by themselves, and the faults of the others.
+
+    Args:
+        given: what the YAML has there, of whatever type, spelled out.
+        typed: those whose own keys are sound.
+    """
+    fields = trial_fields()
+    in_short = tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in fields))
+    if given == {}:
+        return {}, [Fault("space", "must have at least one factor", choices=in_short)]
+    sound: dict[str, Factor] = {}
+    faults: list[Fault] = []
+    for key in map(str, given if isinstance(given, dict) else ()):
+        floats, found = takes(fields.get(key, {}), float), []
+        if key not in fields:
+            found = [_unknown("", "must be a setting of a trial", key, fields, in_short)]
+        elif key == "protocol":
+            found = [Fault("", "must be a constant: protocols are measured by different metrics")]
+        elif key in typed:
+            factor = _as_floats(typed[key]) if floats else typed[key]
+            found = factor_faults(factor)
+            sound |= {} if found else {key: factor}
+            if isinstance(factor.step, float) and not found and not floats:
+                found = [Fault("step", "must be an integer", factor.step)]
+        faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
+    return sound, faults
 
 
 def _as_floats(factor: Factor) -> Factor:
@@ -196,25 +203,16 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(key: Any) -> Fault:
-    if key in REMOVED:
-        return Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
-    known = (*STUDY_KEYS, *TRIAL_KEYS)
-    near = _meant(str(key), known)
-    choices = () if near else known  # of forty keys, the one that was meant is enough
-    return Fault(str(key), "must be a known key", choices=choices, near=near)
+def _unknown(
+    path: str, must: str, key: str, known: Iterable[str], choices: tuple[str, ...]
+) -> Fault:
+    """A key that is none, with what was probably meant: a dotted name without its group, or alike.
 
-
-def _meant(key: str, known: Iterable[str]) -> str | None:
-    """What an unknown key was probably meant to be: a dotted name without its group, or alike."""
+    Of many keys, the one that was meant is enough.
+    """
     whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
-    return next(whole, nearest(key.removesuffix(".name"), known))
-
-
-def _in_short() -> tuple[str, ...]:
-    """What may be a factor, each group's settings as one entry: "shots", "generator.*"."""
-    groups = (f"{name}.*" for name in TrialConfig.model_fields if name in GROUPS)
-    return (*(name for name in trial_fields() if "." not in name), *groups)
+    near = next(whole, nearest(key.removesuffix(".name"), known))
+    return Fault(path, must, choices=() if near else choices, near=near)
 
 
 def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
