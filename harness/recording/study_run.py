@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
@@ -40,20 +41,14 @@ MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 MOST_BYTES = 32 * 2**20
 
 
+@dataclass
 class StudyRecord:
-    """The study's own run in the store. Every method may raise StoreError."""
+    """The study's own run in the store, which exists. Every method may raise StoreError."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
-        """Use a run that exists.
-
-        Args:
-            store: an open store.
-            run_id: of the study's own run.
-        """
-        self._store = store
-        self.run_id = run_id
-        self._wanted_text = "[]"  # the text of Tag.WANTED; describe() sets it
-        self._wanted_keys: set[str] = set()  # of the settings in that text
+    store: Store
+    run_id: str
+    _wanted_text: str = "[]"  # the text of Tag.WANTED; describe() sets it
+    _wanted_keys: set[str] = field(default_factory=set)  # of the settings in that text
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
@@ -109,7 +104,7 @@ class StudyRecord:
             # a text that has become shorter leaves stale tags behind
             tags={**changed, **dict.fromkeys(stale)},
         )
-        self._store.write(changes)
+        self.store.write(changes)
         return True
 
     def begin(self) -> None:
@@ -130,11 +125,11 @@ class StudyRecord:
         comma = ", " if len(kept) > 1 else ""
         self._wanted_text = f"{kept}{comma}{wanted_text([setting], {})[1:]}"
         tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
-        self._store.write(Changes(run=self.run_id, tags=tags))
+        self.store.write(Changes(run=self.run_id, tags=tags))
 
     def end(self, state: State, tags: Mapping[str, str] | None = None) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""
-        self._store.write(Changes(run=self.run_id, tags=tags or {}).in_state(state))
+        self.store.write(Changes(run=self.run_id, tags=tags or {}).in_state(state))
 
     def set_final_state(self, state: State) -> None:
         """Set the state of a study in which nothing had to run, unless the store has it already."""
@@ -143,7 +138,7 @@ class StudyRecord:
 
     def _stored_tags(self) -> dict[str, str]:
         """The tags that the study's run has in the store now."""
-        run = self._store.read(lambda client: client.get_run(self.run_id))
+        run = self.store.read(lambda client: client.get_run(self.run_id))
         return dict(run.data.tags)
 
     def place_runs(self, ledger: Ledger, plan: Plan) -> None:
@@ -165,7 +160,7 @@ class StudyRecord:
             tags = wanted.get(run.setting_key, {})
             changed = {name: text for name, text in tags.items() if stored.get(name, text) != text}
             if changed:
-                self._store.write(Changes(run=run.run_id, tags=changed))
+                self.store.write(Changes(run=run.run_id, tags=changed))
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:

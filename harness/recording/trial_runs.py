@@ -33,31 +33,30 @@ class _Open:
     flushed: float = field(default_factory=time.monotonic)
 
 
+@dataclass
 class TrialRecorder:
-    """Writes trial runs as their results arrive; every method may raise StoreError."""
+    """Writes trial runs as their results arrive; every method may raise StoreError.
 
-    def __init__(
-        self,
-        store: Store,
-        experiment_id: str,
-        record: StudyRecord,
-        study: StudyConfig,
-        fingerprints: Fingerprints,
-    ) -> None:
-        self._store = store
-        self._experiment_id = experiment_id
-        self._record = record
-        self._study = study
-        self._fingerprints = fingerprints
-        self._open: dict[str, _Open] = {}
-        self._datasets: set[Dataset] = set()  # that the study's run names
+    record: of the study that the trials are of, in the experiment.
+    fingerprints: of the study's data and weights.
+    """
+
+    store: Store
+    experiment_id: str
+    record: StudyRecord
+    study: StudyConfig
+    fingerprints: Fingerprints
+    _open: dict[str, _Open] = field(default_factory=dict)
+    _datasets: set[Dataset] = field(default_factory=set)  # that the study's run names
+
+    def __post_init__(self) -> None:
         load_ahead()
 
     def start(self, trial_id: str, work: Work) -> None:
         """Open the run of a trial, with its tags and params."""
         setting = work.setting
-        self._record.want(setting)
-        run, datasets = new_run(self._experiment_id), self._datasets_of(setting.config)
+        self.record.want(setting)
+        run, datasets = new_run(self.experiment_id), self._datasets_of(setting.config)
         self._open[trial_id] = _Open(run, work)
         changes = Changes(
             run=run,
@@ -67,16 +66,16 @@ class TrialRecorder:
             params=params(setting.config),
             tags=self._tags(work),
         )
-        self._store.write(changes)
+        self.store.write(changes)
         new = tuple(dataset for dataset in datasets if dataset not in self._datasets)
         if new:
-            self._store.write(Changes(run=self._record.run_id, datasets=new))
+            self.store.write(Changes(run=self.record.run_id, datasets=new))
             self._datasets.update(new)
 
     def _datasets_of(self, config: TrialConfig) -> tuple[Dataset, ...]:
         """What a trial reads."""
         names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
-        prints = self._fingerprints
+        prints = self.fingerprints
         return tuple(Dataset(name, prints.dataset(name), use) for name, use in names.items())
 
     def epochs(
@@ -148,7 +147,7 @@ class TrialRecorder:
     ) -> None:
         run = self._open[trial_id]
         changes = Changes(run=run.run, files=files or {}, metrics=run.points, tags=tags)
-        self._store.write(changes.in_state(state))
+        self.store.write(changes.in_state(state))
         del self._open[trial_id]
 
     def _add(self, run: _Open, metrics: Mapping[str, float]) -> None:
@@ -156,21 +155,21 @@ class TrialRecorder:
         run.points += points(metrics, run.step)
 
     def _flush(self, run: _Open) -> None:
-        self._store.write(Changes(run=run.run, metrics=run.points))
+        self.store.write(Changes(run=run.run, metrics=run.points))
         run.points.clear()
         run.flushed = time.monotonic()
 
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting
         return {
-            Tag.PARENT_RUN: self._record.run_id,
+            Tag.PARENT_RUN: self.record.run_id,
             Tag.KIND: Kind.TRIAL,
             Tag.STATE: State.RUNNING,
             Tag.SEEDS: json.dumps(list(work.seeds)),
-            Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
+            Tag.DEVICE: "cuda" if self.study.resources.gpus else "cpu",
             **setting_tags(setting),
             **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
-            **provenance_tags(setting, self._fingerprints),
+            **provenance_tags(setting, self.fingerprints),
         }
 
 
