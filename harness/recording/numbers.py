@@ -12,16 +12,8 @@ from threading import Thread
 from typing import Any
 
 from harness.planning import Fingerprints, Setting, plugins_text
-from reports.contract import (
-    FLAG,
-    OBJECTIVE,
-    PROTOCOLS,
-    Cost,
-    Protocol,
-    Tag,
-    interval_metrics,
-    seed_metric,
-)
+from reports import contract
+from reports.contract import FLAG, PROTOCOLS, Cost, Protocol, Tag
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -58,16 +50,16 @@ def final_metrics(
     """
     metrics: dict[str, float] = {}
     if final["objective"] is not None:  # selection none measures nothing
-        metrics[OBJECTIVE] = final["objective"]
+        metrics[contract.OBJECTIVE] = final["objective"]
     for name, values in final["test"].items():
         metrics[f"test/{name}"] = sum(values) / len(values)
     metrics |= _intervals(final["test"], PROTOCOLS[protocol])
     for index, seed in enumerate(seeds):
         for split in ("test", "selection"):
             for name, values in final[split].items():
-                metrics[seed_metric(seed, f"{split}/{name}")] = values[index]
+                metrics[contract.seed_metric(seed, f"{split}/{name}")] = values[index]
         if final["selection_epoch"]:
-            metrics[seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
+            metrics[contract.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
     for name in (Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS):
         metrics[name] = final[name]
     of_gpus = (Cost.GPUS, Cost.DEVICE_MEMORY)
@@ -86,7 +78,7 @@ def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dic
         values = tested.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
             found = percent_interval(values)
-            ends |= interval_metrics(f"test/{name}", found.low, found.high)
+            ends |= contract.interval_metrics(f"test/{name}", found.low, found.high)
     return ends
 
 

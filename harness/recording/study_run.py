@@ -22,20 +22,12 @@ from harness.store import (
     points,
     split_tag,
 )
-from reports.contract import (
-    ADDED_BY_PATH,
-    HEADLINE,
-    LONG_TAGS,
-    REPORT,
-    Kind,
-    Publication,
-    State,
-    Tag,
-)
+from reports import contract
+from reports.contract import ADDED_BY_PATH, REPORT, Kind, Publication, State, Tag
 
 YAML_ARTIFACT = "study.yaml"
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
-_CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
+_CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, contract.LONG_TAGS))})\.\d+$")
 # Bytes of the report's files together; they may have to wait on disk as one text.
 MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 MOST_BYTES = 32 * 2**20
@@ -240,7 +232,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     withdrawn = {
         name: math.nan
         for name, value in run.data.metrics.items()
-        if name.startswith(HEADLINE) and not math.isnan(value)
+        if name.startswith(contract.HEADLINE) and not math.isnan(value)
     }
     changes = Changes(
         run=run_id,
