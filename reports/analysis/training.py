@@ -98,12 +98,11 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...]:
     comparable = not incomparable(part) and scored in part.rows.columns
     found = []
     for group in setting_groups(part):
-        done = group.done
-        values = done[f"test/{metric}"].drop_nulls().to_list()
-        seconds = done["seconds"].drop_nulls().to_list()
+        values, seconds = group.known(f"test/{metric}"), group.known("seconds")
         if values and seconds:
-            scores = done[scored].to_list() if comparable else [None]
-            score = -inf if None in scores else sum(scores) / len(scores)
+            scores = group.known(scored) if comparable else []
+            whole = len(scores) == group.count(COMPLETE)
+            score = sum(scores) / len(scores) if whole else -inf
             spent, value = sum(seconds) / len(seconds), interval_of(metric, values)
             found.append((spent, -score, spelled(group, labels), value))
     if not found:
@@ -162,7 +161,7 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
     final: list[float] = []
     for group in groups:
         done = group.done
-        scores = done[column].drop_nulls().to_list() if column in done.columns else []
+        scores = group.known(column)
         own = [curves[run_id] for run_id in _run_ids(done) if run_id in curves]
         if scores and own:
             length = min(map(len, own))

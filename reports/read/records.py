@@ -32,9 +32,9 @@ from reports.read.runs import Run, read_runs, runs_address
 from reports.read.tags import Config, Detection, Factor, Setting, json_tag
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
-    """A study as the reports see it.
+    """A study as the reports see it; two are one only if they are the same object.
 
     rows: one row per (setting_key, seed); numbers are null unless state is COMPLETE; rows in state
         MISSING are wanted and have no run.

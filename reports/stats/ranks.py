@@ -13,6 +13,7 @@ Array = npt.NDArray[np.float64]
 
 RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
 DRAWS = 2_000  # of the bootstrap
+MOST_HELD = 2_000_000  # numbers
 FEWEST_RANKED = 3  # settings; the order of two says nothing
 
 
@@ -135,6 +136,7 @@ def _permuted(
         permutation_type="pairings",
         vectorized=True,
         n_resamples=RESAMPLES,  # where there are fewer orders, each is taken once
+        batch=_batch(n),
         alternative="greater",
         rng=rng,
     )
@@ -143,6 +145,11 @@ def _permuted(
     if len(test.null_distribution) < RESAMPLES:  # each order once, the seen one among them
         largest = largest[:-1]
     return float(test.pvalue), n, float(largest.mean())
+
+
+def _batch(n: int) -> int:
+    """Resamples of n values that are held in memory at once; the results do not depend on it."""
+    return max(1, MOST_HELD // n)
 
 
 def _rho(x: Array, y: Array, axis: int = -1) -> Array:
@@ -163,7 +170,13 @@ def _bootstrap_rho(x: Array, y: Array, rng: np.random.Generator) -> tuple[float,
     with warnings.catch_warnings():  # scipy says that void draws leave it without an interval
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         made = stats.bootstrap(
-            (x, y), rho, paired=True, n_resamples=DRAWS, method="percentile", rng=rng
+            (x, y),
+            rho,
+            paired=True,
+            n_resamples=DRAWS,
+            batch=_batch(len(x)),
+            rng=rng,
+            method="percentile",
         )
     drawn = made.bootstrap_distribution
     tail = (1 - CONFIDENCE) / 2

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reports.contract import COMPLETE
 from reports.read import Factor, Study, heading
 from reports.tables.comparison import (
     Pairs,
@@ -22,11 +23,9 @@ from reports.tables.groups import (
     arm_groups,
     baseline_level,
     baseline_setting,
-    by_seed,
     companions,
     factor_labels,
     level_groups,
-    matched,
     setting_groups,
     short_name,
     spelled,
@@ -101,7 +100,7 @@ def _score_column(study: Study) -> Column:
 class _Parts:
     """The groups of a table, the one that is its baseline, and the cells to match within."""
 
-    levels: list[Group]
+    levels: Sequence[Group]
     arms: list[Group]
     baseline: Group | None
     cells: Mapping[str, str]
@@ -204,19 +203,18 @@ def _same(group: Group, parts: _Parts, metric: str, compared: Compared) -> bool:
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
     """Means over seeds and cost of one group."""
     cells: dict[str, Cell] = {}
-    done = group.done
-    if done.is_empty():
+    done = group.count(COMPLETE)
+    if not done:
         return cells
     sources = {name: f"test/{name}" for name in study.protocol.headings}
     sources["objective"] = f"selection/{study.objective}"
     for key in (c.key for c in columns if c.key in sources):
         # A mean over some of the rows would not be the n that stands beside it.
-        if sources[key] in done.columns and done[sources[key]].null_count() == 0:
-            values = by_seed(matched(done, sources[key], {}))
-            cells[key] = value_of(key, list(values.values()), decimals_of(study, key))
+        if len(group.known(sources[key])) == done:
+            values = list(group.seeds(sources[key]).values())
+            cells[key] = value_of(key, values, decimals_of(study, key))
     if any(c.key == "seeds" for c in columns):
-        cells["seeds"] = Quantity(done["seed"].n_unique(), 0)
-    seconds = done["seconds"].drop_nulls().to_list()
-    if seconds:
+        cells["seeds"] = Quantity(len(set(group.known("seed"))), 0)
+    if seconds := group.known("seconds"):
         cells["seconds"] = Quantity(sum(seconds) / len(seconds))
     return cells

@@ -107,7 +107,7 @@ def _per_setting(study: Study, factor: Factor, metric: str) -> tuple[list[Any], 
     levels: list[Any] = []
     values: list[float] = []
     for group in setting_groups(study):
-        found = group.done[f"test/{metric}"].drop_nulls().to_list()
+        found = group.known(f"test/{metric}")
         if factor.key in group.value.assignment and found:
             levels.append(group.value.assignment[factor.key])
             values.append(sum(found) / len(found))

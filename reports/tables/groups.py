@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import polars as pl
@@ -33,9 +33,24 @@ class Group:
         """The rows that count: finished at full fidelity."""
         return self.rows.filter(pl.col("state") == COMPLETE)
 
+    @cached_property
+    def states(self) -> list[str]:
+        """Of the rows."""
+        return self.rows["state"].to_list()
+
     def count(self, *states: str) -> int:
         """How many rows are in one of the states."""
-        return sum(state in states for state in self.rows["state"].to_list())
+        return sum(state in states for state in self.states)
+
+    def known(self, column: str) -> list[float]:
+        """The values of a column over the rows that count; nulls left out, [] without the column.
+
+        Lists: a filter of some rows costs polars more than their values are worth.
+        """
+        if column not in self.rows.columns:
+            return []
+        pairs = zip(self.rows[column].to_list(), self.states, strict=True)
+        return [value for value, state in pairs if state == COMPLETE and value is not None]
 
     def seeds(self, column: str) -> dict[int, float]:
         """seed -> mean of a column over the finished rows of that seed."""
@@ -83,7 +98,8 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     ]
 
 
-def setting_groups(study: Study) -> list[Group]:
+@lru_cache(maxsize=16)
+def setting_groups(study: Study) -> tuple[Group, ...]:
     """One group a setting, the best mean of the selection objective first, unfinished ones last."""
     column = f"selection/{study.objective}"
     groups: list[tuple[float, int, Group]] = []
@@ -92,11 +108,10 @@ def setting_groups(study: Study) -> list[Group]:
     for place, setting in enumerate(own):
         labels = tuple(label(setting.assignment.get(f.key)) for f in study.factors)
         group = Group(labels or (Text("constants"),), rows[(setting.key,)], value=setting)
-        done = group.done
-        scores = done[column].drop_nulls().to_list() if column in done.columns else []
+        scores = group.known(column)
         best = sum(scores) / len(scores) if scores else float("-inf")
         groups.append((-best, place, group))
-    return [group for _, _, group in sorted(groups, key=lambda item: item[:2])]
+    return tuple(group for _, _, group in sorted(groups, key=lambda item: item[:2]))
 
 
 def arm_groups(study: Study) -> list[Group]:

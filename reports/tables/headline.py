@@ -100,7 +100,7 @@ def _by_design(
 def _preferred(study: Study) -> list[Group]:
     """The best settings by selection, or the only one; [] where none is preferred."""
     settings = setting_groups(study)
-    return preferred(study) or (settings if len(settings) == 1 else [])
+    return preferred(study) or (list(settings) if len(settings) == 1 else [])
 
 
 def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from reports.contract import COMPLETE
 from reports.read import Study, heading
 from reports.stats import is_rounding, scale_of
 from reports.tables.groups import Group, factor_labels, setting_groups, spelled
@@ -48,9 +49,8 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
     score = f"selection/{study.objective}"
     found = []
     for group in setting_groups(study):
-        done = group.done
-        values = done[score].drop_nulls().to_list() if score in done.columns else []
-        if values and len(values) == len(done):
+        values = group.known(score)
+        if values and len(values) == group.count(COMPLETE):
             found.append((sum(values) / len(values), group))
     return found
 

@@ -42,7 +42,7 @@ def group_row(
         compared: with the baseline.
     """
     named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
-    done = len(group.done) if n is None else n
+    done = group.count(COMPLETE) if n is None else n
     named["n"] = Counts(done, group.count(FAIL), group.count(PRUNED), group.missing())
     return Row(
         {**named, **cells},
