@@ -218,16 +218,17 @@ def prefetch(
     """
     from harness.data.download import fetch_missing
 
-    study, say = load_study(space, overrides, data_root, there=False), line_printer(SteadyConsole())
+    study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
+    say, prints = line_printer(console), fingerprints_of(None, data_root, cache_dir)
     for name in levels_of(study, "backbone"):
-        Method().load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
+        prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
         say(f"weights of {name}: they are here")
     if data_root is not None:
         fetch_missing(named_datasets(study), data_root, say)
     study = load_study(space, overrides, data_root)
     say(f"pictures of {', '.join(named_datasets(study))}: they are here")
     if to == "features":
-        fetch_features(study, data_root, cache_dir, verbose=verbose)
+        fetch_features(study, prints, console, verbose=verbose)
 
 
 def named_datasets(study: StudyConfig) -> list[str]:
@@ -237,13 +238,7 @@ def named_datasets(study: StudyConfig) -> list[str]:
 
 
 def fetch_features(
-    study: StudyConfig,
-    data_root: Path | None,
-    cache_dir: Path | None = None,
-    *,
-    verbose: bool = False,
-    method: Method | None = None,
-    console: Console | None = None,
+    study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
     """Extract every feature set that a study may read; what the cache has is not extracted again.
 
@@ -252,24 +247,20 @@ def fetch_features(
 
     Args:
         study: the study, whatever of it has been run.
-        data_root: folder of the data sets.
-        cache_dir: of the features; see fingerprints_of.
-        verbose: let Ray talk.
-        method: ship.
+        prints: of its data and weights, with the method and the cache folder.
         console: where progress goes.
+        verbose: let Ray talk.
 
     Raises:
         ValueError: a backbone or a data set cannot be read.
         ClusterError: Ray cannot do it.
     """
-    console = console or SteadyConsole()
     say, resources = line_printer(console), study.resources
     why = why_no_gpu() if resources.gpus or (resources.auto and usable_gpus()) else None
     if why is not None:
         say(f"torch cannot use a GPU here ({why.rstrip('.')}): features are extracted on the CPU")
         resources = resources.model_copy(update={"auto": False, "gpus": 0.0})
         study = study.model_copy(update={"resources": resources})
-    prints = fingerprints_of(method, data_root, cache_dir)
     needs = needed(study, make_plan(study, Ledger(), prints))
     with encoder_here(study, prints.method, verbose=verbose, begun=lambda: None) as encode:
         prepare_features(needs, prints, console, encode)

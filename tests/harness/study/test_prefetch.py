@@ -8,6 +8,7 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
+from harness.planning import Fingerprints
 from harness.study import features
 from harness.study.features import fetch_features, named_datasets
 from tests.harness.fakes import make_method, make_study
@@ -38,13 +39,9 @@ def test_a_login_node_without_a_gpu_extracts_on_its_cores(
     monkeypatch.setattr(features, "why_no_gpu", lambda: "No CUDA GPUs are available")
     monkeypatch.setattr(features, "usable_gpus", lambda: 2)
     out = io.StringIO()
-    fetch_features(
-        make_study(resources=resources),
-        None,
-        tmp_path / "cache",
-        method=make_method(tmp_path / "log"),
-        console=Console(file=out, width=200),
-    )
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    study, console = make_study(resources=resources), Console(file=out, width=200)
+    fetch_features(study, prints, console, verbose=False)
     assert (tmp_path / "log").read_text() == "extract emoji\n"
     line = "torch cannot use a GPU here (No CUDA GPUs are available): features are extracted on the"
     assert out.getvalue().startswith(line)
