@@ -212,7 +212,9 @@ def idle_gpus(
         why, line = f"concurrency is {concurrency}", "concurrency: null"
     else:
         all_cores = there.get("CPU", 0)
-        cores = _rounded_down(all_cores / (gpus / resources.gpus))
+        cores = all_cores / (gpus / resources.gpus)
+        # to whole ones, or to hundredths of one
+        cores = math.floor(cores) if cores >= 1 else math.floor(100 * cores) / 100
         why = f"a trial takes {resources.cpus:g} of {all_cores:g} cores"
         line = f"resources: {{cpus: {cores:g}, gpus: {resources.gpus:g}}}"
     uses = "it" if idle == 1 else "them"
@@ -236,8 +238,3 @@ def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:
 def _stand_idle(idle: int, gpus: int) -> str:
     many = f"{idle} of {gpus} GPUs" if gpus > 1 else "1 GPU"
     return f"{many} {'stand' if idle > 1 else 'stands'} idle"
-
-
-def _rounded_down(cores: float) -> float:
-    """To whole cores, or to hundredths of one."""
-    return math.floor(cores) if cores >= 1 else math.floor(100 * cores) / 100

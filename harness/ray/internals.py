@@ -13,7 +13,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
@@ -61,23 +61,25 @@ def _of_ray(name: str) -> Any | None:
 
 
 @contextmanager
-def _replaced(name: str, replacement: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace what a full dotted name stands for, where Ray has it, while the context lasts.
-
-    Args:
-        replacement: given the original object, returns the one that replaces it.
-    """
+def _replaced(name: str, replacement: Any) -> Iterator[None]:
+    """Replace what a full dotted name stands for, where Ray has it, while the context lasts."""
     original = _of_ray(name)
     if original is None:
         yield
         return
     home, _, last = name.rpartition(".")
-    holder = resolve_name(home)
-    setattr(holder, last, replacement(original))
+    place = resolve_name(home)
+    setattr(place, last, replacement)
     try:
         yield
     finally:
-        setattr(holder, last, original)
+        setattr(place, last, original)
+
+
+def _wrapped(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[None]:
+    """The same of a function or a method: wrapper gets the original one, then its arguments."""
+    original = _of_ray(name)
+    return _replaced(name, lambda *given, **keys: wrapper(original, *given, **keys))
 
 
 @contextmanager
@@ -108,10 +110,7 @@ def private_ray() -> Iterator[None]:
             reread()
         # Ray does so by itself on macOS and Windows. It turns _node_ip_address="127.0.0.1" into the
         # address of a network interface.
-        loopback = _replaced(
-            "ray._private.ray_constants.ENABLE_RAY_CLUSTER", lambda original: False
-        )
-        stack.enter_context(loopback)
+        stack.enter_context(_replaced("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
         yield
 
 
@@ -134,29 +133,23 @@ def _authentication_reader() -> Callable[[], None] | None:
     return reread
 
 
-@contextmanager
-def workers_import_as_the_driver() -> Iterator[None]:
+def workers_import_as_the_driver() -> AbstractContextManager[None]:
     """Keep a Ray that is joined in this context from importing from where the driver does not.
 
     Ray puts the driver's working directory first on the sys.path of every worker, whether the
     driver has it there or not: a folder in it hides an installed package of the same name.
     """
 
-    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-        def serialized(job: Any) -> Any:
-            there = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
-            paths = getattr(job, "_py_driver_sys_path", [])
-            paths[:] = [path for path in paths if Path(path).resolve() in there]
-            return original(job)
+    def serialized(original: Callable[..., Any], job: Any) -> Any:
+        there = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
+        paths = getattr(job, "_py_driver_sys_path", [])
+        paths[:] = [path for path in paths if Path(path).resolve() in there]
+        return original(job)
 
-        return serialized
-
-    with _replaced("ray.job_config.JobConfig._serialize", replacement):
-        yield
+    return _wrapped("ray.job_config.JobConfig._serialize", serialized)
 
 
-@contextmanager
-def memory_kills_as_worker_deaths() -> Iterator[None]:
+def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
     """Make Tune take a worker that Ray killed for want of memory for one that died.
 
     Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run when
@@ -167,16 +160,12 @@ def memory_kills_as_worker_deaths() -> Iterator[None]:
         killed = isinstance(value, OutOfMemoryError)
         return RayActorError(error_msg=str(value)) if killed else value
 
-    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-        def failed(*given: Any, **keys: Any) -> Any:
-            known = {name: as_death(value) for name, value in keys.items()}
-            return original(*map(as_death, given), **known)
-
-        return failed
+    def failed(original: Callable[..., Any], *given: Any, **keys: Any) -> Any:
+        known = {name: as_death(value) for name, value in keys.items()}
+        return original(*map(as_death, given), **known)
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
-    with _replaced(f"{manager}._actor_task_failed", replacement):
-        yield
+    return _wrapped(f"{manager}._actor_task_failed", failed)
 
 
 @contextmanager
@@ -187,14 +176,10 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
     to. Other lines, such as an autoscaler's, are still printed.
     """
 
-    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-        def printed(*given: Any, **keys: Any) -> Any:
-            lines = given[0].get("lines") if given and isinstance(given[0], Mapping) else None
-            if not any(words in str(lines) for words in _WORKER_DEATHS):
-                return original(*given, **keys)
-            return None
-
-        return printed
+    def printed(original: Callable[..., Any], *given: Any, **keys: Any) -> None:
+        lines = given[0].get("lines") if given and isinstance(given[0], Mapping) else None
+        if not any(words in str(lines) for words in _WORKER_DEATHS):
+            original(*given, **keys)
 
     if verbose:
         yield
@@ -204,7 +189,7 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with _replaced("ray._private.worker.print_to_stdstream", replacement):
+        with _wrapped("ray._private.worker.print_to_stdstream", printed):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,14 +1,146 @@
-"""Extraction on a simulated cluster of two nodes gives what this machine gives, to the bit."""
+"""Extraction by actors: who encodes, with how many threads, how often; and that no bit differs.
 
+On a pretended machine, and on a simulated cluster of two nodes.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from harness.ray.extract import _undecodable
+from harness.config import Resources
+from harness.errors import ClusterError
+from harness.ray.extract import (
+    ClusterEncoder,
+    _undecodable,
+    decoding_threads,
+    shards_at_once,
+)
+from harness.resources import extraction_resources
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
+from ship.features.encode import Layout
 from tests.harness.cluster_driver import VIEWS, digest, pictures
 from tests.harness.conftest import OnCluster
+from tests.ship.features import encoders
+from tests.ship.features.encoders import FakeEncoder
+
+GPU = torch.device("cuda")
+
+
+class Driver(FakeEncoder):
+    """A backbone on a machine that must not encode."""
+
+    def encode_images(self, pictures: torch.Tensor, /) -> torch.Tensor:
+        raise RuntimeError("the driver encodes")
+
+
+def loader(folder: Path) -> Callable[[str, str], Any]:
+    """Loads the backbone, and leaves a line with the process and the device."""
+
+    def load(name: str, device: str) -> Any:
+        with (folder / "loaded").open("a") as file:
+            file.write(f"{os.getpid()} {device}\n")
+        return encoders.FakeEncoder(name)
+
+    return load
+
+
+def lines(folder: Path) -> list[str]:
+    """What the loader has left."""
+    return (folder / "loaded").read_text().splitlines()
+
+
+@pytest.fixture
+def sent(local_ray: None) -> Iterator[None]:
+    """Actors, which cannot import the tests, get the encoder whole."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(encoders)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(encoders)
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None:
+    """However small; they are started once for all splits and backbones, in a session of their own.
+
+    A backbone that has other weights on a node than the driver's is refused.
+    """
+    dataset = pictures()
+    spans: list[str] = []
+
+    @contextmanager
+    def session() -> Iterator[None]:
+        spans.append("open")
+        yield
+        spans.append("closed")
+
+    with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session) as encoder:
+        assert spans == []
+        found = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
+        assert spans == ["open"] and len(lines(tmp_path)) == 1
+        again = extract_features(Driver(), dataset, 0, tmp_path / "b", encode=encoder)
+        assert len(lines(tmp_path)) == 1
+        extract_features(Driver("other"), dataset, 0, tmp_path / "other", encode=encoder)
+        assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
+        third = Driver("third", fingerprint="f1")
+        with pytest.raises(ClusterError, match="other weights on a node"):
+            extract_features(third, dataset, 0, tmp_path / "third", encode=encoder)
+    assert spans == ["open", "closed"]
+    expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
+    np.testing.assert_array_equal(again.train, expected.train[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("resources", "cores", "gpus", "threads"),
+    [
+        (Resources(gpus=1), 64, 4, 16),
+        (Resources(gpus=0.25), 16, 2, 2),
+        (Resources(cpus=6, gpus=1), 8, 2, 6),
+        (Resources(gpus=1), 0, 1, 1),
+        (Resources(cpus=2), 64, 4, 2),
+        (Resources(cpus=0.5), 64, 4, 1),
+    ],
+)
+def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
+    resources: Resources, cores: float, gpus: int, threads: int
+) -> None:
+    """Never with less than it reserves; one without a GPU with just that."""
+    assert decoding_threads(resources, cores, gpus) == threads
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "waiting", "actors", "shards"),
+    [
+        (GPU, 16, 100, 2, 4),  # eight batches of a shard: 32 for 16 threads
+        (GPU, 16, 100, 50, 2),
+        (GPU, 16, 3, 8, 1),
+        (GPU, 1, 100, 1, 1),
+        (torch.device("cpu"), 1, 100, 2, 1),
+    ],
+)
+def test_no_thread_of_an_actor_waits_and_no_actor(
+    device: torch.device, threads: int, waiting: int, actors: int, shards: int
+) -> None:
+    """An order has batches for all threads twice, where there is work for all actors."""
+    layout = Layout.for_device(device, threads)
+    assert shards_at_once(layout, 512, waiting, actors) == shards
+
+
+@pytest.mark.parametrize(("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)])
+def test_auto_extracts_with_whole_gpus_where_there_are_any(
+    there: dict[str, float], gpus: float
+) -> None:
+    """Before a trial has been measured nobody shares one."""
+    assert extraction_resources(Resources(auto=True), there).gpus == gpus
 
 
 @pytest.fixture(scope="module")
