@@ -43,6 +43,7 @@ def render(
     *,
     figures: bool = False,
     published: bool = False,
+    notes: bool = False,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -53,6 +54,7 @@ def render(
         metric: what differences, p-values and figures are of; None: the protocol's default.
         figures: whether every chart of the page becomes files, not those of factors alone.
         published: whether a table has what papers report beside what was measured.
+        notes: whether what is printed says what the columns are.
 
     Returns:
         The files written.
@@ -65,7 +67,7 @@ def render(
 
     made = _read(study_name, tracking_uri, metric, published=published)
     out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
-    return _show(made, report_files(made, every_figure=figures), out)
+    return _show(made, report_files(made, every_figure=figures), out, notes=notes)
 
 
 def render_several(names: list[str] | None, tracking_uri: str | None, out: Path) -> list[Path]:
@@ -166,12 +168,14 @@ def _shown_again(report: "Report", publication: "Publication", out: Path) -> lis
     return []
 
 
-def _show(report: "Report", files: Mapping[str, bytes], out: Path) -> list[Path]:
+def _show(
+    report: "Report", files: Mapping[str, bytes], out: Path, *, notes: bool = False
+) -> list[Path]:
     """Write a report's files to a folder and print its tables; the files written."""
     from reports.render import print_report, write_files
 
     written = write_files(files, out)
-    print_report(report, f"report: {out} ({len(written)} files)")
+    print_report(report, f"report: {out} ({len(written)} files)", legend=notes)
     return written
 
 
@@ -246,6 +250,9 @@ def report(
             "--figures", metavar="", help="Every chart of the page as PNG, SVG and PDF, too."
         ),
     ] = False,
+    notes: Annotated[
+        bool, typer.Option("--notes", metavar="", help="Print what the columns are, too.")
+    ] = False,
     published: Annotated[
         bool,
         typer.Option(
@@ -267,7 +274,11 @@ def report(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     asked = names or []
     only_of_one = {"--format": form, "--export": target, "--figures": figures, "--metric": metric}
-    given = [name for name, value in {**only_of_one, "--published": published}.items() if value]
+    given = [
+        name
+        for name, value in {**only_of_one, "--published": published, "--notes": notes}.items()
+        if value
+    ]
     if not every and not asked:
         raise typer.BadParameter("give the name of a study, of several, or --all")
     if (every or len(asked) > 1) and given:
@@ -285,7 +296,9 @@ def report(
             made = _read(name, tracking_uri, metric, published=published)
             _print_formats(made, out, form, figures=figures)
         else:
-            render(name, tracking_uri, out, metric, figures=figures, published=published)
+            render(
+                name, tracking_uri, out, metric, figures=figures, published=published, notes=notes
+            )
     except EmptyStudyError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3) from error

@@ -39,7 +39,7 @@ def text_of(form: str, report: Report) -> str:
             return plain_text(view(report, FILE_WIDTH), FILE_WIDTH)
 
 
-def view(report: Report, width: int) -> RenderableType:
+def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
     """The answer for a console `width` characters wide, and the tables that it is made from.
 
     What quality is and what selection chose is one step further, in the files. So is the path from
@@ -50,7 +50,7 @@ def view(report: Report, width: int) -> RenderableType:
         table if _is_told(table) or table.place == "csv" else replace(table, place="files")
         for table in report.every_table
     ]
-    return Group(answer, terminal_view(tables, width))
+    return Group(answer, terminal_view(tables, width, legend=legend))
 
 
 def _is_told(table: Table) -> bool:
@@ -59,11 +59,17 @@ def _is_told(table: Table) -> bool:
     return bool(table.kind) or table.name == PUBLISHED
 
 
-def print_report(report: Report, last: str) -> None:
-    """Print the answer and the tables, fitted to the terminal, and a last line."""
+def print_report(report: Report, last: str, *, legend: bool = False) -> None:
+    """Print the answer and the tables, fitted to the terminal, and a last line.
+
+    Args:
+        report: of a study.
+        last: the last line.
+        legend: whether notes say what the columns are, too.
+    """
     console = Console(highlight=False)
     shorter = replace(report, tables=tuple(map(_begun, report.tables)))
-    console.print(view(shorter, console.width))
+    console.print(view(shorter, console.width, legend=legend))
     console.print(last, soft_wrap=True, markup=False)
 
 

@@ -15,7 +15,18 @@ from rich.text import Text as Words
 
 from reports.render.plain import row_cells
 from reports.render.words import printable
-from reports.tables import PLAIN, STACKED, Cell, Column, Counts, Dialect, Table, broken, cell_text
+from reports.tables import (
+    PLAIN,
+    STACKED,
+    Cell,
+    Column,
+    Counts,
+    Dialect,
+    Legend,
+    Table,
+    broken,
+    cell_text,
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,15 @@ FILE_WIDTH = 140
 _WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
 
 
-def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
+def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
     """The tables and their notes as one rich renderable for a console `width` characters wide.
 
     Only tables whose place is "page" are shown; those whose place is "files" are counted.
+
+    Args:
+        tables: of a report.
+        width: of the console.
+        legend: whether notes say what the columns are, too.
     """
     parts: list[RenderableType] = []
     said: set[str] = set()
@@ -58,23 +74,26 @@ def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
         grid, dropped = _fitted(table, width)
         # A note that a table above has is not repeated here. The other formats do repeat it, since
         # a table may be copied from them without the rest.
-        notes = [note for note in table.notes if note not in said]
+        wanted = [note for note in table.notes if legend or not isinstance(note, Legend)]
+        notes = [note for note in wanted if note not in said]
         said |= set(notes)
-        if len(notes) < len(table.notes):
+        if len(notes) < len(wanted):
             notes.append("otherwise as above")
         if dropped:
             notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
         parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
-    if more:
-        text = f"{more} more table{'s' if more > 1 else ''} in the files"
+    told = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
+    told += [] if legend else ["what the columns are: ship-report --notes, or the page"]
+    if told:
+        text = "; ".join(told)
         parts.append(Padding(Words(text, "dim"), (0, 1, 1, 1)))
     return Group(*parts)
 
 
 def terminal_text(tables: Sequence[Table], width: int = FILE_WIDTH) -> str:
     """What terminal_view shows, as plain text `width` characters wide."""
-    return plain_text(terminal_view(tables, width), width)
+    return plain_text(terminal_view(tables, width, legend=True), width)
 
 
 def plain_text(view: RenderableType, width: int) -> str:

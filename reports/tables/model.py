@@ -15,6 +15,10 @@ MARK = "†"  # beside the label of a row with flags
 ADDED = "‡"  # beside that of a setting that ship-sweep --path ran
 
 
+class Legend(str):
+    """A note on what a column is, which all tables of a kind have; the others are of one table."""
+
+
 @dataclass(frozen=True)
 class Text:
     """A label; exact is the value behind it at full precision, where the text rounds."""

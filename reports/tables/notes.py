@@ -15,7 +15,7 @@ from reports.tables.legend import (
     rule_note,
 )
 from reports.tables.metric import MEASURES
-from reports.tables.model import MARK, REFERENCES, Row
+from reports.tables.model import MARK, REFERENCES, Legend, Row
 from reports.tables.preference import added_notes, preferred_note
 from reports.tables.rows import LEAKS, on_test, raised_flags
 
@@ -52,16 +52,16 @@ def table_notes(
             " factors. A sampler that favours good settings makes these descriptive"
         )
     else:
-        notes += metric_notes(study, rows, kind=kind)
-        notes += _meaning(study, metric)
-        notes += average_notes(study, rows, metric) if kind == "datasets" else []
+        legend = [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
+        legend += average_notes(study, rows, metric) if kind == "datasets" else []
         if baseline is not None:
-            notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
+            legend += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
         if kind != "datasets":
-            notes.append("s/seed: wall seconds of a run divided over its seeds")
+            legend.append("s/seed: wall seconds of a run divided over its seeds")
+        notes += map(Legend, legend)
         notes += preferred_note(study) if kind != "datasets" else []
         notes += flag_notes(study.rows, rows, names) if names else []
-        notes += [*added_notes(rows), *arm_notes(study, rows)]
+        notes += [*added_notes(rows), *map(Legend, arm_notes(study, rows))]
     if kind == "settings" and shown is not None:
         total = sum(row.section != REFERENCES for row in rows)
         if total > shown:
