@@ -181,9 +181,9 @@ def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:
         return ""
     text = {EXAM: pl.String, CLASS: pl.String}  # also where an exam has no pictures
     frames = [pl.DataFrame(_columns(exam, seeds), schema_overrides=text) for exam in exams]
-    held = BytesIO()
-    pl.concat(frames, how="diagonal").write_parquet(held)
-    return base64.b64encode(held.getvalue()).decode("ascii")
+    file = BytesIO()
+    pl.concat(frames, how="diagonal").write_parquet(file)
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[str]]:

@@ -156,7 +156,7 @@ class ClusterEncoder(ExitStack):
             self.enter_context(self._session())
             self.callback(self._end_actors)
             self._most = max(1, at_once(self._resources, cluster_resources()))
-        # held here until the end: an actor that starts later asks for them, too
+        # the reference stays until the end: an actor that starts later asks for them, too
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)

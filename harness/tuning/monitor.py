@@ -41,43 +41,36 @@ class _Running:
     overdue: bool = False
 
 
+@dataclass(eq=False)
 class Monitor(tune.Callback):
     """Follows the trials of one run on the driver.
 
     A store that fails in the middle of the run ends it, and so do workers that cannot even start
     and too many failures in a row: the error is raised at the next turn of Tune's loop, since Tune
     wraps what callbacks raise.
+
+    searcher: knows what trials train, how they ended, and of what workers died.
+    recorder, view: where results go.
+    study: for its objective, time_limit and max_failures.
+    check_interrupt: raises if the run is to stop.
+    forget: told the work of a trial whose end is on record: it needs no checkpoint.
+    failed_before: keys of settings that had failed in an earlier run; that they do so again says
+        nothing new.
+    end_trial: ends a trial of Tune's that is past its time limit, from outside; False: there is no
+        way to.
     """
 
-    def __init__(
-        self,
-        searcher: StudySearcher,
-        recorder: TrialRecorder,
-        view: View,
-        study: StudyConfig,
-        check_interrupt: Callable[[], None],
-        forget: Callable[[Work], None] = lambda work: None,
-        failed_before: Set[str] = frozenset(),
-        end_trial: Callable[[Any], bool] = kill_worker,
-    ) -> None:
-        """Build the callback of one run.
+    searcher: StudySearcher
+    recorder: TrialRecorder
+    view: View
+    study: StudyConfig
+    check_interrupt: Callable[[], None]
+    forget: Callable[[Work], None] = lambda work: None
+    failed_before: Set[str] = frozenset()
+    end_trial: Callable[[Any], bool] = kill_worker
 
-        Args:
-            searcher: knows what trials train, how they ended, and of what workers died.
-            recorder, view: where results go.
-            study: for its objective, time_limit and max_failures.
-            check_interrupt: raises if the run is to stop.
-            forget: told the work of a trial whose end is on record: it needs no checkpoint.
-            failed_before: keys of settings that had failed in an earlier run; that they do so again
-                says nothing new.
-            end_trial: ends a trial of Tune's that is past its time limit, from outside; False:
-                there is no way to.
-        """
-        self._searcher, self._deaths = searcher, searcher.deaths
-        self._recorder, self._view = recorder, view
-        self._study = study
-        self._failed_before = failed_before
-        self._check_interrupt, self._forget, self._end_trial = check_interrupt, forget, end_trial
+    def __post_init__(self) -> None:
+        self._deaths = self.searcher.deaths
         self._running: dict[str, _Running] = {}
         self._error: Exception | None = None
         self._started = False
@@ -86,11 +79,11 @@ class Monitor(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Once per turn of Tune's loop, ten times a second or more."""
-        self._check_interrupt()
+        self.check_interrupt()
         if self._error is not None:
             raise self._error
-        if self._study.time_limit is not None:
-            self._end_overdue(self._study.time_limit)
+        if self.study.time_limit is not None:
+            self._end_overdue(self.study.time_limit)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took up a trial."""
@@ -101,28 +94,28 @@ class Monitor(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Some epochs of a trial."""
-        name, epochs, objective = trial.trial_id, result.get(EPOCHS), self._study.objective
+        name, epochs, objective = trial.trial_id, result.get(EPOCHS), self.study.objective
         if not epochs or name not in self._running:
             return
         last = epochs[-1]
         where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._deaths.reached(name, where, result.get("node_ip"))
-        self._guard(lambda: self._recorder.epochs(name, epochs, result.get(LOAD, {})))
+        self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][objective]
             for epoch in epochs
             if epoch["stage"] == "selection" and objective in epoch["means"]
         ]
         at = f"{last['stage']} {last['epoch']}"
-        self._view.progress(name, at, last["progress"], seen[-1] if seen else None)
+        self.view.progress(name, at, last["progress"], seen[-1] if seen else None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        self._end(trial.trial_id, self._searcher.ending(trial.trial_id))
+        self._end(trial.trial_id, self.searcher.ending(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died."""
-        ending = self._searcher.ending(trial.trial_id)
+        ending = self.searcher.ending(trial.trial_id)
         if trial.trial_id not in self._running:  # died before it took the trial up
             if not self._started and self._is_hopeless(error_text(trial), ending):
                 return
@@ -132,7 +125,7 @@ class Monitor(tune.Callback):
     def _is_hopeless(self, told: str, ending: Ending) -> bool:
         """Whether no worker can start: an error is raised as it is set up, or several died."""
         self._died_at_start += 1
-        most = DEATHS_A_PLACE * max(FEWEST_PLACES, self._searcher.at_once())
+        most = DEATHS_A_PLACE * max(FEWEST_PLACES, self.searcher.at_once())
         hopeless = was_raised_in_setup(told) or self._died_at_start >= most
         hopeless = hopeless or ending.state is State.FAIL
         if hopeless:
@@ -144,30 +137,30 @@ class Monitor(tune.Callback):
         why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
         running, self._running = list(self._running), {}
         try:
-            self._recorder.interrupt_all(why)
+            self.recorder.interrupt_all(why)
         finally:
             for name in running:
-                self._view.end(name, State.INTERRUPTED, why)
+                self.view.end(name, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:
-        name, work = trial.trial_id, self._searcher.work(trial.trial_id)
+        name, work = trial.trial_id, self.searcher.work(trial.trial_id)
         self._running[name] = _Running(trial, work)
         self._deaths.began(name)
-        self._guard(lambda: self._recorder.start(name, work))
-        self._view.start(name, work.setting.label, len(work.seeds))
+        self._guard(lambda: self.recorder.start(name, work))
+        self.view.start(name, work.setting.label, len(work.seeds))
 
     def _end(self, name: str, ending: Ending) -> None:
         """Write and show what became of a trial."""
         work, state, note = self._running.pop(name).work, ending.state, ending.reason
         if state is State.COMPLETE:
-            self._guard(lambda: self._recorder.complete(name, ending.final))
-            self._view.progress(name, "", 1.0, ending.final["objective"])
+            self._guard(lambda: self.recorder.complete(name, ending.final))
+            self.view.progress(name, "", 1.0, ending.final["objective"])
         else:
-            self._guard(lambda: self._recorder.end(name, state, ending.reason, ending.failure))
+            self._guard(lambda: self.recorder.end(name, state, ending.reason, ending.failure))
         if state is State.PRUNED:
             note = f"stopped {self._deaths.where(name)}"
         self._deaths.ended(name)
-        self._view.end(name, state, note)
+        self.view.end(name, state, note)
         if state is State.FAIL:
             self._count(work.setting.key, ending.reason)
         elif state is not State.INTERRUPTED:
@@ -175,14 +168,14 @@ class Monitor(tune.Callback):
         settled = ending.failure in (Failure.ERROR, Failure.NON_FINITE)  # it would end so again
         goes_on = state is State.INTERRUPTED or (state is State.FAIL and not settled)
         if self._error is None and not goes_on:
-            self._forget(work)
+            self.forget(work)
 
     def _count(self, key: str, reason: str) -> None:
         """Count a setting that failed, once, whichever of its seeds do; give up on too many."""
-        if self._error is not None or key in self._failed_before:
+        if self._error is not None or key in self.failed_before:
             return
         self._failed[key] = reason
-        n, most = len(self._failed), self._study.max_failures
+        n, most = len(self._failed), self.study.max_failures
         if most is None or n < most:
             return
         counts = Counter(self._failed.values()).most_common()
@@ -212,5 +205,5 @@ class Monitor(tune.Callback):
             if running.overdue or time.monotonic() - running.started < limit:
                 continue
             running.overdue = True
-            if self._end_trial(running.trial):
+            if self.end_trial(running.trial):
                 self._deaths.overdue(name, limit)
