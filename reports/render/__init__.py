@@ -3,7 +3,6 @@
 Answers for: widths, escaping, precision and files. Decides nothing about numbers.
 """
 
-from reports.render.answer import answer_html
 from reports.render.files import (
     file_name,
     is_page_of,
@@ -11,13 +10,11 @@ from reports.render.files import (
     print_report,
     report_files,
     text_of,
-    view,
     write_files,
     write_report,
 )
-from reports.render.latex import latex
-from reports.render.page import table_html
-from reports.render.plain import csv_text, markdown
+from reports.render.markup import answer_html, latex, markdown, table_html
+from reports.render.spreadsheet import csv_text
 
 __all__ = [
     "answer_html",
@@ -31,7 +28,6 @@ __all__ = [
     "report_files",
     "table_html",
     "text_of",
-    "view",
     "write_files",
     "write_report",
 ]

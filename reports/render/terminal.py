@@ -1,11 +1,10 @@
-"""Tables for the terminal, fitted to its width.
+"""The answer and tables for a terminal, fitted to its width.
 
 Grid and Words are rich's Table and Text; Table is that of reports.tables. Widths are in characters.
 """
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -13,8 +12,10 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from reports.render.plain import row_cells
-from reports.render.words import printable
+from reports.answer import Answer
+from reports.contract import is_text
+from reports.render.markup import shown
+from reports.stats import Verdict
 from reports.tables import (
     PLAIN,
     STACKED,
@@ -28,34 +29,48 @@ from reports.tables import (
     cell_text,
 )
 
-
-@dataclass(frozen=True)
-class _Layout:
-    """How tightly a grid is set.
-
-    dialect: how a mean and its interval are written.
-    label_width: how wide a label may be before it wraps; a longer word widens it. None: as narrow
-        as the longest word of the labels.
-    """
-
-    dialect: Dialect
-    label_width: int | None
-
-    @property
-    def stacked(self) -> bool:
-        """Whether an interval stands below its mean, not beside it."""
-        return "\n" in self.dialect.plus_minus
-
-
-# from the roomiest to the narrowest
-_LAYOUTS = (
-    _Layout(PLAIN, 30),
-    _Layout(Dialect(plus_minus="±"), 16),
-    _Layout(STACKED, 16),
-    _Layout(STACKED, None),
-)
+_STYLES = {
+    Verdict.DECIDED: "bold green",
+    Verdict.DIFFERS: "bold green",
+    Verdict.EQUIVALENT: "bold cyan",
+    Verdict.UNDECIDED: "bold",
+}
+# From the roomiest grid to the narrowest: how a mean and its interval are written, and how wide a
+# label may be before it wraps; a longer word widens it. 0: as narrow as the labels' longest word.
+_LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
 FILE_WIDTH = 140
 _WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
+
+
+def printable(text: str, style: str = "") -> Words:
+    """A text to be shown as it is.
+
+    In a plain str, rich would take [words] for its markup, and a terminal would obey an escape
+    character; characters that are no text are shown as a replacement character.
+    """
+    return Words("".join(c if c == "\n" or is_text(c) else "�" for c in text), style)
+
+
+def answer_view(name: str, answer: Answer) -> RenderableType:
+    """The answer as one rich renderable: a finding a paragraph, cautions below.
+
+    Args:
+        name: of the study.
+        answer: that it gives.
+    """
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold")
+    grid.add_column()
+    for finding in answer.findings:
+        told = Words()
+        if finding.verdict:
+            told.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
+        grid.add_row(printable(finding.subject), told.append_text(printable(finding.text)))
+    for caution in answer.cautions:
+        grid.add_row("", printable(caution, "yellow"))
+    if answer.rule:
+        grid.add_row("", printable(answer.rule, "dim"))
+    return Group(printable(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
 
 
 def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
@@ -91,11 +106,6 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
     return Group(*parts)
 
 
-def terminal_text(tables: Sequence[Table], width: int = FILE_WIDTH) -> str:
-    """What terminal_view shows, as plain text `width` characters wide."""
-    return plain_text(terminal_view(tables, width, legend=True), width)
-
-
 def plain_text(view: RenderableType, width: int) -> str:
     """What a console `width` characters wide would show, without colours."""
     file = io.StringIO()  # without force_jupyter rich would show it in a notebook, too
@@ -122,74 +132,58 @@ def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
     each row is a paragraph: rich would cut numbers and labels, and a cut number is another one.
     """
     columns = table.page_columns
+    console = Console(file=io.StringIO(), width=1000, force_jupyter=False)  # narrows no grid
     for most in range(max(column.drop for column in columns) + 1):
         kept = [column for column in columns if not 0 < column.drop <= most]
         dropped = [column.heading for column in columns if column not in kept]
-        for layout in _LAYOUTS:
-            grid = _grid(table, layout, kept)
-            if _natural_width(grid) <= width:
+        for dialect, label_width in _LAYOUTS:
+            grid = _grid(table, dialect, label_width, kept)
+            if console.measure(grid).maximum <= width:
                 return grid, dropped
-    return _paragraphs(table, columns), []
+    return _paragraphs(table), []
 
 
-def _paragraphs(table: Table, columns: Sequence[Column]) -> Grid:
+def _paragraphs(table: Table) -> Grid:
     """Each row as its labels, and behind them every measure with its heading."""
     grid = Grid(
         title=printable(table.title, "bold"), title_justify="left", box=None, show_header=False,
         pad_edge=False, padding=(0, 0, 1, 0),
     )  # fmt: skip
     grid.add_column(overflow="fold")
-    keys = [column.key for column in columns]
-    for _, rows in table.sections():
-        for row in rows:
-            texts = [" ".join(_cell(c, PLAIN).split()) for c in row_cells(table, row, keys)]
-            labels = ", ".join(filter(None, texts[: table.labels]))
-            measures = [
-                f"{column.heading} {text}"
-                for column, text in zip(columns[table.labels :], texts[table.labels :], strict=True)
-                if text
-            ]
-            paragraph = printable(f"{labels}: ", "bold")
-            paragraph.append_text(printable("; ".join(measures), "not bold"))
+    n, headings = table.labels, [column.heading for column in table.page_columns]
+    for _, rows in shown(table, lambda cell: " ".join(_cell(cell, PLAIN).split())):
+        for row, texts in rows:
+            labels = ", ".join(filter(None, texts[:n]))
+            measures = zip(headings[n:], texts[n:], strict=True)
+            told = "; ".join(f"{heading} {text}" for heading, text in measures if text)
+            paragraph = printable(f"{labels}: ", "bold").append_text(printable(told, "not bold"))
             grid.add_row(paragraph, style="bold" if row.baseline else "")
     return grid
 
 
-def _natural_width(grid: Grid) -> int:
-    """How wide a grid is where the console does not narrow it."""
-    console = Console(file=io.StringIO(), width=1000, force_jupyter=False)
-    return console.measure(grid).maximum
+def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
+    """The grid of some of a table's columns in a layout.
 
-
-def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
-    """The grid of some of a table's columns in a layout."""
+    Where intervals stand below their means a heading is broken into lines: that of a label between
+    words, that of a measure within dataset names, too.
+    """
     grid = Grid(
         title=printable(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    keys = [column.key for column in columns]
     for place, column in enumerate(columns):
-        heading = _heading(column, place < table.labels, layout)
+        label, heading = place < table.labels, column.heading
+        if dialect is STACKED:
+            heading = "\n".join(heading.split(" ") if label else broken(heading))
+        width = _label_width(table, column, label_width) if label else None
         grid.add_column(
-            printable(heading), justify=column.align, no_wrap=place >= table.labels,
-            max_width=_label_width(table, column, layout) if place < table.labels else None,
-        )  # fmt: skip
-    for _, rows in table.sections():
-        for row in rows:
-            shown = [printable(_cell(cell, layout.dialect)) for cell in row_cells(table, row, keys)]
-            grid.add_row(*shown, style="bold" if row.baseline else "")
+            printable(heading), justify=column.align, no_wrap=not label, max_width=width
+        )
+    for _, rows in shown(table, lambda cell: _cell(cell, dialect), {c.key for c in columns}):
+        for row, texts in rows:
+            grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
         grid.add_section()
     return grid
-
-
-def _heading(column: Column, label: bool, layout: _Layout) -> str:
-    """A column's heading; a stacked layout breaks it into lines.
-
-    The heading of a label is broken between words, that of a measure within dataset names, too.
-    """
-    if not layout.stacked:
-        return column.heading
-    return column.heading.replace(" ", "\n") if label else "\n".join(broken(column.heading))
 
 
 def _cell(cell: Cell | None, dialect: Dialect) -> str:
@@ -199,9 +193,9 @@ def _cell(cell: Cell | None, dialect: Dialect) -> str:
     return cell_text(cell, dialect)
 
 
-def _label_width(table: Table, column: Column, layout: _Layout) -> int:
+def _label_width(table: Table, column: Column, least: int) -> int:
     """How wide the labels of a column may be before they wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
     longest = max((len(word) for text in texts for word in text.split()), default=0)
-    return min(_WIDEST_LABEL, max(layout.label_width or 0, longest))
+    return min(_WIDEST_LABEL, max(least, longest))

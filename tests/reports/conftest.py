@@ -29,5 +29,5 @@ def undrawn() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reports.render.files.chart_bytes", drawn)
-        patch.setattr("reports.render.page.build.page_script", cache(page_script))
+        patch.setattr("reports.render.page.page_script", cache(page_script))
         yield

@@ -12,6 +12,7 @@ from reports.analysis import Analysis
 from reports.answer import Answer
 from reports.charts import study_charts
 from reports.render.page import page
+from reports.render.terminal import plain_text, terminal_view
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
 from reports.tables.model import Table
@@ -47,6 +48,11 @@ def torn() -> list[Table]:
 def collapsed() -> list[Table]:
     """Generalized zero-shot with quality and flags."""
     return build_tables(collapsing().study())
+
+
+def terminal_text(tables: list[Table], width: int) -> str:
+    """What a terminal so wide shows of some tables."""
+    return plain_text(terminal_view(tables, width, legend=True), width)
 
 
 def page_of(tables: list[Table]) -> str:

@@ -13,7 +13,7 @@ from reports.analysis import Analysis, Unavailable, ablation_path, analysis_tabl
 from reports.analysis.dependence import partial_dependence
 from reports.analysis.importance import interactions
 from reports.analysis.training import cost_against
-from reports.render.plain import csv_text, markdown
+from reports.render import csv_text, markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from reports.render import csv_text, latex, markdown
 from reports.render.files import text_of
-from reports.render.latex import latex
-from reports.render.plain import csv_text, markdown
-from reports.render.terminal import terminal_text
 from reports.report import make_report
 from reports.tables.model import Table
 from tests.reports import cases
 from tests.reports.listed import listed
-from tests.reports.pages import check_golden, collapsed, eventful, shortened, torn
+from tests.reports.pages import check_golden, collapsed, eventful, shortened, terminal_text, torn
 from tests.told import told
 
 GOLDEN = Path(__file__).parent / "golden"

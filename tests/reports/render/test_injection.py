@@ -14,11 +14,11 @@ from reports.charts import as_json, for_page, study_charts
 from reports.contract import ReportError
 from reports.python import TableView
 from reports.read.records import load_records
+from reports.render import latex
 from reports.render.files import report_files, text_of
-from reports.render.latex import latex
+from reports.render.markup import escaped, table_html
 from reports.render.page import page
-from reports.render.page.tables import table_html
-from reports.render.plain import csv_text, escaped
+from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
 from reports.tables import Column, Counts, Row, Table, Text, Value

@@ -12,9 +12,8 @@ import polars as pl
 import pytest
 
 from reports.render.files import print_report, text_of
-from reports.render.latex import escape, latex
-from reports.render.plain import csv_stream, csv_text, markdown
-from reports.render.terminal import terminal_text
+from reports.render.markup import latex, latex_escaped, markdown
+from reports.render.spreadsheet import csv_stream, csv_text
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
@@ -22,7 +21,7 @@ from reports.tables.formatting import cell_text, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
-from tests.reports.pages import Parsed, collapsed, eventful, page_of, torn
+from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn
 from tests.reports.studies import collapsing, over_datasets
 
 COOP = (
@@ -144,7 +143,9 @@ def test_csv_has_measures_that_no_page_shows() -> None:
 
 def test_latex_escapes_every_special() -> None:
     """No character of a text acts as a command."""
-    assert escape("a_b 5% $x$ {y} <0.1 \\") == (r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}")
+    assert latex_escaped("a_b 5% $x$ {y} <0.1 \\") == (
+        r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
+    )
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

@@ -10,8 +10,7 @@ from reports.analysis import Analysis, Importance
 from reports.analysis.training import budget_correlation
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
-from reports.render.latex import latex
-from reports.render.plain import csv_text
+from reports.render import csv_text, latex
 from reports.report import Report, make_report
 from reports.stamp import stamp_of
 from reports.tables import Table, setting_groups

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from reports.answer import BEST, Answer
 from reports.contract import ARMS
 from reports.read import Study, heading
-from reports.render.page.build import template, text_file
+from reports.render.page import template, text_file
 from reports.report import Report
 from reports.tables import Value, cell_text, headline, level_text
 

@@ -1,95 +1,17 @@
-"""Markdown for people, CSV for programs."""
+"""Tables as CSV, for programs."""
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from reports.contract import printable
 from reports.stats import Estimate
-from reports.tables import (
-    ADDED,
-    MARK,
-    Cell,
-    Counts,
-    PValue,
-    Quantity,
-    Ranged,
-    Row,
-    Table,
-    Text,
-    Value,
-    cell_text,
-    on_test,
-)
+from reports.tables import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value, on_test
 
 _FIELDS = ("mean", "low", "high", "n")
-_BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
-# What Markdown takes for a heading, a quotation or a list where a line begins with it.
-_BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
-_NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
 # What a spreadsheet takes for a formula where a cell begins with it.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-
-
-def markdown(tables: Sequence[Table]) -> str:
-    """GitHub-flavoured Markdown: a heading, a pipe table and a list of footnotes each."""
-    return "\n".join(_markdown(table) for table in tables if table.place != "csv")
-
-
-def _markdown(table: Table) -> str:
-    rules = {"left": ":---", "right": "---:"}
-    lines = [
-        f"### {escaped(table.title)}",
-        "",
-        _piped([escaped(column.heading) for column in table.page_columns]),
-        _piped([rules[column.align] for column in table.page_columns]),
-    ]
-    for _, rows in table.sections():
-        for row in rows:
-            cells = [escaped(cell_text(cell)) for cell in row_cells(table, row)]
-            lines.append(_piped([f"**{c}**" if row.baseline and c else c for c in cells]))
-    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in table.notes), ""])
-
-
-def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list[Cell | None]:
-    """A row's cells in the order of the page's columns.
-
-    A row with flags, or that --path ran, has marks at its first label.
-
-    Args:
-        table: that the row is of.
-        row: whose cells are wanted.
-        keys: of the columns that are wanted; None: all.
-
-    Returns:
-        None where the row has no such cell; a label that it has not is blank text.
-    """
-    blank: Cell = Text("")
-    cells = [
-        row.cells.get(column.key, blank if place < table.labels else None)
-        for place, column in enumerate(table.page_columns)
-        if keys is None or column.key in keys
-    ]
-    marks = MARK * bool(row.flags) + ADDED * row.added
-    if marks and isinstance(cells[0], Text):
-        cells[0] = Text(f"{cells[0].text} {marks}")
-    return cells
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def escaped(text: str) -> str:
-    """Markdown's specials inside a cell or an item; an underscore within a word is none."""
-    text = printable(_BREAKS.sub(" ", text))
-    text = re.sub(r"([\\|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
-    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    return _NUMBERED.sub(r"\1\\\2", _BLOCK.sub(r"\1\\\2", text))
 
 
 def csv_text(table: Table, *, plain: bool = False) -> str:

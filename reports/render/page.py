@@ -12,11 +12,11 @@ from markupsafe import Markup
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
 from reports.read import Study, run_address
-from reports.render.page.tables import table_html
+from reports.render.markup import table_html
 from reports.report import Report
 from reports.tables import Table, factor_labels, setting_groups, spelled
 
-_HERE = "reports.render.page"
+_HERE = "reports.render"
 
 
 def page(report: Report, charts: Sequence[Chart] = ()) -> str:

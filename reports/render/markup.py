@@ -1,0 +1,235 @@
+"""The answer and tables as Markdown, LaTeX (booktabs) that compiles as it is, and HTML."""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from html import escape as html_escape
+
+import polars as pl
+
+from reports.answer import Answer
+from reports.contract import printable, printable_lines
+from reports.tables import (
+    ADDED,
+    MARK,
+    PLAIN,
+    STACKED,
+    Cell,
+    Column,
+    Dialect,
+    Row,
+    Table,
+    Text,
+    Value,
+    broken,
+    cell_text,
+    value_parts,
+)
+
+_BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
+# What Markdown takes for a heading, a quotation or a list where a line begins with it.
+_BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
+_NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
+_LATEX = Dialect(dash="--", minus="$-$")
+_COMMANDS = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"$<$", ">": r"$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
+    "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$",
+}  # fmt: skip
+
+
+# LaTeX's type size and column gap in points, by how many columns a table has at most.
+_FITS = {
+    12: (r"\footnotesize", 3),
+    16: (r"\scriptsize", 2),
+    1_000_000: (r"\scriptsize", 1),
+}
+
+
+def shown(
+    table: Table, write: Callable[[Cell | None], str], keys: Collection[str] | None = None
+) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
+    """Yield each section of a table's page, with its rows and the texts of their cells.
+
+    A row with flags, or that --path ran, has marks at its first label. None is written where a row
+    has no such cell; a label that it has not is blank text.
+
+    Args:
+        table: that is shown.
+        write: a cell as text.
+        keys: of the columns that are wanted; None: all of the page's.
+    """
+    columns = [
+        (column.key, None if place >= table.labels else Text(""))
+        for place, column in enumerate(table.page_columns)
+        if keys is None or column.key in keys
+    ]
+
+    def cells(row: Row) -> Iterator[Cell | None]:
+        marks = MARK * bool(row.flags) + ADDED * row.added
+        for place, (key, absent) in enumerate(columns):
+            cell = row.cells.get(key, absent)
+            marked = marks and not place and isinstance(cell, Text)
+            yield Text(f"{cell.text} {marks}") if marked and isinstance(cell, Text) else cell
+
+    for section, rows in table.sections():
+        yield section, [(row, [write(cell) for cell in cells(row)]) for row in rows]
+
+
+def answer_markdown(name: str, answer: Answer) -> str:
+    """The answer as a heading and a list, with an empty line behind it."""
+    lines = [f"- {line}" for line in _told(answer, escaped, "**{}**", "*{}*")]
+    return "\n".join([f"### {escaped(name)}: the answer", "", *lines, ""]) + "\n"
+
+
+def answer_html(answer: Answer) -> str:
+    """The answer as a fragment of a page that has no style of its own, such as a notebook's."""
+    lines = _told(answer, html_escape, "<strong>{}</strong>", "<em>{}</em>")
+    return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
+
+
+def _told(
+    answer: Answer, escape: Callable[[str], str], strong: str, emphasis: str
+) -> Iterator[str]:
+    """A line a finding and a caution, with marks around subjects and verdicts."""
+    for finding in answer.findings:
+        verdict = f"{emphasis.format(f'{finding.verdict}.')} " if finding.verdict else ""
+        subject = strong.format(f"{escape(finding.subject)}:")
+        yield f"{subject} {verdict}{escape(finding.text)}"
+    yield from (escape(line) for line in (*answer.cautions, answer.rule) if line)
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """GitHub-flavoured Markdown: a heading, a pipe table and a list of footnotes each."""
+    return "\n".join(_markdown(table) for table in tables if table.place != "csv")
+
+
+def _markdown(table: Table) -> str:
+    rules = {"left": ":---", "right": "---:"}
+    lines = [
+        [escaped(column.heading) for column in table.page_columns],
+        [rules[column.align] for column in table.page_columns],
+    ]
+    for _, rows in shown(table, lambda cell: escaped(cell_text(cell))):
+        lines += [[f"**{t}**" if row.baseline and t else t for t in texts] for row, texts in rows]
+    piped = [f"| {' | '.join(line)} |" for line in lines]
+    notes = [f"- {escaped(note)}" for note in table.notes]
+    return "\n".join([f"### {escaped(table.title)}", "", *piped, "", *notes, ""])
+
+
+def escaped(text: str) -> str:
+    """Markdown's specials inside a cell or an item; an underscore within a word is none."""
+    text = printable(_BREAKS.sub(" ", text))
+    text = re.sub(r"([\\|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return _NUMBERED.sub(r"\1\\\2", _BLOCK.sub(r"\1\\\2", text))
+
+
+def latex(tables: Sequence[Table]) -> str:
+    r"""One float a table; needs \usepackage{booktabs} and a T1 font encoding."""
+    head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
+    return "\n".join([head, *(_latex(table) for table in tables if table.place != "csv")])
+
+
+def latex_escaped(text: str) -> str:
+    """Text in which no character is a command."""
+    text = printable(" ".join(text.splitlines()))
+    return "".join(_COMMANDS.get(character, character) for character in text)
+
+
+def _first(text: str) -> str:
+    r"""A text behind \\, which would take [ for its own argument, and * for a part of its name."""
+    return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
+
+
+def _latex(table: Table) -> str:
+    columns, stacked = table.page_columns, table.crowded
+    headings = [_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)]
+    label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
+    # type size and column gap with which a table of so many columns fits a page's width
+    size, gap = next(fit for most, fit in _FITS.items() if len(columns) <= most)
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{latex_escaped(table.title)}}}",
+        rf"\label{{tab:{label}}}",
+        size,
+        rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
+        rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
+        r"\toprule",
+        _line(headings),
+    ]
+    for _, rows in shown(table, lambda cell: _latex_cell(cell, stacked)):
+        lines.append(r"\midrule")
+        for row, (first, *others) in rows:
+            lines.append(_line([rf"\textbf{{{first}}}" if row.baseline else first, *others]))
+    notes = r"\\ ".join(_first(latex_escaped(note)) for note in table.notes)
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize\raggedright {notes}}}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return _first(" & ".join(cells)) + r" \\"
+
+
+def _heading(column: Column, stacked: bool) -> str:
+    lines = [_first(latex_escaped(line)) for line in broken(column.heading)]
+    if not stacked or len(lines) == 1:
+        return latex_escaped(column.heading)
+    text = r"\\".join(lines)
+    return rf"\shortstack[r]{{{text}}}"
+
+
+def _latex_cell(cell: Cell | None, stacked: bool) -> str:
+    if not isinstance(cell, Value):
+        # Words, or digits that the plain dialect already spells with escapables.
+        return latex_escaped(cell_text(cell if cell is not None else Text("–")))
+    mean, joined, interval = value_parts(cell, _LATEX)
+    suffix = latex_escaped(cell.suffix)
+    sign = r"$\pm$" if joined == _LATEX.plus_minus else ""
+    if stacked:
+        below = [rf"\tiny{sign or ' '}{interval}", *([rf"\tiny {suffix}"] if suffix else [])]
+        lines = r"\\[-2pt] ".join([mean, *below])
+        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
+    behind = rf"\,{suffix}" if suffix else ""
+    return rf"{mean}{{\scriptsize\,{sign}\,{interval}{behind}}}"
+
+
+def table_html(table: Table) -> str:
+    """The table's HTML, without its title and its notes, which the page has around it."""
+    from great_tables import GT, html, loc, style
+
+    dialect = STACKED if table.crowded else PLAIN
+    sections = shown(table, lambda cell: printable_lines(cell_text(cell, dialect)))
+    rows = [(section, row, texts) for section, listed in sections for row, texts in listed]
+    data = {
+        column.key: [texts[place] for _, _, texts in rows]
+        for place, column in enumerate(table.page_columns)
+    }
+    data = {"section": [printable_lines(section) for section, _, _ in rows]} | data
+    identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"table-{table.name}")
+    grouped = len(set(data["section"])) > 1
+    frame = pl.DataFrame(data) if grouped else pl.DataFrame(data).drop("section")
+    view = GT(frame, id=identity, groupname_col="section" if grouped else None)
+    for place, column in enumerate(table.page_columns):
+        lines = broken(column.heading) if table.crowded and place >= table.labels else []
+        # great_tables takes {{...}} in a heading for a unit, and then escapes nothing of it.
+        heading = html_escape(printable_lines("\n".join(lines) or column.heading))
+        view = view.cols_label({column.key: html(heading.replace("{", "&#123;"))})
+        view = view.cols_align(align=column.align, columns=[column.key])
+    bold = [place for place, (_, row, _) in enumerate(rows) if row.baseline]
+    if bold:
+        view = view.tab_style(style.text(weight="bold"), loc.body(rows=bold))
+    # great_tables' own style knows one size and white paper; the page has a style for all tables.
+    text = re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
+    # That each cell names its headings is a third of a page; one row of headings needs none of it.
+    return re.sub(r'<(t[dh]) headers="[^"]*"', r"<\1", text)
