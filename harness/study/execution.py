@@ -114,14 +114,13 @@ class Execution:
 
     def read(self) -> None:
         """Read what the store has of the study now, and plan what is left."""
-        self.ledger = ledger_of(self.store, self.experiment_id, self.study)[0]
+        self.ledger, self._stored = ledger_of(self.store, self.experiment_id, self.study)
         self.plan = planning.make_plan(self.study, self.ledger, self.fingerprints)
 
     def _check_consent(self, plan: Plan) -> None:
         """Raise StudyChanged if finished rows would leave the table unasked."""
-        stored = store.read_stored_study(self.store, self.experiment_id)
         maker = planning.SettingMaker(self.study, self.fingerprints)
-        changes = planning.compare(self.study, plan, self.ledger, stored, maker)
+        changes = planning.compare(self.study, plan, self.ledger, self._stored, maker)
         self.consent.check(changes, source_of(self.study))
 
     def _outcome(self, *, interrupted: bool = False, ran: bool = False) -> StudyOutcome:
