@@ -169,19 +169,19 @@ def validated(
         # of the two that pydantic has for int | float the last one, "a number", says more
         faults |= {fault.path: fault for _, fault in found}
         tree = deepcopy(dict(tree))
-        for steps in {tuple(steps[:2] if steps[0] == "space" else steps) for steps, _ in found}:
-            _take_away(tree, steps)
+        # a factor is sound as a whole, or is not
+        faulty = [steps[:2] if steps[0] == "space" else steps for steps, _ in found]
+        for steps in {_there(tree, steps) for steps in faulty}:
+            take_away(tree, steps)
 
 
-def _take_away(tree: Any, steps: Sequence[Any]) -> None:
-    """Take out of a tree what stands at a place, or the innermost mapping around it."""
-    inside = tree
-    for place, step in enumerate(steps, start=1):
-        below = inside.get(step)
-        if place == len(steps) or not isinstance(below, dict) or steps[place] not in below:
-            inside.pop(step, None)
-            return
-        inside = below
+def _there(tree: Any, steps: Sequence[Any]) -> tuple[Any, ...]:
+    """Steps, as far as they lead through mappings that are there: a list is one whole."""
+    for place, step in enumerate(steps):
+        if not isinstance(tree, dict) or step not in tree:
+            return tuple(steps[:place])
+        tree = tree[step]
+    return tuple(steps)
 
 
 def _fault(details: ErrorDetails) -> tuple[list[Any], Fault]:

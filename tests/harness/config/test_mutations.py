@@ -44,6 +44,7 @@ _MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
 
 
 @example([("generator", {"name": []})])
+@example([("targets", [None, None])])
 @given(_MUTATIONS)
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
     """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
