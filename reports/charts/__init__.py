@@ -6,8 +6,8 @@ without. Takes its numbers from reports.tables and reports.analysis, and compute
 
 from reports.charts.export import as_json, chart_bytes, for_page, page_script
 from reports.charts.factor import FIGURES, factor_chart
-from reports.charts.model import Chart
 from reports.charts.study import study_charts
+from reports.charts.vega import Chart
 
 __all__ = [
     "FIGURES",

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, Final
 
-from reports.charts.model import Chart, Spec
+from reports.charts.vega import Chart, Spec
 from reports.contract import printable_lines
 
 VEGA_LITE = "6.4"  # the version that specifications are written for

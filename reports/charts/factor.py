@@ -4,22 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from reports.charts.model import (
-    DOT,
-    MEAN,
-    Chart,
-    Spec,
-    Values,
-    chart,
-    interval_tips,
-    intervals,
-    layer,
-    number,
-    points,
-    steps,
-    test_title,
-    tips,
-)
+from reports.charts import vega
+from reports.charts.vega import Chart, Spec, Values
 from reports.contract import ARMS
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import (
@@ -98,16 +84,16 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     lines = _arms(study, metric, low, high) if arms else []
     near = [line for line in lines if line["near"]]
     title, head = short_name(study, factor), heading(study.protocol, metric)
-    x = steps("level", title, (dot["level"] for dot in dots))
+    x = vega.steps("level", title, dots)
     if continuous:
         log = factor.log and min(dot["value"] for dot in dots) > 0
         kind = "log" if log else "linear"
         axis = {"labelOverlap": "greedy", "tickCount": 6}
-        x = number("value", title, {"type": kind, "nice": False, "padding": 8}, axis=axis)
+        x = vega.number("value", title, {"type": kind, "nice": False, "padding": 8}, axis=axis)
     low, high = min([low, *(arm["y"] for arm in near)]), max([high, *(arm["y"] for arm in near)])
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    y = number("y", test_title(study, metric), scale, axis={"tickCount": 5})
+    y = vega.number("y", vega.test_title(study, metric), scale, axis={"tickCount": 5})
     layers = [
         *_arm_layers(lines, near, y),
         _dot_layer(study, dots, x, y, head),
@@ -125,7 +111,7 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     )
     beside = "each dot one setting" if scattered else "mean over the other factors"
     beside = beside if len(study.factors) > 1 else ""
-    return chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
+    return vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
 
 
 def _dots(study: Study, group: Group, metric: str, *, scattered: bool) -> Iterator[Spec]:
@@ -194,9 +180,9 @@ def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float
 def _dot_layer(study: Study, dots: Values, x: Spec, y: Spec, head: str) -> Spec:
     shown = {x["field"], "y", "name", "run"}
     values = [{key: value for key, value in dot.items() if key in shown} for dot in dots]
-    tooltip = tips({x["field"]: x["title"], "name": "dot", "y*": head})
+    tooltip = vega.tips({x["field"]: x["title"], "name": "dot", "y*": head})
     encoding: Spec = {"x": x, "y": y, "tooltip": tooltip}
-    mark: Spec = {"size": 22, "color": DOT, "opacity": 0.75}
+    mark: Spec = {"size": 22, "color": vega.DOT, "opacity": 0.75}
     more: Spec = {}
     if any("run" in dot for dot in dots):
         # what all addresses begin with is written once
@@ -204,7 +190,7 @@ def _dot_layer(study: Study, dots: Values, x: Spec, y: Spec, head: str) -> Spec:
         more["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
         encoding["href"] = {"field": "href"}
         mark["cursor"] = "pointer"
-    return {**layer("circle", encoding, name="seeds", values=values, **mark), **more}
+    return {**vega.layer("circle", encoding, name="seeds", values=values, **mark), **more}
 
 
 def _mean_layers(means: Values, x: Spec, y: Spec, head: str, *, joined: bool) -> Iterator[Spec]:
@@ -212,11 +198,12 @@ def _mean_layers(means: Values, x: Spec, y: Spec, head: str, *, joined: bool) ->
         return
     at = {"x": x, "y": y}
     if joined and len(means) > 1:
-        yield layer("line", at, values=means, color=MEAN, strokeWidth=1)
-    yield from intervals(means, x, y, color=MEAN)
-    tooltip = [*interval_tips({"level": x["title"], "y*": f"mean {head}"}), *tips({"n": "n"})]
-    look = {"shape": "diamond", "color": MEAN, "stroke": "white", "strokeWidth": 0.6}
-    yield points({**at, "tooltip": tooltip}, name="means", values=means, **look)
+        yield vega.layer("line", at, values=means, color=vega.MEAN, strokeWidth=1)
+    yield from vega.intervals(means, x, y, color=vega.MEAN)
+    told = {"level": x["title"], "y*": f"mean {head}"}
+    tooltip = [*vega.interval_tips(told), *vega.tips({"n": "n"})]
+    look = {"shape": "diamond", "color": vega.MEAN, "stroke": "white", "strokeWidth": 0.6}
+    yield vega.points({**at, "tooltip": tooltip}, name="means", values=means, **look)
 
 
 def _arm_layers(arms: Sequence[Spec], near: Sequence[Spec], y: Spec) -> Iterator[Spec]:
@@ -231,4 +218,4 @@ def _arm_layers(arms: Sequence[Spec], near: Sequence[Spec], y: Spec) -> Iterator
         scale = {"domain": [arm["arm"] for arm in arms], "range": looks}
         encoding[channel] = {"field": "arm", "type": "nominal", "scale": scale, "legend": legend}
     values = [{"arm": arm["arm"], "y": arm["y"]} for arm in near]
-    yield layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)
+    yield vega.layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)

@@ -3,24 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from reports.analysis import Analysis, BudgetCorrelation, CostPoint, LearningCurves
+from reports.charts import vega
 from reports.charts.factor import factor_charts
-from reports.charts.model import (
-    DOT,
-    MEAN,
-    SECOND,
-    Chart,
-    Spec,
-    chart,
-    colours,
-    interval_tips,
-    intervals,
-    layer,
-    number,
-    points,
-    steps,
-    test_title,
-    tips,
-)
 from reports.charts.together import (
     dependence_charts,
     importance_chart,
@@ -28,6 +12,7 @@ from reports.charts.together import (
     parallel_chart,
     path_chart,
 )
+from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
 from reports.read import Study, heading
 from reports.tables import MEASURES, factor_labels, setting_groups, spelled, without_added
@@ -76,20 +61,20 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     values = frame.rows(named=True)
     if not values:
         return
-    x = number("step", "epochs of all stages", {"nice": False})
-    y = number("y", f"selection {head} (%)")
+    x = vega.number("step", "epochs of all stages", {"nice": False})
+    y = vega.number("y", f"selection {head} (%)")
     labels = list(dict.fromkeys(str(value["label"]) for value in values))
-    colour: Spec = {"value": DOT}
+    colour: Spec = {"value": vega.DOT}
     if len(labels) <= MOST_NAMED:
         legend = {"orient": "bottom", "columns": 1}
         colour = {"field": "label", "type": "nominal", "title": None, "sort": labels,
                   "scale": {"scheme": "tableau10"}, "legend": legend}  # fmt: skip
     more = {"color": colour, "detail": {"field": "key"}}
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
-    encoding = {"x": x, "y": y, **more, "tooltip": tips(fields)}
+    encoding = {"x": x, "y": y, **more, "tooltip": vega.tips(fields)}
     layers = [
-        *intervals(values, x, y, more, type="area", opacity=0.16),
-        layer("line", encoding, name="curves", strokeWidth=1.2, opacity=0.85),
+        *vega.intervals(values, x, y, more, type="area", opacity=0.16),
+        vega.layer("line", encoding, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     best = f" The {len(keys)} best by selection." if found.settings > len(keys) else ""
     caption = (
@@ -97,7 +82,7 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
         f" several runs.{best}"
     )
     last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
-    yield chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
+    yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
 
 
 def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
@@ -110,12 +95,12 @@ def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
     ]  # fmt: skip
     if not values:
         return
-    x = steps("evaluation", "evaluation", (str(value["evaluation"]) for value in values))
-    y = number("rho", "Spearman ρ with the end", {"domain": [-1, 1]})
-    tooltip = interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
+    x = vega.steps("evaluation", "evaluation", values)
+    y = vega.number("rho", "Spearman ρ with the end", {"domain": [-1, 1]})
+    tooltip = vega.interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
     layers = [
-        *intervals(values, x, y, color=MEAN),
-        points({"x": x, "y": y, "tooltip": tooltip}, name="rungs", color=MEAN),
+        *vega.intervals(values, x, y, color=vega.MEAN),
+        vega.points({"x": x, "y": y, "tooltip": tooltip}, name="rungs", color=vega.MEAN),
     ]
     left = f" {found.stopped} settings were stopped early and are not in it." * bool(found.stopped)
     caption = (
@@ -123,7 +108,7 @@ def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
         " evaluation with the final one, over settings, with bootstrap 95% intervals." + left
     )
     place, title = (TRAINING, "budget"), "Can early values be believed?"
-    yield chart(study, place, title, caption, layers, height=150, values=values)
+    yield vega.chart(study, place, title, caption, layers, height=150, values=values)
 
 
 def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterator[Chart]:
@@ -131,7 +116,7 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     if len(found) < 2:
         return
     head = heading(study.protocol, metric)
-    kinds = {"none is better and cheaper": SECOND, "other": DOT}
+    kinds = {"none is better and cheaper": vega.SECOND, "other": vega.DOT}
     best, other = kinds
     values = [
         {"label": p.label, "seconds": max(p.seconds, 1e-3), "y": p.value.mean, "low": p.value.low,
@@ -140,19 +125,21 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     ]  # fmt: skip
     axis = {"tickCount": 5, "labelOverlap": "greedy", "format": "~g"}
     scale = {"type": "log", "nice": False, "padding": 8}
-    x = number("seconds", "seconds a seed", scale, axis=axis)
-    y, kind = number("y", test_title(study, metric)), colours("kind", "by selection score", kinds)
-    tooltip = interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
+    x = vega.number("seconds", "seconds a seed", scale, axis=axis)
+    y = vega.number("y", vega.test_title(study, metric))
+    kind = vega.colours("kind", "by selection score", kinds)
+    tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
     encoding = {"x": x, "y": y, "color": kind, "tooltip": tooltip}
     layers = [
-        *intervals(values, x, y, {"color": kind}),
-        points(encoding, name="settings", size=45),
+        *vega.intervals(values, x, y, {"color": kind}),
+        vega.points(encoding, name="settings", size=45),
     ]
     caption = (
         f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
         " interval. Marked: no other setting has a better selection score for fewer seconds."
     )
-    yield chart(study, (SETTINGS, "cost"), f"Cost against {head}", caption, layers, values=values)
+    place, title = (SETTINGS, "cost"), f"Cost against {head}"
+    yield vega.chart(study, place, title, caption, layers, values=values)
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -172,14 +159,14 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             continue
         short = names[name]
         encoding = {
-            "x": number("x", short, {"padding": 8}),
-            "y": number("y", test_title(study, metric)),
-            "tooltip": tips({"label": "setting", "x*": short, "y*": head}, 3),
+            "x": vega.number("x", short, {"padding": 8}),
+            "y": vega.number("y", vega.test_title(study, metric)),
+            "tooltip": vega.tips({"label": "setting", "x*": short, "y*": head}, 3),
         }
         caption = (
             f"Each point is a setting with synthesized features: {short} against test {head},"
             " means over seeds. That they go together need not mean that one makes the other."
         )
         place, title = (SETTINGS, f"quality-{name}"), f"{short} against {head}"
-        layers = [points(encoding, name="settings", size=45, color=MEAN)]
-        yield chart(study, place, title, caption, layers, values=values)
+        layers = [vega.points(encoding, name="settings", size=45, color=vega.MEAN)]
+        yield vega.chart(study, place, title, caption, layers, values=values)

@@ -4,24 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reports.analysis import AblationPath, Dependence, Importance, Interaction
-from reports.charts.model import (
-    DOT,
-    MEAN,
-    SECOND,
-    Chart,
-    Spec,
-    chart,
-    colours,
-    heat,
-    interval_tips,
-    intervals,
-    layer,
-    number,
-    points,
-    steps,
-    test_title,
-    tips,
-)
+from reports.charts import vega
+from reports.charts.vega import Chart, Spec
 from reports.read import Factor, Study, heading
 from reports.tables import (
     MOST_LEVELS,
@@ -61,19 +45,19 @@ def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     ]
     if not values:
         return
-    y = steps("effect", None, (str(value["effect"]) for value in values), axis={})
-    x = number("share", f"% of the variance of {head}", {"domain": [0, 100]})
-    kind = colours("kind", None, {"factor": MEAN, "pair": SECOND})
-    tooltip = interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    y = vega.steps("effect", None, values, axis={})
+    x = vega.number("share", f"% of the variance of {head}", {"domain": [0, 100]})
+    kind = vega.colours("kind", None, {"factor": vega.MEAN, "pair": vega.SECOND})
+    tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
-        layer("rule", ends, strokeWidth=1.5),
-        points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
+        vega.layer("rule", ends, strokeWidth=1.5),
+        vega.points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
     ]
     told = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
     caption = f"Share of the variance of {head} between settings, 95% over seeds: {told}."
     place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
-    yield chart(study, place, title, caption, layers, height=height, values=values)
+    yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
 def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
@@ -89,20 +73,20 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
     if len(values) < 2:
         return
     at = {
-        "x": steps("step", None, (value["step"] for value in values)),
-        "y": number("y", f"Δ test {head} to the baseline", {"zero": True}),
+        "x": vega.steps("step", None, values),
+        "y": vega.number("y", f"Δ test {head} to the baseline", {"zero": True}),
     }
-    tooltip = interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
+    tooltip = vega.interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
     layers = [
-        layer("line", at, color=MEAN),
-        *intervals(values, **at, color=MEAN),
-        points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=MEAN),
+        vega.layer("line", at, color=vega.MEAN),
+        *vega.intervals(values, **at, color=vega.MEAN),
+        vega.points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=vega.MEAN),
     ]
     decimals = decimals_of(study, path.metric)
     told = "; ".join(f"{v['step']} ({shown(v['y'], decimals, signed=True)})" for v in values[1:])
     caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
     place, title = (TOGETHER, "path"), "Path from the baseline"
-    yield chart(study, place, title, caption, layers, height=150, values=values)
+    yield vega.chart(study, place, title, caption, layers, height=150, values=values)
 
 
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
@@ -114,30 +98,32 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
         if max(pair.cells[side].n_unique() for side in ("first", "second")) <= MOST_ROWS
     ]
     for pair in legible[:MOST_PAIRS]:
-        cells, means = pair.cells, pair.cells["mean"].to_list()
+        values = pair.cells.rows(named=True)
+        means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
         p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
-        tooltip = interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
+        tooltip = vega.interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
+        colour = vega.heat("mean", head)
         # dark on the lighter half of the colours
         light = f"datum.mean > {(max(means) + min(means)) / 2!r}"
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
         form = f".{decimals_of(study, metric)}f"
         text = {"field": "mean", "type": "quantitative", "format": form}
         layers = [
-            layer("rect", {"color": heat("mean", head), "tooltip": tooltip}, name="cells"),
-            layer("text", {"text": text, "color": ink}, fontSize=9),
+            vega.layer("rect", {"color": colour, "tooltip": tooltip}, name="cells"),
+            vega.layer("text", {"text": text, "color": ink}, fontSize=9),
         ]
         caption = f"Mean test {head} for every level of {one} and {other}{p}."
         spec: Spec = {
-            "height": 26 * cells["first"].n_unique(),
-            "values": cells.rows(named=True),
+            "height": 26 * pair.cells["first"].n_unique(),
+            "values": values,
             "encoding": {
-                "x": steps("second", other, cells["second"].to_list()),
-                "y": steps("first", one, cells["first"].to_list(), axis={}),
+                "x": vega.steps("second", other, values),
+                "y": vega.steps("first", one, values, axis={}),
             },
         }
         place = (TOGETHER, f"interaction-{pair.factors[0]}-{pair.factors[1]}")
-        yield chart(study, place, f"{one} × {other}", caption, layers, **spec)
+        yield vega.chart(study, place, f"{one} × {other}", caption, layers, **spec)
 
 
 def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) -> Iterator[Chart]:
@@ -146,20 +132,21 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
     factors = {factor.key: factor for factor in study.factors}
     for one in found:
         label, xs = names[one.factor], one.points["x"]
-        x = steps("level", label, one.points["level"].to_list())
+        lines, means = (frame.rows(named=True) for frame in (one.lines, one.points))
+        x = vega.steps("level", label, means)
         if one.fitted and not xs.null_count():  # a forest was asked at many values
             log = factors[one.factor].log and bool((xs > 0).all())
-            x = number("x", label, {"type": "log" if log else "linear", "nice": False})
-        y = number("value", test_title(study, metric))
-        tooltip = tips({"others": "others", "level": label, "value*": head})
+            x = vega.number("x", label, {"type": "log" if log else "linear", "nice": False})
+        y = vega.number("value", vega.test_title(study, metric))
+        tooltip = vega.tips({"others": "others", "level": label, "value*": head})
         single = {"x": x, "y": y, "detail": {"field": "line"}, "tooltip": tooltip}
         mean = {"x": x, "y": {**y, "field": "mean"}}
-        lines, means = (frame.rows(named=True) for frame in (one.lines, one.points))
-        thin = {"color": DOT, "opacity": 0.45, "strokeWidth": 0.8}
+        thin = {"color": vega.DOT, "opacity": 0.45, "strokeWidth": 0.8}
+        thick = {"color": vega.MEAN, "strokeWidth": 2, "point": True}
         layers = [
-            layer("line", single, name="lines", values=lines, **thin),
-            *intervals(means, x, y, type="area", color=MEAN, opacity=0.16),
-            layer("line", mean, name="mean", values=means, color=MEAN, strokeWidth=2, point=True),
+            vega.layer("line", single, name="lines", values=lines, **thin),
+            *vega.intervals(means, x, y, type="area", color=vega.MEAN, opacity=0.16),
+            vega.layer("line", mean, name="mean", values=means, **thick),
         ]
         kind = "A forest's partial dependence" if one.fitted else "Mean over the other factors"
         caption = (
@@ -168,7 +155,7 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
         )
         place, title = (TOGETHER, f"dependence-{one.factor}"), f"{label}, the others held"
         beside = "fitted by a forest" if one.fitted else "settings as they are"
-        yield chart(study, place, title, caption, layers, height=150, beside=beside)
+        yield vega.chart(study, place, title, caption, layers, height=150, beside=beside)
 
 
 def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
@@ -198,17 +185,18 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     axis = {"labelAngle": 0, "domain": False, "ticks": False}
     x = {"field": "factor", "type": "nominal", "sort": [*names.values()], "title": None}
     at = {"x": {**x, "axis": axis}, "y": {"field": "at", "type": "quantitative", "axis": None}}
-    tooltip = tips({"factor": "factor", "level": "level", "mean*": head})
-    lines = {**at, "color": heat("mean", head), "detail": {"field": "line"}, "tooltip": tooltip}
+    tooltip = vega.tips({"factor": "factor", "level": "level", "mean*": head})
+    colour = vega.heat("mean", head)
+    lines = {**at, "color": colour, "detail": {"field": "line"}, "tooltip": tooltip}
     words = {**at, "text": {"field": "level"}}
     layers = [
-        layer("line", lines, name="settings", values=values, opacity=0.7, strokeWidth=1.2),
-        layer("text", words, values=labels, align="left", dx=5, fontSize=9),
+        vega.layer("line", lines, name="settings", values=values, opacity=0.7, strokeWidth=1.2),
+        vega.layer("text", words, values=labels, align="left", dx=5, fontSize=9),
     ]
     best = f" The {MOST_LINES} best by selection." if len(groups) > MOST_LINES else ""
     caption = f"Every setting is a line through its levels; its colour is its test {head}.{best}"
     place, title = (TOGETHER, "parallel"), "Parallel coordinates"
-    yield chart(study, place, title, caption, layers, height=200)
+    yield vega.chart(study, place, title, caption, layers, height=200)
 
 
 def _places(study: Study, factor: Factor) -> dict[str, float]:

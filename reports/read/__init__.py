@@ -4,11 +4,10 @@ Answers for: taking a store as somebody else's, one row a (setting, seed), what 
 Computes no statistic.
 """
 
-from reports.read.measures import average, checked_metric, heading
 from reports.read.records import Study, load_records
 from reports.read.rows import frame
 from reports.read.runs import default_tracking_uri, run_address, study_names
-from reports.read.tags import Factor, Setting
+from reports.read.tags import Factor, Setting, average, checked_metric, heading
 
 __all__ = [
     "Factor",

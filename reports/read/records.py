@@ -1,7 +1,7 @@
 """MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from reports.contract import (
     ReportError,
     Tag,
 )
-from reports.read.measures import lacking_lines, study_protocol
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import (
     Trial,
@@ -29,7 +28,7 @@ from reports.read.rows import (
     with_sound_flags,
 )
 from reports.read.runs import Run, read_runs, runs_address
-from reports.read.tags import Config, Detection, Factor, Setting, json_tag
+from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=len(stale),
         untried=max(0, (config.trials or 0) - tried) if unfinished else 0,
-        warnings=(*warnings, *lacking_lines(rows, settings, metrics)),
+        warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=config.smallest_effect,
         description=config.description or "",
         config=json_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
@@ -181,3 +180,31 @@ def _constants(runs: Sequence[Run]) -> dict[str, str]:
     params = [{**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")} for run in own]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}
+
+
+def _lacking_lines(
+    rows: pl.DataFrame, settings: Iterable[Setting], metrics: Sequence[str]
+) -> list[str]:
+    """A line for each setting of which some finished seeds lack a metric that its others have.
+
+    Args:
+        rows: of the study.
+        settings: of the study.
+        metrics: the protocol's.
+    """
+    done = rows.filter(pl.col("state") == COMPLETE)
+    columns = [f"test/{name}" for name in metrics]
+    some = [(pl.col(c).null_count() > 0) & (pl.col(c).count() > 0) for c in columns]
+    odd = done.filter(pl.any_horizontal(one.over("setting_key") for one in some))
+    # an arm may share the key of a setting, whose values then name it
+    by_kind = sorted(settings, key=lambda s: not s.arm)
+    named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
+    lines = []
+    for key in odd["setting_key"].unique(maintain_order=True).to_list():
+        own = odd.filter(pl.col("setting_key") == key)
+        for column in columns:
+            seeds = own.filter(pl.col(column).is_null())["seed"].to_list()
+            if 0 < len(seeds) < len(own):
+                listed = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+                lines.append(f"{named[key]}, {listed}: no {column}, which its other seeds have")
+    return lines

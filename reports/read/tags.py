@@ -1,15 +1,26 @@
-"""What the tags of a study's runs hold, as JSON, taken as somebody else's."""
+"""What the tags of a study's runs say of it, taken as somebody else's; which metrics it has."""
 
+import contextlib
 import itertools
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-from reports.contract import ARMS, ReportError
+from reports.contract import (
+    ARMS,
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    TARGET,
+    Protocol,
+    ReportError,
+    Tag,
+)
+from reports.read.runs import Run
 from reports.stats import MOST_COMPARISONS, MOST_LOOKS, Design
 
 Kind = TypeVar("Kind")
@@ -122,3 +133,94 @@ def in_words(assignment: Mapping[str, Any], arm: str) -> str:
     """A setting as a message names it: "generator.n_ctx=4", or its arm."""
     told = ARMS[arm][0] if arm in ARMS else ", ".join(f"{k}={v}" for k, v in assignment.items())
     return told or arm or "constants"
+
+
+def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
+    """The protocol of a study; cross_dataset with a column for each target before the average.
+
+    Args:
+        runs: of its trials. Their params list the targets, as JSON, and `accuracy/TARGET` is a
+            metric of one.
+        metrics: names of test metrics.
+
+    Raises:
+        ReportError: several protocols, or one that these reports do not know.
+    """
+    runs = list(runs)
+    names = {run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
+    found = ", ".join(sorted(names))
+    if len(names) > 1:
+        raise ReportError(
+            f"runs of several protocols in one study ({found}): nothing compares them"
+        )
+    if found not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise ReportError(f"MLflow tag ship.protocol: {found!r} is unknown here (known: {known})")
+    protocol = PROTOCOLS[found]
+    if protocol is not PROTOCOLS["cross_dataset"]:
+        return protocol
+    targets: dict[str, None] = {}
+    for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
+        with contextlib.suppress(json.JSONDecodeError):
+            targets |= dict.fromkeys(map(str, json.loads(text) or ()))
+    measured = sorted(name for name in metrics if name.startswith(TARGET))
+    targets |= dict.fromkeys(name.removeprefix(TARGET) for name in measured)
+    columns = {f"{TARGET}{target}": target for target in targets}
+    return replace(
+        protocol,
+        headings={**columns, **protocol.headings},
+        shown=(*columns, *protocol.shown),
+        drop={**dict.fromkeys(columns, 5), **protocol.drop},
+    )
+
+
+def checked_metric(
+    protocol: Protocol, name: str, metric: str | None, also: Sequence[str] = ()
+) -> str:
+    """The metric that a report is of: the one asked for, else the protocol's default.
+
+    Args:
+        protocol: the study's.
+        name: the study's, for the message.
+        metric: the one asked for, without its split; None: none was.
+        also: what the message names beside the protocol's metrics.
+
+    Raises:
+        ReportError: the study's protocol has no such metric (one line with the choices).
+    """
+    if metric is None:
+        return protocol.default
+    if metric not in protocol.headings:
+        choices = ", ".join([*protocol.headings, *also])
+        raise ReportError(f"{name}: no test metric {metric!r}; metric may be: {choices}")
+    return metric
+
+
+def heading(protocol: Protocol, metric: str) -> str:
+    """A metric's column heading; the selection pictures' metrics may be another protocol's."""
+    known = (protocol, *PROTOCOLS.values())
+    return next((p.headings[metric] for p in known if metric in p.headings), metric)
+
+
+def average(
+    values: Sequence[Mapping[str, float | None]], metric: str, halves: Mapping[str, tuple[str, str]]
+) -> float:
+    """A metric averaged over datasets: the mean, but H of means, not the mean of H.
+
+    Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
+    2BN/(B+N) of the mean B and the mean N.
+
+    Args:
+        values: metric -> value of each dataset, at least one.
+        halves: a harmonic mean -> the two that it is of.
+
+    Raises:
+        LookupError: a dataset has no value of the metric, or of a half of it.
+    """
+    if metric in halves:
+        one, other = (average(values, half, halves) for half in halves[metric])
+        return 2 * one * other / (one + other) if one + other > 0 else 0.0
+    found = [value for row in values if (value := row.get(metric)) is not None]
+    if len(found) < len(values):
+        raise LookupError(metric)
+    return sum(found) / len(found)

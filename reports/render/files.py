@@ -14,8 +14,7 @@ from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import ReportError
 from reports.estimates import estimates
 from reports.render.markup import answer_markdown, latex, markdown
-from reports.render.overview import entry, overview, overview_lines
-from reports.render.page import page
+from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report

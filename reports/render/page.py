@@ -1,22 +1,43 @@
-"""The page, out of its template: every text is escaped, every script is the project's own."""
+"""The page of a study, and the one over several, out of their templates.
+
+Every text is escaped, every script is the project's own.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from io import StringIO
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.answer import BEST, Answer
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
-from reports.read import Study, run_address
+from reports.read import Study, heading, run_address
 from reports.render.markup import table_html
 from reports.report import Report
-from reports.tables import Table, factor_labels, setting_groups, spelled
+from reports.tables import (
+    Table,
+    Value,
+    cell_text,
+    factor_labels,
+    headline,
+    level_text,
+    setting_groups,
+    spelled,
+)
 
 _HERE = "reports.render"
+# What a reader looks for a study by: what it is called, and the keys that tell it.
+SOUGHT = {
+    "dataset": ("dataset",),
+    "backbone": ("backbone",),
+    "method": ("finetuner.name", "generator.name"),
+}
 
 
 def page(report: Report, charts: Sequence[Chart] = ()) -> str:
@@ -27,7 +48,8 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         charts: in their order.
     """
     specs = {chart.name: for_page(chart.spec) for chart in charts}
-    text = template("page.html.j2").render(
+    return _filled(
+        "page",
         stamp=report.stamp,
         study=report.study,
         answer=report.answer,
@@ -35,26 +57,23 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         lost=_lost(report),
         runs=_runs(report.study),
         yaml=_yaml(report.study.config),
-        style=Markup(text_file("page.css")),
-        script=Markup(text_file("page.js")),
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
     )
-    return text.rstrip() + "\n"
 
 
-def template(name: str) -> Template:
-    """A template of this package, which escapes what it is given."""
-    loader = PackageLoader(_HERE, "templates")
+def _filled(name: str, **shown: Any) -> str:
+    """A template of this package with its script and the style of all pages, and what it shows."""
     made = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_spelled_out
+        loader=PackageLoader(_HERE, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_spelled_out,
     )
-    return made.get_template(name)
-
-
-def text_file(name: str) -> str:
-    """A file beside the templates."""
-    return (files(_HERE) / "templates" / name).read_text(encoding="utf-8")
+    folder = files(_HERE) / "templates"
+    style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
+    template = made.get_template(f"{name}.html.j2")
+    return template.render(style=Markup(style), script=Markup(script), **shown).rstrip() + "\n"
 
 
 def _spelled_out(value: Any) -> Any:
@@ -125,3 +144,95 @@ def _given(value: Any) -> Any:
         kept = {key: _given(inner) for key, inner in value.items()}
         return {key: inner for key, inner in kept.items() if inner not in (None, {}, "")}
     return value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study on the page.
+
+    page: address of its own page, beside this one. ran: from the first day to the last.
+    sought: see SOUGHT. values: those that a study varies are all listed.
+    best: the setting that selection prefers, with its result on test; "" where it prefers none, or
+        the answer says it.
+    """
+
+    name: str
+    description: str
+    page: str
+    ran: str
+    sought: dict[str, list[str]]
+    best: str
+    answer: Answer
+
+
+def entry(report: Report, page: str) -> Entry:
+    """A study's entry.
+
+    Args:
+        report: of the study.
+        page: address of its page.
+    """
+    study = report.study
+    sought = {
+        name: list(dict.fromkeys(value for key in keys for value in _levels(study, key)))
+        for name, keys in SOUGHT.items()
+    }
+    told = any(finding.subject == BEST for finding in report.answer.findings)
+    best = "" if told else _best(report)
+    return Entry(study.name, study.description, page, _days(study), sought, best, report.answer)
+
+
+def overview(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> str:
+    """The page.
+
+    Args:
+        entries: in their order.
+        left_out: a line for each study that there is no report of, and why.
+    """
+    choices = {
+        name: sorted({value for entry in entries for value in entry.sought[name]})
+        for name in SOUGHT
+    }
+    return _filled("overview", entries=entries, choices=choices, left_out=left_out)
+
+
+def overview_lines(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> Iterator[str]:
+    """The same as plain text, a paragraph a study."""
+    for found in entries:
+        about = "; ".join(", ".join(values) for values in found.sought.values() if values)
+        yield f"{found.name} ({found.ran}; {about})"
+        yield from (f"  {line}" for line in found.answer.lines[: len(found.answer.findings)])
+        yield from [f"  best by selection: {found.best}"] if found.best else []
+    yield from (f"left out: {line}" for line in left_out)
+
+
+def _levels(study: Study, key: str) -> Iterator[str]:
+    """What a study has under a key: its constant, or every level that its settings have."""
+    group = key.removesuffix(".name")
+    for setting in study.settings:
+        value = setting.assignment.get(key, setting.assignment.get(group))
+        if value is not None and not setting.arm:
+            yield level_text(value["name"] if isinstance(value, dict) else value)
+    if (constant := study.constants.get(key, "")) not in ("", "null", "none"):
+        yield constant
+
+
+def _days(study: Study) -> str:
+    """The day of its first run, and of its last."""
+    started = study.rows["started"].drop_nulls().to_list()
+    days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
+    ends = sorted({min(days), max(days)}) if days else []
+    return " to ".join(str(day) for day in ends) or "not run"
+
+
+def _best(report: Report) -> str:
+    found = headline(report.study, report.metric)
+    if found is None:
+        return ""
+    shown = f"{heading(report.study.protocol, report.metric)} {cell_text(Value(found.estimate))}"
+    names = {name: label for name, (label, _) in ARMS.items()}
+    against = [
+        f"{cell_text(Value(one, signed=True))} against {names.get(name, name)}"
+        for name, one in found.beside.items()
+    ]
+    return ": ".join(part for part in (found.setting, ", ".join([shown, *against])) if part)

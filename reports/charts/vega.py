@@ -120,9 +120,13 @@ def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Sp
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
 
 
-def steps(field: str, title: str | None, order: Iterable[str], **more: Any) -> Spec:
-    """An axis of labels at equal distances in a given order, slanted where they are long."""
-    listed = list(dict.fromkeys(order))
+def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
+    """An axis of labels at equal distances in the order of the data, slanted where they are long.
+
+    Args:
+        field: of the data. title: of the axis. values: the data. more: of the encoding.
+    """
+    listed = list(dict.fromkeys(str(value[field]) for value in values))
     angle = -20 if sum(map(len, listed)) > 36 else 0
     labels = {"sort": listed, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
