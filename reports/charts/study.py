@@ -19,6 +19,7 @@ from reports.tables import MEASURES, factor_labels, setting_groups, spelled, wit
 
 TRAINING, SETTINGS = "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
+MOST_POINTS = 800  # settings against their cost
 MOST_NAMED = 8  # of them, with a colour each
 FEWEST = 4  # settings of a scatter
 _SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
@@ -118,10 +119,12 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     head = heading(study.protocol, metric)
     kinds = {"none is better and cheaper": vega.SECOND, "other": vega.DOT}
     best, other = kinds
+    every = -(-len(found) // MOST_POINTS)
+    shown = [p for at, p in enumerate(found) if p.optimal or at % every == 0]
     values = [
         {"label": p.label, "seconds": max(p.seconds, 1e-3), "y": p.value.mean, "low": p.value.low,
          "high": p.value.high, "kind": best if p.optimal else other}
-        for p in found
+        for p in shown
     ]  # fmt: skip
     axis = {"tickCount": 5, "labelOverlap": "greedy", "format": "~g"}
     scale = {"type": "log", "nice": False, "padding": 8}
@@ -138,6 +141,8 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
         f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
         " interval. Marked: no other setting has a better selection score for fewer seconds."
     )
+    if every > 1:
+        caption += f" Of the others one in {every} is shown, by cost."
     place, title = (SETTINGS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers, values=values)
 
