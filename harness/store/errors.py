@@ -67,10 +67,11 @@ def transient(error: BaseException, uri: str) -> bool:
     """Whether the same call may get through later: no answer, 5xx, 429, a database that is away.
 
     Args:
-        error: what MLflow's client raised.
+        error: what MLflow's client raised, or what tells of that.
         uri: of the store. MLflow itself makes no difference between a server's errors and those of
             a database that it has opened in this process.
     """
+    error = own_error(error)
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
@@ -93,9 +94,16 @@ def _passing(status: int) -> bool:
     return (status >= 500 or status in AGAIN) and status not in NEVER
 
 
+def own_error(error: BaseException) -> BaseException:
+    """What the store's client raised, where an error tells of that."""
+    while isinstance(error, StoreError | ReportError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def reason(error: BaseException) -> str:
     """Why a store did not answer, in a few words and without secrets."""
-    text = str(error)
+    text = str(own_error(error))
     status, number = _STATUS.search(text), _ERRNO.search(text)
     if status:
         return f"it answers {status[1] or status[2]}"
@@ -122,14 +130,12 @@ def again(uri: str, ask: Callable[[], T]) -> T:
         Exception: whatever `ask` raises the last time, or where asking again would not help.
     """
 
-    def is_away(error: BaseException) -> bool:
-        told = isinstance(error, StoreError | ReportError)  # whose cause is the store's own error
-        cause = error.__cause__ if told else None
-        return transient(cause or error, uri)
-
     pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
     retrying = Retrying(
-        retry=retry_if_exception(is_away), stop=stop_after_attempt(TRIES), wait=pause, reraise=True
+        retry=retry_if_exception(lambda error: transient(error, uri)),
+        stop=stop_after_attempt(TRIES),
+        wait=pause,
+        reraise=True,
     )
     return retrying(ask)
 

@@ -217,10 +217,9 @@ class StudyStore(Store):
 
     def _is_away(self, error: BaseException) -> bool:
         """Whether an error says that the store is away; if so, its reason is kept for messages."""
-        cause = error.__cause__ if isinstance(error, StoreError) else None
-        away = transient(cause or error, self.uri)
+        away = transient(error, self.uri)
         if away:
-            self._reason = reason(cause or error)
+            self._reason = reason(error)
         return away
 
     def _tell_away(self) -> None:

@@ -6,7 +6,7 @@ Computes no statistic.
 
 from reports.read.records import Study, load_records
 from reports.read.rows import frame
-from reports.read.runs import default_tracking_uri, run_address, study_names
+from reports.read.runs import default_tracking_uri, run_address, sqlite_runs, study_names
 from reports.read.tags import Factor, Setting, average, checked_metric, heading
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "heading",
     "load_records",
     "run_address",
+    "sqlite_runs",
     "study_names",
 ]

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from reports.contract import ReportError
-from reports.read.runs import _from_sqlite, read_runs
+from reports.read.runs import read_runs, sqlite_runs
 from tests.reports.builder import prompt_len
 
 
@@ -33,7 +33,7 @@ def test_a_store_of_other_tables_is_left_to_the_client(store_uri: str) -> None:
     path = prompt_len().write(store_uri).removeprefix("sqlite:///")
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("ALTER TABLE latest_metrics RENAME TO latest")
-    assert _from_sqlite("prompt_len", store_uri) is None
+    assert sqlite_runs(store_uri, "prompt_len") is None
 
 
 def test_deleted_runs_are_not_read(store_uri: str) -> None:
