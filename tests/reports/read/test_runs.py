@@ -19,7 +19,7 @@ def test_sqlite_and_the_client_read_the_same(
     builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
     fast = read_runs("prompt_len", builder.write(store_uri))
     monkeypatch.setattr("reports.read.runs.PAGE", 2)
-    monkeypatch.setattr("reports.read.runs._from_sqlite", lambda *_: None)
+    monkeypatch.setattr("reports.read.runs.sqlite_runs", lambda *_: None)
     slow = read_runs("prompt_len", store_uri)
     assert len(fast) == len(slow) == 10
     for one, other in zip(fast, slow, strict=True):
