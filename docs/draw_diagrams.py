@@ -1,4 +1,4 @@
-"""Draws images/layers.svg and images/trial.svg: python -m docs.draw_diagrams.
+"""Draws images/layers.svg, trial.svg and result.svg: python -m docs.draw_diagrams.
 
 The layers are those that pyproject.toml makes lint-imports hold. tests/test_docs.py fails while a
 drawing differs from what this would write, or a file that it names is gone.
@@ -37,17 +37,43 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("reports", "The table becomes a page, files and a figure", "reports/render/files.py"),
 )
 
+# The way of one result from the worker to MLflow, each file of harness that it passes.
+RESULT: tuple[tuple[str, str, str], ...] = (
+    ("harness", "A trial's epochs of about a second travel together", "harness/worker.py"),
+    ("harness", "Its final numbers and right answers become plain data", "harness/messages.py"),
+    ("", "Ray Tune brings them to the driver", "ray.tune"),
+    ("harness", "The driver hears of epochs and of the end", "harness/tuning/monitor.py"),
+    ("harness", "Epochs become points, kept until they are due", "harness/recording/trial_runs.py"),
+    ("harness", "Final numbers get means, intervals and flags", "harness/recording/numbers.py"),
+    ("harness", "Changes of the run go out, or wait on disk", "harness/store/study_store.py"),
+    ("harness", "What waits is a row of a file until it is sent", "harness/store/pending.py"),
+    ("harness", "Changes become MLflow's requests, state last", "harness/store/changes.py"),
+    ("harness", "None begins unless the study is still this driver's", "harness/store/lease.py"),
+    ("harness", "What fails is told, or asked once more", "harness/store/errors.py"),
+    ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),
+)
 
-def trial() -> str:
-    """A trial's way from YAML to table, top to bottom, as SVG."""
+
+def way(steps: Sequence[tuple[str, str, str]], title: str) -> str:
+    """Steps from top to bottom, as SVG."""
     width, height, gap = 640, 52, 16
     parts: list[str] = []
-    for index, (package, what, where) in enumerate(STEPS):
+    for index, (package, what, where) in enumerate(steps):
         top = 20 + index * (height + gap)
         parts += _box(20, top, width - 40, height, package, what, where)
-        if index + 1 < len(STEPS):
+        if index + 1 < len(steps):
             parts.append(_arrow(width / 2, top + height, gap))
-    return _svg(width, 20 + len(STEPS) * (height + gap), "A trial's way from YAML to table", parts)
+    return _svg(width, 20 + len(steps) * (height + gap), title, parts)
+
+
+def trial() -> str:
+    """A trial's way from YAML to table."""
+    return way(STEPS, "A trial's way from YAML to table")
+
+
+def result() -> str:
+    """A result's way from the worker to MLflow."""
+    return way(RESULT, "A result's way from the worker to MLflow")
 
 
 def layers() -> str:
@@ -120,9 +146,10 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Write both drawings."""
+    """Write the drawings."""
     IMAGES.joinpath("layers.svg").write_text(layers(), encoding="utf-8")
     IMAGES.joinpath("trial.svg").write_text(trial(), encoding="utf-8")
+    IMAGES.joinpath("result.svg").write_text(result(), encoding="utf-8")
 
 
 if __name__ == "__main__":

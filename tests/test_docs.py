@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
-from docs.draw_diagrams import IMAGES, STEPS, layers, trial
+from docs.draw_diagrams import IMAGES, RESULT, STEPS, layers, result, trial
 from docs.draw_readme import PAGES as TABLED
 from docs.draw_readme import PICTURE, first_table, with_table
 from docs.write_reference import PAGE, reference
@@ -135,7 +135,8 @@ def test_diagrams_are_fresh() -> None:
     """The drawings are what pyproject.toml and the steps say, and every file in them is there."""
     assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
     assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
-    places = [where for package, _, where in STEPS if package]
+    assert (IMAGES / "result.svg").read_text("utf-8") == result()
+    places = [where for package, _, where in (*STEPS, *RESULT) if package]
     assert places and not [where for where in places if not (ROOT / where).exists()]
 
 
