@@ -188,9 +188,7 @@ class ClusterEncoder(ExitStack):
         layouts: dict[Any, Layout] = {}
         # what each actor is at; without shards: it says that it is there
         running: dict[Any, tuple[Any, list[Shard]]] = {}
-        self._grow(len(shards))
-        for actor in self._actors:
-            running[actor.layout.remote()] = actor, []
+        self._grow(len(shards), running)
         try:
             while waiting or any(part for _, part in running.values()):
                 (reference, *_), _ = ray.wait(list(running))
@@ -204,12 +202,11 @@ class ClusterEncoder(ExitStack):
                     ray.kill(actor)
                     layouts.pop(actor, None)
                     deaths.update(part or [AT_START])
-                    if max(deaths.values()) >= MOST_DEATHS and (part or not running):
-                        raise
                     waiting.extendleft(reversed(part))
-                    if deaths[AT_START] < MOST_DEATHS:
-                        for another in self._grow(len(self._actors) + 1):
-                            running[another.layout.remote()] = another, []
+                    more = deaths[AT_START] < MOST_DEATHS
+                    self._grow(len(self._actors) + more, running)
+                    if not running or any(deaths[shard] >= MOST_DEATHS for shard in part):
+                        raise
                     continue
                 if part:
                     yield part, answer
@@ -225,15 +222,22 @@ class ClusterEncoder(ExitStack):
             if any(part for _, part in running.values()):  # given up: nobody wants it
                 self._end_actors()
 
-    def _grow(self, wanted: int) -> list[Any]:
-        """Start actors, up to as many as wanted, and as there is room for; the new ones."""
+    def _grow(self, wanted: int, running: dict[Any, tuple[Any, list[Shard]]]) -> None:
+        """Start actors, up to as many as wanted and as there is room for; call all that are idle.
+
+        Args:
+            running: what each actor is at; those that are idle say that they are there.
+        """
         kind = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        lacking = range(min(self._most, wanted) - len(self._actors))
-        new = [kind.remote(self._resources, self._load_backbone, self._device) for _ in lacking]
-        self._actors += new
-        return new
+        while len(self._actors) < min(self._most, wanted):
+            new = kind.remote(self._resources, self._load_backbone, self._device)
+            self._actors.append(new)
+        at_work = [actor for actor, _ in running.values()]
+        for actor in self._actors:
+            if actor not in at_work:
+                running[actor.layout.remote()] = actor, []
 
     def _end_actors(self) -> None:
         while self._actors:
