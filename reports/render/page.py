@@ -78,7 +78,8 @@ def _filled(name: str, **shown: Any) -> str:
 
 def _spelled_out(value: Any) -> Any:
     """What the template shows, without commands to a browser; Markup is the project's own."""
-    return printable_lines(value) if type(value) is str else value
+    own = not isinstance(value, str) or isinstance(value, Markup)
+    return value if own else printable_lines(value)
 
 
 def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
