@@ -47,6 +47,8 @@ def _look(text: str, rule: str, size: int) -> Spec:
         "legend": {
             "labelColor": text,
             "titleColor": text,
+            "titleFontSize": size,
+            "titleFontWeight": "normal",
             "labelFontSize": size,
             "labelLimit": 300,
         },

@@ -22,6 +22,7 @@ from reports.tables import (
     level_groups,
     level_text,
     matched,
+    number,
     short_name,
     without_added,
 )
@@ -29,6 +30,9 @@ from reports.tables import (
 FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
 _REACH = 1.0
+_HEIGHT = 170  # pixels of the plot
+_COLUMN = 180  # pixels of its width in a paper's column
+_DOT = 5  # pixels of a dot
 # of each arm's line: colour and dashes
 _LINES: Final = {
     "zero_shot": ("#777777", [1, 2]),
@@ -58,9 +62,10 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
 def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True) -> Chart | None:
     """The chart of a test metric against a factor.
 
-    Up to 12 levels stand at equal distances, each with its label; more values are a continuous
-    axis, logarithmic where the factor is. In a sampled study of several factors a dot is a setting,
-    and there is no mean: it would mix in whatever else the sampler chose there.
+    Up to 12 levels stand at equal distances, each with its label; more values, and those of a
+    range, are a continuous axis, logarithmic where the factor is. In a sampled study of several
+    factors a dot is a setting, and there is no mean: it would mix in whatever else the sampler
+    chose there.
 
     Args:
         study: whose finished rows are drawn.
@@ -77,31 +82,30 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     if not dots:
         return None
     numeric = is_numeric([group.value for group in groups])
-    continuous = numeric and len(groups) > MOST_LEVELS
-    means = [] if scattered or continuous else [_mean(group, metric) for group in groups]
+    many = numeric and len(groups) > MOST_LEVELS
+    means = [] if scattered or many else [_mean(group, metric) for group in groups]
     means = [mean for mean in means if mean]
     low, high = _limits(dots, means, percent=is_percent(metric))
     lines = _arms(study, metric, low, high) if arms else []
     near = [line for line in lines if line["near"]]
     title, head = short_name(study, factor), heading(study.protocol, metric)
     x = vega.steps("level", title, dots)
-    if continuous:
+    if many or (numeric and factor.levels is None):
         log = factor.log and min(dot["value"] for dot in dots) > 0
         kind = "log" if log else "linear"
-        axis = {"labelOverlap": "greedy", "tickCount": 6}
-        x = vega.number("value", title, {"type": kind, "nice": False, "padding": 8}, axis=axis)
+        x = vega.number("value", title, {"type": kind, "nice": False, "padding": 8})
     low, high = min([low, *(arm["y"] for arm in near)]), max([high, *(arm["y"] for arm in near)])
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    y = vega.number("y", vega.test_title(study, metric), scale, axis={"tickCount": 5})
+    y = vega.number("y", vega.test_title(study, metric), scale)
     layers = [
         *_arm_layers(lines, near, y),
-        _dot_layer(study, dots, x, y, head),
-        *_mean_layers(means, x, y, head, joined=numeric and not continuous),
+        _dot_layer(study, _apart(dots, (high - low) / _HEIGHT), x, y, head),
+        *_mean_layers(means, x, y, head, joined=numeric and not many),
     ]
     decimals = decimals_of(study, metric)
     dot = "a setting's mean over seeds" if scattered else "a seed"
-    told = ", ".join(f"{mean['level']} {mean['y']:.{decimals}f}" for mean in means)
+    told = ", ".join(f"{mean['level']} {number(mean['y'], decimals)}" for mean in means)
     caption = (
         f"Test {head} of {study.name} against {factor.key}."
         f" Each dot is {dot}."
@@ -111,7 +115,9 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     )
     beside = "each dot one setting" if scattered else "mean over the other factors"
     beside = beside if len(study.factors) > 1 else ""
-    return vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
+    return vega.chart(
+        study, (FIGURES, factor.key), title, caption, layers, beside=beside, height=_HEIGHT
+    )
 
 
 def _dots(study: Study, group: Group, metric: str, *, scattered: bool) -> Iterator[Spec]:
@@ -140,7 +146,8 @@ def _mean(group: Group, metric: str) -> Spec:
     if not values:
         return {}
     e = interval_of(metric, values)
-    return {"level": level_text(group.value), "y": e.mean, "low": e.low, "high": e.high, "n": e.n}
+    at = {"level": level_text(group.value), "value": group.value}
+    return {**at, "y": e.mean, "low": e.low, "high": e.high, "n": e.n}
 
 
 def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
@@ -155,7 +162,7 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
     for group in arm_groups(study):
         if mean := _mean(group, metric):
             near = low - reach <= mean["y"] <= high + reach
-            told = f"{ARMS[group.arm][0]} {mean['y']:.{decimals}f}{'' if near else ' (beyond)'}"
+            told = f"{ARMS[group.arm][0]} {number(mean['y'], decimals)}" + " (beyond)" * (not near)
             found.append({"key": group.arm, "arm": told, "y": mean["y"], "near": near})
     return sorted(found, key=lambda arm: -arm["y"])
 
@@ -177,13 +184,33 @@ def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float
     return (low, high) if high - low > least else (low - least, high + least)
 
 
+def _apart(dots: Values, pixel: float) -> list[Spec]:
+    """The dots, with how many pixels each is moved to a side where it would lie on another one.
+
+    Args:
+        dots: of all levels.
+        pixel: the metric's difference that is one pixel of the plot.
+    """
+    heaps: dict[tuple[str, int], list[Spec]] = {}
+    for dot in (dict(dot) for dot in dots):
+        heaps.setdefault((dot["level"], round(dot["y"] / (_DOT * pixel))), []).append(dot)
+    room = _COLUMN / len({level for level, _ in heaps})
+    for heap in (heap for heap in heaps.values() if len(heap) > 1):
+        step = min(_DOT, room / len(heap))
+        for place, dot in enumerate(heap):
+            dot["side"] = round(step * (place - (len(heap) - 1) / 2), 1)
+    return [dot for heap in heaps.values() for dot in heap]
+
+
 def _dot_layer(study: Study, dots: Values, x: Spec, y: Spec, head: str) -> Spec:
-    shown = {x["field"], "y", "name", "run"}
+    shown = {x["field"], "y", "name", "run", "side"}
     values = [{key: value for key, value in dot.items() if key in shown} for dot in dots]
     tooltip = vega.tips({x["field"]: x["title"], "name": "dot", "y*": head})
     encoding: Spec = {"x": x, "y": y, "tooltip": tooltip}
     mark: Spec = {"size": 22, "color": vega.DOT, "opacity": 0.75}
     more: Spec = {}
+    if any("side" in dot for dot in dots):
+        mark["xOffset"] = {"expr": "datum.side || 0"}
     if any("run" in dot for dot in dots):
         # what all addresses begin with is written once
         begin = json.dumps(study.runs_address)

@@ -15,7 +15,15 @@ from reports.charts.together import (
 from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
 from reports.read import Study, heading
-from reports.tables import MEASURES, factor_labels, setting_groups, spelled, without_added
+from reports.tables import (
+    MEASURES,
+    factor_labels,
+    level_id,
+    ordered_levels,
+    setting_groups,
+    spelled,
+    without_added,
+)
 
 TRAINING, SETTINGS = "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
@@ -64,12 +72,13 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
         return
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
-    labels = list(dict.fromkeys(str(value["label"]) for value in values))
+    named, order = {value["key"]: str(value["label"]) for value in values}, _by_levels(study)
+    labels = list(dict.fromkeys(named[key] for key in sorted(named, key=order.__getitem__)))
     colour: Spec = {"value": vega.DOT}
     if len(labels) <= MOST_NAMED:
         legend = {"orient": "bottom", "columns": 1}
-        colour = {"field": "label", "type": "nominal", "title": None, "sort": labels,
-                  "scale": {"scheme": "tableau10"}, "legend": legend}  # fmt: skip
+        colour = {"field": "label", "type": "nominal", "title": None,
+                  "scale": {"scheme": "tableau10", "domain": labels}, "legend": legend}  # fmt: skip
     more = {"color": colour, "detail": {"field": "key"}}
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
     encoding = {"x": x, "y": y, **more, "tooltip": vega.tips(fields)}
@@ -84,6 +93,22 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     )
     last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
+
+
+def _by_levels(study: Study) -> dict[str, tuple[int, ...]]:
+    """The key of each setting -> the places of its levels, for an order that follows these."""
+    order = {
+        factor.key: [level_id(level) for level in ordered_levels(study, factor)]
+        for factor in study.factors
+    }
+    return {
+        setting.key: tuple(
+            levels.index(level_id(setting.assignment[key])) if key in setting.assignment else -1
+            for key, levels in order.items()
+        )
+        for setting in study.settings
+        if not setting.arm
+    }
 
 
 def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
@@ -126,9 +151,8 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
          "high": p.value.high, "kind": best if p.optimal else other}
         for p in shown
     ]  # fmt: skip
-    axis = {"tickCount": 5, "labelOverlap": "greedy", "format": "~g"}
     scale = {"type": "log", "nice": False, "padding": 8}
-    x = vega.number("seconds", "seconds a seed", scale, axis=axis)
+    x = vega.number("seconds", "seconds a seed", scale)
     y = vega.number("y", vega.test_title(study, metric))
     kind = vega.colours("kind", "by selection score", kinds)
     tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})

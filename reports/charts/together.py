@@ -47,7 +47,8 @@ def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
         return
     y = vega.steps("effect", None, values, axis={})
     x = vega.number("share", f"% of the variance of {head}", {"domain": [0, 100]})
-    kind = vega.colours("kind", None, {"factor": vega.MEAN, "pair": vega.SECOND})
+    kinds = {"factor": vega.MEAN} | ({"pair": vega.SECOND} if found.pairs else {})
+    kind = vega.colours("kind", None, kinds)
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
@@ -103,7 +104,7 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
         one, other = (names[key] for key in pair.factors)
         p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
         tooltip = vega.interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
-        colour = vega.heat("mean", head)
+        colour = vega.heat(study, metric, means)
         # dark on the lighter half of the colours
         light = f"datum.mean > {(max(means) + min(means)) / 2!r}"
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
@@ -168,7 +169,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
         return
     names, head = short_names(study), heading(study.protocol, metric)
     places = {factor.key: _places(study, factor) for factor in study.factors}
-    values = []
+    values: list[Spec] = []
     for line, group in enumerate(groups[:MOST_LINES]):
         seeds = list(group.seeds(f"test/{metric}").values())
         for key, value in group.value.assignment.items() if seeds else ():
@@ -182,11 +183,13 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
         for level, at in levels.items()
         if len(levels) <= MOST_LEVELS or at in (0.0, 1.0)
     ]
-    axis = {"labelAngle": 0, "domain": False, "ticks": False}
-    x = {"field": "factor", "type": "nominal", "sort": [*names.values()], "title": None}
-    at = {"x": {**x, "axis": axis}, "y": {"field": "at", "type": "quantitative", "axis": None}}
+    x = vega.steps("factor", None, [{"factor": name} for name in names.values()])
+    axis = {**x["axis"], "domain": False, "ticks": False}
+    # levels at the ends stand clear of the axis
+    height = vega.number("at", "", {"domain": [-0.08, 1.08], "nice": False}, axis=None)
+    at = {"x": {**x, "axis": axis}, "y": height}
     tooltip = vega.tips({"factor": "factor", "level": "level", "mean*": head})
-    colour = vega.heat("mean", head)
+    colour = vega.heat(study, metric, [value["mean"] for value in values])
     lines = {**at, "color": colour, "detail": {"field": "line"}, "tooltip": tooltip}
     words = {**at, "text": {"field": "level"}}
     layers = [

@@ -18,6 +18,8 @@ Values = Sequence[Mapping[str, Any]]
 MEAN: Final = "#0072B2"
 DOT: Final = "#56B4E9"
 SECOND: Final = "#D55E00"
+_ABREAST = 36  # characters of all labels side by side
+_SLANTED = 10  # labels that do not collide where they are slanted
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,26 @@ def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Sp
     Args:
         field: of the data. title, scale: of the axis. more: of the encoding.
     """
-    scale = scale or {}
-    scale = scale if scale.get("type") == "log" else {"zero": False, **scale}  # a log has no 0
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
+    scale, axis = scale or {}, {"tickCount": 5, "format": "~f"}  # 5, not 5.0
+    if scale.get("type") == "log":
+        axis |= {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 4}
+    else:  # a log has no 0
+        scale = {"zero": False, **scale}
+    told = {"type": "quantitative", "title": title, "scale": scale, "axis": axis}
+    return {"field": field, **told, **more}
 
 
 def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
-    """An axis of labels at equal distances in the order of the data, slanted where they are long.
+    """An axis of labels at equal distances in the order of the data.
+
+    Where a paper's column has no room for them side by side, they are slanted or stand upright.
 
     Args:
         field: of the data. title: of the axis. values: the data. more: of the encoding.
     """
     listed = list(dict.fromkeys(str(value[field]) for value in values))
-    angle = -20 if sum(map(len, listed)) > 36 else 0
+    crowded = max(map(len, listed), default=0) * len(listed) > _ABREAST
+    angle = 0 if not crowded else -30 if len(listed) <= _SLANTED else -90
     labels = {"sort": listed, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
@@ -159,7 +168,18 @@ def colours(field: str, title: str | None, ranged: Mapping[str, str]) -> Spec:
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
 
 
-def heat(field: str, title: str) -> Spec:
-    """Colours of a number: cividis, which colour-blind readers and grey print tell apart."""
-    look = {"scale": {"scheme": "cividis", "zero": False}, "legend": {"gradientLength": 80}}
-    return {"field": field, "type": "quantitative", "title": title, **look}
+def heat(study: Study, metric: str, means: Sequence[float]) -> Spec:
+    """Colours of means: cividis, which colour-blind readers and grey print tell apart.
+
+    They span no less than the smallest effect of interest, else nothing would look like something.
+
+    Args:
+        study, metric: that the means are of.
+        means: that are drawn, as the field `mean`.
+    """
+    low, high = min(means), max(means)
+    margin = max(0.0, study.smallest_effect - (high - low)) / 2 if is_percent(metric) else 0.0
+    scale = {"scheme": "cividis", "domain": [low - margin, high + margin], "nice": False}
+    legend = {"orient": "bottom", "gradientLength": 120, "format": "~f", "tickCount": 4}
+    told = {"type": "quantitative", "title": heading(study.protocol, metric)}
+    return {"field": "mean", **told, "scale": scale, "legend": legend}
