@@ -38,7 +38,7 @@ _STYLES = {
 # From the roomiest grid to the narrowest: how a mean and its interval are written, and how wide a
 # label may be before it wraps; a longer word widens it. 0: as narrow as the labels' longest word.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
-FILE_WIDTH = 140
+FILE_WIDTH = 160
 _WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
 
 
