@@ -70,3 +70,27 @@ def test_going_past_a_face_is_noticed() -> None:
     source = "from harness.store.open import Store\nfrom harness.store import open_store"
     assert list(past_the_face(source, "harness.study.run")) == ["harness.store.open"]
     assert not list(past_the_face(source, "harness.store.session"))
+
+
+def test_a_face_has_no_name_that_nobody_takes() -> None:
+    """What only the package itself uses stays within it."""
+    trees = {
+        path: ast.parse(path.read_text("utf-8"))
+        for name in ("harness", "reports", "tests", "docs")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    taken = {(node.module, alias.name) for node in imports for alias in node.names}
+    # of a package that is imported whole
+    asked = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    idle = [
+        f"{face}: {alias.name}"
+        for face in FACES
+        if not face.startswith("ship")
+        for node in trees[ROOT / face.replace(".", "/") / "__init__.py"].body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(face)
+        for alias in node.names
+        if (face, alias.name) not in taken and alias.name not in asked
+    ]
+    assert not idle

@@ -13,19 +13,3 @@ from harness.ray.internals import (
     memory_kills_as_worker_deaths,
 )
 from harness.ray.session import check_gpus, cluster_resources, ray_session, threads
-
-__all__ = [
-    "ClusterEncoder",
-    "Death",
-    "Deaths",
-    "check_gpus",
-    "cluster_resources",
-    "dead_daemon",
-    "error_text",
-    "kill_worker",
-    "last_error",
-    "memory_kills_as_worker_deaths",
-    "ray_session",
-    "threads",
-    "was_raised_in_setup",
-]

@@ -6,5 +6,3 @@ How writes reach the store is harness.store's.
 
 from harness.recording.study_run import StudyRecord, publish
 from harness.recording.trial_runs import TrialRecorder
-
-__all__ = ["StudyRecord", "TrialRecorder", "publish"]

@@ -7,5 +7,3 @@ This is what the command line calls, and what Python may.
 from harness.study.features import prefetch
 from harness.study.preview import plan_study, typed_study
 from harness.study.run import run_study
-
-__all__ = ["plan_study", "prefetch", "run_study", "typed_study"]

@@ -10,23 +10,3 @@ from reports.analysis.importance import Effect, Importance, Interaction, importa
 from reports.analysis.layout import Unavailable, incomparable
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
 from reports.analysis.training import BudgetCorrelation, CostPoint, LearningCurves
-
-__all__ = [
-    "PATH_TABLE",
-    "AblationPath",
-    "Analysis",
-    "BudgetCorrelation",
-    "CostPoint",
-    "Dependence",
-    "Effect",
-    "Importance",
-    "Interaction",
-    "LearningCurves",
-    "NoBaseline",
-    "Unavailable",
-    "ablation_path",
-    "analysis_tables",
-    "importance",
-    "incomparable",
-    "load_path",
-]

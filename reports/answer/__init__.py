@@ -5,5 +5,3 @@ Answers for: the words that stand before every table, made from the tables' numb
 
 from reports.answer.build import BEST, build_answer
 from reports.answer.words import Answer, Finding
-
-__all__ = ["BEST", "Answer", "Finding", "build_answer"]

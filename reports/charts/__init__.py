@@ -8,14 +8,3 @@ from reports.charts.export import as_json, chart_bytes, for_page, page_script
 from reports.charts.factor import FIGURES, factor_chart
 from reports.charts.study import study_charts
 from reports.charts.vega import Chart
-
-__all__ = [
-    "FIGURES",
-    "Chart",
-    "as_json",
-    "chart_bytes",
-    "factor_chart",
-    "for_page",
-    "page_script",
-    "study_charts",
-]

@@ -8,18 +8,3 @@ from reports.read.records import Study, load_records
 from reports.read.rows import frame
 from reports.read.runs import default_tracking_uri, run_address, sqlite_runs, study_names
 from reports.read.tags import Factor, Setting, average, checked_metric, heading
-
-__all__ = [
-    "Factor",
-    "Setting",
-    "Study",
-    "average",
-    "checked_metric",
-    "default_tracking_uri",
-    "frame",
-    "heading",
-    "load_records",
-    "run_address",
-    "sqlite_runs",
-    "study_names",
-]

@@ -15,19 +15,3 @@ from reports.render.files import (
 )
 from reports.render.markup import answer_html, latex, markdown, table_html
 from reports.render.spreadsheet import csv_text
-
-__all__ = [
-    "answer_html",
-    "csv_text",
-    "file_name",
-    "is_page_of",
-    "latex",
-    "markdown",
-    "overview_files",
-    "print_report",
-    "report_files",
-    "table_html",
-    "text_of",
-    "write_files",
-    "write_report",
-]
