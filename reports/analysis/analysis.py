@@ -211,7 +211,7 @@ def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
             "settings": Quantity(cell["settings"], 0),
         }
         for pair in found
-        for cell in pair.cells.rows(named=True)
+        for cell in pair.cells
     ]
     labels = ("factor", "level", "other", "other_level")
     columns = (

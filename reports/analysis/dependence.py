@@ -1,11 +1,10 @@
 """How a metric goes with the levels of one factor, over the others and for each of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from reports.analysis.layout import Layout, Unavailable, Varied, as_numbers, layout
 from reports.read import Study
@@ -17,14 +16,6 @@ FEWEST = 10  # settings of a forest
 _TREES = 100
 _POINTS = 20  # along a range
 MOST_ROWS = 300  # settings that a forest's curve is averaged over, spread evenly
-_LEVELS: dict[str, Any] = {
-    "level": pl.String,
-    **dict.fromkeys(("x", "mean", "low", "high"), pl.Float64),
-    "n": pl.Int64,
-}
-_LINES: dict[str, Any] = {
-    "line": pl.Int64, "others": pl.String, "level": pl.String, "x": pl.Float64, "value": pl.Float64
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,17 +23,17 @@ class Dependence:
     """One factor.
 
     fitted: whether the numbers are a forest's; of a grid they are the settings' own.
-    points: a row a level: level (text), x (null unless the factor is numeric), mean, low, high
-        (over seeds; ends may be null), n (seeds).
-    lines: the same for each setting of the other factors alone, a row a level: line (its number),
+    points: of each level: level (text), x (None unless the factor is numeric), mean, low, high
+        (over seeds; ends may be None), n (seeds).
+    lines: the same for each setting of the other factors alone, of each level: line (its number),
         others (those settings, in words), level, x, value (mean over seeds). At most MOST_LINES
         lines, spread evenly over the study.
     """
 
     factor: str
     fitted: bool
-    points: pl.DataFrame
-    lines: pl.DataFrame
+    points: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
 
 
 def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
@@ -143,7 +134,7 @@ def _dependence(
     *,
     fitted: bool,
 ) -> Dependence:
-    """The two frames of a factor; a line's value that is not a number has no row.
+    """The means and the lines of a factor; a line's value that is not a number has no row.
 
     Args:
         factor: whose levels they are.
@@ -154,21 +145,16 @@ def _dependence(
         fitted: whether they are a forest's.
     """
     xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
-    places = [(level_text(level), x) for level, x in zip(levels, xs, strict=True)]
-    estimates = [interval_of(metric, list(seeds)) for seeds in points]
-    means = [(*at, e.mean, e.low, e.high, e.n) for at, e in zip(places, estimates, strict=True)]
+    places = [{"level": level_text(one), "x": x} for one, x in zip(levels, xs, strict=True)]
+    estimates = [asdict(interval_of(metric, list(seeds))) for seeds in points]
     single = [
-        (number, lines[line][0], *at, float(value))
+        {"line": number, "others": lines[line][0], **at, "value": float(value)}
         for number, line in enumerate(_spread(len(lines), MOST_LINES))
         for at, value in zip(places, lines[line][1], strict=True)
         if np.isfinite(value)
     ]
-    return Dependence(
-        factor.factor.key,
-        fitted,
-        pl.DataFrame(means, schema=_LEVELS, orient="row"),
-        pl.DataFrame(single, schema=_LINES, orient="row"),
-    )
+    means = [{**at, **estimate} for at, estimate in zip(places, estimates, strict=True)]
+    return Dependence(factor.factor.key, fitted, means, single)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -1,35 +1,19 @@
 """Which factor matters, by how much, whether to trust it, and whether it depends on another one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
+from reports.analysis import variance
 from reports.analysis.contrasts import Model, distinct, grid_model, range_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
-from reports.analysis.variance import (
-    block_f,
-    contrasts,
-    grams,
-    grid_p,
-    least_grid_p,
-    noise,
-    range_p,
-    share,
-    strength,
-)
 from reports.read import Study
 from reports.stats import Estimate, holm
 from reports.tables import interval_of, level_text
 
 _DEGREES = (3, 2, 1)  # of a range's polynomial, the first that the settings suffice for
-_CELLS: dict[str, Any] = {
-    **dict.fromkeys(("first", "second"), pl.String),
-    **dict.fromkeys(("mean", "low", "high"), pl.Float64),
-    **dict.fromkeys(("n", "settings"), pl.Int64),
-}
 
 
 @dataclass(frozen=True)
@@ -81,15 +65,15 @@ class Interaction:
     """A pair of factors of a grid.
 
     factors: their keys.
-    cells: a row for each two levels that some setting has: first, second (the levels' texts, in the
-        study's order), mean, low, high (over seeds; the ends are null where seeds do not differ), n
+    cells: for each two levels that some setting has: first, second (the levels' texts, in the
+        study's order), mean, low, high (over seeds; the ends are None where seeds do not differ), n
         (seeds), settings (that the mean is over).
     statistic: F of the block ANOVA. freedom, error_freedom: its degrees of freedom.
     holm: p of additive effects, corrected over the study's pairs.
     """
 
     factors: tuple[str, str]
-    cells: pl.DataFrame
+    cells: list[dict[str, Any]]
     statistic: float
     freedom: int
     error_freedom: int
@@ -135,10 +119,10 @@ def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance
         if not term.freedom:
             p_values.append(None)
         elif len(term.factors) == 2 or not tested.freedom:  # its levels have the same results
-            p_values.append(block_f(contrasts(tested, values))[1])
+            p_values.append(variance.block_f(variance.contrasts(tested, values))[1])
         else:
-            p_values.append(grid_p(values, apart, tested, rng))
-            least.append(least_grid_p(apart, tested, len(found.seeds)))
+            p_values.append(variance.grid_p(values, apart, tested, rng))
+            least.append(variance.least_grid_p(apart, tested, len(found.seeds)))
     made = _assembled(found, model, p_values, metric)
     family = sum(bool(effect.freedom) for effect in made.factors)
     return replace(made, least=min(1.0, family * min(least, default=0.0)))
@@ -152,7 +136,7 @@ def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance
         needed = 2 * range_model(factors, _DEGREES[-1]).span.shape[1]
         raise Unavailable(f"{count} finished settings: {len(factors)} factors need {needed}")
     means = found.values.mean(axis=1)
-    p_values = [range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
+    p_values = [variance.range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
     return _assembled(found, model, p_values, metric)
 
 
@@ -161,7 +145,7 @@ def _assembled(
 ) -> Importance:
     """The result of a model, given its terms' p-values."""
     sampled = found.study.sampler != "grid"
-    rest = grams(found.values, model, None)
+    rest = variance.grams(found.values, model, None)
 
     def leak(freedom: int) -> float:
         return freedom / model.left if sampled and model.left else 0.0
@@ -170,10 +154,10 @@ def _assembled(
         own = [(t, p) for t, p in zip(model.terms, p_values, strict=True) if len(t.factors) == size]
         made = []
         for (term, _), p in zip(own, holm([p for _, p in own]), strict=True):
-            products, leaked = grams(found.values, model, term), leak(term.freedom)
+            products, leaked = variance.grams(found.values, model, term), leak(term.freedom)
             keys = tuple(found.factors[place].factor.key for place in term.factors)
-            part = share(products, leaked) if term.freedom else None
-            made.append((strength(products, leaked), Effect(keys, part, term.freedom, p)))
+            part = variance.share(products, leaked) if term.freedom else None
+            made.append((variance.strength(products, leaked), Effect(keys, part, term.freedom, p)))
         return tuple(effect for _, effect in sorted(made, key=lambda pair: -pair[0]))
 
     # what polynomials leave over has given some of itself to the factors
@@ -183,8 +167,8 @@ def _assembled(
         sampled,
         effects(1),
         effects(2),
-        share(rest, own_leak) if model.left else None,
-        noise(rest.total) if len(found.seeds) > 1 else None,
+        variance.share(rest, own_leak) if model.left else None,
+        variance.noise(rest.total) if len(found.seeds) > 1 else None,
         len(found.settings),
         len(found.seeds),
         found.left_out,
@@ -218,7 +202,7 @@ def interactions(study: Study, metric: str) -> tuple[Interaction, ...]:
     ]
     if not both:
         raise Unavailable("no two factors vary without each other in finished settings")
-    tests = [block_f(contrasts(tested, values)) for _, tested in both]
+    tests = [variance.block_f(variance.contrasts(tested, values)) for _, tested in both]
     made = []
     for (term, tested), (value, p), corrected in zip(
         both, tests, holm([p for _, p in tests]), strict=True
@@ -233,14 +217,14 @@ def interactions(study: Study, metric: str) -> tuple[Interaction, ...]:
     return tuple(pair for _, pair in sorted(made, key=lambda one: one[0]))
 
 
-def _cells(found: Layout, first: Varied, second: Varied, metric: str) -> pl.DataFrame:
+def _cells(found: Layout, first: Varied, second: Varied, metric: str) -> list[dict[str, Any]]:
     """The means of every two levels, over the other factors, with intervals over seeds."""
-    rows = []
+    cells = []
     for i, one in enumerate(first.levels):
         for j, other in enumerate(second.levels):
             own = (first.codes == i) & (second.codes == j)
             if own.any():
-                e = interval_of(metric, found.values[own].mean(axis=0).tolist())
-                levels = (level_text(one), level_text(other))
-                rows.append((*levels, e.mean, e.low, e.high, e.n, int(own.sum())))
-    return pl.DataFrame(rows, schema=_CELLS, orient="row")
+                estimate = interval_of(metric, found.values[own].mean(axis=0).tolist())
+                at = {"first": level_text(one), "second": level_text(other)}
+                cells.append({**at, **asdict(estimate), "settings": int(own.sum())})
+    return cells

@@ -14,12 +14,6 @@ from reports.read import Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
 from reports.tables import factor_labels, interval_of, setting_groups, spelled, without_added
 
-_POINTS: dict[str, Any] = {
-    **dict.fromkeys(("setting_key", "label", "state"), pl.String),
-    "step": pl.Int64,
-    **dict.fromkeys(("mean", "low", "high"), pl.Float64),
-}
-
 
 @dataclass(frozen=True)
 class CostPoint:
@@ -44,15 +38,15 @@ class LearningCurves:
     """The selection objective at every evaluation.
 
     metric: the objective's name.
-    points: a row for each setting and evaluation: setting_key, label (its factors in words), state
-        (COMPLETE where any seed is, PRUNED where the scheduler stopped it, else what its first row
-        has), step (the epochs of all stages up to it), mean, low and high (over runs, null of one
-        run).
+    points: of each setting at each evaluation: key (the setting's), label (its factors in words),
+        state (COMPLETE where any seed is, PRUNED where the scheduler stopped it, else what its
+        first row has), step (the epochs of all stages up to it), y, low and high (over runs, None
+        of one).
     settings: with a curve.
     """
 
     metric: str
-    points: pl.DataFrame
+    points: list[dict[str, Any]]
     settings: int
 
 
@@ -126,17 +120,19 @@ def learning_curves(study: Study) -> LearningCurves:
     Raises:
         Unavailable: the store has no curve.
     """
-    curves, labels, rows, shown = _curves(study), factor_labels(study), [], 0
+    curves, labels, shown = _curves(study), factor_labels(study), 0
+    points: list[dict[str, Any]] = []
     for group in setting_groups(study):
         own = [curves[run_id] for run_id in _run_ids(group.rows) if run_id in curves]
         shown += bool(own)
-        words = (group.value.key, spelled(group, labels), _state(group.rows))
+        words = {"key": group.value.key, "label": spelled(group, labels)}
+        words["state"] = _state(group.rows)
         for place in range(max(map(len, own), default=0)):
             held = [curve[place] for curve in own if place < len(curve)]
             estimate = mean_interval([value for _, value in held])
-            step = max(step for step, _ in held)
-            rows.append((*words, step, estimate.mean, estimate.low, estimate.high))
-    return LearningCurves(study.objective, pl.DataFrame(rows, schema=_POINTS, orient="row"), shown)
+            numbers = {"y": estimate.mean, "low": estimate.low, "high": estimate.high}
+            points.append({**words, "step": max(step for step, _ in held), **numbers})
+    return LearningCurves(study.objective, points, shown)
 
 
 def budget_correlation(study: Study) -> BudgetCorrelation:

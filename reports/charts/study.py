@@ -14,7 +14,7 @@ from reports.charts.together import (
 )
 from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
-from reports.read import Study, heading
+from reports.read import Setting, Study, heading
 from reports.tables import (
     MEASURES,
     factor_labels,
@@ -64,16 +64,23 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
 
 def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     """A curve for each setting, with a band where it has several runs; none without a curve."""
-    head, frame = heading(study.protocol, found.metric), found.points.rename({"mean": "y"})
-    keys = frame["setting_key"].unique(maintain_order=True).to_list()[:MOST_CURVES]
-    frame = frame.filter(frame["setting_key"].is_in(keys)).rename({"setting_key": "key"})
-    values = frame.rows(named=True)
+    head = heading(study.protocol, found.metric)
+    keys = list(dict.fromkeys(point["key"] for point in found.points))[:MOST_CURVES]
+    values = [point for point in found.points if point["key"] in set(keys)]
     if not values:
         return
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
-    named, order = {value["key"]: str(value["label"]) for value in values}, _by_levels(study)
-    labels = list(dict.fromkeys(named[key] for key in sorted(named, key=order.__getitem__)))
+    named = {value["key"]: value["label"] for value in values}
+    order = {f.key: [level_id(v) for v in ordered_levels(study, f)] for f in study.factors}
+
+    def places(setting: Setting) -> list[int]:
+        at = setting.assignment
+        return [order[key].index(level_id(at[key])) for key in order if key in at]
+
+    # in the order of the levels, not of what selection likes best
+    listed = sorted((s for s in study.settings if s.key in named and not s.arm), key=places)
+    labels = list(dict.fromkeys(named[setting.key] for setting in listed))
     colour: Spec = {"value": vega.DOT}
     if len(labels) <= MOST_NAMED:
         legend = {"orient": "bottom", "columns": 1}
@@ -93,22 +100,6 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     )
     last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
-
-
-def _by_levels(study: Study) -> dict[str, tuple[int, ...]]:
-    """The key of each setting -> the places of its levels, for an order that follows these."""
-    order = {
-        factor.key: [level_id(level) for level in ordered_levels(study, factor)]
-        for factor in study.factors
-    }
-    return {
-        setting.key: tuple(
-            levels.index(level_id(setting.assignment[key])) if key in setting.assignment else -1
-            for key, levels in order.items()
-        )
-        for setting in study.settings
-        if not setting.arm
-    }
 
 
 def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:

@@ -93,13 +93,14 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = short_names(study), heading(study.protocol, metric)
+    sides = ("first", "second")
     legible = [
         pair
         for pair in pairs
-        if max(pair.cells[side].n_unique() for side in ("first", "second")) <= MOST_ROWS
+        if max(len({cell[side] for cell in pair.cells}) for side in sides) <= MOST_ROWS
     ]
     for pair in legible[:MOST_PAIRS]:
-        values = pair.cells.rows(named=True)
+        values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
         p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
@@ -116,7 +117,7 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
         ]
         caption = f"Mean test {head} for every level of {one} and {other}{p}."
         spec: Spec = {
-            "height": 26 * pair.cells["first"].n_unique(),
+            "height": 26 * len({value["first"] for value in values}),
             "values": values,
             "encoding": {
                 "x": vega.steps("second", other, values),
@@ -132,11 +133,10 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
     names, head = short_names(study), heading(study.protocol, metric)
     factors = {factor.key: factor for factor in study.factors}
     for one in found:
-        label, xs = names[one.factor], one.points["x"]
-        lines, means = (frame.rows(named=True) for frame in (one.lines, one.points))
-        x = vega.steps("level", label, means)
-        if one.fitted and not xs.null_count():  # a forest was asked at many values
-            log = factors[one.factor].log and bool((xs > 0).all())
+        label, xs = names[one.factor], [point["x"] for point in one.points]
+        x = vega.steps("level", label, one.points)
+        if one.fitted and None not in xs:  # a forest was asked at many values
+            log = factors[one.factor].log and min(xs) > 0
             x = vega.number("x", label, {"type": "log" if log else "linear", "nice": False})
         y = vega.number("value", vega.test_title(study, metric))
         tooltip = vega.tips({"others": "others", "level": label, "value*": head})
@@ -145,9 +145,9 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
         thin = {"color": vega.DOT, "opacity": 0.45, "strokeWidth": 0.8}
         thick = {"color": vega.MEAN, "strokeWidth": 2, "point": True}
         layers = [
-            vega.layer("line", single, name="lines", values=lines, **thin),
-            *vega.intervals(means, x, y, type="area", color=vega.MEAN, opacity=0.16),
-            vega.layer("line", mean, name="mean", values=means, **thick),
+            vega.layer("line", single, name="lines", values=one.lines, **thin),
+            *vega.intervals(one.points, x, y, type="area", color=vega.MEAN, opacity=0.16),
+            vega.layer("line", mean, name="mean", values=one.points, **thick),
         ]
         kind = "A forest's partial dependence" if one.fitted else "Mean over the other factors"
         caption = (

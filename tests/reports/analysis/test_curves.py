@@ -44,8 +44,8 @@ def test_one_curve_a_setting_with_a_band_over_runs() -> None:
     builder.trial({"f0": 1}, {s: scores(50.0) for s in range(4)}, state="PRUNED")
     curves = {"run0": [40.0, 50.0, 55.0], "run1": [42.0, 54.0], "run2": [41.0]}
     made = learning_curves(with_curves(builder, curves))
-    rows = made.points.rows(named=True)
-    names = ("label", "state", "step", "mean")
+    rows = made.points
+    names = ("label", "state", "step", "y")
     assert [tuple(row[name] for name in names) for row in rows] == [
         ("f0 0", "COMPLETE", 3, 41.0), ("f0 0", "COMPLETE", 4, 52.0),
         ("f0 0", "COMPLETE", 5, 55.0), ("f0 1", "PRUNED", 3, 41.0),
@@ -69,7 +69,7 @@ def test_curves_come_from_the_store(store_uri: str) -> None:
     for step, value in ((2, 41.0), (1, 30.0)):
         client.log_metric(runs[0].info.run_id, KEY, value, step=step)
     made = learning_curves(load_records(builder.name, store_uri))
-    assert made.points.select("step", "mean").rows() == [(1, 30.0), (2, 41.0)]
+    assert [(one["step"], one["y"]) for one in made.points] == [(1, 30.0), (2, 41.0)]
     assert made.settings == 1
 
 

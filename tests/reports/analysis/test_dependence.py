@@ -1,17 +1,23 @@
 """How a metric goes with one factor: means of a grid, a forest's curves of drawn settings."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from reports.analysis.dependence import MOST_LINES, Dependence, partial_dependence
+from reports.analysis.dependence import MOST_LINES, partial_dependence
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
 
 
-def found(builder: StoreBuilder) -> dict[str, Dependence]:
+def found(builder: StoreBuilder) -> dict[str, Any]:
     """Every factor's, by its key."""
-    return {d.factor: d for d in partial_dependence(builder.study(), METRIC)}
+    made = partial_dependence(builder.study(), METRIC)
+    frame: Any = pl.DataFrame
+    return {
+        one.factor: replace(one, points=frame(one.points), lines=frame(one.lines)) for one in made
+    }
 
 
 def test_lines_are_bounded() -> None:
