@@ -4,28 +4,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec, Values
 from reports.contract import ARMS
 from reports.read import Factor, Study, heading, run_address
-from reports.tables import (
-    MOST_LEVELS,
-    Group,
-    arm_groups,
-    averaged,
-    by_seed,
-    dataset_factor,
-    decimals_of,
-    interval_of,
-    is_numeric,
-    is_percent,
-    level_groups,
-    level_text,
-    matched,
-    number,
-    short_name,
-    without_added,
-)
 
 FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
@@ -47,9 +30,9 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
 
     Settings that --path ran are left out, as they are of a factor's tables.
     """
-    study = without_added(study)
-    over = dataset_factor(study)
-    whole = study if over is None else averaged(study, over)
+    study = tables.without_added(study)
+    over = tables.dataset_factor(study)
+    whole = study if over is None else tables.averaged(study, over)
     # The arms are one setting on one dataset: no line across means over other factors or datasets.
     arms = over is None and (len(study.factors) == 1 or study.sampler != "grid")
     for factor in study.factors:
@@ -77,18 +60,18 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         None where nothing has finished.
     """
     scattered = study.sampler != "grid" and len(study.factors) > 1
-    groups = level_groups(study, factor)
+    groups = tables.level_groups(study, factor)
     dots = [dot for group in groups for dot in _dots(study, group, metric, scattered=scattered)]
     if not dots:
         return None
-    numeric = is_numeric([group.value for group in groups])
-    many = numeric and len(groups) > MOST_LEVELS
+    numeric = tables.is_numeric([group.value for group in groups])
+    many = numeric and len(groups) > tables.MOST_LEVELS
     means = [] if scattered or many else [_mean(group, metric) for group in groups]
     means = [mean for mean in means if mean]
-    low, high = _limits(dots, means, percent=is_percent(metric))
+    low, high = _limits(dots, means, percent=tables.is_percent(metric))
     lines = _arms(study, metric, low, high) if arms else []
     near = [line for line in lines if line["near"]]
-    title, head = short_name(study, factor), heading(study.protocol, metric)
+    title, head = tables.short_name(study, factor), heading(study.protocol, metric)
     x = vega.steps("level", title, dots)
     if many or (numeric and factor.levels is None):
         log = factor.log and min(dot["value"] for dot in dots) > 0
@@ -103,9 +86,9 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         _dot_layer(study, _apart(dots, (high - low) / _HEIGHT), x, y, head),
         *_mean_layers(means, x, y, head, joined=numeric and not many),
     ]
-    decimals = decimals_of(study, metric)
+    decimals = tables.decimals_of(study, metric)
     dot = "a setting's mean over seeds" if scattered else "a seed"
-    told = ", ".join(f"{mean['level']} {number(mean['y'], decimals)}" for mean in means)
+    told = ", ".join(f"{mean['level']} {tables.number(mean['y'], decimals)}" for mean in means)
     caption = (
         f"Test {head} of {study.name} against {factor.key}."
         f" Each dot is {dot}."
@@ -120,17 +103,17 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     )
 
 
-def _dots(study: Study, group: Group, metric: str, *, scattered: bool) -> Iterator[Spec]:
+def _dots(study: Study, group: tables.Group, metric: str, *, scattered: bool) -> Iterator[Spec]:
     """Each seed of a level or, in a sampled study of several factors, each setting's mean.
 
     `run` is the only run behind a dot, if that has an address.
     """
-    level = level_text(group.value)
+    level = tables.level_text(group.value)
     value = float(group.value) if isinstance(group.value, int | float) else 0.0
     by = "setting_key" if scattered else "seed"
     parts = group.done.partition_by(by, maintain_order=True)
     for part in parts if scattered else sorted(parts, key=lambda part: part["seed"][0]):
-        seeds = by_seed(matched(part, f"test/{metric}", {}))
+        seeds = tables.by_seed(tables.matched(part, f"test/{metric}", {}))
         if seeds:
             mean = sum(seeds.values()) / len(seeds)
             name = f"mean of {len(seeds)} seeds" if scattered else f"seed {next(iter(seeds))}"
@@ -140,13 +123,13 @@ def _dots(study: Study, group: Group, metric: str, *, scattered: bool) -> Iterat
             yield {"level": level, "value": value, "y": mean, "name": name, **run}
 
 
-def _mean(group: Group, metric: str) -> Spec:
+def _mean(group: tables.Group, metric: str) -> Spec:
     """A level's mean over seeds with its interval, as in the factor's table; {} without any."""
     values = list(group.seeds(f"test/{metric}").values())
     if not values:
         return {}
-    e = interval_of(metric, values)
-    at = {"level": level_text(group.value), "value": group.value}
+    e = tables.interval_of(metric, values)
+    at = {"level": tables.level_text(group.value), "value": group.value}
     return {**at, "y": e.mean, "low": e.low, "high": e.high, "n": e.n}
 
 
@@ -158,11 +141,12 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
         metric: name of the test metric.
         low, high: the lowest and the highest value that is drawn of the levels.
     """
-    reach, decimals, found = _REACH * (high - low), decimals_of(study, metric), []
-    for group in arm_groups(study):
+    reach, decimals, found = _REACH * (high - low), tables.decimals_of(study, metric), []
+    for group in tables.arm_groups(study):
         if mean := _mean(group, metric):
             near = low - reach <= mean["y"] <= high + reach
-            told = f"{ARMS[group.arm][0]} {number(mean['y'], decimals)}" + " (beyond)" * (not near)
+            told = f"{ARMS[group.arm][0]} {tables.number(mean['y'], decimals)}"
+            told += "" if near else " (beyond)"
             found.append({"key": group.arm, "arm": told, "y": mean["y"], "near": near})
     return sorted(found, key=lambda arm: -arm["y"])
 

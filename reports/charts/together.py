@@ -3,21 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from reports import tables
 from reports.analysis import AblationPath, Dependence, Importance, Interaction
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.read import Factor, Study, heading
-from reports.tables import (
-    MOST_LEVELS,
-    decimals_of,
-    is_numeric,
-    level_text,
-    ordered_levels,
-    p_text,
-    setting_groups,
-    short_names,
-)
-from reports.tables import number as shown
 
 TOGETHER = "together"  # the section
 MOST_PAIRS = 6  # heat maps of a page
@@ -27,7 +17,7 @@ MOST_LINES = 300  # of parallel coordinates: the settings that selection likes b
 
 def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
-    names, head = short_names(study), heading(study.protocol, found.metric)
+    names, head = tables.short_names(study), heading(study.protocol, found.metric)
     ranked = sorted(
         ((e, e.share) for e in (*found.factors, *found.pairs) if e.share is not None),
         key=lambda pair: -pair[1].mean,
@@ -39,7 +29,7 @@ def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
             "low": share.low,
             "high": share.high,
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": "–" if effect.holm is None else p_text(effect.holm),
+            "p": "–" if effect.holm is None else tables.p_text(effect.holm),
         }
         for effect, share in ranked
     ]
@@ -63,14 +53,16 @@ def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
 
 def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
     """The metric's difference to the baseline, step by step; none where there is no step."""
-    names, head = short_names(study), heading(study.protocol, path.metric)
+    names, head = tables.short_names(study), heading(study.protocol, path.metric)
     values: list[Spec] = [{"step": "baseline", "y": 0.0, "score": path.score}]
     for step in path.steps:
         if step.total is not None:
-            words = ", ".join(f"{names[c.factor]} → {level_text(c.after)}" for c in step.changes)
+            changes = [f"{names[c.factor]} → {tables.level_text(c.after)}" for c in step.changes]
             total = step.total.difference
             ends = {"low": total.low, "high": total.high}
-            values.append({"step": words, "y": total.mean, "score": step.score, **ends})
+            values.append(
+                {"step": ", ".join(changes), "y": total.mean, "score": step.score, **ends}
+            )
     if len(values) < 2:
         return
     at = {
@@ -83,8 +75,10 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
         *vega.intervals(values, **at, color=vega.MEAN),
         vega.points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=vega.MEAN),
     ]
-    decimals = decimals_of(study, path.metric)
-    told = "; ".join(f"{v['step']} ({shown(v['y'], decimals, signed=True)})" for v in values[1:])
+    decimals = tables.decimals_of(study, path.metric)
+    told = "; ".join(
+        f"{v['step']} ({tables.number(v['y'], decimals, signed=True)})" for v in values[1:]
+    )
     caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
     place, title = (TOGETHER, "path"), "Path from the baseline"
     yield vega.chart(study, place, title, caption, layers, height=150, values=values)
@@ -92,7 +86,7 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
 
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
-    names, head = short_names(study), heading(study.protocol, metric)
+    names, head = tables.short_names(study), heading(study.protocol, metric)
     sides = ("first", "second")
     legible = [
         pair
@@ -103,13 +97,13 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
-        p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
+        p = "" if pair.holm is None else f" (Holm p {tables.p_text(pair.holm)})"
         tooltip = vega.interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
         colour = vega.heat(study, metric, means)
         # dark on the lighter half of the colours
         light = f"datum.mean > {(max(means) + min(means)) / 2!r}"
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
-        form = f".{decimals_of(study, metric)}f"
+        form = f".{tables.decimals_of(study, metric)}f"
         text = {"field": "mean", "type": "quantitative", "format": form}
         layers = [
             vega.layer("rect", {"color": colour, "tooltip": tooltip}, name="cells"),
@@ -130,7 +124,7 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
 
 def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) -> Iterator[Chart]:
     """Each factor: its mean with a band over seeds, and a line for each setting of the others."""
-    names, head = short_names(study), heading(study.protocol, metric)
+    names, head = tables.short_names(study), heading(study.protocol, metric)
     factors = {factor.key: factor for factor in study.factors}
     for one in found:
         label, xs = names[one.factor], [point["x"] for point in one.points]
@@ -164,16 +158,16 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
 
     None with fewer than two factors or settings.
     """
-    groups = [group for group in setting_groups(study) if not group.done.is_empty()]
+    groups = [group for group in tables.setting_groups(study) if not group.done.is_empty()]
     if len(study.factors) < 2 or len(groups) < 2:
         return
-    names, head = short_names(study), heading(study.protocol, metric)
+    names, head = tables.short_names(study), heading(study.protocol, metric)
     places = {factor.key: _places(study, factor) for factor in study.factors}
     values: list[Spec] = []
     for line, group in enumerate(groups[:MOST_LINES]):
         seeds = list(group.seeds(f"test/{metric}").values())
         for key, value in group.value.assignment.items() if seeds else ():
-            level = level_text(value)
+            level = tables.level_text(value)
             if level in places.get(key, {}):
                 at = {"factor": names[key], "level": level, "at": places[key][level]}
                 values.append({"line": line, **at, "mean": sum(seeds) / len(seeds)})
@@ -181,7 +175,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
         {"factor": names[key], "level": level, "at": at}
         for key, levels in places.items()
         for level, at in levels.items()
-        if len(levels) <= MOST_LEVELS or at in (0.0, 1.0)
+        if len(levels) <= tables.MOST_LEVELS or at in (0.0, 1.0)
     ]
     x = vega.steps("factor", None, [{"factor": name} for name in names.values()])
     axis = {**x["axis"], "domain": False, "ticks": False}
@@ -204,10 +198,12 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 def _places(study: Study, factor: Factor) -> dict[str, float]:
     """Each level and its height, 0 to 1: at equal distances, of a range by its value."""
-    levels = ordered_levels(study, factor)
+    levels = tables.ordered_levels(study, factor)
     values = [float(place) for place in range(len(levels))]
-    if is_numeric(levels) and len(levels) > MOST_LEVELS:
+    if tables.is_numeric(levels) and len(levels) > tables.MOST_LEVELS:
         values = [float(level) for level in levels]
         values = [math.log(v) for v in values] if factor.log and values[0] > 0 else values
     spread = values[-1] - values[0] if len(values) > 1 else 1.0
-    return {level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)}
+    return {
+        tables.level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)
+    }
