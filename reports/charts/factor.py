@@ -14,6 +14,7 @@ FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
 _REACH = 1.0
 _HEIGHT = 170  # pixels of the plot
+_LARGEST = 1e100  # of a level on an axis of numbers; no NaN is
 _COLUMN = 180  # pixels of its width in a paper's column
 _DOT = 5  # pixels of a dot
 # of each arm's line: colour and dashes
@@ -64,7 +65,8 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     dots = [dot for group in groups for dot in _dots(study, group, metric, scattered=scattered)]
     if not dots:
         return None
-    numeric = tables.is_numeric([group.value for group in groups])
+    levels = [group.value for group in groups]
+    numeric = tables.is_numeric(levels) and all(abs(level) <= _LARGEST for level in levels)
     many = numeric and len(groups) > tables.MOST_LEVELS
     means = [] if scattered or many else [_mean(group, metric) for group in groups]
     means = [mean for mean in means if mean]
@@ -108,8 +110,7 @@ def _dots(study: Study, group: tables.Group, metric: str, *, scattered: bool) ->
 
     `run` is the only run behind a dot, if that has an address.
     """
-    level = tables.level_text(group.value)
-    value = float(group.value) if isinstance(group.value, int | float) else 0.0
+    at = {"level": tables.level_text(group.value), "value": group.value}
     by = "setting_key" if scattered else "seed"
     parts = group.done.partition_by(by, maintain_order=True)
     for part in parts if scattered else sorted(parts, key=lambda part: part["seed"][0]):
@@ -120,7 +121,7 @@ def _dots(study: Study, group: tables.Group, metric: str, *, scattered: bool) ->
             runs = part["run_id"].drop_nulls().unique().to_list()
             known = len(runs) == 1 and run_address(study.runs_address, str(runs[0]))
             run = {"run": runs[0]} if known else {}
-            yield {"level": level, "value": value, "y": mean, "name": name, **run}
+            yield {**at, "y": mean, "name": name, **run}
 
 
 def _mean(group: tables.Group, metric: str) -> Spec:
@@ -208,10 +209,12 @@ def _mean_layers(means: Values, x: Spec, y: Spec, head: str, *, joined: bool) ->
     if not means:
         return
     at = {"x": x, "y": y}
+    hidden = {"level", "value"} - {x["field"]}
+    means = [{key: value for key, value in mean.items() if key not in hidden} for mean in means]
     if joined and len(means) > 1:
         yield vega.layer("line", at, values=means, color=vega.MEAN, strokeWidth=1)
     yield from vega.intervals(means, x, y, color=vega.MEAN)
-    told = {"level": x["title"], "y*": f"mean {head}"}
+    told = {x["field"]: x["title"], "y*": f"mean {head}"}
     tooltip = [*vega.interval_tips(told), *vega.tips({"n": "n"})]
     look = {"shape": "diamond", "color": vega.MEAN, "stroke": "white", "strokeWidth": 0.6}
     yield vega.points({**at, "tooltip": tooltip}, name="means", values=means, **look)

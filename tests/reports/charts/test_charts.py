@@ -38,10 +38,10 @@ def sampled() -> StoreBuilder:
     return drawn(2, 24, lambda s: 4.0 * s["x0"])
 
 
-def ranged(log: bool, least: float) -> StoreBuilder:
-    """More values of a factor than levels can be."""
+def ranged(log: bool, least: float, count: int = 20) -> StoreBuilder:
+    """So many values of a range; by default more than levels can be."""
     factors = [{"key": "generator.n_ctx", "levels": None, "log": log, "baseline": None}]
-    values = {0.01 * 1.4**place if place else least: 50.0 + place for place in range(20)}
+    values = {0.01 * 1.4**place if place else least: 50.0 + place for place in range(count)}
     return leveled(values, factors=factors, sampler="random", trials=20)
 
 
@@ -55,6 +55,7 @@ MORE = {
     "logarithmic": lambda: ranged(True, 0.01),
     "linear": lambda: ranged(False, 0.01),
     "logarithmic-from-0": lambda: ranged(True, 0.0),
+    "few-of-a-range": lambda: ranged(True, 0.01, 3),
     "one-seed": lambda: leveled({2: 55.0, 4: 55.0}, seeds=1),
     "levels-of-a-sampler": lambda: listed("sampled"),
     "costly": lambda: listed("costly"),
