@@ -2,14 +2,21 @@
 
 import enum
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from reports.command import Command
-from reports.contract import EmptyStudyError, ReportError, reader_may_leave, redacted, steady_output
+from reports.contract import (
+    EmptyStudyError,
+    ReportError,
+    printable,
+    reader_may_leave,
+    redacted,
+    steady_output,
+)
 
 if TYPE_CHECKING:
     from reports.contract import Publication
@@ -89,22 +96,29 @@ def render_several(names: list[str] | None, tracking_uri: str | None, out: Path)
     from reports.render import overview_files, write_files
 
     uri = tracking_uri or default_tracking_uri()
-    made, left_out = [], []
-    for name in names if names is not None else study_names(uri):
-        try:
-            made.append(_read(name, uri))
-        except EmptyStudyError as error:
-            left_out.append(str(error))
-        except ReportError as error:
-            if names is not None:
-                raise
-            left_out.append(str(error))
-    if not made:
-        raise EmptyStudyError("; ".join(left_out) or f"{redacted(uri)}: no study here")
-    files, lines = overview_files(made, left_out)
+    left_out: list[str] = []
+    failed: list[ReportError] = []
+
+    def made() -> Iterator["Report"]:
+        for name in dict.fromkeys(study_names(uri) if names is None else names):
+            try:
+                yield _read(name, uri)
+            except ReportError as error:
+                if names is not None and not isinstance(error, EmptyStudyError):
+                    raise
+                failed.append(error)
+                told = str(error)
+                left_out.append(told if told.startswith(name) else f"{name}: {told}")
+
+    files, lines = overview_files(made(), left_out)
+    many = len(files) - 1
+    if not many:
+        empty = all(isinstance(error, EmptyStudyError) for error in failed)
+        why = "; ".join(left_out) or f"{redacted(uri)}: no study here"
+        raise EmptyStudyError(why) if empty else ReportError(why)
     written = write_files(files, out)
-    many = "1 study" if len(made) == 1 else f"{len(made)} studies"
-    typer.echo("\n".join([*lines, "", f"page: {out / 'index.html'} ({many})"]))
+    typer.echo("\n".join(map(printable, lines)))
+    typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
     return written
 
 

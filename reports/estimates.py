@@ -76,7 +76,11 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     for key, cell in line.cells.items():
         if not isinstance(cell, Value) or key == "difference":
             continue
-        dataset, _, metric = key.rpartition("/") if table.kind == "methods" else ("", "", key)
+        dataset, metric = "", key
+        if table.kind == "methods":  # DATASET/METRIC; the table's own metric may have a slash, too
+            own_metric = key.endswith(f"/{table.metric}")
+            metric = table.metric if own_metric else key.rpartition("/")[2]
+            dataset = key.removesuffix(f"/{metric}")
         own = {
             **about,
             "dataset": dataset or None,

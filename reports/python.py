@@ -12,7 +12,7 @@ import polars as pl
 from reports.analysis import Effect, Unavailable, importance
 from reports.answer import Answer
 from reports.charts import Chart, study_charts
-from reports.contract import EmptyStudyError, ReportError
+from reports.contract import ReportError
 from reports.estimates import estimates
 from reports.read import default_tracking_uri, load_records, study_names
 from reports.render import answer_html, csv_text, latex, markdown, table_html, write_report
@@ -55,7 +55,7 @@ def load_study(
 
 
 def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStudy]":
-    """Read every study of a store that has something to report, the one begun last first.
+    """Read every study of a store that can be reported, the one begun last first.
 
     Args:
         tracking_uri: of the store, or its sqlite file; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
@@ -66,7 +66,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
     uri = str(tracking_uri or default_tracking_uri())
     found = {}
     for name in study_names(uri):
-        with suppress(EmptyStudyError):
+        with suppress(ReportError):  # nothing of it has ended, or what the store has is damaged
             found[name] = load_study(name, uri)
     return found
 

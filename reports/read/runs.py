@@ -18,7 +18,7 @@ PAGE = 100  # runs a request; each may hold a thousand metrics
 LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
-MOST = 1_000  # studies of a store
+MOST = 50_000  # studies of a store: the most that MLflow gives at once
 # What reading a damaged sqlite file raises; its messages quote bytes of the file, text or not.
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
@@ -190,7 +190,8 @@ def study_names(tracking_uri: str) -> list[str]:
     """
     uri = checked(tracking_uri)
     with _client_of(uri) as client:
-        names = {found.experiment_id: found.name for found in client.search_experiments()}
+        every = client.search_experiments(max_results=MOST)
+        names = {found.experiment_id: found.name for found in every}
         studies = client.search_runs(
             list(names), filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'", max_results=MOST
         )

@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,13 +123,13 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
 
 
 def overview_files(
-    reports: Sequence[Report], left_out: Sequence[str] = ()
+    reports: Iterable[Report], left_out: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], list[str]]:
     """The page over several studies, index.html, and each one's own page.
 
     Args:
-        reports: in their order.
-        left_out: a line for each study that there is no report of.
+        reports: in their order; each is asked for when the one before is a page.
+        left_out: a line for each study that there is no report of; it may grow until the last.
 
     Returns:
         name -> content of the files, and the same in words: lines for a terminal.

@@ -213,7 +213,7 @@ def _levels(study: Study, key: str) -> Iterator[str]:
     for setting in study.settings:
         value = setting.assignment.get(key, setting.assignment.get(group))
         if value is not None and not setting.arm:
-            yield level_text(value["name"] if isinstance(value, dict) else value)
+            yield level_text(value.get("name", value) if isinstance(value, dict) else value)
     if (constant := study.constants.get(key, "")) not in ("", "null", "none"):
         yield constant
 
@@ -221,7 +221,10 @@ def _levels(study: Study, key: str) -> Iterator[str]:
 def _days(study: Study) -> str:
     """The day of its first run, and of its last."""
     started = study.rows["started"].drop_nulls().to_list()
-    days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
+    try:
+        days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
+    except (ValueError, OverflowError, OSError):  # a store may hold any number
+        return "at no time"
     ends = sorted({min(days), max(days)}) if days else []
     return " to ".join(str(day) for day in ends) or "not run"
 

@@ -85,11 +85,13 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
     """
     parts: list[RenderableType] = []
     said: set[str] = set()
+    hidden = False
     for table in (table for table in tables if table.place == "page"):
         grid, dropped = _fitted(table, width)
         # A note that a table above has is not repeated here. The other formats do repeat it, since
         # a table may be copied from them without the rest.
         wanted = [note for note in table.notes if legend or not isinstance(note, Legend)]
+        hidden = hidden or len(wanted) < len(table.notes)
         notes = [note for note in wanted if note not in said]
         said |= set(notes)
         if len(notes) < len(wanted):
@@ -99,7 +101,7 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
         parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     told = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
-    told += [] if legend else ["what the columns are: ship-report --notes, or the page"]
+    told += ["what the columns are: ship-report NAME --notes, or the page"] if hidden else []
     if told:
         text = "; ".join(told)
         parts.append(Padding(Words(text, "dim"), (0, 1, 1, 1)))

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import polars as pl
 
@@ -98,9 +99,18 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     ]
 
 
-@lru_cache(maxsize=16)
 def setting_groups(study: Study) -> tuple[Group, ...]:
     """One group a setting, the best mean of the selection objective first, unfinished ones last."""
+    if study not in _KNOWN:
+        _KNOWN[study] = _setting_groups(study)
+    return _KNOWN[study]
+
+
+# as long as the study is in use: a dozen tables and charts ask for its groups
+_KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
+
+
+def _setting_groups(study: Study) -> tuple[Group, ...]:
     column = f"selection/{study.objective}"
     groups: list[tuple[float, int, Group]] = []
     own = [s for s in study.settings if not s.arm]

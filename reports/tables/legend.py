@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from reports.contract import ARMS, Protocol
 from reports.read import Study, heading
 from reports.stats import DRAWS
-from reports.tables.model import CLASSES, Row, Value
+from reports.tables.model import CLASSES, Legend, Row, Value
 
 _RULES = {
     "test": "selected on test: each seed's epoch, and alpha and beta, are those with the best test"
@@ -44,14 +44,14 @@ def metric_notes(study: Study, rows: Sequence[Row], *, kind: str) -> list[str]:
         rows: of the table.
         kind: of the table, a key of _UNITS.
     """
-    notes = [f"accuracies in percent; {_UNITS[kind]}. {study.protocol.note}"]
-    notes += _calibration(study, rows)
+    notes: list[str] = [Legend(f"accuracies in percent; {_UNITS[kind]}. {study.protocol.note}")]
+    notes += map(Legend, _calibration(study, rows))
     if study.pooled:
         notes.append(
             f"every value is an average over {', '.join(study.pooled)}; an H is that of the"
             " averages, not the average H"
         )
-    return [*notes, interval_note(study)]
+    return [*notes, Legend(interval_note(study))]
 
 
 def interval_note(study: Study) -> str:
@@ -86,14 +86,15 @@ def average_notes(study: Study, rows: Sequence[Row], metric: str) -> list[str]:
         metric: that the table is of.
     """
     halves = study.protocol.halves.get(metric)
-    notes = []
+    notes: list[str] = []
     if halves is not None:
         head = heading(study.protocol, metric)
         one, other = (heading(study.protocol, half) for half in halves)
-        notes.append(
+        told = (
             f"{head} of means: harmonic mean of the mean {one} and the mean {other} over the"
             f" datasets, by seed; not the mean of {head}"
         )
+        notes.append(Legend(told))
     cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, Value)]
     if any("/" in cell.suffix for cell in cells):
         notes.append(
@@ -133,13 +134,14 @@ def difference_notes(
     )
     # a study's own design has a note of its own
     designed = any(row.compared and row.compared.decision for row in rows)
-    notes = [head if designed else f"{head}{tests}"]
+    notes: list[str] = [Legend(head if designed else f"{head}{tests}")]
     if any(CLASSES in row.cells for row in rows):
-        notes.append(
+        told = (
             f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"
             f" other test classes: the tested ones drawn again {DRAWS:,} times, whole (percentile"
             " bootstrap), with these seeds. ± is the reverse: other seeds, these classes"
         )
+        notes.append(Legend(told))
     if any("p" in row.cells and "detectable" not in row.cells for row in rows):
         notes.append("where paired differences do not vary, p is the exact sign test's, no MDE")
     if study.sampler != "grid" and kind == "settings":
@@ -164,4 +166,5 @@ def arm_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     held = ", ".join(f"{f.key} {f.baseline}" for f in others if f.baseline is not None)
     if said and held:
         said.append(f"reference arms at {held}")
-    return ["; ".join(said)] if said else []
+    told = "; ".join(said)
+    return [told if held else Legend(told)] if said else []

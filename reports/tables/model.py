@@ -16,7 +16,7 @@ ADDED = "‡"  # beside that of a setting that ship-sweep --path ran
 
 
 class Legend(str):
-    """A note on what a column is, which all tables of a kind have; the others are of one table."""
+    """A note on what a column is, which all tables of a kind have; the others are of this table."""
 
 
 @dataclass(frozen=True)

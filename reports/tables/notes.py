@@ -52,16 +52,15 @@ def table_notes(
             " factors. A sampler that favours good settings makes these descriptive"
         )
     else:
-        legend = [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
-        legend += average_notes(study, rows, metric) if kind == "datasets" else []
+        notes += [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
+        notes += average_notes(study, rows, metric) if kind == "datasets" else []
         if baseline is not None:
-            legend += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
+            notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
         if kind != "datasets":
-            legend.append("s/seed: wall seconds of a run divided over its seeds")
-        notes += map(Legend, legend)
+            notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
         notes += preferred_note(study) if kind != "datasets" else []
         notes += flag_notes(study.rows, rows, names) if names else []
-        notes += [*added_notes(rows), *map(Legend, arm_notes(study, rows))]
+        notes += [*added_notes(rows), *arm_notes(study, rows)]
     if kind == "settings" and shown is not None:
         total = sum(row.section != REFERENCES for row in rows)
         if total > shown:
@@ -77,7 +76,7 @@ def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
 def _meaning(study: Study, metric: str) -> list[str]:
     """What the metric is, where its heading does not say it."""
     known = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
-    return [meaning] if (meaning := known.get(metric)) else []
+    return [Legend(meaning)] if (meaning := known.get(metric)) else []
 
 
 def _few_seeds(study: Study) -> list[str]:

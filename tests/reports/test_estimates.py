@@ -32,6 +32,16 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
         assert (own["n"] > 0).all()
 
 
+def test_a_metric_may_have_a_slash() -> None:
+    """A measure of quality over datasets has its comparison in the averages' row."""
+    study = over_datasets(("a/b", "emoji"), ("vae", "wgan")).study()
+    frame = estimates(make_report(study, "quality/frechet").every_table).filter(kind="methods")
+    assert {"a/b", "emoji", "average"} <= set(frame["dataset"]) and set(frame["metric"]) == {
+        "quality/frechet"
+    }
+    assert frame["difference"].is_not_null().any()
+
+
 def test_each_column_is_documented() -> None:
     """docs/report.md names them all, and no other."""
     section = DOCS.read_text("utf-8").partition("## Estimates")[2]

@@ -1,5 +1,7 @@
 """One page over several studies: what each says, and where it stands."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,27 @@ def test_a_name_of_markup_stays_text(store_uri: str, tmp_path: Path) -> None:
     report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "a<b>" not in page and "a&lt;b&gt;&#34;&amp;&#39;" in page
+
+
+def test_odd_studies_end_nothing(uri: str, store_uri: str, tmp_path: Path) -> None:
+    """One is named as a terminal's command, began at no time and has a level without a name; of
+    another the store has a tag that cannot be read.
+    """
+    for name, tag in (("a\x1b[31m", "{}"), ("torn", "nothing")):
+        study = prompt_len()
+        study.name = name
+        study.write(store_uri)
+        with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base, base:
+            whose = "(SELECT experiment_id FROM experiments WHERE name = ?)"
+            own = f"(SELECT run_uuid FROM runs WHERE experiment_id = {whose})"
+            if name == "torn":
+                torn = f"key = 'ship.factors' AND run_uuid IN {own}"
+                base.execute(f"UPDATE tags SET value = ? WHERE {torn}", [tag, name])
+            else:
+                late = 10**17
+                base.execute(f"UPDATE runs SET start_time = {late} WHERE run_uuid IN {own}", [name])
+    done = report("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.output and "at no time" in done.output
+    assert "left out: torn: MLflow tag ship.factors" in done.output
+    assert "torn" not in reports.load_studies(uri)
