@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import ray
@@ -70,9 +69,7 @@ class Worker:
         torch.set_num_threads(self.threads)
         self._checkpoints = Checkpoints(self.storage, self.checkpoint_every)
         self._load = MachineLoad(self.device) if self.system_metrics else None
-        self._backbone = lru_cache(maxsize=BACKBONES_KEPT)(
-            lambda name, precision: self.load_backbone(name, self.device, precision)
-        )
+        self._backbones: dict[tuple[str, str], Any] = {}  # the last one used is the last
 
     def let_go(self) -> None:
         """Let go of a half-run trial."""
@@ -129,6 +126,16 @@ class Worker:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.write(self._items, notes)
         return result
+
+    def _backbone(self, name: str, precision: str) -> Any:
+        """The backbone of a name and a precision; the oldest goes before another is loaded."""
+        clip = self._backbones.pop((name, precision), None)
+        if clip is None:
+            while len(self._backbones) >= BACKBONES_KEPT:
+                del self._backbones[next(iter(self._backbones))]
+            clip = self.load_backbone(name, self.device, precision)
+        self._backbones[name, precision] = clip
+        return clip
 
     def _parse(self) -> TrialConfig:
         """The trial's settings, read with the plugins that they name.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -76,6 +77,25 @@ def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -
         worker.begin(trial_spec(config, (5,), True))
         assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
     assert loaded == [("pocket", "fp32"), *asked[:1], *asked[2:]]
+
+
+def test_a_third_backbone_is_loaded_once_one_has_gone(tmp_path: Path) -> None:
+    """A GPU that holds two need not hold three."""
+    alive, beside = WeakSet[FakeClip](), []
+
+    def load(name: str, device: str, precision: str) -> FakeClip:
+        beside.append(len(alive))
+        alive.add(clip := FakeClip(name))
+        return clip
+
+    worker = make_worker(analytic(tmp_path), load_backbone=load)
+    (features,) = worker.features.values()
+    for name in ("pocket", "A:b", "C:d", "pocket"):
+        config = CONFIG.model_copy(update={"backbone": name})
+        worker.features = {feature_key(config): features}
+        worker.begin(trial_spec(config, (5,), True))
+        finish(worker)
+    assert beside == [0, 1, 1, 1]
 
 
 def test_targets_reach_the_trial_by_name() -> None:
