@@ -19,6 +19,7 @@ from harness.store import (
     find_study_run,
     new_run,
     now,
+    plain,
     points,
     split_tag,
 )
@@ -28,8 +29,8 @@ from reports.contract import ADDED_BY_PATH, REPORT, Kind, Publication, State, Ta
 YAML_ARTIFACT = "study.yaml"
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, contract.LONG_TAGS))})\.\d+$")
-# Bytes of the report's files together; they may have to wait on disk as one text.
 MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
+# Bytes of the report's files together; they may have to wait on disk as one text.
 MOST_BYTES = 32 * 2**20
 
 
@@ -241,7 +242,9 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
         params={name: text for name, text in made.params.items() if name not in stored},
         tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
     )
-    answer = made.answer[:MAX_EXPERIMENT_TAG].rpartition("\n")[0]
+    answer = plain(made.answer)
+    if len(answer) > MAX_EXPERIMENT_TAG:
+        answer = answer[:MAX_EXPERIMENT_TAG].rpartition("\n")[0] or answer[:MAX_EXPERIMENT_TAG]
     experiment_id = run.info.experiment_id
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
     store.write(changes)

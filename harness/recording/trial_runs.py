@@ -57,7 +57,6 @@ class TrialRecorder:
         setting = work.setting
         self.record.want(setting)
         run, datasets = new_run(self.experiment_id), self._datasets_of(setting.config)
-        self._open[trial_id] = _Open(run, work)
         changes = Changes(
             run=run,
             name=run_name(work),
@@ -67,6 +66,7 @@ class TrialRecorder:
             tags=self._tags(work),
         )
         self.store.write(changes)
+        self._open[trial_id] = _Open(run, work)
         new = tuple(dataset for dataset in datasets if dataset not in self._datasets)
         if new:
             self.store.write(Changes(run=self.record.run_id, datasets=new))
@@ -114,9 +114,12 @@ class TrialRecorder:
         seeds, protocol = run.work.seeds, run.work.setting.config.protocol
         self._add(run, final_metrics(final, seeds, protocol))
         hits = {HITS: base64.b64decode(final["hits"])} if final["hits"] else {}
-        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final, seeds)}
-        self._close(trial_id, State.COMPLETE, tags, {**hits, **final["trained"]})
+        for name, content in {**hits, **final["trained"]}.items():
+            # each for itself: a file may fill the row in which it waits
+            self.store.write(Changes(run=run.run, files={name: content}))
         final["trained"].clear()  # Tune holds every trial's last result to the study's end
+        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final, seeds)}
+        self._close(trial_id, State.COMPLETE, tags)
 
     def end(
         self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR
@@ -138,15 +141,9 @@ class TrialRecorder:
         for trial_id in list(self._open):
             self.end(trial_id, State.INTERRUPTED, reason)
 
-    def _close(
-        self,
-        trial_id: str,
-        state: State,
-        tags: Mapping[str, str],
-        files: Mapping[str, bytes] | None = None,
-    ) -> None:
+    def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
-        changes = Changes(run=run.run, files=files or {}, metrics=run.points, tags=tags)
+        changes = Changes(run=run.run, metrics=run.points, tags=tags)
         self.store.write(changes.in_state(state))
         del self._open[trial_id]
 

@@ -15,7 +15,7 @@ from itertools import repeat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from harness.errors import UserError
 from harness.scratch import scratch
@@ -92,6 +92,11 @@ class Changes(BaseModel):
     status: str = ""
     ended: int = 0
 
+    @field_validator("params", "tags")
+    @classmethod
+    def _are_plain(cls, texts: Mapping[str, str | None]) -> dict[str, str | None]:
+        return {name: text if text is None else plain(text) for name, text in texts.items()}
+
     def in_state(self, state: State) -> "Changes":
         """These changes, and the run in a state: any other than RUNNING ends it now."""
         ends = state is not State.RUNNING
@@ -135,7 +140,7 @@ def send(
         Exception: whatever MLflow's client raises.
     """
     run_id = made.get(changes.run) or _found(client, changes, again)
-    tags = {name: _plain(text or "")[:MAX_TAG] for name, text in changes.tags.items()}
+    tags = {name: (text or "")[:MAX_TAG] for name, text in changes.tags.items()}
     if run_id is None:
         experiment_id, _, key = changes.run.partition("/")
         run = client.create_run(
@@ -166,10 +171,10 @@ def _found(client: "MlflowClient", changes: Changes, again: bool) -> str | None:
         return changes.run
     if changes.name and not again:
         return None
-    found = next(iter(runs_of(client, experiment_id, key)), None)
+    found = max(runs_of(client, experiment_id, key), key=weight, default=None)
     if found is None and not changes.name:
         raise LookupError(f"no run was made for {changes.run}")
-    return found
+    return found and str(found.info.run_id)
 
 
 def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[str, str]) -> None:
@@ -179,7 +184,7 @@ def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[st
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    params = [Param(name, _plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
+    params = [Param(name, text[:MAX_PARAM]) for name, text in changes.params.items()]
     pieces = [
         _pieces([Metric(*point) for point in changes.metrics], MAX_METRICS),
         _pieces(params, MAX_OTHERS),
@@ -190,8 +195,8 @@ def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[st
         client.log_batch(run_id, metrics=piece[0], params=piece[1], tags=piece[2])
 
 
-def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> dict[str, Any]:
-    """The runs with a key (Tag.RUN_KEY) by id: one, or more where a request arrived too late.
+def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
+    """The runs with a key (Tag.RUN_KEY): one, or more where a request arrived too late.
 
     Args:
         client: of the store.
@@ -199,17 +204,23 @@ def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> dict[str, A
         key: of the run.
     """
     query = f"tags.`{Tag.RUN_KEY}` = '{key}'"
-    found = client.search_runs([experiment_id], filter_string=query, max_results=10)
-    return {str(run.info.run_id): run for run in found}
+    return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
+
+
+def weight(run: Any) -> tuple[bool, int, str]:
+    """Of several runs with one key, that which was written to has the largest."""
+    data = run.data
+    written = len(data.params) + len(data.metrics) + len(data.tags)
+    return run.info.status != "RUNNING", written, str(run.info.run_id)
 
 
 def _pieces(items: list[Any], size: int) -> list[list[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _plain(text: str) -> str:
-    """PostgreSQL takes no NUL in a text; MLflow's server then answers 500, for ever."""
-    return text.replace("\0", "\\0")
+def plain(text: str) -> str:
+    """A text that a store takes: PostgreSQL takes no NUL, and MLflow's server then answers 500."""
+    return text.encode(errors="replace").decode().replace("\0", "\\0")
 
 
 def _entity(dataset: Dataset) -> Any:

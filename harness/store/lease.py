@@ -106,9 +106,17 @@ def read_tag(client: "MlflowClient", experiment_id: str, name: str = Tag.LOCK) -
     return str(client.get_experiment(experiment_id).tags.get(name, ""))
 
 
-def busy(study: str, tag: str) -> StudyBusy:
-    """What a driver is told that finds a study held; tag: the lease's value."""
-    who = holder_of(tag) or "another driver"
+def busy(study: str, tag: str, *, here: bool = False) -> StudyBusy:
+    """What a driver is told that finds a study held.
+
+    Args:
+        study: its name.
+        tag: the lease's value.
+        here: whether a process of this machine holds it, whatever the lease says yet.
+    """
+    who: Holder | str = holder_of(tag) or "another driver"
+    if here and not (isinstance(who, Holder) and who.host == socket.gethostname()):
+        who = "another process of this machine"
     return StudyBusy(f"study {study!r} is being run by {who} on the same store")
 
 
@@ -116,7 +124,7 @@ class Lease:
     """This process's hold on a study; methods raise what MLflow raises, unless they say otherwise.
 
     Args:
-        client: of the store, which no `check` stands before.
+        client: of the store, which no `check` stands before; another may take its place.
         study: what messages call it.
         say: told what is waited for.
     """
@@ -130,7 +138,7 @@ class Lease:
         timing: Timing,
         say: Callable[[str], None],
     ) -> None:
-        self._client = client
+        self.client = client
         self._experiment_id = experiment_id
         self._study = study
         self._me = me
@@ -208,7 +216,7 @@ class Lease:
         try:
             if self._lost is None and self._is_mine(self._read()):
                 # not deleted, which an older server cannot do
-                self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
+                self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
         except Exception:  # a store that is away keeps a lease that expires
             return
 
@@ -273,11 +281,11 @@ class Lease:
         )
 
     def _read(self) -> str:
-        return read_tag(self._client, self._experiment_id)
+        return read_tag(self.client, self._experiment_id)
 
     def _write(self) -> None:
         self._beats += 1
-        self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
+        self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
 
 
 def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":

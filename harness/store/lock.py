@@ -51,9 +51,9 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
         place = f"{socket.gethostname()} {_boot_id()} {about.st_dev}:{about.st_ino}"
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError:
+        except OSError as error:
+            if not wait and isinstance(error, BlockingIOError | PermissionError):
+                raise BlockingIOError(*error.args) from error
             place = ""
         yield place
     finally:

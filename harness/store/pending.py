@@ -21,7 +21,8 @@ from reports.contract import store_key
 FOLDER, FILE = "outbox", "pending.sqlite3"
 FORMAT = 1
 BUSY_SECONDS = 10.0
-# bytes; no row is longer: a batch of the longest tags and params that MLflow takes has 17 MB
+# bytes; no row is longer: a seed's trained tensors have 40 MiB at most, a report's files 32, which
+# JSON makes a third longer, and a batch of the longest tags and params that MLflow takes 17 MB
 LONGEST = 64 * 2**20
 
 TABLE = """CREATE TABLE changes (
@@ -61,6 +62,7 @@ class Pending:
         self.path = path
         self.waiting: deque[tuple[int, Changes]] = deque()
         self.left_out = 0
+        self._sent: list[int] = []  # rows that are still to be removed
         self._row = {
             "uri": store_key(uri),
             "study": study,
@@ -90,10 +92,19 @@ class Pending:
         """The oldest changes have reached the store.
 
         Raises:
-            StoreError: their row cannot be removed.
+            StoreError: they are the last ones, and their row cannot be removed.
         """
-        with changing(self.path) as base:
-            base.execute("DELETE FROM changes WHERE number = ?", [self.waiting[0][0]])
+        self._sent.append(self.waiting[0][0])
+        try:
+            with changing(self.path) as base:
+                sent = [(number,) for number in self._sent]
+                base.executemany("DELETE FROM changes WHERE number = ?", sent)
+            self._sent.clear()
+        except StoreError:
+            # a full disk, say: removed with the next one, or sent once more after a crash, which
+            # changes nothing; but nothing may come back over writes that did not wait
+            if len(self.waiting) == 1:
+                raise
         self.waiting.popleft()
 
     @property

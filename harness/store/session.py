@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.errors import again, patient, store_errors
+from harness.store.errors import patient, store_errors
 from harness.store.lease import Holder, Lease, Timing, busy, fenced, read_tag
 from harness.store.lock import locked
 from harness.store.open import Store, open_store
@@ -64,13 +64,14 @@ def own_study(
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             with store_errors(uri):
-                raise busy(name, read_tag(client, experiment_id)) from error
+                raise busy(name, read_tag(client, experiment_id), here=True) from error
         me = Holder.me(place)
-        lease = Lease(store.client, experiment_id, name, me, timing, say)
+        lease = Lease(client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)
         with store_errors(uri):
-            again(uri, lease.claim)
+            lease.claim()
             last = read_tag(client, experiment_id, Tag.LAST_DRIVER)
+        lease.client = store.client  # whose beats do not hold the study up
         lease.start(fail)
         own = Store(uri, fenced(store.client, lease), store.artifacts)
 

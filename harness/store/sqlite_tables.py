@@ -15,13 +15,17 @@ from harness.store.errors import StoreError
 from harness.wording import one_line
 from reports.contract import SQLITE
 
+# What MLflow puts into a store before anybody uses it.
+OWN_ROWS = {
+    "alembic_version": "WHERE 0",
+    "experiments": "WHERE experiment_id <> 0",
+    "workspaces": "WHERE name <> 'default'",
+}
 REVISION = "alembic_version"
 # The first table that MLflow makes, and columns that it has had in every version; Alembic moves a
 # table's rows through one that is called like the second.
 FIRST = ("experiments", "_alembic_tmp_experiments")
 ITS_COLUMNS = {"experiment_id", "lifecycle_stage"}
-# Rows that only a user of a store makes, by the table that they are in.
-OF_USERS = {"experiments": "experiment_id <> 0", "_alembic_tmp_experiments": "1", "runs": "1"}
 
 
 @contextmanager
@@ -29,8 +33,8 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
     """Inside, MLflow opens a file that has all its tables, or brings them up to its version.
 
     A file without tables gets them in one transaction; so does one that was left half made, if
-    nobody has used it. One that was used is copied before MLflow upgrades it. The copy goes once
-    the store is open.
+    nothing but MLflow's own rows is in it. One that holds more is copied before MLflow upgrades it.
+    The copy goes once the store is open.
 
     Args:
         uri: of the store.
@@ -44,16 +48,17 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
     """
     copy = path.with_name(f"{path.name}.before-upgrade")
     with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
-        if _tables(file) and not _is_mlflows(file):
+        tables = _tables(file)
+        if tables and not _is_mlflows(file):
             raise StoreError(
                 f"{uri}: {path} is a database of another application, which MLflow would add its "
                 f"tables to; it was left as it is: name another file (MLFLOW_TRACKING_URI), or run "
                 f"the study in another folder"
             )
-        if _is_to_be_made(file):
+        behind = _is_behind(file, tables)
+        if _is_to_be_made(file, behind):
             _make(file, (path.resolve().parent / "mlruns").as_uri())
-        behind = _is_behind(file)
-        if behind and not copy.exists():
+        elif behind and not copy.exists():
             _copy(file, copy)
     try:
         yield
@@ -70,7 +75,8 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
 
 
 def _tables(file: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+    return {name for (name,) in file.execute(query) if not name.startswith("sqlite_")}
 
 
 def _is_mlflows(file: sqlite3.Connection) -> bool:
@@ -78,35 +84,49 @@ def _is_mlflows(file: sqlite3.Connection) -> bool:
     return any({name for (name,) in file.execute(query, [one])} >= ITS_COLUMNS for one in FIRST)
 
 
-def _is_behind(file: sqlite3.Connection) -> bool:
+def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
     """Whether MLflow has further steps to make, or has not finished its first ones."""
     from alembic.script import ScriptDirectory
 
-    steps, tables = ScriptDirectory(str(files("mlflow.store") / "db_migrations")), _tables(file)
+    steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
     at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
     if at is None or at[0] == steps.get_current_head():  # as nearly always: no step has to be read
         return at is None and bool(tables)
     return any(at[0] == step.revision for step in steps.walk_revisions())
 
 
-def _is_to_be_made(file: sqlite3.Connection) -> bool:
-    """Whether there are no tables, or half-made ones that nobody has used."""
-    tables = _tables(file)
-    used = (
-        file.execute(f'SELECT 1 FROM "{name}" WHERE {whose} LIMIT 1').fetchone()
-        for name, whose in OF_USERS.items()
-        if name in tables
-    )
-    return not tables or (_is_behind(file) and not any(used))
+def _is_to_be_made(file: sqlite3.Connection, behind: bool) -> bool:
+    """Whether there are no tables, or half-made ones without a row of anybody's."""
+    return not _tables(file) or (behind and not _is_used(file))
+
+
+def _is_used(file: sqlite3.Connection) -> bool:
+    """Whether there are rows that MLflow does not write by itself."""
+    rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in _tables(file))
+    return any(file.execute(query).fetchone() for query in rows)
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:
-    """Put all tables in the place of what is there, in one transaction.
+    """Put all tables in the place of what is there, in one transaction."""
+    statements = _statements(artifacts)
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        # still so, now that nobody else can write?
+        if _is_to_be_made(file, _is_behind(file, _tables(file))):
+            for table in _tables(file):
+                file.execute(f'DROP TABLE "{table}"')
+            for statement in statements:
+                file.execute(statement)
+        file.execute("COMMIT")
+    except BaseException:
+        file.execute("ROLLBACK")
+        raise
 
-    They are those of a store in memory that MLflow has made.
+
+def _statements(artifacts: str) -> list[str]:
+    """What makes the tables, from a store in memory that MLflow has made.
 
     Args:
-        file: that nobody has used.
         artifacts: address of MLflow's own experiment, which no study uses. MLflow writes it into
             SQL as it stands: one that is no address, of a folder with an apostrophe, fails.
     """
@@ -114,8 +134,8 @@ def _make(file: sqlite3.Connection, artifacts: str) -> None:
 
     make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
     with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
-        if _is_to_be_made(file):  # still so, a second later
-            connection.connection.driver_connection.backup(file)
+        lines = list(connection.connection.driver_connection.iterdump())
+    return [line for line in lines if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
 
 
 def _copy(file: sqlite3.Connection, copy: Path) -> None:

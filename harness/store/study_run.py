@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.store.changes import Changes, runs_of, send
+from harness.store.changes import Changes, runs_of, send, weight
 from harness.store.open import Store
 from harness.store.texts import joined_tag, study_texts
 from reports.contract import Kind, State, Tag
@@ -101,8 +101,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     )
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
-        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else {}
-        if any(_weight(other) > _weight(run) for other in same.values()):
+        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(weight(other) > weight(run) for other in same):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -112,9 +112,3 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
         changes = Changes(run=run_id, tags={Tag.REASON: reason} if cut and of_trial else {})
         send(client, changes.in_state(State.INTERRUPTED if cut else state), {})
     return len(dead)
-
-
-def _weight(run: Any) -> tuple[bool, int, str]:
-    """Of several runs with one key, that which was written to has the largest."""
-    written = len(run.data.params) + len(run.data.metrics)
-    return run.info.status != "RUNNING", written, run.info.run_id

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.store.lease import Holder, Lease, StudyLost, Timing, fenced, read_tag
+from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_tag
 from harness.store.lock import StudyBusy
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
@@ -214,6 +214,14 @@ def test_a_store_that_is_away_does_not_end_a_study(
     lease.release()
     assert len(told) == 1
     assert json.loads(hosts.tag)["token"] == "x"
+
+
+def test_a_process_of_this_machine_is_named_as_far_as_it_is_known() -> None:
+    """It has the lock; before it has claimed, the lease is a dead driver's of elsewhere."""
+    tag = Holder("t", "elsewhere", 7, "").tag(1)
+    assert "by another process of this machine on" in str(busy("small", tag, here=True))
+    assert "by another process of this machine on" in str(busy("small", "", here=True))
+    assert "by process 7 on host elsewhere on" in str(busy("small", tag))
 
 
 def test_a_failure_behind_a_signal_is_no_second_one() -> None:

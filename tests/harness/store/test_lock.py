@@ -41,11 +41,15 @@ def test_a_place_is_one_file_in_one_start_of_one_host(
 
 
 def test_files_that_cannot_be_locked_have_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the lease alone keeps others away."""
+    """Then the lease alone keeps others away. Some file systems say that one is held by EACCES."""
+    errors = [OSError(38, "Function not implemented"), PermissionError(13, "Permission denied")]
 
     def flock(*_: object) -> None:
-        raise OSError(38, "Function not implemented")
+        raise errors[0]
 
     monkeypatch.setattr(lock.fcntl, "flock", flock)
     with locked("small", wait=True) as place:
         assert place == ""
+    errors.pop(0)
+    with pytest.raises(BlockingIOError):
+        locked("small", wait=False).__enter__()

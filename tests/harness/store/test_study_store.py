@@ -274,6 +274,45 @@ def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None
         assert store.runs.pop(run_id).tags[Tag.STATE] == state
 
 
+def test_what_waits_goes_to_the_run_that_was_written_to(tmp_path: Path) -> None:
+    """Not to one that a late request made, which a new process cannot tell from it by its key."""
+    for late in range(6):
+        store = FakeStore()
+        down = FlakyClient(store, iter(["ok", "ok", *["before"] * 3]))
+        post = Post(tmp_path / str(late), store)
+        post.store.client = down  # type: ignore[assignment]
+        run = post.new_run()
+        post.store.write(Changes(run=run, params={"p": "1"}))
+        post.store.write(Changes(run=run, tags={"t": "u"}))
+        own = post.store.made[run]
+        twin = FlakyClient(store, iter(())).create_run("7", 0, dict(store.runs[own].tags), "first")
+        if late % 2:  # the order in which a store lists them
+            store.runs = dict(reversed(store.runs.items()))
+        Post(tmp_path / str(late), store).deliver_all()
+        assert store.runs[own].tags["t"] == "u"
+        assert "t" not in store.runs[twin.info.run_id].tags
+
+
+def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
+    """It has no numbers, but tags."""
+    store = FakeStore()
+    client: Any = client_of(store)
+    for more in ({}, {"ship.study": "{}"}, {}):
+        client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **more}, "small")
+    close_dead_runs(client, "7")
+    assert list(store.runs) == ["run-1"]
+
+
+def test_a_text_that_is_no_text_waits_like_any(tmp_path: Path) -> None:
+    """Half a character, of a file's name say."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", "before")
+    run_id = post.made_run("first")
+    post.store.write(Changes(run=run_id, tags={"t": "b\udcff.jpg"}))
+    Post(tmp_path, store).deliver_all()
+    assert store.runs[run_id].tags["t"] == "b?.jpg"
+
+
 def test_another_experiments_queue_is_an_error(tmp_path: Path) -> None:
     """Nothing is sent to the wrong place."""
     left_by_a_driver(tmp_path)

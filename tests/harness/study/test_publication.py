@@ -53,7 +53,7 @@ def test_a_report_is_written_whole_and_once(
     assert publish(store, run_id, MADE)
     data = shown(store, run_id)
     (experiment,) = store.client.search_experiments(filter_string="name = 'small'")
-    assert experiment.tags[Tag.RUN_NOTE] == MADE.answer.rstrip()
+    assert experiment.tags[Tag.RUN_NOTE] == MADE.answer
     assert (data.metrics, data.params) == (MADE.metrics, MADE.params)
     assert data.tags[Tag.BEST] == "n_ctx 8"
     where = "The whole report: Artifacts, `report/small.html`."

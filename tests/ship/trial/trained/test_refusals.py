@@ -70,7 +70,7 @@ def test_a_seed_and_a_folder_that_are_not_there(
 def test_what_is_too_large_is_left_out_and_said(
     clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A run keeps what the outbox can hold."""
+    """A run keeps what can wait for a store that is away."""
     monkeypatch.setattr(trained, "MOST_TENSORS", 1000)
     folder = small(tmp_path / "trained", features, clip)
     assert [path.name for path in folder.iterdir()] == [SAID]
