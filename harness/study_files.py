@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.parser import Parser
 
 import search_spaces
 from harness.errors import ConfigError
@@ -102,6 +103,17 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
     return dict(value)
 
 
+class _Untagged(Parser):
+    """Refuses tags where they stand, before anything is made of what they tag."""
+
+    def parse_node(self, block: bool = False, indentless_sequence: bool = False) -> Any:
+        event = super().parse_node(block, indentless_sequence)
+        if tag := getattr(event, "tag", None):
+            problem = f"values must be plain, got the tag {tag}"
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return event
+
+
 def parse_value(text: str, label: str) -> Any:
     """One value as YAML, e.g. of --set.
 
@@ -109,6 +121,7 @@ def parse_value(text: str, label: str) -> Any:
         ConfigError: not valid YAML, not plain, or a mapping with a key given twice.
     """
     reader = YAML(typ="safe", pure=True)
+    reader.Parser = _Untagged
     reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
     try:
         value = reader.load(text)

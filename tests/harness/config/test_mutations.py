@@ -73,7 +73,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
 _INSERTED = st.binary(max_size=6) | st.sampled_from(
     [
         b"\n", b": ", b"- ", b"{", b"[", b"}", b"&a ", b"*a",
-        b"!!python/object:os.system ", b"!!binary ",
+        b"!!python/object:os.system ", b"!!binary ", b"!!bool ", b"!!int '' ", b"!!str ",
         b"<<: ", b"---\n", b'"\\e[2J": 1\n', b"\t", b"1e999", b".nan", b"9" * 40, b"null", b"? ",
         b"|\n",
     ]
