@@ -59,7 +59,15 @@ class Spanned:
             for fault in faults:
                 fault = self._of_level(fitting, fault)
                 found.setdefault(fault.path, fault)
+        for group in METHODS:
+            for level, own in study.variants.get(group, {}).items():
+                if "name" in own:
+                    path = f"variants.{group}.{level}.name"
+                    found[path] = Fault(path, "must be left out", own["name"])
         for dataset, own in study.variants.get("dataset", {}).items():
+            path = f"variants.dataset.{dataset}"
+            if unknown := unknown_dataset(dataset):
+                found[path] = replace(unknown, path=path)
             named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
             tree = place(constants, {"dataset": dataset, **named}, study.variants)
             for fault in validated(TrialConfig, tree)[1]:
@@ -157,19 +165,15 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
     """
     for group in METHODS:
         levels = study.space[group].choices or () if group in study.space else ()
-        for name, own in study.variants.get(group, {}).items():
+        for name in study.variants.get(group, {}):
             path = f"variants.{group}.{name}"
             if name not in levels:
                 must = f"must be for a level of space.{group} (drop it: --set {path}=null)"
                 yield Fault(path, must)
             elif name == value_of(study.trial, group):
                 yield Fault(path, f"must stand under {group}, as {name} is the study's constant")
-            elif "name" in own:
-                yield Fault(f"{path}.name", "must be left out", own["name"])
     must = "must be left out: it is a factor of the space"
     for dataset, settings in study.variants.get("dataset", {}).items():
-        if fault := unknown_dataset(dataset):
-            yield replace(fault, path=f"variants.dataset.{dataset}")
         for key, value in settings.items():
             names = [f"{key}.{leaf}" for leaf in value] if isinstance(value, dict) else [key]
             for name in names:
@@ -267,8 +271,9 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
                 must, named = f"must be a value that {name} takes", _named(levels)
                 yield from (Fault(path, must, value, named) for value in foreign)
         value, levels = factor.baseline, factor.enumerate()
-        if (levels or value is not None) and not may_be(factor, levels, value):
+        if "baseline" in factor.model_fields_set and not may_be(factor, levels, value):
             must = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)
+            must += ", or left out" if value is None else ""
             yield Fault(f"space.{key}.baseline", f"must be {must}", value, _named(levels or ()))
 
 

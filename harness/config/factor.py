@@ -22,6 +22,12 @@ def _single(value: Any) -> Any:
     return value
 
 
+def _some(levels: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not levels:  # pydantic's min_length counts those alone that are sound
+        raise ValueError("must have at least one level")
+    return levels
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
@@ -31,7 +37,8 @@ _Number = (
 )
 _Levels = Annotated[
     tuple[Annotated[Any, AfterValidator(_single)], ...],
-    Field(strict=False, min_length=1, max_length=MAX_LEVELS),
+    Field(strict=False, max_length=MAX_LEVELS),
+    AfterValidator(_some),
 ]
 
 
@@ -186,13 +193,18 @@ def factor_faults(factor: Factor) -> list[Fault]:
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
         given = {"low": low, "high": high, "log": factor.log, "step": step, "levels": factor.levels}
-        beside = {name: value for name, value in given.items() if value not in (None, False)}
+        unset = (None, False)  # 0 is neither
+        beside = {name: value for name, value in given.items() if not is_among(value, unset)}
         again = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
         must = "must differ from the levels before it"
         faults = [Fault(f"choices[{at}]", must, choices[at]) for at in again]
         return faults + [
             Fault(name, "must be left out beside choices", value) for name, value in beside.items()
         ]
+    if low is None and high is not None:
+        return [Fault("low", "must be given beside high")]
+    if high is None and low is not None:
+        return [Fault("high", "must be given beside low")]
     if low is None or high is None:
         given = factor.model_dump(exclude_unset=True)
         return [Fault("", "must have choices, or low and high", given)]

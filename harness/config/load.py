@@ -225,7 +225,7 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     levels, constant = factor.enumerate(), value_of(trial, key)
     first = levels[0] if levels else None
     fitting = constant if may_be(factor, levels, constant) else first
-    return factor.model_copy(update={"baseline": fitting})
+    return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
 def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:

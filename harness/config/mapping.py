@@ -15,7 +15,7 @@ from harness.config.space import DEFAULTS, GROUPS, METHODS, takes, trial_fields,
 from harness.config.study_config import OWN_KEYS, VARIED
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
-from harness.wording import nearest
+from harness.wording import nearest, show
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,7 +30,6 @@ _MUST = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
-    "too_short": "must have at least one level",
     "too_long": "must have at most {max_length} levels",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
@@ -46,6 +45,8 @@ _MUST = {
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # what pydantic names in a place that no YAML has: the kinds of int | float, and a key itself
 _NO_KEYS = ("int", "constrained-int", "float", "[key]")
+# faults that pydantic tells in a place of the YAML itself, whatever its name
+_OF_KEYS = ("extra_forbidden", "missing", "model_type", "dict_type")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
@@ -111,10 +112,10 @@ def apply_overrides(
         for place, step in enumerate(way, start=1):
             if inside.get(step) is None and not item.drops:
                 inside[step] = {}
-            inside = inside.get(step, {})
+            inside = {} if inside.get(step) is None else inside[step]
             if not isinstance(inside, dict):
                 lead = ".".join(way[:place])
-                line = f"--set: {item.path} must lead into mappings, {lead} is {inside!r}"
+                line = f"--set: {item.path} must lead into mappings, {lead} is {show(inside)}"
                 blocked.append((lead, line))
                 break
         else:
@@ -155,7 +156,8 @@ def validated(
 ) -> tuple[Model, list[Fault]]:
     """Settings that a YAML gives, and every fault of them, one for each path.
 
-    Where there are faults, the settings are those of the keys that are sound.
+    Where there are faults, the settings are those of the keys that are sound. What these have
+    against each other, or against a default in a faulty key's place, is no fault of the YAML.
 
     Args:
         spare: for keys that are required, and faulty.
@@ -167,7 +169,7 @@ def validated(
         except ValidationError as error:
             found = [_fault(details) for details in error.errors(include_url=False)]
         # of the two that pydantic has for int | float the last one, "a number", says more
-        faults |= {fault.path: fault for _, fault in found}
+        faults = faults or {fault.path: fault for _, fault in found}
         tree = deepcopy(dict(tree))
         # a factor is sound as a whole, or is not
         faulty = [steps[:2] if steps[0] == "space" else steps for steps, _ in found]
@@ -186,7 +188,10 @@ def _there(tree: Any, steps: Sequence[Any]) -> tuple[Any, ...]:
 
 def _fault(details: ErrorDetails) -> tuple[list[Any], Fault]:
     """A mistake, and the steps that lead to its value."""
-    steps, keys = _place([part for part in details["loc"] if part not in _NO_KEYS])
+    loc = list(details["loc"])
+    if loc[-1] in _NO_KEYS and details["type"] not in _OF_KEYS:
+        loc.pop()
+    steps, keys = _place(loc)
     of_trial = steps[0] == "trial"
     root, *rest = steps[of_trial:]
     path = str(root) + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest)
