@@ -21,6 +21,7 @@ from harness.errors import ClusterError
 from harness.ray.internals import alive_nodes
 from harness.ray.session import cluster_resources
 from harness.resources import at_once
+from harness.wording import one_line
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
@@ -154,6 +155,7 @@ class ClusterEncoder(ExitStack):
             return
         if not self._most:
             self.enter_context(self._session())
+            self.callback(setattr, self, "_most", 0)
             self.callback(self._end_actors)
             self._most = max(1, at_once(self._resources, cluster_resources()))
         # the reference stays until the end: an actor that starts later asks for them, too
@@ -168,7 +170,7 @@ class ClusterEncoder(ExitStack):
                     done(len(shard) * (1 + views))
                     yield shard, features
         except RayError as error:  # what the cache has of the split stays
-            why = _last_line(error)
+            why = _reason(error)
             raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
 
     def _answers(
@@ -271,8 +273,10 @@ def shards_at_once(layout: Layout, views: int, waiting: int, actors: int) -> int
     return max(1, min(enough, waiting // max(1, actors)))
 
 
-def _last_line(error: RayError) -> str:
-    """The last line of a remote traceback, which names the cause."""
+def _reason(error: RayError) -> str:
+    """What the method raised, by its first line; else the last line of Ray's text, the cause."""
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {one_line(error.cause)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

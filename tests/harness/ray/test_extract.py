@@ -5,13 +5,17 @@ On a pretended machine, and on a simulated cluster of two nodes.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 from harness.config import Resources
 from harness.errors import ClusterError
@@ -49,6 +53,19 @@ def loader(folder: Path) -> Callable[[str, str], Any]:
         return encoders.FakeEncoder(name)
 
     return load
+
+
+@dataclass(eq=False)
+class Call:
+    """What an actor was called for."""
+
+    actor: str
+    what: str
+    shards: Any = None
+
+    def turn(self) -> tuple[bool, ...]:
+        """Actor c is long in starting, and a in encoding."""
+        return self.actor == "c", self.what == "encode", self.actor == "a"
 
 
 def lines(folder: Path) -> list[str]:
@@ -97,6 +114,56 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None
     for split in ("train", "val", "test"):
         np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
     np.testing.assert_array_equal(again.train, expected.train[:, :1])
+
+
+@pytest.mark.usefixtures("sent")
+def test_what_an_actor_raises_is_named_by_its_first_line(tmp_path: Path) -> None:
+    """CUDA's errors end in advice."""
+
+    def load(name: str, device: str) -> Any:
+        raise RuntimeError("CUDA error: assert\nCompile with TORCH_USE_CUDA_DSA")
+
+    with (
+        ClusterEncoder(Resources(gpus=1), load, "cpu") as encoder,
+        pytest.raises(ClusterError, match=r"extracted: RuntimeError: CUDA error: assert$"),
+    ):
+        extract_features(Driver(), pictures(), 0, tmp_path, encode=encoder)
+
+
+@pytest.mark.usefixtures("sent")
+def test_an_encoder_opens_a_session_again_after_its_context(tmp_path: Path) -> None:
+    """Its actors have gone with the first."""
+    session = Mock(side_effect=nullcontext)
+    encoder = ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session)
+    for name in "ab":
+        with encoder:
+            extract_features(Driver(), pictures(), 0, tmp_path / name, encode=encoder)
+    assert session.call_count == 2
+
+
+def test_a_shard_of_a_dead_actor_goes_to_one_that_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: the one that starts in the dead one's place is not waited for."""
+    names = iter("abc")
+
+    def actor(*_: Any) -> Any:
+        name = next(names)
+        calls = ("layout", "encode")
+        return Mock(**{f"{call}.remote": partial(Call, name, call) for call in calls})
+
+    def get(call: Call) -> Any:
+        if (call.actor, call.what) == ("a", "encode"):
+            raise RayActorError
+        return [call.actor] if call.what == "encode" else Layout.for_device(torch.device("cpu"), 1)
+
+    fake = Mock(get=get)
+    fake.remote.return_value.options.return_value.remote = actor
+    fake.wait = lambda calls: ([min(calls, key=Call.turn)], [])  # a dies once b is idle
+    monkeypatch.setattr("harness.ray.extract.ray", fake)
+    encoder = ClusterEncoder(Resources(), Mock())
+    encoder._most = 2
+    first, second = range(512), range(512, 1024)
+    found = list(encoder._answers((), [first, second], 1))
+    assert found == [([first], ["b"]), ([second], ["b"])]
 
 
 @pytest.mark.parametrize(
