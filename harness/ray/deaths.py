@@ -132,6 +132,8 @@ class Deaths:
 
     def saw(self, trial_id: str, message: str) -> None:
         """Note why a trial's worker died; message: Ray's text about its death."""
+        if self._attempt(trial_id).death:  # what a node answers would be of no use
+            return
         if LOW_MEMORY in message:
             used = MEMORY_USED.search(message)
             of = f" ({used[1]})" if used else ""

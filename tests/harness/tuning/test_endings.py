@@ -1,6 +1,7 @@
 """What runs again after a trial went wrong, why its worker died, and what Optuna hears of it."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from optuna.trial import TrialState
@@ -122,10 +123,13 @@ def test_a_lost_node_is_told_from_a_dead_worker(case: dict[str, Any]) -> None:
 
 
 def test_what_the_driver_did_is_not_the_workers_fault() -> None:
-    """Its reason stands, whatever Ray then says."""
-    deaths = Deaths(frozenset)
+    """Its reason stands, whatever Ray then says, and no node is asked for another."""
+    asked = Mock(return_value=frozenset(NODES.values()))
+    deaths = Deaths(asked)
     deaths.overdue("late", 2.5)
+    asked.reset_mock()
     deaths.saw("late", "The actor died")
+    asked.assert_not_called()  # nor their raylets, each of which may take seconds to answer
     assert deaths.of("late").failure is Failure.TIME_LIMIT
     deaths.ended("late")
     assert deaths.of("late").failure is Failure.WORKER_DIED
