@@ -224,6 +224,12 @@ def error_text(trial: Any) -> str:
     return Path(file).read_text(encoding="utf-8", errors="replace")
 
 
+def address_of_result(result: Mapping[str, Any]) -> str | None:
+    """The address of the node that a result of Tune's comes from; None where it has none."""
+    address = result.get("node_ip")
+    return address if isinstance(address, str) else None
+
+
 def alive_nodes() -> list[dict[str, Any]]:
     """The nodes that Ray takes to be alive, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -13,7 +13,13 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import error_text, kill_worker, last_error, was_raised_in_setup
+from harness.ray import (
+    address_of_result,
+    error_text,
+    kill_worker,
+    last_error,
+    was_raised_in_setup,
+)
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.endings import Ending
@@ -99,7 +105,7 @@ class Monitor(tune.Callback):
             return
         last = epochs[-1]
         where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(name, where, result.get("node_ip"))
+        self._deaths.reached(name, where, address_of_result(result))
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][objective]

@@ -97,6 +97,14 @@ def test_deaths_of_workers_are_not_printed(monkeypatch: pytest.MonkeyPatch, verb
     assert printed[-1] == deaths[0]
 
 
+@pytest.mark.parametrize(
+    ("result", "told"), [({"node_ip": "a"}, "a"), ({"node_ip": 1}, None), ({}, None)]
+)
+def test_a_result_may_lack_its_address(result: dict[str, Any], told: str | None) -> None:
+    """What is no text is none."""
+    assert internals.address_of_result(result) == told
+
+
 def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another order or number of arguments of Tune's does not keep it from being a death."""
     from ray.air.execution._internal.actor_manager import RayActorManager
