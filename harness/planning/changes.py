@@ -9,7 +9,7 @@ from harness.config import StudyConfig, levels, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, plugins_text
-from harness.store import Ledger, LedgerRun, StoredStudy, param_text, study_texts
+from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params, study_texts
 from harness.wording import duration
 from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -124,10 +124,14 @@ def compare(
             why[key] = []
             for one in () if key in now else stored.settings[key]:
                 asked = arms.get(one.arm) if one.arm else _resolved(study, one.assignment)
-                if asked is not None and maker.key(asked) != key:
-                    why[key] += [*lines, *_tag_lines(run, asked, maker)] or [_unrecorded(asked)]
+                if asked is None:
+                    continue
+                own = _of_row(run, asked, lines)
+                if maker.key(asked) != key:
+                    edited = own if run.params != params(asked) else []
+                    why[key] += [*edited, *_tag_lines(run, asked, maker)] or [_unrecorded(asked)]
                 elif moved and not one.arm:
-                    why[key] += lines
+                    why[key] += own
             changes.differences |= dict.fromkeys(why[key])
         rows = changes.changed if why[key] else changes.removed
         rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
@@ -170,6 +174,13 @@ def _differences(study: StudyConfig, stored: StoredStudy) -> tuple[bool, list[st
         and not ("." in name and name.partition(".")[0] in other)
     ]
     return bool(moved), lines
+
+
+def _of_row(run: LedgerRun, config: TrialConfig, lines: Sequence[str]) -> list[str]:
+    """The lines without those of variants that neither a row nor what it would be now has."""
+    groups, rows = ("generator", "finetuner", "dataset"), (run.params, params(config))
+    own = tuple(f"variants.{group}.{row.get(group)}." for group in groups for row in rows)
+    return [line for line in lines if not line.startswith("variants.") or line.startswith(own)]
 
 
 def _within(study: StudyConfig, key: str, text: str) -> bool:

@@ -137,8 +137,12 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     ],
 )
 def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, words: str) -> None:
-    """Data, weights and the method's version are told by the run's own tags."""
-    history.ran(make_study())
+    """Data, weights and the method's version are told by the run's own tags.
+
+    They are all that is told where an edit is of no row.
+    """
+    space = {"dataset": ["emoji"], "generator.n_ctx": [1, 2, 4]}
+    history.ran(make_study(space=space))
     experiment = history.store.create_experiment("small")
     client = history.store.client
     for run in client.search_runs([experiment]):
@@ -150,7 +154,8 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
             wanted = json.loads(run.data.tags["ship.wanted"])
             keys = [{**one, "setting_key": one["setting_key"][::-1]} for one in wanted]
             client.set_tag(run.info.run_id, "ship.wanted", json.dumps(keys))
-    changes = history.changes(make_study())
+    variants = {"dataset": {"photos": {"views": 3}}}
+    changes = history.changes(make_study(space=space, variants=variants))
     assert counts(changes) == (6, 0)
     (line,) = changes.differences
     assert line.startswith(words)
