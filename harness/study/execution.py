@@ -204,9 +204,9 @@ class Execution:
             if plan == self.plan:
                 return features
             # a remembered fingerprint has turned out to be of other weights
-            self._check_consent(plan)
-            self.record.describe(self.study, plan)
-            self.plan = plan
+            self.read()  # what was agreed to before stands in the store, and is not asked again
+            self._check_consent(self.plan)
+            self.record.describe(self.study, self.plan)
 
     def _shared_out(self, owned: bool, features: dict[str, Any]) -> None:
         """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.

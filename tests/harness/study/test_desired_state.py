@@ -84,6 +84,17 @@ def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
     bench.check_invariants()
 
 
+def test_a_person_is_asked_once_of_the_same_rows(bench: Bench) -> None:
+    """Weights that turn out to be others ask nothing of rows that have left already."""
+    asked: list[str] = []
+    bench.run(make_study(seeds=1))
+    method = replace(bench.method, load_backbone=fakes.load_other_weights)
+    edited = make_study(seeds=1, shots=4)
+    outcome = bench.run(edited, method=method, ask=lambda text: not asked.append(text))
+    assert outcome.complete and len(asked) == 1
+    bench.check_invariants()
+
+
 def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
     """The packaged study reference, on what else is packaged: two rules and four arms."""
     study = load_study("reference", ["backbone=pocket", "dataset=photos"])
