@@ -121,8 +121,12 @@ def _download(name: str, source: Source, folder: Path) -> None:
     # No tar archive may put anything outside of its folder, by name or by link. torchvision leaves
     # that to Python, which does it by itself from 3.14 on; zip files never could.
     # staticmethod: a function that is set on a class would be called with the archive, too
+    before = vars(tarfile.TarFile)["extraction_filter"]
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
-    downloader(str(folder), download=True)
+    try:
+        downloader(str(folder), download=True)
+    finally:
+        tarfile.TarFile.extraction_filter = before
     if not (folder / source.made).is_dir():
         raise RuntimeError(f"torchvision has made no folder {source.made}")
 

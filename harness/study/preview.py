@@ -93,11 +93,13 @@ def typed_study(
     here: bool,
 ) -> StudyConfig:
     """The study, read with the plugins that it may name; here: it is to run on this machine."""
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
+    if isinstance(space, StudyConfig) and overrides:
+        raise ConfigError([f"overrides must be left out beside a study, got {overrides!r}"])
     load_plugins(plugins)
     if isinstance(space, StudyConfig):
         return space
-    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
-        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
     memory = machine_memory() if here else None
     root = None if data_root is None else Path(data_root)
     return load_study(space, overrides, root, memory=memory)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from harness import plan_study, run_study
+from harness.config.load import parse_study
 from harness.errors import ConfigError
 
 
@@ -18,6 +19,10 @@ from harness.errors import ConfigError
         (
             ("prompt_len", "seeds=3"),
             "overrides must be a list such as [\"seeds=3\"], got 'seeds=3'",
+        ),
+        (
+            (parse_study({"space": {"shots": [1, 2]}}, "x"), ["seeds=3"]),
+            "overrides must be left out beside a study, got ['seeds=3']",
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
     ],
