@@ -22,12 +22,6 @@ def _single(value: Any) -> Any:
     return value
 
 
-def _some(levels: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not levels:  # pydantic's min_length counts those alone that are sound
-        raise ValueError("must have at least one level")
-    return levels
-
-
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
@@ -37,8 +31,7 @@ _Number = (
 )
 _Levels = Annotated[
     tuple[Annotated[Any, AfterValidator(_single)], ...],
-    Field(strict=False, max_length=MAX_LEVELS),
-    AfterValidator(_some),
+    Field(strict=False, min_length=1, max_length=MAX_LEVELS),
 ]
 
 

@@ -30,6 +30,7 @@ _MUST = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
+    "too_short": "must have at least one level",
     "too_long": "must have at most {max_length} levels",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
@@ -167,7 +168,10 @@ def validated(
         try:
             return model.model_validate({**(spare or {}), **tree}), list(faults.values())
         except ValidationError as error:
-            found = [_fault(details) for details in error.errors(include_url=False)]
+            told = error.errors(include_url=False)
+        # a list is too short for pydantic, too, where none of its levels is sound
+        real = (one for one in told if one["type"] != "too_short" or not one["input"])
+        found = [_fault(details) for details in real]
         # of the two that pydantic has for int | float the last one, "a number", says more
         faults = faults or {fault.path: fault for _, fault in found}
         tree = deepcopy(dict(tree))
