@@ -258,13 +258,15 @@ class Execution:
         room = resources.slots(each, there, most)
 
         def at_once() -> int:
-            """How many trials there is room for: nodes join a cluster, and no Ray of one machine.
+            """How many trials may be given out: on a cluster one more than there is room for.
 
-            Of one that has died, nothing is asked: an answer may take a minute.
+            It waits, so that an autoscaler has a reason to add a node. No node joins a session of
+            the study's own, of which nothing is asked: an answer of one that died takes a minute.
             """
-            if self.address is None:
+            if here or (owned and self.address is None):
                 return room
-            return resources.slots(each, cluster_resources(), most)
+            places = resources.slots(each, cluster_resources(), most) + 1
+            return min(places, most or places)
 
         searcher = StudySearcher(
             study,

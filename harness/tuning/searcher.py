@@ -178,7 +178,7 @@ class StudySearcher(Searcher):
             make: resolves an assignment to its setting.
             spare: every setting of a space that ends, for when the sampler only repeats itself.
             deaths: what workers died of.
-            at_once: tells how many trials can run at once; where nodes join, there are more.
+            at_once: tells how many trials may be out at once; where nodes join, there are more.
         """
         super().__init__()
         self._study, self._ledger, self.deaths, self.at_once = study, ledger, deaths, at_once

@@ -1,6 +1,7 @@
 """The searcher against a driver of the test's own: no Ray, milliseconds."""
 
 from statistics import mean
+from unittest.mock import Mock
 
 import pytest
 from optuna.trial import TrialState
@@ -9,10 +10,11 @@ from ray.tune.search import Searcher
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
+from harness.tuning.sweep import StudyScheduler
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
-from tests.harness.tuning.searchers import RANGE, done, drive, optuna_trials, searcher_of
+from tests.harness.tuning.searchers import KL, RANGE, done, drive, optuna_trials, searcher_of
 
 
 def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
@@ -27,6 +29,25 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     assert searcher.suggest("d") is None  # its worker may die, and it runs again
     searcher.on_trial_complete("c", done(searcher, "c"))
     assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
+    """That of an idle worker, and of nodes that join."""
+    room = 1
+    study = make_study(space=KL, concurrency=None)
+    searcher = searcher_of(study, prints)
+    searcher.at_once = lambda: room
+    assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
+    searcher.on_trial_complete("a", done(searcher, "a"))
+    assert [searcher.suggest(name) is None for name in "bc"] == [False, True]
+    room = 2
+    assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
+
+
+def test_no_worker_that_is_starting_is_given_up_for_an_idle_one(prints: Fingerprints) -> None:
+    """Tune's own choice would be the first trial that does not run."""
+    study = make_study(space=KL)
+    assert StudyScheduler(study, searcher_of(study, prints)).choose_trial_to_run(Mock()) is None
 
 
 def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints) -> None:
