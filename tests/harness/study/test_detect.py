@@ -110,10 +110,11 @@ def check_report(bench: Bench, said: list[str]) -> None:
     text = "\n".join(table.notes)
     assert "ship-sweep --detect 1: seeds were added, from 4 to at most 12" in text
     assert "5% for all 3 comparisons together" in text and "incomplete" not in text
-    for row, line in zip((r for r in table.rows if r.decision), said, strict=True):
-        estimate = row.cells["difference"].estimate  # type: ignore[union-attr]
+    found = [row.compared for row in table.rows if row.compared and row.compared.decision]
+    for compared, line in zip(found, said, strict=True):
+        estimate = compared.difference
         assert f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]" in line
-        assert f"{'undecided' if row.decision == 'open' else row.decision} after" in line
+        assert f"{'undecided' if compared.decision == 'open' else compared.decision} after" in line
 
 
 def check_without(bench: Bench) -> None:
