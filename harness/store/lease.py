@@ -215,8 +215,10 @@ class Lease:
             self._thread.join(JOIN_SECONDS)
         try:
             if self._lost is None and self._is_mine(self._read()):
-                # not deleted, which an older server cannot do
-                self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
+                try:
+                    self.client.delete_experiment_tag(self._experiment_id, Tag.LOCK)
+                except Exception:  # an older server cannot delete a tag
+                    self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
         except Exception:  # a store that is away keeps a lease that expires
             return
 

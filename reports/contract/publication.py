@@ -15,7 +15,7 @@ class Publication:
     params: the settings that all of the study's settings share, as text by dotted name.
     best: the setting that selection prefers, in words; "" where it prefers none.
     note: Markdown, of any length.
-    answer: its beginning, without the table: what MLflow's list of experiments shows.
+    answer: the answer and the description alone, for MLflow's list of experiments.
     page: which of the files is the page to open.
     stamp: of what the files are made of: equal stamps, equal files.
     files: makes them: name -> content.

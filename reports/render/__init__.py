@@ -13,5 +13,5 @@ from reports.render.files import (
     write_files,
     write_report,
 )
-from reports.render.markup import answer_html, latex, markdown, table_html
+from reports.render.markup import answer_html, answer_markdown, latex, markdown, table_html
 from reports.render.spreadsheet import csv_text

@@ -1,5 +1,7 @@
 """What the study's own run in MLflow shows of a report."""
 
+import dataclasses
+
 import pytest
 
 from reports.publication import make_publication
@@ -84,3 +86,11 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     assert found is not None and found.setting == "2 tied settings: f0 0; f0 1"
     assert found.estimate.mean == pytest.approx(63.0)
     assert found.beside["baseline"].mean == pytest.approx(2.0)
+
+
+def test_the_list_of_experiments_begins_with_the_answer() -> None:
+    """Its column is narrow; what the YAML says comes behind."""
+    study = dataclasses.replace(prompt_len().study(), description="a line")
+    made = make_publication(make_report(study))
+    assert made.answer.startswith("- **n_ctx:** *undecided.* ")
+    assert made.answer.endswith("\na line\n") and "|" not in made.answer
