@@ -2,18 +2,18 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from reports.contract import FINGERPRINTS, Cost, Failure, Kind, State, Tag, seed_metric
+from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# runs a request; each may hold a thousand metrics, and a server has to answer in seconds
-PAGE = 100
+    from reports.read import Run
+
 # settings that other studies are asked for: each is a request
 MOST_ASKED = 20
 # of several runs that hold the same (setting, seed), the one that counts
@@ -154,35 +154,19 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
         experiment_id: the study's experiment.
         objective: which selection metric is the study's objective, e.g. "harmonic_mean".
     """
-    from reports.read import sqlite_runs
+    from reports.read import paged_runs, sqlite_runs
 
-    # of ten thousand runs MLflow's client would take a quarter of a minute
-    name = client.get_experiment(experiment_id).name
-    wanted = [f"{seed_metric(0, 'selection/').replace('0', '*')}{objective}", *Cost]
-    found = sqlite_runs(client.tracking_uri, name, wanted)
+    found = None
+    if client.tracking_uri.startswith(SQLITE):
+        # of ten thousand runs MLflow's client would take a quarter of a minute
+        name = client.get_experiment(experiment_id).name
+        wanted = (seed_metric("*", f"selection/{objective}"), *Cost)
+        found = sqlite_runs(client.tracking_uri, name, wanted)
     if found is None:
-        return Ledger(tuple(_read_run(run, objective) for run in _paged(client, experiment_id)))
-    runs = [
-        _ledger_run(run.run_id, run.started, run.tags, run.params, run.metrics, objective)
-        for run in sorted(found, key=lambda run: (run.started, run.run_id))
-        if run.tags.get(Tag.KIND) == Kind.TRIAL
-    ]
-    return Ledger(tuple(runs))
-
-
-def _paged(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
-    """The trial runs of an experiment in the order in which they began."""
-    token: str | None = None
-    while token != "":
-        page = client.search_runs(
-            [experiment_id],
-            filter_string=f"tags.`{Tag.KIND}` = '{Kind.TRIAL}'",
-            max_results=PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token or ""
+        found = list(paged_runs(client, experiment_id))
+    found.sort(key=lambda run: (run.started, run.run_id))
+    trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
+    return Ledger(tuple(_read_run(run, objective) for run in trials))
 
 
 def read_finished(client: "MlflowClient", keys: Sequence[str]) -> list[LedgerRun]:
@@ -192,37 +176,26 @@ def read_finished(client: "MlflowClient", keys: Sequence[str]) -> list[LedgerRun
         client: a client of the store.
         keys: of the settings.
     """
+    from reports.read import plain_run
+
     every = [one.experiment_id for one in client.search_experiments()]
     runs: list[LedgerRun] = []
     for key in keys[:: -(-len(keys) // MOST_ASKED) or 1]:
         asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
         found = client.search_runs(every, filter_string=text, max_results=1)
-        runs += [_read_run(run, "") for run in found]
+        runs += [_read_run(plain_run(run), "") for run in found]
     return runs
 
 
-def _read_run(run: Any, objective: str) -> LedgerRun:
-    data = run.data
-    return _ledger_run(
-        run.info.run_id, run.info.start_time, data.tags, data.params, data.metrics, objective
-    )
-
-
-def _ledger_run(
-    run_id: str,
-    started: int,
-    tags: Mapping[str, str],
-    params: Mapping[str, str],
-    metrics: Mapping[str, float],
-    objective: str,
-) -> LedgerRun:
+def _read_run(run: "Run", objective: str) -> LedgerRun:
+    tags, metrics = run.tags, run.metrics
     seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
     names = {seed: seed_metric(seed, f"selection/{objective}") for seed in seeds}
     state = State(tags.get(Tag.STATE, State.INTERRUPTED))
     failure = tags.get(Tag.FAILURE)
     return LedgerRun(
-        run_id=run_id,
+        run_id=run.run_id,
         setting_key=tags.get(Tag.SETTING_KEY, ""),
         arm=tags.get(Tag.ARM, ""),
         assignment=json.loads(tags.get(Tag.ASSIGNMENT, "{}")),
@@ -236,13 +209,13 @@ def _ledger_run(
             if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
         },
         seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
-        started=started,
+        started=run.started,
         peak_mb=metrics.get(Cost.PEAK_MEMORY, 0.0),
         gpus=metrics.get(Cost.GPUS, 0.0),
         device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
         device=tags.get(Tag.DEVICE, ""),
         for_path=Tag.ADDED in tags,
-        params=params,
+        params=run.params,
         prints={name: tags[name] for name in FINGERPRINTS if name in tags},
     )
 

@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class Kind(StrEnum):
@@ -144,8 +144,8 @@ class Cost(StrEnum):
     DEVICE_MEMORY = "cost/device_memory_mb"
 
 
-def seed_metric(seed: int, name: str) -> str:
-    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean."""
+def seed_metric(seed: int | Literal["*"], name: str) -> str:
+    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean; *: of any."""
     return f"{_SEED}{seed}/{name}"
 
 

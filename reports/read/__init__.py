@@ -6,5 +6,13 @@ Computes no statistic.
 
 from reports.read.records import Study, load_records
 from reports.read.rows import frame
-from reports.read.runs import default_tracking_uri, run_address, sqlite_runs, study_names
+from reports.read.runs import (
+    Run,
+    default_tracking_uri,
+    paged_runs,
+    plain_run,
+    run_address,
+    sqlite_runs,
+    study_names,
+)
 from reports.read.tags import Factor, Setting, average, checked_metric, heading

@@ -163,7 +163,7 @@ def _from_client(study_name: str, uri: str) -> list[Run]:
         if experiment is None or experiment.lifecycle_stage != "active":
             names = [found.name for found in client.search_experiments()]
             raise ReportError(_unknown(study_name, uri, names))
-        return list(_paged(client, experiment.experiment_id))
+        return list(paged_runs(client, experiment.experiment_id))
 
 
 @contextlib.contextmanager
@@ -198,17 +198,21 @@ def study_names(tracking_uri: str) -> list[str]:
         return list(dict.fromkeys(names[run.info.experiment_id] for run in studies))
 
 
-def _paged(client: Any, experiment_id: str) -> Iterator[Run]:
-    """Yield the active runs of an experiment, page by page, without what a report does not need."""
+def paged_runs(client: Any, experiment_id: str) -> Iterator[Run]:
+    """Yield the active runs of an experiment by MLflow's client, page by page, in any order."""
     token: str | None = None
     while token is None or token:
         page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
-        for run in page:
-            info, data = run.info, run.data
-            parts = (dict(data.tags), dict(data.params), dict(data.metrics))
-            place = (info.artifact_uri or "", info.experiment_id)
-            yield Run(info.run_id, info.start_time or 0, *parts, *place)
+        yield from map(plain_run, page)
         token = page.token or ""
+
+
+def plain_run(run: Any) -> Run:
+    """MLflow's entity of a run as plain data."""
+    info, data = run.info, run.data
+    parts = (dict(data.tags), dict(data.params), dict(data.metrics))
+    place = (info.artifact_uri or "", info.experiment_id)
+    return Run(info.run_id, info.start_time or 0, *parts, *place)
 
 
 def checked(uri: str) -> str:
