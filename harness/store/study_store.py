@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import UserError
 from harness.store.changes import Changes, send
-from harness.store.errors import StoreAway, StoreError, reason, store_errors, transient
+from harness.store.errors import StoreAway, StoreError, reason, transient
 from harness.store.lease import StudyLost
 from harness.store.open import Store
 from harness.store.pending import Pending
@@ -87,8 +87,7 @@ class StudyStore(Store):
                 raise self._fault
             if not self.pending.waiting:
                 try:
-                    with store_errors(self.uri):
-                        send(self.client, changes, self.made)
+                    super().write(changes)
                     return
                 except StoreError as error:
                     if not self._is_away(error):
@@ -110,8 +109,7 @@ class StudyStore(Store):
         self.flush()
         for _ in self._waits():
             try:
-                with store_errors(self.uri):
-                    return ask(self.client)
+                return super().read(ask)
             except StoreError as error:
                 if not self._is_away(error):
                     raise

@@ -7,7 +7,6 @@ from reports.stats import Estimate
 from reports.tables.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
 
 DASH = "–"
-BASELINE = "baseline"
 # A half-width says less than both ends where one side is longer than the other by this factor.
 LOPSIDED = 1.5
 
