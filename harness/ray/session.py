@@ -20,6 +20,7 @@ from harness.ray.deaths import bounded_start, leave_a_dead_ray
 from harness.ray.internals import (
     UNDOCUMENTED_ENVIRONMENT,
     alive_nodes,
+    leave_ray,
     private_ray,
     quiet_ray,
     workers_import_as_the_driver,
@@ -93,7 +94,7 @@ def ray_session(
                 yield owned
         finally:
             if owned:
-                ray.shutdown()
+                leave_ray()
 
 
 def threads(study: StudyConfig) -> int:

@@ -33,3 +33,48 @@ def test_a_start_that_does_not_come_back_leaves_a_line(inside: str, code: int, s
     assert ended.returncode == code
     assert ended.stderr.startswith(said)
     assert len(ended.stderr.splitlines()) == bool(said)
+
+
+# Garbage that holds references to Ray's objects, and a thread that allocates within Ray's shutdown.
+GARBAGE = """
+import gc, threading
+import ray
+from ray._private.worker import global_worker
+from harness.ray.internals import leave_ray
+
+class Core:
+    def __getattr__(self, name):
+        return getattr(core, name)
+
+    def shutdown_driver(self):
+        core.shutdown_driver()
+        circles.clear()
+        thread = threading.Thread(target=lambda: [[] for _ in range(100_000)])
+        thread.start()
+        thread.join()
+
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+circles = [[ray.put(0)] for _ in range(10)]
+for circle in circles:
+    circle.append(circle)
+del circle
+core = global_worker.core_worker
+global_worker.core_worker = Core()
+{}()
+print("goes on", gc.isenabled())
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("leave", "code", "said"),
+    [
+        pytest.param("ray.shutdown", 1, "", id="by Ray alone"),
+        pytest.param("leave_ray", 0, "goes on True\n", id="as here"),
+    ],
+)
+def test_garbage_does_not_end_a_driver_that_leaves_ray(leave: str, code: int, said: str) -> None:
+    """By itself Ray ends a process that drops a reference while its core is shut down."""
+    start = [sys.executable, "-c", GARBAGE.replace("{}", leave)]
+    ended = subprocess.run(start, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stdout) == (code, said), ended.stderr
