@@ -57,6 +57,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses, option.dist = 2, "worksteal" if slow else "loadfile"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that may take longest go first: else one process waits for the other at the end."""
+
+    def longest(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark else 0.0
+
+    items.sort(key=longest, reverse=True)
+
+
 @pytest.fixture
 def own_tables() -> Iterator[None]:
     """The tables of generators, fine-tuners and datasets are afterwards as they were before."""
