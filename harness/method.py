@@ -73,11 +73,18 @@ def _load_knowing(files: tuple[Origin, ...], load: Callable[..., Any], *args: An
     return load(*args)
 
 
-def load_dataset(name: str, data_root: Path | None, cache_dir: Path) -> "PictureDataset":
-    """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold."""
+def load_dataset(
+    name: str, data_root: Path | None, cache_dir: Path, **reading: Any
+) -> "PictureDataset":
+    """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold.
+
+    Args:
+        reading: how one's own folder is read: the fields of ship.datasets.ImageFolder.
+    """
+    from ship.datasets import ImageFolder
     from ship.datasets import load_dataset as load
 
-    return load(name, data_root, cache_dir / "digests")
+    return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
 
 
 def extract(
@@ -162,7 +169,7 @@ class Method:
 
     run_trial: RunTrial = run_trial
     load_backbone: Callable[..., Any] = load_backbone
-    load_dataset: Callable[[str, Path | None, Path], Any] = load_dataset
+    load_dataset: Callable[..., Any] = load_dataset
     extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
     timed: bool = True

@@ -16,7 +16,7 @@ from harness.config.factor import Factor, assignments, in_order, is_among, may_b
 from harness.config.mapping import validated
 from harness.config.needs import unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, trial_fields, value_of
-from harness.config.study_config import SELECTING, StudyConfig
+from harness.config.study_config import FOLDER_KEYS, SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
 from ship.requirements import requirements
@@ -149,6 +149,7 @@ def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
 def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     """What a study of sound values lacks to be run, every such fault at once."""
     yield from _unread_variants(study)
+    yield from _folder_faults(study)
     found = list(_space_faults(study.space))
     met = {key for assignment, _ in spanned.settings for key in assignment}
     must = "must be met by some setting: its conditions exclude each other"
@@ -179,6 +180,16 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
             for name in names:
                 if name in study.space and not study.space[name].when:
                     yield Fault(f"variants.dataset.{dataset}.{name}", must)
+
+
+def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
+    """Keys that say how one's own folder is read, where there is no such folder, or not one."""
+    for key in FOLDER_KEYS:
+        value = getattr(study, key)
+        if value is not None and "dataset" in study.space:
+            yield Fault(key, "must be left out where dataset is a factor of the space", value)
+        elif value is not None and not study.trial.dataset.startswith("image_folder:"):
+            yield Fault(key, "must be left out unless dataset is image_folder:NAME", value)
 
 
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:

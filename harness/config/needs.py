@@ -1,6 +1,6 @@
 """What a trial needs that must be there: datasets that carry its settings, a backbone, memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter
@@ -48,7 +48,7 @@ class Needs:
             memory: bytes of the machine that trials run on; None: not known.
         """
         self._study, self._memory = study, memory
-        self._survey = cache(partial(_survey, data_root))
+        self._survey = cache(partial(_survey, data_root, study.reading))
         self._backbone = cache(_backbone)
         self._known: set[Any] = set()
 
@@ -60,7 +60,7 @@ class Needs:
         for key, name in named.items():
             survey = self._survey(name)
             if isinstance(survey, list):
-                yield from (replace(fault, path=key) for fault in survey)
+                yield from (replace(fault, path=fault.path or key) for fault in survey)
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
         yield from _source_faults(trial)
@@ -96,15 +96,20 @@ class Needs:
                 yield Fault("dataset", must)
 
 
-def _survey(data_root: Path | None, name: str) -> "Survey | list[Fault]":
-    """What is there of a dataset, or why it cannot be read."""
-    from ship.datasets import survey_dataset
+def _survey(
+    data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
+) -> "Survey | list[Fault]":
+    """What is there of a dataset, or why it cannot be read; faults of a file have its key."""
+    from ship.datasets import ImageFolder, survey_dataset
 
     if fault := unknown_dataset(name):
         return [fault]
-    survey, hint = survey_dataset(name, data_root), " (give --data-root DIR)"
+    own, hint = reading.get(name, {}), " (give --data-root DIR)"
+    survey = survey_dataset(name, data_root, ImageFolder(**own))
     lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
-    return [Fault("", f"must be readable: {line}") for line in lines] or survey
+    keys = [next((k for k, v in own.items() if line.startswith(f"{v}: ")), "") for line in lines]
+    found = zip(keys, lines, strict=True)
+    return [Fault(key, f"must be readable: {line}") for key, line in found] or survey
 
 
 def unknown_dataset(name: str) -> Fault | None:

@@ -15,6 +15,8 @@ from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 MAX_SEEDS = 1000
 SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
 
+FOLDER_KEYS = ("class_names",)  # keys that say how image_folder:NAME is read
+
 Sampler = Literal["grid", "tpe", "random"]
 SAMPLERS: dict[Sampler, str] = {
     "grid": "every combination of the factors' levels",
@@ -153,6 +155,9 @@ class StudyConfig(Settings):
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric that settings are compared by
     """
+    class_names: str | None = None
+    """image_folder:NAME: a .csv or .txt file of folders and the names of their classes; null:
+    class_names.csv or class_names.txt in the folder, if there is one"""
     save: bool = False
     """whether each run keeps the generators and fine-tuners that it trained"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
@@ -177,6 +182,12 @@ class StudyConfig(Settings):
     """setting key -> its seeds, where they are not the study's"""
     for_path: tuple[dict[str, Any], ...] = ()
     """assignments that --path asks for beside those of the grid or the sampler"""
+
+    @property
+    def reading(self) -> dict[str, dict[str, Any]]:
+        """How one's own folder is read: dataset -> arguments of ship.datasets.ImageFolder."""
+        given = {key: value for key in FOLDER_KEYS if (value := getattr(self, key)) is not None}
+        return {self.trial.dataset: given} if given else {}
 
     def seeds_of(self, key: str) -> tuple[int, ...]:
         """The seeds that a setting is wanted for, by its key."""

@@ -207,7 +207,7 @@ def _tag_lines(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iter
         yield f"results version of the method: {version} -> {RESULTS_VERSION}"
     kept = {
         "backbone": (Tag.BACKBONE_FINGERPRINT, "weights than before, under the same name"),
-        "dataset": (Tag.DATASET_FINGERPRINT, "pictures, labels or splits than before"),
+        "dataset": (Tag.DATASET_FINGERPRINT, "pictures, names or splits than before"),
     }
     for kind, (tag, other) in kept.items():
         name = getattr(config, kind)

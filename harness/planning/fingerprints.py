@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -24,11 +25,14 @@ class Fingerprints:
     seconds to load and hash, so its fingerprint is remembered in cache_dir under the name and the
     size and modification time of the weight files; a pretrained tag's weights never change, so
     there the name and open_clip's version are enough.
+
+    reading: how folders of one's own are read, by dataset: what the method's load_dataset is told.
     """
 
     method: Method
     data_root: Path | None
     cache_dir: Path
+    reading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _pictures: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
@@ -47,8 +51,8 @@ class Fingerprints:
             ValueError: the data set cannot be read.
         """
         if name not in self._pictures:
-            loaded = self.method.load_dataset(name, self.data_root, self.cache_dir)
-            self._pictures[name] = loaded
+            own, place = self.reading.get(name, {}), (self.data_root, self.cache_dir)
+            self._pictures[name] = self.method.load_dataset(name, *place, **own)
         return self._pictures[name]
 
     def backbone(self, name: str) -> str:

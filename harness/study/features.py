@@ -37,11 +37,15 @@ SAMPLE_SECONDS = 0.5
 
 
 def fingerprints_of(
-    method: Method | None, data_root: Path | str | None, cache_dir: Path | str | None
+    study: StudyConfig,
+    method: Method | None,
+    data_root: Path | str | None,
+    cache_dir: Path | str | None,
 ) -> Fingerprints:
     """What a study's settings are told apart by.
 
     Args:
+        study: says how one's own folder is read.
         method: None: ship.
         data_root: folder of the data sets, None if the study needs none.
         cache_dir: None: $SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder.
@@ -50,7 +54,7 @@ def fingerprints_of(
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         cache_dir = Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
     root = None if data_root is None else Path(data_root)
-    return Fingerprints(method or Method(), root, Path(cache_dir))
+    return Fingerprints(method or Method(), root, Path(cache_dir), study.reading)
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ def prefetch(
     from harness.data.download import fetch_missing
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
-    say, prints = line_printer(console), fingerprints_of(None, data_root, cache_dir)
+    say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
     for name in levels_of(study, "backbone"):
         prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
         say(f"weights of {name}: they are here")

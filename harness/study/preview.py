@@ -63,7 +63,7 @@ def plan_study(
     """
     study = typed_study(space, overrides, plugins, data_root, here=True)
     uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
-    prints = fingerprints_of(method, data_root, cache_dir)
+    prints = fingerprints_of(study, method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
         return read_plan(study, uri, prints)[0]

@@ -97,7 +97,7 @@ def run_study(
     """
     study = typed_study(space, overrides, plugins, data_root, here=address is None)
     uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
-    prints = fingerprints_of(method, data_root, cache_dir)
+    prints = fingerprints_of(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     say, consent = line_printer(console), Consent(accept_changes, ask)
     checkpoints = storage_uri(storage, prints.cache_dir)

@@ -28,8 +28,9 @@ from ship.datasets.base import (
     some,
 )
 from ship.datasets.content import DigestMemory, fingerprint
-from ship.datasets.folders import PREFIX, ImageFolder, ImageNet
+from ship.datasets.folders import ImageNet
 from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published
+from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
 from ship.registry import DatasetPlugin, Registry
@@ -135,7 +136,10 @@ DATASETS: Final[Registry[DatasetSpec]] = Registry(
 
 
 def load_dataset(
-    name: str, data_root: Path | None = None, memory: Path | None = None
+    name: str,
+    data_root: Path | None = None,
+    memory: Path | None = None,
+    folder: ImageFolder = PLAIN_FOLDER,
 ) -> PictureDataset:
     """Read a dataset's names, labels and picture references, and hash its content.
 
@@ -144,10 +148,11 @@ def load_dataset(
         data_root: the folder that holds the datasets' folders; emoji and photos need none.
         memory: a folder that remembers the hashes of picture files, so that only new and changed
             ones are read; None: all are.
+        folder: how an image_folder:NAME is read.
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """
-    found = survey_dataset(name, data_root)
+    found = survey_dataset(name, data_root, folder)
     if found.faults:
         raise DatasetError(*found.faults)
     for line in (*found.unlike, *found.warnings):
@@ -157,17 +162,25 @@ def load_dataset(
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
-    dataset = PictureDataset(name=name, template=_spec(name).template, **vars(found))
-    return replace(dataset, fingerprint=dataset.fingerprint or fingerprint(dataset, digests))
+    dataset = PictureDataset(name=name, template=_spec(name, folder).template, **vars(found))
+    pictures = whole = dataset.fingerprint or fingerprint(dataset, digests)
+    if dataset.folder_names:
+        whole = hashlib.sha256(repr((pictures, dataset.class_names)).encode()).hexdigest()[:32]
+    return replace(dataset, fingerprint=whole, pictures_fingerprint=pictures)
 
 
-def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
+def survey_dataset(
+    name: str, data_root: Path | None = None, folder: ImageFolder = PLAIN_FOLDER
+) -> Survey:
     """What lies on disk of a dataset, with its faults and in what it is unlike the published one.
+
+    Args:
+        folder: how an image_folder:NAME is read.
 
     Raises:
         DatasetError: unknown name.
     """
-    spec = _spec(name)
+    spec = _spec(name, folder)
     try:
         found = spec.survey(name, data_root)
     except DatasetError as why:
@@ -201,9 +214,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _spec(name: str) -> DatasetSpec:
+def _spec(name: str, folder: ImageFolder) -> DatasetSpec:
     if name.startswith(PREFIX):
-        return ImageFolder()
+        return folder
     if name not in DATASETS:
         near = nearest_dataset(name)
         hint = f"did you mean {near}? " if near else ""

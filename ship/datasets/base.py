@@ -121,6 +121,8 @@ class Survey:
     split_version: which official split this is, for people; "" where there is but one.
     fingerprint: where the layout has its own; "": of its content, by_size or not.
     own_split: it is no published one.
+    folder_names: where a file gives the classes other names than their folders have, those of the
+        folders, by label; else empty.
     """
 
     class_names: tuple[str, ...] = ()
@@ -134,6 +136,7 @@ class Survey:
     by_size: bool = False
     warnings: tuple[str, ...] = ()
     own_split: bool = False
+    folder_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -144,10 +147,12 @@ class PictureDataset(Survey):
     template: prompt with one {} for a class name.
     fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits);
         of the ImageNet family, sizes stand for bytes.
+    pictures_fingerprint: the same whatever a file calls the classes, so that features stay.
     """
 
     name: str
     template: str
+    pictures_fingerprint: str = ""
 
 
 @runtime_checkable

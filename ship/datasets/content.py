@@ -92,6 +92,8 @@ class DigestMemory:
 def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> str:
     """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
 
+    Names are those of the folders where a file gives the classes others.
+
     Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
     Nor does a number of officially seen classes where there is none. Where it is by_size, a
     picture's size stands for its bytes, and one that was changed at the same size goes unnoticed.
@@ -125,7 +127,8 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
         for line in copies:
             logger.warning("%s", line)
     seen = () if dataset.n_seen is None else (dataset.n_seen,)
-    whole = hashlib.sha256(repr((tuple(dataset.class_names), dataset.template, *seen)).encode())
+    names = dataset.folder_names or tuple(dataset.class_names)
+    whole = hashlib.sha256(repr((names, dataset.template, *seen)).encode())
     for split in SPLITS:
         whole.update(f"{split} {len(splits[split])}".encode())
         whole.update(np.ascontiguousarray(splits[split].labels).data)

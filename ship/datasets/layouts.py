@@ -295,7 +295,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
     """The non-empty lines of a list, without the space around them; none where it is not sound."""
     lines: list[str] = []
     with faults.reading(path):
-        lines = [line.strip() for line in _text(path).split("\n") if line.strip()]
+        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
         if not lines:
             raise ValueError("is empty")
     return lines
@@ -307,7 +307,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or is something else.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as why:
@@ -317,5 +317,10 @@ def read_object(path: Path) -> dict[str, Any]:
     return document
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A list's content.
+
+    Raises:
+        ValueError: it cannot be read, or is not UTF-8.
+    """
     return read_whole(path, LARGEST_FILE).decode("utf-8-sig")

@@ -148,7 +148,7 @@ class _SplitExtraction:
             "extraction_version": EXTRACTION_VERSION,
             "backbone": clip.fingerprint,
             "preprocess": clip.preprocess_id,
-            "dataset": dataset.fingerprint,
+            "dataset": dataset.pictures_fingerprint or dataset.fingerprint,
             "split": split,
             "views": views,
             "augmentation": AUGMENTATION if views else "",

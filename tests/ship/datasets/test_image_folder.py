@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ship.datasets import load_dataset, survey_dataset
-from ship.datasets.folders import fixed_split
+from ship.datasets import ImageFolder, load_dataset, survey_dataset
+from ship.datasets.own import fixed_split
 from tests.ship.datasets.conftest import save_picture
 
 
@@ -17,6 +17,34 @@ def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
     assert labels == {"train": [0] * 5 + [1], "val": [0] * 2 + [1], "test": [0] * 3 + [1]}
     names = [p.name for split in dataset.splits.values() for p in split.pictures]
     assert len(names) == len(set(names)) == 13
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    {
+        "class_names.csv": '\ufefffolder,name\nsea_lion,"a lion, at_sea"\n\ndog, hound\n',
+        "class_names.txt": "sea_lion a lion, at sea\r\ndog\thound\r\n",
+        "elsewhere.csv": 'dog,hound\nsea_lion,"a lion, at sea"',
+    }.items(),
+)
+def test_a_file_names_the_classes(folder_root: Path, file: str, text: str) -> None:
+    """Labels, splits and so features stay; what depends on names is another dataset."""
+    before = load_dataset("image_folder:pets", folder_root)
+    path = folder_root / "pets" / file
+    path.write_bytes(text.encode())
+    own = ImageFolder(str(path)) if file.startswith("else") else ImageFolder()
+    after = load_dataset("image_folder:pets", folder_root, folder=own)
+    assert after.class_names == ("hound", "a lion, at sea")
+    assert after.fingerprint != before.fingerprint == before.pictures_fingerprint
+    assert after.pictures_fingerprint == before.fingerprint
+    path.write_text(
+        "folder,name\ndog,dog\nsea_lion,sea lion"
+        if ".csv" in file
+        else "dog dog\nsea_lion sea lion"
+    )
+    assert (
+        load_dataset("image_folder:pets", folder_root, folder=own).fingerprint == before.fingerprint
+    )
 
 
 def test_the_fixed_split_depends_on_paths_alone() -> None:

@@ -1,0 +1,240 @@
+"""One's own pictures: a folder for each class, how it is split, and what its classes are called."""
+
+import csv
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from ship.datasets.base import SPLITS, DatasetError, Faults, Survey, clean_class_name, some
+from ship.datasets.folders import SUFFIXES, directories_in, ends_in
+from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, read_text, repeated, root_of
+
+PREFIX: Final = "image_folder:"
+"""A dataset called image_folder:NAME is the folder data_root/NAME."""
+SMALLEST_CLASS: Final = 3
+"""Pictures that a class needs for one each in train, val and test."""
+SEPARATORS: Final = {".csv": ",", ".txt": " "}
+"""Of folder and name in a line of a file of class names, by the file's ending."""
+_UNREAD: Final = (".heic", ".heif", ".hif")
+"""Endings of pictures that Pillow reads with a plugin alone."""
+_ASIDE: Final = {
+    "class folder": "with pictures in several folders below it, all taken for one class",
+    "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
+    "link": "not followed, to the dataset's own folder or one that holds it",
+    "path": "passed over, which are hidden, met again, or no picture by their ending",
+}
+"""What is not taken as it stands in one's own folder, by a noun; all but the last are warnings."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """data_root/NAME with one directory a class, pictures at any depth below it.
+
+    Links are followed, each directory once for a class, but none that leads to the folder itself
+    or to one that holds it. What is passed over, and directories of pictures below a class's own,
+    are told as notes and warnings.
+
+    With the sub-folders train/, val/ and test/, each holds the class directories and is taken as
+    it stands. Without, every class is split 50/20/30 per cent (val and test rounded to the nearest
+    picture, at least one; train gets the rest) by a hash of its pictures' paths: the split is the
+    same on every machine, and it has no seed to choose. Labels follow the sorted directories.
+
+    class_names: a file of what the classes are called; None: class_names.csv or class_names.txt in
+        the folder, else they are called as their directories.
+    """
+
+    class_names: str | None = None
+    template: ClassVar[str] = PHOTO
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """List the directories and look at every picture's size."""
+        relative = name.removeprefix(PREFIX)
+        if not is_inside(relative):
+            must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
+            raise DatasetError(f"dataset {name!r}: {must}")
+        folder = root_of(name, data_root, relative) / relative
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder")
+        reader = _Reader(folder)
+        listed, faults = reader.listed(), reader.faults
+        called = {own: clean_class_name(own) for _, _, own in listed}
+        directories = sorted(called, key=lambda own: (called[own], own))
+        plain = tuple(called[own] for own in directories)
+        found = [folder / f"class_names{ending}" for ending in SEPARATORS]
+        given = [path for path in found if path.exists()]
+        given = given if self.class_names is None else [Path(self.class_names)]
+        both = [path.name for path in given if len(given) > 1]
+        faults.tell(folder, "list", both, "of class names, where one is enough")
+        if given and reader.directories:
+            called |= _class_names(given[0], reader.directories, faults)
+        names = tuple(called[own] for own in directories)
+        faults.tell_same_names(given[0] if given else folder, names, directories)
+        label_of = {own: label for label, own in enumerate(directories)}
+        rows = [(split, path, label_of[own]) for split, path, own in listed]
+        rows.sort(key=lambda row: (row[2], row[1]))
+        odd, notes = Faults(), Faults()
+        for noun, what in _ASIDE.items():
+            told = notes if noun == "path" else odd
+            told.tell(folder, noun, sorted(reader.aside[noun]), what)
+        survey = Survey(
+            names,
+            warnings=(*odd,),
+            notes=(*notes,),
+            own_split=True,
+            folder_names=plain if names != plain else (),
+        )
+        return Found(survey, folder, folder, rows).checked(faults)
+
+
+PLAIN_FOLDER: Final = ImageFolder()
+"""A folder that is read as it stands."""
+
+
+def _class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
+    """What a file calls the directories.
+
+    Told of are lines of another form, directories that the file lacks or has twice, and those that
+    are not there.
+    """
+    comma, rows = SEPARATORS.get(path.suffix.lower(), ""), list[list[str]]()
+    with faults.reading(path):
+        rows = _rows(path, comma)
+    if not rows:
+        return {}
+    there = {unicodedata.normalize("NFC", own): own for own in directories}
+    fit = [row for row in rows if len(row) == 2 and row[0] and clean_class_name(row[1])]
+    odd = [comma.join(row) for row in rows if row not in fit]
+    faults.tell(path, "line", odd, f"must be 'folder{comma}name'")
+    faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
+    strange = [own for own, _ in fit if own not in there]
+    faults.tell(path, "name", strange, "of a folder that is not there")
+    named = {row[0] for row in rows}
+    faults.tell(path, "folder", [own for own in there if own not in named], "without a name")
+    return {there[own]: clean_class_name(name) for own, name in fit if own in there}
+
+
+def _rows(path: Path, separator: str) -> list[list[str]]:
+    """The cells of each line of a list of class names that is not empty; at least one line.
+
+    Args:
+        path: of the list. Where a comma separates, it is CSV, and may begin with "folder,name".
+        separator: of SEPARATORS. Where it is a space, the first white space of a line ends the
+            folder's name.
+
+    Raises:
+        ValueError: it has another ending, cannot be read, or is empty.
+    """
+    if not separator:
+        raise ValueError("must be a .csv or a .txt file")
+    lines = unicodedata.normalize("NFC", read_text(path)).splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    if separator == ",":
+        try:
+            cells = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+        except csv.Error as why:
+            raise ValueError(f"is not CSV: {why}") from why
+        rows = [row for row in cells if any(row)]
+        rows = rows[rows[:1] == [["folder", "name"]] :]
+    if not rows:
+        raise ValueError("is empty")
+    return rows
+
+
+class _Reader:
+    """Lists one's own folder.
+
+    directories: every class's, once it is listed. aside: paths by their nouns in _ASIDE.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.faults = folder, Faults()
+        self.directories: list[str] = []
+        self.aside: dict[str, list[str]] = defaultdict(list)
+
+    def listed(self) -> list[tuple[str, str, str]]:
+        """Split, path relative to the folder, and class directory of each picture."""
+        own = directories_in(self.folder)
+        given = set(SPLITS) <= set(own)
+        others = [name for name in own if name not in SPLITS]
+        if not given and (alike := self._misnamed_splits(own) if others else own):
+            must = "there must be three, called train, val and test"
+            self.faults.append(f"{self.folder}: {some(alike)} look like splits: {must}")
+            return []
+        pictures = {
+            (split, directory): self._pictures(f"{split}/{directory}".lstrip("/"))
+            for split in (SPLITS if given else ("",))
+            for directory in directories_in(self.folder / split)
+        }
+        self.directories = sorted({directory for _, directory in pictures})
+        if given:
+            self.faults.tell(self.folder, "folder", others, "beside train, val and test")
+            for split in SPLITS:
+                lacking = [one for one in self.directories if not pictures.get((split, one))]
+                self.faults.tell(self.folder, "class", lacking, f"without a picture in {split}")
+        else:
+            sizes = {name: len(paths) for (_, name), paths in pictures.items()}
+            small = [f"{name} ({n})" for name, n in sizes.items() if n < SMALLEST_CLASS]
+            what = f"with fewer than {SMALLEST_CLASS} pictures"
+            self.faults.tell(self.folder, "class", small, what)
+        return [
+            (split, path, directory)
+            for (where, directory), paths in pictures.items()
+            for split, part in ({where: paths} if given else fixed_split(paths)).items()
+            for path in part
+        ]
+
+    def _misnamed_splits(self, directories: list[str]) -> list[str]:
+        """A directory "train", whatever its case, and those that share two folders with it."""
+        train = next((name for name in directories if name.lower() == "train"), None)
+        inside = set(directories_in(self.folder / train)) if train else set()
+        if len(inside) < 2:  # what the others hold may be millions of pictures
+            return []
+        shared = {own: inside & {*directories_in(self.folder / own)} for own in directories}
+        alike = [own for own, found in shared.items() if len(found) > 1]
+        return alike if len(alike) > 1 else []
+
+    def _pictures(self, directory: str) -> list[str]:
+        """The pictures below a class directory, sorted."""
+        found: list[str] = []
+        holding = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
+        above, seen = {_identity(path) for path in holding}, set[tuple[int, int]]()
+        n_below, aside = 0, self.aside
+        for parent, below, names in os.walk(self.folder / directory, followlinks=True):
+            here, which = Path(parent).relative_to(self.folder), _identity(Path(parent))
+            if which in above or which in seen:
+                aside["link" if which in above else "path"].append(here.as_posix())
+                below.clear()
+                continue
+            seen.add(which)
+            pictures = {name for name in names if ends_in(SUFFIXES, name)}
+            unread = {name for name in names if ends_in(_UNREAD, name)}
+            others = {*below, *names} - pictures - unread
+            below[:] = [name for name in below if not name.startswith(".")]
+            others -= {*below}
+            for kept, own in ((found, pictures), (aside["file"], unread), (aside["path"], others)):
+                kept += [(here / name).as_posix() for name in own]
+            n_below += bool(pictures) and Path(parent) != self.folder / directory
+        if n_below > 1:
+            aside["class folder"].append(f"{directory} ({n_below} folders)")
+        return sorted(found)
+
+
+def fixed_split(paths: list[str]) -> dict[str, list[str]]:
+    """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
+    shuffled = by_hash(paths)
+    n_val, n_test = (max(1, round(share * len(paths))) for share in (0.2, 0.3))
+    return {
+        "val": shuffled[:n_val],
+        "test": shuffled[n_val : n_val + n_test],
+        "train": shuffled[n_val + n_test :],
+    }
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a directory from all others, whichever links lead to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
