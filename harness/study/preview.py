@@ -6,7 +6,7 @@ differences and tests.
 
 import statistics
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ from reports.contract import ReportError
 if TYPE_CHECKING:
     from reports.tables import Family
 
+# of each comparison of a family: seed -> difference
+Differences = Sequence[Mapping[int, float]]
 FEWEST_PAIRS = 3  # of two, the deviation is hardly known
 MOST_SEEDS = 100_000
 
@@ -192,13 +194,14 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
         found = load_families(study.name, uri)
     except ReportError:  # no store, no such study, or nothing finished: the plan says so
         found = []
-    known = [family for family in found if _deviations(family)]
+    if found and not any(family.comparable for family in found):
+        return []  # its levels are of different pictures
+    known = [family for family in found if _deviations(family.differences)]
     if known:
         lines = [_line(family, len(study.seeds), study.smallest_effect) for family in known]
         heads = [f"{family.name}: " if len(known) > 1 else "" for family in known]
         return [f"{head}{line}" for head, line in zip(heads, lines, strict=True)]
-    pairs = [one.differences for family in found for one in family.comparisons]
-    if any(len(one) >= FEWEST_PAIRS for one in pairs):
+    if any(len(one) >= FEWEST_PAIRS for family in found for one in family.differences):
         return [
             "which differences the seeds would show cannot be told: the finished pairs of a level "
             "and the baseline do not vary"
@@ -212,19 +215,20 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
 
 def _line(family: "Family", seeds: int, smallest_effect: float) -> str:
     """Of one family: what the seeds show, then what half of that and what matters would take."""
-    shown, pairs = smallest_shown(family, seeds), [n for n, _ in _deviations(family)]
-    of = "1 comparison" if len(pairs) == 1 else f"median of {len(pairs)} comparisons"
-    spread = f"{min(pairs)} to {max(pairs)}" if min(pairs) < max(pairs) else f"{pairs[0]}"
+    pairs, shown = family.differences, smallest_shown(family.differences, seeds)
+    counts = [n for n, _ in _deviations(pairs)]
+    of = "1 comparison" if len(counts) == 1 else f"median of {len(counts)} comparisons"
+    spread = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
     targets = {smallest_effect}
     told = [f"{count(seeds, 'seed')} show no difference, as no deviation can be told from one pair"]
     if shown is not None:
         targets.add(float(f"{shown / 2:.2g}"))
         told = [
-            f"{count(seeds, 'seed')} show differences in {family.metric} of {shown:.2g} points or "
+            f"{count(seeds, 'seed')} show differences in {family.head} of {shown:.2g} points or "
             f"more (with 80% power; {of}, from {spread} finished pairs each)"
         ]
     for effect in sorted(targets, reverse=True):
-        needed, points = seeds_for(family, effect), "point" if effect == 1 else "points"
+        needed, points = seeds_for(pairs, effect), "point" if effect == 1 else "points"
         many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
         more = ((needed or 0) - seeds) * family.seconds
         cost = f" (+{duration(more)} of computing)" if more > 0 else ""
@@ -232,36 +236,34 @@ def _line(family: "Family", seeds: int, smallest_effect: float) -> str:
     return "; ".join(told)
 
 
-def smallest_shown(family: "Family", seeds: int) -> float | None:
-    """The median over a family of the differences that so many seeds show; None: no difference.
+def smallest_shown(differences: Differences, seeds: int) -> float | None:
+    """The median over comparisons of the differences that so many seeds show; None: no difference.
 
     Args:
-        family: with at least one comparison of FEWEST_PAIRS finished pairs.
+        differences: of each comparison of a family, by seed; of at least one FEWEST_PAIRS of them.
         seeds: of each setting.
     """
     from reports.stats import minimum_detectable
 
     # proportional to the deviation, so that the median's is the median
-    middle = statistics.median(std for _, std in _deviations(family))
-    return minimum_detectable(middle, seeds, len(family.comparisons))
+    middle = statistics.median(std for _, std in _deviations(differences))
+    return minimum_detectable(middle, seeds, len(differences))
 
 
-def seeds_for(family: "Family", effect: float) -> int | None:
+def seeds_for(differences: Differences, effect: float) -> int | None:
     """The fewest seeds that show a difference in half of a family; None: more than MOST_SEEDS."""
     # that a single seed shows no difference counts as enough: the search begins above it
     found = bisect_left(
         range(MOST_SEEDS + 1),
         True,
         lo=2,
-        key=lambda n: (smallest_shown(family, n) or 0.0) <= effect,
+        key=lambda n: (smallest_shown(differences, n) or 0.0) <= effect,
     )
     return found if found <= MOST_SEEDS else None
 
 
-def _deviations(family: "Family") -> list[tuple[int, float]]:
+def _deviations(differences: Differences) -> list[tuple[int, float]]:
     """Pairs and standard deviation of each comparison with enough of them, and with a spread."""
-    return [
-        (len(one.differences), one.deviation)
-        for one in family.comparisons
-        if len(one.differences) >= FEWEST_PAIRS and one.deviation > 0
-    ]
+    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
+    spread = [(len(values), statistics.stdev(values)) for values in found]
+    return [(n, deviation) for n, deviation in spread if deviation > 0]

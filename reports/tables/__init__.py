@@ -4,11 +4,11 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.associations import APART, on_other_classes
+from reports.tables.associations import on_other_classes
 from reports.tables.build import build_tables
 from reports.tables.comparison import differences, effect_of, given_out, is_designed
 from reports.tables.datasets import AVERAGE
-from reports.tables.families import Family, Paired, load_families, load_values
+from reports.tables.families import Family, families, load_families, load_values
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -20,6 +20,7 @@ from reports.tables.formatting import (
     value_parts,
 )
 from reports.tables.groups import (
+    APART,
     MOST_LEVELS,
     Group,
     arm_groups,

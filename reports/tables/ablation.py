@@ -1,39 +1,14 @@
-"""Tables of one row a level or a setting: test metrics, and differences to the baseline."""
+"""Tables of one row a level, a setting or a method: test metrics, differences to the baseline."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from reports.contract import COMPLETE
-from reports.read import Factor, Study, heading
-from reports.tables.comparison import (
-    Pairs,
-    compare,
-    compared_cells,
-    detection_notes,
-    difference_columns,
-    is_designed,
-    kept_columns,
-    paired,
-    unchanged,
-)
-from reports.tables.groups import (
-    Group,
-    arm_groups,
-    baseline_level,
-    baseline_setting,
-    companions,
-    factor_labels,
-    level_groups,
-    setting_groups,
-    short_name,
-    spelled,
-)
-from reports.tables.metric import decimals_of, value_of
-from reports.tables.model import Cell, Column, Compared, Quantity, Row, Table, Text
+from reports.read import Study, heading
+from reports.tables.comparison import compared_cells, difference_columns, is_designed, kept_columns
+from reports.tables.families import Family
+from reports.tables.groups import Group
+from reports.tables.metric import decimals_of
+from reports.tables.model import Cell, Column, Quantity, Table, Text, Value
 from reports.tables.notes import table_notes, titled
-from reports.tables.over_classes import MOST_RUNS, OverClasses
 from reports.tables.rows import group_row
 
 TOP = 10  # settings that a page shows of a sampled study
@@ -45,71 +20,70 @@ def most_shown(study: Study) -> int:
     return MOST if study.sampler == "grid" else TOP
 
 
-def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = True) -> Table:
-    """The ablation table of a factor; with other factors beside it, its main effects.
+def ablation_table(family: Family) -> Table:
+    """The table of a factor's levels, of its main effects, or of a study's settings.
+
+    The settings come with the best selection objective first, then the reference arms.
+    """
+    study, settings = family.study, family.kind == "settings"
+    count, *measures = _measures(family)
+    columns = [
+        *family.labels,
+        count,
+        *([Column("seeds", "seeds")] if family.kind == "effects" else []),
+        # what a setting is chosen by
+        Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=3),
+        *measures,
+    ]
+    effects = ", main effects" if family.kind == "effects" else ""
+    return compared_table(
+        family,
+        "settings by selection objective" if settings else f"{family.name}{effects}",
+        columns,
+        [_measured(study, group, columns) for group in family.groups],
+        shown=most_shown(study) if settings else None,
+    )
+
+
+def compared_table(
+    family: Family,
+    title: str,
+    columns: Sequence[Column],
+    cells: Sequence[Mapping[str, Cell]],
+    *,
+    shown: int | None = None,
+) -> Table:
+    """The table of a family.
 
     Args:
-        compared: whether differences between the levels mean anything (not between datasets).
+        family: with a row a group.
+        title: what the table shows.
+        columns: those that name a row among them.
+        cells: what is measured of each group, by column.
+        shown: see Table.
     """
-    alone = len(study.factors) == 1
-    levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
-    first, *others = _measures(study, metric, compared=compared)
-    columns = (
-        Column("level", short_name(study, factor), "left"),
-        first,
-        *(() if alone else (Column("seeds", "seeds"),)),
-        _score_column(study),
-        *others,
-    )
-    baseline = baseline_level(factor, levels) if compared else None
-    return _table(
-        study,
-        name=factor.key,
-        title=factor.key if alone else f"{factor.key}, main effects",
-        columns=columns,
-        parts=_Parts(levels, arms, baseline, companions(study, factor), compared),
-        metric=metric,
+    rows = []
+    for group, compared, measured in zip(family.groups, family.compared, cells, strict=True):
+        baseline = group is family.baseline
+        own = {**measured, **compared_cells(compared)}
+        own |= {"difference": Text("baseline")} if baseline else {}
+        rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
+    return Table(
+        family.name,
+        titled(family.study, title, rows),
+        kept_columns(columns, rows),
+        tuple(rows),
+        table_notes(family, rows, shown),
+        len(family.labels),
+        shown,
+        kind=family.kind,
+        metric=family.metric,
     )
 
 
-def settings_table(study: Study, metric: str) -> Table:
-    """Every setting of the study, best selection objective first, and the reference arms."""
-    settings, arms = setting_groups(study), arm_groups(study)
-    labels = factor_labels(study)
-    measures = _measures(study, metric)
-    alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
-    baseline = baseline_setting(study, settings) or alone
-    return _table(
-        study,
-        name="settings",
-        title="settings by selection objective",
-        columns=(*labels, measures[0], _score_column(study), *measures[1:]),
-        parts=_Parts(settings, arms, baseline, {}),
-        metric=metric,
-        labels=len(labels),
-        shown=most_shown(study),
-    )
-
-
-def _score_column(study: Study) -> Column:
-    """The objective on the pictures that selection looks at: what a setting is chosen by."""
-    return Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=3)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The groups of a table, the one that is its baseline, and the cells to match within."""
-
-    levels: Sequence[Group]
-    arms: list[Group]
-    baseline: Group | None
-    cells: Mapping[str, str]
-    compared: bool = True
-
-
-def _measures(study: Study, metric: str, *, compared: bool = True) -> tuple[Column, ...]:
+def _measures(family: Family) -> list[Column]:
     """n, the protocol's metrics (those beyond a page in CSV alone), differences and cost."""
-    protocol = study.protocol
+    study, metric, protocol = family.study, family.metric, family.study.protocol
     shown = protocol.shown if metric in protocol.shown else (*protocol.shown, metric)
     measured = [
         name
@@ -125,96 +99,22 @@ def _measures(study: Study, metric: str, *, compared: bool = True) -> tuple[Colu
         )
         for name in measured
     ]
-    if compared:
-        head, designed = heading(protocol, metric), is_designed(study, metric)
-        columns += difference_columns(head, designed=designed)
-    return (Column("n", "n"), *columns, Column("seconds", "s/seed", drop=1))
-
-
-def _table(
-    study: Study,
-    *,
-    name: str,
-    title: str,
-    columns: tuple[Column, ...],
-    parts: _Parts,
-    metric: str,
-    labels: int = 1,
-    shown: int | None = None,
-) -> Table:
-    rows: list[Row] = []
-    groups = [*parts.levels, *parts.arms]
-    kind: Literal["settings", "levels", "effects"] = "settings"
-    if name != "settings":
-        kind = "levels" if len(study.factors) == 1 else "effects"
-    found = compare(study, metric, [_pairs(group, parts, metric) for group in groups])
-    classes = _over_classes(study, groups, parts, metric)
-    for group, one in zip(groups, found, strict=True):
-        compared = one and dataclasses.replace(
-            one,
-            classes=classes.difference(group, one.difference.mean) if classes else None,
-            unchanged=_same(group, parts, metric, one),
-        )
-        cells = _measured(study, group, columns) | compared_cells(compared)
-        base = group is parts.baseline
-        cells |= {"difference": Text("baseline")} if base else {}
-        rows.append(group_row(group, columns, cells, baseline=base, compared=compared))
-    columns = kept_columns(columns, rows)
-    baseline = spelled(parts.baseline, columns) if parts.baseline else ""
-    names = [spelled(group, columns) for group in groups]
-    notes = table_notes(
-        study,
-        rows,
-        metric,
-        kind=kind,
-        baseline=baseline if parts.compared else None,
-        names=names,
-        shown=shown,
-    )
-    notes += tuple(detection_notes(study, metric)) if parts.compared else ()
-    title = titled(study, title, rows)
-    return Table(name, title, columns, tuple(rows), notes, labels, shown, kind=kind, metric=metric)
-
-
-def _over_classes(
-    study: Study, groups: Sequence[Group], parts: _Parts, metric: str
-) -> OverClasses | None:
-    """What compares groups over other classes; None where nothing does, or it would take long."""
-    runs = sum(group.rows["run_id"].n_unique() for group in groups)
-    if parts.baseline is None or runs > MOST_RUNS or study.pooled:
-        return None
-    return OverClasses(study, metric, parts.baseline, parts.cells)
-
-
-def _pairs(group: Group, parts: _Parts, metric: str) -> Pairs | None:
-    """What is compared of a group: with the baseline, on the (cell, seed) pairs of both."""
-    if parts.baseline is None or group is parts.baseline:
-        return None
-    return paired(group, parts.baseline, parts.cells, metric)
-
-
-def _same(group: Group, parts: _Parts, metric: str, compared: Compared) -> bool:
-    """Whether a group has the baseline's results; looked up where the mean does not deny it."""
-    if parts.baseline is None or compared.difference.mean:
-        return False
-    return unchanged(group, parts.baseline, parts.cells, metric)
+    if family.comparable:
+        columns += difference_columns(family.head, designed=is_designed(study, metric))
+    return [Column("n", "n"), *columns, Column("seconds", "s/seed", drop=1)]
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
     """Means over seeds and cost of one group."""
     cells: dict[str, Cell] = {}
-    done = group.count(COMPLETE)
-    if not done:
-        return cells
     sources = {name: f"test/{name}" for name in study.protocol.headings}
     sources["objective"] = f"selection/{study.objective}"
     for key in (c.key for c in columns if c.key in sources):
-        # A mean over some of the rows would not be the n that stands beside it.
-        if len(group.known(sources[key])) == done:
-            values = list(group.seeds(sources[key]).values())
-            cells[key] = value_of(key, values, decimals_of(study, key))
-    if any(c.key == "seeds" for c in columns):
-        cells["seeds"] = Quantity(len(set(group.known("seed"))), 0)
+        if found := group.estimate(sources[key]):
+            cells[key] = Value(found, decimals=decimals_of(study, key))
+    seeds = group.known("seed")
+    if seeds and any(c.key == "seeds" for c in columns):
+        cells["seeds"] = Quantity(len(set(seeds)), 0)
     if seconds := group.known("seconds"):
         cells["seconds"] = Quantity(sum(seconds) / len(seconds))
     return cells

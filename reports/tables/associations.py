@@ -23,7 +23,7 @@ from reports.stats import (
     rank_groups,
     scale_of,
 )
-from reports.tables.groups import is_numeric, setting_groups
+from reports.tables.groups import APART, is_numeric, setting_groups
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.model import (
     Cell,
@@ -37,7 +37,7 @@ from reports.tables.model import (
     Value,
     level_id,
 )
-from reports.tables.notes import head_notes, table_notes, titled, unfinished_notes
+from reports.tables.notes import head_notes, titled, unfinished_notes
 from reports.tables.rows import chosen_by
 
 
@@ -74,17 +74,24 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
             cells["least"] = PValue(low)
         chosen = chosen_by(study.rows["selection"].to_list())
         rows.append(Row(cells, selection=chosen, flat=flat))
+    head = heading(study.protocol, metric)
     columns = (
         Column("factor", "factor", "left"),
         Column("n", "settings"),
-        Column("rho", f"Spearman ρ with {heading(study.protocol, metric)}"),
+        Column("rho", f"Spearman ρ with {head}"),
         Column("p", "Holm p"),
         Column("least", "least Holm p of any order", csv_only=True),
     )
     title = titled(study, "rank association", rows)
-    notes = table_notes(study, rows, metric, kind="ranks", baseline=None)
-    notes = (*notes, *_empty(study, found))
-    return Table("ranks", title, columns, tuple(rows), notes, kind="ranks", metric=metric)
+    notes = [
+        *head_notes(study, rows),
+        f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
+        " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
+        " factors. A sampler that favours good settings makes these descriptive",
+        *unfinished_notes(study),
+        *_empty(study, found),
+    ]
+    return Table("ranks", title, columns, tuple(rows), tuple(notes), kind="ranks", metric=metric)
 
 
 def _empty(study: Study, found: Sequence[Association]) -> list[str]:
@@ -115,8 +122,6 @@ def _per_setting(study: Study, factor: Factor, metric: str) -> tuple[list[Any], 
 
 
 FEWEST_SETTINGS = 4  # fewer are no trend
-# Factors whose levels are measured on classes of their own.
-APART = ("dataset", "targets", "unseen_class")
 
 
 def on_other_classes(study: Study) -> bool:

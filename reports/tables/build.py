@@ -1,13 +1,14 @@
 """A study's tables in reading order."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from reports.contract import QUALITY
 from reports.read import Factor, Study
-from reports.tables.ablation import factor_table, settings_table
-from reports.tables.associations import APART, rank_table, response_tables
+from reports.tables.ablation import ablation_table
+from reports.tables.associations import rank_table, response_tables
 from reports.tables.datasets import AVERAGE, dataset_tables
-from reports.tables.groups import MOST_LEVELS, ordered_levels
+from reports.tables.families import families, level_family
 from reports.tables.metric import with_metric
 from reports.tables.model import Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
@@ -36,42 +37,36 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     """
     study, metric = with_metric(study, metric)
     over = dataset_factor(study)
-    tables = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
+    made = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
     beside = [*selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
     own = without_added(study)
-    return [*tables, *beside, *([] if of_quality else response_tables(own, metric))]
+    return [*made, *beside, *([] if of_quality else response_tables(own, metric))]
 
 
-def _of_settings(study: Study, metric: str) -> list[Table]:
-    levelled = [f for f in study.factors if len(ordered_levels(study, f)) <= MOST_LEVELS]
-    if len(study.factors) == 1 and levelled:
-        return [_factor_table(study, study.factors[0], metric)]
-    tables, own = [settings_table(study, metric)], without_added(study)
-    on_grid = levelled if study.sampler == "grid" else []
-    tables += [_factor_table(own, factor, metric) for factor in on_grid]
-    ranged = [factor for factor in study.factors if factor not in on_grid]
-    return [*tables, *([rank_table(own, ranged, metric)] if ranged else [])]
+def _of_settings(study: Study, metric: str) -> Iterator[Table]:
+    found = list(families(study, metric))
+    yield from map(ablation_table, found)
+    held = {family.name for family in found}
+    ranged = [factor for factor in study.factors if factor.key not in held]
+    if ranged:
+        yield rank_table(without_added(study), ranged, metric)
 
 
-def _factor_table(study: Study, factor: Factor, metric: str) -> Table:
-    return factor_table(study, factor, metric, compared=factor.key not in APART)
-
-
-def _over_datasets(study: Study, over: Factor, metric: str) -> list[Table]:
-    tables = dataset_tables(study, over, metric)
+def _over_datasets(study: Study, over: Factor, metric: str) -> Iterator[Table]:
+    yield from dataset_tables(study, over, metric)
     others = [factor for factor in study.factors if factor != over]
     if not others:
-        return [*tables, _factor_table(study, over, metric)]
+        yield from _of_settings(study, metric)
+        return
     whole = averaged(without_added(study), over)
     if whole is not None and len(others) > 1:
-        effects = (_factor_table(whole, factor, metric) for factor in whole.factors)
-        tables += [dataclasses.replace(t, name=f"{AVERAGE}-{t.name}") for t in effects]
+        for factor in whole.factors:
+            table = ablation_table(level_family(whole, factor, metric))
+            yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
     names = datasets(study, over)
     for name in names:
         # The settings of one dataset: their main effects are in the averages above.
-        first = _of_settings(one_dataset(study, over, name), metric)[0]
-        first = dataclasses.replace(first, name=f"{name}-{first.name}")
-        few = len(names) <= MOST_DATASETS
-        tables.append(first if few else dataclasses.replace(first, place="files"))
-    return tables
+        first = next(_of_settings(one_dataset(study, over, name), metric))
+        place = first.place if len(names) <= MOST_DATASETS else "files"
+        yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)

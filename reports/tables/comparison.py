@@ -16,7 +16,6 @@ from reports.stats import (
     judge,
     scale_of,
 )
-from reports.tables.groups import Group, by_seed, matched, results
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
     CLASSES,
@@ -32,37 +31,6 @@ from reports.tables.model import (
 )
 
 
-def paired(
-    group: Group, baseline: Group, cells: Mapping[str, str], metric: str
-) -> tuple[dict[int, float], dict[int, float]]:
-    """seed -> metric of a row and of its baseline, on the (cell, seed) pairs that both finished.
-
-    Args:
-        group, baseline: the rows behind them.
-        cells: setting_key -> companion cell to match within (see companions). An arm has no
-            factors: it meets the baseline's settings seed by seed, whatever their cells.
-        metric: the test metric.
-    """
-    within = _within(group, baseline, cells)
-    column = f"test/{metric}"
-    mine = matched(group.rows, column, within)
-    theirs = matched(baseline.rows, column, within)
-    return by_seed(mine, theirs), by_seed(theirs, mine)
-
-
-def unchanged(group: Group, baseline: Group, cells: Mapping[str, str], metric: str) -> bool:
-    """Whether all that paired() compares is the same, not only its means: see same_results.
-
-    Args:
-        group, baseline, cells, metric: as paired takes them.
-    """
-    within = _within(group, baseline, cells)
-    column = f"test/{metric}"
-    mine = results(group.rows, column, within)
-    theirs = results(baseline.rows, column, within)
-    return same_results([[*mine[p], *theirs[p]] for p in mine if p in theirs])
-
-
 def same_results(places: Sequence[Sequence[float]]) -> bool:
     """Whether at each place, such as a seed, all results are one number but for rounding.
 
@@ -72,10 +40,6 @@ def same_results(places: Sequence[Sequence[float]]) -> bool:
     return bool(places) and all(
         is_rounding(max(found) - min(found), scale_of(found)) for found in places
     )
-
-
-def _within(group: Group, baseline: Group, cells: Mapping[str, str]) -> Mapping[str, str]:
-    return {} if group.arm or baseline.arm else cells
 
 
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:

@@ -1,74 +1,255 @@
-"""A study's comparisons, seed by seed: what its tables compare, before any test is made of it."""
+"""What a study's tables compare with what: families of comparisons that are corrected together."""
 
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import polars as pl
 
 from reports.contract import COMPLETE
-from reports.read import Study, heading, load_records
-from reports.tables.comparison import differences, paired
+from reports.read import Factor, Study, heading, load_records
+from reports.stats import Estimate
+from reports.tables.comparison import Pairs, compare, differences, same_results
 from reports.tables.groups import (
+    APART,
     MOST_LEVELS,
     Group,
     arm_groups,
     baseline_level,
     baseline_setting,
+    by_seed,
     companions,
     factor_labels,
     level_groups,
+    matched,
     ordered_levels,
+    results,
     setting_groups,
     short_name,
-    spelled,
 )
 from reports.tables.metric import with_metric
-from reports.tables.model import Column
-from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.model import Column, Compared
+from reports.tables.over_classes import MOST_RUNS, OverClasses
+from reports.tables.pooling import (
+    arms_dataset,
+    averaged,
+    dataset_factor,
+    datasets,
+    method_groups,
+    methods,
+    on_common,
+)
 from reports.tables.preference import without_added
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A row of a table against its baseline.
+@dataclass(frozen=True, eq=False)
+class Family:
+    """The groups of one table, and what is compared with what.
 
-    label: the row in words. differences: seed -> of the metric, on seeds that both finished.
+    study: whose rows they are.
+    metric: that is compared.
+    kind: what the groups are, beside reference arms.
+    name: of the table: a factor's key, "settings" or "datasets".
+    labels: the columns that name a group.
+    baseline: the group that others are compared with; None: nothing is.
+    pairs: of each group, itself and the baseline on what both have; None of what is not compared.
+    cells: setting_key -> companion cell to match within (see companions).
     """
 
-    label: str
-    differences: Mapping[int, float]
+    study: Study
+    metric: str
+    kind: Literal["levels", "effects", "settings", "methods"]
+    name: str
+    labels: Sequence[Column]
+    groups: Sequence[Group]
+    baseline: Group | None
+    pairs: Sequence[tuple[Group, Group] | None]
+    cells: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        """The metric's heading."""
+        return heading(self.study.protocol, self.metric)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether differences between the groups mean anything, and there are several."""
+        if self.kind == "methods":
+            return sum(not group.arm for group in self.groups) > 1
+        return self.name not in APART
+
+    @property
+    def seconds(self) -> float:
+        """Of one more seed of all that the table holds, as far as it has finished."""
+        known = [group.known("seconds") for group in self.groups]
+        return sum(sum(values) / len(values) for values in known if values)
+
+    @property
+    def differences(self) -> list[dict[int, float]]:
+        """Of each group that is compared: seed -> difference in the metric, on common seeds."""
+        return [differences(*pair) for pair in self._values if pair]
 
     @cached_property
-    def deviation(self) -> float:
-        """Standard deviation of the differences; 0 of fewer than two."""
-        values = list(self.differences.values())
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+    def tested(self) -> list[Compared | None]:
+        """What tests, or the study's own design, say of each group."""
+        return compare(self.study, self.metric, self._values)
+
+    @cached_property
+    def compared(self) -> list[Compared | None]:
+        """All that is known of each group beside the baseline."""
+        return [
+            pair and one and self._completed(*pair, one)
+            for pair, one in zip(self.pairs, self.tested, strict=True)
+        ]
+
+    @cached_property
+    def _values(self) -> list[Pairs | None]:
+        """seed -> metric of a group and of its baseline, on the (cell, seed) pairs of both."""
+        return [pair and self._matched(*pair) for pair in self.pairs]
+
+    def _matched(self, group: Group, baseline: Group) -> Pairs:
+        cells, column = self._within(group, baseline), f"test/{self.metric}"
+        mine, theirs = (matched(one.rows, column, cells) for one in (group, baseline))
+        return by_seed(mine, theirs), by_seed(theirs, mine)
+
+    def _within(self, group: Group, baseline: Group) -> Mapping[str, str]:
+        """The cells to match within: an arm, which has no factors, meets all of them."""
+        return {} if group.arm or baseline.arm else self.cells
+
+    def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
+        mean, of = one.difference.mean, len(self._datasets)
+        common = len(group.present)
+        return dataclasses.replace(
+            one,
+            classes=self._over_classes(group, baseline, mean),
+            # looked up where the mean does not deny it
+            unchanged=not mean and self._is_unchanged(group, baseline),
+            datasets=(common, of) if common < of else None,
+        )
+
+    @property
+    def _datasets(self) -> Sequence[str]:
+        """That an average is to be over; none of groups of one dataset."""
+        over = dataset_factor(self.study) if self.kind == "methods" else None
+        return datasets(self.study, over) if over else ()
+
+    def _is_unchanged(self, group: Group, baseline: Group) -> bool:
+        """Whether all that is compared is the same, not only its means: see same_results."""
+        cells, column = self._within(group, baseline), f"test/{self.metric}"
+        places = []
+        for name in group.present or [""]:
+            parts = (one.parts.get(name, one) for one in (group, baseline))
+            mine, theirs = (results(one.rows, column, cells) for one in parts)
+            places += [[*mine[p], *theirs[p]] for p in mine if p in theirs]
+        return same_results(places)
+
+    def _over_classes(self, group: Group, baseline: Group, mean: float) -> Estimate | None:
+        """The interval of a difference over other classes; None also where it would take long."""
+        runs = self._runs if self.kind != "methods" else _runs((group, baseline))
+        if self.study.pooled or runs > MOST_RUNS:
+            return None
+        cells = self._within(group, baseline)
+        return self._classes.difference(group, baseline, cells, mean)
+
+    @cached_property
+    def _runs(self) -> int:
+        return _runs(self.groups)
+
+    @cached_property
+    def _classes(self) -> OverClasses:
+        return OverClasses(self.study, self.metric)
 
 
-@dataclass(frozen=True)
-class Family:
-    """The comparisons of one table, corrected for together.
+def _runs(groups: Sequence[Group]) -> int:
+    """The runs behind some groups."""
+    return sum(group.trials["run_id"].n_unique() for group in groups)
 
-    name: of the table: a factor's key, or "settings". metric: its heading.
-    seconds: of one more seed of all that the table holds, as far as it has finished.
+
+def families(study: Study, metric: str) -> Iterator[Family]:
+    """What the tables of a study compare, the first table first.
+
+    Its levels, of one factor with levels; else its settings, and on a grid each factor's main
+    effects.
+
+    Args:
+        study: of one dataset, or of averages.
+        metric: a test metric of its protocol.
     """
+    levelled = [f for f in study.factors if len(ordered_levels(study, f)) <= MOST_LEVELS]
+    if len(study.factors) == 1 and levelled:
+        yield level_family(study, study.factors[0], metric)
+        return
+    settings, arms = setting_groups(study), arm_groups(study)
+    alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
+    baseline = baseline_setting(study, settings) or alone
+    labels = factor_labels(study)
+    yield _family(study, metric, "settings", "settings", labels, [*settings, *arms], baseline)
+    own = without_added(study)
+    for factor in levelled if study.sampler == "grid" else ():
+        yield level_family(own, factor, metric)
 
-    name: str
-    metric: str
-    comparisons: tuple[Paired, ...]
-    seconds: float
+
+def level_family(study: Study, factor: Factor, metric: str) -> Family:
+    """The levels of a factor; with other factors beside it, its main effects."""
+    alone = len(study.factors) == 1
+    levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
+    baseline = None if factor.key in APART else baseline_level(factor, levels)
+    labels = [Column("level", short_name(study, factor), "left")]
+    kind: Literal["levels", "effects"] = "levels" if alone else "effects"
+    cells = companions(study, factor)
+    return _family(study, metric, kind, factor.key, labels, [*levels, *arms], baseline, cells)
+
+
+def _family(
+    study: Study,
+    metric: str,
+    kind: Literal["levels", "effects", "settings"],
+    name: str,
+    labels: Sequence[Column],
+    groups: Sequence[Group],
+    baseline: Group | None,
+    cells: Mapping[str, str] | None = None,
+) -> Family:
+    pairs = [
+        None if baseline is None or group is baseline else (group, baseline) for group in groups
+    ]
+    return Family(study, metric, kind, name, labels, groups, baseline, pairs, cells or {})
+
+
+def method_family(study: Study, over: Factor, metric: str) -> Family:
+    """The methods of a study over datasets, and its reference arms, which ran on one of them.
+
+    Args:
+        study: over several datasets.
+        over: its factor `dataset`.
+        metric: a test metric of its protocol.
+    """
+    wanted = methods(study)
+    found = method_groups(study, over, wanted)
+    beside = dataclasses.replace(study, factors=tuple(f for f in study.factors if f != over))
+    baseline = baseline_setting(beside, found) if beside.factors else None
+    home = arms_dataset(study, over)
+    arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
+    pairs = [*on_common(study, over, wanted, found, baseline), *(None for _ in arms)]
+    labels = factor_labels(beside)
+    return Family(study, metric, "methods", "datasets", labels, [*found, *arms], baseline, pairs)
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:
     """The families of a study in a store, by the metric that its report is of.
 
+    Over datasets it is the averages; there is none where no average can be made.
+
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    return families(load_records(study_name, tracking_uri))
+    study, metric = with_metric(load_records(study_name, tracking_uri), None)
+    over = dataset_factor(study)
+    whole = averaged(study, over) if over else study
+    return list(families(whole, metric)) if whole else []
 
 
 def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float]]:
@@ -83,58 +264,3 @@ def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float
     for key, seed, value in rows.select("setting_key", "seed", f"test/{metric}").iter_rows():
         found.setdefault(key, {})[seed] = value
     return found
-
-
-def families(study: Study, metric: str | None = None) -> list[Family]:
-    """What the tables of a study compare: its levels or settings, and each factor's main effects.
-
-    Over datasets it is the averages; there is none where no average can be made.
-
-    Args:
-        study: of the store.
-        metric: the test metric; None: the protocol's default.
-
-    Raises:
-        ReportError: the protocol has no such metric.
-    """
-    study, metric = with_metric(study, metric)
-    over = dataset_factor(study)
-    whole = averaged(study, over) if over else study
-    if whole is None or not whole.factors:
-        return []
-    levelled = [f for f in whole.factors if len(ordered_levels(whole, f)) <= MOST_LEVELS]
-    found = []
-    if len(whole.factors) > 1 or not levelled:
-        settings = setting_groups(whole)
-        groups, labels = [*settings, *arm_groups(whole)], factor_labels(whole)
-        baseline = baseline_setting(whole, settings)
-        found.append(_family(whole, "settings", groups, baseline, {}, metric, labels))
-    own = without_added(whole)
-    for factor in levelled if whole.sampler == "grid" else []:
-        levels = level_groups(own, factor)
-        groups = [*levels, *(arm_groups(own) if len(own.factors) == 1 else [])]
-        label = [Column("level", short_name(own, factor))]
-        baseline, cells = baseline_level(factor, levels), companions(own, factor)
-        found.append(_family(own, factor.key, groups, baseline, cells, metric, label))
-    return [family for family in found if family is not None and family.comparisons]
-
-
-def _family(
-    study: Study,
-    name: str,
-    groups: list[Group],
-    baseline: Group | None,
-    cells: Mapping[str, str],
-    metric: str,
-    labels: list[Column],
-) -> Family | None:
-    if baseline is None:
-        return None
-    compared = [
-        Paired(spelled(group, labels), differences(*paired(group, baseline, cells, metric)))
-        for group in groups
-        if group is not baseline
-    ]
-    seconds = [group.done["seconds"].mean() for group in groups]
-    per_seed = sum(value for value in seconds if isinstance(value, float))
-    return Family(name, heading(study.protocol, metric), tuple(compared), per_seed)

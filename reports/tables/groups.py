@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,23 +11,35 @@ import polars as pl
 
 from reports.contract import ARMS, COMPLETE, FAIL, PRUNED
 from reports.read import Factor, Setting, Study
+from reports.stats import Estimate
+from reports.tables.metric import interval_of
 from reports.tables.model import Column, Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12
 
+# Factors whose levels are measured on classes of their own: nothing is compared between them.
+APART = ("dataset", "targets", "unseen_class")
+
 # (what else was set, seed) -> metric: two levels are compared only where both agree.
 Matched = dict[tuple[str, int], float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """The rows (all states) behind one level, setting or arm."""
+    """The rows (all states) behind one level, setting, method over datasets, or arm.
+
+    labels: that name it.
+    value: the level, or the setting.
+    parts: dataset -> what ran there, of a line in the table over datasets; its rows are averages
+        over the datasets in `present`.
+    """
 
     labels: tuple[Text, ...]
     rows: pl.DataFrame
     arm: str = ""
     value: Any = None
+    parts: Mapping[str, "Group"] = field(default_factory=dict)
 
     @cached_property
     def done(self) -> pl.DataFrame:
@@ -56,6 +68,26 @@ class Group:
     def seeds(self, column: str) -> dict[int, float]:
         """seed -> mean of a column over the finished rows of that seed."""
         return by_seed(matched(self.rows, column, {}))
+
+    def estimate(self, column: str) -> Estimate | None:
+        """The mean of a metric over seeds, with its interval.
+
+        None where a finished row lacks it: a mean over some would not be of the n beside it.
+        """
+        done = self.count(COMPLETE)
+        if not done or len(self.known(column)) < done:
+            return None
+        return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
+
+    @cached_property
+    def present(self) -> list[str]:
+        """The datasets that any seed finished on."""
+        return [name for name, part in self.parts.items() if part.count(COMPLETE)]
+
+    @cached_property
+    def trials(self) -> pl.DataFrame:
+        """The rows of single trials, those behind an average each."""
+        return pl.concat([part.rows for part in self.parts.values()]) if self.parts else self.rows
 
     @property
     def added(self) -> bool:
@@ -114,10 +146,10 @@ def _setting_groups(study: Study) -> tuple[Group, ...]:
     column = f"selection/{study.objective}"
     groups: list[tuple[float, int, Group]] = []
     own = [s for s in study.settings if not s.arm]
-    rows = study.rows.partition_by("setting_key", as_dict=True)
+    rows = rows_by_setting(study)
     for place, setting in enumerate(own):
         labels = tuple(label(setting.assignment.get(f.key)) for f in study.factors)
-        group = Group(labels or (Text("constants"),), rows[(setting.key,)], value=setting)
+        group = Group(labels or (Text("constants"),), rows[setting.key], value=setting)
         scores = group.known(column)
         best = sum(scores) / len(scores) if scores else float("-inf")
         groups.append((-best, place, group))
@@ -142,6 +174,12 @@ def label(value: Any) -> Text:
 def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     """The rows of some settings."""
     return study.rows.filter(pl.col("setting_key").is_in(list(keys)))
+
+
+def rows_by_setting(study: Study) -> dict[str, pl.DataFrame]:
+    """setting_key -> its rows."""
+    parts = study.rows.partition_by("setting_key", as_dict=True)
+    return {str(key): rows for (key,), rows in parts.items()}
 
 
 def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
@@ -225,20 +263,6 @@ def factor_labels(study: Study) -> list[Column]:
     """The columns that name a setting: one a factor, or one for a study without any."""
     names = [Column(f.key, short_name(study, f), "left") for f in study.factors]
     return names or [Column("setting", "setting", "left")]
-
-
-def first_rows(study: Study, arms: Sequence[Group]) -> tuple[list[Group], list[Column]]:
-    """The rows of a study's first table, and the columns that name them.
-
-    Args:
-        study: whose levels or, with several factors or many levels, settings these are.
-        arms: reference arms that stand below.
-    """
-    if len(study.factors) == 1 and len(ordered_levels(study, study.factors[0])) <= MOST_LEVELS:
-        (factor,) = study.factors
-        labels = [Column("level", short_name(study, factor), "left")]
-        return [*level_groups(study, factor), *arms], labels
-    return [*setting_groups(study), *arms], factor_labels(study)
 
 
 def spelled(group: Group, columns: Sequence[Column]) -> str:

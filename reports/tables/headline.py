@@ -4,18 +4,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contract import printable
+from reports.contract import COMPLETE, printable
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired
 from reports.tables.associations import on_other_classes
-from reports.tables.comparison import compare, is_designed, paired
+from reports.tables.comparison import is_designed
+from reports.tables.families import families
 from reports.tables.formatting import number
 from reports.tables.groups import (
     Group,
     arm_groups,
     baseline_setting,
     factor_labels,
-    first_rows,
     setting_groups,
     spelled,
 )
@@ -62,14 +62,13 @@ def headline(study: Study, metric: str) -> Headline | None:
     values = _mean_of([group.seeds(column) for group in best])
     if not values:
         return None
-    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
+    rivals = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
     baseline = baseline_setting(whole, setting_groups(whole)) if whole.factors else None
-    if baseline is not None:
-        groups = {"baseline": baseline, **groups}
+    groups = {"baseline": baseline, **rivals} if baseline is not None else rivals
     compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
     beside = {name: found.difference for name, found in compared.items() if found}
     if is_designed(whole, metric):
-        beside = _by_design(whole, metric, best, baseline, beside)
+        beside = _by_design(whole, metric, best, beside)
     return Headline(
         tied_names([spelled(group, factor_labels(whole)) for group in best]),
         interval_of(metric, list(values.values())),
@@ -78,22 +77,15 @@ def headline(study: Study, metric: str) -> Headline | None:
 
 
 def _by_design(
-    study: Study,
-    metric: str,
-    best: Sequence[Group],
-    baseline: Group | None,
-    beside: Mapping[str, Estimate],
+    study: Study, metric: str, best: Sequence[Group], beside: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """The differences, with no other intervals than those that the study's own design has."""
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
-    if baseline is None or len(best) > 1 or best[0].value.key == baseline.value.key:
-        return found
-    groups = [*setting_groups(study), *arm_groups(study)]
-    others = [group for group in groups if group.arm or group.value.key != baseline.value.key]
-    pairs = [paired(group, baseline, {}, metric) for group in others]
-    for group, compared in zip(others, compare(study, metric, pairs), strict=True):
-        if compared is not None and not group.arm and group.value.key == best[0].value.key:
-            found["baseline"] = compared.difference
+    family = next(families(study, metric))
+    for group, tested in zip(family.groups, family.tested, strict=True):
+        keys = set(group.rows["setting_key"].to_list())
+        if tested and not group.arm and keys == {one.value.key for one in best}:
+            found["baseline"] = tested.difference
     return found
 
 
@@ -127,13 +119,14 @@ def standings(study: Study, metric: str) -> dict[str, Standing]:
         study: whose levels or settings, and reference arms, these are.
         metric: a test metric; a row without it, or without a finished seed, is left out.
     """
-    groups, labels = first_rows(study, arm_groups(study))
+    first = next(families(study, metric))
     found: dict[str, Standing] = {}
-    for group in groups:
+    for group in first.groups:
         values = group.seeds(f"test/{metric}")
         if values:
             mean = sum(values.values()) / len(values)
-            found[spelled(group, labels) or "constants"] = Standing(len(group.done), mean)
+            name = spelled(group, first.labels) or "constants"
+            found[name] = Standing(group.count(COMPLETE), mean)
     return found
 
 

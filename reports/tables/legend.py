@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from reports.contract import ARMS, Protocol
 from reports.read import Study, heading
 from reports.stats import DRAWS
+from reports.tables.families import Family
+from reports.tables.groups import spelled
 from reports.tables.model import CLASSES, Legend, Row, Value
 
 _RULES = {
@@ -18,7 +20,7 @@ _UNITS = {
     "levels": "n: finished rows, one a seed",
     "settings": "n: finished rows, one a seed",
     "effects": "n: finished rows; a seed's value is its mean over the settings of the level",
-    "datasets": "n: seeds that finished on every dataset of the row's average; a dataset's cell"
+    "methods": "n: seeds that finished on every dataset of the row's average; a dataset's cell"
     " with another n says so",
 }
 
@@ -104,27 +106,24 @@ def average_notes(study: Study, rows: Sequence[Row], metric: str) -> list[str]:
     return notes
 
 
-def difference_notes(
-    study: Study, rows: Sequence[Row], metric: str, *, kind: str, baseline: str
-) -> list[str]:
+def difference_notes(family: Family, rows: Sequence[Row]) -> list[str]:
     """What is compared to what, and how.
 
     Args:
-        study: whose table it is.
+        family: that the table is of.
         rows: of the table.
-        metric: that the differences are of.
-        kind: of the table, a key of _UNITS.
-        baseline: the baseline row in words; "" where it did not run.
     """
+    baseline = spelled(family.baseline, family.labels) if family.baseline else ""
     if not baseline:
         return ["no baseline setting ran: no paired differences"]
+    study, kind = family.study, family.kind
     compared = max(1, sum("p" in row.cells for row in rows))
     place = {
         "effects": "on common seeds and settings of the other factors",
-        "datasets": "on common seeds and datasets",
+        "methods": "on common seeds and datasets",
     }.get(kind, "on common seeds")
-    what = "of the averages, to" if kind == "datasets" else "to"
-    head = f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}"
+    what = "of the averages, to" if kind == "methods" else "to"
+    head = f"Δ{family.head}: {what} {baseline}, paired {place}"
     several = compared > 1
     corrected = f", Holm over the table's {compared} comparisons" if several else ""
     level = f"5%/{compared}, Holm's first step," if several else "5%,"
@@ -137,7 +136,7 @@ def difference_notes(
     notes: list[str] = [Legend(head if designed else f"{head}{tests}")]
     if any(CLASSES in row.cells for row in rows):
         told = (
-            f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"
+            f"Δ{family.head} over classes: 95% interval of the same Δ over"
             f" other test classes: the tested ones drawn again {DRAWS:,} times, whole (percentile"
             " bootstrap), with these seeds. ± is the reverse: other seeds, these classes"
         )

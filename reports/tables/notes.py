@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from reports.contract import COMPLETE, FAIL, FLAGS, PRUNED, QUALITY
-from reports.read import Study, heading
+from reports.read import Study
+from reports.tables.comparison import detection_notes
+from reports.tables.families import Family
+from reports.tables.groups import spelled
 from reports.tables.legend import (
     arm_notes,
     average_notes,
@@ -24,48 +27,33 @@ _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 FEWEST_SEEDS = 5
 
 
-def table_notes(
-    study: Study,
-    rows: Sequence[Row],
-    metric: str,
-    *,
-    kind: str,
-    baseline: str | None,
-    names: Sequence[str] = (),
-    shown: int | None = None,
-) -> tuple[str, ...]:
-    """Footnotes of a table.
+def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> tuple[str, ...]:
+    """Footnotes of a table of comparisons.
 
     Args:
-        kind: "levels", "effects" (main effects), "settings", "datasets" or "ranks".
-        baseline: the baseline row in words, "" where it did not run, None where nothing is
-            compared.
-        names: the rows in words, for the flags.
+        family: that the table is of.
+        rows: of the table.
         shown: rows of the first section that a page shows, None for all.
     """
-    notes = head_notes(study, rows)
-    if kind == "ranks":
-        head = heading(study.protocol, metric)
-        notes.append(
-            f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
-            " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
-            " factors. A sampler that favours good settings makes these descriptive"
-        )
-    else:
-        notes += [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
-        notes += average_notes(study, rows, metric) if kind == "datasets" else []
-        if baseline is not None:
-            notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
-        if kind != "datasets":
-            notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
-        notes += preferred_note(study) if kind != "datasets" else []
-        notes += flag_notes(study.rows, rows, names) if names else []
-        notes += [*added_notes(rows), *arm_notes(study, rows)]
-    if kind == "settings" and shown is not None:
-        total = sum(row.section != REFERENCES for row in rows)
-        if total > shown:
-            notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
-    return (*notes, *unfinished_notes(study))
+    study, metric, kind = family.study, family.metric, family.kind
+    notes = [*head_notes(study, rows), *metric_notes(study, rows, kind=kind)]
+    notes += [*_meaning(study, metric)]
+    if kind == "methods":
+        notes += average_notes(study, rows, metric)
+    if family.comparable:
+        notes += difference_notes(family, rows)
+    if kind != "methods":
+        notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
+        notes += preferred_note(study)
+    notes += flag_notes(
+        study.rows, rows, [spelled(group, family.labels) for group in family.groups]
+    )
+    notes += [*added_notes(rows), *arm_notes(study, rows)]
+    total = sum(row.section != REFERENCES for row in rows)
+    if shown is not None and total > shown:
+        notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
+    notes += unfinished_notes(study)
+    return (*notes, *(detection_notes(study, metric) if family.comparable else ()))
 
 
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:

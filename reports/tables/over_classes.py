@@ -9,7 +9,6 @@ from reports.contract import COMPLETE, TARGET
 from reports.read import Study
 from reports.stats import Array, Estimate, Share, interval_over_classes, is_rounding, resampled
 from reports.tables.groups import Group
-from reports.tables.pooling import Line
 
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
@@ -30,29 +29,31 @@ _SHARES = {
 _Matched = dict[tuple[str, int], Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OverClasses:
-    """Compares groups of a table to its baseline under other draws of the test's classes.
+    """Compares groups under other draws of the test's classes.
 
-    metric: that the differences are of.
-    cells: setting_key -> companion cell, as in groups.matched.
+    study: whose groups they are.
+    metric: that the differences are of; an H of averages is that of the averages.
     """
 
     study: Study
     metric: str
-    baseline: Group
-    cells: Mapping[str, str]
-    _known: dict[str, _Matched | None] = field(default_factory=dict)
+    _known: dict[tuple[Group, bool], _Matched | None] = field(default_factory=dict)
 
-    def difference(self, group: Group, mean: float) -> Estimate | None:
-        """The interval of a group's difference to the baseline; None where answers are lacking.
+    def difference(
+        self, group: Group, baseline: Group, cells: Mapping[str, str], mean: float
+    ) -> Estimate | None:
+        """The interval of a group's difference to a baseline; None where answers are lacking.
+
+        Of averages over datasets, each dataset's classes are drawn for themselves.
 
         Args:
-            group: the one that is compared.
-            mean: its difference on the classes that were tested.
+            group, baseline: the ones that are compared.
+            cells: setting_key -> companion cell, as in groups.matched.
+            mean: the difference on the classes that were tested.
         """
-        cells = {} if group.arm or self.baseline.arm else self.cells
-        theirs = self._baseline(cells)
+        theirs = self._matched(baseline, cells)
         mine = self._matched(group, cells) if theirs else None
         if not mine or not theirs:
             return None
@@ -62,55 +63,31 @@ class OverClasses:
                 by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
         return _interval(mean, [np.mean(found, axis=0) for found in by_seed.values()])
 
-    def _baseline(self, cells: Mapping[str, str]) -> _Matched | None:
-        """The baseline's draws, which most groups are compared to in the same way."""
-        kind = "by cell" if cells else "by seed"
-        if kind not in self._known:
-            self._known[kind] = self._matched(self.baseline, cells)
-        return self._known[kind]
-
     def _matched(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
+        """See _draws_of; kept, as many groups are compared with one."""
+        place = group, bool(cells)
+        if place not in self._known:
+            self._known[place] = self._draws_of(group, cells)
+        return self._known[place]
+
+    def _draws_of(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
         """The mean of the metric in each cell and seed; None where a finished row lacks answers."""
         sums: dict[tuple[str, int], list[Array]] = {}
+        runs = {
+            name: dict(zip(part.rows["seed"].to_list(), part.rows["run_id"].to_list(), strict=True))
+            for name, part in group.parts.items()
+            if name in group.present
+        }
         names = ("setting_key", "seed", "state", "run_id")
         for key, seed, state, run in zip(*(group.rows[n].to_list() for n in names), strict=True):
             if state != COMPLETE:
                 continue
-            draws = _draws(self.study, {"": run or ""}, seed, self.metric)
+            own = {name: found[seed] for name, found in runs.items()} or {"": run or ""}
+            draws = _draws(self.study, own, seed, self.metric)
             if draws is None:
                 return None
             sums.setdefault((cells.get(key, ""), seed), []).append(draws)
         return {place: np.mean(found, axis=0) for place, found in sums.items()}
-
-
-def average_difference(
-    study: Study, mine: Line, theirs: Line, names: Sequence[str], metric: str, mean: float
-) -> Estimate | None:
-    """The interval of a difference of averages over datasets; None where answers are lacking.
-
-    Each dataset's classes are drawn for themselves.
-
-    Args:
-        study: over the datasets.
-        mine, theirs: the lines that are compared.
-        names: of the datasets that both averages are over.
-        metric: that the averages are of; an H is that of the averages.
-        mean: the difference on the classes that were tested.
-    """
-    of = [{name: line.finished(name) for name in names} for line in (mine, theirs)]
-    if not names or sum(len(rows) for line in of for rows in line.values()) > MOST_RUNS:
-        return None
-    seeds = set.intersection(*(set(rows) for line in of for rows in line.values()))
-    draws = []
-    for seed in sorted(seeds):
-        own, other = (
-            _draws(study, {name: line[name][seed]["run_id"] for name in names}, seed, metric)
-            for line in of
-        )
-        if own is None or other is None:
-            return None
-        draws.append(own - other)
-    return _interval(mean, draws)
 
 
 def _interval(mean: float, draws: Sequence[Array]) -> Estimate | None:

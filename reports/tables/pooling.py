@@ -1,4 +1,4 @@
-"""A study over several datasets: one at a time, averaged over them, and a line for each method."""
+"""A study over several datasets: one at a time, its methods, and their averages."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import polars as pl
 
 from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Setting, Study, average, frame
-from reports.tables.groups import Group, label, ordered_levels, rows_of
-from reports.tables.model import Counts, Text, level_id, level_text
+from reports.tables.groups import Group, label, ordered_levels, rows_by_setting, rows_of
+from reports.tables.model import Text, level_id, level_text
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
@@ -109,13 +109,6 @@ def averaged(study: Study, factor: Factor) -> Study | None:
     return averaged_over(study, factor, whole) if whole else None
 
 
-def present(study: Study, method: Method) -> Method:
-    """The method on the datasets where any seed finished; all of them where none did."""
-    done = study.rows.filter(pl.col("state") == COMPLETE)["setting_key"].unique().to_list()
-    kept = {name: key for name, key in method.keys.items() if key in done}
-    return dataclasses.replace(method, keys=kept or method.keys)
-
-
 def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Study:
     """The study with a row for each method and seed: its average over the method's datasets.
 
@@ -125,14 +118,16 @@ def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Stud
         whole: the methods of the result; each is averaged over the datasets in its keys.
     """
     names = datasets(study, factor)
-    seeds = sorted(study.rows["seed"].unique().to_list())
     rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}
+    seeds: dict[str, list[int]] = {}
+    for key, seed in rows:
+        seeds.setdefault(key, []).append(seed)
     settings = tuple(
         Setting(f"average {i}", m.assignment, "", added=m.added) for i, m in enumerate(whole)
     )
     merged = []
     for setting, method in zip(settings, whole, strict=True):
-        for seed in seeds:
+        for seed in sorted({seed for key in method.keys.values() for seed in seeds[key]}):
             parts = {name: rows.get((key, seed), {}) for name, key in method.keys.items()}
             own = {"setting_key": setting.key, "seed": seed, "arm": ""}
             merged.append({**own, **_merged(parts, study.protocol.halves)})
@@ -187,94 +182,70 @@ def _average(
         return None
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """What one row of the table stands for.
-
-    rows: dataset -> seed -> its row, in every state, of the datasets on which it is wanted; test
-        metrics by their bare names.
-    frame: the same rows.
-    halves: a harmonic mean -> the two that it is of.
-    added: whether --path ran it.
-    """
-
-    labels: tuple[Text, ...]
-    rows: dict[str, dict[int, dict[str, Any]]]
-    frame: pl.DataFrame
-    halves: Mapping[str, tuple[str, str]]
-    arm: str = ""
-    baseline: bool = False
-    added: bool = False
-
-    def finished(self, name: str) -> dict[int, dict[str, Any]]:
-        """seed -> row of the seeds that finished on a dataset."""
-        rows = self.rows.get(name, {})
-        return {seed: row for seed, row in rows.items() if row["state"] == COMPLETE}
-
-    def present(self) -> list[str]:
-        """The datasets that any seed finished on: those of the average."""
-        return [name for name in self.rows if self.finished(name)]
-
-    def averages(self, metric: str, names: Sequence[str]) -> dict[int, float]:
-        """seed -> average of a metric over datasets, of the seeds that finished on each."""
-        if not names:
-            return {}
-        finished = [self.finished(name) for name in names]
-        seeds = sorted(set.intersection(*(set(found) for found in finished)))
-        try:
-            return {s: average([own[s] for own in finished], metric, self.halves) for s in seeds}
-        except LookupError:
-            return {}  # a mean over some of the seeds would not have the n beside it
-
-    def counts(self, names: Sequence[str]) -> Counts:
-        """Seeds that finished on each of the datasets, and what became of the others."""
-        rows = [self.rows.get(name, {}) for name in names]
-        states = [
-            worst([own.get(seed, {}).get("state") for own in rows])
-            for seed in sorted({seed for own in rows for seed in own})
-        ]
-        return Counts(*(states.count(state) for state in (COMPLETE, FAIL, PRUNED, MISSING)))
+def with_results(study: Study, wanted: Sequence[Method]) -> list[Method]:
+    """The methods on the datasets where any seed finished; on all of their own where none did."""
+    done = set(study.rows.filter(pl.col("state") == COMPLETE)["setting_key"].to_list())
+    kept = [{name: key for name, key in one.keys.items() if key in done} for one in wanted]
+    return [
+        dataclasses.replace(one, keys=keys or one.keys)
+        for one, keys in zip(wanted, kept, strict=True)
+    ]
 
 
-def method_line(study: Study, method: Method) -> Line:
-    """A method's line, with the values of its factors as labels."""
-    others = [f for f in study.factors if f.key != DATASET]
-    values = method.assignment
-    named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
-    alone = " + ".join(name for name in named if name not in ("", "none", "null"))
-    labels = [label(values.get(f.key)) for f in others] or [Text(alone or "constants")]
-    frames = {name: rows_of(study, [key]) for name, key in method.keys.items()}
-    active = [f for f in others if f.key in values]
-    at_baseline = all(level_id(values[f.key]) == level_id(f.baseline) for f in active)
-    at_baseline = bool(others) and at_baseline
-    return _line(study, labels, frames, baseline=at_baseline, added=method.added)
-
-
-def arm_line(study: Study, arm: Group, dataset: str) -> Line:
-    """A reference arm's line.
+def method_groups(study: Study, factor: Factor, wanted: Sequence[Method]) -> list[Group]:
+    """A group for each method: its averages over the datasets with results, and their parts.
 
     Args:
-        study: with the arm.
-        arm: its rows.
-        dataset: the one that it ran on.
+        study: over several datasets.
+        factor: its factor `dataset`.
+        wanted: the methods, each on the datasets in its keys.
     """
-    return _line(study, arm.labels, {dataset: arm.rows}, arm=arm.arm)
+    keys = [key for method in wanted for key in method.keys.values()]
+    study = dataclasses.replace(study, rows=rows_of(study, keys))
+    whole = averaged_over(study, factor, with_results(study, wanted))
+    rows, averages = rows_by_setting(study), rows_by_setting(whole)
+    named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
+    alone = " + ".join(name for name in named if name not in ("", "none", "null"))
+    return [
+        Group(
+            tuple(label(method.assignment.get(f.key)) for f in whole.factors)
+            or (Text(alone or "constants"),),
+            averages[setting.key],
+            value=setting,
+            parts={name: Group((), rows[key]) for name, key in method.keys.items()},
+        )
+        for setting, method in zip(whole.settings, wanted, strict=True)
+    ]
 
 
-def _line(
+def on_common(
     study: Study,
-    labels: Sequence[Text],
-    frames: Mapping[str, pl.DataFrame],
-    *,
-    arm: str = "",
-    baseline: bool = False,
-    added: bool = False,
-) -> Line:
-    whole = pl.concat(list(frames.values()))
-    kept = [name for name in whole.columns if not name.startswith("selection/")]
-    bare = {name: name.removeprefix("test/") for name in kept}
-    rows = {
-        dataset: {row["seed"]: row for row in frame.select(kept).rename(bare).to_dicts()}
-        for dataset, frame in frames.items()
-    }
-    return Line(tuple(labels), rows, whole, study.protocol.halves, arm, baseline, added)
+    factor: Factor,
+    wanted: Sequence[Method],
+    groups: Sequence[Group],
+    baseline: Group | None,
+) -> list[tuple[Group, Group] | None]:
+    """Each method with the baseline, averaged over the datasets that both have results on.
+
+    Args:
+        study: over several datasets.
+        factor: its factor `dataset`.
+        wanted, groups: the methods.
+        baseline: one of the groups; None: nothing is compared.
+
+    Returns:
+        None of the baseline itself, and of a method without a dataset in common with it.
+    """
+    pairs: list[tuple[Group, Group] | None] = []
+    for method, group in zip(wanted, groups, strict=True):
+        common = [name for name in group.present if baseline and name in baseline.present]
+        if baseline is None or group is baseline or not common:
+            pairs.append(None)
+        elif common == group.present == baseline.present:
+            pairs.append((group, baseline))
+        else:
+            both = (method, wanted[groups.index(baseline)])
+            cut = [dataclasses.replace(m, keys={n: m.keys[n] for n in common}) for m in both]
+            mine, theirs = method_groups(study, factor, cut)
+            pairs.append((mine, theirs))
+    return pairs

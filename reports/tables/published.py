@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reports.read import Setting, Study, average
 from reports.stats import mean_interval
-from reports.tables.groups import by_seed, matched, rows_of, short_names
+from reports.tables.groups import Group, rows_of, short_names
 from reports.tables.model import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
 from reports.tables.papers import (
     AVERAGE_OF_ALL,
@@ -115,8 +115,8 @@ def _averages(study: Study, numbers: Sequence[Mapping[str, float]]) -> dict[str,
 
 def _numbers(study: Study, setting: Setting) -> dict[int, dict[str, float]]:
     """seed -> metric -> value of the seeds that have finished."""
-    rows = rows_of(study, [setting.key])
-    by_metric = {metric: by_seed(matched(rows, f"test/{metric}", {})) for metric in _METRICS}
+    group = Group((), rows_of(study, [setting.key]))
+    by_metric = {metric: group.seeds(f"test/{metric}") for metric in _METRICS}
     seeds = sorted(by_metric["base"])
     return {seed: {m: found[seed] for m, found in by_metric.items()} for seed in seeds}
 

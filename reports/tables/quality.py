@@ -2,64 +2,26 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 
-from reports.contract import QUALITY
+from reports.contract import COMPLETE, QUALITY
 from reports.read import Study
 from reports.tables.ablation import most_shown
+from reports.tables.families import families
 from reports.tables.formatting import number
-from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
+from reports.tables.groups import Group, arm_groups, by_seed, matched, rows_of, spelled
 from reports.tables.legend import arm_notes, interval_note
 from reports.tables.metric import MEASURES, Measure, places, value_of
-from reports.tables.model import (
-    Cell,
-    Column,
-    Flagged,
-    Row,
-    Table,
-    Text,
-    Value,
-)
+from reports.tables.model import Cell, Column, Row, Table, Text, Value
 from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
-from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, present
+from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, with_results
 from reports.tables.preference import added_notes
-from reports.tables.rows import group_row, raised_flags
+from reports.tables.rows import group_row
 
 # Errors of one seed's estimate: the intervals over seeds hold them already.
 _ERRORS = ("frechet_error", "mmd_error")
-_UNIT = "n: finished rows with synthesized features, one a seed"
-_OVER = "datasets: those that the average of a row is over"
 _SELECTION = "pseudo_new_"  # CSV columns of what was measured on the selection pictures
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the rows come from: the study, or its averages over datasets.
-
-    rows: the study's own, every trial's.
-    averages: setting_key -> what its average is over; {} where no row is an average.
-    """
-
-    study: Study
-    arms: list[Group]
-    rows: pl.DataFrame
-    averages: dict[str, Method]
-
-    def datasets(self, group: Group) -> str:
-        """Over how many of the study's datasets a row is; the reference arms ran on one."""
-        method, of = self.averages.get(group.rows["setting_key"][0]), len(self.study.pooled)
-        own = len(method.keys) if method else 1
-        return str(of) if own == of else f"{own} of {of}"
-
-    def flags(self, group: Group) -> tuple[Flagged, ...]:
-        """The flags that a row's trials raised, those behind an average each."""
-        averaged = [self.averages[k] for k in group.rows["setting_key"] if k in self.averages]
-        if not averaged:
-            return raised_flags(group.rows)
-        keys = {key for method in averaged for key in method.keys.values()}
-        return raised_flags(self.rows.filter(pl.col("setting_key").is_in(list(keys))))
 
 
 def quality_tables(study: Study) -> list[Table]:
@@ -68,32 +30,40 @@ def quality_tables(study: Study) -> list[Table]:
     Over several datasets a seed's value is its mean over those on which its method finished; with
     no other factor a dataset is a row of its own.
     """
-    source = _source(study)
-    rows_of, whole = source.study.rows, source.study
-    names = sorted(name for name in rows_of.columns if QUALITY in name)
-    measured = [name for name in names if rows_of[name].is_not_null().any()]
+    over = dataset_factor(study)
+    parts = with_results(study, methods(study)) if over and len(study.factors) > 1 else []
+    whole = averaged_over(study, over, parts) if over and parts else study
+    averages = {s.key: method for s, method in zip(whole.settings, parts, strict=False)}
+    columns_of = sorted(name for name in whole.rows.columns if QUALITY in name)
+    measured = [name for name in columns_of if whole.rows[name].is_not_null().any()]
     if not any(name.startswith(f"test/{QUALITY}") for name in measured):
         return []
-    groups, labels = first_rows(source.study, source.arms)
-    shown = most_shown(whole) if labels[0].key != "level" else None
+    first = next(families(whole, whole.objective))
+    labels, shown = first.labels, most_shown(whole) if first.kind == "settings" else None
     # What has no synthetic features is left out, what has not finished is not.
-    groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
-    decimals = {name: places(rows_of[name].drop_nulls().to_list()) for name in measured}
-    rows = [_row(source, group, labels, decimals) for group in groups]
+    groups = [
+        dataclasses.replace(group, parts=_parts(study, group, averages)) if averages else group
+        for group in (*first.groups, *(arm_groups(study) if averages else ()))
+        if any(group.known(name) for name in measured) or not group.count(COMPLETE)
+    ]
+    decimals = {name: places(whole.rows[name].drop_nulls().to_list()) for name in measured}
+    rows = [_row(whole, group, labels, decimals) for group in groups]
     measures = _ordered(whole.protocol.telling)
-    over = [Column("datasets", "datasets")] if source.averages else []
     notes = [
         *head_notes(whole, rows),
-        _UNIT,
-        *([_OVER] if over else []),
+        "n: finished rows with synthesized features, one a seed",
+        *(["datasets: those that the average of a row is over"] if averages else []),
         _legend(measures, measured),
+        interval_note(whole),
+        *flag_notes(study.rows, rows, [spelled(group, labels) for group in groups]),
+        *added_notes(rows),
+        *arm_notes(study, rows),
+        *unfinished_notes(study),
     ]
-    notes.append(interval_note(whole))
-    notes += flag_notes(study.rows, rows, [spelled(group, labels) for group in groups])
-    notes += [*added_notes(rows), *arm_notes(study, rows), *unfinished_notes(study)]
     kind = f"{whole.protocol.unseen or 'tested'} classes, test pictures"
     title = titled(study, f"quality of synthesized features ({kind})", rows)
-    columns = (*labels, Column("n", "n"), *over, *_columns(measures, measured))
+    over_datasets = [Column("datasets", "datasets")] if averages else []
+    columns = (*labels, Column("n", "n"), *over_datasets, *_columns(measures, measured))
     return [Table("quality", title, columns, tuple(rows), tuple(notes), len(labels), shown)]
 
 
@@ -112,20 +82,6 @@ def _legend(measures: Sequence[Measure], measured: Sequence[str]) -> str:
     return "; ".join([*told, *(["errors of one seed's Fréchet and MMD² in the CSV"] * errors)])
 
 
-def _source(study: Study) -> _Source:
-    over, arms = dataset_factor(study), arm_groups(study)
-    if over is None or len(study.factors) == 1:
-        return _Source(study, arms, study.rows, {})
-    parts = [present(study, method) for method in methods(study)]
-    whole = averaged_over(study, over, parts)
-    keys = [setting.key for setting in whole.settings]
-    return _Source(whole, arms, study.rows, dict(zip(keys, parts, strict=True)))
-
-
-def _has_any(group: Group, names: Sequence[str]) -> bool:
-    return any(group.done[name].is_not_null().any() for name in names)
-
-
 def _columns(measures: Sequence[Measure], measured: Sequence[str]) -> Iterator[Column]:
     """The measures that any row has; on pseudo-new classes, and the errors, in CSV alone."""
     for measure in measures:
@@ -141,13 +97,22 @@ def _columns(measures: Sequence[Measure], measured: Sequence[str]) -> Iterator[C
             yield Column(key, key, csv_only=True)
 
 
-def _row(
-    source: _Source, group: Group, labels: Sequence[Column], decimals: Mapping[str, int]
-) -> Row:
+def _parts(study: Study, group: Group, averages: Mapping[str, Method]) -> dict[str, Group]:
+    """Dataset -> the trials there that a group of averages is of; an arm's under no name."""
+    keys: dict[str, list[str]] = {}
+    for setting in group.rows["setting_key"].unique():
+        of = averages[setting].keys if setting in averages else {"": setting}
+        for name, key in of.items():
+            keys.setdefault(name, []).append(key)
+    return {name: Group((), rows_of(study, found)) for name, found in keys.items()}
+
+
+def _row(whole: Study, group: Group, labels: Sequence[Column], decimals: Mapping[str, int]) -> Row:
     found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
     cells: dict[str, Cell] = {}
-    if source.averages:
-        cells["datasets"] = Text(source.datasets(group))
+    if group.parts:
+        over, of = len(group.parts), len(whole.pooled)
+        cells["datasets"] = Text(str(of) if over == of else f"{over} of {of}")
     for name, digits in decimals.items():
         split, _, metric = name.partition(f"/{QUALITY}")
         values = list(by_seed(matched(found, name, {})).values())
@@ -157,7 +122,7 @@ def _row(
             suffix = f"(n {len(found) - lacking})" if lacking else ""
             cells[key] = value_of(f"{QUALITY}{metric}", values, digits, suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
-    return group_row(group, labels, cells, n=len(found), flags=source.flags(group))
+    return group_row(group, labels, cells, n=len(found))
 
 
 def _beside(cells: Mapping[str, Cell], measure: Measure) -> Cell:

@@ -1,5 +1,6 @@
 """A row of a table, out of the ledger rows behind it: what every table says of each of its rows."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
@@ -42,18 +43,23 @@ def group_row(
         compared: with the baseline.
     """
     named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
-    done = group.count(COMPLETE) if n is None else n
-    named["n"] = Counts(done, group.count(FAIL), group.count(PRUNED), group.missing())
+    counts = counts_of(group)
+    named["n"] = counts if n is None else dataclasses.replace(counts, done=n)
     return Row(
         {**named, **cells},
         REFERENCES if group.arm else LEVELS,
         baseline,
-        chosen_by(group.rows["selection"].to_list()),
+        chosen_by(group.trials["selection"].to_list()),
         group.arm,
-        raised_flags(group.rows) if flags is None else flags,
+        raised_flags(group.trials) if flags is None else flags,
         group.added,
         compared,
     )
+
+
+def counts_of(group: Group) -> Counts:
+    """The rows of a group that finished, and those that did not."""
+    return Counts(group.count(COMPLETE), group.count(FAIL), group.count(PRUNED), group.missing())
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -8,9 +8,9 @@ import polars as pl
 
 from reports.contract import FLAG
 from reports.read import Study, heading
-from reports.stats import percent_interval
 from reports.tables.ablation import most_shown
-from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
+from reports.tables.families import families
+from reports.tables.groups import Group, spelled
 from reports.tables.legend import interval_note
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
 from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
@@ -39,8 +39,9 @@ def selection_tables(study: Study) -> list[Table]:
     score = f"selection/{study.objective}"
     if study.pooled or score not in rows.columns or rows[score].null_count() == len(rows):
         return []
-    groups, labels = first_rows(study, arm_groups(study))
-    groups = [group for group in groups if not group.done.is_empty()]
+    first = next(families(study, study.objective))
+    labels = first.labels
+    groups = [group for group in first.groups if not group.done.is_empty()]
     edge = f"{FLAG}{_EDGE}"
     searched = edge in rows.columns and rows[edge].count() > 0  # else they are as configured
     chosen = [
@@ -68,7 +69,7 @@ def selection_tables(study: Study) -> list[Table]:
         *flag_notes(_marked(rows), made, names),
         *unfinished_notes(study),
     ]
-    shown = most_shown(study) if labels[0].key != "level" else None
+    shown = most_shown(study) if first.kind == "settings" else None
     title = titled(study, "what selection chose", made)
     return [
         Table("selected", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
@@ -78,9 +79,8 @@ def selection_tables(study: Study) -> list[Table]:
 def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
     done = group.done
     cells: dict[str, Cell] = {}
-    values = list(by_seed(matched(done, score, {})).values())
-    if values and done[score].null_count() == 0:
-        cells["score"] = Value(percent_interval(values))
+    if found := group.estimate(score):
+        cells["score"] = Value(found)
     epochs = done["selection_epoch"].drop_nulls().to_list()
     if epochs:
         middle = statistics.median(epochs)

@@ -6,43 +6,39 @@ from pathlib import Path
 import pytest
 
 from harness.study.preview import detectable_lines, seeds_for, smallest_shown
-from reports.tables import Family, Paired, Quantity, build_tables
-from reports.tables.families import families
+from reports.tables import Family, Quantity, build_tables, families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 
-def family(*deviations: float) -> Family:
+def spread(*deviations: float) -> list[dict[int, float]]:
     """Comparisons of ten pairs whose differences have given standard deviations."""
     shape = [(-1.0) ** seed for seed in range(10)]
     scale = statistics.stdev(shape)
-    found = [
-        Paired(f"n_ctx {place}", {seed: x * std / scale for seed, x in enumerate(shape)})
-        for place, std in enumerate(deviations)
-    ]
-    return Family("generator.n_ctx", "H", tuple(found), 30.0)
+    return [{seed: x * std / scale for seed, x in enumerate(shape)} for std in deviations]
+
+
+def packaged() -> Family:
+    """The comparisons of the packaged study."""
+    (found,) = families(prompt_len().study(), "harmonic_mean")
+    return found
 
 
 def test_families_and_what_they_show_are_the_tables() -> None:
     """Levels and arms against the baseline; at the pairs that there are, its median MDE."""
-    study = prompt_len().study()
-    (found,) = families(study)
-    assert (found.name, found.metric, found.seconds) == ("generator.n_ctx", "H", 9 * 8.0)
+    study, found = prompt_len().study(), packaged()
+    assert (found.name, found.head, found.seconds) == ("generator.n_ctx", "H", 9 * 8.0)
     rows = build_tables(study)[0].rows
     means = [row.cells["difference"].estimate.mean for row in rows if "p" in row.cells]
-    assert [statistics.fmean(pair.differences.values()) for pair in found.comparisons] == (
-        pytest.approx(means)
-    )
-    labels = found.comparisons[0].label, found.comparisons[-1].label
-    assert labels == ("n_ctx 1", "real pictures (ceiling)")
+    assert [statistics.fmean(pair.values()) for pair in found.differences] == pytest.approx(means)
     column = [row.cells.get("detectable") for row in rows]
     shown = statistics.median(cell.number for cell in column if isinstance(cell, Quantity))
-    assert smallest_shown(found, 5) == pytest.approx(shown)
+    assert smallest_shown(found.differences, 5) == pytest.approx(shown)
 
 
 def test_the_seeds_that_are_needed_are_the_fewest() -> None:
     """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
-    found = family(1.0, 1.5, 2.0)
+    found = spread(1.0, 1.5, 2.0)
     needed = seeds_for(found, 1.0)
     assert needed is not None
     assert (smallest_shown(found, needed) or 0) <= 1.0 < (smallest_shown(found, needed - 1) or 0)
@@ -82,7 +78,7 @@ def test_what_a_dry_run_says(
         build.write(uri)
     asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
     (line,) = detectable_lines(asked, uri)
-    (found,) = families(prompt_len().study())
+    found = packaged().differences
     shown, needed = smallest_shown(found, 10), seeds_for(found, 0.5)
     assert shown is not None and needed is not None
     told = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}

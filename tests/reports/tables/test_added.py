@@ -13,8 +13,7 @@ from reports.export import _attributes
 from reports.render import csv_text, latex
 from reports.report import Report, make_report
 from reports.stamp import stamp_of
-from reports.tables import Table, setting_groups
-from reports.tables.families import families
+from reports.tables import Table, families, setting_groups
 from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
@@ -83,10 +82,9 @@ def test_main_effects_are_those_of_the_grid() -> None:
         assert csv_text(table_of(alone, name)) == csv_text(table_of(beside, name))
     assert alone.analysis.importance == beside.analysis.importance
     assert len(table_of(beside, "settings").rows) == 4
-    own = {f.name: len(f.comparisons) for f in families(builder.study())}
-    assert own == {"settings": 3, "f0": 1, "f1": 1}
-    pairs = [f.comparisons[0].differences for f in families(builder.study()) if f.name == "f1"]
-    assert max(abs(d) for d in pairs[0].values()) < 5  # the far one would make it 15
+    own = {f.name: f.differences for f in families(builder.study(), METRIC)}
+    assert {name: len(found) for name, found in own.items()} == {"settings": 3, "f0": 1, "f1": 1}
+    assert max(abs(d) for d in own["f1"][0].values()) < 5  # the far one would make it 15
 
 
 def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -> None:
