@@ -4,8 +4,10 @@ The command is python -m docs.write_reference;
 tests/test_docs.py fails while the file differs from what this would write.
 """
 
+import re
+import textwrap
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -32,18 +34,17 @@ from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
-This page lists every key that a study's YAML may have. It is written by
-`python -m docs.write_reference` from the classes that check the YAML, so do not edit it by hand.
-`ship-sweep --list-options` prints the same on a terminal. How to write a study, with an example, is
-explained in [Writing and running a study](studies.md).
+Here you find each key that a study's YAML may have: its default, what it may be, and what it means.
+[Writing and running a study](studies.md) has an example. On a terminal, `ship-sweep --list-options`
+prints the same.
 
+- `shots: 16` stands for the key `shots`, whose default is 16.
 - A key below `generator`, `finetuner`, `synthetic`, `resources`, `record` or `scheduler` is written
   with a dot on the command line and in `space`, for example `generator.n_ctx`.
-- "Required" in the column "Default" marks a key that must be given.
+
+`python -m docs.write_reference` writes this page from the classes that check the YAML.
 """
-TABLE = (
-    "| Key | Type or choices | Default | Limits | Meaning |\n| :--- | :--- | :--- | :--- | :--- |"
-)
+WIDTH = 120
 # Defaults that depend on other keys.
 DEPENDS = {
     "name": "the file's stem",
@@ -79,20 +80,20 @@ def reference() -> str:
     parts = [
         HEAD,
         "## Keys of a study\n",
-        _table(study),
+        _keys(study),
         "## Keys of a trial\n\nThey stand at the top level of the YAML, too.\n",
-        _table(TrialConfig.model_fields),
+        _keys(TrialConfig.model_fields),
         f"## A factor of space\n\n{_first_line(Factor)}\n",
-        _table(Factor.model_fields),
+        _keys(Factor.model_fields),
         "## Resources\n",
-        _table(Resources.model_fields),
+        _keys(Resources.model_fields),
         f"## Record\n\n{_first_line(Record)}\n",
-        _table(Record.model_fields),
+        _keys(Record.model_fields),
         "## Synthetic\n",
-        _table(SyntheticConfig.model_fields),
-        *_variants("Generators", GENERATORS),
-        *_variants("Fine-tuners", FINETUNERS),
-        *_variants("Schedulers", SCHEDULERS),
+        _keys(SyntheticConfig.model_fields),
+        *_methods("Generators", "Keys that several generators share", GENERATORS),
+        *_methods("Fine-tuners", "Keys that several fine-tuners share", FINETUNERS),
+        *_methods("Schedulers", "", SCHEDULERS),
         *_names("Samplers", SAMPLERS),
         *_names("Selections", SELECTIONS),
         *_names("Protocols", {name: rules.line for name, rules in PROTOCOLS.items()}),
@@ -100,7 +101,6 @@ def reference() -> str:
             "Objectives",
             {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},
             "What a sampler and a scheduler maximise; the protocol's first one is the default.",
-            "Protocol",
         ),
         *_names("Datasets", _datasets(), "The folders lie below `--data-root`."),
     ]
@@ -117,41 +117,90 @@ def _datasets() -> dict[str, str]:
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 
-def _variants(title: str, configs: Mapping[str, type[Any]]) -> Iterator[str]:
+def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iterator[str]:
+    """Each method with the keys that it alone has; those of several stand once, before them."""
     yield f"## {title}\n"
+    of: dict[tuple[str, str, str | None], list[str]] = {}
     for name, config in configs.items():
+        for key, field in _own(config).items():
+            of.setdefault((key, _values(key, field), field.description), []).append(name)
+    shared = {same: names for same, names in of.items() if len(names) > 1}
+    if shared:
+        yield f"### {heading}\n\nThe default stands with each of them.\n"
+        lines = (
+            f"`{key}` ({values}; of {', '.join(names)}): {meaning}"
+            for (key, values, meaning), names in shared.items()
+        )
+        yield _list(lines)
+    for name, config in configs.items():
+        own = _own(config)
+        told = [key for key, f in own.items() if (key, _values(key, f), f.description) in shared]
         yield f"### {name}\n\n{_first_line(config)}\n"
-        own = {key: field for key, field in config.model_fields.items() if key != "name"}
-        yield _table(own) if own else "It has no settings.\n"
+        if told:
+            link = re.sub(r"[^a-z-]", "", heading.lower().replace(" ", "-"))
+            defaults = ", ".join(f"`{key}: {show(_default(own[key]))}`" for key in told)
+            yield _wrapped(f"[Shared keys](#{link}): {defaults}.", "") + "\n"
+        if len(told) < len(own):
+            yield _keys({key: field for key, field in own.items() if key not in told})
+        elif not own:
+            yield "It has no settings.\n"
 
 
-def _names(
-    title: str, lines: Mapping[Any, str], head: str = "", key: str = "Name"
-) -> Iterator[str]:
+def _own(config: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys that stand below a method's name."""
+    return {key: field for key, field in config.model_fields.items() if key != "name"}
+
+
+def _names(title: str, lines: Mapping[Any, str], head: str = "") -> Iterator[str]:
     yield f"## {title}\n"
     if head:
         yield f"{head}\n"
-    rows = [f"| `{name}` | {_cell(line)} |" for name, line in lines.items()]
-    yield "\n".join([f"| {key} | Meaning |", "| :--- | :--- |", *rows]) + "\n"
+    yield _list(f"`{name}`: {line}" for name, line in lines.items())
 
 
-def _table(fields: Mapping[str, FieldInfo]) -> str:
-    return "\n".join([TABLE, *(_row(key, field) for key, field in fields.items())]) + "\n"
+def _keys(fields: Mapping[str, FieldInfo]) -> str:
+    return _list(_line(key, field) for key, field in fields.items())
 
 
-def _row(key: str, field: FieldInfo) -> str:
-    """One key as a row.
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(_wrapped(f"- {line}", "  ") for line in lines) + "\n"
+
+
+def _wrapped(text: str, indent: str) -> str:
+    """Lines of at most WIDTH columns, none of which ends within a span of code."""
+    held = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text.replace("<", "&lt;"))
+    filled = textwrap.fill(
+        held, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return filled.replace("\0", " ")
+
+
+def _line(key: str, field: FieldInfo) -> str:
+    """One key: its default, what it may be, and what it means.
 
     Raises:
         ValueError: the field says nothing about its meaning.
     """
     if not field.description:
         raise ValueError(f"{key} has no description")
-    metadata = [*field.metadata, *_inner_metadata(field.annotation)]
+    default, values = _default(field), _values(key, field)
+    if key in DEPENDS:
+        head = f"`{key}` ({values}; default: {DEPENDS[key]})"
+    elif field.is_required():
+        head = f"`{key}` (required: {values})"
+    elif isinstance(default, BaseModel) and not hasattr(default, "name"):
+        head = f"`{key}` ({values})"
+    else:
+        head = f"`{key}: {show(getattr(default, 'name', default))}` ({values})"
+    return f"{head}: {field.description}"
+
+
+def _values(key: str, field: FieldInfo) -> str:
+    """What a key may be."""
     kind = NAMED.get(key) or _type(field.annotation)
-    default = DEPENDS.get(key) or _default(field)
-    cells = (f"`{key}`", kind, default, _limits(metadata), field.description)
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    null = ", or `null`" if kind.endswith(" or `null`") else ""
+    limits = _limits([*field.metadata, *_inner_metadata(field.annotation)])
+    return " ".join(filter(None, (kind.removesuffix(" or `null`"), limits))) + null
 
 
 def _inner_metadata(annotation: Any) -> Iterator[Any]:
@@ -168,17 +217,12 @@ def _limits(metadata: list[Any]) -> str:
             found += [
                 f"{sign} {getattr(one, at)}" for kind, at, sign in _SIGNS if isinstance(one, kind)
             ]
-            found += ["not empty"] if isinstance(one, MinLen) else []
+            found += ["(not empty)"] if isinstance(one, MinLen) else []
     return ", ".join(dict.fromkeys(found))
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "Required"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
-        return f"`{value.name}`" if hasattr(value, "name") else "see there"
-    return f"`{show(value)}`"
+def _default(field: FieldInfo) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _type(annotation: Any) -> str:
@@ -206,10 +250,6 @@ def _type(annotation: Any) -> str:
 
 def _first_line(documented: Any) -> str:
     return (documented.__doc__ or "").strip().splitlines()[0]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def main() -> None:
