@@ -2,25 +2,32 @@
 
 From Python:
 
-    from harness import load_trained, plan_study, run_study
+    from harness import load_trained, plan_study, predict, run_study
     plan = plan_study("prompt_len", ["seeds=3", "save=true"])
     outcome = run_study("prompt_len", ["seeds=3", "save=true"])
     model = load_trained("runs:/RUN_ID")
+    named = predict("prompt_len", "my_pictures", ["n_ctx=4"])
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.predictions import predict
     from harness.store import load_trained
     from harness.study import plan_study, run_study
 
-__all__ = ["load_trained", "plan_study", "run_study"]
+_HOMES = {
+    "load_trained": "store",
+    "plan_study": "study",
+    "predict": "predictions",
+    "run_study": "study",
+}
+__all__ = ["load_trained", "plan_study", "predict", "run_study"]
 
 
 def __getattr__(name: str) -> Any:
     """What Python calls, loaded when it is asked for: commands start light."""
-    if name in __all__:
-        from harness import store, study
-
-        return getattr(store if name == "load_trained" else study, name)
+    if name in _HOMES:
+        return getattr(import_module(f"harness.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """The end of a run of ship-sweep, and what it does in place of one: --dry-run and --check."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,38 @@ def run_check(name: str, data_root: Path | None) -> int:
             fails += line.startswith("FAILS")
     typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
     return BROKEN if fails else COMPLETE
+
+
+def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
+    """Name pictures by a study's trained models, in a CSV file, and say what came of it.
+
+    Args:
+        study, pictures, setting: see harness.predictions.predict.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: there is nothing to name, or nothing to name it by.
+    """
+    from harness.errors import UserError
+    from harness.predictions import predict
+    from ship.trial import TrainedError
+    from ship.whole_file import write_whole
+
+    try:
+        named = predict(study, pictures, setting)
+    except (ReportError, TrainedError) as error:
+        raise UserError(str(error)) from error
+    path = Path(f"{study}-predictions.csv")
+    try:
+        write_whole(path, named.write_csv().encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    (seeds,), agree = named["seeds"].unique(), (named["seeds_agreeing"] == named["seeds"]).sum()
+    told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
+    typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
+    return COMPLETE
 
 
 class FinalReport:

@@ -115,6 +115,8 @@ def _run(options: Options) -> int:
         return COMPLETE
     if options.check is not None:
         return commands.run_check(options.check, options.data_root)
+    if options.predict is not None and options.pictures is not None:
+        return commands.run_predict(options.predict, options.pictures, options.setting or [])
     from harness.study import prefetch, run_study, typed_study
 
     address = None if options.address == "local" else options.address

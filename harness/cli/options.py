@@ -4,7 +4,7 @@ import os
 import re
 from inspect import Parameter, Signature, cleandoc
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ _CLIENT = "ray://"
 # options that exclude each other, and why
 _APART = (
     ("--in-process", "--address", ": it starts nothing elsewhere"),
+    *(("--predict", other, "") for other in ("--space", "--set", "--dry-run", "--prefetch")),
     *(("--prefetch", other, "") for other in ("--address", "--dry-run", "--detect", "--path")),
 )
 
@@ -54,6 +55,11 @@ class Options(NamedTuple):
             --plugin, does what a trial relies on.
         list_backbones: List the backbones that can be used.
         every: With --list-backbones: the refused ones, and why.
+        predict (STUDY): Run no study, but name the pictures of FOLDER by what one of its settings
+            has trained (save: true); writes STUDY-predictions.csv.
+        setting (KEY=VALUE): With --predict: a factor's level of the setting that is meant; may be
+            repeated; by default the setting that selection prefers.
+        pictures (FOLDER): With --predict: the pictures, at any depth.
         deploy (NAME): Print a cluster's recipe, e.g. slurm; readme has all.
         version: Print the version.
     """
@@ -78,6 +84,9 @@ class Options(NamedTuple):
     check: str | None = None
     list_backbones: bool = False
     every: bool = False
+    predict: str | None = None
+    setting: list[str] | None = None
+    pictures: Path | None = None
     deploy: str | None = None
     version: bool = False
 
@@ -97,9 +106,10 @@ def signature() -> Signature:
     told = re.findall(r"^    (\w+)(?: \((\S+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE)
     options = []
     for name, metavar, text in told:
-        option = typer.Option(
-            Options._field_defaults[name], _flag(name), metavar=metavar, help=" ".join(text.split())
-        )
+        usual, shown = Options._field_defaults[name], " ".join(text.split())
+        option: Any = typer.Option(usual, _flag(name), metavar=metavar, help=shown)
+        if name == "pictures":
+            option = typer.Argument(usual, metavar=metavar, help=shown)
         kind = Options.__annotations__[name]
         options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
     return Signature(options)
@@ -116,7 +126,10 @@ def check_options(options: Options) -> None:
     from harness.wording import rounds_faults
 
     lines = []
-    if options.space is None:
+    if options.predict is not None:
+        if options.pictures is None:
+            lines.append("--predict must come with FOLDER, whose pictures it names")
+    elif options.space is None:
         from harness.study_files import packaged_names
 
         names = ", ".join(packaged_names())
@@ -129,6 +142,10 @@ def check_options(options: Options) -> None:
         lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
     usual = Options._field_defaults
     given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
+    if options.predict is None and options.pictures is not None:
+        lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
+    if options.predict is None and options.setting:
+        lines.append("--setting must come with --predict; --set changes a study")
     lines += rounds_faults(options.detect, options.max_seeds, options.path)
     lines += [
         f"{one} must come without {other}{why}"

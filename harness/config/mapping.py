@@ -76,18 +76,25 @@ class Override:
         return len(rest) == 1 if root == "space" else not takes(field, NoneType)
 
 
-def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
-    """The overrides that can be read (values are YAML), and a line for each that cannot."""
+def parse_overrides(
+    texts: Sequence[str], option: str = "--set"
+) -> tuple[list[Override], list[str]]:
+    """The overrides that can be read (values are YAML), and a line for each that cannot.
+
+    Args:
+        texts: KEY=VALUE each.
+        option: of the command line that they stand behind.
+    """
     given: list[Override] = []
     lines: list[str] = []
     for text in texts:
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not all(path.split(".")):
-            lines.append(f"--set: {text!r} must be key=value, e.g. shots=4")
+            lines.append(f"{option}: {text!r} must be key=value, e.g. shots=4")
             continue
         try:
-            given.append(Override(path, parse_value(value, f"--set: {path}")))
+            given.append(Override(path, parse_value(value, f"{option}: {path}")))
         except ConfigError as error:
             lines += error.faults
     return given, lines

@@ -28,7 +28,7 @@ from ship.datasets.base import (
     some,
 )
 from ship.datasets.content import DigestMemory, fingerprint
-from ship.datasets.folders import ImageNet
+from ship.datasets.folders import SUFFIXES, ImageNet
 from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published
 from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
 from ship.datasets.xlsa import Xlsa
@@ -226,7 +226,7 @@ def _spec(name: str, folder: ImageFolder) -> DatasetSpec:
 
 
 __all__ = [
-    "DATASETS", "PREFIX", "SPLITS", "DatasetError", "DatasetSpec", "ImageFolder", "ImageNet",
-    "Picture", "PictureDataset", "Split", "Survey", "UndecodableError", "has_unseen_pictures",
-    "load_dataset", "nearest_dataset", "sentence", "survey_dataset",
+    "DATASETS", "PREFIX", "SPLITS", "SUFFIXES", "DatasetError", "DatasetSpec", "ImageFolder",
+    "ImageNet", "Picture", "PictureDataset", "Split", "Survey", "UndecodableError",
+    "has_unseen_pictures", "load_dataset", "nearest_dataset", "sentence", "survey_dataset",
 ]  # fmt: skip

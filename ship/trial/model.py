@@ -6,7 +6,7 @@ in a file would have built is no larger than the file.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from torch import Tensor
 from ship.architectures import BackboneError, architectures
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import TCPConfig
-from ship.datasets import sentence
+from ship.datasets import Picture, sentence
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
 from ship.replicas import ReplicaRng
@@ -106,6 +106,17 @@ def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLI
     return clip
 
 
+class Prediction(NamedTuple):
+    """What pictures show.
+
+    names: of each picture's most probable class.
+    probabilities: of the classes, in the order of logits.
+    """
+
+    names: tuple[str, ...]
+    probabilities: Float[Tensor, "n n_cls"]
+
+
 class TrainedModel:
     """What a trial trained under one seed, as selection chose it.
 
@@ -182,31 +193,68 @@ class TrainedModel:
         return made[0], labels
 
     @torch.no_grad()
+    def encode(self, pictures: Sequence[Image | str | Path] | Tensor) -> Float[Tensor, "n feature"]:
+        """Unit-norm features of n pictures, on the device of the backbone.
+
+        Args:
+            pictures: as PIL's, paths of files, or as the backbone's preprocess gives them,
+                (n, 3, height, width).
+
+        Raises:
+            ship.datasets.UndecodableError: a file is no picture that can be decoded.
+        """
+        parts = [torch.empty(0, self.clip.feature_dim, device=self.clip.device)]
+        for start in range(0, len(pictures), PICTURES_AT_ONCE):
+            part: Any = pictures[start : start + PICTURES_AT_ONCE]
+            if not isinstance(part, Tensor):
+                part = torch.stack([self.clip.preprocess(_opened(one)) for one in part])
+            parts.append(self.clip.encode_images(part))
+        return torch.cat(parts)
+
+    @torch.no_grad()
     def logits(
-        self, pictures: Float[Tensor, "n ..."] | Sequence[Image]
+        self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
     ) -> Float[Tensor, "n n_cls"]:
         """Class scores over `class_names`, under the inference choice that selection chose.
 
         Args:
-            pictures: n unit-norm features of the backbone, (n, feature); or n pictures, as PIL's or
-                as the backbone's preprocess gives them, (n, 3, height, width).
+            pictures: n unit-norm features of the backbone, (n, feature); or n pictures as `encode`
+                takes them.
 
         Raises:
             ValueError: features of another size than the backbone's.
+            ship.datasets.UndecodableError: as of `encode`.
         """
         if not isinstance(pictures, Tensor) or pictures.ndim == 4:
-            parts = [torch.empty(0, self.clip.feature_dim, device=self.clip.device)]
-            for start in range(0, len(pictures), PICTURES_AT_ONCE):
-                part: Any = pictures[start : start + PICTURES_AT_ONCE]
-                if not isinstance(part, Tensor):
-                    part = torch.stack([self.clip.preprocess(one) for one in part])
-                parts.append(self.clip.encode_images(part))
-            pictures = torch.cat(parts)
+            pictures = self.encode(pictures)
         if pictures.shape[1:] != (self.clip.feature_dim,):
             raise ValueError(
                 f"features must be (n, {self.clip.feature_dim}), got {list(pictures.shape)}"
             )
         return self._finetuner.logits(pictures.to(self.clip.device, self._dtype), self.choice)[0]
+
+    def predict(
+        self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
+    ) -> Prediction:
+        """The class of each picture among `class_names`, and the probability of each class.
+
+        Args:
+            pictures: as `logits` takes them.
+
+        Raises:
+            ValueError: as of `logits`.
+            ship.datasets.UndecodableError: as of `encode`.
+        """
+        probabilities = self.logits(pictures).softmax(-1)
+        best = probabilities.argmax(-1).tolist()
+        return Prediction(tuple(self.class_names[place] for place in best), probabilities)
+
+    def __repr__(self) -> str:
+        """The setting in a few words, and what it tells apart."""
+        generator, finetuner = self.config.generator.name, self.config.finetuner.name
+        classes = f"{len(self.base)} base and {len(self.new)} new classes"
+        method = f"{finetuner} with generator {generator}"
+        return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
     def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
         """The generator, and its task, to which further ones of the wanted classes are added."""
@@ -218,6 +266,12 @@ class TrainedModel:
             raise CheckpointError(f"generator {config.name} has nothing to keep")
         restore(learned, under(self._kept.tensors, "generator"))
         return generator, task
+
+
+def _opened(picture: Image | str | Path) -> Image:
+    if isinstance(picture, str | Path):
+        return Picture(str(picture), Path(picture)).open()
+    return picture
 
 
 def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:

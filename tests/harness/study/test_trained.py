@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 
 import harness
 from harness.config.study_config import StudyConfig
@@ -88,6 +89,7 @@ def test_each_run_keeps_what_it_trained(
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     check_example(run_id, bench.uri, torch.tensor(pictures.test))
+    check_named(bench, pocket)
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
         ("runs:/nothing", UserError, "nothing"),
@@ -95,6 +97,39 @@ def test_each_run_keeps_what_it_trained(
     ):
         with pytest.raises(error, match=told):
             harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)
+
+
+def check_named(bench: Bench, clip: FrozenCLIP) -> None:
+    """Pictures get the class whose probability is highest in the mean over the seeds' models."""
+    folder = bench.log.parent / "own"
+    (folder / "below").mkdir(parents=True)
+    paths = [folder / "a.PNG", folder / "below" / "b.png"]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        Image.new("RGB", (40, 30), colour).save(path)
+    for passed_over in (".c.png", "notes.txt"):
+        (folder / passed_over).touch()
+    asked = ["generator.kl_weight=1.0e-1"]
+    named = harness.predict("small", folder, asked, tracking_uri=bench.uri)
+    (run,) = (one for one in bench.trials() if one.data.params["generator.kl_weight"] == "0.1")
+    place = f"runs:/{run.info.run_id}"
+    models = [
+        harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri) for seed in (0, 1)
+    ]
+    mean = sum(model.predict(paths).probabilities for model in models) / 2
+    best = [models[0].class_names[i] for i in mean.argmax(-1).tolist()]
+    assert named["picture"].to_list() == ["a.PNG", "below/b.png"]
+    assert named["class"].to_list() == best
+    assert named["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
+    assert named["seeds"].to_list() == [2, 2]
+    for wrong, told in (
+        ({"setting": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
+        ({"pictures": folder / "notes.txt"}, "no pictures here"),
+        ({"pictures": folder / "none"}, "no such file or folder"),
+    ):
+        with pytest.raises(UserError, match=told):
+            harness.predict(
+                **{"study": "small", "pictures": folder, "tracking_uri": bench.uri, **wrong}
+            )
 
 
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:

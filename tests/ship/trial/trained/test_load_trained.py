@@ -132,6 +132,13 @@ def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureS
     assert found.shape == (3, len(features.class_names))
     assert torch.equal(found, loaded.logits(prepared))
     assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, picture in zip(paths, drawn, strict=True):
+        picture.save(path)
+    named = loaded.predict(paths)
+    assert torch.equal(named.probabilities, found.softmax(-1))
+    assert named.names == tuple(loaded.class_names[i] for i in found.argmax(-1).tolist())
+    assert repr(loaded).startswith(f"TrainedModel({loaded.config.finetuner.name} with generator ")
     assert loaded.logits([]).shape == (0, len(features.class_names))
     with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
         loaded.logits(torch.zeros(3, 5))
