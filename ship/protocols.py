@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.datasets import sentence
 from ship.metrics import Answers, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Pictures, Task, TaskMaker
+from ship.templates import written
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
@@ -152,8 +152,8 @@ def build_protocol(
     require(config, features, seeds)
     seen = np.arange(rules.n_seen(features))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
-    others = _other_classes(features, targets.values()) if rules.targets else {}
-    names = [(other.name, other.sentence) for other in others]
+    others = _other_classes(config, features, targets.values()) if rules.targets else {}
+    names = [(other.name, other.sentences) for other in others]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = Exam(task, tasks.pictures(features.test, features.test_labels))
@@ -184,31 +184,32 @@ class _Class(NamedTuple):
     """A target's class. Equal ones of several targets are one class of the generator's task.
 
     key: the name without regard to case, and which of equal names it is (ImageNet has two pairs).
-    sentence: for the zero-shot classifier, from the dataset's own template.
+    sentences: for the zero-shot classifier, from the dataset's templates.
     """
 
     key: tuple[str, int]
     name: str
-    sentence: str
+    sentences: tuple[str, ...]
 
 
-def _classes(features: FeatureSet) -> list[_Class]:
+def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
     names = [name.casefold() for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
-    return [
-        _Class(key, name, sentence(features.template, name))
-        for key, name in zip(keys, features.class_names, strict=True)
-    ]
+    own = written(config.templates_for(features.dataset, features.template), features.class_names)
+    found = zip(keys, features.class_names, own, strict=True)
+    return [_Class(key, name, tuple(sentences)) for key, name, sentences in found]
 
 
-def _other_classes(source: FeatureSet, targets: Iterable[FeatureSet]) -> dict[_Class, int]:
+def _other_classes(
+    config: TrialConfig, source: FeatureSet, targets: Iterable[FeatureSet]
+) -> dict[_Class, int]:
     """The targets' classes that the source does not have, numbered behind the source's own.
 
     A class that the source has by the same name (in any case) is the source's class: it is seen,
     and nothing is synthesized for it.
     """
-    known = {own.key for own in _classes(source)}
-    others = dict.fromkeys(c for t in targets for c in _classes(t) if c.key not in known)
+    known = {own.key for own in _classes(config, source)}
+    others = dict.fromkeys(c for t in targets for c in _classes(config, t) if c.key not in known)
     return {other: len(known) + place for place, other in enumerate(others)}
 
 
@@ -225,7 +226,8 @@ def _final(
         others: as that task numbers them.
     """
     whole, device = test.task, test.task.seen.device
-    classes, own = _classes(target), {c.key: i for i, c in enumerate(_classes(tasks.features))}
+    classes, source = (_classes(tasks.config, features) for features in (target, tasks.features))
+    own = {c.key: i for i, c in enumerate(source)}
     numbers = [own[c.key] if c.key in own else others[c] for c in classes]
     numbered = [*range(len(own)), *(number for number in numbers if number >= len(own))]
     place = {number: i for i, number in enumerate(numbered)}
@@ -233,7 +235,7 @@ def _final(
     columns = torch.tensor([place[number] for number in numbers], device=device)
     text_features = whole.text_features[ids]
     # its zero-shot classifier is the target's own, of the classes that the source has, too
-    text_features[columns] = tasks.encode([c.sentence for c in classes])
+    text_features[columns] = tasks.encode([c.sentences for c in classes])
     task = replace(
         whole,
         class_names=tuple(whole.class_names[number] for number in numbered),

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ship.clip import FrozenCLIP
-from ship.datasets import sentence
+from ship.clip import FrozenCLIP, class_features
 from ship.replicas import ReplicaRng, gather_rows, random_views, sent
 from ship.subsets import FeatureSet, Ids, few_shot_indices
+from ship.templates import written
 from ship.trial_config import TrialConfig
 
 # CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).
@@ -39,7 +39,7 @@ class Task:
     seen may differ between replicas (pseudo-new classes are drawn by seed), how many may not.
 
     class_names: the universe, (n_cls,).
-    text_features: zero-shot classifier from the dataset's template, (n_cls, feature).
+    text_features: zero-shot classifier from the dataset's templates, (n_cls, feature).
     seen: (replica, n_cls).
     features: few-shot pictures of seen classes, in all views, (replica, n, 1 + views, feature).
     labels: (replica, n).
@@ -129,7 +129,7 @@ class SeedTask:
     Tensors are to be read, never written to.
 
     class_names: the universe, (n_cls,).
-    text_features: zero-shot classifier from the dataset's template, (n_cls, feature).
+    text_features: zero-shot classifier from the dataset's templates, (n_cls, feature).
     seen: which classes have pictures, (n_cls,).
     features: few-shot pictures of seen classes; view 0 is the picture as test pictures are seen,
         (n, 1 + views, feature).
@@ -195,13 +195,13 @@ class TaskMaker:
     dtype: torch.dtype
     seen: Ids
 
-    def encode(self, sentences: Sequence[str]) -> Float[Tensor, "n feature"]:
+    def encode(self, sentences: Sequence[Sequence[str]]) -> Float[Tensor, "n_cls feature"]:
         """Zero-shot text features.
 
         Args:
-            sentences: n whole prompts.
+            sentences: of each class, whole prompts.
         """
-        return self.clip.encode_texts(sentences).to(self.dtype)
+        return class_features(self.clip, sentences).to(self.dtype)
 
     def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
         """Copies on the device (the arrays may be read-only views of shared memory).
@@ -233,7 +233,7 @@ class TaskMaker:
         self,
         n_classes: int,
         seen: Sequence[Ids],
-        others: Sequence[tuple[str, str]] = (),
+        others: Sequence[tuple[str, Sequence[str]]] = (),
         *,
         augment: bool = False,
     ) -> Task:
@@ -242,7 +242,7 @@ class TaskMaker:
         Args:
             n_classes: how many of the dataset's classes.
             seen: of each replica.
-            others: (class name, sentence for the zero-shot classifier) of further classes that
+            others: (class name, sentences for the zero-shot classifier) of further classes that
                 no picture shows, numbered behind the dataset's own.
             augment: whether synthetic features are of the seen classes.
         """
@@ -262,10 +262,10 @@ class TaskMaker:
         is_seen = np.stack([np.isin(np.arange(n_cls), classes) for classes in seen])
         unseen = [np.setdiff1d(np.arange(n_classes), classes) for classes in seen]
         names = features.class_names[:n_classes]
-        texts = [sentence(features.template, name) for name in names]
+        templates = self.config.templates_for(features.dataset, features.template)
         return Task(
             class_names=(*names, *(name for name, _ in others)),
-            text_features=self.encode([*texts, *(text for _, text in others)]),
+            text_features=self.encode([*written(templates, names), *(own for _, own in others)]),
             seen=torch.tensor(is_seen, device=self.clip.device),
             features=pad_sequence([own.features for own in shown], batch_first=True),
             labels=pad_sequence([own.labels for own in shown], batch_first=True),

@@ -4,17 +4,23 @@ Without torch: a driver reads it that never trains.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    field_validator,
+    model_serializer,
+)
 
 from ship.architectures import ImagePrecision, Precision
 from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
+from ship.templates import OWN, sound_template, spelled_out
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
@@ -111,6 +117,10 @@ class TrialConfig(Settings):
     always looked at"""
     quality: bool = True
     """whether synthetic features are judged by real ones"""
+    templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
+    """sentences with one {} for a class name, whose text features are averaged; or dataset: the
+    dataset's own; ensemble: seven by CLIP's authors; authors: those of the fine-tuner's own code.
+    Of targets, too"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """where synthetic features come from"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
@@ -150,7 +160,25 @@ class TrialConfig(Settings):
             return f"finetuner {self.finetuner.name} draws fresh features (synthetic.draw: fresh)"
         return None
 
-    @field_validator("targets", mode="before")
+    def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
+        """The templates of one of the trial's datasets.
+
+        Args:
+            dataset: its name.
+            own: the template that it brings with it.
+        """
+        found = spelled_out(self.templates, self.finetuner.name, dataset)
+        return tuple(own if template == OWN else template for template in found)
+
+    @model_serializer(mode="wrap")
+    def _said(self, said: Callable[["TrialConfig"], dict[str, Any]]) -> dict[str, Any]:
+        """Without templates where they say nothing: they came later than many a stored trial."""
+        found = said(self)
+        if self.templates == (OWN,):
+            del found["templates"]
+        return found
+
+    @field_validator("targets", "templates", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """A YAML list; one name stands for a list of it."""
@@ -158,11 +186,18 @@ class TrialConfig(Settings):
             return (value,)
         return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("targets")
+    @field_validator("targets", "templates")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("must be distinct")
+        return value
+
+    @field_validator("templates")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must have at least one sentence or name")
         return value
 
     @field_validator("generator", "finetuner", mode="before")

@@ -107,6 +107,7 @@ class _Own(TypedDict, total=False):
     max_classes: Any
     shots: Any
     views: Any
+    templates: Any
     pseudo_new_fraction: Any
     eval_every: Any
     quality: Any

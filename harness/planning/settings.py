@@ -22,6 +22,7 @@ from harness.store import Ledger
 from harness.wording import printable, show
 from reports.contract import State
 from ship.plugins import identities
+from ship.templates import OWN
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -91,6 +92,11 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
     said = {**trial.model_dump(mode="json"), "objective": trial.selection_metric}
     if trial.image_precision == "fp32":
         del said["image_precision"]  # came later: results from before it are of fp32
+    # what names of templates stand for; the dataset's own, as in results from before, says nothing
+    found = {name: trial.templates_for(name) for name in (trial.dataset, *trial.targets)}
+    said["templates"] = {name: own for name, own in found.items() if own != (OWN,)}
+    if not said["templates"]:
+        del said["templates"]
     plugins = plugins_of(trial)
     if plugins:  # a setting of built-ins alone has the key that it had before there were any
         said["plugins"] = plugins

@@ -31,7 +31,7 @@ _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
-    "shots", "views", "generator", "finetuner", "quality",
+    "shots", "views", "templates", "generator", "finetuner", "quality",
 )  # fmt: skip
 
 
@@ -61,7 +61,8 @@ class ZeroShotConfig(FinetunerSettings):
     method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
     templates: Literal["single", "dataset", "ensemble"] = "dataset"
-    """'a photo of a {}.', the dataset's own, or the mean of seven generic ones"""
+    """'a photo of a {}.', those of the trial (its own `templates`: the dataset's), or the mean of
+    seven generic ones"""
     descriptions: str | None = Field(None, min_length=1)
     """a JSON file of class name -> list of sentences, whose mean stands in place of templates; all
     workers must find it there, as it is when the study begins; null: none"""

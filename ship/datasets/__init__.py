@@ -24,7 +24,6 @@ from ship.datasets.base import (
     Survey,
     UndecodableError,
     clean_class_name,
-    sentence,
     some,
 )
 from ship.datasets.content import DigestMemory, fingerprint
@@ -228,5 +227,5 @@ def _spec(name: str, folder: ImageFolder) -> DatasetSpec:
 __all__ = [
     "DATASETS", "PREFIX", "SPLITS", "SUFFIXES", "DatasetError", "DatasetSpec", "ImageFolder",
     "ImageNet", "Picture", "PictureDataset", "Split", "Survey", "UndecodableError",
-    "has_unseen_pictures", "load_dataset", "nearest_dataset", "sentence", "survey_dataset",
+    "has_unseen_pictures", "load_dataset", "nearest_dataset", "survey_dataset",
 ]  # fmt: skip

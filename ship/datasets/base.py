@@ -16,6 +16,8 @@ import regex
 from jaxtyping import Int64
 from PIL import Image
 
+from ship.templates import sentence
+
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -299,11 +301,6 @@ class Faults(list[str]):
 def clean_class_name(name: str) -> str:
     """Underscores to spaces, runs of white space to one, composed (NFC) characters."""
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
-
-
-def sentence(template: str, class_name: str) -> str:
-    """A template with a class name in the place of its {}; other braces stay as they are."""
-    return template.replace("{}", class_name)
 
 
 def spoken(name: str) -> str:

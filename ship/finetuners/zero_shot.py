@@ -15,33 +15,17 @@ the authors' code; their main one has words of a list, and random characters.
 import json
 from collections.abc import Mapping, Sequence
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-from ship.clip import FrozenCLIP
+from ship.clip import FrozenCLIP, mean_features
 from ship.configs.finetuners import ZeroShotConfig
-from ship.datasets import sentence
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.replicas import ReplicaRng
 from ship.tasks import SeedTask
+from ship.templates import ENSEMBLE, written
 
-# Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
-# better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb).
-SUBSET = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
-_TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": SUBSET}
-# Sentences that go through the text tower at once; bounds memory.
-_AT_ONCE = 1024
+_TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
 
 
 class ZeroShot(Finetuner):
@@ -55,11 +39,9 @@ class ZeroShot(Finetuner):
         super().__init__(config, task, clip, draw)
         made = task.text_features
         if config.descriptions:
-            made = sentence_features(clip, described(config, task.class_names))
+            made = mean_features(clip, described(config, task.class_names))
         elif config.templates != "dataset":
-            own = _TEMPLATES[config.templates]
-            written = [[sentence(one, name) for one in own] for name in task.class_names]
-            made = sentence_features(clip, written)
+            made = mean_features(clip, written(_TEMPLATES[config.templates], task.class_names))
         # what a file has given is kept with the trial; the rest the backbone gives again
         kept = config.descriptions is not None
         self.register_buffer("text_features", made.to(task.features.dtype), persistent=kept)
@@ -89,27 +71,6 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     if config.random_words is None:
         return made
     return _random(class_names, made, found, config.random_words)
-
-
-def sentence_features(
-    clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
-) -> Float[Tensor, "n_cls feature"]:
-    """Mean of the unit-norm features of each class's sentences, normalised (arXiv:2103.00020).
-
-    Ensembled in feature space (sec. 3.1.4 there), so that it costs nothing at inference.
-
-    Args:
-        clip: encodes them.
-        sentences: of each class, one at least.
-    """
-    flat = [text for own in sentences for text in own]
-    parts = [clip.encode_texts(flat[at : at + _AT_ONCE]) for at in range(0, len(flat), _AT_ONCE)]
-    return torch.stack(
-        [
-            F.normalize(rows.mean(0), dim=-1)
-            for rows in torch.cat(parts).split([len(own) for own in sentences])
-        ]
-    )
 
 
 def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:

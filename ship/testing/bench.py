@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.clip import FrozenCLIP
+from ship.clip import FrozenCLIP, class_features
 from ship.configs.generators import GaussianTextConfig
-from ship.datasets import sentence
 from ship.finetuners import build_finetuner
 from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
@@ -22,6 +21,7 @@ from ship.replicas import ReplicaRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
 from ship.tasks import Task
+from ship.templates import written
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)
@@ -139,7 +139,7 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Noisy copies of class text features, as if they were pictures; read-only, as a cache is."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    centres = clip.encode_texts([sentence(template, name) for name in CLASSES]).cpu().numpy()
+    centres = class_features(clip, written([template], CLASSES)).cpu().numpy()
     splits: dict[str, Any] = {}
     for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)

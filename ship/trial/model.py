@@ -14,14 +14,15 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ship.architectures import BackboneError, architectures
-from ship.clip import FrozenCLIP
+from ship.clip import FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
-from ship.datasets import Picture, sentence
+from ship.datasets import Picture
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
 from ship.replicas import ReplicaRng
 from ship.state import CheckpointError, restore, under
 from ship.tasks import Task, no_pictures
+from ship.templates import written
 from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
 
 # Pictures that go through the image tower at once.
@@ -284,8 +285,10 @@ def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = 
     said, text = kept.said.tasks[place], kept.tensors[f"tasks.{place}.text_features"]
     further = tuple(dict.fromkeys(name for name in wanted if name not in set(said.class_names)))
     if further:
-        sentences = [sentence(kept.said.template, name) for name in further]
-        text = torch.cat([text, clip.encode_texts(sentences).to(text)])
+        settings = kept.said.settings
+        templates = settings.templates_for(settings.dataset, kept.said.template)
+        made = class_features(clip, written(templates, further))
+        text = torch.cat([text, made.to(text)])
     text = text.to(clip.device)
     return Task(
         class_names=said.class_names + further,

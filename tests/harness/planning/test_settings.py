@@ -12,6 +12,7 @@ from harness.planning import settings
 from harness.planning.settings import setting_key
 from ship.configs import FINETUNERS, GENERATORS
 from ship.plugins import load_plugin
+from ship.templates import ENSEMBLE
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -44,7 +45,10 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
 
 
 def test_a_key_that_came_later_changes_none_of_before() -> None:
-    """Results that were made before there was image_precision are of fp32, and are found."""
+    """Results that were made before there was image_precision are of fp32, and are found.
+
+    Templates that stand for the dataset's own say nothing; others are a setting by what they say.
+    """
     plain = TrialConfig(backbone="pocket")
     before = plain.model_dump(mode="json")
     del before["image_precision"]
@@ -58,6 +62,15 @@ def test_a_key_that_came_later_changes_none_of_before() -> None:
     assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
     reduced = plain.model_copy(update={"image_precision": "bf16"})
     assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")
+    assert "templates" not in before
+    said = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
+    made = [TrialConfig.model_validate({"templates": one}) for one in said]
+    gda = {"finetuner": "gda", "dataset": "imagenet"}
+    made += [
+        TrialConfig.model_validate({**gda, "templates": one}) for one in ("authors", "ensemble")
+    ]
+    keys = [setting_key(trial, "d", "b") for trial in (plain, *made)]
+    assert [keys.index(key) for key in keys] == [0, 0, 2, 3, 3, 5, 6, 6]
 
 
 @pytest.mark.usefixtures("own_tables")

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.architectures import load_tokenizer
-from ship.datasets import DATASETS, ELSEWHERE, nearest_dataset, sentence
+from ship.configs import FINETUNERS
+from ship.datasets import DATASETS, ELSEWHERE, nearest_dataset
 from ship.datasets.base import CONTEXT_LENGTH, Faults, clean_class_name, spoken
 from ship.datasets.xlsa import xlsa_class_name
+from ship.templates import AUTHORS, sentence, sound_template
 from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
@@ -43,6 +45,13 @@ def test_every_dataset_means_itself() -> None:
     """A dataset's own name is never somebody else's spelling, and the table names datasets."""
     assert {name: nearest_dataset(name) for name in DATASETS} == {name: name for name in DATASETS}
     assert set(ELSEWHERE.values()) <= set(DATASETS)
+
+
+def test_the_authors_templates_are_of_what_there_is() -> None:
+    """Of fine-tuners and datasets by name; none repeats what the dataset brings with it."""
+    for (finetuner, dataset), found in AUTHORS.items():
+        assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
+        assert [sound_template(one).count("{}") for one in found] == [1] * len(found)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())

@@ -7,8 +7,8 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.zero_shot import SUBSET
 from ship.subsets import FeatureSet
+from ship.templates import ENSEMBLE
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 
@@ -21,7 +21,7 @@ OWN = "a photo of a {}, a type of toy."
         (ZeroShotConfig().templates, (OWN,)),
         ("dataset", (OWN,)),
         ("single", ("a photo of a {}.",)),
-        ("ensemble", SUBSET),
+        ("ensemble", ENSEMBLE),
     ],
 )
 def test_classes_are_the_normalised_mean_of_unit_norm_features(

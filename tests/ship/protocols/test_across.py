@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip import FrozenCLIP
+from ship.clip import FrozenCLIP, class_features
 from ship.datasets import load_dataset
 from ship.features import extract_features
 from ship.protocols import Protocol, build_protocol
@@ -72,12 +72,15 @@ def across(clip: FrozenCLIP, features: FeatureSet) -> Across:
 Targets = dict[str, FeatureSet]
 
 
-def test_classes_of_the_source_are_seen_others_are_not(across: Across, targets: Targets) -> None:
+@pytest.mark.parametrize("more", [(), ("art of the {}.", "a bad photo of the {}.")])
+def test_classes_of_the_source_are_seen_others_are_not(
+    across: Across, targets: Targets, more: tuple[str, ...]
+) -> None:
     """A name that both have is one class; the generator's task has every other name once.
 
-    Each dataset's classifier is spoken by its own template.
+    Each dataset's classifier is spoken by its own template, or by the mean with others.
     """
-    made = across.plan(targets)
+    made = across.plan(targets, templates=("dataset", *more))
     assert made.generator_task is not None
     assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
     pets, farm = made.finals
@@ -96,8 +99,13 @@ def test_classes_of_the_source_are_seen_others_are_not(across: Across, targets: 
     assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
     assert all(bool(f[0].task.seen[:, :8].all()) for f in made.finals)
     for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
-        expected = across.clip.encode_texts([f"a picture of a {name}." for name in names])
+        written = [[one.format(name) for name in names] for one in ("a picture of a {}.", *more)]
+        mean = torch.stack([across.clip.encode_texts(own) for own in written]).mean(0)
+        expected = torch.nn.functional.normalize(mean, dim=-1)
         torch.testing.assert_close(final[0].task.text_features[places], expected)
+    own = [[one.format(WORDS[0]) for one in ("a photo of a {}.", *more)]]
+    expected = class_features(across.clip, own)
+    torch.testing.assert_close(made.generator_task.text_features[:1], expected)
 
 
 def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets) -> None:

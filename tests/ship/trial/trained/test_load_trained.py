@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import ship
-from ship.clip import FrozenCLIP
+from ship.clip import FrozenCLIP, class_features
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import Exam
@@ -120,6 +120,18 @@ def test_every_generator_makes_the_features_of_the_trial(
     assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
     if case not in ("global", "fixed", "no noise"):
         assert not torch.equal(found, loaded.features(asked, 4, rng=2)[0])
+
+
+def test_classes_that_a_trial_has_never_seen_have_its_templates(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Their text feature is the mean of the same sentences, as a generator without noise shows."""
+    noiseless = {"name": "gaussian_text", "scale": 0.0}
+    setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
+    kept(tmp_path, setting, [3], features, clip)
+    found, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
+    said = ["a photo of a zeppelin.", "a zeppelin in a video game."]
+    assert torch.allclose(found, class_features(clip, [said]), atol=1e-6)
 
 
 def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
