@@ -8,6 +8,7 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 
 import gc
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -42,6 +43,8 @@ def sweep(**given: Any) -> None:
         from harness.deploy import print_recipe
 
         raise typer.Exit(COMPLETE if print_recipe(options.deploy) else USER_MISTAKE)
+    elif options.new:
+        raise typer.Exit(_new(options))
     elif options.list_spaces:
         from harness.cli.lists import print_spaces
 
@@ -144,6 +147,22 @@ def _run(options: Options) -> int:
         **asked,
     )
     return commands.finish(outcome, report)
+
+
+def _new(options: Options) -> int:
+    """Ask, and write a study's YAML; the exit code."""
+    if not _somebody_is_there():
+        typer.echo("--new asks questions, which needs a terminal", err=True)
+        return USER_MISTAKE
+    from harness.cli.new_study import write_new
+    from harness.config import load_plugins
+
+    load_plugins(options.plugins or [])
+    path = write_new(options.data_root)
+    root = f" --data-root {shlex.quote(str(options.data_root))}" if options.data_root else ""
+    typer.echo(f"{path} is written. What it would run, and for how long:")
+    typer.echo(f"  ship-sweep --space {path}{root} --dry-run")
+    return COMPLETE
 
 
 def _somebody_is_there() -> bool:

@@ -49,6 +49,7 @@ class Options(NamedTuple):
         accept: Run settings anew whose constants, data or weights have changed, though finished
             rows leave the table for it.
         verbose: Let Ray and MLflow speak.
+        new: Ask five questions on a terminal, and write the YAML of a study that answers them.
         list_spaces: List the packaged studies.
         list_options: List generators, fine-tuners, datasets and so on.
         check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
@@ -79,6 +80,7 @@ class Options(NamedTuple):
     path: bool = False
     accept: bool = False
     verbose: bool = False
+    new: bool = False
     list_spaces: bool = False
     list_options: bool = False
     check: str | None = None

@@ -5,7 +5,7 @@ Does not know the store, Ray or the clock.
 """
 
 from harness.config.factor import Factor, assignments, same
-from harness.config.load import default_selection, load_plugins, load_study
+from harness.config.load import default_selection, load_plugins, load_study, parse_study
 from harness.config.mapping import parse_overrides
 from harness.config.needs import bare_features
 from harness.config.space import (
@@ -35,5 +35,6 @@ __all__ = [
     "MAX_SEEDS", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS", "AshaScheduler",
     "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments", "bare_features",
     "baseline", "belongs", "default_selection", "distributions", "grid", "levels",
-    "load_plugins", "load_study", "parse_overrides", "reference_arms", "resolve", "same", "suggest",
+    "load_plugins", "load_study", "parse_overrides", "parse_study", "reference_arms", "resolve",
+    "same", "suggest",
 ]  # fmt: skip

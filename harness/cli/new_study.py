@@ -1,0 +1,126 @@
+"""ship-sweep --new: five questions, and a YAML with comments that answers them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+
+from harness.config import parse_study
+from harness.errors import ConfigError
+from harness.study_files import parse_value
+from ship.configs import FINETUNERS
+
+# What people call a factor -> its key, its levels, and its baseline with CLIP and with pocket.
+VARIED = {
+    "prompt length": ("generator.n_ctx", "[1, 2, 4, 8, 16]", "4", "4"),
+    "KL weight": ("generator.kl_weight", "[0.001, 0.01, 0.1, 1]", "1", "0.001"),
+    "latent size": ("generator.latent_dim", "[32, 128, 512]", "512", "128"),
+    "generator": ("generator", "[none, vae, mlp_vae, wgan]", "vae", "vae"),
+    "shots": ("shots", "[1, 2, 4, 8, 16]", "4", "4"),
+}
+GENERATOR = "{name: vae, n_ctx: 4, latent_dim: 512, kl_weight: 1, epochs: 50, batch_size: 256}"
+SMALL_GENERATOR = (
+    "{name: vae, n_ctx: 4, latent_dim: 128, encoder_hidden: 512, generator_hidden: 1024,\n"
+    "            kl_weight: 0.001, epochs: 20, batch_size: 64}"
+)
+# Settings of fine-tuners that were chosen on the packaged photos; CLIP's are the authors'.
+SMALL_FINETUNERS = {
+    "clip_adapter": "{name: clip_adapter, lr: 0.003, epochs: 60}",
+    "coop": "{name: coop, lr: 0.3, epochs: 60, batch_size: 64}",
+}
+YAML = """\
+# Made by ship-sweep --new. Every key: docs/yaml-reference.md, or ship-sweep --list-options.
+description: "{varies} on {dataset}"
+
+# What varies: its levels, and the one that the others are compared with.
+space:
+  {key}:
+    choices: {levels}
+    baseline: {baseline}
+
+# The pictures (--data-root says where they lie), and how many of each class are trained on.
+dataset: {dataset}
+shots: 4
+# CLIP's weights; ship-sweep --list-backbones has others.
+backbone: {backbone}
+
+# Each setting is trained under so many seeds, which all settings share. More seeds, narrower
+# intervals: --dry-run says what they would show, --detect gives them only where they are needed.
+seeds: {seeds}
+# Differences of fewer points of the harmonic mean do not matter to you.
+smallest_effect: 1
+
+# SHIP's generator, which makes features of classes without pictures.
+generator: {generator}
+# What adapts CLIP, with the pictures and these features.
+finetuner: {finetuner}
+synthetic: {{draw: fixed}}  # drawn once; fresh: anew at each step, as the paper has it for CoOp
+"""
+
+
+def write_new(data_root: Path | None) -> Path:
+    """Ask what a study is to be about, and write its YAML here; each answer is checked at once.
+
+    Args:
+        data_root: where datasets lie.
+
+    Returns:
+        The file, which is new.
+    """
+    answers = {"dataset": "photos", "backbone": "pocket", "finetuner": "clip_adapter",
+               "varies": "prompt length", "seeds": "5"}  # fmt: skip
+    asked = {
+        "dataset": "Pictures: photos (packaged), image_folder:NAME (yours), or a published dataset",
+        "backbone": "CLIP: pocket (packaged, small), or BACKBONE:WEIGHTS",
+        "finetuner": f"Fine-tuner: {', '.join(FINETUNERS.names())}",
+        "varies": f"What varies: {', '.join(VARIED)}",
+        "seeds": "Seeds of each setting",
+    }
+    for name, question in asked.items():
+        if name == "backbone" and answers["dataset"] not in ("photos", "emoji"):
+            answers[name] = "ViT-B-16:openai"
+        suggested = answers[name]
+        while True:
+            answers[name] = typer.prompt(question, default=suggested).strip()
+            try:
+                _check(answers, data_root)
+            except ConfigError as error:
+                typer.echo("\n".join(error.faults))
+            else:
+                break
+    stem = f"{VARIED[answers['varies']][0]}_{answers['dataset'].rpartition(':')[2]}"
+    path = _free(re.sub(r"\W+", "_", stem))
+    path.write_text(text_of(answers), encoding="utf-8")
+    return path
+
+
+def text_of(answers: Mapping[str, str]) -> str:
+    """The YAML of answers, by the names of the questions."""
+    small = answers["backbone"] == "pocket"
+    key, levels, baseline, small_baseline = VARIED[answers["varies"]]
+    finetuner = answers["finetuner"]
+    return YAML.format(
+        **{
+            **answers,
+            "key": key,
+            "levels": levels,
+            "baseline": small_baseline if small else baseline,
+            "generator": SMALL_GENERATOR if small else GENERATOR,
+            "finetuner": SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner,
+        }
+    )
+
+
+def _check(answers: Mapping[str, str], data_root: Path | None) -> None:
+    """Raise ConfigError where the answers make no study, with a line for each fault."""
+    if answers["varies"] not in VARIED:
+        raise ConfigError([f"one of {', '.join(VARIED)}, got {answers['varies']!r}"])
+    tree = parse_value(text_of(answers), "this answer")
+    parse_study(tree, "new", label="this answer", data_root=data_root)
+
+
+def _free(stem: str) -> Path:
+    """A file of that name in this folder that is not there yet."""
+    names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
+    return next(path for path in map(Path, names) if not path.exists())
