@@ -155,6 +155,16 @@ def test_files_named_in_the_architecture_exist() -> None:
     assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_messages_are_those_of_the_code() -> None:
+    """What the page of messages quotes in bold stands in the code, word for word."""
+    quoted = re.findall(r"\*\*`(.+?)`\*\*", (DOCS / "errors.md").read_text("utf-8"))
+    files = (
+        path for part in ("ship", "harness", "reports") for path in ROOT.glob(f"{part}/**/*.py")
+    )
+    code = "".join(path.read_text("utf-8") for path in files)
+    assert len(quoted) > 15 and not [words for words in quoted if words not in code]
+
+
 def test_each_fault_names_its_tests() -> None:
     """The rows of the faults' table come again as a list, in order, each with tests that exist."""
     table, _, listed = (

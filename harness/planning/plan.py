@@ -117,14 +117,16 @@ class Estimate:
 class Plan:
     """The study as wanted, and what is left to do.
 
-    settings: every wanted setting known now; a tpe or random study adds to them as it goes. Those
-        that --path asked for come last.
-    equal_arms: reference arms that equal one of the settings (or another arm) and so have no run of
-        their own.
-    work: trials that are known to be missing, reference arms first.
-    proposals: further settings to be asked of the sampler.
-    estimate: of its time, if it was asked for and can be made (harness.planning.estimate).
-    notes: what else a dry run says.
+    Attributes:
+        settings: every wanted setting known now; a tpe or random study adds to them as it goes.
+            Those that --path asked for come last.
+        equal_arms: reference arms that equal one of the settings (or another arm) and so have no
+            run of their own.
+        rows: a line for each setting: its state, and the seeds that are done and to run.
+        work: trials that are known to be missing, reference arms first.
+        proposals: further settings to be asked of the sampler.
+        estimate: of its time, if it was asked for and can be made (harness.planning.estimate).
+        notes: what else a dry run says.
     """
 
     settings: tuple[Setting, ...]
@@ -226,12 +228,19 @@ def _is_settled(run: LedgerRun | None) -> bool:
 class StudyOutcome:
     """What a run left behind, counted in settings (reference arms included).
 
-    done: finished for every seed. failed: without a number for some seed, with a reason.
-    pruned: stopped by the scheduler. missing: not run, or cut short.
-    ran: whether anything was run at all.
-    final: no run would change it: nothing is missing, and what failed would fail again.
-    arms: reference arms among those done: what a study is about has no result by them alone.
-    unpublished: why the study's own run does not show the report; "" where it does, or was not to.
+    Attributes:
+        done: finished for every seed.
+        failed: without a number for some seed, with a reason.
+        pruned: stopped by the scheduler.
+        missing: not run, or cut short.
+        experiment: the study's name in the store.
+        tracking_uri: of the store.
+        interrupted: whether somebody stopped the run.
+        ran: whether anything was run at all.
+        final: no run would change it: nothing is missing, and what failed would fail again.
+        arms: reference arms among those done: what a study is about has no result by them alone.
+        unpublished: why the study's own run does not show the report; "" where it does, or was not
+            to.
     """
 
     done: int

@@ -36,8 +36,9 @@ Subject = TypeVar("Subject")
 class Finding:
     """One clause of a contract.
 
-    promise: what must hold, in words.
-    fault: how it fails; "": it holds.
+    Attributes:
+        promise: what must hold, in words.
+        fault: how it fails; "": it holds.
     """
 
     promise: str

@@ -123,10 +123,12 @@ class TrainedModel:
 
     Attributes:
         config: the setting (ship.trial_config.TrialConfig).
-        seed, seeds: this one, and those of which there are files beside it.
+        seed: this one.
+        seeds: those of which there are files beside it, this one among them.
         epoch: that the fine-tuner was tested at.
         choice: of inference, such as alpha and beta; {}: there is none.
-        base, new: names of the classes with training pictures, and of those without.
+        base: names of the classes with training pictures.
+        new: names of those without.
         class_names: both, in the order of logits.
         clip: the backbone.
         notes: what was not kept, and why.
