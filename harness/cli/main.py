@@ -131,6 +131,7 @@ def _run(options: Options) -> int:
     study = typed_study(space, overrides, (), options.data_root, here=address is None)
     both = ("data_root", "cache_dir", "detect", "max_seeds", "path")
     asked: dict[str, Any] = {name: getattr(options, name) for name in both}
+    asked["reuse"] = not options.no_reuse
     if options.dry_run:
         return commands.print_dry_run(study, address, asked)
     report = commands.FinalReport()

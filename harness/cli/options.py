@@ -46,6 +46,7 @@ class Options(NamedTuple):
         max_seeds (N): With --detect: the most seeds of a setting; default: six pilots.
         path: Then run what is missing on the path from the baseline to the setting that selection
             prefers, one factor at a time.
+        no_reuse: Run what other studies of the store have finished of the same settings, too.
         accept: Run settings anew whose constants, data or weights have changed, though finished
             rows leave the table for it.
         verbose: Let Ray and MLflow speak.
@@ -78,6 +79,7 @@ class Options(NamedTuple):
     detect: float | None = None
     max_seeds: int | None = None
     path: bool = False
+    no_reuse: bool = False
     accept: bool = False
     verbose: bool = False
     new: bool = False

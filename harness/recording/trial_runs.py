@@ -52,8 +52,16 @@ class TrialRecorder:
     def __post_init__(self) -> None:
         load_ahead()
 
-    def start(self, trial_id: str, work: Work) -> None:
-        """Open the run of a trial, with its tags and params."""
+    def start(
+        self, trial_id: str, work: Work, tags: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Open the run of a trial, with its tags and params.
+
+        Args:
+            trial_id: what it is called until its end.
+            work: that it does.
+            tags: that hold in place of its own, or beside them; None: it has no such tag.
+        """
         setting = work.setting
         self.record.want(setting)
         run, datasets = new_run(self.experiment_id), self._datasets_of(setting.config)
@@ -63,7 +71,7 @@ class TrialRecorder:
             started=now(),
             datasets=datasets,
             params=params(setting.config),
-            tags=self._tags(work),
+            tags={**self._tags(work), **(tags or {})},
         )
         self.store.write(changes)
         self._open[trial_id] = _Open(run, work)
@@ -106,6 +114,10 @@ class TrialRecorder:
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
             self._flush(run)
+
+    def put(self, trial_id: str, epochs: Sequence[Point]) -> None:
+        """Take a trial's epochs as they stand in the store already."""
+        self._open[trial_id].points += epochs
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
         """Write files and numbers, then the state: a run that says COMPLETE has all of them."""

@@ -6,8 +6,9 @@ twice while the store is away. What is written there is harness.recording's.
 
 from harness.store.changes import MAX_TAG, Changes, Dataset, Point, new_run, now, plain, points
 from harness.store.errors import StoreAway, StoreError, again
+from harness.store.known import Known, epoch_points, kept_files, read_known
 from harness.store.lease import StudyLost, Timing
-from harness.store.ledger import Ledger, LedgerRun, read_finished, read_ledger
+from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
 from harness.store.pending import waiting_note
 from harness.store.session import own_study

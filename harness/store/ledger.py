@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from reports.read import Run
 
-# settings that other studies are asked for: each is a request
-MOST_ASKED = 20
 # of several runs that hold the same (setting, seed), the one that counts
 PRECEDENCE = {
     State.COMPLETE: 3,
@@ -166,29 +164,19 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    return Ledger(tuple(_read_run(run, objective) for run in trials))
+    return Ledger(tuple(ledger_run(run, objective) for run in trials))
 
 
-def read_finished(client: "MlflowClient", keys: Sequence[str]) -> list[LedgerRun]:
-    """The newest complete run of settings, whatever study it is of; of MOST_ASKED at most.
+def ledger_run(run: "Run", objective: str) -> LedgerRun:
+    """A trial's run as the ledger has it.
 
     Args:
-        client: a client of the store.
-        keys: of the settings.
+        run: as MLflow has it.
+        objective: see read_ledger.
+
+    Raises:
+        ValueError: a tag of it is not what ship-sweep writes.
     """
-    from reports.read import plain_run
-
-    every = [one.experiment_id for one in client.search_experiments()]
-    runs: list[LedgerRun] = []
-    for key in keys[:: -(-len(keys) // MOST_ASKED) or 1]:
-        asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
-        found = client.search_runs(every, filter_string=text, max_results=1)
-        runs += [_read_run(plain_run(run), "") for run in found]
-    return runs
-
-
-def _read_run(run: "Run", objective: str) -> LedgerRun:
     tags, metrics = run.tags, run.metrics
     seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
     names = {seed: seed_metric(seed, f"selection/{objective}") for seed in seeds}

@@ -52,7 +52,7 @@ def load_trained(
     import ship
 
     store = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
-    with _fetched(uri, seed, store) as place:
+    with fetched(uri, seed, store) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:
@@ -61,7 +61,7 @@ def load_trained(
 
 
 @contextmanager
-def _fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
+def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     """A folder or file on this machine: what an address names, as long as it is needed."""
     if not urlparse(uri).scheme:
         yield Path(uri)

@@ -1,6 +1,6 @@
 """A study that this process runs: its plan, features, a Ray session, and a sweep or two."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from harness.errors import RayLost
 from harness.method import knowing_plugins
 from harness.planning import Consent, Fingerprints, Plan, StudyOutcome
 from harness.progress import View, line_printer
-from harness.recording import StudyRecord, TrialRecorder
-from harness.store import StudyStore
+from harness.recording import StudyRecord, TrialRecorder, adopt
+from harness.store import Known, StudyStore
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
-from harness.study.preview import ledger_of, source_of
+from harness.study.preview import elsewhere, ledger_of, source_of
 from reports.contract import State
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Execution:
     address: of the running Ray cluster that its trials run on; None: they run on this machine.
     in_process: one after the other in this process.
     verbose: let Ray talk.
+    reuse: whether what other studies of the store have finished is adopted.
     ledger, plan: what the store has of the study, and what is left to do; see read.
     """
 
@@ -54,6 +55,8 @@ class Execution:
     address: str | None
     in_process: bool
     verbose: bool
+    reuse: bool
+    _known: Sequence[Known] = ()
 
     def bring_about(
         self, become_last_driver: Callable[[], None], before: Before | None
@@ -71,7 +74,9 @@ class Execution:
         try:
             self.read()
             self._check_consent(self.plan)
-            if not self.plan.finished:
+            if self.reuse:
+                self._known = elsewhere(self.store, self.experiment_id, self.study, self.plan)
+            if not self._rest().finished:
                 resources.preflight(self.address, self.study.resources)
                 if self.study.checkpoint_every is not None:
                     self.storage.check()
@@ -117,6 +122,14 @@ class Execution:
         self.ledger, self._stored = ledger_of(self.store, self.experiment_id, self.study)
         self.plan = planning.make_plan(self.study, self.ledger, self.fingerprints)
 
+    def _rest(self) -> Plan:
+        """What is to run once the study has adopted what others have finished."""
+        found = planning.adoptions(self.study, self.plan, self._known)
+        if not found:
+            return self.plan
+        ledger = planning.with_adopted(self.ledger, found)
+        return planning.make_plan(self.study, ledger, self.fingerprints)
+
     def _check_consent(self, plan: Plan) -> None:
         """Raise StudyChanged if finished rows would leave the table unasked."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
@@ -137,15 +150,31 @@ class Execution:
         """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
         self.record.begin()
         try:
-            self.run()
-            self.read()
-            outcome = self._outcome(ran=True)
+            if self._known:
+                self._adopt()
+            ran = not self.plan.finished
+            if ran:
+                self.run()
+                self.read()
+            outcome = self._outcome(ran=ran)
         except BaseException:
             with suppress(store.StudyLost):  # the study's run is another driver's
                 self.record.end(State.INTERRUPTED)
             raise
         self.record.end(outcome.state)
         return outcome
+
+    def _adopt(self) -> None:
+        """Take over what other studies have finished; the plan is what is left then."""
+        study = self.study
+        recorder = TrialRecorder(
+            self.store, self.experiment_id, self.record, study, self.fingerprints
+        )
+        found = planning.adoptions(study, self.plan, self._known)
+        written = [one for one in found if adopt(recorder, self.store, one, save=study.save)]
+        for line in planning.adoption_lines(written):
+            self._say(line)
+        self.read()
 
     def run(self) -> None:
         """Run the plan: in this process, on this machine, or on a running cluster."""

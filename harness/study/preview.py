@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness import planning, store
 from harness.config import StudyConfig, load_plugins, load_study
@@ -18,7 +18,7 @@ from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, Store, StoredStudy
+from harness.store import Known, Ledger, Store, StoredStudy
 from harness.study.features import features_seconds, fingerprints_of, needed
 from harness.study.rounds import rounds_of
 from harness.study_files import label_of
@@ -45,6 +45,7 @@ def plan_study(
     detect: float | None = None,
     max_seeds: int | None = None,
     path: bool = False,
+    reuse: bool = True,
     method: Method | None = None,
     say: Say | None = print,
 ) -> Plan:
@@ -53,6 +54,7 @@ def plan_study(
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
         detect, max_seeds, path: see run_study; with them it is the next round that is planned.
+        reuse: see run_study.
         say: told what finding out the time takes; None: the plan comes without an estimate, and
             without what the seeds will show.
 
@@ -68,7 +70,7 @@ def plan_study(
     prints = fingerprints_of(study, method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
-        return read_plan(study, uri, prints)[0]
+        return read_plan(study, uri, prints).plan
 
     next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
     wanted = next_round(None)
@@ -77,12 +79,18 @@ def plan_study(
     elif path:
         line = "path: what it lacks is known once the study's own settings have run"
         wanted = replace(wanted, lines=(line,))
-    plan, ledger, opened = read_plan(wanted.study, uri, prints)
-    told = wanted.lines
+    read = read_plan(wanted.study, uri, prints)
+    plan, told = read.plan, wanted.lines
+    known = elsewhere(read.opened, read.experiment_id, wanted.study, plan)
+    ledger, found = read.ledger, planning.adoptions(wanted.study, plan, known) if reuse else []
+    if found:
+        ledger = planning.with_adopted(ledger, found)
+        rest = planning.make_plan(wanted.study, ledger, prints)
+        plan = replace(rest, notes=(*plan.notes, *planning.adoption_lines(found)))
     if say is not None:
         told += tuple(detectable_lines(wanted.study, uri))
         if not plan.finished:
-            plan = _with_time(wanted.study, plan, ledger, opened, prints, say)
+            plan = _with_time(wanted.study, plan, ledger, known, read.opened, prints, say)
     return replace(plan, notes=(*plan.notes, *told))
 
 
@@ -130,10 +138,42 @@ def source_of(study: StudyConfig) -> str:
     return label_of(study.source) if study.source else f"study {study.name}"
 
 
-def read_plan(
-    study: StudyConfig, uri: str, prints: Fingerprints
-) -> tuple[Plan, Ledger, Store | None]:
-    """What is left of a study, with notes of what has changed, and what it was made from.
+def elsewhere(
+    opened: Store | None, experiment_id: str | None, study: StudyConfig, plan: Plan
+) -> list[Known]:
+    """What other studies of a store know of the settings that a plan would run.
+
+    Args:
+        opened: an open store; None: there is none.
+        experiment_id: of the study; None: the store does not know it yet.
+        study: the study.
+        plan: of it, by what it has itself.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    keys = [work.setting.key for work in plan.work]
+    if opened is None or not keys:
+        return []
+    return opened.read(
+        lambda client: store.read_known(client, experiment_id, keys, trained=study.save)
+    )
+
+
+class Read(NamedTuple):
+    """What is left of a study by what it has itself, and what that was made from.
+
+    opened, experiment_id: None where there is no store, or no such study in it.
+    """
+
+    plan: Plan
+    ledger: Ledger
+    opened: Store | None
+    experiment_id: str | None
+
+
+def read_plan(study: StudyConfig, uri: str, prints: Fingerprints) -> Read:
+    """What is left of a study, with notes of what has changed.
 
     Args:
         uri: of the store; there need not be one.
@@ -145,27 +185,33 @@ def read_plan(
         ledger, stored = ledger_of(opened, experiment_id, study)
     plan = planning.make_plan(study, ledger, prints)
     changes = planning.compare(study, plan, ledger, stored, planning.SettingMaker(study, prints))
-    return replace(plan, notes=tuple(changes.notes(source_of(study)))), ledger, opened
+    noted = replace(plan, notes=tuple(changes.notes(source_of(study))))
+    return Read(noted, ledger, opened, experiment_id)
 
 
 def _with_time(
     study: StudyConfig,
     plan: Plan,
     ledger: Ledger,
+    known: Sequence[Known],
     opened: Store | None,
     prints: Fingerprints,
     say: Say,
 ) -> Plan:
-    """The plan with an estimate of its time, where one can be made."""
+    """The plan with an estimate of its time, where one can be made.
+
+    Args:
+        ledger: that the plan was made from.
+        known: what other studies know of settings that lack seeds.
+    """
     n_trials, there = len(plan.work) + plan.proposals, machine_resources(study.resources)
     resources = resolved_resources(study.resources, there, ledger, n_trials)
     resolved = study.model_copy(update={"resources": resources})
-    runs = list(ledger.runs)
-    if opened is not None:
-        if note := store.waiting_note(opened.uri, study.name, prints.cache_dir):
-            say(note)
-        keys = [work.setting.key for work in plan.work if not ledger.has(work.setting.key)]
-        runs += opened.read(lambda client: store.read_finished(client, keys))
+    # of a setting that has seconds of its own, no others count
+    runs = [*ledger.runs, *(one.row for one in known if not ledger.has(one.row.setting_key))]
+    uri = opened and opened.uri
+    if uri and (note := store.waiting_note(uri, study.name, prints.cache_dir)):
+        say(note)
 
     def of_features() -> float | None:
         if resources.gpus:  # GPUs extract in actors of the study, which a plan does not start

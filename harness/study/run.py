@@ -44,6 +44,7 @@ def run_study(
     detect: float | None = None,
     max_seeds: int | None = None,
     path: bool = False,
+    reuse: bool = True,
     accept_changes: bool = False,
     ask: Callable[[str], bool] | None = None,
     method: Method | None = None,
@@ -75,6 +76,8 @@ def run_study(
         max_seeds: of a setting, with detect.
         path: whether to run then what is missing on the path from the baseline to the setting that
             selection prefers; see ship-sweep --path.
+        reuse: whether seeds that other studies of the store have finished, of the very same
+            settings, are taken from there, and not run.
         accept_changes: whether finished rows may leave the table since constants, data or weights
             have changed.
         ask: puts a question to a person, where they may not; None: nobody is asked.
@@ -125,6 +128,7 @@ def run_study(
                 address,
                 in_process,
                 verbose,
+                reuse,
             )
             outcome = execution.bring_about(own.become_last_driver, before)
             if publish is None or not outcome.done or outcome.interrupted:
@@ -133,7 +137,7 @@ def run_study(
 
     next_round = rounds_of(
         study,
-        lambda study: read_plan(study, uri, prints)[0],
+        lambda study: read_plan(study, uri, prints).plan,
         uri,
         detect=detect,
         max_seeds=max_seeds,

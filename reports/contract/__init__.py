@@ -17,6 +17,7 @@ from reports.contract.names import (
     FLAGS,
     HEADLINE,
     HITS,
+    LOAD,
     LONG_TAGS,
     MISSING,
     OBJECTIVE,

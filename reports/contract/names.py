@@ -78,6 +78,9 @@ class Tag(StrEnum):
     ASSIGNMENT = "ship.assignment"
     # why it was run, where neither the study's grid nor its sampler asks for it: ADDED_BY_PATH
     ADDED = "ship.added"
+    # of one that was not run here: the run of the same setting that has its numbers, and its study
+    ADOPTED_RUN = "ship.adopted_run"
+    ADOPTED_STUDY = "ship.adopted_study"
     # what made its numbers
     PROTOCOL = "ship.protocol"
     BACKBONE = "ship.backbone"
@@ -127,6 +130,7 @@ TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"
 FLAG: Final = "flag/"
 HEADLINE: Final = "headline/"  # of the study's own run; no trial's run has any
+LOAD: Final = "system/"  # of the worker's machine, over epochs
 _SEED: Final = "seed_"
 
 

@@ -12,6 +12,7 @@ from reports.read.runs import (
     paged_runs,
     plain_run,
     run_address,
+    sqlite_finished,
     sqlite_runs,
     study_names,
 )

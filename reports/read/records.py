@@ -1,7 +1,8 @@
 """MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
 
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,6 +43,7 @@ class Study:
     left_out: finished rows of settings or seeds that the study no longer wants.
     untried: settings that the sampler has still to propose.
     aside: settings that --path ran, and that this part of the study leaves out.
+    adopted: study -> finished rows of this one's that were run under that one's name.
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
@@ -80,6 +82,7 @@ class Study:
     seeds: tuple[int, ...] = ()
     detection: Detection | None = None
     aside: int = 0
+    adopted: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -125,6 +128,8 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     seeds = config.listed_seeds or tuple(sorted({row["seed"] for row in kept}))
+    runs_of = {trial.run.run_id: trial.run.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials}
+    adopted = Counter(runs_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     kept += missing_rows(settings, seeds, kept)
     # A sampler may propose one setting twice: both count as tried.
     proposed = {trial.setting.key for trial in trials if not trial.setting.added}
@@ -157,6 +162,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         versions={key: str(version) for key, version in versions.items() if version},
         seeds=seeds,
         detection=config.detect,
+        adopted={study: rows for study, rows in adopted.items() if study},
     )
 
 

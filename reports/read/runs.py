@@ -1,6 +1,7 @@
 """Read the runs of one experiment from an MLflow store, without ever creating or changing one."""
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from reports.contract import SQLITE, Kind, ReportError, Tag, address_fault
+from reports.contract import SQLITE, Kind, ReportError, State, Tag, address_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
@@ -95,6 +96,32 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
         return None
     except _UNREADABLE as error:
         raise ReportError(_unreadable(path, error)) from error
+
+
+def sqlite_finished(uri: str, keys: Sequence[str]) -> list[str] | None:
+    """Ids of the complete runs of settings in an sqlite store, whatever study they are of.
+
+    Args:
+        uri: of the store.
+        keys: of the settings.
+
+    Returns:
+        None where the store is no sqlite file, or its tables are not as expected.
+    """
+    if not uri.startswith(SQLITE):
+        return None
+    query = (
+        "SELECT run_uuid FROM runs JOIN tags AS own USING (run_uuid)"
+        " JOIN tags AS state USING (run_uuid) WHERE lifecycle_stage = 'active'"
+        " AND own.key = ? AND own.value IN (SELECT value FROM json_each(?))"
+        " AND state.key = ? AND state.value = ?"
+    )
+    wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
+    try:
+        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+            return [run_id for (run_id,) in base.execute(query, wanted) if _is_text(run_id)]
+    except _UNREADABLE:  # the client says what is wrong
+        return None
 
 
 def _selected(

@@ -173,6 +173,8 @@ def unfinished_notes(study: Study) -> list[str]:
         notes.append(f"without {many} --path ran: chosen by results, neither levels nor draws")
     if study.left_out:
         notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
+    for source, adopted in study.adopted.items():
+        notes.append(f"{_rows(adopted)} of the same settings and seeds taken from study {source}")
     return [*notes, *study.warnings]
 
 

@@ -145,7 +145,8 @@ def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
 class Bench:
     """Runs studies on the analytic method, in a store and a log of the test's own.
 
-    ray: on the session's Ray; else in this process, one trial after the other.
+    ray: on the session's Ray; else in this process, one trial after the other. reuse: whether
+    studies take what others have finished.
     """
 
     uri: str
@@ -153,6 +154,7 @@ class Bench:
     cache: Path
     behave: fakes.Behaviour | None = None
     ray: bool = False
+    reuse: bool = True
 
     @property
     def method(self) -> Method:
@@ -170,6 +172,7 @@ class Bench:
             console=keys.pop("console", Console(quiet=True)),
             timing=keys.pop("timing", Timing(claim_pause=(0.0, 0.0))),
             in_process=keys.pop("in_process", not self.ray),
+            reuse=keys.pop("reuse", self.reuse),
             **keys,
         )
 

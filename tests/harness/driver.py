@@ -2,7 +2,8 @@
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
 complete. FAULT is JSON, see tests.harness.driver_faults; with "publish" in it the study's run shows
-its report, with "in_process" nothing runs on Ray.
+its report, with "in_process" nothing runs on Ray, with "reuse" what other studies have
+finished does not run.
 SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
@@ -53,6 +54,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
             console=SteadyConsole(force_terminal=False),
             in_process=given.get("in_process", False),
+            reuse=given.get("reuse", False),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),

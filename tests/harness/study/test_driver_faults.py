@@ -32,18 +32,24 @@ Drive = Callable[..., Driver]
         pytest.param({"in": "log_batch", "call": 9, "after": True}, id="in mid write"),
         # says COMPLETE, has its numbers, and is RUNNING to MLflow
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
+        # the study's run and the trials': what another study has finished is copied
+        pytest.param({"in": "log_artifact", "call": 2, "after": True, "of": 5}, id="adopting"),
+        pytest.param({"in": "set_terminated", "call": 2, "after": False, "of": 5}, id="adopted"),
     ],
 )
 def test_a_driver_killed_while_it_writes(
     bench: Bench, drive: Drive, calm: Calm, die: dict[str, Any]
 ) -> None:
     """The next run closes what was left RUNNING, and ends with the undisturbed table."""
-    code, output = drive(0.05, fault={**HERE, "die": die}).end()
+    known = bench.run(study(name="before", seeds=die["of"])).done if "of" in die else 0
+    before = len(bench.lines())
+    code, output = drive(0.05, fault={**HERE, "die": die, "reuse": True}).end()
     assert code == -signal.SIGKILL, output
     assert any(run.info.status == "RUNNING" for run in bench.runs())
     assert bench.run(study()).complete
     bench.check_invariants()
     assert bench.states().count("COMPLETE") == 4
+    assert not known or len(bench.lines()) == before
     assert_same_table(bench.uri, calm(study()))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from harness import planning
+from harness import planning, store
 from harness.checkpoints import StorageError
 from harness.cli.commands import FinalReport
 from harness.config.factor import Factor
@@ -47,6 +47,7 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", plan)
+    monkeypatch.setattr(store, "read_known", None)  # nor are other studies looked at
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)

@@ -50,8 +50,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def there(place: Place, tmp_path: Path) -> Bench:
-    """A bench on the server."""
-    return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache")
+    """A bench on the server, whose studies have the same settings."""
+    return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
 
 
 def study(name: str) -> StudyConfig:

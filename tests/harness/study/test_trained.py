@@ -81,13 +81,22 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
 def test_each_run_keeps_what_it_trained(
     bench: Bench, pictures: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Setting by setting and seed by seed."""
+    """Setting by setting and seed by seed; a study that adopts the runs adopts what is wanted."""
     assert run(bench, pictures, study()).complete
     check_runs(bench, pictures, pocket)
     client = bench.store().client
     run_id = bench.trials()[0].info.run_id
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
+    for name, save in (("kept", True), ("left", False)):
+        assert not run(bench, pictures, study(name=name, save=save)).ran
+        names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
+        assert names == ["hits.parquet", "trained"][: 1 + save]
+    copied, first = (
+        Path(client.download_artifacts(one, "trained"))
+        for one in (bench.trials("kept")[0].info.run_id, run_id)
+    )
+    assert all((copied / one.name).read_bytes() == one.read_bytes() for one in first.iterdir())
     check_example(run_id, bench.uri, torch.tensor(pictures.test))
     check_named(bench, pocket)
     for place, error, told in (
@@ -152,6 +161,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     run_id = bench.trials()[0].info.run_id
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
     assert names == ["hits.parquet"]
+    assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
     assert run(bench, pictures, study(seeds=3)).ran
     files = [
         len(bench.store().client.list_artifacts(one.info.run_id, "trained"))

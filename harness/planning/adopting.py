@@ -1,0 +1,92 @@
+"""Which seeds of a study's settings other studies of the store have finished already."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from harness.config import StudyConfig
+from harness.planning.plan import Plan, Work
+from harness.store import Known, Ledger
+from harness.wording import count
+from reports.contract import LOAD, PROTOCOLS, Cost, curve_metric, seed_metric
+from ship.trial_config import TrialConfig
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Seeds of one setting that need not run.
+
+    known: the run that has them. work: the setting, and those of its seeds that the study lacks.
+    """
+
+    known: Known
+    work: Work
+
+
+def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Adoption]:
+    """What of a plan's work finished runs of other studies have, each seed of the oldest.
+
+    A setting's key holds all that decides its numbers: data, weights, plugins and the version of
+    the results. A run that lacks a number, or what `record` asks for, serves nothing.
+    """
+    runs: dict[str, list[Known]] = {}
+    for one in known:
+        runs.setdefault(one.row.setting_key, []).append(one)
+    found = []
+    for work in plan.work:
+        left = set(work.seeds)
+        for one in runs.get(work.setting.key, ()):
+            own = left & set(one.row.seeds)
+            seeds = tuple(
+                seed
+                for seed in work.seeds
+                if seed in own and _is_whole(study, work.setting.config, one, seed)
+            )
+            if seeds:
+                left -= set(seeds)
+                found.append(Adoption(one, replace(work, seeds=seeds)))
+    return found
+
+
+def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) -> bool:
+    """Whether a run has of a seed what it would have if the study ran it now."""
+    metrics, objective = known.run.metrics, config.selection_metric
+    needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
+    needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
+    needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
+    recorded = {
+        curve_metric(seed, ""): study.record.seed_curves,
+        LOAD: study.record.system_metrics,
+    }
+    return all(math.isfinite(metrics.get(name, math.nan)) for name in needed) and all(
+        any(name.startswith(prefix) for name in metrics)
+        for prefix, asked in recorded.items()
+        if asked
+    )
+
+
+def with_adopted(ledger: Ledger, found: Sequence[Adoption]) -> Ledger:
+    """The ledger as it will be once the study has adopted what was found."""
+    rows = (
+        replace(
+            one.known.row,
+            arm=one.work.setting.arm,
+            assignment=one.work.setting.assignment,
+            for_path=one.work.setting.for_path,
+            seeds=one.work.seeds,
+        )
+        for one in found
+    )
+    return replace(ledger, runs=(*ledger.runs, *rows))
+
+
+def adoption_lines(found: Sequence[Adoption]) -> list[str]:
+    """E.g. "12 seeds of 3 settings are known from study kl_weight, and not computed again"."""
+    lines = []
+    for study in dict.fromkeys(one.known.study for one in found):
+        works = [one.work for one in found if one.known.study == study]
+        seeds, settings = sum(len(w.seeds) for w in works), len({w.setting.key for w in works})
+        many = f"{count(seeds, 'seed')} of {count(settings, 'setting')}"
+        are = "is" if seeds == 1 else "are"
+        lines.append(f"{many} {are} known from study {study}, and not computed again")
+    return lines

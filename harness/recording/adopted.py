@@ -1,0 +1,91 @@
+"""A finished run of another study, as a run of this one."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.messages import mean
+from harness.planning import Adoption
+from harness.recording.trial_runs import TrialRecorder
+from harness.store import Store, epoch_points, kept_files
+from reports.contract import HITS, OBJECTIVE, TRAINED, Cost, Tag, split_seed
+
+# Of these the source's hold: what else made its numbers follows from the setting.
+_MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
+
+
+def adopt(recorder: TrialRecorder, store: Store, one: Adoption, *, save: bool) -> bool:
+    """Write the seeds that a study takes of another's run into a run of its own.
+
+    It is written as a trial's is: a driver that is killed on the way leaves a run that counts for
+    nothing, and the next run of the study adopts it anew.
+
+    Args:
+        recorder: of the study.
+        store: the study's, which is read.
+        one: what to adopt.
+        save: whether the study keeps what was trained.
+
+    Returns:
+        Whether it was written; not where files that the study asks for cannot be had.
+    """
+    run, seeds = one.known.run, one.work.seeds
+    files = kept_files(store.client, run, trained=save)
+    if save and not any(path.startswith(TRAINED) for path in files):
+        return False
+    keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
+    points = store.read(lambda client: epoch_points(client, run.run_id, keys))
+    source: dict[str, str | None] = {
+        Tag.ADOPTED_RUN: run.tags.get(Tag.ADOPTED_RUN, run.run_id),
+        Tag.ADOPTED_STUDY: one.known.study,
+    }
+    made_by: dict[str, str | None] = {name: run.tags.get(name) for name in _MADE_BY}
+    share = len(seeds) / len(one.known.row.seeds)
+    final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
+    final["device"] = one.known.row.device
+    final["hits"] = base64.b64encode(files.pop(HITS, b"")).decode("ascii")
+    final["trained"] = files
+    recorder.start(run.run_id, one.work, {**made_by, **source})
+    recorder.put(run.run_id, points)
+    recorder.complete(run.run_id, final)
+    return True
+
+
+def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
+    """Whether a metric is none of the final ones, nor a curve of a seed that is not wanted."""
+    if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
+        return False
+    of_seed = split_seed(key.removeprefix("curve/"))
+    return of_seed is None or of_seed[0] in seeds
+
+
+def final_of(
+    metrics: Mapping[str, float], seeds: Sequence[int], objective: str, share: float
+) -> dict[str, Any]:
+    """The final numbers of some seeds of a run, as a worker gives them (see harness.messages).
+
+    Args:
+        metrics: of the run.
+        seeds: some of its seeds, or all.
+        objective: the selection metric that is its objective; "": it has none.
+        share: of the run's cost that is theirs.
+    """
+    own: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
+    for key, value in metrics.items():
+        seed, name = split_seed(key) or (-1, "")
+        if seed in own:
+            own[seed][name] = value
+    shared = [name for name in own[seeds[0]] if all(name in held for held in own.values())]
+    values = {name: [own[seed][name] for seed in seeds] for name in shared}
+    test, selection = (
+        {name.removeprefix(split): of for name, of in values.items() if name.startswith(split)}
+        for split in ("test/", "selection/")
+    )
+    divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
+    return {
+        "test": test,
+        "selection": selection,
+        "selection_epoch": values.get("selection_epoch", []),
+        "objective": mean(selection[objective]) if objective else None,
+        **{name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics},
+    }

@@ -1,0 +1,126 @@
+"""What other studies of a store know of settings: finished runs, their epochs and their files."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.store.changes import Point
+from harness.store.errors import again, reason
+from harness.store.ledger import LedgerRun, ledger_run
+from harness.store.trained import fetched
+from reports.contract import HITS, TRAINED, Kind, State, Tag
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from reports.read import Run
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
+MOST_BYTES = 40 * 2**20  # of a file of a run that is sound
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished run of another study.
+
+    study: the name of the study whose trial it was first. run: as MLflow has it. row: as a ledger
+    has it.
+    """
+
+    study: str
+    run: "Run"
+    row: LedgerRun
+
+
+def read_known(
+    client: "MlflowClient", experiment_id: str | None, keys: Sequence[str], *, trained: bool = False
+) -> list[Known]:
+    """The finished runs of settings in other studies of a store, oldest first.
+
+    An sqlite store is asked once; a server, whose filters know no "or", once a setting.
+
+    Args:
+        client: of the store.
+        experiment_id: of the study that asks; None: it has none yet.
+        keys: of the settings.
+        trained: whether a run must have kept what it trained.
+    """
+    from reports.read import plain_run, sqlite_finished
+
+    every = client.search_experiments(max_results=MOST_STUDIES)
+    names = {one.experiment_id: one.name for one in every if one.experiment_id != experiment_id}
+    if not names or not keys:
+        return []
+    ids, found = sqlite_finished(client.tracking_uri, keys), list[Any]()
+    if ids is not None:
+        found += map(client.get_run, ids)
+    for key in keys if ids is None else ():
+        asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
+        found += client.search_runs([*names], filter_string=text)
+    known = []
+    for run in sorted(map(plain_run, found), key=lambda run: (run.started, run.run_id)):
+        if run.experiment_id not in names or (trained and TRAINED not in _names(client, run)):
+            continue
+        study = run.tags.get(Tag.ADOPTED_STUDY, names[run.experiment_id])
+        try:
+            known.append(Known(study, run, ledger_run(run, "")))
+        except (ValueError, TypeError):  # damaged: its own study says so
+            continue
+    return known
+
+
+def epoch_points(client: "MlflowClient", run_id: str, keys: Sequence[str]) -> list[Point]:
+    """Every value that a run has of metrics, as it was logged."""
+    return [
+        Point(one.key, one.value, one.timestamp, one.step)
+        for key in keys
+        for one in client.get_metric_history(run_id, key)
+    ]
+
+
+def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes]:
+    """The files of a run by their path among its artifacts; what cannot be had is left out.
+
+    Args:
+        client: of the store.
+        run: whose files they are.
+        trained: whether what was trained is wanted, too, beside the right answers.
+    """
+    files: dict[str, bytes] = {}
+    names = _names(client, run) & {HITS, *((TRAINED,) if trained else ())}
+    for name in sorted(names):
+        files |= _tried(client, run, partial(_read, client, run, name), dict[str, bytes]())
+    return files
+
+
+def _read(client: "MlflowClient", run: "Run", name: str) -> dict[str, bytes]:
+    """A file, or each file in a folder."""
+    files = {}
+    with fetched(f"{run.artifacts.rstrip('/')}/{name}", None, client.tracking_uri) as place:
+        for path in place.iterdir() if place.is_dir() else [place]:
+            if path.is_file() and path.stat().st_size <= MOST_BYTES:
+                files[name if path == place else f"{name}/{path.name}"] = path.read_bytes()
+    return files
+
+
+def _names(client: "MlflowClient", run: "Run") -> set[str]:
+    """What stands at the top of a run's artifacts."""
+    return _tried(
+        client, run, lambda: {one.path for one in client.list_artifacts(run.run_id)}, set()
+    )
+
+
+def _tried(client: "MlflowClient", run: "Run", ask: Callable[[], T], none: T) -> T:
+    """What a store says of a run's files, asked a few times; `none` where it says nothing."""
+    try:
+        return again(client.tracking_uri, ask)
+    except Exception as error:  # a server may have numbers, and no files
+        logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
+        return none

@@ -1,0 +1,125 @@
+"""What other studies of a store have finished is not run again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.study_config import StudyConfig
+from harness.planning import settings
+from reports.read.records import load_records
+from reports.tables.build import build_tables
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+from tests.harness.same_table import assert_same_table
+
+LINE = "{} seeds of {} settings are known from study before, and not computed again"
+KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.setting_key")
+
+
+def check_copy(bench: Bench, source: Any, copy: Any) -> None:
+    """A run that was adopted whole has all that its source has."""
+    client = bench.store().client
+    assert copy.data.metrics == source.data.metrics
+    assert copy.data.params == source.data.params
+    for tag in KEPT:
+        assert copy.data.tags[tag] == source.data.tags[tag]
+    assert copy.data.tags["ship.adopted_run"] == source.info.run_id
+    assert [one.to_dictionary() for one in copy.inputs.dataset_inputs] == [
+        one.to_dictionary() for one in source.inputs.dataset_inputs
+    ]
+    for name in ("selection/harmonic_mean", "selection_generator/loss", "final/loss"):
+        theirs, own = (
+            [
+                (one.step, one.value, one.timestamp)
+                for one in client.get_metric_history(run_id, name)
+            ]
+            for run_id in (source.info.run_id, copy.info.run_id)
+        )
+        assert own and own == theirs
+    files = (client.download_artifacts(run.info.run_id, "hits.parquet") for run in (source, copy))
+    assert len({Path(file).read_bytes() for file in files}) == 1
+
+
+def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
+    """The shared settings come from the other study, seed by seed; the rest runs."""
+    space = {"generator.n_ctx": [1, 2]}
+    assert bench.run(make_study(name="before", seeds=3, reference_arms=True, space=space)).complete
+    before = len(bench.lines())
+    study = make_study(seeds=[1, 2, 5], reference_arms=True, space={"generator.n_ctx": [2, 4]})
+    plan, line = bench.plan(study), LINE.format(10, 5)
+    assert line in plan.notes
+    assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
+        "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
+    }  # fmt: skip
+    outcome, said = bench.told(study)
+    assert outcome.complete and said[0] == line
+    assert len(bench.lines()) - before == 5 + 3
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
+    found = load_records("small", bench.uri)
+    assert found.adopted == {"before": 10}
+    note = "10 rows of the same settings and seeds taken from study before"
+    assert note in build_tables(found)[0].notes
+    # what was adopted is adopted in turn, from where it was run
+    third = make_study(name="third", seeds=[1, 2], space=space)
+    outcome, said = bench.told(third)
+    assert outcome.complete and not outcome.ran and said == [LINE.format(4, 2)]
+    first, again = ({run.data.tags["ship.setting_key"]: run for run in bench.trials(name)}
+                    for name in ("before", "third"))  # fmt: skip
+    for key, run in again.items():
+        assert run.data.tags["ship.adopted_run"] == first[key].info.run_id
+        assert run.data.metrics["cost/seconds"] == pytest.approx(
+            first[key].data.metrics["cost/seconds"] * 2 / 3
+        )
+    whole = make_study(name="whole", seeds=3, space=space)
+    assert not bench.run(whole).ran
+    for run in bench.trials("whole"):
+        check_copy(bench, first[run.data.tags["ship.setting_key"]], run)
+
+
+def test_what_another_study_has_finished_is_adopted(
+    bench: Bench, calm: Callable[[StudyConfig], str]
+) -> None:
+    """Numbers, curves, answers, data and code are those of the first run."""
+    check_adoption(bench, calm)
+
+
+@pytest.mark.faults
+def test_adopted_through_a_tracking_server(
+    served: Callable[[Path], Bench], tmp_path: Path, calm: Callable[[StudyConfig], str]
+) -> None:
+    """Setting by setting, and its files with it."""
+    check_adoption(served(tmp_path / "files"), calm)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options"),
+    [
+        ({}, {"reuse": False}),
+        ({"record": {"seed_curves": True}}, {}),
+        ({"record": {"system_metrics": True}}, {}),
+        ({"shots": 4}, {}),
+        ({"results_version": 0}, {}),
+    ],
+)
+def test_what_would_not_be_the_same_is_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Another setting, another version of the results, a run without what the study asks for."""
+
+    def behave(config: Any, epoch: int) -> None:
+        if config.generator.n_ctx == 1:
+            raise RuntimeError("no")
+
+    bench.behave = behave
+    assert bench.run(make_study(name="before")).failed == 1
+    bench.behave, before = None, len(bench.lines())
+    if "results_version" in wanted:
+        monkeypatch.setattr(settings, "RESULTS_VERSION", wanted.pop("results_version"))
+    study = make_study(**wanted)
+    assert not any("known" in note for note in bench.plan(study, **options).notes)
+    assert bench.run(study, **options).complete
+    assert len(bench.lines()) - before == 6
+    assert not load_records("small", bench.uri).adopted
