@@ -169,7 +169,7 @@ def _mix(rng: np.random.Generator, shares: Sequence[float], shape: tuple[int, in
 
 
 def kinds() -> list[Kind]:
-    """The studies of the tables in docs/statistics.md."""
+    """The studies of which docs/statistics.md tells."""
     typical = {5: 1.0, 10: 1.4}
     made = [Kind(pilot, noise, spread) for pilot, spread in typical.items() for noise in NOISE]
     made += [
