@@ -9,38 +9,21 @@ from typing import Any
 import polars as pl
 
 from reports.stats import Estimate
-from reports.tables import AVERAGE, LEVELS, Compared, Counts, Row, Table, Value, spelled_row
+from reports.tables import AVERAGE, Compared, Counts, Row, Table, Value
 
-_NUMBERS = pl.Float64
-COLUMNS: dict[str, Any] = {
-    "table": pl.String,
-    "kind": pl.String,
-    "line": pl.String,
-    "arm": pl.String,
-    "is_baseline": pl.Boolean,
-    "dataset": pl.String,
-    "metric": pl.String,
-    "n": pl.Int64,
-    "failed": pl.Int64,
-    "pruned": pl.Int64,
-    "missing": pl.Int64,
-    "mean": _NUMBERS,
-    "low": _NUMBERS,
-    "high": _NUMBERS,
-    "difference": _NUMBERS,
-    "difference_low": _NUMBERS,
-    "difference_high": _NUMBERS,
-    "pairs": pl.Int64,
-    "classes_low": _NUMBERS,
-    "classes_high": _NUMBERS,
-    "p": _NUMBERS,
-    "holm_p": _NUMBERS,
-    "detectable": _NUMBERS,
-    "decision": pl.String,
-    "verdict": pl.String,
-    "pairs_more": pl.Int64,
-    "is_unchanged": pl.Boolean,
+_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
+_COUNTS = ["n", "failed", "pruned", "missing", "pairs", "pairs_more"]
+_TYPES = {
+    **dict.fromkeys(_TEXTS, pl.String),
+    **dict.fromkeys(_COUNTS, pl.Int64),
+    **dict.fromkeys(("is_baseline", "is_unchanged"), pl.Boolean),
 }
+_NAMES = (
+    "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
+    " difference difference_low difference_high pairs classes_low classes_high p holm_p detectable"
+    " decision verdict pairs_more is_unchanged"
+)
+COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
 
 
 def estimates(tables: Sequence[Table]) -> pl.DataFrame:
@@ -53,51 +36,36 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
         A row for each line of a table and each metric; what is compared with the baseline stands
         in the row of the metric that the table is of. Unknown numbers are null.
     """
-    rows = [
-        row
-        for table in tables
-        if table.kind not in ("ranks", "")
-        for line in table.rows
-        for row in _rows(table, line)
-    ]
+    rows = [row for table in tables for line in table.rows for row in _rows(table, line)]
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
 def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
-    about = {
-        "table": table.name,
-        "kind": "arm" if line.section != LEVELS else table.kind,
-        "line": spelled_row(table, line),
-        "arm": line.arm or None,
-        "is_baseline": line.baseline,
-    }
     counts = line.cells.get("n")
     lost = counts if isinstance(counts, Counts) else Counts(0)
-    for key, cell in line.cells.items():
-        if not isinstance(cell, Value) or key == "difference":
+    about = {
+        "table": table.name,
+        "kind": "arm" if line.arm else table.kind,
+        "line": line.name,
+        "arm": line.arm or None,
+        "is_baseline": line.baseline,
+        "failed": lost.failed,
+        "pruned": lost.pruned,
+        "missing": lost.missing,
+    }
+    for column in table.columns:
+        cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
+        if not metric or not isinstance(cell, Value):
             continue
-        dataset, metric = "", key
-        if table.kind == "methods":  # DATASET/METRIC; the table's own metric may have a slash, too
-            own_metric = key.endswith(f"/{table.metric}")
-            metric = table.metric if own_metric else key.rpartition("/")[2]
-            dataset = key.removesuffix(f"/{metric}")
-        own = {
-            **about,
-            "dataset": dataset or None,
-            "metric": metric,
-            **_ends("mean", cell.estimate),
-            "n": cell.estimate.n,
-            "failed": lost.failed,
-            "pruned": lost.pruned,
-            "missing": lost.missing,
-        }
+        own = {**about, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
-        yield own | (_compared(line.compared) if line.compared and is_compared else {})
+        compared = _compared(line.compared) if line.compared and is_compared else {}
+        yield own | _ends(cell.estimate) | compared
 
 
 def _compared(compared: Compared) -> dict[str, Any]:
     found = {
-        **_ends("difference", compared.difference),
+        **_ends(compared.difference, "difference"),
         "pairs": compared.difference.n,
         "p": compared.raw_p,
         "holm_p": compared.p,
@@ -107,11 +75,11 @@ def _compared(compared: Compared) -> dict[str, Any]:
         "pairs_more": compared.more,
         "is_unchanged": compared.unchanged,
     }
-    if compared.classes is not None:
-        found |= {"classes_low": compared.classes.low, "classes_high": compared.classes.high}
-    return found
+    over = compared.classes
+    return found | ({"classes_low": over.low, "classes_high": over.high} if over else {})
 
 
-def _ends(name: str, estimate: Estimate) -> dict[str, float | None]:
-    prefix = "" if name == "mean" else f"{name}_"
-    return {name: estimate.mean, f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
+def _ends(estimate: Estimate, name: str = "") -> dict[str, float | None]:
+    prefix = f"{name}_" if name else ""
+    ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
+    return {name or "mean": estimate.mean, **ends}

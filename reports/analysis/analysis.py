@@ -1,7 +1,7 @@
 """Everything that is computed of a study's settings together, when it is asked for; its tables."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -23,13 +23,11 @@ from reports.tables import (
     Text,
     Value,
     added_notes,
-    chosen_by,
     decimals_of,
-    head_notes,
     level_text,
+    noted_table,
+    plain_rows,
     short_names,
-    titled,
-    unfinished_notes,
     without_added,
 )
 
@@ -109,14 +107,10 @@ def _table(
         added: of each row, whether --path ran it; (): of none.
         more: of the Table.
     """
-    rule = chosen_by(study.rows["selection"].to_list())
     marks = added or [False] * len(rows)
-    made = tuple(
-        Row({k: cell for k, cell in cells.items() if cell is not None}, selection=rule, added=mark)
-        for cells, mark in zip(rows, marks, strict=True)
-    )
-    own = [*head_notes(study, made), *notes, *unfinished_notes(study)]
-    return Table(name, titled(study, title, made), tuple(columns), made, tuple(own), **more)
+    made = zip(plain_rows(study, rows), marks, strict=True)
+    marked = [replace(row, added=mark) for row, mark in made]
+    return noted_table(study, name, title, columns, marked, notes, **more)
 
 
 def _importance(study: Study, found: Importance) -> Table:

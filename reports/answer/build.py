@@ -12,7 +12,6 @@ from reports.answer.words import Answer, Finding, listed, p_words, points, signe
 from reports.read import Study, heading
 from reports.tables import (
     AVERAGE,
-    LEVELS,
     Counts,
     Row,
     Table,
@@ -24,7 +23,6 @@ from reports.tables import (
     on_other_classes,
     p_text,
     short_names,
-    spelled_row,
     tied_first,
     tied_names,
     without_added,
@@ -113,8 +111,8 @@ def _depends(analysis: Analysis, table: Table) -> str:
 
 def _chosen(table: Table, head: str) -> Finding | None:
     """The setting with the best selection score, and its test result."""
-    rows = [row for row in table.rows if row.section == LEVELS and "objective" in row.cells]
-    base = next((row for row in table.rows if row.baseline), None)
+    rows = [row for row in table.own if "objective" in row.cells]
+    base = table.baseline
     if len(rows) < 2 or table.metric not in rows[0].cells:
         return None
     best = rows[0]
@@ -122,10 +120,10 @@ def _chosen(table: Table, head: str) -> Finding | None:
     if sum(tied) > 1:
         return _tie(table, head, [row for row, one in zip(rows, tied, strict=True) if one])
     ran = ", which --path ran" if best.added else ""
-    name = f"{spelled_row(table, best)}{ran}{_of_seeds(best)}"
+    name = f"{best.name}{ran}{_of_seeds(best)}"
     words = f"{name}: {head} {cell_text(best.cells[table.metric])}"
     if base is not None and best.compared is not None:
-        than, told = spelled_row(table, base), p_words(best.compared.p)
+        than, told = base.name, p_words(best.compared.p)
         if best.compared.unchanged:
             words += f", under each seed exactly that of {than}"
         else:
@@ -150,7 +148,7 @@ def _tie(table: Table, head: str, rows: Sequence[Row]) -> Finding:
     if len(shown) > 1:
         each = f"{head} from {min(means):.1f} to {max(means):.1f}"
     among = ". The baseline is among them" if any(row.baseline for row in rows) else ""
-    names = tied_names([spelled_row(table, row) for row in rows])
+    names = tied_names([row.name for row in rows])
     text = f"none alone. {names}{among}. On test: {each}."
     return Finding(BEST, None, text)
 

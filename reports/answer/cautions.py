@@ -7,7 +7,7 @@ import polars as pl
 
 from reports.contract import COMPLETE, FAIL, PRUNED
 from reports.read import Study
-from reports.tables import FEWEST_SEEDS, LEVELS, Table, on_test
+from reports.tables import FEWEST_SEEDS, Table, on_test
 
 _ENDS = {FAIL: "failed", PRUNED: "stopped early"}
 _INCOMPLETE = "incomplete"
@@ -48,10 +48,9 @@ def _without_baseline(table: Table) -> bool:
     """Whether a table of levels or settings has results and no baseline to hold them against."""
     if table.kind not in ("levels", "effects", "settings") or table.place != "page":
         return False
-    levels = [row for row in table.rows if row.section == LEVELS]
-    base = next((row for row in table.rows if row.baseline), None)
-    others = sum(table.metric in row.cells for row in levels if not row.baseline)
-    return base is not None and table.metric not in base.cells and others > 0
+    base, others = table.baseline, [row for row in table.own if not row.baseline]
+    measured = any(table.metric in row.cells for row in others)
+    return base is not None and table.metric not in base.cells and measured
 
 
 def _end(states: Set[str]) -> str:

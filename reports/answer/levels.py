@@ -7,7 +7,6 @@ from reports.answer.words import (
     detectable,
     further,
     listed,
-    name_of,
     p_words,
     points,
     signed,
@@ -15,10 +14,10 @@ from reports.answer.words import (
 from reports.contract import ARMS
 from reports.read import Study
 from reports.stats import Decision, Verdict
-from reports.tables import AVERAGE, LEVELS, Compared, Row, Table, collapse_of, spelled_row
+from reports.tables import AVERAGE, Compared, Row, Table, collapse_of
 
-# A row and what is known of its difference to the baseline.
-Told = tuple[Row, Compared]
+# A row's level, and what is known of its difference to the baseline.
+Told = tuple[str, Compared]
 # Judged in this order; the others tell how much room there is.
 _RIVALS = ("no_synthetic", "text_feature")
 _CEILING = "real_pictures"
@@ -32,15 +31,14 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         head: the metric's heading.
         effect: the smallest of interest, in points; None: nothing is judged.
     """
-    base = next((row for row in table.rows if row.baseline), None)
-    told = [(row, row.compared) for row in table.rows if row.section == LEVELS and row.compared]
+    base = table.baseline
+    told = [(row.level, row.compared) for row in table.own if row.compared]
     if base is None or not told:
         return None
-    same = [one for one in told if one[1].unchanged]
-    found = [one for one in told if not one[1].unchanged]
-    texts = [_unmoved(table, same, base, head)]
+    found = [(level, compared) for level, compared in told if not compared.unchanged]
+    texts = [_unmoved(table, base, head)]
     if found:
-        texts += _sentences(table, found, base, head, effect)
+        texts += _sentences(found, base.level, head, effect)
         texts.append(detectable([compared for _, compared in told]))
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     if table.kind == "methods":
@@ -55,25 +53,23 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
 
 
-def _unmoved(table: Table, same: Sequence[Told], base: Row, head: str) -> str:
+def _unmoved(table: Table, base: Row, head: str) -> str:
     """The levels that changed no result, and the collapse that may be why; "" of none."""
+    same = [row for row in table.own if row.compared and row.compared.unchanged]
     if not same:
         return ""
     every = len(same) > 1 and sum(row.compared is not None for row in table.rows) == len(same)
-    who = "No level" if every else listed([name_of(table, row) for row, _ in same])
+    who = "No level" if every else listed([row.level for row in same])
     changed = "changed any" if every else "changed no"
-    pairs = sorted({compared.difference.n for _, compared in same})
-    seeds = " to ".join(str(n) for n in dict.fromkeys([pairs[0], pairs[-1]]))
+    pairs = [row.compared.difference.n for row in same if row.compared]
+    seeds = " to ".join(str(n) for n in sorted({min(pairs), max(pairs)}))
     text = (
         f"{who} {changed} {head}: under each of {seeds} seed{'' if seeds == '1' else 's'} it is"
-        f" exactly that of {name_of(table, base)}."
+        f" exactly that of {base.level}."
     )
     keys = [table.name.removeprefix(f"{AVERAGE}-"), *(c.key for c in table.columns[: table.labels])]
-    why = (
-        collapse_of([*(row for row, _ in same), base])
-        if any(key.startswith("generator") for key in keys)
-        else ""
-    )
+    of_generator = any(key.startswith("generator") for key in keys)
+    why = collapse_of([*same, base]) if of_generator else ""
     return f"{text} {why[0].upper()}{why[1:]} may be why." if why else text
 
 
@@ -85,14 +81,11 @@ def overall(verdicts: Sequence[Verdict | None]) -> Verdict | None:
     return Verdict.EQUIVALENT if any(verdicts) else None
 
 
-def _sentences(
-    table: Table, found: Sequence[Told], base: Row, head: str, effect: float | None
-) -> list[str]:
-    than = name_of(table, base)
+def _sentences(found: Sequence[Told], than: str, head: str, effect: float | None) -> list[str]:
     if any(compared.decision for _, compared in found):
-        return _by_design(table, found, than, head)
+        return _by_design(found, than, head)
     if effect is None:
-        sure = [_named(table, one, p_words(one[1].p)) for one in found if one[1].differs]
+        sure = [_named(one, p_words(one[1].p)) for one in found if one[1].differs]
         if sure:
             return [f"Against {than}, in {head}: {listed(sure)}."]
         if all(compared.p is None for _, compared in found):
@@ -102,25 +95,24 @@ def _sentences(
     decided, within = of[Verdict.DECIDED], of[Verdict.EQUIVALENT]
     texts = []
     if len(within) == len(found):
-        one = name_of(table, found[0][0])
-        who = "No level differs" if len(found) > 1 else f"{one} does not differ"
+        who = "No level differs" if len(found) > 1 else f"{found[0][0]} does not differ"
         texts.append(f"{who} from {than} by more than {points(effect)} of {head}.")
     elif decided:
-        named = listed([_named(table, one) for one in decided])
+        named = listed([_named(one) for one in decided])
         texts.append(f"Against {than}, in points of {head}: {named}.")
     else:
         texts.append(f"Nothing is decided against {than}.")
     if 0 < len(within) < len(found):
-        names = listed([name_of(table, row) for row, _ in within])
+        names = listed([level for level, _ in within])
         texts.append(f"Within {points(effect)} of {head}: {names}.")
-    if small := [_named(table, one, p_words(one[1].p)) for one in within if one[1].differs]:
+    if small := [_named(one, p_words(one[1].p)) for one in within if one[1].differs]:
         texts.append(f"Small, but beyond chance: {listed(small)}.")
-    if still := [_open(table, one) for one in of[Verdict.UNDECIDED]]:
+    if still := [_open(one) for one in of[Verdict.UNDECIDED]]:
         texts.append(f"Open: {listed(still)}.")
     return texts
 
 
-def _by_design(table: Table, found: Sequence[Told], than: str, head: str) -> list[str]:
+def _by_design(found: Sequence[Told], than: str, head: str) -> list[str]:
     """What the comparisons of a study under --detect have come to, after how many seeds each."""
     words: Mapping[Decision, str] = {
         "differs": f"Different from {than}, in points of {head}",
@@ -129,9 +121,7 @@ def _by_design(table: Table, found: Sequence[Told], than: str, head: str) -> lis
         "constant": "Without a spread, so that nothing is known of other seeds",
     }
     told = {
-        decision: [
-            _named(table, one, _after(one[1])) for one in found if one[1].decision == decision
-        ]
+        decision: [_named(one, _after(one[1])) for one in found if one[1].decision == decision]
         for decision in words
     }
     return [f"{words[decision]}: {listed(names)}." for decision, names in told.items() if names]
@@ -142,17 +132,17 @@ def _after(compared: Compared) -> str:
     return f"after {count} seed{'' if count == 1 else 's'}"
 
 
-def _open(table: Table, one: Told) -> str:
+def _open(one: Told) -> str:
     """A row that is undecided: its difference, whether it is beyond chance, what would decide."""
     compared = one[1]
     chance = f"beyond chance, {p_words(compared.p)}" if compared.differs else ""
-    return _named(table, one, ", ".join(part for part in (chance, further(compared)) if part))
+    return _named(one, ", ".join(part for part in (chance, further(compared)) if part))
 
 
-def _named(table: Table, one: Told, *beside: str) -> str:
+def _named(one: Told, *beside: str) -> str:
     """A row with its difference and what is to be said of it: "8 (+0.5 ± 0.4, Holm p 0.030)"."""
-    row, compared = one
-    return f"{name_of(table, row)} ({', '.join(filter(None, [signed(compared), *beside]))})"
+    level, compared = one
+    return f"{level} ({', '.join(filter(None, [signed(compared), *beside]))})"
 
 
 def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
@@ -163,14 +153,14 @@ def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
         table: with differences of the arms to its baseline; without any there is no finding.
         place: what the subject ends in, such as the dataset that the arms ran on.
     """
-    base = next((row for row in table.rows if row.baseline and not row.arm), None)
+    base = table.baseline
     found = {
         row.arm: row.compared
         for row in table.rows
         if row.arm and row.compared and not _same(row.compared)
     }
     rivals = {arm: found[arm] for arm in _RIVALS if arm in found}
-    if base is None or not rivals:
+    if base is None or base.arm or not rivals:
         return None
     parts = []
     for arm, compared in rivals.items():
@@ -180,7 +170,7 @@ def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
     texts = [f"{'; '.join(parts)}."]
     if _CEILING in found:
         texts.append(_room(found[_CEILING]))
-    subject = _subject(study, spelled_row(table, base)) + place
+    subject = _subject(study, base.name) + place
     # The first rival's verdict tells whether synthesis helps at all.
     return Finding(subject, overall([next(iter(rivals.values())).verdict]), " ".join(texts))
 

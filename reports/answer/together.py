@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from reports.analysis import Analysis, Effect
 from reports.answer.words import Finding, listed, p_words
 from reports.read import Study
-from reports.stats import Estimate
-from reports.tables import PValue, Quantity, Ranged, Row, Table, cell_text, p_text, short_names
+from reports.tables import Ranged, Ranked, Table, cell_text, p_text, short_names
 
 _LEVEL = 0.05
 _LEAST = 1.0  # percent; less is not worth a reader's time, however sure
@@ -21,71 +20,45 @@ def ranks_finding(table: Table, head: str, wanted: int) -> Finding:
         wanted: settings that the sampler was asked for.
     """
     subject = "factors, varied together"
-    finished = max((_settings(row) for row in table.rows), default=0)
+    every = [row.ranked for row in table.rows if row.ranked]
+    finished = max((one.n for one in every), default=0)
     over = f"{finished} of {wanted} settings finished"
-    if finished > 1 and all(row.flat for row in table.rows):
+    if finished > 1 and all(one.flat for one in every):
         same = f"All {finished} settings that finished have the same mean {head}."
         return Finding(subject, None, same)
-    sure = [row for row in table.rows if _p(row) < _LEVEL]
-    rest = [row for row in table.rows if _can_be_told(row) and row not in sure]
-    silent = [row for row in table.rows if not _can_be_told(row)]
-    texts = [f"{over}."] if finished < wanted and len(silent) < len(table.rows) else []
+    sure = [one for one in every if one.p is not None and one.p < _LEVEL]
+    # whether any order of the settings that finished would have had such a p
+    told = [one for one in every if one.least is not None and one.least < _LEVEL]
+    rest = [one for one in told if one not in sure]
+    silent = [one for one in every if one not in told]
+    texts = [f"{over}."] if finished < wanted and told else []
     if sure:
-        texts.append(f"{head} goes with {listed([_told(row) for row in sure])}.")
+        texts.append(f"{head} goes with {listed([_told(one) for one in sure])}.")
     if rest:
-        names = listed([_name(row) for row in rest])
-        least = f"{_largest(rest)}{_least_p(rest)}"
+        names = listed([one.factor for one in rest])
         texts.append(
-            f"It goes with {names} no more than chance would have it ({least})."
+            f"It goes with {names} no more than chance would have it ({_least(rest)})."
             if sure
-            else f"{head} goes with no factor more than chance would have it ({least})."
+            else f"{head} goes with no factor more than chance would have it ({_least(rest)})."
         )
     if silent:
-        names = listed([_name(row) for row in silent])
-        every = len(silent) == len(table.rows)
-        which = f"{over}, in no order of which" if every else "in no order of the settings"
+        names = listed([one.factor for one in silent])
+        which = "in no order of the settings" if told else f"{over}, in no order of which"
         texts.append(f"Nothing can be said of {names}: {which} would Holm's p be below {_LEVEL}.")
     return Finding(subject, None, " ".join(texts))
 
 
-def _settings(row: Row) -> int:
-    cell = row.cells.get("n")
-    return int(cell.number) if isinstance(cell, Quantity) else 0
+def _told(one: Ranked) -> str:
+    shown = f"ρ {cell_text(Ranged(one.rho))}, " if one.rho else ""
+    return f"{one.factor} ({shown}{p_words(one.p)})"
 
 
-def _can_be_told(row: Row) -> bool:
-    """Whether any order of the settings that finished would have had a p below 0.05."""
-    cell = row.cells.get("least")
-    return isinstance(cell, PValue) and cell.p < _LEVEL
-
-
-def _name(row: Row) -> str:
-    return cell_text(row.cells["factor"])
-
-
-def _told(row: Row) -> str:
-    rho = row.cells.get("rho")
-    shown = f"ρ {cell_text(rho)}, " if rho else ""
-    return f"{_name(row)} ({shown}{p_words(_p(row))})"
-
-
-def _rhos(rows: Sequence[Row]) -> list[Estimate]:
-    return [cell.estimate for row in rows if isinstance(cell := row.cells.get("rho"), Ranged)]
-
-
-def _largest(rows: Sequence[Row]) -> str:
-    """The largest correlation of some rows, "" where none has one."""
-    sizes = [abs(rho.mean) for rho in _rhos(rows)]
-    return f"|ρ| ≤ {max(sizes):.2f}, " if sizes else ""
-
-
-def _least_p(rows: Sequence[Row]) -> str:
-    return p_words(min(map(_p, rows))).replace("Holm p ", "Holm p ≥ ").replace("≥ <", "<")
-
-
-def _p(row: Row) -> float:
-    cell = row.cells.get("p")
-    return cell.p if isinstance(cell, PValue) else 1.0
+def _least(found: Sequence[Ranked]) -> str:
+    """The largest correlation of some factors, where there is one, and the least p."""
+    sizes = [abs(one.rho.mean) for one in found if one.rho]
+    largest = f"|ρ| ≤ {max(sizes):.2f}, " if sizes else ""
+    least = p_words(min(1.0 if one.p is None else one.p for one in found))
+    return largest + least.replace("Holm p ", "Holm p ≥ ").replace("≥ <", "<")
 
 
 def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding | None:

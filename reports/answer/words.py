@@ -8,13 +8,10 @@ from reports.stats import MOST_SEEDS, Verdict
 from reports.tables import (
     Compared,
     Row,
-    Table,
-    Text,
     Value,
     cell_text,
     number,
     p_text,
-    spelled_row,
 )
 
 MOST_NAMED = 6  # rows that one sentence names
@@ -57,12 +54,6 @@ class Answer:
         """Findings and cautions, one line each, the rule last."""
         found = [finding.sentence for finding in self.findings]
         return [*found, *self.cautions, *([self.rule] if self.rule else [])]
-
-
-def name_of(table: Table, row: Row) -> str:
-    """A row in a sentence: the level alone where one column names it."""
-    first = row.cells.get(table.columns[0].key)
-    return first.text if table.labels == 1 and isinstance(first, Text) else spelled_row(table, row)
 
 
 def value_in(row: Row, key: str) -> float:

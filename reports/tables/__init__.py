@@ -7,7 +7,6 @@ owes its reader. Knows no output format.
 from reports.tables.associations import on_other_classes
 from reports.tables.build import build_tables
 from reports.tables.comparison import differences, effect_of, given_out, is_designed
-from reports.tables.datasets import AVERAGE
 from reports.tables.families import Family, families, load_families, load_values
 from reports.tables.formatting import (
     PLAIN,
@@ -40,6 +39,7 @@ from reports.tables.headline import Headline, change_lines, headline
 from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
     ADDED,
+    AVERAGE,
     LEVELS,
     MARK,
     Cell,
@@ -50,15 +50,15 @@ from reports.tables.model import (
     PValue,
     Quantity,
     Ranged,
+    Ranked,
     Row,
     Table,
     Text,
     Value,
     level_id,
     level_text,
-    spelled_row,
 )
-from reports.tables.notes import FEWEST_SEEDS, collapse_of, head_notes, titled, unfinished_notes
+from reports.tables.notes import FEWEST_SEEDS, collapse_of, noted_table
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
 from reports.tables.preference import (
     added_notes,
@@ -68,4 +68,4 @@ from reports.tables.preference import (
     without_added,
 )
 from reports.tables.published import PUBLISHED, published_table
-from reports.tables.rows import chosen_by, on_test
+from reports.tables.rows import chosen_by, on_test, plain_rows

@@ -12,6 +12,7 @@ from reports.tables.notes import table_notes, titled
 from reports.tables.rows import group_row
 
 TOP = 10  # settings that a page shows of a sampled study
+OBJECTIVE = "objective"  # the selection score, in the place of a metric
 MOST = 1_000  # settings of a grid that a page shows
 
 
@@ -27,12 +28,12 @@ def ablation_table(family: Family) -> Table:
     """
     study, settings = family.study, family.kind == "settings"
     count, *measures = _measures(family)
+    score = heading(study.protocol, study.objective)
     columns = [
         *family.labels,
         count,
         *([Column("seeds", "seeds")] if family.kind == "effects" else []),
-        # what a setting is chosen by
-        Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=3),
+        Column(OBJECTIVE, f"sel. {score}", drop=3, metric=OBJECTIVE),
         *measures,
     ]
     effects = ", main effects" if family.kind == "effects" else ""
@@ -96,6 +97,7 @@ def _measures(family: Family) -> list[Column]:
             protocol.headings[name],
             drop=0 if name == metric else protocol.drop.get(name, 0),
             csv_only=name not in shown,
+            metric=name,
         )
         for name in measured
     ]
@@ -107,10 +109,9 @@ def _measures(family: Family) -> list[Column]:
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
     """Means over seeds and cost of one group."""
     cells: dict[str, Cell] = {}
-    sources = {name: f"test/{name}" for name in study.protocol.headings}
-    sources["objective"] = f"selection/{study.objective}"
-    for key in (c.key for c in columns if c.key in sources):
-        if found := group.estimate(sources[key]):
+    for key in (column.key for column in columns if column.metric):
+        source = f"selection/{study.objective}" if key == OBJECTIVE else f"test/{key}"
+        if found := group.estimate(source):
             cells[key] = Value(found, decimals=decimals_of(study, key))
     seeds = group.known("seed")
     if seeds and any(c.key == "seeds" for c in columns):

@@ -1,6 +1,7 @@
 """How a metric goes with each factor of a sampled study, and with each measure of quality."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,14 +32,14 @@ from reports.tables.model import (
     PValue,
     Quantity,
     Ranged,
-    Row,
+    Ranked,
     Table,
     Text,
     Value,
     level_id,
 )
-from reports.tables.notes import head_notes, titled, unfinished_notes
-from reports.tables.rows import chosen_by
+from reports.tables.notes import noted_table
+from reports.tables.rows import plain_rows
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
@@ -49,31 +50,16 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         factors: a row each.
         metric: name of the test metric; a setting's value is its mean over seeds.
     """
-    found, same = [], []
-    for factor in factors:
-        levels, values = _per_setting(study, factor, metric)
-        # Seeded by nothing but the data's order: the same store gives the same table.
-        rng = np.random.default_rng(0)
-        if is_numeric(levels):
-            found.append(rank_correlation([float(v) for v in levels], values, rng))
-        else:
-            found.append(rank_groups([level_id(v) for v in levels], values, rng))
-        same.append(is_rounding(np.ptp(values or [0.0]), scale_of(values)))
+    points = [_per_setting(study, factor, metric) for factor in factors]
+    found = [_association(*one) for one in points]
     adjusted = holm([association.p for association in found])
     least = holm([association.least for association in found])
-    rows = []
-    for factor, association, p, low, flat in zip(
-        factors, found, adjusted, least, same, strict=True
-    ):
-        cells: dict[str, Cell] = {"factor": Text(factor.key), "n": Quantity(association.n, 0)}
-        if association.rho is not None:
-            cells["rho"] = Ranged(association.rho)
-        if p is not None:
-            cells["p"] = PValue(p)
-        if low is not None:
-            cells["least"] = PValue(low)
-        chosen = chosen_by(study.rows["selection"].to_list())
-        rows.append(Row(cells, selection=chosen, flat=flat))
+    ranks = [
+        Ranked(factor.key, one.n, one.rho, p, low, is_rounding(np.ptp(y or [0.0]), scale_of(y)))
+        for factor, one, p, low, (_, y) in zip(factors, found, adjusted, least, points, strict=True)
+    ]
+    plain = plain_rows(study, map(_cells, ranks))
+    rows = [replace(row, ranked=one) for row, one in zip(plain, ranks, strict=True)]
     head = heading(study.protocol, metric)
     columns = (
         Column("factor", "factor", "left"),
@@ -82,23 +68,39 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         Column("p", "Holm p"),
         Column("least", "least Holm p of any order", csv_only=True),
     )
-    title = titled(study, "rank association", rows)
-    notes = [
-        *head_notes(study, rows),
+    told = (
         f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
         " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
-        " factors. A sampler that favours good settings makes these descriptive",
-        *unfinished_notes(study),
-        *_empty(study, found),
-    ]
-    return Table("ranks", title, columns, tuple(rows), tuple(notes), kind="ranks", metric=metric)
+        " factors. A sampler that favours good settings makes these descriptive"
+    )
+    notes = [told, *_empty(study, ranks)]
+    about: dict[str, Any] = {"kind": "ranks", "metric": metric}
+    return noted_table(study, "ranks", "rank association", columns, rows, notes, **about)
 
 
-def _empty(study: Study, found: Sequence[Association]) -> list[str]:
+def _association(levels: Sequence[Any], values: Sequence[float]) -> Association:
+    # Seeded by nothing but the data's order: the same store gives the same table.
+    rng = np.random.default_rng(0)
+    if is_numeric(levels):
+        return rank_correlation([float(level) for level in levels], values, rng)
+    return rank_groups([level_id(level) for level in levels], values, rng)
+
+
+def _cells(one: Ranked) -> dict[str, Cell | None]:
+    return {
+        "factor": Text(one.factor),
+        "n": Quantity(one.n, 0),
+        "rho": None if one.rho is None else Ranged(one.rho),
+        "p": None if one.p is None else PValue(one.p),
+        "least": None if one.least is None else PValue(one.least),
+    }
+
+
+def _empty(study: Study, found: Sequence[Ranked]) -> list[str]:
     """Why there are dashes: too few settings finished, or they do not differ."""
-    if all(association.p is not None for association in found):
+    if all(one.p is not None for one in found):
         return []
-    finished = max(association.n for association in found)
+    finished = max(one.n for one in found)
     if finished >= FEWEST_RANKED:
         return ["a dash: the factor, or the metric, is the same in all finished settings"]
     own = [setting for setting in study.settings if not setting.arm]
@@ -162,17 +164,15 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     if not kept:
         return []
     adjusted = holm([one_sample_p(response.slope) for response in kept])
-    rows = [_row(response, p, study) for response, p in zip(kept, adjusted, strict=True)]
+    rows = plain_rows(study, (_row(*one) for one in zip(kept, adjusted, strict=True)))
     head = heading(study.protocol, metric)
     notes = [
-        *head_notes(study, rows),
         f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
         f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
         " standard deviation of the measure between settings. Both: mean over seeds with its 95%"
         f" t-interval; p: t-test of the slope, Holm over the table's {len(kept)} measures",
         "the settings are those of the study: others may go otherwise, and a measure may go with"
         f" {head} because both follow a third",
-        *unfinished_notes(study),
     ]
     columns = (
         Column("measure", "measure", "left"),
@@ -182,22 +182,20 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("slope", f"{head} per SD"),
         Column("p", "Holm p", drop=1),
     )
-    title = titled(study, f"{head} against the quality of synthesized features", rows)
-    return [Table("quality-response", title, columns, tuple(rows), tuple(notes), place="files")]
+    title, place = f"{head} against the quality of synthesized features", {"place": "files"}
+    return [noted_table(study, "quality-response", title, columns, rows, notes, **place)]
 
 
-def _row(response: _Response, p: float | None, study: Study) -> Row:
+def _row(response: _Response, p: float | None) -> dict[str, Cell | None]:
     rho = mean_interval(response.rho)
-    cells: dict[str, Cell] = {
+    return {
         "measure": Text(response.measure.short),
         "settings": Quantity(response.settings, 0),
         "n": Quantity(len(response.rho), 0),
         "rho": Ranged(_within_one(rho)),
         "slope": Value(mean_interval(response.slope), signed=True),
+        "p": None if p is None else PValue(p),
     }
-    if p is not None:
-        cells["p"] = PValue(p)
-    return Row(cells, selection=chosen_by(study.rows["selection"].to_list()))
 
 
 def _within_one(rho: Estimate) -> Estimate:

@@ -7,10 +7,10 @@ from reports.contract import QUALITY
 from reports.read import Factor, Study
 from reports.tables.ablation import ablation_table
 from reports.tables.associations import rank_table, response_tables
-from reports.tables.datasets import AVERAGE, dataset_tables
+from reports.tables.datasets import dataset_tables
 from reports.tables.families import families, level_family
 from reports.tables.metric import with_metric
-from reports.tables.model import Table
+from reports.tables.model import AVERAGE, Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
 from reports.tables.preference import without_added
 from reports.tables.quality import quality_tables

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
@@ -12,11 +13,10 @@ from reports.tables.comparison import difference_columns
 from reports.tables.families import Family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import decimals_of
-from reports.tables.model import Cell, Column, Quantity, Table, Text, Value
+from reports.tables.model import AVERAGE, Cell, Column, Quantity, Table, Text, Value
 from reports.tables.pooling import DATASET, datasets
 from reports.tables.rows import counts_of, group_row
 
-AVERAGE = "average"
 _ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
 
 
@@ -47,15 +47,19 @@ def _columns(family: Family, names: Sequence[str], measured: Sequence[str]) -> I
     yield Column("n", "n")
     yield Column("datasets", "datasets", csv_only=True)
     for name in names:
-        yield Column(f"{name}/{metric}", name, drop=5)
+        yield _column(name, metric, name, drop=5)
         for half in halves:
-            yield Column(f"{name}/{half}", f"{name} {heads[half]}", csv_only=True)
+            yield _column(name, half, f"{name} {heads[half]}", csv_only=True)
     for half in halves:
-        yield Column(f"{AVERAGE}/{half}", f"mean {heads[half]}", drop=4)
+        yield _column(AVERAGE, half, f"mean {heads[half]}", drop=4)
     head = heads[metric]
-    yield Column(f"{AVERAGE}/{metric}", f"{head} of means" if halves else f"mean {head}")
+    yield _column(AVERAGE, metric, f"{head} of means" if halves else f"mean {head}")
     if family.comparable:
         yield from difference_columns(head)
+
+
+def _column(dataset: str, metric: str, heading: str, **told: Any) -> Column:
+    return Column(f"{dataset}/{metric}", heading, **told, metric=metric, dataset=dataset)
 
 
 def _cells(

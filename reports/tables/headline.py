@@ -104,55 +104,35 @@ def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
 MOST_CHANGES = 10
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a row of a table stands: its finished rows (one a seed) and their mean."""
-
-    n: int
-    mean: float
-
-
-def standings(study: Study, metric: str) -> dict[str, Standing]:
-    """Rows of the study's first table in its order, by their labels in words: "n_ctx 8".
+def standings(study: Study, metric: str, decimals: int) -> dict[str, str]:
+    """Rows of the study's first table in its order, by their names: "60.5 (n 2)", mean and seeds.
 
     Args:
         study: whose levels or settings, and reference arms, these are.
         metric: a test metric; a row without it, or without a finished seed, is left out.
+        decimals: of the means.
     """
     first = next(families(study, metric))
-    found: dict[str, Standing] = {}
+    found = {}
     for group in first.groups:
-        values = group.seeds(f"test/{metric}")
-        if values:
-            mean = sum(values.values()) / len(values)
-            name = spelled(group, first.labels) or "constants"
-            found[name] = Standing(group.count(COMPLETE), mean)
+        if values := group.seeds(f"test/{metric}"):
+            mean = number(sum(values.values()) / len(values), decimals)
+            name = spelled(group, first.labels) or group.labels[0].text
+            found[name] = f"{mean} (n {group.count(COMPLETE)})"
     return found
 
 
-def changed_rows(
-    before: Mapping[str, Standing], after: Mapping[str, Standing], decimals: int = 1
-) -> list[str]:
+def changed_rows(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
     """A line for each row that came, moved or left, in this order.
 
-    A row has moved where its mean or its number of seeds is another than before.
-
     Args:
-        before, after: see standings.
-        decimals: of the means.
+        before, after: see standings; a row has moved where it reads otherwise.
     """
-
-    def shown(row: Standing) -> str:
-        return f"{number(row.mean, decimals)} (n {row.n})"
-
-    def lines() -> Iterator[str]:
-        yield from (f"new: {name}: {shown(after[name])}" for name in after if name not in before)
-        for name in after:
-            if name in before and shown(before[name]) != shown(after[name]):
-                yield f"moved: {name}: {shown(before[name])} -> {shown(after[name])}"
-        yield from (f"left: {name}: {shown(before[name])}" for name in before if name not in after)
-
-    return list(lines())
+    yield from (f"new: {name}: {after[name]}" for name in after if name not in before)
+    for name in after:
+        if name in before and before[name] != after[name]:
+            yield f"moved: {name}: {before[name]} -> {after[name]}"
+    yield from (f"left: {name}: {before[name]}" for name in before if name not in after)
 
 
 def change_lines(before: Study, after: Study) -> list[str]:
@@ -163,7 +143,7 @@ def change_lines(before: Study, after: Study) -> list[str]:
     """
     _, metric = with_metric(after, None)
     decimals = decimals_of(after, metric)
-    rows = changed_rows(standings(before, metric), standings(after, metric), decimals)
+    rows = list(changed_rows(*(standings(study, metric, decimals) for study in (before, after))))
     if not rows:
         return []
     more = len(rows) - MOST_CHANGES

@@ -6,7 +6,6 @@ from reports.contract import ARMS, Protocol
 from reports.read import Study, heading
 from reports.stats import DRAWS
 from reports.tables.families import Family
-from reports.tables.groups import spelled
 from reports.tables.model import CLASSES, Legend, Row, Value
 
 _RULES = {
@@ -113,8 +112,8 @@ def difference_notes(family: Family, rows: Sequence[Row]) -> list[str]:
         family: that the table is of.
         rows: of the table.
     """
-    baseline = spelled(family.baseline, family.labels) if family.baseline else ""
-    if not baseline:
+    base = next((row for row in rows if row.baseline), None)
+    if base is None:
         return ["no baseline setting ran: no paired differences"]
     study, kind = family.study, family.kind
     compared = max(1, sum("p" in row.cells for row in rows))
@@ -123,7 +122,7 @@ def difference_notes(family: Family, rows: Sequence[Row]) -> list[str]:
         "methods": "on common seeds and datasets",
     }.get(kind, "on common seeds")
     what = "of the averages, to" if kind == "methods" else "to"
-    head = f"Δ{family.head}: {what} {baseline}, paired {place}"
+    head = f"Δ{family.head}: {what} {base.name}, paired {place}"
     several = compared > 1
     corrected = f", Holm over the table's {compared} comparisons" if several else ""
     level = f"5%/{compared}, Holm's first step," if several else "5%,"

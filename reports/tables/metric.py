@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from reports.contract import QUALITY, ReportError
 from reports.read import Study, checked_metric
 from reports.stats import Estimate, mean_interval, percent_interval
-from reports.tables.model import Value
 
 
 @dataclass(frozen=True)
@@ -110,18 +109,6 @@ def _measured(study: Study) -> dict[str, str]:
 def is_percent(metric: str) -> bool:
     """Whether a metric is a percentage; accuracies all are."""
     return not metric.startswith(QUALITY) or metric.removeprefix(QUALITY) in _PERCENT
-
-
-def value_of(metric: str, values: Sequence[float], decimals: int, suffix: str = "") -> Value:
-    """A mean with its interval as a cell.
-
-    Args:
-        metric: what the values are of.
-        values: one a seed.
-        decimals: of the cell.
-        suffix: what a page says behind it.
-    """
-    return Value(interval_of(metric, values), decimals=decimals, suffix=suffix)
 
 
 def interval_of(metric: str, values: Sequence[float]) -> Estimate:

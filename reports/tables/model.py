@@ -9,6 +9,7 @@ from reports.stats import Decision, Estimate, Verdict
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
+AVERAGE = "average"  # in the place of a dataset: over several
 MOST_ABREAST = 6  # more means than this have their intervals below them
 CLASSES = "classes"  # the column of differences over other test classes
 MARK = "†"  # beside the label of a row with flags
@@ -91,6 +92,8 @@ class Column:
 
     drop: when a terminal is too narrow, columns 1 go first, then 2 and so on; 0 stays.
     csv_only: for programs; no page has room for it.
+    metric: whose mean over seeds the cells are; "" of anything else.
+    dataset: on which, in a table over several: one of them, or AVERAGE.
     """
 
     key: str
@@ -98,6 +101,8 @@ class Column:
     align: Literal["left", "right"] = "right"
     drop: int = 0
     csv_only: bool = False
+    metric: str = ""
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,24 +150,49 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """How the metric goes with a factor, by ranks over settings.
+
+    n: settings that finished. rho: Spearman's; None of a factor that is no number.
+    p, least: Holm's, and the least that any order of as many settings would have.
+    flat: whether all of them have one result.
+    """
+
+    factor: str
+    n: int
+    rho: Estimate | None
+    p: float | None
+    least: float | None
+    flat: bool
+
+
+@dataclass(frozen=True)
 class Row:
     """Cells by column key; a column without a cell is shown as a dash.
 
+    name: of a row of comparisons, in words: "n_ctx 4", or an arm's label.
+    level: the same without what the table's only label says: "4".
     flags: those that were raised; a page marks the row's label.
     added: whether ship-sweep --path ran it; a page marks the label.
     compared: with the baseline; None: it is the baseline, or nothing is compared.
-    flat: in a table of ranks, whether all settings that are ranked have one result.
+    ranked: of a table of ranks, what it says of the row's factor.
     """
 
     cells: dict[str, Cell]
-    section: str = LEVELS
     baseline: bool = False
     selection: str = ""
     arm: str = ""
     flags: tuple[Flagged, ...] = ()
     added: bool = False
     compared: Compared | None = None
-    flat: bool = False
+    ranked: Ranked | None = None
+    name: str = ""
+    level: str = ""
+
+    @property
+    def section(self) -> str:
+        """Of the table: its own rows, or the reference arms below them."""
+        return REFERENCES if self.arm else LEVELS
 
 
 @dataclass(frozen=True)
@@ -188,6 +218,16 @@ class Table:
     metric: str = ""
 
     @property
+    def own(self) -> list[Row]:
+        """The rows that are no reference arms."""
+        return [row for row in self.rows if not row.arm]
+
+    @property
+    def baseline(self) -> Row | None:
+        """The row that others are compared with."""
+        return next((row for row in self.rows if row.baseline), None)
+
+    @property
     def page_columns(self) -> tuple[Column, ...]:
         """The columns that a page has."""
         return tuple(column for column in self.columns if not column.csv_only)
@@ -205,22 +245,6 @@ class Table:
             rows = rows[: self.shown] if section == LEVELS else rows
             if rows:
                 yield section, rows
-
-
-def spelled_row(table: Table, row: Row) -> str:
-    """A row in words: "n_ctx 4", or an arm's label."""
-    labels = [
-        (column, cell.text)
-        for column in table.columns[: table.labels]
-        if isinstance(cell := row.cells.get(column.key), Text)
-    ]
-    if row.arm:
-        return labels[0][1]
-    return ", ".join(
-        text if column.key == "setting" else f"{column.heading} {text}"
-        for column, text in labels
-        if text and text != "–"
-    )
 
 
 def level_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -9,7 +10,6 @@ from reports.contract import COMPLETE, FAIL, FLAGS, PRUNED, QUALITY
 from reports.read import Study
 from reports.tables.comparison import detection_notes
 from reports.tables.families import Family
-from reports.tables.groups import spelled
 from reports.tables.legend import (
     arm_notes,
     average_notes,
@@ -18,7 +18,7 @@ from reports.tables.legend import (
     rule_note,
 )
 from reports.tables.metric import MEASURES
-from reports.tables.model import MARK, REFERENCES, Legend, Row
+from reports.tables.model import MARK, Column, Legend, Row, Table
 from reports.tables.preference import added_notes, preferred_note
 from reports.tables.rows import LEAKS, on_test, raised_flags
 
@@ -45,15 +45,34 @@ def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> tuple
     if kind != "methods":
         notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
         notes += preferred_note(study)
-    notes += flag_notes(
-        study.rows, rows, [spelled(group, family.labels) for group in family.groups]
-    )
+    notes += flag_notes(study.rows, rows)
     notes += [*added_notes(rows), *arm_notes(study, rows)]
-    total = sum(row.section != REFERENCES for row in rows)
+    total = sum(not row.arm for row in rows)
     if shown is not None and total > shown:
         notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
     notes += unfinished_notes(study)
     return (*notes, *(detection_notes(study, metric) if family.comparable else ()))
+
+
+def noted_table(
+    study: Study,
+    name: str,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    **more: Any,
+) -> Table:
+    """A table with what each owes its reader around its own notes.
+
+    Args:
+        study: that it is of.
+        name, title, columns, rows: as a Table's; the title without the study's name.
+        notes: of its own.
+        more: of the Table.
+    """
+    said = (*head_notes(study, rows), *notes, *unfinished_notes(study))
+    return Table(name, titled(study, title, rows), tuple(columns), tuple(rows), said, **more)
 
 
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -204,19 +223,19 @@ def collapse_of(rows: Sequence[Row]) -> str:
     return ""
 
 
-def flag_notes(whole: pl.DataFrame, rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def flag_notes(whole: pl.DataFrame, rows: Sequence[Row]) -> list[str]:
     """One line a flag: how many trials raised it, in which rows, and what it means.
 
     Args:
         whole: every row behind the table, once.
-        names: the table's rows in words.
+        rows: of the table.
     """
     notes = []
     for flag in raised_flags(whole):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), ""))
         hits = [
-            (f"{name}: " if name else "") + f"{own.raised} of {own.of}"
-            for name, row in zip(names, rows, strict=True)
+            f"{row.name}: {own.raised} of {own.of}"
+            for row in rows
             for own in row.flags
             if own.name == flag.name
         ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,44 +143,29 @@ def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Stud
     )
 
 
-def worst(states: Sequence[str | None]) -> str:
-    """What became of an average whose parts are in these states."""
-    if all(state == COMPLETE for state in states):
-        return COMPLETE
-    return next((state for state in (FAIL, PRUNED) if state in states), MISSING)
-
-
 def _merged(
     of: Mapping[str, Mapping[str, Any]], halves: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
     """The average of one method and seed over datasets; no flags: those are of trials."""
     parts = list(of.values())
-    state = worst([part.get("state") for part in parts])
+    states = {part.get("state") for part in parts}
     rules = sorted({rule for part in parts if (rule := part.get("selection"))})
-    row: dict[str, Any] = {"state": state, "selection": "+".join(rules) or None}
-    if state != COMPLETE:
+    row: dict[str, Any] = {"state": COMPLETE, "selection": "+".join(rules) or None}
+    if states != {COMPLETE}:
         failed = [f"{name}: {p.get('reason')}" for name, p in of.items() if p.get("state") == FAIL]
-        return {**row, "reason": failed[0] if failed else None}
+        worst = next((state for state in (FAIL, PRUNED) if state in states), MISSING)
+        return {**row, "state": worst, "reason": failed[0] if failed else None}
     row["protocol"] = parts[0].get("protocol")
-    for split in ("test/", "selection/"):
-        values = [
-            {k.removeprefix(split): v for k, v in part.items() if k.startswith(split)}
-            for part in parts
-        ]
-        for name in values[0]:
-            row[f"{split}{name}"] = _average(values, name, halves)
-    for name in _COSTS:
-        row[name] = _average(parts, name, {})
+    of_splits = {
+        f"{split}/{name}": (f"{split}/{pair[0]}", f"{split}/{pair[1]}")
+        for split in ("test", "selection")
+        for name, pair in halves.items()
+    }
+    for name in parts[0]:
+        if name in _COSTS or name.startswith(("test/", "selection/")):
+            with suppress(LookupError):  # a dataset has no value of it
+                row[name] = average(parts, name, of_splits)
     return row
-
-
-def _average(
-    values: Sequence[Mapping[str, Any]], name: str, halves: Mapping[str, tuple[str, str]]
-) -> float | None:
-    try:
-        return average(values, name, halves)
-    except LookupError:
-        return None
 
 
 def with_results(study: Study, wanted: Sequence[Method]) -> list[Method]:

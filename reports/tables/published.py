@@ -1,25 +1,27 @@
-"""What papers report, beside what the study measured of the same method under the same protocol."""
+"""What papers report, beside what the study measured of the same method under the same protocol.
 
+The figures stand in papers.csv. All are of base-to-new generalisation on the eleven datasets of
+CoOp, of each dataset or averaged over all of them, in percent. `verified`: whether the figure was
+seen in the paper or its log; else it is as reported by others.
+"""
+
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, Final
 
 from reports.read import Setting, Study, average
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
 from reports.tables.model import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
-from reports.tables.papers import (
-    AVERAGE_OF_ALL,
-    BACKBONES,
-    DATASETS,
-    FIGURES,
-    PROTOCOL,
-    SHOTS,
-    Published,
-)
 
 PUBLISHED: Final = "published"
+PROTOCOL: Final = "base_to_new"
+BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
+SHOTS: Final = "16"
+AVERAGE_OF_ALL: Final = "average of 11"
 _OF_METHOD = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _OF = (
@@ -27,18 +29,36 @@ _OF = (
     f" ({' or '.join(BACKBONES)}), {SHOTS} shots and all classes of a dataset"
 )
 
+# (fine-tuner, generator)
+Method = tuple[str, str]
+# seed -> metric -> value
+Numbers = Mapping[int, Mapping[str, float]]
 
-@dataclass(frozen=True)
-class _Measured:
-    """A method on a dataset, or averaged over all of them.
 
-    seeds: seed -> metric -> value.
+@cache
+def figures() -> dict[Method, dict[str, dict[str, str]]]:
+    """Method -> dataset, or AVERAGE_OF_ALL, -> the row of papers.csv."""
+    found: dict[Method, dict[str, dict[str, str]]] = {}
+    text = resources.files("reports.tables").joinpath("papers.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        found.setdefault((row["finetuner"], row["generator"]), {})[row["dataset"]] = row
+    return found
+
+
+def published_value(figure: Mapping[str, str], metric: str) -> float:
+    """A figure's base or new accuracy, or their harmonic mean; of averages, as the papers have it.
+
+    Args:
+        figure: see figures.
+        metric: a key of it, or harmonic_mean.
     """
+    base, new = float(figure["base"]), float(figure["new"])
+    return 2 * base * new / (base + new) if metric == "harmonic_mean" else float(figure[metric])
 
-    label: str
-    dataset: str
-    figure: Published
-    seeds: Mapping[int, Mapping[str, float]]
+
+def all_datasets() -> set[str]:
+    """The datasets that an average of all is over."""
+    return {name for of in figures().values() for name in of} - {AVERAGE_OF_ALL}
 
 
 def published_table(study: Study) -> Table:
@@ -47,7 +67,7 @@ def published_table(study: Study) -> Table:
     A difference is the study's mean less the figure; its interval is over the study's seeds, as a
     figure has none. Where nothing can be compared, there is no row, and a note says why.
     """
-    rows = tuple(_row(found) for found in _comparable(study))
+    rows = tuple(_rows(study))
     columns = [Column("setting", "setting", "left"), Column("dataset", "dataset", "left")]
     columns.append(Column("n", "n"))
     for metric, heading in _METRICS.items():
@@ -69,43 +89,41 @@ def published_table(study: Study) -> Table:
     return Table(PUBLISHED, title, tuple(columns), rows, tuple(notes), labels=2)
 
 
-def _row(found: _Measured) -> Row:
-    cells: dict[str, Cell] = {
-        "setting": Text(found.label),
-        "dataset": Text(found.dataset),
-        "n": Counts(len(found.seeds)),
-        "source": Text(found.figure.said),
-    }
-    for metric in _METRICS:
-        figure = float(getattr(found.figure, metric))
-        values = [numbers[metric] for numbers in found.seeds.values()]
-        cells[metric] = Value(mean_interval(values))
-        cells[f"published_{metric}"] = Quantity(figure, 2)
-        cells[f"difference_{metric}"] = Value(mean_interval([v - figure for v in values]), True)
-    return Row(cells)
-
-
-def _comparable(study: Study) -> Iterator[_Measured]:
+def _rows(study: Study) -> Iterator[Row]:
     """Each setting that a paper has figures of; then each that has run on all datasets."""
-    everywhere: dict[tuple[str, tuple[str, str]], dict[str, Mapping[int, Mapping[str, float]]]] = {}
+    everywhere: dict[tuple[str, Method], dict[str, Numbers]] = {}
     for setting in study.settings:
-        method = _method(study, setting)
-        if method is None or not _is_theirs(study, setting):
+        method = _method(study, setting) if _is_theirs(study, setting) else None
+        numbers = _numbers(study, setting) if method else {}
+        if method is None or not numbers:
             continue
         dataset, label = _value(study, setting, "dataset"), _label(study, setting, method)
-        numbers = _numbers(study, setting)
-        if numbers and dataset in FIGURES[method]:
-            yield _Measured(label, dataset, FIGURES[method][dataset], numbers)
-        if numbers and dataset in DATASETS:
+        if dataset in figures()[method]:
+            yield _row(label, figures()[method][dataset], numbers)
+        if dataset in all_datasets():
             everywhere.setdefault((label, method), {})[dataset] = numbers
     for (label, method), found in everywhere.items():
-        figure = FIGURES[method].get(AVERAGE_OF_ALL)
-        seeds = set.intersection(*(set(numbers) for numbers in found.values()))
-        if figure is not None and set(found) == set(DATASETS) and seeds:
-            means = {
-                seed: _averages(study, [one[seed] for one in found.values()]) for seed in seeds
-            }
-            yield _Measured(label, AVERAGE_OF_ALL, figure, dict(sorted(means.items())))
+        seeds = sorted(set.intersection(*(set(numbers) for numbers in found.values())))
+        if AVERAGE_OF_ALL in figures()[method] and set(found) == all_datasets() and seeds:
+            means = {s: _averages(study, [one[s] for one in found.values()]) for s in seeds}
+            yield _row(label, figures()[method][AVERAGE_OF_ALL], means)
+
+
+def _row(label: str, figure: Mapping[str, str], seeds: Numbers) -> Row:
+    unverified = "" if figure["verified"] == "yes" else "; as reported, unverified"
+    cells: dict[str, Cell] = {
+        "setting": Text(label),
+        "dataset": Text(figure["dataset"]),
+        "n": Counts(len(seeds)),
+        "source": Text(f"{figure['source']}{unverified}"),
+    }
+    for metric in _METRICS:
+        theirs = published_value(figure, metric)
+        values = [numbers[metric] for numbers in seeds.values()]
+        cells[metric] = Value(mean_interval(values))
+        cells[f"published_{metric}"] = Quantity(theirs, 2)
+        cells[f"difference_{metric}"] = Value(mean_interval([v - theirs for v in values]), True)
+    return Row(cells)
 
 
 def _averages(study: Study, numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -131,7 +149,7 @@ def _is_theirs(study: Study, setting: Setting) -> bool:
     )
 
 
-def _method(study: Study, setting: Setting) -> tuple[str, str] | None:
+def _method(study: Study, setting: Setting) -> Method | None:
     """Fine-tuner and generator; None: no paper has figures of them."""
     finetuner = _value(study, setting, "finetuner") or _value(study, setting, "finetuner.name")
     generator = _value(study, setting, "generator") or _value(study, setting, "generator.name")
@@ -141,10 +159,10 @@ def _method(study: Study, setting: Setting) -> tuple[str, str] | None:
         generator = "none" if setting.arm in ("zero_shot", "no_synthetic") else setting.arm
     if finetuner == "zero_shot":
         generator = "none"  # it takes no synthetic features
-    return (finetuner, generator) if (finetuner, generator) in FIGURES else None
+    return (finetuner, generator) if (finetuner, generator) in figures() else None
 
 
-def _label(study: Study, setting: Setting, method: tuple[str, str]) -> str:
+def _label(study: Study, setting: Setting, method: Method) -> str:
     """The method, and what else the study varies."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, varied = short_names(study), setting.assignment

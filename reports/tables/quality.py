@@ -10,9 +10,9 @@ from reports.read import Study
 from reports.tables.ablation import most_shown
 from reports.tables.families import families
 from reports.tables.formatting import number
-from reports.tables.groups import Group, arm_groups, by_seed, matched, rows_of, spelled
+from reports.tables.groups import Group, arm_groups, by_seed, matched, rows_of
 from reports.tables.legend import arm_notes, interval_note
-from reports.tables.metric import MEASURES, Measure, places, value_of
+from reports.tables.metric import MEASURES, Measure, interval_of, places
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
 from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
 from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, with_results
@@ -55,7 +55,7 @@ def quality_tables(study: Study) -> list[Table]:
         *(["datasets: those that the average of a row is over"] if averages else []),
         _legend(measures, measured),
         interval_note(whole),
-        *flag_notes(study.rows, rows, [spelled(group, labels) for group in groups]),
+        *flag_notes(study.rows, rows),
         *added_notes(rows),
         *arm_notes(study, rows),
         *unfinished_notes(study),
@@ -120,7 +120,8 @@ def _row(whole: Study, group: Group, labels: Sequence[Column], decimals: Mapping
             key = metric if split == "test" else f"{_SELECTION}{metric}"
             lacking = found[name].null_count()
             suffix = f"(n {len(found) - lacking})" if lacking else ""
-            cells[key] = value_of(f"{QUALITY}{metric}", values, digits, suffix)
+            estimate = interval_of(f"{QUALITY}{metric}", values)
+            cells[key] = Value(estimate, decimals=digits, suffix=suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
     return group_row(group, labels, cells, n=len(found))
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from reports.contract import COMPLETE, FAIL, FLAG, PRUNED
-from reports.tables.groups import Group
+from reports.read import Study
+from reports.tables.groups import Group, spelled
 from reports.tables.model import (
-    LEVELS,
-    REFERENCES,
     Cell,
     Column,
     Compared,
@@ -45,16 +44,27 @@ def group_row(
     named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
     counts = counts_of(group)
     named["n"] = counts if n is None else dataclasses.replace(counts, done=n)
+    name, first = spelled(group, labels), group.labels[0].text
     return Row(
         {**named, **cells},
-        REFERENCES if group.arm else LEVELS,
         baseline,
         chosen_by(group.trials["selection"].to_list()),
         group.arm,
         raised_flags(group.trials) if flags is None else flags,
         group.added,
         compared,
+        name=name or first,
+        level=first if len(labels) == 1 else name,
     )
+
+
+def plain_rows(study: Study, rows: Iterable[Mapping[str, Cell | None]]) -> list[Row]:
+    """Rows that are of the whole study, by their cells; those that are None are left out."""
+    rule = chosen_by(study.rows["selection"].to_list())
+    return [
+        Row({key: cell for key, cell in cells.items() if cell is not None}, selection=rule)
+        for cells in rows
+    ]
 
 
 def counts_of(group: Group) -> Counts:

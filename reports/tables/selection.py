@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -10,10 +11,10 @@ from reports.contract import FLAG
 from reports.read import Study, heading
 from reports.tables.ablation import most_shown
 from reports.tables.families import families
-from reports.tables.groups import Group, spelled
+from reports.tables.groups import Group
 from reports.tables.legend import interval_note
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
-from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
+from reports.tables.notes import flag_notes, noted_table
 from reports.tables.preference import added_notes, preferred_note
 from reports.tables.rows import group_row, raised_flags
 
@@ -57,23 +58,18 @@ def selection_tables(study: Study) -> list[Table]:
         Column("epoch", "epoch (range)"),
         *(Column(name.partition("/")[2], _CHOSEN[name]) for name in chosen),
     )
-    names = [spelled(group, labels) for group in groups]
     notes = [
-        *head_notes(study, made),
         "sel.: on the pictures that selection looks at, at what it chose; epoch: the median over"
         " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
         " value",
         *added_notes(made),
         *preferred_note(study),
         interval_note(study),
-        *flag_notes(_marked(rows), made, names),
-        *unfinished_notes(study),
+        *flag_notes(_marked(rows), made),
     ]
     shown = most_shown(study) if first.kind == "settings" else None
-    title = titled(study, "what selection chose", made)
-    return [
-        Table("selected", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
-    ]
+    told: dict[str, Any] = {"labels": len(labels), "shown": shown, "place": "files"}
+    return [noted_table(study, "selected", "what selection chose", columns, made, notes, **told)]
 
 
 def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
