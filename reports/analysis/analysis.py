@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from reports.analysis.dependence import partial_dependence
-from reports.analysis.importance import Importance, Interaction, importance, interactions
+from reports.analysis.importance import Importance, Interaction, importance
 from reports.analysis.layout import Unavailable, subject
 from reports.analysis.path import AblationPath, Step, ablation_path
 from reports.analysis.training import budget_correlation, cost_against, learning_curves
@@ -63,12 +63,16 @@ class Analysis:
 
     subject = _part(subject)
     importance = _part(importance)
-    interactions = _part(interactions)
     dependence = _part(partial_dependence)
     path = _part(ablation_path)
     costs = _part(cost_against)
     curves = _part(lambda study, _: learning_curves(study))
     budget = _part(lambda study, _: budget_correlation(study))
+
+    @property
+    def interactions(self) -> tuple[Interaction, ...]:
+        """Of pairs of a grid's factors."""
+        return self.importance.interactions if self.importance else ()
 
 
 def analysis_tables(analysis: Analysis) -> list[Table]:

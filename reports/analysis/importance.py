@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reports.analysis import variance
-from reports.analysis.contrasts import Model, distinct, grid_model, range_model
+from reports.analysis.contrasts import Model, Term, distinct, grid_model, range_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
 from reports.read import Study
 from reports.stats import Estimate, holm
@@ -35,34 +35,10 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Importance:
-    """The factors of a study, the most important first.
-
-    sampled: whether the settings were drawn, not a grid; there are no pairs then.
-    factors, pairs: by the size of their effect.
-    rest: the share that no factor and no pair explains; None where there is no such part.
-    noise: percent of the variance of settings' means that comes from seeds; None with one seed.
-    settings, seeds: how many are in it.
-    left_out: in words, what is not; "" if all is.
-    least: the smallest Holm p that any factor could have had with as many seeds, and as many
-        settings whose results are not the same.
-    """
-
-    metric: str
-    sampled: bool
-    factors: tuple[Effect, ...]
-    pairs: tuple[Effect, ...]
-    rest: Estimate | None
-    noise: float | None
-    settings: int
-    seeds: int
-    left_out: str
-    least: float = 0.0
-
-
-@dataclass(frozen=True)
 class Interaction:
-    """A pair of factors of a grid.
+    """A pair of factors of a grid; its test is paired by seed.
+
+    That is its contrasts under each seed against their spread over seeds (see variance.over_seeds).
 
     factors: their keys.
     cells: for each two levels that some setting has: first, second (the levels' texts, in the
@@ -78,6 +54,34 @@ class Interaction:
     freedom: int
     error_freedom: int
     holm: float | None
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The factors of a study, the most important first.
+
+    sampled: whether the settings were drawn, not a grid; there are no pairs then.
+    factors, pairs: by the size of their effect.
+    rest: the share that no factor and no pair explains; None where there is no such part.
+    noise: percent of the variance of settings' means that comes from seeds; None with one seed.
+    settings, seeds: how many are in it.
+    left_out: in words, what is not; "" if all is.
+    interactions: of a grid, the pairs whose interaction can be told, the surest first.
+    least: the smallest Holm p that any factor could have had with as many seeds, and as many
+        settings whose results are not the same.
+    """
+
+    metric: str
+    sampled: bool
+    factors: tuple[Effect, ...]
+    pairs: tuple[Effect, ...]
+    rest: Estimate | None
+    noise: float | None
+    settings: int
+    seeds: int
+    left_out: str
+    interactions: tuple[Interaction, ...] = ()
+    least: float = 0.0
 
 
 def importance(study: Study, metric: str) -> Importance:
@@ -115,17 +119,22 @@ def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance
     p_values: list[float | None] = []
     values, apart, other = distinct(found.values, found.factors, model)
     least: list[float] = []
+    pairs: list[tuple[Term, int, float, float]] = []
     for term, tested in zip(model.terms, other.terms, strict=True):
         if not term.freedom:
             p_values.append(None)
         elif len(term.factors) == 2 or not tested.freedom:  # its levels have the same results
-            p_values.append(variance.block_f(variance.contrasts(tested, values))[1])
+            value, p = variance.block_f(variance.contrasts(tested, values))
+            p_values.append(p)
+            if len(term.factors) == 2:
+                pairs.append((term, tested.freedom or term.freedom, value, p))
         else:
             p_values.append(variance.grid_p(values, apart, tested, rng))
             least.append(variance.least_grid_p(apart, tested, len(found.seeds)))
     made = _assembled(found, model, p_values, metric)
     family = sum(bool(effect.freedom) for effect in made.factors)
-    return replace(made, least=min(1.0, family * min(least, default=0.0)))
+    least_p = min(1.0, family * min(least, default=0.0))
+    return replace(made, least=least_p, interactions=_interactions(found, pairs, metric))
 
 
 def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
@@ -175,44 +184,23 @@ def _assembled(
     )
 
 
-def interactions(study: Study, metric: str) -> tuple[Interaction, ...]:
-    """Every pair of factors of a grid whose interaction can be told, the smallest p first.
-
-    The test is paired by seed: a pair's contrasts under each seed against their spread over seeds
-    (see variance.over_seeds).
+def _interactions(
+    found: Layout, tests: Sequence[tuple[Term, int, float, float]], metric: str
+) -> tuple[Interaction, ...]:
+    """Every pair of factors whose interaction can be told, the smallest p first.
 
     Args:
-        study: the study; one over datasets is taken by its averages.
-        metric: of its test metrics.
-
-    Raises:
-        Unavailable: of a study that is no grid, or of fewer than two factors or seeds.
+        found: of a grid.
+        tests: of each pair, its term, degrees of freedom, F and p.
+        metric: that is tested.
     """
-    found = layout(study, metric)
-    if found.study.sampler != "grid":
-        raise Unavailable("the settings were drawn: no two levels met more than once")
-    found.must_have_seeds()
-    found.must_differ()
-    model = grid_model(found.factors)
-    values, _, other = distinct(found.values, found.factors, model)
-    both = [
-        (term, tested)
-        for term, tested in zip(model.terms, other.terms, strict=True)
-        if len(term.factors) == 2 and term.freedom
-    ]
-    if not both:
-        raise Unavailable("no two factors vary without each other in finished settings")
-    tests = [variance.block_f(variance.contrasts(tested, values)) for _, tested in both]
     made = []
-    for (term, tested), (value, p), corrected in zip(
-        both, tests, holm([p for _, p in tests]), strict=True
+    for (term, freedom, value, p), corrected in zip(
+        tests, holm([p for *_, p in tests]), strict=True
     ):
         one, two = (found.factors[place] for place in term.factors)
-        keys = (one.factor.key, two.factor.key)
-        # of a pair whose levels have the same results there is nothing to test
-        freedom = tested.freedom or term.freedom
+        keys, cells = (one.factor.key, two.factor.key), _cells(found, one, two, metric)
         error = freedom * (len(found.seeds) - 1)
-        cells = _cells(found, one, two, metric)
         made.append((p, Interaction(keys, cells, value, freedom, error, corrected)))
     return tuple(pair for _, pair in sorted(made, key=lambda one: one[0]))
 

@@ -41,7 +41,9 @@ def contrasts(term: Term, values: Array) -> Array:
         term: of the model of the S settings.
         values: (..., S, R).
     """
-    return without_rounding(term.basis.T @ values, scale_of(values))
+    # one product of all the shuffles, for each of which the basis would be read again
+    found = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
+    return without_rounding(found, scale_of(values))
 
 
 def grams(values: Array, model: Model, term: Term | None) -> Grams:

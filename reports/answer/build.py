@@ -95,13 +95,10 @@ def _wanted(study: Study) -> int:
 
 def _depends(analysis: Analysis, table: Table) -> str:
     """On which other factors a factor's effect depends, beyond chance; "" on none."""
-    pairs = analysis.interactions
-    if pairs is None:
-        return ""
     key, names = table.name.removeprefix(f"{AVERAGE}-"), short_names(analysis.study)
     others = [
         f"{names[other]} (Holm p {p_text(pair.holm)})"
-        for pair in pairs
+        for pair in analysis.interactions
         if key in pair.factors and pair.holm is not None and pair.holm < _LEVEL
         for other in pair.factors
         if other != key

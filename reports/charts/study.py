@@ -50,7 +50,7 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
             yield from importance_chart(part, analysis.importance)
         if analysis.path:
             yield from path_chart(part, analysis.path)
-        yield from interaction_charts(part, analysis.interactions or (), metric)
+        yield from interaction_charts(part, analysis.interactions, metric)
         yield from dependence_charts(part, analysis.dependence or (), metric)
         yield from parallel_chart(part, metric)
     if analysis.curves:

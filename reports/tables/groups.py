@@ -47,27 +47,37 @@ class Group:
         return self.rows.filter(pl.col("state") == COMPLETE)
 
     @cached_property
-    def states(self) -> list[str]:
-        """Of the rows."""
-        return self.rows["state"].to_list()
+    def _lists(self) -> dict[str, list[Any]]:
+        return {}
+
+    def column(self, name: str) -> list[Any]:
+        """A column of the rows, taken out of the frame once.
+
+        A list: a filter or a column of some rows costs polars more than their values are worth.
+        """
+        if name not in self._lists:
+            self._lists[name] = self.rows[name].to_list()
+        return self._lists[name]
 
     def count(self, *states: str) -> int:
         """How many rows are in one of the states."""
-        return sum(state in states for state in self.states)
+        return sum(state in states for state in self.column("state"))
 
     def known(self, column: str) -> list[float]:
-        """The values of a column over the rows that count; nulls left out, [] without the column.
-
-        Lists: a filter of some rows costs polars more than their values are worth.
-        """
-        if column not in self.rows.columns:
+        """A column over the rows that count, without nulls; [] where there is no such column."""
+        if column not in self._lists and column not in self.rows.columns:
             return []
-        pairs = zip(self.rows[column].to_list(), self.states, strict=True)
+        pairs = zip(self.column(column), self.column("state"), strict=True)
         return [value for value, state in pairs if state == COMPLETE and value is not None]
 
     def seeds(self, column: str) -> dict[int, float]:
         """seed -> mean of a column over the finished rows of that seed."""
-        return by_seed(matched(self.rows, column, {}))
+        found: dict[int, list[float]] = {}
+        names = ("seed", "state", column)
+        for seed, state, value in zip(*map(self.column, names), strict=True):
+            if state == COMPLETE and value is not None:
+                found.setdefault(seed, []).append(value)
+        return {seed: sum(values) / len(values) for seed, values in found.items()}
 
     def estimate(self, column: str) -> Estimate | None:
         """The mean of a metric over seeds, with its interval.

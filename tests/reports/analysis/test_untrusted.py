@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 
 from reports.analysis import Analysis, Unavailable, ablation_path, analysis_tables, importance
 from reports.analysis.dependence import partial_dependence
-from reports.analysis.importance import interactions
 from reports.analysis.training import cost_against
 from reports.render import csv_text, markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
-ANALYSES: tuple[Any, ...] = (
-    importance, interactions, partial_dependence, ablation_path, cost_against
-)  # fmt: skip
+ANALYSES: tuple[Any, ...] = (importance, partial_dependence, ablation_path, cost_against)
 LEVELS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
@@ -77,8 +74,6 @@ def test_a_metric_that_nothing_measured(analyse: Any) -> None:
         (importance, grid((3, 3), nothing, 1), "one finished seed"),
         (importance, drawn(4, 8, nothing), "8 finished settings: 4 factors need 10"),
         (partial_dependence, drawn(2, 9, nothing), "9 finished settings"),
-        (interactions, drawn(2, 20, nothing), "drawn"),
-        (interactions, grid((4,), nothing), "no two factors"),
         (ablation_path, drawn(2, 20, nothing), "baseline"),
     ],
 )
