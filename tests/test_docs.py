@@ -165,25 +165,17 @@ def test_messages_are_those_of_the_code() -> None:
     assert len(quoted) > 15 and not [words for words in quoted if words not in code]
 
 
-def test_each_fault_names_its_tests() -> None:
-    """The rows of the faults' table come again as a list, in order, each with tests that exist."""
-    table, _, listed = (
-        (DOCS / "faults.md").read_text("utf-8").partition("\n## The tests of each row\n")
-    )
-    rows = re.findall(r"^\| (.+?) \| ", table, flags=re.MULTILINE)[2:]
-    items = re.findall(r"^- (.+?):\s+(`.*?`)(?=\n- |\s*\Z)", listed, flags=re.DOTALL | re.MULTILINE)
-    assert len(items) > 15 and [fault for fault, _ in items] == [_short(row) for row in rows]
-    for fault, tests in items:
-        for name in re.findall(r"`(.+?)`", tests):
-            path, test = name.split("::")
-            file = ROOT / (path if path.startswith("tests/") else f"tests/harness/{path}")
-            assert file.exists(), f"{fault}: {name}"
-            assert f"\ndef {test}(" in file.read_text("utf-8"), f"{fault}: {name}"
-
-
-def _short(row: str) -> str:
-    """A row's first cell without the command that is its example."""
-    return re.sub(r" \(`.*", "", row)
+def test_each_fault_has_its_tests() -> None:
+    """The faults of the page come again in a list, in order, each with tests that exist."""
+    page, folder = (DOCS / "faults.md").read_text("utf-8"), ROOT / "tests" / "harness"
+    promises = page.partition("\n## ")[0].replace("\n  ", " ")
+    faults = re.findall(r"^- \*\*(.+?)(?: \(`[^*]*)?:\*\* ", promises, flags=re.MULTILINE)
+    listed = YAML(typ="safe").load(folder / "promises.yaml")
+    assert len(faults) > 15 and [item["fault"] for item in listed] == faults
+    for name in (test for item in listed for test in item["tests"]):
+        path, test = name.split("::")
+        file = (ROOT if path.startswith("tests/") else folder) / path
+        assert file.exists() and f"\ndef {test}(" in file.read_text("utf-8"), name
 
 
 def test_readme_is_short() -> None:

@@ -47,7 +47,7 @@ def test_each_column_is_documented() -> None:
     section = DOCS.read_text("utf-8").partition("## Estimates")[2]
     named = [
         n
-        for row in re.findall(r"^\| (`.*?) \|", section, re.M)
+        for row in re.findall(r"^- (`.*?`): ", section, re.M)
         for n in re.findall(r"`(\w+)`", row)
     ]
     assert named == [name for name in COLUMNS if name in named] and len(named) == len(COLUMNS)
