@@ -5,6 +5,7 @@ imported where it is needed.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -129,6 +130,17 @@ def load_tokenizer(name: str) -> Any:
         # open_clip reads bpe_path as given, not relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
     return open_clip.get_tokenizer(name.partition(":")[0])
+
+
+def as_read(name: str, texts: Sequence[str]) -> list[str]:
+    """What a backbone's text tower reads of each text: its pieces, as far as it has tokens.
+
+    Args:
+        name: "pocket" or an open_clip NAME[:PRETRAINED].
+        texts: whole prompts.
+    """
+    tokenizer, most = load_tokenizer(name), text_settings(name).context_length - 2
+    return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
 
 
 def _config(name: str) -> Any:

@@ -20,6 +20,7 @@ from harness.planning import Fingerprints, Plan, Say
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Known, Ledger, Store, StoredStudy
 from harness.study.features import features_seconds, fingerprints_of, needed
+from harness.study.prompts import prompt_lines
 from harness.study.rounds import rounds_of
 from harness.study_files import label_of
 from harness.wording import count, duration, one_line
@@ -90,6 +91,7 @@ def plan_study(
     if say is not None:
         told += tuple(detectable_lines(wanted.study, uri))
         if not plan.finished:
+            told += tuple(prompt_lines(plan, prints))
             plan = _with_time(wanted.study, plan, ledger, known, read.opened, prints, say)
     return replace(plan, notes=(*plan.notes, *told))
 

@@ -138,6 +138,8 @@ class FakePictures:
     name: str
     fingerprint: str
     split_version: str = ""
+    class_names: tuple[str, ...] = ()
+    template: str = "a photo of a {}."
 
 
 def fake_pictures(name: str, data_root: Path | None, cache_dir: Path) -> FakePictures:

@@ -9,14 +9,18 @@ import pytest
 from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
+from harness.method import Method
 from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Plan
+from harness.planning.plan import Plan, Work
+from harness.planning.settings import Setting
 from harness.study.preview import plan_study
+from harness.study.prompts import prompt_lines
 from reports.read.records import load_records
+from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study
+from tests.harness.fakes import FakePictures, make_study
 from tests.harness.planning.made import settings_of
 
 
@@ -105,6 +109,22 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
     arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
     assert labels == [*arms, "selection=none", "selection=reference"]
     assert {row.state for row in found.rows} == {"to run"}
+
+
+def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
+    """By pieces, in lower case, cut to the backbone's context; several templates take turns."""
+    names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
+    pictures = FakePictures("mine", "d", "", names, "a {}.")
+    method = Method(load_dataset=lambda *_: pictures)
+    configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
+    work = tuple(Work(Setting("k", config), (0,)) for config in [*configs, configs[0]])
+    plan = Plan((), (), (), work, 0)
+    assert prompt_lines(plan, Fingerprints(method, None, tmp_path)) == [
+        'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
+        f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
+        "prompts of emoji (4 class names, 2 templates each), as pocket reads them: "
+        f'"a sea lion .", "{" ".join("x" * 30)}", "a caf\u00e9 ."',
+    ]
 
 
 def refused(*_: Any) -> Any:
