@@ -46,8 +46,6 @@ def test_each_column_is_documented() -> None:
     """docs/report.md names them all, and no other."""
     section = DOCS.read_text("utf-8").partition("## Estimates")[2]
     named = [
-        n
-        for row in re.findall(r"^- (`.*?`): ", section, re.M)
-        for n in re.findall(r"`(\w+)`", row)
+        n for row in re.findall(r"^- (`.*?`): ", section, re.M) for n in re.findall(r"`(\w+)`", row)
     ]
     assert named == [name for name in COLUMNS if name in named] and len(named) == len(COLUMNS)
