@@ -16,7 +16,7 @@ from harness.config.factor import Factor, assignments, in_order, is_among, may_b
 from harness.config.mapping import validated
 from harness.config.needs import unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, trial_fields, value_of
-from harness.config.study_config import FOLDER_KEYS, SELECTING, StudyConfig
+from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
 from ship.requirements import requirements
@@ -184,12 +184,13 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Keys that say how one's own folder is read, where there is no such folder, or not one."""
-    for key in FOLDER_KEYS:
-        value = getattr(study, key)
-        if value is not None and "dataset" in study.space:
+    for key, value in study.reading.get(study.trial.dataset, {}).items():
+        if "dataset" in study.space:
             yield Fault(key, "must be left out where dataset is a factor of the space", value)
-        elif value is not None and not study.trial.dataset.startswith("image_folder:"):
+        elif not study.trial.dataset.startswith("image_folder:"):
             yield Fault(key, "must be left out unless dataset is image_folder:NAME", value)
+        elif study.split and key != "split":
+            yield Fault(key, "must be left out beside split, which says it", value)
 
 
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:

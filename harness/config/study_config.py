@@ -15,7 +15,7 @@ from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 MAX_SEEDS = 1000
 SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
 
-FOLDER_KEYS = ("class_names",)  # keys that say how image_folder:NAME is read
+FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys that say how image_folder:NAME is read
 
 Sampler = Literal["grid", "tpe", "random"]
 SAMPLERS: dict[Sampler, str] = {
@@ -156,9 +156,15 @@ class StudyConfig(Settings):
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric that settings are compared by
     """
-    class_names: str | None = None
+    class_names: str | None = Field(None, min_length=1)
     """image_folder:NAME: a .csv or .txt file of folders and the names of their classes; null:
     class_names.csv or class_names.txt in the folder, if there is one"""
+    split: str | None = Field(None, min_length=1)
+    """image_folder:NAME: a JSON file in CoOp's form of its pictures by split, with their classes
+    and class names; null: the folder's own (docs/data.md)"""
+    split_seed: int = Field(0, ge=0)
+    """image_folder:NAME without folders for its splits: another draw of the split; 0: by the
+    paths alone"""
     save: bool = False
     """whether each run keeps the generators and fine-tuners that it trained"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
@@ -187,7 +193,7 @@ class StudyConfig(Settings):
     @property
     def reading(self) -> dict[str, dict[str, Any]]:
         """How one's own folder is read: dataset -> arguments of ship.datasets.ImageFolder."""
-        given = {key: value for key in FOLDER_KEYS if (value := getattr(self, key)) is not None}
+        given = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
         return {self.trial.dataset: given} if given else {}
 
     def seeds_of(self, key: str) -> tuple[int, ...]:

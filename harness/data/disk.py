@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -121,7 +122,23 @@ def check_everything(name: str, data_root: Path | None, quick: bool) -> tuple[Su
         f"{number(faults, 'fault') if faults else 'sound'}"
     )
     summary += f" ({'; '.join(remarks)})" if remarks else ""
-    return replace(survey, faults=tuple(faults), warnings=tuple(warnings)), summary
+    notes = (*survey.notes, *_split_lines(survey))
+    return replace(survey, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
+
+
+def _split_lines(survey: Survey) -> list[str]:
+    """How one's own folder is split, and what each class has then."""
+    if not survey.own_split or not survey.class_names:
+        return []
+    n_classes = len(survey.class_names)
+    labels = (survey.splits[split].labels for split in SPLITS)
+    counts = [np.bincount(own, minlength=n_classes).tolist() for own in labels]
+    folders = survey.folder_names or survey.class_names
+    lines = [f"split {survey.own_split}; pictures for train/val/test:"]
+    for name, folder, *own in zip(survey.class_names, folders, *counts, strict=True):
+        called = some([name]) + f" (folder {some([folder])})" * (name != folder)
+        lines.append(f"  {slashed(own)}  {called}")
+    return lines
 
 
 def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:

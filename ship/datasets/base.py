@@ -122,7 +122,7 @@ class Survey:
     n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
     split_version: which official split this is, for people; "" where there is but one.
     fingerprint: where the layout has its own; "": of its content, by_size or not.
-    own_split: it is no published one.
+    own_split: how one's own folder is split, in words; "": it is a published split.
     folder_names: where a file gives the classes other names than their folders have, those of the
         folders, by label; else empty.
     """
@@ -137,7 +137,7 @@ class Survey:
     fingerprint: str = ""
     by_size: bool = False
     warnings: tuple[str, ...] = ()
-    own_split: bool = False
+    own_split: str = ""
     folder_names: tuple[str, ...] = ()
 
 

@@ -118,9 +118,13 @@ def is_inside(path: str) -> bool:
     return bool(path) and "\0" not in path and not leaves
 
 
-def by_hash(paths: Iterable[str]) -> list[str]:
-    """Paths in the order of their SHA-256: as good as shuffled, and the same on every machine."""
-    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+def by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
+    """Paths in the order of their SHA-256: as good as shuffled, and the same on every machine.
+
+    Args:
+        salt: stands before each path; another one gives another order.
+    """
+    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
 
 def counted(splits: Mapping[str, Split]) -> tuple[int, ...]:
@@ -216,22 +220,28 @@ class CoOp(Published):
 
     def read(self, data_root: Path, faults: Faults) -> Found:
         """Read the split file."""
-        path, images = data_root / self.folder / self.split_file, data_root / self.pictures
-        rows: list[Row] = []
-        named: list[tuple[int, str]] = []
-        with faults.reading(path):
-            document = read_object(path)
-            for split in SPLITS:
-                listed = document.get(split)
-                if not isinstance(listed, list) or not listed:
-                    faults.append(f"{path}: must have a list of {_ROW} called {split}")
-                    continue
-                wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
-                faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-                for picture, label, name in filter(_well_formed, listed):
-                    rows.append((split, picture, label))
-                    named.append((label, name))
-        return Found(Survey(_class_names(path, named, faults)), images, path, rows)
+        path = data_root / self.folder / self.split_file
+        rows, names = read_split(path, faults)
+        return Found(Survey(names), data_root / self.pictures, path, rows)
+
+
+def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows, and the class names by label, of a split file in CoOp's form."""
+    rows: list[Row] = []
+    named: list[tuple[int, str]] = []
+    with faults.reading(path):
+        document = read_object(path)
+        for split in SPLITS:
+            listed = document.get(split)
+            if not isinstance(listed, list) or not listed:
+                faults.append(f"{path}: must have a list of {_ROW} called {split}")
+                continue
+            wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
+            faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
+            for picture, label, name in filter(_well_formed, listed):
+                rows.append((split, picture, label))
+                named.append((label, name))
+    return rows, _class_names(path, named, faults)
 
 
 def _well_formed(row: Any) -> bool:

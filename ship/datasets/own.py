@@ -11,7 +11,16 @@ from typing import ClassVar, Final
 
 from ship.datasets.base import SPLITS, DatasetError, Faults, Survey, clean_class_name, some
 from ship.datasets.folders import SUFFIXES, directories_in, ends_in
-from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, read_text, repeated, root_of
+from ship.datasets.layouts import (
+    PHOTO,
+    Found,
+    by_hash,
+    is_inside,
+    read_split,
+    read_text,
+    repeated,
+    root_of,
+)
 
 PREFIX: Final = "image_folder:"
 """A dataset called image_folder:NAME is the folder data_root/NAME."""
@@ -41,13 +50,18 @@ class ImageFolder:
     With the sub-folders train/, val/ and test/, each holds the class directories and is taken as
     it stands. Without, every class is split 50/20/30 per cent (val and test rounded to the nearest
     picture, at least one; train gets the rest) by a hash of its pictures' paths: the split is the
-    same on every machine, and it has no seed to choose. Labels follow the sorted directories.
+    same on every machine. Labels follow the sorted directories.
 
     class_names: a file of what the classes are called; None: class_names.csv or class_names.txt in
         the folder, else they are called as their directories.
+    split: a file in CoOp's form, which says of pictures in the folder what they are of, and in
+        which split; directories say nothing then. None: there is none.
+    split_seed: of another draw of the 50/20/30; 0: by the paths alone.
     """
 
     class_names: str | None = None
+    split: str | None = None
+    split_seed: int = 0
     template: ClassVar[str] = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
@@ -59,14 +73,14 @@ class ImageFolder:
         folder = root_of(name, data_root, relative) / relative
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder")
-        reader = _Reader(folder)
+        if self.split is not None:
+            return self._as_listed(folder, Path(self.split))
+        reader = _Reader(folder, self.split_seed)
         listed, faults = reader.listed(), reader.faults
         called = {own: clean_class_name(own) for _, _, own in listed}
         directories = sorted(called, key=lambda own: (called[own], own))
         plain = tuple(called[own] for own in directories)
-        found = [folder / f"class_names{ending}" for ending in SEPARATORS]
-        given = [path for path in found if path.exists()]
-        given = given if self.class_names is None else [Path(self.class_names)]
+        given = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
         both = [path.name for path in given if len(given) > 1]
         faults.tell(folder, "list", both, "of class names, where one is enough")
         if given and reader.directories:
@@ -84,14 +98,31 @@ class ImageFolder:
             names,
             warnings=(*odd,),
             notes=(*notes,),
-            own_split=True,
+            split_version=f"split_seed {self.split_seed}" if self.split_seed else "",
+            own_split=reader.split,
             folder_names=plain if names != plain else (),
         )
         return Found(survey, folder, folder, rows).checked(faults)
 
+    def _as_listed(self, folder: Path, path: Path) -> Survey:
+        """What a split file says."""
+        faults, odd = Faults(), Faults()
+        rows, names = read_split(path, faults)
+        unread = [file.name for file in _name_files(folder)]
+        odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
+        where = f"as in {path}"
+        survey = Survey(names, warnings=(*odd,), split_version=path.name, own_split=where)
+        return Found(survey, folder, path, rows).checked(faults)
+
 
 PLAIN_FOLDER: Final = ImageFolder()
 """A folder that is read as it stands."""
+
+
+def _name_files(folder: Path) -> list[Path]:
+    """The files of class names that lie in a folder."""
+    found = [folder / f"class_names{ending}" for ending in SEPARATORS]
+    return [path for path in found if path.exists()]
 
 
 def _class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
@@ -147,17 +178,21 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
 class _Reader:
     """Lists one's own folder.
 
-    directories: every class's, once it is listed. aside: paths by their nouns in _ASIDE.
+    directories: every class's, once it is listed. split: how it is split, in words. aside: paths by
+    their nouns in _ASIDE.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.faults = folder, Faults()
+    def __init__(self, folder: Path, seed: int) -> None:
+        """List nothing yet; the seed is of the split of a folder that has none."""
+        self.folder, self.seed, self.faults = folder, seed, Faults()
+        by = f" and split_seed {seed}" if seed else ""
+        self.split = f"50/20/30 per cent of each class, by a hash of the paths{by}"
         self.directories: list[str] = []
         self.aside: dict[str, list[str]] = defaultdict(list)
 
     def listed(self) -> list[tuple[str, str, str]]:
         """Split, path relative to the folder, and class directory of each picture."""
-        own = directories_in(self.folder)
+        own, seed = directories_in(self.folder), self.seed
         given = set(SPLITS) <= set(own)
         others = [name for name in own if name not in SPLITS]
         if not given and (alike := self._misnamed_splits(own) if others else own):
@@ -171,6 +206,9 @@ class _Reader:
         }
         self.directories = sorted({directory for _, directory in pictures})
         if given:
+            self.split = "as in the folders train, val and test"
+            if seed:
+                self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
             self.faults.tell(self.folder, "folder", others, "beside train, val and test")
             for split in SPLITS:
                 lacking = [one for one in self.directories if not pictures.get((split, one))]
@@ -183,7 +221,7 @@ class _Reader:
         return [
             (split, path, directory)
             for (where, directory), paths in pictures.items()
-            for split, part in ({where: paths} if given else fixed_split(paths)).items()
+            for split, part in ({where: paths} if given else fixed_split(paths, seed)).items()
             for path in part
         ]
 
@@ -223,9 +261,9 @@ class _Reader:
         return sorted(found)
 
 
-def fixed_split(paths: list[str]) -> dict[str, list[str]]:
+def fixed_split(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
     """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
-    shuffled = by_hash(paths)
+    shuffled = by_hash(paths, f"{seed} " if seed else "")
     n_val, n_test = (max(1, round(share * len(paths))) for share in (0.2, 0.3))
     return {
         "val": shuffled[:n_val],

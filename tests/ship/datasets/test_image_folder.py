@@ -1,5 +1,6 @@
 """One's own folder: the fixed split, given splits, and what is passed over."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,9 @@ def test_the_fixed_split_depends_on_paths_alone() -> None:
     assert sizes[3] == {"val": 1, "test": 1, "train": 1}
     assert sizes[4] == {"val": 1, "test": 1, "train": 2}
     assert sizes[20] == {"val": 4, "test": 6, "train": 10}
+    drawn = [fixed_split(paths, seed) for seed in (0, 1, 2)]
+    assert drawn[0] == fixed_split(paths) and drawn[0] != drawn[1] != drawn[2] != drawn[0]
+    assert {name: len(own) for name, own in drawn[1].items()} == sizes[20]
 
 
 def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
@@ -67,6 +71,30 @@ def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert dataset.class_names == ("cat", "dog")
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
     assert all(p.name.startswith("val/") for p in dataset.splits["val"].pictures)
+    survey = survey_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
+    fault = "is split by its folders, not by a split_seed"
+    assert survey.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
+
+
+def test_a_split_file_says_all(folder_root: Path) -> None:
+    """What is in which split, of which class, and what that is called; folders say nothing then."""
+    rows = [[f"dog/{i}.png", i % 2, ("small", "large")[i % 2]] for i in range(8)]
+    listed = {"train": rows[:4], "val": rows[4:6], "test": rows[6:]}
+    path = folder_root / "mine.json"
+    path.write_text(json.dumps(listed))
+    (folder_root / "pets/class_names.txt").write_text("x")
+    own = ImageFolder(split=str(path))
+    dataset = load_dataset("image_folder:pets", folder_root, folder=own)
+    assert (dataset.class_names, dataset.split_version) == (("small", "large"), "mine.json")
+    found = {split: [p.name for p in part.pictures] for split, part in dataset.splits.items()}
+    assert found == {split: [row[0] for row in part] for split, part in listed.items()}
+    assert dataset.warnings == (
+        f"{folder_root / 'pets'}: 1 list of class names not read: {path} has its own: "
+        "class_names.txt",
+    )
+    path.write_text(json.dumps({**listed, "test": [*rows[6:], ["no.png", 0, "small"]]}))
+    faults = survey_dataset("image_folder:pets", folder_root, own).faults
+    assert faults == (f"{folder_root / 'pets'}: 1 missing picture: no.png",)
 
 
 def test_a_class_may_be_called_train(folder_root: Path) -> None:
