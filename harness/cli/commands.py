@@ -159,6 +159,19 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     return COMPLETE
 
 
+def rename(old: str, new: str, cache_dir: Path | None) -> int:
+    """Rename a study, and say what its YAML has to say then; the exit code.
+
+    Raises:
+        UserError: it cannot be renamed so.
+    """
+    from harness.study import rename_study
+
+    rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
+    typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
+    return COMPLETE
+
+
 class FinalReport:
     """The report of a run: made once, while no other driver has the study, and printed at the end.
 

@@ -106,6 +106,8 @@ def _is_users(error: ValueError) -> bool:
 def _run(options: Options) -> int:
     """Show, check, plan or run; the exit code."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    if options.rename is not None:
+        return commands.rename(*options.rename, options.cache_dir)
     if not options.list_options and options.check is None:
         check_options(options)
     from harness.config import load_plugins

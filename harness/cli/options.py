@@ -49,6 +49,7 @@ class Options(NamedTuple):
         no_reuse: Run what other studies of the store have finished of the same settings, too.
         accept: Run settings anew whose constants, data or weights have changed, though finished
             rows leave the table for it.
+        rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
         new: Ask five questions on a terminal, and write the YAML of a study that answers them.
         list_spaces: List the packaged studies.
@@ -81,6 +82,7 @@ class Options(NamedTuple):
     path: bool = False
     no_reuse: bool = False
     accept: bool = False
+    rename: tuple[str, str] | None = None
     verbose: bool = False
     new: bool = False
     list_spaces: bool = False
@@ -107,7 +109,9 @@ def _flag(name: str) -> str:
 def signature() -> Signature:
     """The options with their help, as typer looks for them in a function's parameters."""
     docstring = cleandoc(Options.__doc__ or "").partition("Attributes:\n")[2]
-    told = re.findall(r"^    (\w+)(?: \((\S+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE)
+    told = re.findall(
+        r"^    (\w+)(?: \(([^)]+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE
+    )
     options = []
     for name, metavar, text in told:
         usual, shown = Options._field_defaults[name], " ".join(text.split())

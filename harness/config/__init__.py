@@ -20,6 +20,7 @@ from harness.config.space import (
 )
 from harness.config.study_config import (
     MAX_SEEDS,
+    NAME_RULE,
     SAMPLERS,
     SCHEDULERS,
     SELECTIONS,
@@ -29,12 +30,13 @@ from harness.config.study_config import (
     Record,
     Resources,
     StudyConfig,
+    is_name,
 )
 
 __all__ = [
-    "MAX_SEEDS", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS", "AshaScheduler",
-    "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments", "bare_features",
-    "baseline", "belongs", "default_selection", "distributions", "grid", "levels",
-    "load_plugins", "load_study", "parse_overrides", "parse_study", "reference_arms", "resolve",
-    "same", "suggest",
+    "MAX_SEEDS", "NAME_RULE", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS",
+    "AshaScheduler", "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments",
+    "bare_features", "baseline", "belongs", "default_selection", "distributions", "grid",
+    "is_name", "levels", "load_plugins", "load_study", "parse_overrides", "parse_study",
+    "reference_arms", "resolve", "same", "suggest",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ twice while the store is away. What is written there is harness.recording's.
 
 from harness.store.changes import MAX_TAG, Changes, Dataset, Point, new_run, now, plain, points
 from harness.store.errors import StoreAway, StoreError, again
-from harness.store.known import Known, epoch_points, kept_files, read_known
+from harness.store.known import Known, epoch_points, experiments, kept_files, read_known
 from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
@@ -20,5 +20,5 @@ from harness.store.study_run import (
     read_stored_study,
 )
 from harness.store.study_store import CLIENT_ENVIRONMENT, StudyStore
-from harness.store.texts import param_text, params, split_tag, study_texts
+from harness.store.texts import joined_tag, param_text, params, split_tag, study_texts
 from harness.store.trained import load_trained

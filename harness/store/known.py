@@ -38,6 +38,12 @@ class Known:
     row: LedgerRun
 
 
+def experiments(client: "MlflowClient") -> dict[str, str]:
+    """Id -> name of every experiment that was not deleted."""
+    every = client.search_experiments(max_results=MOST_STUDIES)
+    return {str(one.experiment_id): str(one.name) for one in every}
+
+
 def read_known(
     client: "MlflowClient", experiment_id: str | None, keys: Sequence[str], *, trained: bool = False
 ) -> list[Known]:
@@ -53,8 +59,8 @@ def read_known(
     """
     from reports.read import plain_run, sqlite_finished
 
-    every = client.search_experiments(max_results=MOST_STUDIES)
-    names = {one.experiment_id: one.name for one in every if one.experiment_id != experiment_id}
+    names = experiments(client)
+    names.pop(experiment_id or "", None)
     if not names or not keys:
         return []
     ids, found = sqlite_finished(client.tracking_uri, keys), list[Any]()

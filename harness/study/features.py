@@ -48,13 +48,18 @@ def fingerprints_of(
         study: says how one's own folder is read.
         method: None: ship.
         data_root: folder of the data sets, None if the study needs none.
-        cache_dir: None: $SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder.
+        cache_dir: see cache_folder.
     """
-    if cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache_dir = Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
     root = None if data_root is None else Path(data_root)
-    return Fingerprints(method or Method(), root, Path(cache_dir), study.reading)
+    return Fingerprints(method or Method(), root, cache_folder(cache_dir), study.reading)
+
+
+def cache_folder(given: Path | str | None) -> Path:
+    """The cache folder; None: $SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder."""
+    if given is not None:
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
 @dataclass(frozen=True)

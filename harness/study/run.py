@@ -166,8 +166,8 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
 def study_storage(uri: str, own: StudyStore, experiment_id: str) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
-    By when its experiment was made, to the millisecond: a store may be reached under several
-    addresses, and two stores may have one.
+    By when its experiment was made, to the millisecond: a study may be renamed, a store may be
+    reached under several addresses, and two stores may have one.
 
     Args:
         uri: of the storage that all studies share.
@@ -175,6 +175,6 @@ def study_storage(uri: str, own: StudyStore, experiment_id: str) -> Storage:
         experiment_id: of the study.
     """
     experiment = own.read(lambda client: client.get_experiment(experiment_id))
-    said = f"{experiment.name} {experiment.creation_time}"
-    digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+    made = str(experiment.creation_time)
+    digest = hashlib.blake2b(made.encode(), digest_size=8).hexdigest()
     return Storage(uri, f"{digest}-{experiment_id}")

@@ -1,0 +1,107 @@
+"""Gives a study of the store another name, under which its YAML finds its runs."""
+
+import json
+from pathlib import Path
+
+from harness.config import NAME_RULE, is_name
+from harness.environment import environment
+from harness.errors import UserError
+from harness.planning import Say
+from harness.store import (
+    CLIENT_ENVIRONMENT,
+    Changes,
+    Store,
+    StudyStore,
+    Timing,
+    absolute_uri,
+    default_uri,
+    experiments,
+    find_study_run,
+    joined_tag,
+    open_store,
+    own_study,
+    split_tag,
+)
+from harness.study.features import cache_folder
+from harness.wording import nearest, show
+from reports.contract import Tag
+
+PAGE = 1000  # runs a request
+
+
+def rename_study(
+    old: str,
+    new: str,
+    *,
+    tracking_uri: str | None = None,
+    cache_dir: Path | str | None = None,
+    timing: Timing | None = None,
+    say: Say = print,
+) -> None:
+    """Rename a study that nobody runs; nothing of its runs is changed.
+
+    The experiment's name is the last that changes: a rename that is cut short is made whole by the
+    same call.
+
+    Args:
+        old, new: its names; `new` as a YAML may have it.
+        tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        cache_dir: where writes of the study may wait for the store, which are sent first.
+        timing: of the lease that keeps other drivers away.
+        say: told what is waited for.
+
+    Raises:
+        harness.errors.UserError: there is no such study, the name is taken or not allowed, another
+            driver runs the study, or the store cannot be used.
+    """
+    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    opened = open_store(uri, Path.cwd(), create=False)
+    if opened is None:
+        raise UserError(f"{uri}: no MLflow store here")
+    if faults := _faults(opened, old, new):
+        raise UserError("\n".join(faults))
+    with (
+        environment(CLIENT_ENVIRONMENT),
+        # the client itself refuses to write once the study is another driver's
+        own_study(
+            uri, old, cache_folder(cache_dir), timing or Timing(), lambda error: None, say
+        ) as own,
+    ):
+        _rename(own.store, own.experiment_id, old, new)
+
+
+def _faults(store: Store, old: str, new: str) -> list[str]:
+    """A line for each reason that a study cannot be renamed for."""
+    names = set(store.read(experiments).values())
+    lines = []
+    experiment_id = store.experiment(old)
+    if experiment_id is None:
+        near = nearest(old, names)
+        hint = f"did you mean {near}? " if near else ""
+        listed = ", ".join(sorted(names - {"Default"})) or "none"
+        lines.append(f"{store.uri}: no study {show(old)} ({hint}studies here: {listed})")
+    elif find_study_run(store, experiment_id) is None:
+        lines.append(f"{store.uri}: experiment {show(old)} holds no study of ship-sweep")
+    if not is_name(new):
+        lines.append(f"the new name {NAME_RULE}, got {show(new)}")
+    elif store.experiment(new) is not None:
+        what = "the name that it has" if new == old else "taken"
+        lines.append(f"{store.uri}: the new name {show(new)} is {what}")
+    return lines
+
+
+def _rename(store: StudyStore, experiment_id: str, old: str, new: str) -> None:
+    """Write the new name wherever the old one stands: the rows of others, the study, the store."""
+    ids, query = [*store.read(experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
+    while runs := store.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
+        for run in runs:
+            store.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
+    run_id = find_study_run(store, experiment_id)
+    if run_id is not None:
+        said = joined_tag(Tag.STUDY, store.read(lambda client: client.get_run(run_id)).data.tags)
+        if said:
+            text = json.dumps({**json.loads(said), "name": new})
+            tags = {**dict.fromkeys(split_tag(Tag.STUDY, said)), **split_tag(Tag.STUDY, text)}
+            store.write(Changes(run=run_id, tags=tags))
+        store.read(lambda client: client.update_run(run_id, name=new))
+    store.read(lambda client: client.rename_experiment(experiment_id, new))
