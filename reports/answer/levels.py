@@ -18,7 +18,7 @@ from reports.tables import AVERAGE, Compared, Row, Table, collapse_of
 
 # A row's level, and what is known of its difference to the baseline.
 Told = tuple[str, Compared]
-# Judged in this order; the others tell how much room there is.
+# Judged in this order.
 _RIVALS = ("no_synthetic", "text_feature")
 _CEILING = "real_pictures"
 
@@ -178,14 +178,14 @@ def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
 def _room(ceiling: Compared) -> str:
     """How far real pictures are ahead of the baseline, if that can be told."""
     low, high = ceiling.difference.low, ceiling.difference.high
-    text = f"Real pictures are {signed(ceiling)} from it"
+    text = f"Real pictures differ from it by {signed(ceiling)}"
     if low is None or high is None:
-        return f"{text}: whether there is room on other seeds is not known."
+        return f"{text}: whether better features could gain anything on other seeds is not known."
     if low > 0:
-        return f"{text}: the room there is."
+        return f"{text}: the most that better features could gain."
     if high < 0:
-        return f"{text}: they are worse, so there is no room above it."
-    return f"{text}: whether there is any room cannot be told."
+        return f"{text}: they are worse, so better features promise no gain."
+    return f"{text}: whether better features could gain anything cannot be told."
 
 
 def _same(compared: Compared) -> bool:

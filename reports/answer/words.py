@@ -107,6 +107,6 @@ def detectable(found: Sequence[Compared]) -> str:
         return ""
     most, one = max(known, key=lambda pair: pair[0])
     return (
-        f"With {one.difference.n} seeds a difference of {number(most, one.decimals)} is told from 0"
+        f"With {one.difference.n} seeds a true difference of {number(most, one.decimals)} is found"
         " in 4 of 5 studies."
     )

@@ -16,9 +16,11 @@ OBJECTIVE = "objective"  # the selection score, in the place of a metric
 MOST = 1_000  # settings of a grid that a page shows
 
 
-def most_shown(study: Study) -> int:
-    """How many settings a page shows, the best ones."""
-    return MOST if study.sampler == "grid" else TOP
+def shown_of(family: Family) -> int | None:
+    """How many settings a page shows, the best ones; None of what it shows all of."""
+    if family.kind != "settings":
+        return None
+    return MOST if family.study.sampler == "grid" else TOP
 
 
 def ablation_table(family: Family) -> Table:
@@ -26,7 +28,7 @@ def ablation_table(family: Family) -> Table:
 
     The settings come with the best selection objective first, then the reference arms.
     """
-    study, settings = family.study, family.kind == "settings"
+    study = family.study
     count, *measures = _measures(family)
     score = heading(study.protocol, study.objective)
     columns = [
@@ -36,13 +38,12 @@ def ablation_table(family: Family) -> Table:
         Column(OBJECTIVE, f"sel. {score}", drop=3, metric=OBJECTIVE),
         *measures,
     ]
-    effects = ", main effects" if family.kind == "effects" else ""
+    told = {"settings": " by selection objective", "effects": ", main effects", "levels": ""}
     return compared_table(
         family,
-        "settings by selection objective" if settings else f"{family.name}{effects}",
+        f"{family.name}{told[family.kind]}",
         columns,
         [_measured(study, group, columns) for group in family.groups],
-        shown=most_shown(study) if settings else None,
     )
 
 
@@ -51,8 +52,6 @@ def compared_table(
     title: str,
     columns: Sequence[Column],
     cells: Sequence[Mapping[str, Cell]],
-    *,
-    shown: int | None = None,
 ) -> Table:
     """The table of a family.
 
@@ -61,9 +60,8 @@ def compared_table(
         title: what the table shows.
         columns: those that name a row among them.
         cells: what is measured of each group, by column.
-        shown: see Table.
     """
-    rows = []
+    rows, shown = [], shown_of(family)
     for group, compared, measured in zip(family.groups, family.compared, cells, strict=True):
         baseline = group is family.baseline
         own = {**measured, **compared_cells(compared)}

@@ -65,29 +65,6 @@ def is_designed(study: Study, metric: str) -> bool:
     return of_one_factor and study.detection is not None and study.detection.metric == metric
 
 
-def stopped(
-    study: Study, metric: str, pairs: Sequence[Pairs | None]
-) -> Sequence[Ending | None] | None:
-    """What the comparisons of a table have come to: its levels and its reference arms.
-
-    Args:
-        study: with its seeds in the order in which they were given out.
-        metric: of the table.
-        pairs: of each row; None: it is compared with nothing.
-
-    Returns:
-        An ending a row, None of one that is not compared, or has fewer seeds than the first look.
-        None in place of all where the plain tests speak: without a design, or of another metric
-        than it is for.
-    """
-    detection = study.detection
-    if detection is None or not is_designed(study, metric):
-        return None
-    family = [given_out(differences(*pair), study.seeds) for pair in pairs if pair]
-    found = iter(endings(detection.design, family, _PERCENT))
-    return [next(found) if pair else None for pair in pairs]
-
-
 def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
     """The values in the order of the seeds, up to the first seed that has none."""
     listed: list[float] = []
@@ -102,24 +79,27 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs | None]) -> list[Co
     """The comparisons of a table, which are one family: by its study's own design, or plain tests.
 
     Args:
-        study, metric, pairs: see stopped.
+        study: with its seeds in the order in which they were given out.
+        metric: of the table.
+        pairs: of each row; None: it is compared with nothing.
 
     Returns:
         What is known of each row. Where the design has a say the interval is the design's, and
         there is no p.
     """
     plain = [compare_paired(*pair) if pair else None for pair in pairs]
-    decimals = decimals_of(study, metric)
-    found = stopped(study, metric, pairs)
-    if found is not None:
-        return [
-            None if comparison is None else _by_design(comparison, ending, decimals)
-            for comparison, ending in zip(plain, found, strict=True)
-        ]
-    return by_tests(plain, effect_of(study, metric), decimals)
+    if study.detection is None or not is_designed(study, metric):
+        return _by_tests(plain, effect_of(study, metric), decimals_of(study, metric))
+    family = [given_out(differences(*pair), study.seeds) for pair in pairs if pair]
+    found = iter(endings(study.detection.design, family, _PERCENT))
+    stopped = [next(found) if pair else None for pair in pairs]
+    return [
+        _by_design(one, ending, decimals_of(study, metric)) if one else None
+        for one, ending in zip(plain, stopped, strict=True)
+    ]
 
 
-def by_tests(
+def _by_tests(
     family: Sequence[Comparison | None], effect: float | None, decimals: int
 ) -> list[Compared | None]:
     """What plain tests say of a family of comparisons.
@@ -129,23 +109,23 @@ def by_tests(
         effect: the smallest of interest; None: nothing is judged.
         decimals: of the metric.
     """
-    corrected = holm([comparison.p if comparison else None for comparison in family])
+    corrected = holm([one.p if one else None for one in family])
     tests = max(1, sum(p is not None for p in corrected))
-    estimates = [comparison.difference if comparison else None for comparison in family]
+    estimates = [one.difference if one else None for one in family]
     judged = judge(estimates, effect) if effect is not None else [None] * len(family)
     return [
-        None
-        if comparison is None
-        else Compared(
-            comparison.difference,
+        Compared(
+            one.difference,
             p,
-            comparison.p,
-            comparison.detectable(tests),
+            one.p,
+            one.detectable(tests),
             verdict=judgement.verdict if judgement else None,
             more=judgement.more if judgement else None,
             decimals=decimals,
         )
-        for comparison, p, judgement in zip(family, corrected, judged, strict=True)
+        if one
+        else None
+        for one, p, judgement in zip(family, corrected, judged, strict=True)
     ]
 
 
@@ -160,12 +140,12 @@ def effect_of(study: Study, metric: str) -> float | None:
 
 
 def _by_design(comparison: Comparison, ending: Ending | None, decimals: int) -> Compared:
-    if ending is None:  # fewer seeds than the first look: nothing is known of it yet
-        bare = dataclasses.replace(comparison.difference, low=None, high=None)
-        return Compared(bare, decision="open", verdict=_VERDICTS["open"], decimals=decimals)
-    decision = ending.decision
+    decision: Decision = ending.decision if ending else "open"
+    # with fewer seeds than the first look nothing is known of it yet
+    bare = dataclasses.replace(comparison.difference, low=None, high=None)
+    difference = ending.difference if ending else bare
     verdict = _VERDICTS[decision]
-    return Compared(ending.difference, decision=decision, verdict=verdict, decimals=decimals)
+    return Compared(difference, decision=decision, verdict=verdict, decimals=decimals)
 
 
 def detection_notes(study: Study, metric: str) -> list[str]:

@@ -129,7 +129,7 @@ class Family:
             datasets=(common, of) if common < of else None,
         )
 
-    @property
+    @cached_property
     def _datasets(self) -> Sequence[str]:
         """That an average is to be over; none of groups of one dataset."""
         over = dataset_factor(self.study) if self.kind == "methods" else None
@@ -226,15 +226,25 @@ def method_family(study: Study, over: Factor, metric: str) -> Family:
         over: its factor `dataset`.
         metric: a test metric of its protocol.
     """
-    wanted = methods(study)
-    found = method_groups(study, over, wanted)
-    beside = dataclasses.replace(study, factors=tuple(f for f in study.factors if f != over))
+    groups, labels = method_lines(study, over)
+    found = [group for group in groups if not group.arm]
+    beside = _without(study, over)
     baseline = baseline_setting(beside, found) if beside.factors else None
+    common = on_common(study, over, methods(study), found, baseline)
+    pairs = [*common, *[None] * (len(groups) - len(found))]
+    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
+
+
+def method_lines(study: Study, over: Factor) -> tuple[Sequence[Group], Sequence[Column]]:
+    """The methods of a study over datasets, then its arms; and the columns that name them."""
     home = arms_dataset(study, over)
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
-    pairs = [*on_common(study, over, wanted, found, baseline), *(None for _ in arms)]
-    labels = factor_labels(beside)
-    return Family(study, metric, "methods", "datasets", labels, [*found, *arms], baseline, pairs)
+    found = method_groups(study, over, methods(study))
+    return [*found, *arms], factor_labels(_without(study, over))
+
+
+def _without(study: Study, over: Factor) -> Study:
+    return dataclasses.replace(study, factors=tuple(f for f in study.factors if f != over))
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:

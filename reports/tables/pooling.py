@@ -168,18 +168,10 @@ def _merged(
     return row
 
 
-def with_results(study: Study, wanted: Sequence[Method]) -> list[Method]:
-    """The methods on the datasets where any seed finished; on all of their own where none did."""
-    done = set(study.rows.filter(pl.col("state") == COMPLETE)["setting_key"].to_list())
-    kept = [{name: key for name, key in one.keys.items() if key in done} for one in wanted]
-    return [
-        dataclasses.replace(one, keys=keys or one.keys)
-        for one, keys in zip(wanted, kept, strict=True)
-    ]
-
-
 def method_groups(study: Study, factor: Factor, wanted: Sequence[Method]) -> list[Group]:
     """A group for each method: its averages over the datasets with results, and their parts.
+
+    Of a method without any result the averages, of which there are none, are over all of its own.
 
     Args:
         study: over several datasets.
@@ -188,8 +180,15 @@ def method_groups(study: Study, factor: Factor, wanted: Sequence[Method]) -> lis
     """
     keys = [key for method in wanted for key in method.keys.values()]
     study = dataclasses.replace(study, rows=rows_of(study, keys))
-    whole = averaged_over(study, factor, with_results(study, wanted))
-    rows, averages = rows_by_setting(study), rows_by_setting(whole)
+    rows = rows_by_setting(study)
+    done = {key for key, own in rows.items() if COMPLETE in own["state"].to_list()}
+    present = [{n: key for n, key in one.keys.items() if key in done} for one in wanted]
+    finished = [
+        dataclasses.replace(one, keys=keys or one.keys)
+        for one, keys in zip(wanted, present, strict=True)
+    ]
+    whole = averaged_over(study, factor, finished)
+    averages = rows_by_setting(whole)
     named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     alone = " + ".join(name for name in named if name not in ("", "none", "null"))
     return [

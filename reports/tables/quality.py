@@ -7,15 +7,15 @@ import polars as pl
 
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Study
-from reports.tables.ablation import most_shown
-from reports.tables.families import families
+from reports.tables.ablation import shown_of
+from reports.tables.families import families, method_lines
 from reports.tables.formatting import number
-from reports.tables.groups import Group, arm_groups, by_seed, matched, rows_of
+from reports.tables.groups import Group, by_seed, matched
 from reports.tables.legend import arm_notes, interval_note
 from reports.tables.metric import MEASURES, Measure, interval_of, places
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
-from reports.tables.notes import flag_notes, head_notes, titled, unfinished_notes
-from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, with_results
+from reports.tables.notes import flag_notes, noted_table
+from reports.tables.pooling import dataset_factor, datasets
 from reports.tables.preference import added_notes
 from reports.tables.rows import group_row
 
@@ -30,41 +30,47 @@ def quality_tables(study: Study) -> list[Table]:
     Over several datasets a seed's value is its mean over those on which its method finished; with
     no other factor a dataset is a row of its own.
     """
-    over = dataset_factor(study)
-    parts = with_results(study, methods(study)) if over and len(study.factors) > 1 else []
-    whole = averaged_over(study, over, parts) if over and parts else study
-    averages = {s.key: method for s, method in zip(whole.settings, parts, strict=False)}
-    columns_of = sorted(name for name in whole.rows.columns if QUALITY in name)
-    measured = [name for name in columns_of if whole.rows[name].is_not_null().any()]
+    known = sorted(name for name in study.rows.columns if QUALITY in name)
+    measured = [name for name in known if study.rows[name].is_not_null().any()]
     if not any(name.startswith(f"test/{QUALITY}") for name in measured):
         return []
-    first = next(families(whole, whole.objective))
-    labels, shown = first.labels, most_shown(whole) if first.kind == "settings" else None
+    over = dataset_factor(study) if len(study.factors) > 1 else None
+    if over:
+        lines, labels = method_lines(study, over)
+        shown, n_datasets = None, len(datasets(study, over))
+    else:
+        first = next(families(study, study.objective))
+        lines, labels, shown, n_datasets = first.groups, first.labels, shown_of(first), 0
     # What has no synthetic features is left out, what has not finished is not.
     groups = [
-        dataclasses.replace(group, parts=_parts(study, group, averages)) if averages else group
-        for group in (*first.groups, *(arm_groups(study) if averages else ()))
+        group
+        for group in lines
         if any(group.known(name) for name in measured) or not group.count(COMPLETE)
     ]
-    decimals = {name: places(whole.rows[name].drop_nulls().to_list()) for name in measured}
-    rows = [_row(whole, group, labels, decimals) for group in groups]
-    measures = _ordered(whole.protocol.telling)
+    decimals = {
+        name: places([value for group in groups for value in group.known(name)])
+        for name in measured
+    }
+    rows = [_row(group, labels, decimals, n_datasets) for group in groups]
+    measures = _ordered(study.protocol.telling)
     notes = [
-        *head_notes(whole, rows),
         "n: finished rows with synthesized features, one a seed",
-        *(["datasets: those that the average of a row is over"] if averages else []),
+        *(["datasets: those that the average of a row is over"] if over else []),
         _legend(measures, measured),
-        interval_note(whole),
+        interval_note(study),
         *flag_notes(study.rows, rows),
         *added_notes(rows),
         *arm_notes(study, rows),
-        *unfinished_notes(study),
     ]
-    kind = f"{whole.protocol.unseen or 'tested'} classes, test pictures"
-    title = titled(study, f"quality of synthesized features ({kind})", rows)
-    over_datasets = [Column("datasets", "datasets")] if averages else []
-    columns = (*labels, Column("n", "n"), *over_datasets, *_columns(measures, measured))
-    return [Table("quality", title, columns, tuple(rows), tuple(notes), len(labels), shown)]
+    columns = (
+        *labels,
+        Column("n", "n"),
+        *([Column("datasets", "datasets")] if over else []),
+        *_columns(measures, measured),
+    )
+    kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
+    title, about = f"quality of synthesized features ({kind})", {"labels": len(labels)}
+    return [noted_table(study, "quality", title, columns, rows, notes, **about, shown=shown)]
 
 
 def _ordered(telling: str) -> list[Measure]:
@@ -97,22 +103,20 @@ def _columns(measures: Sequence[Measure], measured: Sequence[str]) -> Iterator[C
             yield Column(key, key, csv_only=True)
 
 
-def _parts(study: Study, group: Group, averages: Mapping[str, Method]) -> dict[str, Group]:
-    """Dataset -> the trials there that a group of averages is of; an arm's under no name."""
-    keys: dict[str, list[str]] = {}
-    for setting in group.rows["setting_key"].unique():
-        of = averages[setting].keys if setting in averages else {"": setting}
-        for name, key in of.items():
-            keys.setdefault(name, []).append(key)
-    return {name: Group((), rows_of(study, found)) for name, found in keys.items()}
+def _row(group: Group, labels: Sequence[Column], decimals: Mapping[str, int], datasets: int) -> Row:
+    """A row of the table.
 
-
-def _row(whole: Study, group: Group, labels: Sequence[Column], decimals: Mapping[str, int]) -> Row:
+    Args:
+        group: that it is of.
+        labels: columns that name it.
+        decimals: of each measure.
+        datasets: of the study; 0 where no row is an average over them.
+    """
     found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
     cells: dict[str, Cell] = {}
-    if group.parts:
-        over, of = len(group.parts), len(whole.pooled)
-        cells["datasets"] = Text(str(of) if over == of else f"{over} of {of}")
+    if datasets:
+        over = len(group.present or group.parts)
+        cells["datasets"] = Text(str(over) if over == datasets else f"{over} of {datasets}")
     for name, digits in decimals.items():
         split, _, metric = name.partition(f"/{QUALITY}")
         values = list(by_seed(matched(found, name, {})).values())

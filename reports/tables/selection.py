@@ -9,7 +9,7 @@ import polars as pl
 
 from reports.contract import FLAG
 from reports.read import Study, heading
-from reports.tables.ablation import most_shown
+from reports.tables.ablation import shown_of
 from reports.tables.families import families
 from reports.tables.groups import Group
 from reports.tables.legend import interval_note
@@ -67,8 +67,7 @@ def selection_tables(study: Study) -> list[Table]:
         interval_note(study),
         *flag_notes(_marked(rows), made),
     ]
-    shown = most_shown(study) if first.kind == "settings" else None
-    told: dict[str, Any] = {"labels": len(labels), "shown": shown, "place": "files"}
+    told: dict[str, Any] = {"labels": len(labels), "shown": shown_of(first), "place": "files"}
     return [noted_table(study, "selected", "what selection chose", columns, made, notes, **told)]
 
 

@@ -146,8 +146,8 @@ def arms(known: Known, text: str, found: Claims) -> None:
     found.family("decided", false=told[2] == "decided" and gap <= SMALLEST)
     found.family("equivalent", false=told[2] == "equivalent" and gap >= SMALLEST)
     wrong = {
-        "the room there is": room <= 0,
-        "they are worse, so there is no room above it": room >= 0,
+        "the most that better features could gain": room <= 0,
+        "they are worse, so better features promise no gain": room >= 0,
     }
     found.family("room", false=wrong.get(told[4], False))
 
