@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
@@ -16,15 +15,6 @@ def device() -> Iterator[EmulatedDevice]:
     """The device; tests that ask for it are skipped where this torch has none."""
     with emulated_device() as made:
         yield made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads wait for each other in tensors this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

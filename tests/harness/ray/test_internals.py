@@ -106,7 +106,10 @@ def test_a_result_may_lack_its_address(result: dict[str, Any], told: str | None)
 
 
 def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another order or number of arguments of Tune's does not keep it from being a death."""
+    """Tune is told of it in the one way that does not end the whole run, and of all else as it is.
+
+    Another order or number of arguments of Tune's does not keep it from being a death.
+    """
     from ray.air.execution._internal.actor_manager import RayActorManager
 
     seen: list[Any] = []
@@ -118,5 +121,7 @@ def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.M
         failed: Any = RayActorManager._actor_task_failed
         failed(manager, OutOfMemoryError("x"))
         failed(manager, error=OutOfMemoryError("y"))
-    assert isinstance(seen[0][0][1], RayActorError)
-    assert isinstance(seen[1][1]["error"], RayActorError)
+        failed(manager, None, ValueError("z"))
+    died, named = seen[0][0][1], seen[1][1]["error"]
+    assert isinstance(died, RayActorError) and isinstance(named, RayActorError)
+    assert (str(died), str(named), type(seen[2][0][2])) == ("x", "y", ValueError)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.store import pending
 from harness.store.changes import Changes, Point
 from harness.store.errors import StoreError
 from harness.store.pending import FILE, FOLDER, Pending, waiting_note
+from tests.damage import DAMAGE, Damage, damaged
 
 SERVER = "http://server:5000"
 
@@ -120,17 +120,16 @@ def test_a_damaged_write_is_an_error_that_names_it(path: Path, text: str) -> Non
     assert path.read_bytes() == before
 
 
-@given(st.data())
-def test_a_damaged_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+@given(damage=DAMAGE)
+def test_a_damaged_file_is_one_line(
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
+) -> None:
     """Whatever bytes were changed, or cut off."""
     path = tmp_path_factory.mktemp("damaged") / FILE
     waiting = opened(path)
     for step in range(3):
         waiting.append(change_of(step))
-    content = bytearray(path.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
-        content[place] = data.draw(st.integers(0, 255))
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    path.write_bytes(damaged(path.read_bytes(), damage))
     try:
         opened(path)
     except StoreError as error:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.config.factor import Factor
@@ -18,6 +17,7 @@ from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study.features import Need, needed, prepare_features
 from ship.datasets import ImageFolder, Picture, Survey, content
+from tests.damage import DAMAGE, Damage, damaged
 from tests.harness.fakes import FakeClip, make_method, make_study
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.features.encoders import FakeEncoder
@@ -146,21 +146,15 @@ def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
     assert fingerprint().endswith("-2")
 
 
-@given(
-    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
-    kept=st.none() | st.integers(0),
-)
+@given(damage=DAMAGE)
 def test_a_changed_memory_gives_no_other_fingerprint(
-    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], kept: int | None
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     """Other bytes, or fewer, make a backbone load again; its results never pass for another's."""
     folder = tmp_path_factory.mktemp("memory")
     make_prints(folder).backbone("pocket")
     path = folder / "cache" / "fingerprints.json"
-    content = bytearray(path.read_bytes())
-    for place, bits in flips:
-        content[place % len(content)] ^= bits
-    path.write_bytes(content[: len(content) if kept is None else kept % len(content)])
+    path.write_bytes(damaged(path.read_bytes(), damage))
     assert make_prints(folder).backbone("pocket") == "weights-of-pocket"
 
 

@@ -5,14 +5,13 @@ from unittest.mock import Mock
 
 import pytest
 from optuna.trial import TrialState
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorUnavailableError
 from ray.tune.search import Searcher
 
 from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
-from harness.ray import Death, Deaths, memory_kills_as_worker_deaths
+from harness.ray import Death, Deaths
 from harness.tuning.endings import NODE_RETRIES, Order, ending_of
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
@@ -137,15 +136,3 @@ def test_what_the_driver_did_is_not_the_workers_fault() -> None:
                "the node (IP: x, ID: y) was 2.39GB used / 23.54GB limit (0.101568)")  # fmt: skip
     reason = "killed by Ray as memory ran low (2.39GB used / 23.54GB) before its first epoch"
     assert deaths.of("big") == Death(Failure.OUT_OF_MEMORY, reason)
-
-
-def test_a_memory_kill_is_a_death_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune is told of it in the one way that does not end the whole run."""
-    seen: list[Exception] = []
-    monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda *given: seen.append(given[2]))
-    manager: Any = object()
-    with memory_kills_as_worker_deaths():
-        for error in (OutOfMemoryError("running low on memory"), ValueError("other")):
-            RayActorManager._actor_task_failed(manager, None, error)  # type: ignore[arg-type]
-    assert isinstance(seen[0], RayActorError) and str(seen[0]) == "running low on memory"
-    assert isinstance(seen[1], ValueError)

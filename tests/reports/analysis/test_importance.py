@@ -1,10 +1,10 @@
-"""The importance of factors: against known effects, and against other ways to compute it."""
+"""The importance of factors and of pairs, against known effects and other ways to compute it."""
 
 import numpy as np
 import pytest
 
 from reports.analysis.importance import Importance, importance
-from tests.reports.analysis.planted import METRIC, grid
+from tests.reports.analysis.planted import METRIC, grid, nothing
 from tests.reports.builder import StoreBuilder
 
 
@@ -39,3 +39,11 @@ def test_share_is_omega_squared() -> None:
     share = next(e.share for e in found(builder).factors if e.factors == ("f0",))
     assert share is not None
     assert share.mean == pytest.approx(100 * (own - error) / (total - noise))
+
+
+def test_additive_effects_are_no_interaction() -> None:
+    """Large main effects alone leave the test of their pair as it is without them."""
+    without = found(grid((3, 4), nothing)).interactions[0]
+    mains = grid((3, 4), lambda s: 5.0 * s["f0"] - 2.0 * s["f1"])
+    with_mains = found(mains).interactions[0]
+    assert with_mains.statistic == pytest.approx(without.statistic)

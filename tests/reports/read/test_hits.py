@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.contract import HITS
 from reports.read import on_demand as hits
 from reports.read.on_demand import HitFiles
+from tests.damage import DAMAGE, Damage, damaged
 
 SOUND: dict[str, Any] = {
     "exam": pl.Series(["", "", "x"]),
@@ -62,18 +62,13 @@ def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Ser
     assert (read(tmp_path) == {}) == (column in SOUND)
 
 
-@given(st.data())
-def test_damage_is_no_traceback(data: st.DataObject) -> None:
+@given(damage=DAMAGE)
+def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
     """Bytes of the file changed or cut at any place."""
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"ship-hits-{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    file = folder / HITS
+    file = tmp_path / HITS
     pl.DataFrame(SOUND).write_parquet(file)
-    content = bytearray(file.read_bytes())
-    for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    file.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    read(folder)
+    file.write_bytes(damaged(file.read_bytes(), damage))
+    read(tmp_path)
 
 
 def test_what_is_large_or_no_file_is_left_alone(

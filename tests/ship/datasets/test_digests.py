@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from ship.datasets import Picture, load_dataset
 from ship.datasets import content as module
 from ship.datasets.content import DigestMemory
+from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import save_picture
 
 Counted = Callable[[], list[str]]
@@ -40,18 +40,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that has just been written is remembered, too: the disk here counts in nanoseconds."""
     monkeypatch.setattr(module, "_FRESH_NS", -(10**18))
-
-
-@pytest.mark.usefixtures("at_once")
-def test_a_dataset_is_read_once(coop_root: Path, tmp_path: Path, reads: Counted) -> None:
-    """The second start reads no picture, and finds the same; without a memory all are read."""
-    memory = tmp_path / "digests"
-    first = load_dataset("caltech101", coop_root, memory)
-    assert len(reads()) == 12
-    assert load_dataset("caltech101", coop_root, memory).fingerprint == first.fingerprint
-    assert reads() == []
-    assert load_dataset("caltech101", coop_root).fingerprint == first.fingerprint
-    assert len(reads()) == 12
 
 
 def disguised(path: Path) -> None:
@@ -146,12 +134,9 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> Non
     memory.keep()
 
 
-@given(
-    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
-    kept=st.none() | st.integers(0),
-)
+@given(damage=DAMAGE)
 def test_a_damaged_memory_gives_no_other_digest(
-    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], kept: int | None
+    tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
     """Other bytes, or fewer: the file is read."""
     folder = tmp_path_factory.mktemp("memory")
@@ -166,10 +151,7 @@ def test_a_damaged_memory_gives_no_other_digest(
 
     expected = digest()
     (file,) = (folder / "digests").iterdir()
-    content = bytearray(file.read_bytes())
-    for place, bits in flips:
-        content[place % len(content)] ^= bits
-    file.write_bytes(content[: len(content) if kept is None else kept % len(content)])
+    file.write_bytes(damaged(file.read_bytes(), damage))
     assert digest() == digest() == expected
 
 

@@ -47,11 +47,10 @@ def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
     )
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda _: b"no picture"])
 def test_every_layout_gives_features_or_names_pictures_that_cannot_be_decoded(
-    dataset: PictureDataset, tmp_path: Path, spoil: object
+    dataset: PictureDataset, tmp_path: Path
 ) -> None:
-    """A truncated or foreign file passes the cheap checks; extraction names it, keeping nothing.
+    """A truncated file passes the cheap checks; extraction names it, keeping nothing.
 
     Before, there is a row a picture in every split, with the dataset's labels and official classes.
     """
@@ -62,8 +61,7 @@ def test_every_layout_gives_features_or_names_pictures_that_cannot_be_decoded(
         assert np.array_equal(getattr(found, f"{name}_labels"), split.labels)
     path = dataset.splits["test"].pictures[-1].source
     assert isinstance(path, Path)
-    assert callable(spoil)
-    path.write_bytes(spoil(path.read_bytes()))
+    path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(DatasetError, match="1 pictures of test cannot be decoded") as caught:
         extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
     assert str(path) in str(caught.value)

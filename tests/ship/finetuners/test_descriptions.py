@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ship
@@ -15,6 +14,7 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.zero_shot import described
 from ship.subsets import FeatureSet
+from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial
@@ -44,7 +44,7 @@ def test_a_class_is_the_mean_of_its_descriptions(
     file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In passes of three sentences; names are found in any case."""
-    monkeypatch.setattr("ship.finetuners.zero_shot._AT_ONCE", 3)
+    monkeypatch.setattr("ship.clip.sentences._AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
     zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
     means = []
@@ -100,14 +100,11 @@ def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None
         described(config(path), WORDS)
 
 
-@given(changes=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4))
-def test_damaged_files_raise_nothing_else(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
-    """Bytes changed at random."""
-    data = bytearray(json.dumps(WRITTEN).encode())
-    for place, byte in changes:
-        data[place % len(data)] = byte
+@given(damage=DAMAGE)
+def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> None:
+    """Bytes changed at random, or cut off."""
     path = tmp_path / "damaged.json"
-    path.write_bytes(data)
+    path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
     try:
         assert len(described(config(path), WORDS)) == 8
     except ValueError as error:

@@ -13,9 +13,7 @@ from ship.generators.fit import FusedGenerator
 from ship.generators.wgan import FusedWGAN
 from ship.trial_config import EpochMetrics
 from tests.ship.trial.cases import TOLD
-from tests.ship.trial.test_resume import config, one_thread, start
-
-__all__ = ["one_thread"]  # a fixture: threads wait for each other in tensors this small
+from tests.ship.trial.test_resume import config, start
 
 WATCHED: list[dict[str, Any]] = [
     {},

@@ -20,15 +20,6 @@ from tests.ship.trial.cases import config as short
 SEEDS = (7, 2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads wait for each other in tensors this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
 
 

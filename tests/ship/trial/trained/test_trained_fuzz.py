@@ -16,6 +16,7 @@ import ship
 from ship.clip import FrozenCLIP
 from ship.trial import TrainedError
 from ship.trial.trained import digest
+from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.trial.trained.conftest import FINETUNERS
 from tests.ship.trial.trained.made import SAID, SEED, Sound, write
 
@@ -31,7 +32,6 @@ ANY = st.one_of(
 )
 # a place in the JSON: at each level one of the keys or items, by number
 PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
-FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=4)
 
 
 def use(tmp_path: Path, clip: FrozenCLIP) -> None:
@@ -53,27 +53,18 @@ def fitting(sound: Sound, name: str, data: bytes) -> bytes:
     return json.dumps(said).encode()
 
 
-@given(kept=st.integers(0), behind=st.binary(max_size=9), flips=FLIPS)
+@given(damage=DAMAGE, behind=st.binary(max_size=9))
 def test_a_file_that_was_cut_or_flipped_is_named(
-    tmp_path: Path,
-    sound: Sound,
-    clip: FrozenCLIP,
-    kept: int,
-    behind: bytes,
-    flips: list[tuple[int, int]],
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, damage: Damage, behind: bytes
 ) -> None:
     """Either one; no other numbers come of it, also where the digest fits."""
-    damaged = {}
-    for which, whole in sound["coop"].items():
-        content = bytearray(whole[: kept % (len(whole) + 1)] + behind)
-        for at, bits in flips if content else ():
-            content[at % len(content)] ^= bits
-        damaged[which] = bytes(content)
-    use(write(tmp_path, damaged[SAID], sound["coop"][SEED]), clip)
-    use(write(tmp_path, fitting(sound, "coop", damaged[SEED]), damaged[SEED]), clip)
-    if damaged[SEED] != sound["coop"][SEED]:
+    whole = sound["coop"]
+    said, seed = (damaged(whole[name], damage) + behind for name in (SAID, SEED))
+    use(write(tmp_path, said, whole[SEED]), clip)
+    use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
+    if seed != whole[SEED]:
         with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
-            ship.load_trained(write(tmp_path, sound["coop"][SAID], damaged[SEED]), clip=clip)
+            ship.load_trained(write(tmp_path, whole[SAID], seed), clip=clip)
 
 
 def changed(said: Any, path: list[int], value: Any) -> Any:

@@ -1,0 +1,97 @@
+"""What trials take of a machine: how much, what stands idle beside them, what is refused."""
+
+import re
+import shlex
+import socket
+from typing import Any
+
+import pytest
+import torch
+
+from harness import resources as machine
+from harness.config import Resources, load_study
+from harness.errors import ClusterError
+from harness.planning.fingerprints import Fingerprints
+from harness.resources import (
+    at_once,
+    idle_gpus,
+    idle_gpus_here,
+    is_unmeasured,
+    preflight,
+    resolved_resources,
+)
+from harness.store.ledger import Ledger
+from tests.harness.fakes import make_study
+from tests.harness.planning.made import run_of, settings_of
+from tests.told import told
+
+
+@pytest.mark.parametrize("case", told(__file__, "gpu_sharing.yaml"), ids=str)
+def test_what_a_trial_takes_and_how_many_run_at_once(
+    prints: Fingerprints, case: dict[str, Any]
+) -> None:
+    """By what there is and what was seen of trials; by the scarcer of cores and GPUs."""
+    settings = settings_of(make_study(), prints)
+    seen = zip(settings, case.get("seen", []), strict=False)
+    ledger = Ledger(tuple(run_of(setting, (0, 1), **keys) for setting, keys in seen))
+    asked, takes, there = Resources(**case["resources"]), Resources(**case["takes"]), case["there"]
+    assert resolved_resources(asked, there, ledger, case.get("trials", 9)) == takes
+    assert at_once(takes, there) == case["at_once"]
+    assert is_unmeasured(asked, there, ledger) == case.get("unmeasured", False)
+
+
+@pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
+def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
+    """How many, why, and the line, with which trials do take them."""
+    resources, said = Resources(**case["resources"]), case.get("says")
+    there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
+    assert idle_gpus(resources, there, case.get("concurrency")) == said
+    line = re.search("`(.*?)`", said or "")
+    if line is None:
+        return
+    key, _, value = line[1].partition(": ")
+    study = load_study("prompt_len", [f"{key}={value}"])
+    if not study.resources.auto:
+        held = study.resources if key == "resources" else resources
+        assert at_once(held, there) * held.gpus >= there["GPU"] - 1e-6
+
+
+def test_gpus_that_torch_cannot_use_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of YAML would not use them."""
+    monkeypatch.setattr(machine, "usable_gpus", lambda: 8)
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: "Torch not compiled with CUDA enabled")
+    assert idle_gpus_here(Resources(), None) == (
+        "8 of 8 GPUs stand idle, and torch cannot use them: Torch not compiled with CUDA enabled "
+        "(install a torch that is built with CUDA (this one is for the CPU alone))"
+    )
+    monkeypatch.setattr(machine, "usable_gpus", lambda: 0)
+    assert idle_gpus_here(Resources(), None) is None
+
+
+@pytest.mark.parametrize("case", told(__file__, "refusals.yaml"), ids=str)
+def test_what_this_machine_cannot_run_is_refused(
+    case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cores and GPUs at once; in torch's words, with a --set that helps and can be given."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
+    lines = []
+    try:
+        preflight(None, Resources(**case["resources"]))
+    except ClusterError as error:
+        lines = str(error).splitlines()
+    assert lines == case.get("lines", [])
+    for line in lines:
+        load_study("prompt_len", shlex.split(line.partition("--set ")[2])[:1])
+
+
+def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:
+    """The error has the address, at once; an address that is Ray's to find is left to it."""
+    preflight("auto", Resources(cpus=10_000))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        preflight(address, Resources())
+    with pytest.raises(ClusterError, match=f"no Ray cluster at {address}"):
+        preflight(address, Resources())
