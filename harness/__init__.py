@@ -9,7 +9,11 @@ From Python:
     named = predict("prompt_len", "my_pictures", ["n_ctx=4"])
 """
 
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,11 +27,50 @@ _HOMES = {
     "predict": "predictions",
     "run_study": "study",
 }
+# options that are called otherwise in Python
+_ARGUMENTS = {"set": "overrides", "plugin": "plugins", "no-reuse": "reuse=False"}
 __all__ = ["load_trained", "plan_study", "predict", "run_study"]
 
 
 def __getattr__(name: str) -> Any:
     """What Python calls, loaded when it is asked for: commands start light."""
     if name in _HOMES:
-        return getattr(import_module(f"harness.{_HOMES[name]}"), name)
+        return _in_own_words(getattr(import_module(f"harness.{_HOMES[name]}"), name))
     raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def _in_own_words(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; its errors name its arguments, where those of a command name its options."""
+    from harness.errors import ConfigError, UserError
+
+    parameters = signature(function).parameters.values()
+    arguments = {one.name: type(one.default) is bool for one in parameters}
+
+    @wraps(function)
+    def called(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except UserError as error:
+            error.args = (_told(str(error), arguments),)
+            if isinstance(error, ConfigError):
+                error.faults = [_told(line, arguments) for line in error.faults]
+            raise
+
+    return called
+
+
+def _told(line: str, arguments: Mapping[str, bool]) -> str:
+    """A line without options that are arguments; in `ship-sweep --OPTION` they are a command's.
+
+    Args:
+        arguments: name -> whether it is a switch.
+    """
+
+    def argument(option: re.Match[str]) -> str:
+        word = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
+        switch = "=True" if arguments.get(word) else ""
+        return f"{word}{switch}" if word.partition("=")[0] in arguments else option[0]
+
+    if "overrides" in arguments:
+        line = re.sub(r"--set (\S+=[^\s,;]+)", r'overrides=["\1"]', line)
+    return re.sub(r"(?<!ship-sweep )--([a-z]+(?:-[a-z]+)*)", argument, line)

@@ -5,6 +5,7 @@ tags or as a date, and a small file that depth or aliases make a large one. What
 harness.config's. Light: nothing of it imports torch.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ruamel.yaml.parser import Parser
 import search_spaces
 from harness.errors import ConfigError
 from harness.wording import nearest, show
+from ship.whole_file import write_whole
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
@@ -39,6 +41,31 @@ def packaged_spaces() -> list[tuple[str, str]]:
         mapping = read_yaml(_FOLDER / f"{name}.yaml", name)
         rows.append((name, str(mapping.get("description", ""))))
     return rows
+
+
+def copy_packaged(name: str) -> Path:
+    """Write a packaged study's YAML into the working directory; what is there is left as it is.
+
+    Args:
+        name: of the study, with or without .yaml.
+
+    Raises:
+        ConfigError: there is no such study, or the file is there or cannot be written.
+    """
+    stem = name.removesuffix(".yaml")
+    if stem not in packaged_names():
+        near = nearest(stem, packaged_names())
+        meant = f"did you mean {near}? " if near else ""
+        got = f"got {show(name)} ({meant}{_choices()})"
+        raise ConfigError([f"--copy must name a packaged study, {got}"])
+    path = Path(f"{stem}.yaml")
+    if os.path.lexists(path):
+        raise ConfigError([f"{path}: is there already, and was left as it is"])
+    try:
+        write_whole(path, (_FOLDER / path).read_bytes())
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
+    return path
 
 
 def find_space(path_or_name: str | Path) -> Path:

@@ -159,6 +159,20 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     return COMPLETE
 
 
+def copy_study(name: str) -> int:
+    """Write a packaged study's YAML here, and say so; the exit code.
+
+    Raises:
+        UserError: there is no such study, or the file cannot be written.
+    """
+    from harness.study_files import copy_packaged
+
+    path = copy_packaged(name)
+    typer.echo(f"{path} is written. What it would run, and for how long:")
+    typer.echo(f"  ship-sweep --space {path} --dry-run")
+    return COMPLETE
+
+
 def rename(old: str, new: str, cache_dir: Path | None) -> int:
     """Rename a study, and say what its YAML has to say then; the exit code.
 

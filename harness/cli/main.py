@@ -21,6 +21,9 @@ from reports.command import Command
 from reports.contract import reader_may_leave, steady_output
 
 _EPILOG = (
+    "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"
+    "ship-sweep --space prompt_len.yaml --dry-run  says what it would run, and for how long\n\n"
+    "ship-sweep --space prompt_len.yaml --set seeds=3  runs it with fewer seeds\n\n"
     "Running the same command again goes on where the last one stopped. "
     "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "
     "mistake in the command, the YAML or the data, another driver, or a plugin, store, cluster or "
@@ -106,6 +109,8 @@ def _is_users(error: ValueError) -> bool:
 def _run(options: Options) -> int:
     """Show, check, plan or run; the exit code."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    if options.copy is not None:
+        return commands.copy_study(options.copy)
     if options.rename is not None:
         return commands.rename(*options.rename, options.cache_dir)
     if not options.list_options and options.check is None:

@@ -51,6 +51,7 @@ class Options(NamedTuple):
             rows leave the table for it.
         rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
+        copy (NAME): Write a packaged study's YAML into this folder, with its comments.
         new: Ask five questions on a terminal, and write the YAML of a study that answers them.
         list_spaces: List the packaged studies.
         list_options: List generators, fine-tuners, datasets and so on.
@@ -84,6 +85,7 @@ class Options(NamedTuple):
     accept: bool = False
     rename: tuple[str, str] | None = None
     verbose: bool = False
+    copy: str | None = None
     new: bool = False
     list_spaces: bool = False
     list_options: bool = False

@@ -9,10 +9,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import planning, store
-from harness.config import StudyConfig, load_plugins, load_study
+from harness.config import StudyConfig, load_plugins, load_study, parse_study
 from harness.device import machine_memory
 from harness.errors import ConfigError
 from harness.method import Method
@@ -36,7 +36,7 @@ MOST_SEEDS = 100_000
 
 
 def plan_study(
-    space: str | Path | StudyConfig,
+    space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Sequence[str] = (),
     *,
     plugins: Sequence[str | Path] = (),
@@ -97,14 +97,17 @@ def plan_study(
 
 
 def typed_study(
-    space: str | Path | StudyConfig,
+    space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Sequence[str],
     plugins: Sequence[str | Path],
     data_root: Path | str | None,
     *,
     here: bool,
 ) -> StudyConfig:
-    """The study, read with the plugins that it may name; here: it is to run on this machine."""
+    """The study, read with the plugins that it may name; here: it is to run on this machine.
+
+    Args: see run_study.
+    """
     if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
         raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
     if isinstance(space, StudyConfig) and overrides:
@@ -114,7 +117,11 @@ def typed_study(
         return space
     memory = machine_memory() if here else None
     root = None if data_root is None else Path(data_root)
-    return load_study(space, overrides, root, memory=memory)
+    if not isinstance(space, Mapping):
+        return load_study(space, overrides, root, memory=memory)
+    if "name" not in space:
+        raise ConfigError(["study: name must be given: what is in no file has no file's name"])
+    return parse_study(space, "", overrides=overrides, data_root=root, memory=memory)
 
 
 def ledger_of(

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +31,7 @@ RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 def run_study(
-    space: str | Path | StudyConfig,
+    space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Sequence[str] = (),
     *,
     plugins: Sequence[str | Path] = (),
@@ -59,7 +60,8 @@ def run_study(
     `reports.load_study(outcome.experiment, outcome.tracking_uri)`.
 
     Args:
-        space: a YAML file, the name of a packaged study, or a study that has been read.
+        space: a YAML file, the name of a packaged study, a mapping with the keys of a YAML (`name`
+            among them), or a study that has been read.
         overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
         plugins: files with generators, fine-tuners or datasets of one's own, which the study may
             name; they are run, and stay known to this process.

@@ -1,5 +1,6 @@
 """`harness`, from Python: a call that cannot be meant is told by the function's own words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from harness.errors import ConfigError
     ("given", "told"),
     [
         (
-            ({"seeds": 3},),
-            "the study must be a YAML file or a packaged space, got a dict (choices: ",
+            ([{"seeds": 3}],),
+            "the study must be a YAML file or a packaged space, got a list (choices: ",
         ),
         (
             ("prompt_len", "seeds=3"),
@@ -25,6 +26,12 @@ from harness.errors import ConfigError
             "overrides must be left out beside a study, got ['seeds=3']",
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
+        (({"space": {"shots": [1, 2]}},), "study: name must be given: "),
+        (
+            ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
+            "overrides: seed must be a known key",
+        ),
+        (("prompt_len", ["generator.n_ctx=4"]), "overrides: generator.n_ctx must not be a factor"),
     ],
 )
 def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
@@ -37,8 +44,16 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
 
 @pytest.mark.parametrize("call", [run_study, plan_study])
 def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: Any) -> None:
-    """Before anything runs."""
-    with pytest.raises(ConfigError, match="--detect must be points > 0, got 0"):
+    """Before anything runs, in the words of an argument."""
+    with pytest.raises(ConfigError, match=r"^detect must be points > 0, got 0"):
         call("prompt_len", detect=0.0)
-    with pytest.raises(ConfigError, match="--path must come without --detect"):
+    with pytest.raises(ConfigError, match=r"^path=True must come without detect"):
         call("prompt_len", detect=1.0, path=True)
+
+
+def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
+    """With the keys of a YAML, and overrides over them."""
+    mapping = {"name": "of_mine", "space": {"generator.n_ctx": [1, 2]}, "dataset": "emoji"}
+    given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
+    rows = plan_study(mapping, ["seeds=[3]", "reference_arms=false"], say=None, **given).rows
+    assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]

@@ -1,7 +1,10 @@
 """What is printed without a study: --help, --version, and the lists."""
 
+from pathlib import Path
+
 import pytest
 
+import search_spaces
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
 from tests.told import told
@@ -17,6 +20,17 @@ def test_what_is_listed(option: str) -> None:
     assert result.exit_code == 0
     text = " ".join(["", *result.stdout.split()])
     assert not [one for one in LISTED[option] if f" {one}" not in text]
+
+
+def test_a_packaged_study_is_copied_with_its_comments() -> None:
+    """Never over what is there."""
+    own = Path("prompt_len.yaml")
+    assert invoke("--copy", "prompt_len").exit_code == 0
+    assert own.read_bytes() == (Path(search_spaces.__path__[0]) / own).read_bytes()
+    own.write_text("mine")
+    again = invoke("--copy", "prompt_len.yaml")
+    assert (again.exit_code, own.read_text()) == (2, "mine")
+    assert again.stderr == "prompt_len.yaml: is there already, and was left as it is\n"
 
 
 def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
