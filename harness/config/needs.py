@@ -102,7 +102,7 @@ def _survey(
     """What is there of a dataset, or why it cannot be read; faults of a file have its key."""
     from ship.datasets import ImageFolder, survey_dataset
 
-    if fault := unknown_dataset(name):
+    if fault := unknown_dataset(name, data_root):
         return [fault]
     own, hint = reading.get(name, {}), " (give --data-root DIR)"
     survey = survey_dataset(name, data_root, ImageFolder(**own))
@@ -112,8 +112,12 @@ def _survey(
     return [Fault(key, f"must be readable: {line}") for key, line in found] or survey
 
 
-def unknown_dataset(name: str) -> Fault | None:
-    """What is wrong with a dataset's name, without a path; None: nothing is."""
+def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
+    """What is wrong with a dataset's name, without a path; None: nothing is.
+
+    Args:
+        data_root: where a folder of this name may have been meant.
+    """
     from ship.datasets import DATASETS, PREFIX, nearest_dataset
 
     try:
@@ -122,7 +126,7 @@ def unknown_dataset(name: str) -> Fault | None:
     except PluginError as error:
         return Fault("", f"must load: {error}")
     names = (*DATASETS.names(), f"{PREFIX}NAME")
-    return Fault("", "must be a dataset", name, names, nearest_dataset(name))
+    return Fault("", "must be a dataset", name, names, nearest_dataset(name, data_root))
 
 
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:

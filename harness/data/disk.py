@@ -108,6 +108,7 @@ def check_everything(name: str, data_root: Path | None, quick: bool) -> tuple[Su
                 split: {p.name: sound[p.name] for p in pictures if p.name in sound}
                 for split, pictures in by_split.items()
             },
+            survey.own_labels,
         )
         decoded = f"{number(sound, 'picture')} decoded"
     remarks = ["differs from the published set"] if survey.unlike else []

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import starmap
@@ -28,7 +29,7 @@ from ship.datasets.base import (
 )
 from ship.datasets.content import DigestMemory, fingerprint
 from ship.datasets.folders import SUFFIXES, ImageNet
-from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published
+from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published, is_inside
 from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
@@ -161,7 +162,8 @@ def load_dataset(
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
-    dataset = PictureDataset(name=name, template=_spec(name, folder).template, **vars(found))
+    template = _spec(name, data_root, folder).template
+    dataset = PictureDataset(name=name, template=template, **vars(found))
     pictures = whole = dataset.fingerprint or fingerprint(dataset, digests)
     if dataset.folder_names:
         whole = hashlib.sha256(repr((pictures, dataset.class_names)).encode()).hexdigest()[:32]
@@ -179,7 +181,7 @@ def survey_dataset(
     Raises:
         DatasetError: unknown name.
     """
-    spec = _spec(name, folder)
+    spec = _spec(name, data_root, folder)
     try:
         found = spec.survey(name, data_root)
     except DatasetError as why:
@@ -196,15 +198,21 @@ def has_unseen_pictures(name: str) -> bool:
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
-def nearest_dataset(name: str) -> str | None:
+def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
     """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None.
 
-    Case, hyphens and underscores do not matter; what has a folder is known by that, too.
+    Case, hyphens and underscores do not matter; what has a folder is known by that, too. Another
+    folder of this name, in the data root, is one's own.
     """
-    called = [(getattr(spec, "folder", ""), own) for own, spec in DATASETS.items()]
-    called += [*ELSEWHERE.items(), *zip(DATASETS, DATASETS, strict=True)]
+    specs = ((getattr(spec, "folder", ""), own) for own, spec in DATASETS.items())
+    folders = {_plain(folder.rpartition("/")[2]): own for folder, own in specs if folder}
+    names = {_plain(own): own for own in DATASETS}
+    if data_root is not None and is_inside(name) and _plain(name) not in folders | names:
+        with suppress(OSError):  # a name that no disk takes
+            if (data_root / name).is_dir():
+                return f"{PREFIX}{name}"
     # of equal names the last one holds
-    known = {_plain(other.rpartition("/")[2]): own for other, own in called if other}
+    known = folders | {_plain(other): own for other, own in ELSEWHERE.items()} | names
     near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
     return known[near[0]] if near else None
 
@@ -213,11 +221,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _spec(name: str, folder: ImageFolder) -> DatasetSpec:
+def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec:
     if name.startswith(PREFIX):
         return folder
     if name not in DATASETS:
-        near = nearest_dataset(name)
+        near = nearest_dataset(name, data_root)
         hint = f"did you mean {near}? " if near else ""
         choices = ", ".join([*DATASETS.names(), f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")

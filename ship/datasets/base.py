@@ -140,6 +140,16 @@ class Survey:
     own_split: str = ""
     folder_names: tuple[str, ...] = ()
 
+    @property
+    def own_labels(self) -> dict[str, int]:
+        """The label of each picture by its name, in one's own folder; of a published set, none."""
+        parts = self.splits.values() if self.own_split else ()
+        return {
+            picture.name: label
+            for part in parts
+            for picture, label in zip(part.pictures, part.labels.tolist(), strict=True)
+        }
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PictureDataset(Survey):

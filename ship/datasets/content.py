@@ -99,8 +99,8 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     picture's size stands for its bytes, and one that was changed at the same size goes unnoticed.
 
     Files with the same bytes in two splits are told as well, as every file's bytes are hashed
-    here. In one's own folder they are a fault. A published split is used as it is, with a warning:
-    without them its figures could not be compared.
+    here. In one's own folder they are a fault, and so are those under two classes. A published
+    split is used as it is, with a warning: without them its figures could not be compared.
 
     Args:
         memory: of the hashes of files, which are then read only if they are new or changed.
@@ -121,7 +121,9 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     if memory:
         memory.keep()
     if not dataset.by_size:
-        copies = copy_faults(where, {split: dict(own) for split, own in pairs.items()})
+        copies = copy_faults(
+            where, {split: dict(own) for split, own in pairs.items()}, dataset.own_labels
+        )
         if copies and dataset.own_split:
             raise DatasetError(*copies)
         for line in copies:
@@ -151,22 +153,30 @@ def pixel_hash(picture: Picture) -> bytes:
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()
 
 
-def copy_faults(where: str, contents: Mapping[str, Mapping[str, bytes]]) -> Faults:
-    """Pictures that stand in two splits under two names, a line for each two splits.
+def copy_faults(
+    where: str, contents: Mapping[str, Mapping[str, bytes]], label_of: Mapping[str, int]
+) -> Faults:
+    """Pictures that stand under two classes; and in two splits, a line for each two splits.
 
-    A picture that stands in two splits under one name is a fault of the list.
+    Under two names: a picture that stands in two places under one is a fault of the list.
 
     Args:
         where: the dataset, for messages.
         contents: split -> name of a picture -> hash of what it holds.
+        label_of: name of a picture -> its class; empty: classes are not looked at.
     """
     faults = Faults()
+    first: dict[bytes, str] = {}
+    held = chain.from_iterable(contents[split].items() for split in SPLITS)
+    same = [(first.setdefault(content, name), name) for name, content in held]
+    torn = [f"{one} = {other}" for one, other in same if label_of.get(one) != label_of.get(other)]
+    faults.tell(where, "picture", torn, "under two classes")
     for one, other in combinations(SPLITS, 2):
-        held = {content: name for name, content in contents[other].items()}
+        there = {content: name for name, content in contents[other].items()}
         pairs = [
-            f"{name} = {held[content]}"
+            f"{name} = {there[content]}"
             for name, content in contents[one].items()
-            if held.get(content, name) != name
+            if there.get(content, name) != name
         ]
         faults.tell(where, f"picture of {one}", pairs, f"also in {other}, under another name")
     return faults

@@ -17,19 +17,19 @@ def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
     """The first five are shown; a name that stands in both splits is another check's to tell."""
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
-    assert copy_faults("x", {"train": many, "val": {}, "test": copies}) == [
+    assert copy_faults("x", {"train": many, "val": {}, "test": copies}, {}) == [
         "x: 7 pictures of train also in test, under another name: dog/0.png = cat/0.png, "
         "dog/1.png = cat/1.png, dog/2.png = cat/2.png, dog/3.png = cat/3.png, "
         "dog/4.png = cat/4.png and 2 more"
     ]
     one = {"a.png": b"1"}
-    assert copy_faults("x", {"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}) == [
-        "x: 1 picture of val also in test, under another name: a.png = b.png"
-    ]
-    assert copy_faults("x", {"train": one, "val": {"v.png": b"1"}, "test": {}}) == [
+    assert copy_faults(
+        "x", {"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}, {}
+    ) == ["x: 1 picture of val also in test, under another name: a.png = b.png"]
+    assert copy_faults("x", {"train": one, "val": {"v.png": b"1"}, "test": {}}, {}) == [
         "x: 1 picture of train also in val, under another name: a.png = v.png"
     ]
-    assert not copy_faults("x", {"train": one, "val": {}, "test": one})
+    assert not copy_faults("x", {"train": one, "val": {}, "test": one}, {})
 
 
 def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
@@ -62,6 +62,18 @@ def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
         "dataset image_folder:pets: 1 picture of train also in test, under another name: "
         f"{train} = {test}",
     )
+
+
+def test_a_picture_under_two_classes_is_refused(folder_root: Path) -> None:
+    """Both paths stand in the line, whichever splits they are in."""
+    splits = survey_dataset("image_folder:pets", folder_root).splits
+    dog = splits["train"].pictures[0].name
+    lion = next(p.name for p in splits["train"].pictures if p.name.startswith("sea"))
+    shutil.copy(folder_root / "pets" / dog, folder_root / "pets" / lion)
+    with pytest.raises(DatasetError) as caught:
+        load_dataset("image_folder:pets", folder_root)
+    where = "dataset image_folder:pets"
+    assert caught.value.faults == (f"{where}: 1 picture under two classes: {dog} = {lion}",)
 
 
 def test_a_published_split_with_copies_is_used_with_a_warning(
