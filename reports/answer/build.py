@@ -12,6 +12,7 @@ from reports.answer.words import Answer, Finding, listed, p_words, points, signe
 from reports.read import Study, heading
 from reports.tables import (
     AVERAGE,
+    OBJECTIVE,
     Counts,
     Row,
     Table,
@@ -108,14 +109,14 @@ def _depends(analysis: Analysis, table: Table) -> str:
 
 def _chosen(table: Table, head: str) -> Finding | None:
     """The setting with the best selection score, and its test result."""
-    rows = [row for row in table.own if "objective" in row.cells]
-    base = table.baseline
-    if len(rows) < 2 or table.metric not in rows[0].cells:
+    scored = [row for row in table.own if OBJECTIVE in row.cells]
+    if len(scored) < 2 or table.metric not in scored[0].cells:
         return None
-    best = rows[0]
-    tied = tied_first([value_in(row, "objective") for row in rows])
-    if sum(tied) > 1:
-        return _tie(table, head, [row for row, one in zip(rows, tied, strict=True) if one])
+    first = tied_first([value_in(row, OBJECTIVE) for row in scored])
+    best, *tied = (row for row, one in zip(scored, first, strict=True) if one)
+    if tied:
+        return _tie(table, head, [best, *tied])
+    base = table.baseline
     ran = ", which --path ran" if best.added else ""
     name = f"{best.name}{ran}{_of_seeds(best)}"
     words = f"{name}: {head} {cell_text(best.cells[table.metric])}"

@@ -120,16 +120,12 @@ def _by_design(found: Sequence[Told], than: str, head: str) -> list[str]:
         "open": "Undecided",
         "constant": "Without a spread, so that nothing is known of other seeds",
     }
-    told = {
-        decision: [_named(one, _after(one[1])) for one in found if one[1].decision == decision]
-        for decision in words
-    }
-    return [f"{words[decision]}: {listed(names)}." for decision, names in told.items() if names]
-
-
-def _after(compared: Compared) -> str:
-    count = compared.difference.n
-    return f"after {count} seed{'' if count == 1 else 's'}"
+    texts = []
+    for decision, told in words.items():
+        of = [(one, one[1].difference.n) for one in found if one[1].decision == decision]
+        names = [_named(one, f"after {n} seed{'' if n == 1 else 's'}") for one, n in of]
+        texts += [f"{told}: {listed(names)}."] if names else []
+    return texts
 
 
 def _open(one: Told) -> str:

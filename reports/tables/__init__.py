@@ -42,6 +42,7 @@ from reports.tables.model import (
     AVERAGE,
     LEVELS,
     MARK,
+    OBJECTIVE,
     Cell,
     Column,
     Compared,

@@ -1,18 +1,17 @@
 """Tables of one row a level, a setting or a method: test metrics, differences to the baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from reports.read import Study, heading
 from reports.tables.comparison import compared_cells, difference_columns, is_designed, kept_columns
 from reports.tables.families import Family
 from reports.tables.groups import Group
 from reports.tables.metric import decimals_of
-from reports.tables.model import Cell, Column, Quantity, Table, Text, Value
-from reports.tables.notes import table_notes, titled
+from reports.tables.model import OBJECTIVE, Cell, Column, Quantity, Table, Text, Value, known
+from reports.tables.notes import noted_table, table_notes
 from reports.tables.rows import group_row
 
 TOP = 10  # settings that a page shows of a sampled study
-OBJECTIVE = "objective"  # the selection score, in the place of a metric
 MOST = 1_000  # settings of a grid that a page shows
 
 
@@ -51,7 +50,7 @@ def compared_table(
     family: Family,
     title: str,
     columns: Sequence[Column],
-    cells: Sequence[Mapping[str, Cell]],
+    cells: Sequence[dict[str, Cell | None]],
 ) -> Table:
     """The table of a family.
 
@@ -64,17 +63,18 @@ def compared_table(
     rows, shown = [], shown_of(family)
     for group, compared, measured in zip(family.groups, family.compared, cells, strict=True):
         baseline = group is family.baseline
-        own = {**measured, **compared_cells(compared)}
+        own = measured | compared_cells(compared)
         own |= {"difference": Text("baseline")} if baseline else {}
         rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
-    return Table(
+    return noted_table(
+        family.study,
         family.name,
-        titled(family.study, title, rows),
+        title,
         kept_columns(columns, rows),
-        tuple(rows),
+        rows,
         table_notes(family, rows, shown),
-        len(family.labels),
-        shown,
+        labels=len(family.labels),
+        shown=shown,
         kind=family.kind,
         metric=family.metric,
     )
@@ -104,16 +104,13 @@ def _measures(family: Family) -> list[Column]:
     return [Column("n", "n"), *columns, Column("seconds", "s/seed", drop=1)]
 
 
-def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
+def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell | None]:
     """Means over seeds and cost of one group."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, Cell | None] = {}
     for key in (column.key for column in columns if column.metric):
         source = f"selection/{study.objective}" if key == OBJECTIVE else f"test/{key}"
-        if found := group.estimate(source):
-            cells[key] = Value(found, decimals=decimals_of(study, key))
-    seeds = group.known("seed")
-    if seeds and any(c.key == "seeds" for c in columns):
-        cells["seeds"] = Quantity(len(set(seeds)), 0)
-    if seconds := group.known("seconds"):
-        cells["seconds"] = Quantity(sum(seconds) / len(seconds))
+        cells[key] = known(Value, group.estimate(source), False, decimals_of(study, key))
+    seeds, seconds = len(set(group.known("seed"))), group.known("seconds")
+    cells["seeds"] = known(Quantity, seeds or None, 0)
+    cells["seconds"] = Quantity(sum(seconds) / len(seconds)) if seconds else None
     return cells

@@ -36,6 +36,7 @@ from reports.tables.model import (
     Table,
     Text,
     Value,
+    known,
     level_id,
 )
 from reports.tables.notes import noted_table
@@ -90,9 +91,9 @@ def _cells(one: Ranked) -> dict[str, Cell | None]:
     return {
         "factor": Text(one.factor),
         "n": Quantity(one.n, 0),
-        "rho": None if one.rho is None else Ranged(one.rho),
-        "p": None if one.p is None else PValue(one.p),
-        "least": None if one.least is None else PValue(one.least),
+        "rho": known(Ranged, one.rho),
+        "p": known(PValue, one.p),
+        "least": known(PValue, one.least),
     }
 
 
@@ -194,7 +195,7 @@ def _row(response: _Response, p: float | None) -> dict[str, Cell | None]:
         "n": Quantity(len(response.rho), 0),
         "rho": Ranged(_within_one(rho)),
         "slope": Value(mean_interval(response.slope), signed=True),
-        "p": None if p is None else PValue(p),
+        "p": known(PValue, p),
     }
 
 

@@ -28,6 +28,7 @@ from reports.tables.model import (
     Row,
     Text,
     Value,
+    known,
 )
 
 
@@ -200,22 +201,17 @@ def kept_columns(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column
     return tuple(column for column in columns if told or column.key != CLASSES)
 
 
-def compared_cells(compared: Compared | None) -> dict[str, Cell]:
+def compared_cells(compared: Compared | None) -> dict[str, Cell | None]:
     """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
     if compared is None:
         return {}
-    decimals = compared.decimals
-    suffix = "({}/{})".format(*compared.datasets) if compared.datasets else ""
-    cells: dict[str, Cell] = {
+    decimals, decision, over = compared.decimals, compared.decision, compared.datasets
+    suffix = f"({over[0]}/{over[1]})" if over else ""
+    return {
         "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
         "pairs": Quantity(compared.difference.n, 0),
+        CLASSES: known(Ranged, compared.classes, 1, True),
+        "p": known(PValue, compared.p),
+        "detectable": known(Quantity, compared.detectable, decimals),
+        DECISION.key: known(Text, decision and _WORDS.get(decision, decision)),
     }
-    if compared.classes is not None:
-        cells[CLASSES] = Ranged(compared.classes, 1, bare=True)
-    if compared.p is not None:
-        cells["p"] = PValue(compared.p)
-    if compared.detectable is not None:
-        cells["detectable"] = Quantity(compared.detectable, decimals)
-    if compared.decision is not None:
-        cells[DECISION.key] = Text(_WORDS.get(compared.decision, compared.decision))
-    return cells

@@ -64,9 +64,9 @@ def _column(dataset: str, metric: str, heading: str, **told: Any) -> Column:
 
 def _cells(
     study: Study, group: Group, names: Sequence[str], measured: Sequence[str]
-) -> dict[str, Cell]:
+) -> dict[str, Cell | None]:
     """The cells of the datasets, one without a result says why; and the averages."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, Cell | None] = {}
     done, present = group.count(COMPLETE), group.present
     for name, part in group.parts.items():
         if not part.count(COMPLETE):

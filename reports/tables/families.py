@@ -54,8 +54,8 @@ class Family:
     name: of the table: a factor's key, "settings" or "datasets".
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
-    pairs: of each group, itself and the baseline on what both have; None of what is not compared.
     cells: setting_key -> companion cell to match within (see companions).
+    common: of methods, each with the baseline on the datasets of both (see on_common).
     """
 
     study: Study
@@ -65,8 +65,8 @@ class Family:
     labels: Sequence[Column]
     groups: Sequence[Group]
     baseline: Group | None
-    pairs: Sequence[tuple[Group, Group] | None]
     cells: Mapping[str, str] = field(default_factory=dict)
+    common: Sequence[tuple[Group, Group] | None] = ()
 
     @property
     def head(self) -> str:
@@ -102,6 +102,14 @@ class Family:
         return [
             pair and one and self._completed(*pair, one)
             for pair, one in zip(self.pairs, self.tested, strict=True)
+        ]
+
+    @cached_property
+    def pairs(self) -> Sequence[tuple[Group, Group] | None]:
+        """Each group with the baseline; None of what is not compared."""
+        return self.common or [
+            (group, self.baseline) if self.baseline and group is not self.baseline else None
+            for group in self.groups
         ]
 
     @cached_property
@@ -185,7 +193,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
     baseline = baseline_setting(study, settings) or alone
     labels = factor_labels(study)
-    yield _family(study, metric, "settings", "settings", labels, [*settings, *arms], baseline)
+    yield Family(study, metric, "settings", "settings", labels, [*settings, *arms], baseline)
     own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
         yield level_family(own, factor, metric)
@@ -197,25 +205,16 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
     levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
     baseline = None if factor.key in APART else baseline_level(factor, levels)
     labels = [Column("level", short_name(study, factor), "left")]
-    kind: Literal["levels", "effects"] = "levels" if alone else "effects"
-    cells = companions(study, factor)
-    return _family(study, metric, kind, factor.key, labels, [*levels, *arms], baseline, cells)
-
-
-def _family(
-    study: Study,
-    metric: str,
-    kind: Literal["levels", "effects", "settings"],
-    name: str,
-    labels: Sequence[Column],
-    groups: Sequence[Group],
-    baseline: Group | None,
-    cells: Mapping[str, str] | None = None,
-) -> Family:
-    pairs = [
-        None if baseline is None or group is baseline else (group, baseline) for group in groups
-    ]
-    return Family(study, metric, kind, name, labels, groups, baseline, pairs, cells or {})
+    return Family(
+        study,
+        metric,
+        "levels" if alone else "effects",
+        factor.key,
+        labels,
+        [*levels, *arms],
+        baseline,
+        companions(study, factor),
+    )
 
 
 def method_family(study: Study, over: Factor, metric: str) -> Family:
@@ -231,8 +230,8 @@ def method_family(study: Study, over: Factor, metric: str) -> Family:
     beside = _without(study, over)
     baseline = baseline_setting(beside, found) if beside.factors else None
     common = on_common(study, over, methods(study), found, baseline)
-    pairs = [*common, *[None] * (len(groups) - len(found))]
-    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
+    common += [None] * (len(groups) - len(found))
+    return Family(study, metric, "methods", "datasets", labels, groups, baseline, common=common)
 
 
 def method_lines(study: Study, over: Factor) -> tuple[Sequence[Group], Sequence[Column]]:

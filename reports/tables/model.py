@@ -1,7 +1,7 @@
 """What a table is before anyone renders it: columns, rows of typed cells, footnotes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from reports.stats import Decision, Estimate, Verdict
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
+OBJECTIVE = "objective"  # in the place of a test metric: the selection score
 AVERAGE = "average"  # in the place of a dataset: over several
 MOST_ABREAST = 6  # more means than this have their intervals below them
 CLASSES = "classes"  # the column of differences over other test classes
@@ -84,6 +85,11 @@ class Quantity:
 
 
 Cell = Text | Counts | Value | Ranged | PValue | Quantity
+
+
+def known(kind: Callable[..., Cell], value: Any, *more: Any) -> Cell | None:
+    """The cell of a value, with what else its kind takes; None of a value that is not known."""
+    return None if value is None else kind(value, *more)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The footnotes: what a reader must know before believing a number of the table."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import polars as pl
@@ -27,8 +27,8 @@ _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 FEWEST_SEEDS = 5
 
 
-def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> tuple[str, ...]:
-    """Footnotes of a table of comparisons.
+def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> list[str]:
+    """The notes of its own that a table of comparisons has.
 
     Args:
         family: that the table is of.
@@ -36,22 +36,19 @@ def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> tuple
         shown: rows of the first section that a page shows, None for all.
     """
     study, metric, kind = family.study, family.metric, family.kind
-    notes = [*head_notes(study, rows), *metric_notes(study, rows, kind=kind)]
-    notes += [*_meaning(study, metric)]
+    notes = [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
     if kind == "methods":
         notes += average_notes(study, rows, metric)
     if family.comparable:
-        notes += difference_notes(family, rows)
+        notes += [*difference_notes(family, rows), *detection_notes(study, metric)]
     if kind != "methods":
         notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
         notes += preferred_note(study)
-    notes += flag_notes(study.rows, rows)
-    notes += [*added_notes(rows), *arm_notes(study, rows)]
+    notes += [*flag_notes(study.rows, rows), *added_notes(rows), *arm_notes(study, rows)]
     total = sum(not row.arm for row in rows)
     if shown is not None and total > shown:
         notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
-    notes += unfinished_notes(study)
-    return (*notes, *(detection_notes(study, metric) if family.comparable else ()))
+    return notes
 
 
 def noted_table(
@@ -63,7 +60,7 @@ def noted_table(
     notes: Sequence[str],
     **more: Any,
 ) -> Table:
-    """A table with what each owes its reader around its own notes.
+    """A table with what each owes its reader: around its own notes, and in its title.
 
     Args:
         study: that it is of.
@@ -71,13 +68,12 @@ def noted_table(
         notes: of its own.
         more: of the Table.
     """
-    said = (*head_notes(study, rows), *notes, *unfinished_notes(study))
-    return Table(name, titled(study, title, rows), tuple(columns), tuple(rows), said, **more)
-
-
-def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
-    """What weakens every number, and what all rows share."""
-    return [*_warnings(study, rows), *_few_seeds(study), _setup(study)]
+    said = (*_warnings(study, rows), *_few_seeds(study), _setup(study))
+    said += (*notes, *_unfinished(study))
+    scope = f"{study.scope}, " if study.scope else ""
+    leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
+    title = f"{study.name}: {scope}{title}{leak}"
+    return Table(name, title, tuple(columns), tuple(rows), said, **more)
 
 
 def _meaning(study: Study, metric: str) -> list[str]:
@@ -96,19 +92,6 @@ def _few_seeds(study: Study) -> list[str]:
         f"only {seeds} seeds: intervals are rough, and what happens to one run in ten (a collapse,"
         " say) is more often missed than seen"
     ]
-
-
-def titled(study: Study, title: str, rows: Iterable[Row]) -> str:
-    """A table's title behind the study's name; it says so where any row was selected on test.
-
-    Args:
-        study: whose table it is.
-        title: what the table shows.
-        rows: of the table.
-    """
-    leak = any(on_test(row.selection) for row in rows)
-    scope = f"{study.scope}, " if study.scope else ""
-    return f"{study.name}: {scope}{title}" + (" (selected on test)" if leak else "")
 
 
 def _warnings(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -167,7 +150,7 @@ def _listed(text: str) -> str:
         return text
 
 
-def unfinished_notes(study: Study) -> list[str]:
+def _unfinished(study: Study) -> list[str]:
     """What is not in the means, and why."""
     counts = {
         state: int((study.rows["state"] == state).sum()) for state in (COMPLETE, FAIL, PRUNED)
@@ -223,15 +206,18 @@ def collapse_of(rows: Sequence[Row]) -> str:
     return ""
 
 
-def flag_notes(whole: pl.DataFrame, rows: Sequence[Row]) -> list[str]:
+def flag_notes(
+    whole: pl.DataFrame, rows: Sequence[Row], only: Collection[str] | None = None
+) -> list[str]:
     """One line a flag: how many trials raised it, in which rows, and what it means.
 
     Args:
         whole: every row behind the table, once.
         rows: of the table.
+        only: see raised_flags.
     """
     notes = []
-    for flag in raised_flags(whole):
+    for flag in raised_flags(whole, only):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), ""))
         hits = [
             f"{row.name}: {own.raised} of {own.of}"

@@ -1,6 +1,6 @@
 """Differences over other test classes, from the right answers that the runs keep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +46,7 @@ class OverClasses:
     ) -> Estimate | None:
         """The interval of a group's difference to a baseline; None where answers are lacking.
 
+        Nor is there one with nothing to compare, or with answers that differ nowhere.
         Of averages over datasets, each dataset's classes are drawn for themselves.
 
         Args:
@@ -61,7 +62,10 @@ class OverClasses:
         for (cell, seed), draws in mine.items():
             if (cell, seed) in theirs:
                 by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
-        return _interval(mean, [np.mean(found, axis=0) for found in by_seed.values()])
+        means = [np.mean(found, axis=0) for found in by_seed.values()]
+        if is_rounding([np.ptp(found) for found in means], _PERCENT):
+            return None
+        return interval_over_classes(mean, means)
 
     def _matched(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
         """See _draws_of; kept, as many groups are compared with one."""
@@ -88,12 +92,6 @@ class OverClasses:
                 return None
             sums.setdefault((cells.get(key, ""), seed), []).append(draws)
         return {place: np.mean(found, axis=0) for place, found in sums.items()}
-
-
-def _interval(mean: float, draws: Sequence[Array]) -> Estimate | None:
-    """None with nothing to compare, or with answers that differ nowhere."""
-    apart = not is_rounding([np.ptp(found) for found in draws], _PERCENT)
-    return interval_over_classes(mean, draws) if apart else None
 
 
 def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:

@@ -50,28 +50,24 @@ def arms_dataset(study: Study, factor: Factor) -> str:
 
 
 def methods(study: Study) -> list[Method]:
-    """Every combination of the other factors, in the order of their levels."""
-    others = [factor for factor in study.factors if factor.key != DATASET]
-    over = next(factor for factor in study.factors if factor.key == DATASET)
-    names = datasets(study, over)
-    own = [s for s in study.settings if not s.arm and DATASET in s.assignment]
-    own.sort(key=lambda s: names.index(level_text(s.assignment[DATASET])))
+    """Every combination of the other factors, in the order of their levels; so are its datasets."""
+    places = {
+        f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
+        for f in sorted(study.factors, key=lambda f: f.key == DATASET)
+    }
+
+    def order(setting: Setting) -> list[int]:
+        values = setting.assignment
+        return [of[level_id(values[key])] if key in values else -1 for key, of in places.items()]
+
     found: dict[str, Method] = {}
-    for setting in own:
+    own = (s for s in study.settings if not s.arm and DATASET in s.assignment)
+    for setting in sorted(own, key=order):
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
         held = found.get(level_id(rest), Method(rest, {}))
         keys = {**held.keys, level_text(setting.assignment[DATASET]): setting.key}
         found[level_id(rest)] = Method(rest, keys, held.added or setting.added)
-    places = {
-        f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
-        for f in others
-    }
-
-    def order(method: Method) -> list[int]:
-        values = method.assignment
-        return [places[f.key][level_id(values[f.key])] if f.key in values else -1 for f in others]
-
-    return sorted(found.values(), key=order)
+    return list(found.values())
 
 
 def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:

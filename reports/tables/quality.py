@@ -10,7 +10,7 @@ from reports.read import Study
 from reports.tables.ablation import shown_of
 from reports.tables.families import families, method_lines
 from reports.tables.formatting import number
-from reports.tables.groups import Group, by_seed, matched
+from reports.tables.groups import Group
 from reports.tables.legend import arm_notes, interval_note
 from reports.tables.metric import MEASURES, Measure, interval_of, places
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
@@ -112,22 +112,22 @@ def _row(group: Group, labels: Sequence[Column], decimals: Mapping[str, int], da
         decimals: of each measure.
         datasets: of the study; 0 where no row is an average over them.
     """
-    found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
+    known = group.done.select(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
+    n = int(known.sum().item())
     cells: dict[str, Cell] = {}
     if datasets:
         over = len(group.present or group.parts)
         cells["datasets"] = Text(str(over) if over == datasets else f"{over} of {datasets}")
     for name, digits in decimals.items():
         split, _, metric = name.partition(f"/{QUALITY}")
-        values = list(by_seed(matched(found, name, {})).values())
-        if values:
+        if values := list(group.seeds(name).values()):
             key = metric if split == "test" else f"{_SELECTION}{metric}"
-            lacking = found[name].null_count()
-            suffix = f"(n {len(found) - lacking})" if lacking else ""
+            there = len(group.known(name))
+            suffix = f"(n {there})" if there < n else ""
             estimate = interval_of(f"{QUALITY}{metric}", values)
             cells[key] = Value(estimate, decimals=digits, suffix=suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
-    return group_row(group, labels, cells, n=len(found))
+    return group_row(group, labels, cells, n=n)
 
 
 def _beside(cells: Mapping[str, Cell], measure: Measure) -> Cell:

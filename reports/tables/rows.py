@@ -1,7 +1,7 @@
 """A row of a table, out of the ledger rows behind it: what every table says of each of its rows."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -23,7 +23,7 @@ LEAKS = frozenset({"test", "reference"})
 def group_row(
     group: Group,
     labels: Sequence[Column],
-    cells: Mapping[str, Cell],
+    cells: Mapping[str, Cell | None],
     *,
     n: int | None = None,
     flags: tuple[Flagged, ...] | None = None,
@@ -46,7 +46,7 @@ def group_row(
     named["n"] = counts if n is None else dataclasses.replace(counts, done=n)
     name, first = spelled(group, labels), group.labels[0].text
     return Row(
-        {**named, **cells},
+        {**named, **{key: cell for key, cell in cells.items() if cell is not None}},
         baseline,
         chosen_by(group.trials["selection"].to_list()),
         group.arm,
@@ -82,9 +82,15 @@ def on_test(selection: str) -> bool:
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
-def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:
-    """The flags that finished rows raised; rows where a flag was not looked for do not count."""
-    columns = [name for name in rows.columns if name.startswith(FLAG)]
+def raised_flags(rows: pl.DataFrame, only: Collection[str] | None = None) -> tuple[Flagged, ...]:
+    """The flags that finished rows raised; rows where a flag was not looked for do not count.
+
+    Args:
+        rows: in any state.
+        only: names of the flags that are asked for; None: all.
+    """
+    flags = [name for name in rows.columns if name.startswith(FLAG)]
+    columns = [name for name in flags if only is None or name.removeprefix(FLAG) in only]
     if not columns:
         return ()
     done = [state == COMPLETE for state in rows["state"].to_list()]

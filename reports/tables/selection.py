@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
-
 from reports.contract import FLAG
 from reports.read import Study, heading
 from reports.tables.ablation import shown_of
@@ -28,6 +26,7 @@ _CHOSEN = {
 }
 _ALWAYS = ("selection/age", "selection/calibration")
 _EDGE = "grid_edge"
+# Flags that are a matter of selection.
 _MARKS = ("last_epoch", _EDGE)
 
 
@@ -65,7 +64,7 @@ def selection_tables(study: Study) -> list[Table]:
         *added_notes(made),
         *preferred_note(study),
         interval_note(study),
-        *flag_notes(_marked(rows), made),
+        *flag_notes(rows, made, _MARKS),
     ]
     told: dict[str, Any] = {"labels": len(labels), "shown": shown_of(first), "place": "files"}
     return [noted_table(study, "selected", "what selection chose", columns, made, notes, **told)]
@@ -84,7 +83,7 @@ def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[st
         taken = [v for v in done[name].to_list() if v is not None]
         if taken:
             cells[name.partition("/")[2]] = Text(_tally(taken))
-    return group_row(group, labels, cells, flags=raised_flags(_marked(group.rows)))
+    return group_row(group, labels, cells, flags=raised_flags(group.rows, _MARKS))
 
 
 def _tally(values: Sequence[float]) -> str:
@@ -93,9 +92,3 @@ def _tally(values: Sequence[float]) -> str:
     if len(counts) > 3:  # a constant that is fitted to each seed
         return f"{min(values):.3g} to {max(values):.3g}"
     return ", ".join(f"{value:.3g} ({count})" for value, count in counts)
-
-
-def _marked(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows without flags that are no matter of selection."""
-    own = {f"{FLAG}{name}" for name in _MARKS}
-    return rows.drop([name for name in rows.columns if name.startswith(FLAG) and name not in own])
