@@ -15,7 +15,11 @@ from tests.harness.driver import study
 ROOT = Path(__file__).parents[3]
 HELP = "from harness.cli.main import main; import sys; sys.argv[1:] = ['--help']; main()"
 LISTED = "from harness.data.cli import main; import sys; sys.argv[1:] = ['list']; main()"
-REPORT = "from reports.cli import main; main()"
+# Without charts and what shows them, which take seconds.
+REPORT = (
+    "from reports.render import files, page; files.chart_bytes = lambda chart: {}; "
+    "page.page_script = str; from reports.cli import main; main()"
+)
 # A study whose progress nobody reads, and which Ctrl-C has ended, or not.
 STUDY = """
 import sys
