@@ -85,10 +85,7 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
 
 @pytest.mark.parametrize("settings", [*methods(), *choices(), *protocols()], ids=str)
 def test_a_trial_on_the_device_is_that_on_the_cpu(
-    settings: dict[str, Any],
-    host_clip: FrozenCLIP,
-    device_clip: FrozenCLIP,
-    features: FeatureSet,
+    settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """So is one that goes on from a checkpoint; what a protocol refuses is refused there, too."""
     defaults = {"generator": small("generator", "vae"), "finetuner": small("finetuner", "coop")}

@@ -19,12 +19,7 @@ from ray.exceptions import RayActorError
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.extract import (
-    ClusterEncoder,
-    _undecodable,
-    decoding_threads,
-    shards_at_once,
-)
+from harness.ray.extract import ClusterEncoder, _undecodable, decoding_threads, shards_at_once
 from harness.resources import extraction_resources
 from ship.clip import FrozenCLIP
 from ship.features import extract_features

@@ -34,8 +34,7 @@ def test_it_waits_until_all_are_there(counts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "why"),
-    [(1, "1 of 3 nodes are there"), (-1, "no Ray cluster at head:20000: refused")],
+    ("last", "why"), [(1, "1 of 3 nodes are there"), (-1, "no Ray cluster at head:20000: refused")]
 )
 def test_patience_ends(
     counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str

@@ -90,8 +90,7 @@ def disk(bench: Bench, empty_store: Path, tmp_path: Path) -> Disk:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "why"),
-    [("full", "database or disk is full"), ("read-only", "readonly database")],
+    ("trouble", "why"), [("full", "database or disk is full"), ("read-only", "readonly database")]
 )
 def test_a_store_whose_disk_fails(
     bench: Bench, disk: Disk, calm: Calm, trouble: str, why: str

@@ -1,5 +1,6 @@
-"""What runs again after a trial went wrong, why its worker died, and what Optuna hears of it."""
+"""What runs again after a trial went wrong, why its worker died, and when workers are given up."""
 
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -8,11 +9,13 @@ from optuna.trial import TrialState
 from ray.exceptions import ActorUnavailableError
 from ray.tune.search import Searcher
 
+from harness.errors import ClusterError
 from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.ray import Death, Deaths
-from harness.tuning.endings import NODE_RETRIES, Order, ending_of
+from harness.tuning.endings import NODE_RETRIES, Ending, Order, ending_of
+from harness.tuning.monitor import Monitor
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
@@ -136,3 +139,25 @@ def test_what_the_driver_did_is_not_the_workers_fault() -> None:
                "the node (IP: x, ID: y) was 2.39GB used / 23.54GB limit (0.101568)")  # fmt: skip
     reason = "killed by Ray as memory ran low (2.39GB used / 23.54GB) before its first epoch"
     assert deaths.of("big") == Death(Failure.OUT_OF_MEMORY, reason)
+
+
+@pytest.mark.parametrize("places", [1, 2, 8])
+def test_as_many_workers_may_die_at_their_start_as_start_at_once(
+    prints: Fingerprints, places: int
+) -> None:
+    """Each of them twice: a node that cannot start any must not end a study that others can run."""
+    study = make_study(space=KL)
+    (work, *_) = works(study, prints)
+    searcher: Any = SimpleNamespace(
+        work=lambda trial_id: work,
+        ending=lambda trial_id: Ending(State.INTERRUPTED, reason="its worker process died"),
+        deaths=Deaths(frozenset),
+        at_once=lambda: places,
+    )
+    monitor = Monitor(searcher, Mock(), Mock(), study, lambda: None)
+    most = 2 * max(2, places)
+    for number in range(most):
+        monitor.on_step_begin(number, [])
+        monitor.on_trial_error(number, [], SimpleNamespace(trial_id=str(number), error_file=None))
+    with pytest.raises(ClusterError, match="no worker can start"):
+        monitor.on_step_begin(most, [])

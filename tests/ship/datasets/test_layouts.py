@@ -7,12 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ship.datasets import (
-    DATASETS,
-    SPLITS,
-    load_dataset,
-    survey_dataset,
-)
+from ship.datasets import DATASETS, SPLITS, load_dataset, survey_dataset
 from tests.ship.datasets.trees import LAYOUTS
 
 

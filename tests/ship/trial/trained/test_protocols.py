@@ -20,11 +20,7 @@ from tests.ship.trial.trained.made import answers, kept, pictures
 @pytest.mark.parametrize("changes", TOLD["kept"], ids=str)
 @pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
 def test_under_every_protocol(
-    tmp_path: Path,
-    clip: FrozenCLIP,
-    features: FeatureSet,
-    changes: dict[str, Any],
-    finetuner: str,
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], finetuner: str
 ) -> None:
     """The model that is kept is the one that was tested, whatever was trained before it."""
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
