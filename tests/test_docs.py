@@ -178,10 +178,12 @@ def test_each_fault_has_its_tests() -> None:
         assert file.exists() and f"\ndef {test}(" in file.read_text("utf-8"), name
 
 
-def test_readme_is_short() -> None:
-    """The README has at most 900 words; the rest belongs to docs/."""
-    words = [w for w in (ROOT / "README.md").read_text("utf-8").split() if re.search(r"\w", w)]
-    assert len(words) <= 900
+def test_pages_are_short_and_narrow() -> None:
+    """The README has at most 900 words; no line of a page has more than 120 columns."""
+    words = (ROOT / "README.md").read_text("utf-8").split()
+    assert len([word for word in words if re.search(r"\w", word)]) <= 900
+    lines = [(page, line) for page in PAGES for line in page.read_text("utf-8").split("\n")]
+    assert not [(page.name, line) for page, line in lines if len(line) > 120]
 
 
 def test_nav_has_every_page() -> None:
