@@ -45,6 +45,7 @@ prints the same.
 `python -m docs.write_reference` writes this page from the classes that check the YAML.
 """
 WIDTH = 120
+SENTENCE = "a photo of a {}."  # of most datasets
 # Defaults that depend on other keys.
 DEPENDS = {
     "name": "the file's stem",
@@ -102,7 +103,11 @@ def reference() -> str:
             {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},
             "What a sampler and a scheduler maximise; the protocol's first one is the default.",
         ),
-        *_names("Datasets", _datasets(), "The folders lie below `--data-root`."),
+        *_names(
+            "Datasets",
+            _datasets(),
+            f"Below `--data-root`. Where no prompt stands, it is `{SENTENCE}`",
+        ),
     ]
     return "\n".join(parts)
 
@@ -112,7 +117,8 @@ def _datasets() -> dict[str, str]:
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
         about: str = getattr(spec, "about", "") or _first_line(type(spec))
-        where = f"{getattr(spec, 'classes', '')} classes in `{folder}`; prompt `{spec.template}`"
+        where = f"{getattr(spec, 'classes', '')} classes in `{folder}`"
+        where += f"; prompt `{spec.template}`" if spec.template != SENTENCE else ""
         lines[name] = about if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
@@ -155,7 +161,10 @@ def _names(title: str, lines: Mapping[Any, str], head: str = "") -> Iterator[str
     yield f"## {title}\n"
     if head:
         yield f"{head}\n"
-    yield _list(f"`{name}`: {line}" for name, line in lines.items())
+    alike: dict[str, list[str]] = {}
+    for name, line in lines.items():
+        alike.setdefault(line, []).append(f"`{name}`")
+    yield _list(f"{', '.join(names)}: {line}" for line, names in alike.items())
 
 
 def _keys(fields: Mapping[str, FieldInfo]) -> str:
@@ -231,7 +240,7 @@ def _type(annotation: Any) -> str:
         int: "integer",
         float: "number",
         str: "text",
-        bool: "`true` or `false`",
+        bool: "`true`/`false`",
         Any: "any value",
     }
     if annotation is types.NoneType:
