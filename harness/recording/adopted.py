@@ -30,7 +30,7 @@ def adopt(recorder: TrialRecorder, store: Store, one: Adoption, *, save: bool) -
         Whether it was written; not where files that the study asks for cannot be had.
     """
     run, seeds = one.known.run, one.work.seeds
-    files = kept_files(store.client, run, trained=save)
+    files = store.read(lambda client: kept_files(client, run, trained=save))
     if save and not any(path.startswith(TRAINED) for path in files):
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]

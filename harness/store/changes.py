@@ -266,11 +266,11 @@ def _refused(client: "MlflowClient", run_id: str, name: str, content: bytes) -> 
                 told = reason(error)
                 if not transient(error, client.tracking_uri):
                     break
-                _require_answer(client, run_id)
+                require_answer(client, run_id)
     return told
 
 
-def _require_answer(client: "MlflowClient", run_id: str) -> None:
+def require_answer(client: "MlflowClient", run_id: str) -> None:
     """Raise what the client raises where the store is away.
 
     It is asked twice: a server that refuses a file may close the connection that it came by, and

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.store.changes import Point
+from harness.store.changes import Point, require_answer
 from harness.store.errors import again, reason
 from harness.store.ledger import LedgerRun, ledger_run
 from harness.store.trained import fetched
@@ -124,9 +124,14 @@ def _names(client: "MlflowClient", run: "Run") -> set[str]:
 
 
 def _tried(client: "MlflowClient", run: "Run", ask: Callable[[], T], none: T) -> T:
-    """What a store says of a run's files, asked a few times; `none` where it says nothing."""
+    """What a store says of a run's files, asked a few times; `none` where it says nothing.
+
+    Raises:
+        Exception: whatever the client raises where the store is away.
+    """
     try:
         return again(client.tracking_uri, ask)
     except Exception as error:  # a server may have numbers, and no files
+        require_answer(client, run.run_id)
         logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
         return none
