@@ -169,7 +169,8 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
         except csv.Error as why:
             raise ValueError(f"is not CSV: {why}") from why
         rows = [row for row in cells if any(row)]
-        rows = rows[rows[:1] == [["folder", "name"]] :]
+        if rows[:1] == [["folder", "name"]]:
+            del rows[0]
     if not rows:
         raise ValueError("is empty")
     return rows

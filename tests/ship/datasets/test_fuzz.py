@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ship.datasets import DatasetError, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
-from tests.ship.datasets.trees import WNIDS, aircraft_tree, coop_tree, imagenet_tree, xlsa_tree
+from tests.ship.datasets.trees import LAYOUTS, WNIDS
 
 _TRICKS = st.sampled_from(
     [
@@ -33,6 +33,7 @@ _EDITS = st.lists(st.tuples(_PLACES, _JSON), min_size=1, max_size=3)
 _LINES = st.lists(
     st.sampled_from(["Yak-42", "A300B4", "0000000 Yak-42", "../x Yak-42", "\x1b[2J", "n01440764 a"])
     | st.sampled_from(["n01440764 \x1b[2J", *(f"{wnid} {name}" for wnid, name in WNIDS.items())])
+    | st.sampled_from(["café,a", "dog,b", "dog,\x1b[2J", "folder,name", 'dog,"'])
     | st.text(max_size=8),
     max_size=6,
 )  # fmt: skip
@@ -40,10 +41,11 @@ _LINES = st.lists(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four sound datasets."""
+    """Five sound datasets."""
     root = tmp_path_factory.mktemp("data")
-    for make in (coop_tree, aircraft_tree, imagenet_tree, xlsa_tree("cub")):
-        make(root)
+    for name in ("caltech101", "fgvc_aircraft", "imagenet", "cub", "image_folder:pets"):
+        LAYOUTS[name](root)
+    (root / "pets/class_names.csv").write_text("café,a\ndog,b")
     return root
 
 
@@ -107,9 +109,10 @@ def test_mat_files(root: Path, name: str, damage: Damage) -> None:
 
 @given(lines=_LINES)
 def test_lists_of_lines(root: Path, lines: list[str]) -> None:
-    """Whatever the lists of FGVC-Aircraft and ImageNet hold."""
+    """Whatever the lists of FGVC-Aircraft, ImageNet and one's own class names hold."""
     content = "\n".join(lines).encode("utf-8", "surrogatepass")
     for name in ("variants.txt", "images_variant_val.txt"):
         path = root / "fgvc_aircraft" / name
         look("fgvc_aircraft", root, "fgvc_aircraft/images", path, content)
     look("imagenet", root, "imagenet/images", root / "imagenet/classnames.txt", content)
+    look("image_folder:pets", root, "pets", root / "pets/class_names.csv", content)
