@@ -25,7 +25,8 @@ from ship.datasets import (
 )
 from ship.datasets.base import Faults, number, some
 from ship.datasets.content import copy_faults, pixel_hash
-from ship.datasets.layouts import counted, file_size, repeated, slashed
+from ship.datasets.layouts import counted, file_size, slashed
+from ship.datasets.lists import repeated
 
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ship.datasets.base import SPLITS, Faults, Survey, clean_class_name, some
-from ship.datasets.layouts import Found, Published, Row, by_hash, read_lines, repeated
+from ship.datasets.layouts import Found, Published, by_hash
+from ship.datasets.lists import Row, read_lines, repeated
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
                    ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip

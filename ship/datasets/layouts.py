@@ -4,17 +4,16 @@ A layout is a reader of lists and folders that gives (split, path, label) for ea
 """
 
 import hashlib
-import json
 import os
 import posixpath
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -26,20 +25,11 @@ from ship.datasets.base import (
     Split,
     Survey,
     clean_class_name,
-    some,
-    spoken,
 )
-from ship.whole_file import read_whole
+from ship.datasets.lists import LARGEST_FILE, Row, read_lines, read_split
 
 PHOTO: Final = "a photo of a {}."
-LARGEST_FILE: Final = 1 << 28
-"""Bytes of one picture, or of one list of pictures, which are read as a whole."""
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
-_ROW: Final = "[path, label, class name]"
-_MOST_CLASSES: Final = 2**31
-
-Row = tuple[str, str, int]
-"""Split, picture path relative to the folder of pictures, label."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +127,6 @@ def slashed(counts: Iterable[int]) -> str:
     return "/".join(map(str, counts))
 
 
-def repeated(items: Iterable[str]) -> list[str]:
-    """Items that come more than once, sorted."""
-    return sorted(item for item, times in Counter(items).items() if times > 1)
-
-
 def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
     """The data root, for the dataset of some folders in it.
 
@@ -225,51 +210,6 @@ class CoOp(Published):
         return Found(Survey(names), data_root / self.pictures, path, rows)
 
 
-def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows, and the class names by label, of a split file in CoOp's form."""
-    rows: list[Row] = []
-    named: list[tuple[int, str]] = []
-    with faults.reading(path):
-        document = read_object(path)
-        for split in SPLITS:
-            listed = document.get(split)
-            if not isinstance(listed, list) or not listed:
-                faults.append(f"{path}: must have a list of {_ROW} called {split}")
-                continue
-            wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
-            faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
-            for picture, label, name in filter(_well_formed, listed):
-                rows.append((split, picture, label))
-                named.append((label, name))
-    return rows, _class_names(path, named, faults)
-
-
-def _well_formed(row: Any) -> bool:
-    return (
-        isinstance(row, list)
-        and [*map(type, row)] == [str, int, str]  # a bool is none of these
-        and 0 <= row[1] < _MOST_CLASSES
-        and bool(clean_class_name(row[2]))
-    )
-
-
-def _class_names(path: Path, named: Sequence[tuple[int, str]], faults: Faults) -> tuple[str, ...]:
-    """Class names by label, which must pair one to one."""
-    names: dict[int, set[str]] = defaultdict(set)
-    for label, name in named:
-        names[label].add(name)
-    gaps = sorted({*range(len(names))} - {*names})
-    faults.tell(path, "label", gaps, f"absent, though labels go up to {max(names, default=0)}")
-    many = [
-        f"{label} ({some(sorted(own))})" for label, own in sorted(names.items()) if len(own) > 1
-    ]
-    faults.tell(path, "label", many, "with more than one class name")
-    pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
-    called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
-    faults.tell_same_names(path, [*pairs.values()], called)
-    return tuple(clean_class_name(min(names[label])) for label in sorted(names))
-
-
 @dataclass(frozen=True)
 class Aircraft(Published):
     """FGVC-Aircraft's own lists in data_root/folder, or in its archive's data/ below that.
@@ -299,38 +239,3 @@ class Aircraft(Published):
             faults.tell(path, "line", bad if variants else (), must)
         survey = Survey(tuple(clean_class_name(variant) for variant in variants))
         return Found(survey, folder / self.images, folder, rows)
-
-
-def read_lines(path: Path, faults: Faults) -> list[str]:
-    """The non-empty lines of a list, without the space around them; none where it is not sound."""
-    lines: list[str] = []
-    with faults.reading(path):
-        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
-        if not lines:
-            raise ValueError("is empty")
-    return lines
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object.
-
-    Raises:
-        ValueError: it cannot be read, or is something else.
-    """
-    text = read_text(path)
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as why:
-        raise ValueError(f"is not JSON: {why}") from why
-    if not isinstance(document, dict):
-        raise ValueError("must be a JSON object")
-    return document
-
-
-def read_text(path: Path) -> str:
-    """A list's content.
-
-    Raises:
-        ValueError: it cannot be read, or is not UTF-8.
-    """
-    return read_whole(path, LARGEST_FILE).decode("utf-8-sig")

@@ -1,10 +1,7 @@
 """One's own pictures: a folder for each class, how it is split, and what its classes are called."""
 
-import csv
 import os
-import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -16,18 +13,14 @@ from ship.datasets.layouts import (
     Found,
     by_hash,
     is_inside,
-    read_split,
-    read_text,
-    repeated,
     root_of,
 )
+from ship.datasets.lists import SEPARATORS, read_class_names, read_split
 
 PREFIX: Final = "image_folder:"
 """A dataset called image_folder:NAME is the folder data_root/NAME."""
 SMALLEST_CLASS: Final = 3
 """Pictures that a class needs for one each in train, val and test."""
-SEPARATORS: Final = {".csv": ",", ".txt": " "}
-"""Of folder and name in a line of a file of class names, by the file's ending."""
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Endings of pictures that Pillow reads with a plugin alone."""
 _ASIDE: Final = {
@@ -84,7 +77,7 @@ class ImageFolder:
         both = [path.name for path in given if len(given) > 1]
         faults.tell(folder, "list", both, "of class names, where one is enough")
         if given and reader.directories:
-            called |= _class_names(given[0], reader.directories, faults)
+            called |= read_class_names(given[0], reader.directories, faults)
         names = tuple(called[own] for own in directories)
         faults.tell_same_names(given[0] if given else folder, names, directories)
         label_of = {own: label for label, own in enumerate(directories)}
@@ -123,57 +116,6 @@ def _name_files(folder: Path) -> list[Path]:
     """The files of class names that lie in a folder."""
     found = [folder / f"class_names{ending}" for ending in SEPARATORS]
     return [path for path in found if path.exists()]
-
-
-def _class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
-    """What a file calls the directories.
-
-    Told of are lines of another form, directories that the file lacks or has twice, and those that
-    are not there.
-    """
-    comma, rows = SEPARATORS.get(path.suffix.lower(), ""), list[list[str]]()
-    with faults.reading(path):
-        rows = _rows(path, comma)
-    if not rows:
-        return {}
-    there = {unicodedata.normalize("NFC", own): own for own in directories}
-    fit = [row for row in rows if len(row) == 2 and row[0] and clean_class_name(row[1])]
-    odd = [comma.join(row) for row in rows if row not in fit]
-    faults.tell(path, "line", odd, f"must be 'folder{comma}name'")
-    faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
-    strange = [own for own, _ in fit if own not in there]
-    faults.tell(path, "name", strange, "of a folder that is not there")
-    named = {row[0] for row in rows}
-    faults.tell(path, "folder", [own for own in there if own not in named], "without a name")
-    return {there[own]: clean_class_name(name) for own, name in fit if own in there}
-
-
-def _rows(path: Path, separator: str) -> list[list[str]]:
-    """The cells of each line of a list of class names that is not empty; at least one line.
-
-    Args:
-        path: of the list. Where a comma separates, it is CSV, and may begin with "folder,name".
-        separator: of SEPARATORS. Where it is a space, the first white space of a line ends the
-            folder's name.
-
-    Raises:
-        ValueError: it has another ending, cannot be read, or is empty.
-    """
-    if not separator:
-        raise ValueError("must be a .csv or a .txt file")
-    lines = unicodedata.normalize("NFC", read_text(path)).splitlines()
-    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
-    if separator == ",":
-        try:
-            cells = [[cell.strip() for cell in row] for row in csv.reader(lines)]
-        except csv.Error as why:
-            raise ValueError(f"is not CSV: {why}") from why
-        rows = [row for row in cells if any(row)]
-        if rows[:1] == [["folder", "name"]]:
-            del rows[0]
-    if not rows:
-        raise ValueError("is empty")
-    return rows
 
 
 class _Reader:

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from ship.datasets.base import Faults, Survey, clean_class_name, some
-from ship.datasets.layouts import Found, Published, by_hash, read_object, slashed
+from ship.datasets.layouts import Found, Published, by_hash, slashed
+from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
 """The lists of pictures that make the official split; train_loc and val_loc are not used."""
