@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.layout import Codes, Varied, as_numbers
-from reports.stats import Array, is_rounding, scale_of
+from reports.stats import ROUNDING, Array, scale_of
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
@@ -114,19 +114,16 @@ def distinct(
         for row in kept.tolist():
             rest = tuple(int(f.codes[row]) for i, f in enumerate(factors) if i != place)
             by_level.setdefault(int(factor.codes[row]), {})[rest] = row
-        first: list[dict[tuple[int, ...], int]] = []
+        # the settings of the other factors -> the results of each level that has these
+        first: dict[tuple[tuple[int, ...], ...], list[Array]] = {}
         for code, own in by_level.items():
-            twin = code >= 0 and any(
-                own.keys() == other.keys()
-                and is_rounding(
-                    values[list(own.values())] - values[[other[rest] for rest in own]], scale
-                )
-                for other in first
-            )
-            if twin:
+            rests = tuple(sorted(own))
+            found, others = values[[own[rest] for rest in rests]], first.setdefault(rests, [])
+            apart = np.abs(np.array(others or [np.full_like(found, np.inf)]) - found)
+            if code >= 0 and (apart.max(axis=(1, 2)) <= ROUNDING * scale).any():
                 kept = kept[factor.codes[kept] != code]
             elif code >= 0:
-                first.append(own)
+                others.append(found)
     if len(kept) == len(values):
         return values, factors, model
     left = [_only(factor, kept) for factor in factors]

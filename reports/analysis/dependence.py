@@ -12,6 +12,7 @@ from reports.stats import Array
 from reports.tables import interval_of, level_text
 
 MOST_LINES = 100  # single lines of a factor; more are a blot
+MOST_VALUES = 2_000  # of all of them together
 FEWEST = 10  # settings of a forest
 _TREES = 100
 _POINTS = 20  # along a range
@@ -26,14 +27,17 @@ class Dependence:
     points: of each level: level (text), x (None unless the factor is numeric), mean, low, high
         (over seeds; ends may be None), n (seeds).
     lines: the same for each setting of the other factors alone, of each level: line (its number),
-        others (those settings, in words), level, x, value (mean over seeds). At most MOST_LINES
-        lines, spread evenly over the study.
+        others (those settings, in words), level, x, value (mean over seeds).
+    drawn, of: how many lines these are, of how many that there are. They are spread evenly over the
+        study, at most MOST_LINES, and of MOST_VALUES values where levels are many.
     """
 
     factor: str
     fitted: bool
     points: list[dict[str, Any]]
     lines: list[dict[str, Any]]
+    drawn: int
+    of: int
 
 
 def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
@@ -147,14 +151,15 @@ def _dependence(
     xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
     places = [{"level": level_text(one), "x": x} for one, x in zip(levels, xs, strict=True)]
     estimates = [asdict(interval_of(metric, list(seeds))) for seeds in points]
+    shown = _spread(len(lines), max(1, min(MOST_LINES, MOST_VALUES // len(levels))))
     single = [
         {"line": number, "others": lines[line][0], **at, "value": float(value)}
-        for number, line in enumerate(_spread(len(lines), MOST_LINES))
+        for number, line in enumerate(shown)
         for at, value in zip(places, lines[line][1], strict=True)
         if np.isfinite(value)
     ]
     means = [{**at, **estimate} for at, estimate in zip(places, estimates, strict=True)]
-    return Dependence(factor.factor.key, fitted, means, single)
+    return Dependence(factor.factor.key, fitted, means, single, len(shown), len(lines))
 
 
 def _spread(count: int, most: int) -> list[int]:

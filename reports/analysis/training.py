@@ -1,6 +1,6 @@
 """What a setting costs, how it trains, and whether early values tell the late ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -10,9 +10,9 @@ import polars as pl
 
 from reports.analysis.layout import Unavailable, incomparable, subject
 from reports.contract import COMPLETE, PRUNED
-from reports.read import Study
+from reports.read import History, Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
-from reports.tables import factor_labels, interval_of, setting_groups, spelled, without_added
+from reports.tables import Group, factor_labels, interval_of, setting_groups, spelled, without_added
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,9 @@ def learning_curves(study: Study) -> LearningCurves:
     curves, labels, shown = _curves(study), factor_labels(study), 0
     points: list[dict[str, Any]] = []
     for group in setting_groups(study):
-        own = [curves[run_id] for run_id in _run_ids(group.rows) if run_id in curves]
+        own = _of_runs(curves, group.column("run_id"))
         shown += bool(own)
-        words = {"key": group.value.key, "label": spelled(group, labels)}
-        words["state"] = _state(group.rows)
+        words = {"key": group.value.key, "label": spelled(group, labels), "state": _state(group)}
         for place in range(max(map(len, own), default=0)):
             held = [curve[place] for curve in own if place < len(curve)]
             estimate = mean_interval([value for _, value in held])
@@ -156,9 +155,8 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
     early: list[list[float]] = []
     final: list[float] = []
     for group in groups:
-        done = group.done
         scores = group.known(column)
-        own = [curves[run_id] for run_id in _run_ids(done) if run_id in curves]
+        own = _of_runs(curves, group.known("run_id"))
         if scores and own:
             length = min(map(len, own))
             early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
@@ -169,7 +167,7 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
     if not last:
         raise Unavailable("each setting was evaluated once: there is no earlier value")
     places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
-    stopped = sum(_state(group.rows) == PRUNED for group in groups)
+    stopped = sum(_state(group) == PRUNED for group in groups)
     rungs = tuple(_rung(place, early, final) for place in places)
     return BudgetCorrelation(study.objective, rungs, stopped)
 
@@ -182,22 +180,24 @@ def _rung(place: int, early: Sequence[Sequence[float]], final: Sequence[float]) 
     return Rung(place, rho, len(both))
 
 
-def _curves(study: Study) -> dict[str, list[tuple[int, float]]]:
+def _curves(study: Study) -> dict[str, History]:
     """Run id -> the objective at its evaluations; raises Unavailable where there is none."""
     if study.pooled:
         raise Unavailable("an average over datasets has no curve")
     own = [setting.key for setting in study.settings if not setting.arm]
-    run_ids = _run_ids(study.rows.filter(pl.col("setting_key").is_in(own)))
+    rows = study.rows.filter(pl.col("setting_key").is_in(own))
+    run_ids = rows["run_id"].drop_nulls().unique(maintain_order=True).to_list()
     found = study.histories.of(f"selection/{study.objective}", run_ids)
     if not found:
         raise Unavailable("the store has no history of the selection objective")
     return found
 
 
-def _run_ids(rows: pl.DataFrame) -> list[str]:
-    return [str(one) for one in rows["run_id"].drop_nulls().unique(maintain_order=True).to_list()]
+def _of_runs(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
+    """The curves of some runs, each once: a run has a row for each of its seeds."""
+    return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 
 
-def _state(rows: pl.DataFrame) -> str:
-    states = rows["state"].to_list()
+def _state(group: Group) -> str:
+    states = group.column("state")
     return next((state for state in (COMPLETE, PRUNED) if state in states), str(states[0]))

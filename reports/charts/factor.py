@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec, Values
-from reports.contract import ARMS
+from reports.contract import ARMS, COMPLETE
 from reports.read import Factor, Study, heading, run_address
 
 FIGURES = "figures"  # the section of the factors' charts
@@ -71,6 +71,7 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     means = [] if scattered or many else [_mean(group, metric) for group in groups]
     means = [mean for mean in means if mean]
     low, high = _limits(dots, means, percent=tables.is_percent(metric))
+    dots, some = vega.thinned(dots, "dots")
     lines = _arms(study, metric, low, high) if arms else []
     near = [line for line in lines if line["near"]]
     title, head = tables.short_name(study, factor), heading(study.protocol, metric)
@@ -93,7 +94,7 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     told = ", ".join(f"{mean['level']} {tables.number(mean['y'], decimals)}" for mean in means)
     caption = (
         f"Test {head} of {study.name} against {factor.key}."
-        f" Each dot is {dot}."
+        f" Each dot is {dot}.{some}"
         + f" Means with 95% intervals: {told}." * bool(told)
         + f" Lines: {', '.join(arm['arm'] for arm in lines)}." * bool(lines)
         + f" Without the settings that --path ran ({study.aside})." * bool(study.aside)
@@ -111,17 +112,21 @@ def _dots(study: Study, group: tables.Group, metric: str, *, scattered: bool) ->
     `run` is the only run behind a dot, if that has an address.
     """
     at = {"level": tables.level_text(group.value), "value": group.value}
-    by = "setting_key" if scattered else "seed"
-    parts = group.done.partition_by(by, maintain_order=True)
-    for part in parts if scattered else sorted(parts, key=lambda part: part["seed"][0]):
-        seeds = tables.by_seed(tables.matched(part, f"test/{metric}", {}))
-        if seeds:
-            mean = sum(seeds.values()) / len(seeds)
-            name = f"mean of {len(seeds)} seeds" if scattered else f"seed {next(iter(seeds))}"
-            runs = part["run_id"].drop_nulls().unique().to_list()
-            known = len(runs) == 1 and run_address(study.runs_address, str(runs[0]))
-            run = {"run": runs[0]} if known else {}
-            yield {**at, "y": mean, "name": name, **run}
+    seeds: dict[Any, dict[int, list[float]]] = {}
+    runs: dict[Any, set[str]] = {}
+    names = ("setting_key" if scattered else "seed", "seed", "state", "run_id", f"test/{metric}")
+    for dot, seed, state, run_id, value in zip(*map(group.column, names), strict=True):
+        if state == COMPLETE and value is not None:
+            seeds.setdefault(dot, {}).setdefault(seed, []).append(value)
+        if state == COMPLETE and run_id is not None:
+            runs.setdefault(dot, set()).add(run_id)
+    for dot, own in seeds.items() if scattered else sorted(seeds.items()):
+        means = [sum(values) / len(values) for values in own.values()]
+        name = f"mean of {len(means)} seeds" if scattered else f"seed {dot}"
+        run_id, *others = runs.get(dot, {""})
+        known = not others and run_address(study.runs_address, run_id)
+        run = {"run": run_id} if known else {}
+        yield {**at, "y": sum(means) / len(means), "name": name, **run}
 
 
 def _mean(group: tables.Group, metric: str) -> Spec:

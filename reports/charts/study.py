@@ -27,7 +27,6 @@ from reports.tables import (
 
 TRAINING, SETTINGS = "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
-MOST_POINTS = 800  # settings against their cost
 MOST_NAMED = 8  # of them, with a colour each
 FEWEST = 4  # settings of a scatter
 _SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
@@ -135,8 +134,7 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     head = heading(study.protocol, metric)
     kinds = {"none is better and cheaper": vega.SECOND, "other": vega.DOT}
     best, other = kinds
-    every = -(-len(found) // MOST_POINTS)
-    shown = [p for at, p in enumerate(found) if p.optimal or at % every == 0]
+    shown, some = vega.thinned(found, "settings", lambda point: point.optimal)
     values = [
         {"label": p.label, "seconds": max(p.seconds, 1e-3), "y": p.value.mean, "low": p.value.low,
          "high": p.value.high, "kind": best if p.optimal else other}
@@ -154,10 +152,8 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     ]
     caption = (
         f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
-        " interval. Marked: no other setting has a better selection score for fewer seconds."
+        " interval. Marked: no other setting has a better selection score for fewer seconds." + some
     )
-    if every > 1:
-        caption += f" Of the others one in {every} is shown, by cost."
     place, title = (SETTINGS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers, values=values)
 
@@ -177,6 +173,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
                 values.append({"label": spelled(group, labels), "x": x, "y": y})
         if len(values) < FEWEST:
             continue
+        values, some = vega.thinned(values, "settings")
         short = names[name]
         encoding = {
             "x": vega.number("x", short, {"padding": 8}),
@@ -186,6 +183,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         caption = (
             f"Each point is a setting with synthesized features: {short} against test {head},"
             " means over seeds. That they go together need not mean that one makes the other."
+            + some
         )
         place, title = (SETTINGS, f"quality-{name}"), f"{short} against {head}"
         layers = [vega.points(encoding, name="settings", size=45, color=vega.MEAN)]

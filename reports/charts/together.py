@@ -7,6 +7,7 @@ from reports import tables
 from reports.analysis import AblationPath, Dependence, Importance, Interaction
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
+from reports.contract import COMPLETE
 from reports.read import Factor, Study, heading
 
 TOGETHER = "together"  # the section
@@ -129,7 +130,8 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
     for one in found:
         label, xs = names[one.factor], [point["x"] for point in one.points]
         x = vega.steps("level", label, one.points)
-        if one.fitted and None not in xs:  # a forest was asked at many values
+        many = one.fitted or len(xs) > tables.MOST_LEVELS  # a forest was asked at many values
+        if many and None not in xs:
             log = factors[one.factor].log and min(xs) > 0
             x = vega.number("x", label, {"type": "log" if log else "linear", "nice": False})
         y = vega.number("value", vega.test_title(study, metric))
@@ -143,10 +145,11 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
             *vega.intervals(one.points, x, y, type="area", color=vega.MEAN, opacity=0.16),
             vega.layer("line", mean, name="mean", values=one.points, **thick),
         ]
+        some = f" ({one.drawn} of {one.of} are drawn)" * (one.drawn < one.of)
         kind = "A forest's partial dependence" if one.fitted else "Mean over the other factors"
         caption = (
             f"{kind} of test {head} on {one.factor}, 95% band over seeds; each thin line is one"
-            " setting of the other factors."
+            f" setting of the other factors{some}."
         )
         place, title = (TOGETHER, f"dependence-{one.factor}"), f"{label}, the others held"
         beside = "fitted by a forest" if one.fitted else "settings as they are"
@@ -158,7 +161,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
 
     None with fewer than two factors or settings.
     """
-    groups = [group for group in tables.setting_groups(study) if not group.done.is_empty()]
+    groups = [group for group in tables.setting_groups(study) if group.count(COMPLETE)]
     if len(study.factors) < 2 or len(groups) < 2:
         return
     names, head = tables.short_names(study), heading(study.protocol, metric)

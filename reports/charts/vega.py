@@ -4,20 +4,22 @@ A specification is Vega-Lite's, as plain values: altair's own classes would say 
 words, and take half a second to import.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from reports.read import Study, heading
 from reports.tables import chosen_by, is_percent, on_test
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
+Point = TypeVar("Point")
 
 # Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
 MEAN: Final = "#0072B2"
 DOT: Final = "#56B4E9"
 SECOND: Final = "#D55E00"
+MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
 _ABREAST = 36  # characters of all labels side by side
 _SLANTED = 10  # labels that do not collide where they are slanted
 
@@ -85,6 +87,26 @@ def layer(
     named = {"name": name} if name else {}
     data = {} if values is None else {"data": {"values": list(values)}}
     return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
+
+
+def thinned(
+    points: Sequence[Point], what: str, kept: Callable[[Point], bool] = lambda _: False
+) -> tuple[list[Point], str]:
+    """As many points as a layer has, evenly over their order, and what a caption says of that.
+
+    Args:
+        points: all of them, in an order that is a chart's own.
+        what: they are, in words.
+        kept: whether a point is always drawn: the marked ones.
+
+    Returns:
+        All, and "", where they are few.
+    """
+    every = -(-len(points) // MOST_POINTS)
+    shown = [one for place, one in enumerate(points) if not place % max(every, 1) or kept(one)]
+    told = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}"
+    told += ", and all that are marked." if any(map(kept, shown)) else "."
+    return shown, told if every > 1 else ""
 
 
 def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:

@@ -4,6 +4,7 @@ Answers for: taking a store as somebody else's, one row a (setting, seed), what 
 Computes no statistic.
 """
 
+from reports.read.on_demand import History
 from reports.read.records import Study, load_records
 from reports.read.rows import frame
 from reports.read.runs import (

@@ -91,11 +91,16 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
             }
             if study_name not in active:
                 raise ReportError(_unknown(study_name, uri, active))
-            return _selected(base, active[study_name], path, metrics)
+            # sqlite3's own texts are read faster than _text's, which name the row that holds none
+            for factory in (str, _text):
+                base.text_factory = factory
+                with contextlib.suppress(sqlite3.OperationalError):
+                    return _selected(base, active[study_name], path, metrics)
     except sqlite3.OperationalError:
         return None
     except _UNREADABLE as error:
         raise ReportError(_unreadable(path, error)) from error
+    return None
 
 
 def sqlite_finished(uri: str, keys: Sequence[str]) -> list[str] | None:

@@ -32,6 +32,7 @@ from reports.tables import (
 )
 
 _HERE = "reports.render"
+MOST_RUNS = 1_000  # settings whose runs a page lists
 # What a reader looks for a study by: what it is called, and the keys that tell it.
 SOUGHT = {
     "dataset": ("dataset",),
@@ -56,6 +57,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         parts=list(_parts(report, charts)),
         lost=_lost(report),
         runs=_runs(report.study),
+        of_runs=_of_runs(report.study),
         yaml=_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
@@ -103,16 +105,31 @@ def _shown(table: Table) -> dict[str, Any]:
 
 
 def _runs(study: Study) -> list[tuple[str, str]]:
-    """(setting in words, address) of every run, in the order of the settings."""
+    """(setting in words, address) of every run of the arms and of the settings that are listed.
+
+    In the order of the settings; of many, those that selection likes best are listed.
+    """
     labels = factor_labels(study)
-    named = {group.value.key: spelled(group, labels) for group in setting_groups(study)}
+    listed = setting_groups(study)[:MOST_RUNS]
     arms = {setting.key: ARMS[setting.arm][0] for setting in study.settings if setting.arm in ARMS}
+    named = arms | {group.value.key: spelled(group, labels) for group in listed}
     found = study.rows.select("setting_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
-        (named.get(key) or arms.get(key) or study.name, address)
+        (named[key] or arms.get(key) or study.name, address)
         for key, run_id in found.rows()
-        if (address := run_address(study.runs_address, run_id))
+        if key in named and (address := run_address(study.runs_address, run_id))
     ]
+
+
+def _of_runs(study: Study) -> str:
+    """What the list of runs is of, where it is not of all."""
+    count = len(setting_groups(study))
+    if count <= MOST_RUNS:
+        return ""
+    return (
+        f"The {MOST_RUNS:,} of {count:,} settings that selection likes best, and the reference"
+        " arms; the CSV of all rows beside this page has every run, as run_id."
+    )
 
 
 def _lost(report: Report) -> list[tuple[str, int, str]]:

@@ -105,7 +105,7 @@ def _empty(study: Study, found: Sequence[Ranked]) -> list[str]:
     if finished >= FEWEST_RANKED:
         return ["a dash: the factor, or the metric, is the same in all finished settings"]
     own = [setting for setting in study.settings if not setting.arm]
-    stopped = sum(not group.done.height for group in setting_groups(study))
+    stopped = sum(not group.count(COMPLETE) for group in setting_groups(study))
     return [
         f"a dash: {finished} of {len(own)} settings finished, ranks need {FEWEST_RANKED}"
         f" ({stopped} failed, were stopped early by the scheduler, or are missing)"

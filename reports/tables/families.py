@@ -119,7 +119,7 @@ class Family:
 
     def _matched(self, group: Group, baseline: Group) -> Pairs:
         cells, column = self._within(group, baseline), f"test/{self.metric}"
-        mine, theirs = (matched(one.rows, column, cells) for one in (group, baseline))
+        mine, theirs = (matched(one, column, cells) for one in (group, baseline))
         return by_seed(mine, theirs), by_seed(theirs, mine)
 
     def _within(self, group: Group, baseline: Group) -> Mapping[str, str]:
@@ -149,7 +149,7 @@ class Family:
         places = []
         for name in group.present or [""]:
             parts = (one.parts.get(name, one) for one in (group, baseline))
-            mine, theirs = (results(one.rows, column, cells) for one in parts)
+            mine, theirs = (results(one, column, cells) for one in parts)
             places += [[*mine[p], *theirs[p]] for p in mine if p in theirs]
         return same_results(places)
 

@@ -223,26 +223,25 @@ def companions(study: Study, factor: Factor) -> dict[str, str]:
     return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in own}
 
 
-def matched(rows: pl.DataFrame, column: str, cells: Mapping[str, str]) -> Matched:
+def matched(group: Group, column: str, cells: Mapping[str, str]) -> Matched:
     """(companion cell, seed) -> mean of the column over finished rows; nulls left out.
 
     Args:
-        rows: of the study's frame, in any state.
+        group: with rows in any state.
         column: of numbers.
         cells: setting_key -> companion cell (see companions); a setting that is not in it has "".
     """
-    found = results(rows, column, cells)
+    found = results(group, column, cells)
     return {place: sum(values) / len(values) for place, values in found.items()}
 
 
 def results(
-    rows: pl.DataFrame, column: str, cells: Mapping[str, str]
+    group: Group, column: str, cells: Mapping[str, str]
 ) -> dict[tuple[str, int], list[float]]:
     """(companion cell, seed) -> the values that matched() averages."""
     found: dict[tuple[str, int], list[float]] = {}
-    # Lists: a select of some rows costs polars more than their values are worth.
     names = ("setting_key", "seed", "state", column)
-    for key, seed, state, value in zip(*(rows[name].to_list() for name in names), strict=True):
+    for key, seed, state, value in zip(*map(group.column, names), strict=True):
         if state == COMPLETE and value is not None:
             found.setdefault((cells.get(key, ""), seed), []).append(value)
     return found

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from reports.contract import FLAG
+from reports.contract import COMPLETE, FLAG
 from reports.read import Study, heading
 from reports.tables.ablation import shown_of
 from reports.tables.families import families
@@ -41,7 +41,7 @@ def selection_tables(study: Study) -> list[Table]:
         return []
     first = next(families(study, study.objective))
     labels = first.labels
-    groups = [group for group in first.groups if not group.done.is_empty()]
+    groups = [group for group in first.groups if group.count(COMPLETE)]
     edge = f"{FLAG}{_EDGE}"
     searched = edge in rows.columns and rows[edge].count() > 0  # else they are as configured
     chosen = [
@@ -71,17 +71,14 @@ def selection_tables(study: Study) -> list[Table]:
 
 
 def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
-    done = group.done
     cells: dict[str, Cell] = {}
     if found := group.estimate(score):
         cells["score"] = Value(found)
-    epochs = done["selection_epoch"].drop_nulls().to_list()
-    if epochs:
+    if epochs := group.known("selection_epoch"):
         middle = statistics.median(epochs)
         cells["epoch"] = Text(f"{middle:g} ({min(epochs)}–{max(epochs)})")
     for name in chosen:
-        taken = [v for v in done[name].to_list() if v is not None]
-        if taken:
+        if taken := group.known(name):
             cells[name.partition("/")[2]] = Text(_tally(taken))
     return group_row(group, labels, cells, flags=raised_flags(group.rows, _MARKS))
 

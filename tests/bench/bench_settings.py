@@ -2,8 +2,9 @@
 
 For each number of settings a grid is planned by `ship-sweep --dry-run`, its store is filled with a
 finished run for each of them, and then the grid is planned again and shown by `ship-report`: the
-seconds of the clock and the largest memory of each command. Nothing is trained: the recorder writes
-runs of a method that does nothing (tests.bench.idle_parts), 40 a second.
+seconds of the clock and the largest memory of each command, and of the report the processor's
+seconds, which other work on the machine moves less. Nothing is trained: the recorder writes runs of
+a method that does nothing (tests.bench.idle_parts), 40 a second.
 """
 
 import os
@@ -48,7 +49,7 @@ class Measured:
     new: `ship-sweep --dry-run` where nothing has run.
     finished: the same where everything has.
     ledger: reading the runs alone.
-    report: `ship-report`.
+    report: `ship-report`. report_processor: its seconds of the processor.
     """
 
     settings: int
@@ -58,6 +59,7 @@ class Measured:
     finished_mib: float
     ledger: float
     report: float
+    report_processor: float
     report_mib: float
     page_mb: float
 
@@ -66,15 +68,13 @@ def measure(settings: int, folder: Path) -> Measured:
     """Plan, fill and report a study of so many settings, a multiple of twenty."""
     space = space_file(settings, folder)
     sweep = [SWEEP, "--space", str(space), "--dry-run"]
-    new, new_mib = command(sweep, folder)
+    new, _, new_mib = command(sweep, folder)
     ledger = fill(load_study(space), folder)
-    finished, finished_mib = command(sweep, folder)
-    report, report_mib = command([REPORT, "large"], folder)
+    finished, _, finished_mib = command(sweep, folder)
+    shown = command([REPORT, "large"], folder)
     page = folder / "large-report" / "large.html"
     page_mb = page.stat().st_size / 1e6
-    return Measured(
-        settings, new, new_mib, finished, finished_mib, ledger, report, report_mib, page_mb
-    )
+    return Measured(settings, new, new_mib, finished, finished_mib, ledger, *shown, page_mb=page_mb)
 
 
 def space_file(settings: int, folder: Path) -> Path:
@@ -85,9 +85,9 @@ def space_file(settings: int, folder: Path) -> Path:
     return file
 
 
-def command(words: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Run one; its seconds, and the memory that its own process held at most, in MiB."""
-    began, most = time.monotonic(), 0.0
+def command(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
+    """Run one; its seconds of the clock and of the processor, and the MiB it held at most."""
+    began = time.monotonic()
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", *words],
@@ -96,19 +96,12 @@ def command(words: Sequence[str], folder: Path) -> tuple[float, float]:
             stdout=output,
             stderr=output,
         )
-        while process.poll() is None:
-            most = peak_mib(process.pid) or most
-            time.sleep(0.05)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - began
     if process.returncode:
         raise SystemExit((folder / "output").read_text()[-2000:])
-    return seconds, most
-
-
-def peak_mib(pid: int) -> float | None:
-    """The memory that a process has held at most; None once it has ended."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def fill(study: StudyConfig, folder: Path) -> float:

@@ -1,12 +1,14 @@
 """How a metric goes with one factor: means of a grid, a forest's curves of drawn settings."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
-from reports.analysis.dependence import MOST_LINES, partial_dependence
+from reports.analysis.dependence import MOST_LINES, MOST_VALUES, partial_dependence
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
 
@@ -20,11 +22,18 @@ def found(builder: StoreBuilder) -> dict[str, Any]:
     }
 
 
-def test_lines_are_bounded() -> None:
-    """A large grid shows some of its lines, from all over it."""
-    made = found(grid((2, 20, 20), nothing, 2))["f0"]
-    assert made.lines["line"].n_unique() == MOST_LINES
-    assert {"f1 0, f2 0", "f1 19, f2 19"} <= set(made.lines["others"].to_list())
+@pytest.mark.parametrize(
+    ("sizes", "drawn", "ends"),
+    [
+        ((2, 20, 20), MOST_LINES, {"f1 0, f2 0", "f1 19, f2 19"}),
+        ((300, 8), MOST_VALUES // 300, {"f1 0", "f1 7"}),
+    ],
+)
+def test_lines_are_bounded(sizes: tuple[int, ...], drawn: int, ends: set[str]) -> None:
+    """A large grid shows some of its lines, from all over it, fewer where levels are many."""
+    made = found(grid(sizes, nothing, 2))["f0"]
+    assert made.lines["line"].n_unique() == made.drawn == drawn
+    assert made.of == math.prod(sizes[1:]) and ends <= set(made.lines["others"].to_list())
 
 
 def test_forest_follows_a_peak() -> None:

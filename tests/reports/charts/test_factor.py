@@ -6,6 +6,7 @@ import pytest
 
 from reports.charts import Chart, factor_chart
 from reports.read.runs import run_address, runs_address
+from tests.reports.analysis.planted import METRIC, grid, nothing
 from tests.reports.builder import prompt_len
 
 
@@ -32,6 +33,14 @@ def test_a_run_s_address(uri: str, base: str) -> None:
     runs = runs_address(uri, "7")
     assert run_address(runs, "ab12") == f"{base}/#/experiments/7/runs/ab12"
     assert run_address(runs, "javascript:alert(1)") == run_address("", "ab12") == ""
+
+
+def test_many_dots_are_drawn_in_part() -> None:
+    """Evenly over the levels, and the caption says how many of how many."""
+    study = grid((600,), nothing, 2).study()
+    chart = factor_chart(study, study.factors[0], METRIC)
+    assert chart is not None and len(values(chart, "seeds")) == 600
+    assert " 600 of 1,200 dots are drawn, one in 2." in chart.caption
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
