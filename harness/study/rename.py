@@ -100,7 +100,10 @@ def _rename(store: StudyStore, experiment_id: str, old: str, new: str) -> None:
     if run_id is not None:
         said = joined_tag(Tag.STUDY, store.read(lambda client: client.get_run(run_id)).data.tags)
         if said:
-            text = json.dumps({**json.loads(said), "name": new})
+            others = {key: value for key, value in json.loads(said).items() if key != "name"}
+            # the name last, where a run has it first: the next run then writes the tag, and with it
+            # the YAML among the run's files, in which the old name may stand
+            text = json.dumps({**others, "name": new})
             tags = {**dict.fromkeys(split_tag(Tag.STUDY, said)), **split_tag(Tag.STUDY, text)}
             store.write(Changes(run=run_id, tags=tags))
         store.read(lambda client: client.update_run(run_id, name=new))
