@@ -54,6 +54,7 @@ def render(
     figures: bool = False,
     published: bool = False,
     notes: bool = False,
+    width: int | None = None,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -65,6 +66,7 @@ def render(
         figures: whether every chart of the page becomes files, not those of factors alone.
         published: whether a table has what papers report beside what was measured.
         notes: whether what is printed says what the columns are.
+        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
 
     Returns:
         The files written.
@@ -77,7 +79,8 @@ def render(
 
     made = _read(study_name, tracking_uri, metric, published=published)
     out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
-    return _show(made, report_files(made, every_figure=figures), out, notes=notes)
+    files = report_files(made, every_figure=figures)
+    return _show(made, files, out, notes=notes, width=width)
 
 
 def render_several(names: list[str] | None, tracking_uri: str | None, out: Path) -> list[Path]:
@@ -186,13 +189,18 @@ def _shown_again(report: "Report", publication: "Publication", out: Path) -> lis
 
 
 def _show(
-    report: "Report", files: Mapping[str, bytes], out: Path, *, notes: bool = False
+    report: "Report",
+    files: Mapping[str, bytes],
+    out: Path,
+    *,
+    notes: bool = False,
+    width: int | None = None,
 ) -> list[Path]:
     """Write a report's files to a folder and print its tables; the files written."""
     from reports.render import print_report, write_files
 
     written = write_files(files, out)
-    print_report(report, f"report: {out} ({len(written)} files)", legend=notes)
+    print_report(report, f"report: {out} ({len(written)} files)", legend=notes, width=width)
     return written
 
 
@@ -270,6 +278,14 @@ def report(
     notes: Annotated[
         bool, typer.Option("--notes", metavar="", help="Print what the columns are, too.")
     ] = False,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            min=40,
+            metavar="N",
+            help="Characters of a printed line; default: the terminal's, 160 in a file.",
+        ),
+    ] = None,
     published: Annotated[
         bool,
         typer.Option(
@@ -290,12 +306,16 @@ def report(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     asked = names or []
-    only_of_one = {"--format": form, "--export": target, "--figures": figures, "--metric": metric}
-    given = [
-        name
-        for name, value in {**only_of_one, "--published": published, "--notes": notes}.items()
-        if value
-    ]
+    only_of_one = {
+        "--format": form,
+        "--export": target,
+        "--figures": figures,
+        "--metric": metric,
+        "--published": published,
+        "--notes": notes,
+        "--width": width,
+    }
+    given = [name for name, value in only_of_one.items() if value]
     if not every and not asked:
         raise typer.BadParameter("give the name of a study, of several, or --all")
     if (every or len(asked) > 1) and given:
@@ -311,10 +331,17 @@ def report(
             _export(name, tracking_uri, target)
         elif form:
             made = _read(name, tracking_uri, metric, published=published)
-            _print_formats(made, out, form, figures=figures)
+            _print_formats(made, out, form, figures=figures, width=width)
         else:
             render(
-                name, tracking_uri, out, metric, figures=figures, published=published, notes=notes
+                name,
+                tracking_uri,
+                out,
+                metric,
+                figures=figures,
+                published=published,
+                notes=notes,
+                width=width,
             )
     except EmptyStudyError as error:
         typer.echo(str(error), err=True)
@@ -331,10 +358,18 @@ def _export(name: str, tracking_uri: str | None, target: str) -> None:
     typer.echo(export(_records(name, tracking_uri), target))
 
 
-def _print_formats(made: "Report", out: Path | None, forms: list[Format], *, figures: bool) -> None:
+def _print_formats(
+    made: "Report",
+    out: Path | None,
+    forms: list[Format],
+    *,
+    figures: bool,
+    width: int | None,
+) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
-    from reports.render import text_of, write_report
+    from reports.render import FILE_WIDTH, text_of, write_report
 
     if out is not None:
         write_report(made, out, every_figure=figures)
-    typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)
+    texts = (text_of(form, made, width or FILE_WIDTH) for form in dict.fromkeys(forms))
+    typer.echo("\n".join(texts), nl=False)

@@ -4,6 +4,7 @@ Answers for: widths, escaping, precision and files. Decides nothing about number
 """
 
 from reports.render.files import (
+    FILE_WIDTH,
     file_name,
     is_page_of,
     overview_files,

@@ -24,8 +24,12 @@ MOST_PRINTED = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters of a page in which its stamp stands
 
 
-def text_of(form: str, report: Report) -> str:
-    """The report as terminal or markdown text, or its tables as latex or csv (see csv_stream)."""
+def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
+    """The report as terminal or markdown text, or its tables as latex or csv (see csv_stream).
+
+    Args:
+        width: characters, of terminal.
+    """
     tables = report.every_table
     match form:
         case "markdown":
@@ -35,7 +39,7 @@ def text_of(form: str, report: Report) -> str:
         case "csv":
             return csv_stream(tables)
         case _:
-            return plain_text(view(report, FILE_WIDTH), FILE_WIDTH)
+            return plain_text(view(report, width), width)
 
 
 def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
@@ -58,15 +62,20 @@ def _is_told(table: Table) -> bool:
     return bool(table.kind) or table.name == PUBLISHED
 
 
-def print_report(report: Report, last: str, *, legend: bool = False) -> None:
-    """Print the answer and the tables, fitted to the terminal, and a last line.
+def print_report(
+    report: Report, last: str, *, legend: bool = False, width: int | None = None
+) -> None:
+    """Print the answer and the tables, and a last line.
 
     Args:
         report: of a study.
         last: the last line.
         legend: whether notes say what the columns are, too.
+        width: characters; None: the terminal's, or what COLUMNS says, and FILE_WIDTH of a file.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=width)
+    if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
     shorter = replace(report, tables=tuple(map(_begun, report.tables)))
     console.print(view(shorter, console.width, legend=legend))
     console.print(last, soft_wrap=True, markup=False)

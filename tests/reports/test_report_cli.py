@@ -98,6 +98,20 @@ def test_finds_the_store_of_the_working_directory(
     assert report(*shown).exit_code == 0
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("given", "columns", "wide"), [((), None, 160), ((), "70", 70), (("--width", 60), None, 60)]
+)
+def test_a_file_is_as_wide_as_is_said(
+    store_uri: str, given: tuple[str | int, ...], columns: str | None, wide: int
+) -> None:
+    """What is not printed on a terminal has 160 columns, or those of COLUMNS or --width."""
+    made = prompt_len().write(store_uri)
+    asked = [str(a) for a in ("prompt_len", "--tracking-uri", made, *given)]
+    printed = CliRunner().invoke(app, asked, env={"COLUMNS": columns}).stdout
+    assert max(map(len, printed.splitlines()[:10])) == wide
+
+
 def test_rows_behind_the_table_are_written(store_uri: str, here: Path) -> None:
     """The tidy rows as CSV, one per (setting, seed), whatever their state."""
     builder = prompt_len()
