@@ -1,6 +1,7 @@
 """Training never makes the host wait for the device, and an evaluation does so once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ SEEDS = [0, 4]
 class Setting:
     """The tiny CLIP on the device, and what a protocol makes of it."""
 
-    def __init__(self, device: EmulatedDevice, protocol: str = "base_to_new") -> None:
+    def __init__(self, device: EmulatedDevice, protocol: str) -> None:
         tiny = build_clip()
         features = build_features(tiny)  # before its weights are moved
         self.clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, device.name)
@@ -50,9 +51,15 @@ def device() -> Iterator[EmulatedDevice]:
 
 
 @pytest.fixture(scope="module")
-def setting(device: EmulatedDevice) -> Setting:
+def settings(device: EmulatedDevice) -> Callable[[str], Setting]:
+    """Each protocol's, made once."""
+    return cache(lambda protocol: Setting(device, protocol))
+
+
+@pytest.fixture
+def setting(settings: Callable[[str], Setting]) -> Setting:
     """Base-to-new."""
-    return Setting(device)
+    return settings("base_to_new")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
@@ -78,9 +85,11 @@ def test_no_finetuner_waits(device: EmulatedDevice, setting: Setting, name: str)
 
 @pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
 @pytest.mark.parametrize("name", list(FINETUNERS))
-def test_an_evaluation_waits_once(device: EmulatedDevice, name: str, protocol: str) -> None:
+def test_an_evaluation_waits_once(
+    device: EmulatedDevice, settings: Callable[[str], Setting], name: str, protocol: str
+) -> None:
     """However many choices there are at inference; stacking sorts its margins on the host."""
-    setting = Setting(device, protocol)
+    setting = settings(protocol)
     finetuner = setting.finetuner(name)
     evaluate(finetuner, setting.exam, setting.protocol)
     with device.counting() as counts:
