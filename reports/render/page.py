@@ -57,7 +57,8 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         parts=list(_parts(report, charts)),
         lost=_lost(report),
         runs=_runs(report.study),
-        of_runs=_of_runs(report.study),
+        count=len(setting_groups(report.study)),
+        most=MOST_RUNS,
         yaml=_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
@@ -119,17 +120,6 @@ def _runs(study: Study) -> list[tuple[str, str]]:
         for key, run_id in found.rows()
         if key in named and (address := run_address(study.runs_address, run_id))
     ]
-
-
-def _of_runs(study: Study) -> str:
-    """What the list of runs is of, where it is not of all."""
-    count = len(setting_groups(study))
-    if count <= MOST_RUNS:
-        return ""
-    return (
-        f"The {MOST_RUNS:,} of {count:,} settings that selection likes best, and the reference"
-        " arms; the CSV of all rows beside this page has every run, as run_id."
-    )
 
 
 def _lost(report: Report) -> list[tuple[str, int, str]]:

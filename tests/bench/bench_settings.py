@@ -87,7 +87,7 @@ def space_file(settings: int, folder: Path) -> Path:
 
 def command(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
     """Run one; its seconds of the clock and of the processor, and the MiB it held at most."""
-    began = time.monotonic()
+    began, most = time.monotonic(), 0.0
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", *words],
@@ -96,12 +96,22 @@ def command(words: Sequence[str], folder: Path) -> tuple[float, float, float]:
             stdout=output,
             stderr=output,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        # not the most that wait4 tells: a process begins with that of the one which started it
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            most = peak_mib(process.pid) or most
+            time.sleep(0.05)
+        _, status, usage = ended
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - began
     if process.returncode:
         raise SystemExit((folder / "output").read_text()[-2000:])
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, most
+
+
+def peak_mib(pid: int) -> float | None:
+    """The memory that a process has held at most; None once it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def fill(study: StudyConfig, folder: Path) -> float:

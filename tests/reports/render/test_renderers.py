@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 
 from reports.render.files import print_report, text_of
 from reports.render.markup import latex, latex_escaped, markdown
+from reports.render.page import page
 from reports.render.spreadsheet import csv_stream, csv_text
 from reports.report import make_report
 from reports.stats import Estimate
@@ -139,6 +141,21 @@ def test_csv_has_measures_that_no_page_shows() -> None:
     """Base against new pictures, where it was measured."""
     header = csv_text(build_tables(listed("open-world").study())[0]).partition("\n")[0].split(",")
     assert {"openworld_auc_mean", "auroc_mean"} <= set(header) and "ece_base_mean" not in header
+
+
+@pytest.mark.parametrize("most", [1, 9])
+def test_a_page_lists_the_runs_of_the_best_settings(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Of many settings; it says so, and of few settings it lists all."""
+    monkeypatch.setattr("reports.render.page.MOST_RUNS", most)
+    study = replace(
+        prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
+    )
+    (listed,) = re.findall('<details id="runs">.*?</details>', page(make_report(study)), re.DOTALL)
+    assert ("The 1 of 5 settings that selection likes best" in listed) == (most == 1)
+    assert ("Every run" in listed) == (most == 9)
+    assert listed.count(">n_ctx") == min(most, 5)
 
 
 def test_latex_escapes_every_special() -> None:
