@@ -251,6 +251,8 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
         found = []
     if found and not any(family.comparable for family in found):
         return []  # its levels are of different pictures
+    if found and not any(pair for family in found for pair in family.pairs):
+        return []  # nothing stands beside it
     known = [family for family in found if _deviations(family.differences)]
     if known:
         lines = [_line(family, len(study.seeds), study.smallest_effect) for family in known]
@@ -300,21 +302,27 @@ def smallest_shown(differences: Differences, seeds: int) -> float | None:
     """
     from reports.stats import minimum_detectable
 
-    # proportional to the deviation, so that the median's is the median
-    middle = statistics.median(std for _, std in _deviations(differences))
-    return minimum_detectable(middle, seeds, len(differences))
+    return minimum_detectable(_middle(differences), seeds, len(differences))
 
 
 def seeds_for(differences: Differences, effect: float) -> int | None:
     """The fewest seeds that show a difference in half of a family; None: more than MOST_SEEDS."""
+    from reports.stats import minimum_detectable
+
+    middle, tests = _middle(differences), len(differences)
     # that a single seed shows no difference counts as enough: the search begins above it
     found = bisect_left(
         range(MOST_SEEDS + 1),
         True,
         lo=2,
-        key=lambda n: (smallest_shown(differences, n) or 0.0) <= effect,
+        key=lambda n: (minimum_detectable(middle, n, tests) or 0.0) <= effect,
     )
     return found if found <= MOST_SEEDS else None
+
+
+def _middle(differences: Differences) -> float:
+    """The median deviation: what is detected is proportional to it, so its median is that of it."""
+    return statistics.median(std for _, std in _deviations(differences))
 
 
 def _deviations(differences: Differences) -> list[tuple[int, float]]:

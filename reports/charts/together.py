@@ -174,6 +174,8 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
             if level in places.get(key, {}):
                 at = {"factor": names[key], "level": level, "at": places[key][level]}
                 values.append({"line": line, **at, "mean": sum(seeds) / len(seeds)})
+    if not values:  # no setting has the metric
+        return
     labels = [
         {"factor": names[key], "level": level, "at": at}
         for key, levels in places.items()

@@ -185,13 +185,18 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         study: of one dataset, or of averages.
         metric: a test metric of its protocol.
     """
-    levelled = [f for f in study.factors if len(ordered_levels(study, f)) <= MOST_LEVELS]
-    if len(study.factors) == 1 and levelled:
+    alone = len(study.factors) == 1
+    levelled = [
+        factor
+        for factor in study.factors
+        if len(ordered_levels(study, factor)) <= MOST_LEVELS or (alone and factor.key in APART)
+    ]
+    if alone and levelled:
         yield level_family(study, study.factors[0], metric)
         return
     settings, arms = setting_groups(study), arm_groups(study)
-    alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
-    baseline = baseline_setting(study, settings) or alone
+    plain = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
+    baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     yield Family(study, metric, "settings", "settings", labels, [*settings, *arms], baseline)
     own = without_added(study)

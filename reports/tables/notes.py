@@ -173,9 +173,10 @@ def _unfinished(study: Study) -> list[str]:
     if study.aside:
         many = "1 setting that" if study.aside == 1 else f"{study.aside} settings that"
         notes.append(f"without {many} --path ran: chosen by results, neither levels nor draws")
-    if study.left_out:
+    whole = not study.scope or bool(study.pooled)  # what is counted over all datasets
+    if study.left_out and whole:
         notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
-    for source, adopted in study.adopted.items():
+    for source, adopted in study.adopted.items() if whole else ():
         notes.append(f"{_rows(adopted)} of the same settings and seeds taken from study {source}")
     return [*notes, *study.warnings]
 

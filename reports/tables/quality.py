@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import polars as pl
-
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Study
 from reports.tables.ablation import shown_of
@@ -47,10 +45,11 @@ def quality_tables(study: Study) -> list[Table]:
         for group in lines
         if any(group.known(name) for name in measured) or not group.count(COMPLETE)
     ]
-    decimals = {
-        name: places([value for group in groups for value in group.known(name)])
-        for name in measured
-    }
+    values = {name: [v for group in groups for v in group.known(name)] for name in measured}
+    decimals = {name: places(found) for name, found in values.items() if found}
+    if not decimals:  # an average over datasets is of measures that all of them have
+        return []
+    measured = list(decimals)
     rows = [_row(group, labels, decimals, n_datasets) for group in groups]
     measures = _ordered(study.protocol.telling)
     notes = [
@@ -112,20 +111,21 @@ def _row(group: Group, labels: Sequence[Column], decimals: Mapping[str, int], da
         decimals: of each measure.
         datasets: of the study; 0 where no row is an average over them.
     """
-    known = group.done.select(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
-    n = int(known.sum().item())
+    own = [name for name in decimals if group.known(name)]
+    columns = [group.done[name].is_not_null().to_list() for name in own]
+    n = sum(map(any, zip(*columns, strict=True)))
     cells: dict[str, Cell] = {}
     if datasets:
         over = len(group.present or group.parts)
         cells["datasets"] = Text(str(over) if over == datasets else f"{over} of {datasets}")
-    for name, digits in decimals.items():
+    for name in own:
         split, _, metric = name.partition(f"/{QUALITY}")
         if values := list(group.seeds(name).values()):
             key = metric if split == "test" else f"{_SELECTION}{metric}"
             there = len(group.known(name))
             suffix = f"(n {there})" if there < n else ""
             estimate = interval_of(f"{QUALITY}{metric}", values)
-            cells[key] = Value(estimate, decimals=digits, suffix=suffix)
+            cells[key] = Value(estimate, decimals=decimals[name], suffix=suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
     return group_row(group, labels, cells, n=n)
 
