@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 # (place, bits that are turned there) of some bytes, and how much is kept; None: all
 Damage = tuple[list[tuple[int, int]], int | None]
 DAMAGE: st.SearchStrategy[Damage] = st.tuples(
-    st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=4),
-    st.none() | st.integers(0),
+    st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=4), st.none() | st.integers(0)
 )
 
 

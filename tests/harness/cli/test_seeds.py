@@ -67,10 +67,7 @@ def equal() -> StoreBuilder:
     ],
 )  # fmt: skip
 def test_what_a_dry_run_says(
-    tmp_path: Path,
-    build: StoreBuilder | None,
-    head: str,
-    end: str,
+    tmp_path: Path, build: StoreBuilder | None, head: str, end: str
 ) -> None:
     """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -131,11 +131,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     ("tag", "value", "words"),
     [
         ("backbone_fingerprint", "x", "backbone pocket: other weights than before, under the same"),
-        (
-            "dataset_fingerprint",
-            "x",
-            "dataset emoji: other pictures, names or splits than before",
-        ),
+        ("dataset_fingerprint", "x", "dataset emoji: other pictures, names or splits than before"),
         ("results_version", "1", f"results version of the method: 1 -> {RESULTS_VERSION}"),
         ("code_version", "1", "something that the store has not recorded"),
     ],

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.recording import numbers
@@ -21,20 +20,13 @@ from tests.harness.flaky import Crash, FakeStore, Post
 TEXT = b"name: small  # as the user wrote it\r\n"
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> StudyConfig:
-    """A study that was read from a file."""
-    source = tmp_path / "small.yaml"
-    source.write_bytes(TEXT)
-    return make_study().model_copy(update={"source": source})
-
-
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
 @pytest.mark.parametrize("place", range(2, 5))
-def test_a_store_that_is_away(
-    study: StudyConfig, prints: Fingerprints, tmp_path: Path, place: int, fate: str
-) -> None:
+def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, fate: str) -> None:
     """The file waits with the tags, before them."""
+    source = tmp_path / "small.yaml"
+    source.write_bytes(TEXT)
+    study = make_study().model_copy(update={"source": source})
     fake, plan = FakeStore(), make_plan(study, Ledger(), prints)
     post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
     run_id = post.made_run("small")

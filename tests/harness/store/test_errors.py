@@ -42,15 +42,9 @@ def test_the_reason_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     assert reason(MlflowException(case["text"])) == case["told"]
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses."""
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
-
-
-@pytest.mark.usefixtures("hasty")
-def test_what_is_refused_is_not_asked_again() -> None:
+def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a store asked for ever."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
     asked = []
 
     def refused() -> None:

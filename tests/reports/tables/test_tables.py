@@ -39,14 +39,6 @@ def test_order_of_runs_does_not_matter() -> None:
     assert build_tables(one.study()) == build_tables(other.study())
 
 
-def test_faults_do_not_move_the_finished_numbers() -> None:
-    """The same table with and without failed and interrupted attempts that were made good."""
-    clean, bumpy = prompt_len(), prompt_len()
-    for state in ("FAIL", "INTERRUPTED", "RUNNING"):
-        bumpy.trial({N_CTX: 8}, {s: {} for s in range(5)}, state=state)
-    assert build_tables(clean.study()) == build_tables(bumpy.study())
-
-
 def test_an_arm_that_is_the_baseline_differs_by_nothing() -> None:
     """A reference arm that shares the baseline's runs has the difference 0 and p 1."""
     builder = prompt_len()

@@ -13,18 +13,10 @@ from tests.ship.features.encoders import FakeEncoder
 from tests.told import told
 
 
-@pytest.fixture(params=LAYOUTS)
-def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> PictureDataset:
-    """A small dataset of each layout."""
-    LAYOUTS[request.param](tmp_path)
-    return load_dataset(request.param, tmp_path)
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> PictureDataset:
-    """A dataset with test pictures alone."""
-    LAYOUTS["imagenet_r"](tmp_path)
-    return load_dataset("imagenet_r", tmp_path)
+def small(name: str, root: Path) -> PictureDataset:
+    """A small dataset of a layout."""
+    LAYOUTS[name](root)
+    return load_dataset(name, root)
 
 
 def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
@@ -47,18 +39,20 @@ def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
     )
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_features_or_names_pictures_that_cannot_be_decoded(
-    dataset: PictureDataset, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     """A truncated file passes the cheap checks; extraction names it, keeping nothing.
 
     Before, there is a row a picture in every split, with the dataset's labels and official classes.
     """
+    dataset = small(name, tmp_path)
     found = extract_features(FakeEncoder(), dataset, 1, tmp_path / "sound")
     assert found.n_seen == dataset.n_seen
-    for name, split in dataset.splits.items():
-        assert len(getattr(found, name)) == len(split)
-        assert np.array_equal(getattr(found, f"{name}_labels"), split.labels)
+    for part, split in dataset.splits.items():
+        assert len(getattr(found, part)) == len(split)
+        assert np.array_equal(getattr(found, f"{part}_labels"), split.labels)
     path = dataset.splits["test"].pictures[-1].source
     assert isinstance(path, Path)
     path.write_bytes(path.read_bytes()[:400])
@@ -69,9 +63,10 @@ def test_every_layout_gives_features_or_names_pictures_that_cannot_be_decoded(
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
-def test_empty_splits_cost_nothing(target: PictureDataset, tmp_path: Path) -> None:
+def test_empty_splits_cost_nothing(tmp_path: Path) -> None:
     """Splits without pictures are empty arrays of the right form, without files or progress."""
     encoder, calls = FakeEncoder(), []
+    target = small("imagenet_r", tmp_path)
     found = extract_features(encoder, target, 2, tmp_path / "cache", lambda *at: calls.append(at))
     assert (found.train.shape, found.val.shape) == ((0, 3, 12), (0, 12))
     assert found.train_labels.shape == found.val_labels.shape == (0,)
@@ -84,8 +79,7 @@ def test_empty_splits_cost_nothing(target: PictureDataset, tmp_path: Path) -> No
 
 def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
     """Others are empty whatever pictures they have, and are extracted when they are asked for."""
-    LAYOUTS["caltech101"](tmp_path)
-    dataset = load_dataset("caltech101", tmp_path)
+    dataset = small("caltech101", tmp_path)
     encoder, cache = FakeEncoder(), tmp_path / "cache"
     part = extract_features(encoder, dataset, 1, cache, splits=("test",))
     assert encoder.encoded == 4

@@ -112,10 +112,7 @@ def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets)
     """ImageNet has two pairs of them: they meet the source's one by one, in any case of letters."""
     twice = ("dog", "Bee", "wolf", "wolf", "BEE")
     pets = replace(
-        targets["pets"],
-        class_names=twice,
-        test_labels=np.arange(5),
-        test=across.features.test[:5],
+        targets["pets"], class_names=twice, test_labels=np.arange(5), test=across.features.test[:5]
     )
     final = across.plan({"pets": pets}).finals[0]
     dog, bee = WORDS.index("dog"), WORDS.index("bee")

@@ -114,12 +114,6 @@ def test_accuracies_tell_the_directions_apart() -> None:
     assert accuracies["synthetic_to_real"] == 100
 
 
-def test_a_single_class_has_no_accuracy() -> None:
-    """With nothing to be confused with, 100% would say nothing."""
-    rows = LabelledSet(unit(3, 4), torch.zeros(3, dtype=torch.long))
-    assert cross_accuracies(rows, rows) == {}
-
-
 def test_diversity_equals_a_loop_over_pairs() -> None:
     """Mean over classes of the mean over pairs; a class with one picture does not count."""
     features, labels = unit(9, 5), torch.tensor([0, 0, 0, 0, 1, 2, 2, 2, 0])
@@ -131,27 +125,12 @@ def test_diversity_equals_a_loop_over_pairs() -> None:
     assert diversity(LabelledSet(features, labels)) == pytest.approx(sum(means) / 2)
 
 
-def test_diversity_of_one_picture_a_class_is_undefined() -> None:
-    """There is no pair to look at."""
-    assert diversity(LabelledSet(unit(4, 3), torch.arange(4))) is None
-
-
 def test_no_spread_is_zero() -> None:
     """Copies have diversity 0 and rank 0, single-precision round-off included."""
     one = unit(2, 64).float().repeat_interleave(3, dim=0)
     rows = LabelledSet((one * (1 + 1e-7)).double(), torch.tensor([0, 0, 0, 1, 1, 1]))
     assert diversity(rows) == pytest.approx(0, abs=1e-12)
     assert effective_rank(rows) == 0
-
-
-@pytest.mark.parametrize("directions", [1, 3, 6])
-def test_effective_rank_counts_equal_directions(directions: int) -> None:
-    """Equal spread along r orthogonal directions around each class's mean has rank r."""
-    axes = torch.eye(8, dtype=torch.float64)[:directions]
-    around = torch.cat([axes, -axes])
-    features = torch.cat([5 * unit(1, 8, seed=c) + around for c in range(2)])
-    labels = torch.arange(2).repeat_interleave(len(around))
-    assert effective_rank(LabelledSet(features, labels)) == pytest.approx(directions)
 
 
 @pytest.mark.parametrize(("per_class", "d"), [(4, 30), (20, 6)])

@@ -20,15 +20,7 @@ from ship.trial_config import TrialConfig
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SMALL, config
 from tests.ship.trial.cases import TOLD as TRIALS
-from tests.ship.trial.trained.made import (
-    PER_CLASS,
-    answers,
-    kept,
-    noise,
-    pictures,
-    small,
-    watched,
-)
+from tests.ship.trial.trained.made import PER_CLASS, answers, kept, noise, pictures, small, watched
 from tests.told import told
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
