@@ -9,18 +9,14 @@ from harness.method import extraction_seconds
 from ship.features import extract_features
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, interrupted, streamed_dataset
 
-SECONDS = 2.0
+SECONDS = 2.0  # a picture with its views
 
 
-@pytest.fixture
-def paced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture with its views takes two seconds."""
-    monkeypatch.setattr(method, "_seconds_a_picture", lambda *_: SECONDS)
-
-
-@pytest.mark.usefixtures("paced")
-def test_pictures_that_the_cache_lacks_are_counted(tmp_path: Path) -> None:
+def test_pictures_that_the_cache_lacks_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All of them at first, then those of splits and shards that are not there, then none."""
+    monkeypatch.setattr(method, "_seconds_a_picture", lambda *_: SECONDS)
     clip, dataset = SlowEncoder(), streamed_dataset()
     whole = sum(SIZES.values())
     assert extraction_seconds(clip, dataset, VIEWS, tmp_path) == SECONDS * whole
