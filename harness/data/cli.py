@@ -10,7 +10,7 @@ Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,6 +36,13 @@ app = typer.Typer(
 DataRoot = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where datasets lie, in CoOp's layout.")
 ]
+
+
+def _folder(text: str, metavar: str, least: int | None = None) -> Any:
+    """An option that says how a folder of one's own is read, as the YAML's key of its name."""
+    return typer.Option(metavar=metavar, help=f"image_folder:NAME: {text}", min=least)
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
 
 
@@ -70,16 +77,27 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", metavar="", help="Do not decode the pictures.")
     ] = False,
+    class_names: Annotated[str | None, _folder("File of its classes' names.", "FILE")] = None,
+    split: Annotated[str | None, _folder("File of its pictures by split.", "FILE")] = None,
+    split_seed: Annotated[int, _folder("Another draw of its split.", "N", 0)] = 0,
 ) -> None:
     """Compare a dataset with the published one and look for every fault, all at once.
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
     """
     from harness.data.disk import check_everything
-    from ship.datasets import DatasetError
+    from ship.datasets import PREFIX, DatasetError, ImageFolder
 
+    given = {"class-names": class_names, "split": split, "split-seed": split_seed}
+    options = [f"--{option}" for option, value in given.items() if value]
+    beside = [option for option in options if split and option != "--split"]
+    if options and not name.startswith(PREFIX):
+        _refuse(f"{one} must be left out unless NAME is {PREFIX}NAME" for one in options)
+    if beside:
+        _refuse(f"{one} must be left out beside --split, which says it" for one in beside)
+    folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
-        survey, summary = check_everything(name, data_root, quick)
+        survey, summary = check_everything(name, data_root, quick, folder)
     except DatasetError as error:
         _refuse(error.faults)
     for line in survey.notes:

@@ -18,6 +18,7 @@ from ship.datasets import (
     DATASETS,
     PREFIX,
     SPLITS,
+    ImageFolder,
     Picture,
     Survey,
     UndecodableError,
@@ -80,21 +81,24 @@ def _found(
     return size, where or "packaged", "faulty" if survey.faults else "present", survey.faults
 
 
-def check_everything(name: str, data_root: Path | None, quick: bool) -> tuple[Survey, str]:
+def check_everything(
+    name: str, data_root: Path | None, quick: bool, folder: ImageFolder
+) -> tuple[Survey, str]:
     """Survey a dataset, compare it with the published one and decode all of its pictures.
 
     Args:
         quick: leave out the decoding.
+        folder: how an image_folder:NAME is read.
     Returns:
         The survey with all faults; its warnings tell, too, in what it is unlike the published
         dataset, and classes that cannot be trained on. And one line with the counts.
     Raises:
         DatasetError: there is no dataset of this name.
     """
-    survey = survey_dataset(name, data_root)
+    survey = survey_dataset(name, data_root, folder)
     where, faults = f"dataset {name}", Faults(survey.faults)
     by_split = {split: survey.splits[split].pictures for split in SPLITS}
-    for split, pictures in by_split.items():
+    for split, pictures in () if survey.own_split else by_split.items():  # there they are faults
         twice = repeated(picture.name for picture in pictures)
         faults.tell(where, "picture", twice, f"more than once in {split}")
     decoded = "nothing decoded"

@@ -4,6 +4,7 @@ They may be somebody else's: what is read is bounded, and what is wrong with it 
 """
 
 import csv
+import io
 import json
 import unicodedata
 from collections import Counter, defaultdict
@@ -84,12 +85,18 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     if not rows:
         return {}
     there = {unicodedata.normalize("NFC", own): own for own in directories}
-    fit = [row for row in rows if len(row) == 2 and row[0] and clean_class_name(row[1])]
-    odd = [comma.join(row) for row in rows if row not in fit]
+    fit, odd = list[list[str]](), list[str]()
+    for row in rows:
+        if len(row) == 2 and row[0] and clean_class_name(row[1]):
+            fit.append(row)
+        else:
+            odd.append(comma.join(row))
     faults.tell(path, "line", odd, f"must be 'folder{comma}name'")
     faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
     strange = [own for own, _ in fit if own not in there]
-    faults.tell(path, "name", strange, "of a folder that is not there")
+    spaced = comma == " " and any(" " in own for own in there)
+    hint = " (for folders with spaces, take a .csv file)" if spaced else ""
+    faults.tell(path, "name", strange, f"of a folder that is not there{hint}")
     named = {row[0] for row in rows}
     faults.tell(path, "folder", [own for own in there if own not in named], "without a name")
     return {there[own]: clean_class_name(name) for own, name in fit if own in there}
@@ -108,11 +115,12 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
     """
     if not separator:
         raise ValueError("must be a .csv or a .txt file")
-    lines = unicodedata.normalize("NFC", read_text(path)).splitlines()
-    rows = [line.split(maxsplit=1) for line in lines if line.strip()]
+    text = unicodedata.normalize("NFC", read_text(path))
+    rows = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     if separator == ",":
         try:
-            cells = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+            lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+            cells = [[cell.strip() for cell in row] for row in lines]
         except csv.Error as why:
             raise ValueError(f"is not CSV: {why}") from why
         rows = [row for row in cells if any(row)]

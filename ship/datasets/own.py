@@ -1,8 +1,10 @@
 """One's own pictures: a folder for each class, how it is split, and what its classes are called."""
 
 import os
+import posixpath
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -15,12 +17,13 @@ from ship.datasets.layouts import (
     is_inside,
     root_of,
 )
-from ship.datasets.lists import SEPARATORS, read_class_names, read_split
+from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
 
 PREFIX: Final = "image_folder:"
 """A dataset called image_folder:NAME is the folder data_root/NAME."""
 SMALLEST_CLASS: Final = 3
 """Pictures that a class needs for one each in train, val and test."""
+_CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
 """Endings of pictures that Pillow reads with a plugin alone."""
 _ASIDE: Final = {
@@ -84,6 +87,9 @@ class ImageFolder:
         rows = [(split, path, label_of[own]) for split, path, own in listed]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
+        if self.class_names is None:
+            near = _nearly_name_files(folder)
+            odd.tell(folder, "file", near, f"not read as class names (call it {_CALLED})")
         for noun, what in _ASIDE.items():
             told = notes if noun == "path" else odd
             told.tell(folder, noun, sorted(reader.aside[noun]), what)
@@ -101,11 +107,22 @@ class ImageFolder:
         """What a split file says."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
+        for split in SPLITS:
+            own = [
+                (posixpath.normpath(picture), label) for at, picture, label in rows if at == split
+            ]
+            twice = repeated(picture for picture, _ in own)
+            faults.tell(path, "picture", twice, f"more than once in {split}")
+            shown = {label for _, label in own}
+            lacking = [name for label, name in enumerate(names) if label not in shown]
+            faults.tell(path, "class", lacking if own else (), f"without a picture in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
         where = f"as in {path}"
         survey = Survey(names, warnings=(*odd,), split_version=path.name, own_split=where)
-        return Found(survey, folder, path, rows).checked(faults)
+        found = Found(survey, folder, path, rows).checked(faults)
+        head = f"{path}: "  # what it names may be missing in the folder: the list is to be mended
+        return replace(found, faults=tuple(head + line.removeprefix(head) for line in found.faults))
 
 
 PLAIN_FOLDER: Final = ImageFolder()
@@ -115,7 +132,14 @@ PLAIN_FOLDER: Final = ImageFolder()
 def _name_files(folder: Path) -> list[Path]:
     """The files of class names that lie in a folder."""
     found = [folder / f"class_names{ending}" for ending in SEPARATORS]
-    return [path for path in found if path.exists()]
+    return [path for path in found if os.path.lexists(path)]  # a link to nothing is a fault to tell
+
+
+def _nearly_name_files(folder: Path) -> list[str]:
+    """Files that were probably meant to be one: "classnames.txt", "Class-Names.CSV"."""
+    alike = re.compile(r"class[ _-]?names?\.\w+", re.IGNORECASE)
+    near = {path for path in folder.iterdir() if alike.fullmatch(path.name)}
+    return sorted(path.name for path in near - {*_name_files(folder)} if not path.is_dir())
 
 
 class _Reader:

@@ -23,7 +23,7 @@ def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     {
-        "class_names.csv": '\ufefffolder,name\nsea_lion,"a lion, at_sea"\n\ndog, hound\n',
+        "class_names.csv": '\ufefffolder,name\nsea_lion,"a lion,\n at_sea"\n\ndog, hound\n',
         "class_names.txt": "sea_lion a lion, at sea\r\ndog\thound\r\n",
         "elsewhere.csv": 'dog,hound\nsea_lion,"a lion, at sea"',
     }.items(),
@@ -92,9 +92,13 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
         f"{folder_root / 'pets'}: 1 list of class names not read: {path} has its own: "
         "class_names.txt",
     )
-    path.write_text(json.dumps({**listed, "test": [*rows[6:], ["no.png", 0, "small"]]}))
-    faults = survey_dataset("image_folder:pets", folder_root, own).faults
-    assert faults == (f"{folder_root / 'pets'}: 1 missing picture: no.png",)
+    edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
+    path.write_text(json.dumps({**listed, **edited}))
+    assert survey_dataset("image_folder:pets", folder_root, own).faults == (
+        f"{path}: 1 picture more than once in train: dog/0.png",
+        f"{path}: 1 class without a picture in test: large",
+        f"{path}: {folder_root / 'pets'}: 1 missing picture: no.png",
+    )
 
 
 def test_a_class_may_be_called_train(folder_root: Path) -> None:
@@ -108,8 +112,10 @@ def test_a_class_may_be_called_train(folder_root: Path) -> None:
 def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Files by their endings, hidden files and folders, and links in a ring: no mistakes.
 
-    A telephone's .heic is left out with a warning, which training says, too.
+    A telephone's .heic is left out with a warning, which training says, too, and so is a list of
+    class names that is nearly called as one.
     """
+    (folder_root / "pets/Classnames.txt").write_text("dog hound")
     (folder_root / "pets/dog/notes.txt").write_text("x")
     (folder_root / "pets/dog/._1.png").write_text("x")
     (folder_root / "pets/.git").mkdir()
@@ -124,10 +130,11 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
     line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
-    assert survey.warnings == (where + line,)
+    names = "as class names (call it class_names.csv or class_names.txt): Classnames.txt"
+    assert survey.warnings == (f"{where}1 file not read {names}", where + line)
     assert sum(len(split) for split in survey.splits.values()) == 14
     load_dataset("image_folder:pets", folder_root)
-    assert [record.message for record in caplog.records] == [where + line]
+    assert tuple(record.message for record in caplog.records) == survey.warnings
 
 
 def test_links_that_lead_upward_are_not_followed(
