@@ -3,6 +3,7 @@
 A class's text feature is the mean of its sentences' (arXiv:2103.00020, sec. 3.1.4).
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
@@ -44,14 +45,19 @@ AUTHORS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 
 
 def sound_template(text: str) -> str:
-    """A template, or one of NAMES.
+    """A template, with single spaces for its white space as CLIP reads it, or one of NAMES.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, too long, or no text for a terminal.
     """
-    if text not in NAMES and (text.count("{}") != 1 or len(text) > MOST_LETTERS):
+    text = " ".join(text.split())
+    if text not in NAMES and text.count("{}") != 1:
         names = ", ".join(NAMES)
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"must have at most {MOST_LETTERS} characters")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise ValueError("must have no control characters")
     return text
 
 

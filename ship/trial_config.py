@@ -66,6 +66,10 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "reference"
 """Selections that look at the test pictures."""
 
 
+_LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
+"""Fine-tuners that look at no written prompt: others begin with one, or stay near it."""
+
+
 class SyntheticConfig(Settings):
     """How synthetic features join a fine-tuner's training set."""
 
@@ -149,6 +153,11 @@ class TrialConfig(Settings):
         for part in (self.generator, self.finetuner):
             if reason := part.unread_reason(key):
                 return reason
+        learned = self.finetuner.name in _LEARN_ALL_WORDS and self.generator.name == "none"
+        if key == "templates" and learned:
+            return (
+                f"finetuner {self.finetuner.name} reads no written prompts, nor does generator none"
+            )
         if key == "quality":
             return "it is whether synthetic features are judged, and moves no accuracy"
         if key == "eval_every" and self.selection in ("none", "reference"):
@@ -161,21 +170,21 @@ class TrialConfig(Settings):
         return None
 
     def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
-        """The templates of one of the trial's datasets.
+        """The templates of one of the trial's datasets, each once.
 
         Args:
             dataset: its name.
             own: the template that it brings with it.
         """
         found = spelled_out(self.templates, self.finetuner.name, dataset)
-        return tuple(own if template == OWN else template for template in found)
+        return tuple(dict.fromkeys(own if template == OWN else template for template in found))
 
     @model_serializer(mode="wrap")
     def _said(self, said: Callable[["TrialConfig"], dict[str, Any]]) -> dict[str, Any]:
         """Without templates where they say nothing: they came later than many a stored trial."""
         found = said(self)
         if self.templates == (OWN,):
-            del found["templates"]
+            found.pop("templates", None)  # pydantic may be asked for other keys alone
         return found
 
     @field_validator("targets", "templates", mode="before")

@@ -13,11 +13,12 @@ from harness.config.space import METHODS, baseline, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest
-from ship.architectures import BackboneError, feature_dim, text_settings
+from ship.architectures import BackboneError, feature_dim, load_tokenizer, text_settings
 from ship.plugins import PluginError
 from ship.requirements import PROTOCOLS, lacking, requirements
 from ship.settings import NamedSettings
 from ship.subsets import FeatureSet
+from ship.templates import OWN
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Needs:
         self._study, self._memory = study, memory
         self._survey = cache(partial(_survey, data_root, study.reading))
         self._backbone = cache(_backbone)
+        self._cut_alike = cache(self._uncached_cut_alike)
         self._known: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
@@ -69,8 +71,28 @@ class Needs:
             yield Fault("backbone", reason)
             return
         yield from _prompt_faults(trial, text)
+        for key, name in named.items():
+            alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
+            if alike:
+                yield Fault("templates" if trial.templates != (OWN,) else key, alike)
         if self._memory is not None:
             yield from _memory_faults(trial, size, self._memory)
+
+    def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
+        """What templates must do whose prompts a backbone cuts before they differ; "": they do."""
+        from ship.datasets import DATASETS, ImageFolder
+        from ship.datasets.base import cut_alike, number, some
+
+        survey, most = self._survey(name), text_settings(backbone).context_length
+        if isinstance(survey, list):
+            return ""
+        own = DATASETS[name].template if name in DATASETS else ImageFolder.template
+        sentences = [own if one == OWN else one for one in templates]
+        same = cut_alike(survey.class_names, sentences, most, partial(load_tokenizer, backbone))
+        alike = [class_name for group in same for class_name in group]
+        must = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
+        must += f"{most} tokens, {number(alike, 'class name')} read like another: {some(alike)}"
+        return must if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, survey: "Survey") -> Iterator[Fault]:
         """Classes and pictures that it lacks: a line for each kind, of the first such setting."""
@@ -107,7 +129,9 @@ def _survey(
     own, hint = reading.get(name, {}), " (give --data-root DIR)"
     survey = survey_dataset(name, data_root, ImageFolder(**own))
     lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
-    keys = [next((k for k, v in own.items() if line.startswith(f"{v}: ")), "") for line in lines]
+    # as the reader writes a path: "./a.json" is "a.json"
+    files = {f"{Path(value)}: ": key for key, value in own.items() if isinstance(value, str)}
+    keys = [next((files[at] for at in files if line.startswith(at)), "") for line in lines]
     found = zip(keys, lines, strict=True)
     return [Fault(key, f"must be readable: {line}") for key, line in found] or survey
 

@@ -201,13 +201,17 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     """
     if not study.reference_arms:
         return {}
-    base = resolve(study, baseline(study)).model_dump()
+    trial = resolve(study, baseline(study))
+    base = trial.model_dump()
+    # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
+    own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
+    arms = {**_ARMS, "zero_shot": {**_ARMS["zero_shot"], **own}}
     from ship.datasets import has_unseen_pictures
 
     shown = PROTOCOLS[study.trial.protocol].new_classes and has_unseen_pictures(base["dataset"])
     return {
         name: TrialConfig.model_validate({**base, **arm})
-        for name, arm in _ARMS.items()
+        for name, arm in arms.items()
         if shown or name != "real_pictures"  # there are no new classes' pictures to show
     }
 

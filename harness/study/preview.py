@@ -91,7 +91,7 @@ def plan_study(
     if say is not None:
         told += tuple(detectable_lines(wanted.study, uri))
         if not plan.finished:
-            told += tuple(prompt_lines(plan, prints))
+            told += tuple(prompt_lines(wanted.study, plan, prints))
             plan = _with_time(wanted.study, plan, ledger, known, read.opened, prints, say)
     return replace(plan, notes=(*plan.notes, *told))
 

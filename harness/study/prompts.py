@@ -1,29 +1,50 @@
 """What CLIP will read of a study's class names, for people to look at before anything runs."""
 
-from itertools import chain, cycle, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, cycle, islice, product
 
+from harness.config import StudyConfig, resolve
 from harness.planning import Fingerprints, Plan
 from ship.architectures import as_read
 from ship.templates import sentence
+from ship.trial_config import TrialConfig
 
 SHOWN = 3  # prompts of a dataset
+_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")
 
 
-def prompt_lines(plan: Plan, prints: Fingerprints) -> list[str]:
-    """Three prompts of each dataset that is to be trained on or tested, as CLIP reads them."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for config in [work.setting.config for work in plan.work]:
+def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:
+    """Three prompts of each dataset that is to be trained on or tested, as CLIP reads them.
+
+    A line for each backbone, dataset and templates; none where a method has its own sentences.
+    """
+    found: dict[str, dict[tuple[str, tuple[str, ...]], None]] = {}
+    for config in chain((work.setting.config for work in plan.work), _proposed(study, plan)):
+        if config.finetuner.unread_reason("templates"):
+            continue
         for name in (config.dataset, *config.targets):
-            pictures = prints.pictures(name)
-            templates = config.templates_for(name, pictures.template)
-            many = f"{len(pictures.class_names)} class names"
-            many += f", {len(templates)} templates each" if len(templates) > 1 else ""
-            shown = zip(pictures.class_names[:SHOWN], cycle(templates), strict=False)
-            head = f"prompts of {name} ({many}), as {config.backbone} reads them"
-            if texts := [sentence(template, class_name) for class_name, template in shown]:
-                found.setdefault(config.backbone, {})[head] = texts
+            templates = config.templates_for(name, prints.pictures(name).template)
+            found.setdefault(config.backbone, {})[name, templates] = None
     lines = []
     for backbone, own in found.items():
-        read = (f'"{text}"' for text in as_read(backbone, [*chain.from_iterable(own.values())]))
-        lines += [f"{head}: {', '.join(islice(read, len(one)))}" for head, one in own.items()]
+        texts = [_texts(prints.pictures(name).class_names, templates) for name, templates in own]
+        read = (f'"{text}"' for text in as_read(backbone, [*chain.from_iterable(texts)]))
+        for (name, templates), some in zip(own, texts, strict=True):
+            many = f"{len(prints.pictures(name).class_names)} class names"
+            many += f", {len(templates)} templates each" if len(templates) > 1 else ""
+            shown = ", ".join(islice(read, len(some)))
+            lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {shown}")
     return lines
+
+
+def _texts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """A prompt of each of the first classes; several templates take turns."""
+    shown = zip(class_names[:SHOWN], cycle(templates), strict=False)
+    return [sentence(template, class_name) for class_name, template in shown]
+
+
+def _proposed(study: StudyConfig, plan: Plan) -> Iterator[TrialConfig]:
+    """Trials with each prompt that a sampler may propose, as far as levels decide them."""
+    choices = {key: study.space[key].choices or () for key in _DECIDING if key in study.space}
+    for values in product(*choices.values()) if plan.proposals else ():
+        yield resolve(study, dict(zip(choices, values, strict=True)))

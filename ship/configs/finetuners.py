@@ -99,7 +99,10 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def unread_reason(self, key: str) -> str | None:
-        """What concerns training and selection has no effect."""
+        """What concerns training and selection has no effect, nor have templates beside its own."""
+        if key == "templates" and (self.descriptions or self.templates != "dataset"):
+            own = "descriptions" if self.descriptions else "templates"
+            return f"finetuner zero_shot has sentences of its own ({own})"
         taken = key.partition(".")[0] in _ZERO_SHOT_TAKES
         return None if taken else "finetuner zero_shot trains nothing"
 

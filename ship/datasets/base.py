@@ -4,11 +4,11 @@ import html
 import io
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import ftfy
 import numpy as np
@@ -29,9 +29,6 @@ CONTEXT_LENGTH: Final = 77
 MOST_LETTERS: Final = 1000
 """Of a class name; the longest published one has some 60, and no prompt has room for as many."""
 _NO_TEXT: Final = frozenset({"Cc", "Cs"})  # commands to a terminal, and halves of characters
-_SHARED: Final = 56
-"""Bytes. Names that differ sooner stay apart: a token has a byte at least, and some 20 tokens are
-what a template says before the name, the start and the end."""
 # The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
     r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
@@ -86,7 +83,7 @@ class Picture:
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.width * image.height <= LARGEST_PICTURE:
-                    return _to_rgb(image)
+                    return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
         except Exception as why:  # Pillow raises nearly anything for broken bytes
@@ -183,7 +180,7 @@ class DatasetSpec(Protocol):
         """
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: transparency over white, 16-bit grey scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
@@ -290,22 +287,48 @@ class Faults(list[str]):
         long = [name for name in names if len(name) > MOST_LETTERS]
         self.tell(where, "class name", odd, "with control characters")
         self.tell(where, "class name", long, "of absurd length")
-        beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
-        for name in () if odd or long else names:
-            said = spoken(name)
-            beginnings[said.replace(" ", "").encode("utf-8", "replace")[:_SHARED]][said] = name
-        alike = [name for found in beginnings.values() if len(found) > 1 for name in found.values()]
-        if not alike:
+        if odd or long:
             return
-        from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is hardly ever needed
-
-        encode = SimpleTokenizer().encode
-        prompts: dict[tuple[int, ...], list[str]] = defaultdict(list)
-        for name in alike:
-            prompts[tuple(encode(sentence(template, name))[: CONTEXT_LENGTH - 2])].append(name)
         cut = f"that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} tokens"
-        for same in prompts.values():
-            self.tell(where, "class name", same if len(same) > 1 else (), cut)
+        for same in cut_alike(names, [template], CONTEXT_LENGTH, _clips_own):
+            self.tell(where, "class name", same, cut)
+
+
+def _clips_own() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is hardly ever needed
+
+    return SimpleTokenizer()
+
+
+def cut_alike(
+    names: Sequence[str],
+    templates: Sequence[str],
+    context_length: int,
+    tokenizer: Callable[[], Any],
+) -> list[list[str]]:
+    """Class names that are apart, but whose prompts are the same to a backbone, which cuts them.
+
+    Args:
+        names: cleaned, by label.
+        templates: prompts with one {} for a class name; alike are names that are so in all.
+        context_length: tokens of a prompt that it reads, its start and its end included.
+        tokenizer: gives open_clip's tokenizer; asked only where a prompt may be cut.
+    """
+    room = context_length - 2
+    starts = ("".join(template.partition("{}")[0].split()) for template in templates)
+    # a token has a byte at least: names that differ within these are told apart
+    kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
+    beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        said = spoken(name)
+        beginnings[said.replace(" ", "").encode("utf-8", "replace")[:kept]][said] = name
+    alike = [name for found in beginnings.values() if len(found) > 1 for name in found.values()]
+    if not alike:
+        return []
+    encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
+    for name in alike:
+        prompts[tuple(tuple(encode(sentence(one, name))[:room]) for one in templates)].append(name)
+    return [same for same in prompts.values() if len(same) > 1]
 
 
 def clean_class_name(name: str) -> str:

@@ -107,6 +107,7 @@ class ImageFolder:
         """What a split file says."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
+        sound = not faults  # else a name's place may not be its label
         for split in SPLITS:
             own = [
                 (posixpath.normpath(picture), label) for at, picture, label in rows if at == split
@@ -115,7 +116,7 @@ class ImageFolder:
             faults.tell(path, "picture", twice, f"more than once in {split}")
             shown = {label for _, label in own}
             lacking = [name for label, name in enumerate(names) if label not in shown]
-            faults.tell(path, "class", lacking if own else (), f"without a picture in {split}")
+            faults.tell(path, "class", lacking if sound else (), f"without a picture in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
         where = f"as in {path}"

@@ -17,6 +17,7 @@ from ship.architectures import BackboneError, architectures
 from ship.clip import FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
 from ship.datasets import Picture
+from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
 from ship.replicas import ReplicaRng
@@ -274,7 +275,7 @@ class TrainedModel:
 def _opened(picture: Image | str | Path) -> Image:
     if isinstance(picture, str | Path):
         return Picture(str(picture), Path(picture)).open()
-    return picture
+    return to_rgb(picture)
 
 
 def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:

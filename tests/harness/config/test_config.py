@@ -7,11 +7,12 @@ import pytest
 
 from harness.config import AshaScheduler
 from harness.config.load import load_study, parse_study
-from harness.config.space import resolve
+from harness.config.space import reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.study_files import packaged_names, parse_value
 from ship.configs.finetuners import CoOpConfig
+from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
 from tests.told import told
@@ -137,6 +138,8 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
     assert resolve(varied, {"dataset": "photos"}) == reference().trial
+    arms = reference_arms(reference("dataset=imagenet", "finetuner=gda"))
+    assert arms["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
     generator = {**reference().trial.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
     assert constant.generator.model_dump() == generator
     assert constant.finetuner.model_dump() == CoOpConfig(epochs=20).model_dump()

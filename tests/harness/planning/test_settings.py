@@ -62,15 +62,16 @@ def test_a_key_that_came_later_changes_none_of_before() -> None:
     assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
     reduced = plain.model_copy(update={"image_precision": "bf16"})
     assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")
-    assert "templates" not in before
+    assert "templates" not in before and not TrialConfig().model_dump(exclude_unset=True)
     said = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
+    said += [["ensemble", ENSEMBLE[0]], [" a \n{}"]]
     made = [TrialConfig.model_validate({"templates": one}) for one in said]
     gda = {"finetuner": "gda", "dataset": "imagenet"}
     made += [
         TrialConfig.model_validate({**gda, "templates": one}) for one in ("authors", "ensemble")
     ]
     keys = [setting_key(trial, "d", "b") for trial in (plain, *made)]
-    assert [keys.index(key) for key in keys] == [0, 0, 2, 3, 3, 5, 6, 6]
+    assert [keys.index(key) for key in keys] == [0, 0, 0, 3, 3, 5, 3, 5, 8, 8]
 
 
 @pytest.mark.usefixtures("own_tables")

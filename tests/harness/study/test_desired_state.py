@@ -112,18 +112,25 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
 
 
 def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
-    """By pieces, in lower case, cut to the backbone's context; several templates take turns."""
+    """By pieces, in lower case, cut to the backbone's context; several templates take turns.
+
+    Of levels, too, that a sampler may propose; not of a method that has sentences of its own.
+    """
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog")
     pictures = FakePictures("mine", "d", "", names, "a {}.")
     method = Method(load_dataset=lambda *_: pictures)
     configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
-    work = tuple(Work(Setting("k", config), (0,)) for config in [*configs, configs[0]])
-    plan = Plan((), (), (), work, 0)
-    assert prompt_lines(plan, Fingerprints(method, None, tmp_path)) == [
+    own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
+    work = tuple(Work(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
+    plan = Plan((), (), (), work, 1)
+    study = make_study(space={"templates": ["dataset", "{} 2"]}, sampler="tpe", trials=1)
+    assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
         "prompts of emoji (4 class names, 2 templates each), as pocket reads them: "
         f'"a sea lion .", "{" ".join("x" * 30)}", "a caf\u00e9 ."',
+        'prompts of emoji (4 class names), as pocket reads them: "sea lion 2", '
+        f'"{" ".join("x" * 30)}", "caf\u00e9 2"',
     ]
 
 

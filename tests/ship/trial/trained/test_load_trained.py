@@ -127,7 +127,7 @@ def test_classes_that_a_trial_has_never_seen_have_its_templates(
 
 
 def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """PIL pictures, preprocessed ones and their features give the same."""
+    """PIL pictures, preprocessed ones, their features and files give the same, also clear ones."""
     loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
@@ -139,6 +139,9 @@ def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureS
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, picture in zip(paths, drawn, strict=True):
         picture.save(path)
+    clear = Image.fromarray(rng.integers(0, 256, (40, 50, 4), dtype=np.uint8))
+    clear.save(tmp_path / "clear.png")
+    assert torch.equal(loaded.logits([clear]), loaded.logits([tmp_path / "clear.png"]))
     named = loaded.predict(paths)
     assert torch.equal(named.probabilities, found.softmax(-1))
     assert named.names == tuple(loaded.class_names[i] for i in found.argmax(-1).tolist())
