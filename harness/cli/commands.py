@@ -183,6 +183,7 @@ def rename(old: str, new: str, cache_dir: Path | None) -> int:
 
     rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
     typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
+    typer.echo("writes that wait in other cache folders are not sent under the new name")
     return COMPLETE
 
 

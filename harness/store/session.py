@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.errors import patient, store_errors
+from harness.store.errors import StoreError, patient, store_errors
 from harness.store.lease import Holder, Lease, Timing, busy, fenced, read_tag
 from harness.store.lock import locked
 from harness.store.open import Store, open_store
@@ -51,7 +51,7 @@ def own_study(
     Raises:
         StudyBusy: another driver runs it.
         StoreAway: writes are left on disk, of this run or an earlier one.
-        StoreError: the store cannot be used.
+        StoreError: the store cannot be used, or the study was renamed while it was waited for.
     """
     with locked(uri, wait=True):
         store = open_store(uri, Path.cwd())
@@ -70,7 +70,10 @@ def own_study(
         stack.callback(lease.release)
         with store_errors(uri):
             lease.claim()
-            last = read_tag(client, experiment_id, Tag.LAST_DRIVER)
+            found = client.get_experiment(experiment_id)
+        if found.name != name:  # while this process waited for the lease
+            raise StoreError(f"{uri}: study {name!r} has just been renamed to {found.name!r}")
+        last = str(found.tags.get(Tag.LAST_DRIVER, ""))
         lease.client = store.client  # whose beats do not hold the study up
         lease.start(fail)
         own = Store(uri, fenced(store.client, lease), store.artifacts)

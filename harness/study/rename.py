@@ -91,20 +91,40 @@ def _faults(store: Store, old: str, new: str) -> list[str]:
 
 
 def _rename(store: StudyStore, experiment_id: str, old: str, new: str) -> None:
-    """Write the new name wherever the old one stands: the rows of others, the study, the store."""
+    """Write the new name wherever the old one stands: the rows of others, the study, the store.
+
+    Raises:
+        UserError: what the store says of the study is damaged; nothing was changed.
+    """
+    run_id = find_study_run(store, experiment_id)
+    tags = {} if run_id is None else _renamed_tags(store, run_id, old, new)
     ids, query = [*store.read(experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
     while runs := store.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
         for run in runs:
             store.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
-    run_id = find_study_run(store, experiment_id)
     if run_id is not None:
-        said = joined_tag(Tag.STUDY, store.read(lambda client: client.get_run(run_id)).data.tags)
-        if said:
-            others = {key: value for key, value in json.loads(said).items() if key != "name"}
-            # the name last, where a run has it first: the next run then writes the tag, and with it
-            # the YAML among the run's files, in which the old name may stand
-            text = json.dumps({**others, "name": new})
-            tags = {**dict.fromkeys(split_tag(Tag.STUDY, said)), **split_tag(Tag.STUDY, text)}
-            store.write(Changes(run=run_id, tags=tags))
+        store.write(Changes(run=run_id, tags=tags))
         store.read(lambda client: client.update_run(run_id, name=new))
     store.read(lambda client: client.rename_experiment(experiment_id, new))
+
+
+def _renamed_tags(store: StudyStore, run_id: str, old: str, new: str) -> dict[str, str | None]:
+    """What the study's own run says of the study, under its new name; {} where it says nothing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    said = joined_tag(Tag.STUDY, store.read(lambda client: client.get_run(run_id)).data.tags)
+    if not said:
+        return {}
+    try:
+        others = {key: value for key, value in json.loads(said).items() if key != "name"}
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"{store.uri}: study {show(old)}: tag {Tag.STUDY} of run {run_id} is damaged; run the "
+            f"study once under its old name, which writes the tag anew, and rename it then"
+        ) from error
+    # the name last, where a run has it first: the next run then writes the tag, and with it the
+    # YAML among the run's files, in which the old name may stand
+    text = json.dumps({**others, "name": new})
+    return {**dict.fromkeys(split_tag(Tag.STUDY, said)), **split_tag(Tag.STUDY, text)}

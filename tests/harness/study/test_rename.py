@@ -1,5 +1,6 @@
 """A study gets another name, under which its YAML finds its runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,17 +45,20 @@ REFUSED: dict[tuple[str, str], list[str]] = {
     ("small", "other"): ["the new name 'other' is taken"],
     ("Default", "free"): ["experiment 'Default' holds no study of ship-sweep"],
     ("small", "gone"): ["experiment 'gone' was deleted; bring it back with"],
+    ("small", "free"): ["study 'small': tag ship.study of run "],
     ("other", "free"): ["study 'other' is being run by process 7 on host elsewhere"],
 }
 
 
 def test_what_cannot_be_is_refused(bench: Bench) -> None:
     """All mistakes at once, and nothing is changed."""
-    client = bench.store().client
+    store = bench.store()
+    client = store.client
     client.delete_experiment(client.create_experiment("gone"))
     for name in ("small", "other"):
         bench.run(make_study(name=name, space={"generator.n_ctx": [1]}, seeds=1))
-    held, holder = bench.store().experiment("other"), Holder("t", "elsewhere", 7, "")
+    held, holder = store.experiment("other"), Holder("t", "elsewhere", 7, "")
+    client.set_tag(bench.parent().info.run_id, Tag.STUDY, "{damaged")
     client.set_experiment_tag(held, Tag.LOCK, holder.tag(1))
     beats = iter(range(2, 100))
 
@@ -69,3 +73,11 @@ def test_what_cannot_be_is_refused(bench: Bench) -> None:
         for told, line in zip(str(raised.value).splitlines(), lines, strict=True):
             assert line in told
     assert {one.name for one in client.search_experiments()} == {"Default", "small", "other"}
+
+    def rename(seconds: float) -> None:
+        if client.get_experiment(held).name == "other":
+            client.rename_experiment(held, "new")
+            client.delete_experiment_tag(held, Tag.LOCK)
+
+    with pytest.raises(UserError, match="study 'other' has just been renamed to 'new'"):
+        bench.run(make_study(name="other"), timing=replace(quick, sleep=rename))
