@@ -187,7 +187,7 @@ class View:
 
 @contextmanager
 def reporter(title: str, console: Console) -> Iterator[Report]:
-    """How far an extraction of features is: a bar, or a line a quarter where it is no terminal.
+    """How far a task is: a bar, or a line a quarter where it is no terminal.
 
     Nothing is shown before the first report: features from the cache take no time.
     """

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.config import StudyConfig
-from harness.planning.plan import Plan, Work
-from harness.store import Known, Ledger
+from harness.planning.plan import Plan, Work, study_prunes
+from harness.store import Known, Ledger, LedgerRun
 from harness.wording import count
 from reports.contract import LOAD, PROTOCOLS, Cost, curve_metric, seed_metric
 from ship.trial_config import TrialConfig
@@ -27,14 +27,16 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Ad
     """What of a plan's work finished runs of other studies have, each seed of the oldest.
 
     A setting's key holds all that decides its numbers: data, weights, plugins and the version of
-    the results. A run that lacks a number, or what `record` asks for, serves nothing.
+    the results. A run that lacks a number, or what `record` asks for, serves nothing. A setting
+    that the scheduler may stop is taken whole or not at all: seeds beside finished ones are never
+    stopped.
     """
     runs: dict[str, list[Known]] = {}
     for one in known:
         runs.setdefault(one.row.setting_key, []).append(one)
     found = []
     for work in plan.work:
-        left = set(work.seeds)
+        parts, left = list[Adoption](), set(work.seeds)
         for one in runs.get(work.setting.key, ()):
             own = left & set(one.row.seeds)
             seeds = tuple(
@@ -44,7 +46,9 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Ad
             )
             if seeds:
                 left -= set(seeds)
-                found.append(Adoption(one, replace(work, seeds=seeds)))
+                parts.append(Adoption(one, replace(work, seeds=seeds)))
+        if not (left and work.may_stop and study_prunes(study)):
+            found += parts
     return found
 
 
@@ -67,17 +71,20 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) 
 
 def with_adopted(ledger: Ledger, found: Sequence[Adoption]) -> Ledger:
     """The ledger as it will be once the study has adopted what was found."""
-    rows = (
-        replace(
-            one.known.row,
-            arm=one.work.setting.arm,
-            assignment=one.work.setting.assignment,
-            for_path=one.work.setting.for_path,
-            seeds=one.work.seeds,
-        )
-        for one in found
+    return replace(ledger, runs=(*ledger.runs, *map(_row, found)))
+
+
+def _row(one: Adoption) -> LedgerRun:
+    """The row of what is adopted; its seconds are the share of its seeds."""
+    row, setting, seeds = one.known.row, one.work.setting, one.work.seeds
+    return replace(
+        row,
+        arm=setting.arm,
+        assignment=setting.assignment,
+        for_path=setting.for_path,
+        seeds=seeds,
+        seconds=row.seconds and row.seconds * len(seeds) / len(row.seeds),
     )
-    return replace(ledger, runs=(*ledger.runs, *rows))
 
 
 def adoption_lines(found: Sequence[Adoption]) -> list[str]:

@@ -1,13 +1,14 @@
 """A finished run of another study, as a run of this one."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.messages import mean
 from harness.planning import Adoption
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import Store, epoch_points, kept_files
+from harness.store import SAID, Store, epoch_points, kept_files
 from reports.contract import HITS, OBJECTIVE, TRAINED, Cost, Tag, split_seed
 
 # Of these the source's hold: what else made its numbers follows from the setting.
@@ -27,28 +28,59 @@ def adopt(recorder: TrialRecorder, store: Store, one: Adoption, *, save: bool) -
         save: whether the study keeps what was trained.
 
     Returns:
-        Whether it was written; not where files that the study asks for cannot be had.
+        Whether it was written; not where its files cannot be read now, or what was trained is
+        wanted and not there.
     """
     run, seeds = one.known.run, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
-    if save and not any(path.startswith(TRAINED) for path in files):
+    if files is None:
+        return False
+    hits, trained = files.pop(HITS, b""), _of_seeds(files, seeds) if save else {}
+    if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     points = store.read(lambda client: epoch_points(client, run.run_id, keys))
     source: dict[str, str | None] = {
-        Tag.ADOPTED_RUN: run.tags.get(Tag.ADOPTED_RUN, run.run_id),
+        Tag.ADOPTED_RUN: run.run_id,
         Tag.ADOPTED_STUDY: one.known.study,
     }
     made_by: dict[str, str | None] = {name: run.tags.get(name) for name in _MADE_BY}
     share = len(seeds) / len(one.known.row.seeds)
     final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
     final["device"] = one.known.row.device
-    final["hits"] = base64.b64encode(files.pop(HITS, b"")).decode("ascii")
-    final["trained"] = files
+    final["hits"] = base64.b64encode(hits).decode("ascii")
+    final["trained"] = trained
     recorder.start(run.run_id, one.work, {**made_by, **source})
     recorder.put(run.run_id, points)
     recorder.complete(run.run_id, final)
     return True
+
+
+def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes]:
+    """What was trained under some seeds: their files, and a trained.json that names no others.
+
+    Args:
+        files: of the run, by path; what its trained.json does not name is left out.
+        seeds: that are wanted.
+
+    Returns:
+        {} where trained.json does not name all of them.
+    """
+    path = f"{TRAINED}/{SAID}"
+    try:
+        said = json.loads(files[path])
+        own = [one for one in said["seeds"] if one["seed"] in seeds]
+        names = [f"{TRAINED}/{one['file']}" for one in own]
+    except (ValueError, KeyError, TypeError):  # missing, or damaged
+        return {}
+    if len(names) < len(seeds):
+        return {}
+    text = json.dumps({**said, "seeds": own}, indent=1).encode()
+    whole = len(own) == len(said["seeds"])
+    return {
+        path: files[path] if whole else text,
+        **{name: files[name] for name in names if name in files},
+    }
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:

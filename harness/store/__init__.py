@@ -21,4 +21,4 @@ from harness.store.study_run import (
 )
 from harness.store.study_store import CLIENT_ENVIRONMENT, StudyStore
 from harness.store.texts import joined_tag, param_text, params, split_tag, study_texts
-from harness.store.trained import load_trained
+from harness.store.trained import SAID, load_trained

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.store.changes import Point, require_answer
-from harness.store.errors import again, reason
+from harness.store.errors import again, patient, reason
 from harness.store.ledger import LedgerRun, ledger_run
 from harness.store.trained import fetched
 from reports.contract import HITS, TRAINED, Kind, State, Tag
@@ -29,8 +29,7 @@ MOST_BYTES = 40 * 2**20  # of a file of a run that is sound
 class Known:
     """A finished run of another study.
 
-    study: the name of the study whose trial it was first. run: as MLflow has it. row: as a ledger
-    has it.
+    study: the study's name. run: as MLflow has it. row: as a ledger has it.
     """
 
     study: str
@@ -49,7 +48,9 @@ def read_known(
 ) -> list[Known]:
     """The finished runs of settings in other studies of a store, oldest first.
 
-    An sqlite store is asked once; a server, whose filters know no "or", once a setting.
+    What they have themselves from others is left out: the first run of it is there, or somebody
+    has deleted it. An sqlite store is asked once; a server, whose filters know no "or", once a
+    setting.
 
     Args:
         client: of the store.
@@ -59,24 +60,26 @@ def read_known(
     """
     from reports.read import plain_run, sqlite_finished
 
+    client = patient(client, client.tracking_uri)
     names = experiments(client)
     names.pop(experiment_id or "", None)
     if not names or not keys:
         return []
-    ids, found = sqlite_finished(client.tracking_uri, keys), list[Any]()
-    if ids is not None:
-        found += map(client.get_run, ids)
-    for key in keys if ids is None else ():
-        asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
-        found += client.search_runs([*names], filter_string=text)
+    found = sqlite_finished(client.tracking_uri, keys)
+    if found is None:
+        found = []
+        for key in keys:
+            asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+            text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
+            found += map(plain_run, client.search_runs([*names], filter_string=text))
     known = []
-    for run in sorted(map(plain_run, found), key=lambda run: (run.started, run.run_id)):
-        if run.experiment_id not in names or (trained and TRAINED not in _names(client, run)):
+    for run in sorted(found, key=lambda run: (run.started, run.run_id)):
+        if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
             continue
-        study = run.tags.get(Tag.ADOPTED_STUDY, names[run.experiment_id])
+        if trained and TRAINED not in (_tried(client, run, partial(_names, client, run)) or ()):
+            continue
         try:
-            known.append(Known(study, run, ledger_run(run, "")))
+            known.append(Known(names[run.experiment_id], run, ledger_run(run, "")))
         except (ValueError, TypeError):  # damaged: its own study says so
             continue
     return known
@@ -84,6 +87,7 @@ def read_known(
 
 def epoch_points(client: "MlflowClient", run_id: str, keys: Sequence[str]) -> list[Point]:
     """Every value that a run has of metrics, as it was logged."""
+    client = patient(client, client.tracking_uri)
     return [
         Point(one.key, one.value, one.timestamp, one.step)
         for key in keys
@@ -91,19 +95,27 @@ def epoch_points(client: "MlflowClient", run_id: str, keys: Sequence[str]) -> li
     ]
 
 
-def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes]:
-    """The files of a run by their path among its artifacts; what cannot be had is left out.
+def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
+    """The files of a run by their path among its artifacts; None: they cannot be read now.
 
     Args:
         client: of the store.
         run: whose files they are.
         trained: whether what was trained is wanted, too, beside the right answers.
+
+    Raises:
+        Exception: whatever the client raises where the store is away.
     """
-    files: dict[str, bytes] = {}
-    names = _names(client, run) & {HITS, *((TRAINED,) if trained else ())}
-    for name in sorted(names):
-        files |= _tried(client, run, partial(_read, client, run, name), dict[str, bytes]())
-    return files
+    client = patient(client, client.tracking_uri)
+    wanted = {HITS, *((TRAINED,) if trained else ())}
+
+    def ask() -> dict[str, bytes]:
+        files: dict[str, bytes] = {}
+        for name in sorted(_names(client, run) & wanted):
+            files |= again(client.tracking_uri, partial(_read, client, run, name))
+        return files
+
+    return _tried(client, run, ask)
 
 
 def _read(client: "MlflowClient", run: "Run", name: str) -> dict[str, bytes]:
@@ -118,20 +130,18 @@ def _read(client: "MlflowClient", run: "Run", name: str) -> dict[str, bytes]:
 
 def _names(client: "MlflowClient", run: "Run") -> set[str]:
     """What stands at the top of a run's artifacts."""
-    return _tried(
-        client, run, lambda: {one.path for one in client.list_artifacts(run.run_id)}, set()
-    )
+    return {one.path for one in client.list_artifacts(run.run_id)}
 
 
-def _tried(client: "MlflowClient", run: "Run", ask: Callable[[], T], none: T) -> T:
-    """What a store says of a run's files, asked a few times; `none` where it says nothing.
+def _tried(client: "MlflowClient", run: "Run", ask: Callable[[], T]) -> T | None:
+    """What a store says of a run's files; None where it says nothing.
 
     Raises:
         Exception: whatever the client raises where the store is away.
     """
     try:
-        return again(client.tracking_uri, ask)
+        return ask()
     except Exception as error:  # a server may have numbers, and no files
         require_answer(client, run.run_id)
         logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
-        return none
+        return None

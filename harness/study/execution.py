@@ -14,7 +14,7 @@ from harness.device import is_gpu
 from harness.errors import RayLost
 from harness.method import knowing_plugins
 from harness.planning import Consent, Fingerprints, Plan, StudyOutcome
-from harness.progress import View, line_printer
+from harness.progress import View, line_printer, reporter
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.store import Known, StudyStore
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
@@ -77,9 +77,7 @@ class Execution:
             if self.reuse:
                 self._known = elsewhere(self.store, self.experiment_id, self.study, self.plan)
             if not self._rest().finished:
-                resources.preflight(self.address, self.study.resources)
-                if self.study.checkpoint_every is not None:
-                    self.storage.check()
+                self._check_places()
             become_last_driver()
             if self.store.read(lambda client: store.close_dead_runs(client, self.experiment_id)):
                 self.read()
@@ -130,6 +128,12 @@ class Execution:
         ledger = planning.with_adopted(self.ledger, found)
         return planning.make_plan(self.study, ledger, self.fingerprints)
 
+    def _check_places(self) -> None:
+        """Raise a UserError where trials could not run, or not leave their checkpoints."""
+        resources.preflight(self.address, self.study.resources)
+        if self.study.checkpoint_every is not None:
+            self.storage.check()
+
     def _check_consent(self, plan: Plan) -> None:
         """Raise StudyChanged if finished rows would leave the table unasked."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
@@ -171,10 +175,18 @@ class Execution:
             self.store, self.experiment_id, self.record, study, self.fingerprints
         )
         found = planning.adoptions(study, self.plan, self._known)
-        written = [one for one in found if adopt(recorder, self.store, one, save=study.save)]
+        written = []
+        with reporter("runs known from other studies", self.console) as report:
+            for place, one in enumerate(found):
+                report(place, len(found))
+                if adopt(recorder, self.store, one, save=study.save):
+                    written.append(one)
+            report(len(found), len(found))
         for line in planning.adoption_lines(written):
             self._say(line)
         self.read()
+        if len(written) < len(found):  # what could not be taken runs
+            self._check_places()
 
     def run(self) -> None:
         """Run the plan: in this process, on this machine, or on a running cluster."""

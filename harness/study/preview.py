@@ -82,8 +82,8 @@ def plan_study(
         wanted = replace(wanted, lines=(line,))
     read = read_plan(wanted.study, uri, prints)
     plan, told = read.plan, wanted.lines
-    known = elsewhere(read.opened, read.experiment_id, wanted.study, plan)
-    ledger, found = read.ledger, planning.adoptions(wanted.study, plan, known) if reuse else []
+    known = elsewhere(read.opened, read.experiment_id, wanted.study, plan) if reuse else []
+    ledger, found = read.ledger, planning.adoptions(wanted.study, plan, known)
     if found:
         ledger = planning.with_adopted(ledger, found)
         rest = planning.make_plan(wanted.study, ledger, prints)

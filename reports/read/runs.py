@@ -95,7 +95,8 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
             for factory in (str, _text):
                 base.text_factory = factory
                 with contextlib.suppress(sqlite3.OperationalError):
-                    return _selected(base, active[study_name], path, metrics)
+                    chosen = "experiment_id = ?"
+                    return _selected(base, chosen, [active[study_name]], path, metrics)
     except sqlite3.OperationalError:
         return None
     except _UNREADABLE as error:
@@ -103,45 +104,51 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     return None
 
 
-def sqlite_finished(uri: str, keys: Sequence[str]) -> list[str] | None:
-    """Ids of the complete runs of settings in an sqlite store, whatever study they are of.
+def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
+    """The complete runs of settings in an sqlite store, whatever study they are of, in any order.
 
     Args:
         uri: of the store.
         keys: of the settings.
 
     Returns:
-        None where the store is no sqlite file, or its tables are not as expected.
+        None where the store is no sqlite file, or its tables or rows are not as expected.
     """
     if not uri.startswith(SQLITE):
         return None
-    query = (
-        "SELECT run_uuid FROM runs JOIN tags AS own USING (run_uuid)"
-        " JOIN tags AS state USING (run_uuid) WHERE lifecycle_stage = 'active'"
-        " AND own.key = ? AND own.value IN (SELECT value FROM json_each(?))"
-        " AND state.key = ? AND state.value = ?"
+    chosen = (
+        "run_uuid IN (SELECT run_uuid FROM tags AS own JOIN tags AS state USING (run_uuid)"
+        " WHERE own.key = ? AND own.value IN (SELECT value FROM json_each(?))"
+        " AND state.key = ? AND state.value = ?)"
     )
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
         with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
-            return [run_id for (run_id,) in base.execute(query, wanted) if _is_text(run_id)]
-    except _UNREADABLE:  # the client says what is wrong
+            base.execute("BEGIN")
+            return _selected(base, chosen, wanted, uri, ("*",))
+    except (*_UNREADABLE, ReportError):  # the client says what is wrong
         return None
 
 
 def _selected(
-    base: sqlite3.Connection, experiment_id: int, path: str, metrics: Sequence[str]
+    base: sqlite3.Connection, chosen: str, values: list[Any], path: str, metrics: Sequence[str]
 ) -> list[Run]:
-    """The active runs of an experiment, as MLflow's client would give them.
+    """The active runs that are chosen, as MLflow's client would give them.
+
+    Args:
+        base: an open sqlite store.
+        chosen: which of the table runs, as SQL. values: of its question marks.
+        path: of the store, for messages.
+        metrics: see sqlite_runs.
 
     Raises:
         ReportError: a row that is not of the kind that MLflow writes: the file is damaged.
     """
-    own = "FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+    own = f"FROM runs WHERE {chosen} AND lifecycle_stage = 'active'"
     of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
     runs: dict[Any, Run] = {}
-    query = f"SELECT run_uuid, start_time, artifact_uri {own}"
-    for run_id, started, artifacts in base.execute(query, [experiment_id]):
+    query = f"SELECT run_uuid, start_time, artifact_uri, experiment_id {own}"
+    for run_id, started, artifacts, experiment_id in base.execute(query, values):
         whole = _is_text(run_id) and isinstance(started, int | None)
         if not whole or not (artifacts is None or _is_text(artifacts)):
             raise ReportError(_damaged(path, "runs", run_id, "start_time or artifact_uri"))
@@ -154,7 +161,7 @@ def _selected(
         ("latest_metrics", number, wanted),
     ):
         query = f"SELECT run_uuid, key, {value} FROM {table} {of_runs} {which}"
-        for run_id, key, found in base.execute(query, [experiment_id, *(metrics if which else ())]):
+        for run_id, key, found in base.execute(query, [*values, *(metrics if which else ())]):
             of_kind = isinstance(found, int | float | None) if value is number else _is_text(found)
             if run_id not in runs or not _is_text(key) or not of_kind:
                 raise ReportError(_damaged(path, table, run_id, key))

@@ -1,13 +1,19 @@
 """What other studies of a store have finished is not run again."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
+from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
 from harness.planning import settings
+from harness.store import errors
+from reports.contract import HITS
 from reports.read.records import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
@@ -44,13 +50,16 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert bench.run(make_study(name="before", seeds=3, reference_arms=True, space=space)).complete
     before = len(bench.lines())
     study = make_study(seeds=[1, 2, 5], reference_arms=True, space={"generator.n_ctx": [2, 4]})
-    plan, line = bench.plan(study), LINE.format(10, 5)
+    timed = replace(bench.method, timed=True)
+    plan, line = bench.plan(study, say=print, method=timed), LINE.format(10, 5)
     assert line in plan.notes
     assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
     }  # fmt: skip
+    seconds = bench.trials("before")[-1].data.metrics["cost/seconds"]
+    assert plan.estimate and plan.estimate.seconds[plan.rows[-2].key] == pytest.approx(seconds / 3)
     outcome, said = bench.told(study)
-    assert outcome.complete and said[0] == line
+    assert outcome.complete and line in said and "runs known from other studies: 0/5" in said
     assert len(bench.lines()) - before == 5 + 3
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study))
@@ -61,7 +70,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     # what was adopted is adopted in turn, from where it was run
     third = make_study(name="third", seeds=[1, 2], space=space)
     outcome, said = bench.told(third)
-    assert outcome.complete and not outcome.ran and said == [LINE.format(4, 2)]
+    assert outcome.complete and not outcome.ran and said[-1] == LINE.format(4, 2)
     first, again = ({run.data.tags["ship.setting_key"]: run for run in bench.trials(name)}
                     for name in ("before", "third"))  # fmt: skip
     for key, run in again.items():
@@ -73,6 +82,13 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert not bench.run(whole).ran
     for run in bench.trials("whole"):
         check_copy(bench, first[run.data.tags["ship.setting_key"]], run)
+    # what somebody has deleted does not come back from a copy
+    for run in bench.trials("before"):
+        bench.store().client.delete_run(run.info.run_id)
+    assert not any(
+        "known" in note
+        for note in bench.plan(make_study(name="before", seeds=3, space=space)).notes
+    )
 
 
 def test_what_another_study_has_finished_is_adopted(
@@ -98,6 +114,9 @@ def test_adopted_through_a_tracking_server(
         ({"record": {"seed_curves": True}}, {}, RESULTS_VERSION, 6),
         ({"record": {"system_metrics": True}}, {}, RESULTS_VERSION, 6),
         ({"shots": 4}, {}, RESULTS_VERSION, 6),
+        # a setting that may be stopped is taken whole
+        ({"scheduler": "asha"}, {}, RESULTS_VERSION, 2),
+        ({"scheduler": "asha", "seeds": 3}, {}, RESULTS_VERSION, 9),
         ({}, {}, 0, 6),
     ],
 )
@@ -115,7 +134,35 @@ def test_what_would_not_be_the_same_is_run(
     bench.behave, before = None, len(bench.lines())
     monkeypatch.setattr(settings, "RESULTS_VERSION", version)
     study = make_study(**wanted)
-    assert any("known" in note for note in bench.plan(study, **options).notes) is (ran < 6)
+    new = 3 * len(study.seeds) - ran
+    assert any("known" in note for note in bench.plan(study, **options).notes) is (new > 0)
     assert bench.run(study, **options).complete
     assert len(bench.lines()) - before == ran
-    assert sum(load_records("small", bench.uri).adopted.values()) == 6 - ran
+    assert sum(load_records("small", bench.uri).adopted.values()) == new
+
+
+@pytest.mark.parametrize(("call", "spared", "ran"), [
+    ("list_artifacts", 0, 2), ("get_metric_history", 2, 0), ("search_experiments", 2, 0),
+])  # fmt: skip
+def test_a_store_that_errs_now_and_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, spared: int, ran: int
+) -> None:
+    """Each question is asked again; a run whose files cannot be had is none without answers."""
+    study, numbers = {"space": {"generator.n_ctx": [1]}}, count(1)
+    assert bench.run(make_study(name="before", **study)).complete
+    ask, before = getattr(MlflowClient, call), len(bench.lines())
+
+    def err(self: Any, *args: Any, **keys: Any) -> Any:
+        if spared and next(numbers) % spared == 0:
+            return ask(self, *args, **keys)
+        raise ConnectionError("reset")
+
+    monkeypatch.setattr(MlflowClient, call, err)
+    monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(errors, "LONGEST_PAUSE", 0.0)
+    assert any("known" in note for note in bench.plan(make_study(**study)).notes)
+    assert bench.run(make_study(**study)).complete
+    assert len(bench.lines()) - before == ran
+    monkeypatch.undo()
+    (run,) = bench.trials()
+    assert [one.path for one in bench.store().client.list_artifacts(run.info.run_id)] == [HITS]

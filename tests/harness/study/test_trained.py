@@ -92,6 +92,11 @@ def test_each_run_keeps_what_it_trained(
         assert not run(bench, pictures, study(name=name, save=save)).ran
         names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
         assert names == ["hits.parquet", "trained"][: 1 + save]
+    assert not run(bench, pictures, study(name="one", seeds=[1])).ran
+    (one, *_) = bench.trials("one")
+    files = [Path(file.path).name for file in client.list_artifacts(one.info.run_id, "trained")]
+    assert files == ["seed_1.safetensors", "trained.json"]
+    harness.load_trained(f"runs:/{one.info.run_id}", clip=pocket, tracking_uri=bench.uri)
     copied, first = (
         Path(client.download_artifacts(one, "trained"))
         for one in (bench.trials("kept")[0].info.run_id, run_id)
