@@ -7,6 +7,7 @@ tests/test_docs.py fails while the file differs from what this would write.
 import re
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -35,14 +36,12 @@ PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
 Here you find each key that a study's YAML may have: its default, what it may be, and what it means.
-[Writing and running a study](studies.md) has an example. On a terminal, `ship-sweep --list-options`
-prints the same.
+[Writing and running a study](studies.md) has an example; `ship-sweep --list-options` prints the
+same.
 
-- `shots: 16` stands for the key `shots`, whose default is 16.
-- A key below `generator`, `finetuner`, `synthetic`, `resources`, `record` or `scheduler` is written
-  with a dot on the command line and in `space`, for example `generator.n_ctx`.
-
-`python -m docs.write_reference` writes this page from the classes that check the YAML.
+- `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
+  too.
+- A key below another is written with a dot on the command line and in `space`: `generator.n_ctx`.
 """
 WIDTH = 120
 SENTENCE = "a photo of a {}."  # of most datasets
@@ -50,7 +49,7 @@ SENTENCE = "a photo of a {}."  # of most datasets
 DEPENDS = {
     "name": "the file's stem",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
-    "objective": "the first one of the protocol and the selection",
+    "objective": "`null`, the first one of the protocol and the selection",
 }
 NAMED = {
     "generator": "a name of [generators](#generators), or its settings",
@@ -63,6 +62,7 @@ NAMED = {
     "variants": "`generator`, `finetuner` or `dataset` → name → settings",
     "objective": "a name of [objectives](#objectives)",
     "protocol": "a name of [protocols](#protocols)",
+    "selection": "a name of [selections](#selections)",
     "seeds": "a count, or a list of integers",
     "when": "dotted key → list of values",
     "choices": "list of values",
@@ -101,12 +101,13 @@ def reference() -> str:
         *_names(
             "Objectives",
             {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},
-            "What a sampler and a scheduler maximise; the protocol's first one is the default.",
+            "The protocol's first one is the default.",
         ),
         *_names(
             "Datasets",
             _datasets(),
-            f"Below `--data-root`. Where no prompt stands, it is `{SENTENCE}`",
+            "Each with its number of classes and its folder below `--data-root`. "
+            f"Where no prompt stands, it is `{SENTENCE}`",
         ),
     ]
     return "\n".join(parts)
@@ -117,14 +118,17 @@ def _datasets() -> dict[str, str]:
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
         about: str = getattr(spec, "about", "") or _first_line(type(spec))
-        where = f"{getattr(spec, 'classes', '')} classes in `{folder}`"
+        where = f"{getattr(spec, 'classes', '')}, `{folder}`"
         where += f"; prompt `{spec.template}`" if spec.template != SENTENCE else ""
         lines[name] = about if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 
 def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iterator[str]:
-    """Each method with the keys that it alone has; those of several stand once, before them."""
+    """Each method with the keys that it alone has; those of several stand once, before them.
+
+    Where a shared key means one thing to some and another to others, it is said to whom.
+    """
     yield f"## {title}\n"
     of: dict[tuple[str, str, str | None], list[str]] = {}
     for name, config in configs.items():
@@ -132,11 +136,12 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
             of.setdefault((key, _values(key, field), field.description), []).append(name)
     shared = {same: names for same, names in of.items() if len(names) > 1}
     if shared:
-        yield f"### {heading}\n\nThe default stands with each of them.\n"
-        lines = (
-            f"`{key}` ({values}; of {', '.join(names)}): {meaning}"
-            for (key, values, meaning), names in shared.items()
-        )
+        yield f"### {heading}\n\nEach names those that it has, with their defaults.\n"
+        n_meanings = Counter(key for key, *_ in shared)
+        lines = []
+        for (key, values, meaning), names in shared.items():
+            whose = f"; of {', '.join(names)}" if n_meanings[key] > 1 else ""
+            lines.append(f"`{key}` ({values}{whose}): {meaning}")
         yield _list(lines)
     for name, config in configs.items():
         own = _own(config)
@@ -145,7 +150,7 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
         if told:
             link = re.sub(r"[^a-z-]", "", heading.lower().replace(" ", "-"))
             defaults = ", ".join(f"`{key}: {show(_default(own[key]))}`" for key in told)
-            yield _wrapped(f"[Shared keys](#{link}): {defaults}.", "") + "\n"
+            yield _wrapped(f"[Shared](#{link}): {defaults}.", "") + "\n"
         if len(told) < len(own):
             yield _keys({key: field for key, field in own.items() if key not in told})
         elif not own:
@@ -193,6 +198,8 @@ def _line(key: str, field: FieldInfo) -> str:
     if not field.description:
         raise ValueError(f"{key} has no description")
     default, values = _default(field), _values(key, field)
+    if default is None and not field.is_required():
+        values = values.removesuffix(", or `null`")  # the default says so
     if key in DEPENDS:
         head = f"`{key}` ({values}; default: {DEPENDS[key]})"
     elif field.is_required():
@@ -200,7 +207,8 @@ def _line(key: str, field: FieldInfo) -> str:
     elif isinstance(default, BaseModel) and not hasattr(default, "name"):
         head = f"`{key}` ({values})"
     else:
-        head = f"`{key}: {show(getattr(default, 'name', default))}` ({values})"
+        kind = "" if isinstance(default, bool) else f" ({values})"  # true may be false, and back
+        head = f"`{key}: {show(getattr(default, 'name', default))}`{kind}"
     return f"{head}: {field.description}"
 
 

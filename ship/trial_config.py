@@ -97,7 +97,7 @@ class TrialConfig(Settings):
     dataset: str = "emoji"
     """a dataset's name, or image_folder:NAME"""
     targets: tuple[str, ...] = ()
-    """cross_dataset: the datasets that are tested, a list"""
+    """cross_dataset: the datasets that are tested"""
     max_classes: int | None = Field(None, ge=4)
     """at most the dataset's first N classes; null: all"""
     protocol: ProtocolName = "base_to_new"
@@ -109,11 +109,10 @@ class TrialConfig(Settings):
     views: int = Field(2, ge=0, le=64)
     """augmented views of each training picture"""
     selection: Selection = "pseudo_new"
-    """which pictures choose the epoch: those of pseudo-new classes, validation pictures of seen
-    classes (all, or few), none, or the test pictures (two ways; a leak)"""
+    """which pictures choose the epoch"""
     objective: Objective | None = None
-    """the metric of those pictures that chooses epoch, alpha and beta, and that a sampler
-    maximises; null: the protocol's own"""
+    """the metric of those pictures that chooses epoch, alpha and beta, and that sampler and
+    scheduler maximise; null: the protocol's own"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
     """fraction of the base classes held out as pseudo-new"""
     eval_every: int = Field(1, ge=1)

@@ -166,7 +166,7 @@ class StudyConfig(Settings):
     """
     class_names: str | None = Field(None, min_length=1)
     """image_folder:NAME: a .csv or .txt file of folders and the names of their classes; null:
-    class_names.csv or class_names.txt in the folder, if there is one"""
+    class_names.csv or class_names.txt in the folder, if there"""
     split: str | None = Field(None, min_length=1)
     """image_folder:NAME: a JSON file in CoOp's form of its pictures by split, with their classes
     and class names; null: the folder's own (docs/data.md)"""

@@ -109,8 +109,7 @@ class WGANConfig(_PromptSettings):
     method = "ship.generators.wgan:FusedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
-    """what z makes of the prompt: instance_bias, one vector for all contexts; instance_tokens, one
-    a context"""
+    """what z makes of the prompt, as for vae"""
     n_ctx: int = Field(4, ge=1)
     """learned context vectors in the prompt (L)"""
     latent_dim: _LatentDim = 512

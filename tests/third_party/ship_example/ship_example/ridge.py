@@ -9,17 +9,17 @@ from ship.methods import Finetuner
 class Ridge(Finetuner):
     """scores = (1 - share) * zero-shot + share * logit_scale * ridge regression of the labels."""
 
-    feed = "fixed"  # synthetic features are drawn once, and are there when it is built
+    feed = "fixed"
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
-        rows = task.fixed_rows  # synthetic features, and the pictures behind them
+        rows = task.fixed_rows
         x = rows.features[:, 0]  # view 0: as test pictures are seen
         y = torch.nn.functional.one_hot(rows.labels, len(self.text)).to(x)
         weighted = x * rows.weights[:, None]
         penalty = config.l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(weighted.T @ x + penalty, weighted.T @ y)
-        self.register_buffer("weight", weight)  # what it has learned, kept with a run
+        self.register_buffer("weight", weight)
 
     def logits(self, pictures: Tensor, choice) -> Tensor:
         share = self.config.share

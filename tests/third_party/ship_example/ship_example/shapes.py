@@ -19,7 +19,7 @@ class Shapes:
     template = "a drawing of a {}."
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
-        """Names, labels and pictures; faults would be told as lines, not raised."""
+        """Names, labels and pictures."""
         names = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
         rng = np.random.default_rng(0)
         splits = {}
