@@ -170,12 +170,13 @@ class Execution:
 
     def _adopt(self) -> None:
         """Take over what other studies have finished; the plan is what is left then."""
-        study = self.study
+        study, written = self.study, []
+        found = planning.adoptions(study, self.plan, self._known)
+        if not found:
+            return
         recorder = TrialRecorder(
             self.store, self.experiment_id, self.record, study, self.fingerprints
         )
-        found = planning.adoptions(study, self.plan, self._known)
-        written = []
         with reporter("runs known from other studies", self.console) as report:
             for place, one in enumerate(found):
                 report(place, len(found))

@@ -136,7 +136,8 @@ def test_what_would_not_be_the_same_is_run(
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
     assert any("known" in note for note in bench.plan(study, **options).notes) is (new > 0)
-    assert bench.run(study, **options).complete
+    outcome, said = bench.told(study, **options)
+    assert outcome.complete and any("known" in line for line in said) is (new > 0)
     assert len(bench.lines()) - before == ran
     assert sum(load_records("small", bench.uri).adopted.values()) == new
 
