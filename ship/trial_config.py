@@ -8,12 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    field_validator,
-    model_serializer,
-)
+from pydantic import AfterValidator, Field, field_validator, model_serializer
 
 from ship.architectures import ImagePrecision, Precision
 from ship.configs import FinetunerConfig, GeneratorConfig

@@ -89,12 +89,13 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     given = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    options = [f"--{option}" for option, value in given.items() if value]
-    beside = [option for option in options if split and option != "--split"]
-    if options and not name.startswith(PREFIX):
-        _refuse(f"{one} must be left out unless NAME is {PREFIX}NAME" for one in options)
-    if beside:
-        _refuse(f"{one} must be left out beside --split, which says it" for one in beside)
+    unread = [option for option, value in given.items() if value]
+    why = f"unless NAME is {PREFIX}NAME"
+    if name.startswith(PREFIX):
+        unread = [option for option in unread if split and option != "split"]
+        why = "beside --split, which says it"
+    if unread:
+        _refuse(f"--{option} must be left out {why}" for option in unread)
     folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
         survey, summary = check_everything(name, data_root, quick, folder)

@@ -85,13 +85,11 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     if not rows:
         return {}
     there = {unicodedata.normalize("NFC", own): own for own in directories}
-    fit, odd = list[list[str]](), list[str]()
+    fit, odd = list[list[str]](), list[list[str]]()
     for row in rows:
-        if len(row) == 2 and row[0] and clean_class_name(row[1]):
-            fit.append(row)
-        else:
-            odd.append(comma.join(row))
-    faults.tell(path, "line", odd, f"must be 'folder{comma}name'")
+        sound = len(row) == 2 and row[0] and clean_class_name(row[1])
+        (fit if sound else odd).append(row)
+    faults.tell(path, "line", map(comma.join, odd), f"must be 'folder{comma}name'")
     faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
     strange = [own for own, _ in fit if own not in there]
     spaced = comma == " " and any(" " in own for own in there)

@@ -10,13 +10,7 @@ from typing import ClassVar, Final
 
 from ship.datasets.base import SPLITS, DatasetError, Faults, Survey, clean_class_name, some
 from ship.datasets.folders import SUFFIXES, directories_in, ends_in
-from ship.datasets.layouts import (
-    PHOTO,
-    Found,
-    by_hash,
-    is_inside,
-    root_of,
-)
+from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, root_of
 from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
 
 PREFIX: Final = "image_folder:"
@@ -109,12 +103,10 @@ class ImageFolder:
         rows, names = read_split(path, faults)
         sound = not faults  # else a name's place may not be its label
         for split in SPLITS:
-            own = [
-                (posixpath.normpath(picture), label) for at, picture, label in rows if at == split
-            ]
-            twice = repeated(picture for picture, _ in own)
+            own = [row for row in rows if row[0] == split]
+            twice = repeated(posixpath.normpath(picture) for _, picture, _ in own)
             faults.tell(path, "picture", twice, f"more than once in {split}")
-            shown = {label for _, label in own}
+            shown = {label for _, _, label in own}
             lacking = [name for label, name in enumerate(names) if label not in shown]
             faults.tell(path, "class", lacking if sound else (), f"without a picture in {split}")
         unread = [file.name for file in _name_files(folder)]
