@@ -49,7 +49,6 @@ SENTENCE = "a photo of a {}."  # of most datasets
 DEPENDS = {
     "name": "the file's stem",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
-    "objective": "`null`, the first one of the protocol and the selection",
 }
 NAMED = {
     "generator": "a name of [generators](#generators), or its settings",
@@ -106,8 +105,8 @@ def reference() -> str:
         *_names(
             "Datasets",
             _datasets(),
-            "Each with its number of classes and its folder below `--data-root`. "
-            f"Where no prompt stands, it is `{SENTENCE}`",
+            "Each with its number of classes, its folder below `--data-root`, and its prompt where "
+            f"that is not `{SENTENCE}`",
         ),
     ]
     return "\n".join(parts)
@@ -119,7 +118,7 @@ def _datasets() -> dict[str, str]:
         folder = getattr(spec, "folder", None)
         about: str = getattr(spec, "about", "") or _first_line(type(spec))
         where = f"{getattr(spec, 'classes', '')}, `{folder}`"
-        where += f"; prompt `{spec.template}`" if spec.template != SENTENCE else ""
+        where += f"; `{spec.template}`" if spec.template != SENTENCE else ""
         lines[name] = about if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 

@@ -107,7 +107,7 @@ class TrialConfig(Settings):
     """which pictures choose the epoch"""
     objective: Objective | None = None
     """the metric of those pictures that chooses epoch, alpha and beta, and that sampler and
-    scheduler maximise; null: the protocol's own"""
+    scheduler maximise; null: the first one of the protocol and the selection"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
     """fraction of the base classes held out as pseudo-new"""
     eval_every: int = Field(1, ge=1)
@@ -117,8 +117,7 @@ class TrialConfig(Settings):
     """whether synthetic features are judged by real ones"""
     templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
     """sentences with one {} for a class name, whose text features are averaged; or dataset: the
-    dataset's own; ensemble: seven by CLIP's authors; authors: those of the fine-tuner's own code.
-    Of targets, too"""
+    dataset's own; ensemble: seven by CLIP's authors; authors: the fine-tuner's own"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """where synthetic features come from"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)

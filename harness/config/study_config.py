@@ -68,8 +68,8 @@ class Resources(Settings):
     """What one trial occupies; fractions let trials share a device."""
 
     auto: bool = False
-    """measure: a first trial has a GPU to itself, and its peak memory says how many share one then;
-    without GPUs, idle cores become threads (`resources: auto` for short)"""
+    """a first trial's peak memory says how many then share a GPU; without GPUs, idle cores become
+    threads (`resources: auto` for short)"""
     cpus: float = Field(1, gt=0)
     """cores of one trial, which are its threads of torch, too"""
     gpus: float = Field(0, ge=0)
@@ -162,19 +162,18 @@ class StudyConfig(Settings):
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
     """a count n (seeds 0 to n-1), or a list"""
     smallest_effect: float = Field(1.0, gt=0)
-    """the smallest difference that matters, in points of the metric that settings are compared by
-    """
+    """the smallest difference that matters, in points of the metric"""
     class_names: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a .csv or .txt file of folders and the names of their classes; null:
+    """image_folder:NAME: a .csv or .txt file of folders and their class names; null:
     class_names.csv or class_names.txt in the folder, if there"""
     split: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a JSON file in CoOp's form of its pictures by split, with their classes
-    and class names; null: the folder's own (docs/data.md)"""
+    """image_folder:NAME: a JSON file of its splits in CoOp's form; null: the folder's own
+    (docs/data.md)"""
     split_seed: int = Field(0, ge=0)
     """image_folder:NAME without folders for its splits: another draw of the split; 0: by the
     paths alone"""
     save: bool = False
-    """whether each run keeps the generators and fine-tuners that it trained"""
+    """whether each run keeps what it trained"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
     """early stopping"""
     resources: Resources = Resources()
