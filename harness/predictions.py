@@ -31,6 +31,8 @@ def predict(
         study: its name.
         pictures: a file, or a folder, whose pictures are taken at any depth.
         setting: KEY=VALUE of factors that name one setting; (): the one that selection prefers.
+            Levels with classes of their own (a dataset's) must be named, and alone leave the rest
+            to selection.
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
 
     Returns:
@@ -39,7 +41,8 @@ def predict(
         seeds_agreeing (those that name this class by themselves).
 
     Raises:
-        UserError: no such study, setting, folder or picture, or nothing was kept.
+        UserError: no such study, setting, folder or picture, nothing was kept, or a model was
+            trained for each target.
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
@@ -51,22 +54,46 @@ def predict(
     place = Path(pictures)
     files = _pictures(place)
     known = load_records(study, uri)
+    if faults := list(_unfit(known)):
+        raise UserError("\n".join(f"study {study}: {fault}" for fault in faults))
     runs = _runs(known, _chosen(known, setting))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     return pl.DataFrame({"picture": names, **_seen(runs, files, uri)})
 
 
 def _pictures(place: Path) -> list[Path]:
-    """The files of pictures, by path; hidden ones and those of other endings are passed over."""
+    """The files of pictures, by path; what is hidden or ends otherwise is passed over."""
     from ship.datasets import SUFFIXES
 
     if not place.exists():
         raise UserError(f"{place}: there is no such file or folder")
-    found = [place] if place.is_file() else sorted(path for path in place.rglob("*"))
-    wanted = [path for path in found if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    found = [place] if place.is_file() else sorted(place.rglob("*"))
+
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(place).parts)
+
+    wanted = [
+        path
+        for path in found
+        if path.suffix.lower() in SUFFIXES and not hidden(path) and path.is_file()
+    ]
     if not wanted:
         raise UserError(f"{place}: no pictures here ({', '.join(SUFFIXES)})")
     return wanted
+
+
+def _unfit(study: "Study") -> Iterator[str]:
+    """Why a study's models cannot be asked, whatever the setting."""
+    if study.constants.get("protocol") == "cross_dataset":
+        yield (
+            "cross_dataset trains a model for each target, and harness.load_trained("
+            '"runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
+        )
+    if not study.config.get("save"):
+        yield (
+            "keeps nothing of what it trains; run it with --set save=true under another name"
+            " (--set name=...)"
+        )
 
 
 def _chosen(study: "Study", asked: Sequence[str]) -> str:
@@ -75,17 +102,15 @@ def _chosen(study: "Study", asked: Sequence[str]) -> str:
     Raises:
         UserError: none or several; with the choices.
     """
-    from reports.tables import by_preference, factor_labels, short_names, spelled, tied_first
+    from reports.tables import by_preference, factor_labels, spelled, tied_first
 
-    ranked = by_preference(study)
-    if asked:
-        wanted = _wanted(study.name, asked, short_names(study))
-        ranked = [(score, group) for score, group in ranked if _is_meant(group.value, wanted)]
-        best = [group for _, group in ranked]
-        which = f"--setting {' '.join(asked)} names"
-    else:
+    wanted, apart = _wanted(study, asked)
+    ranked = [pair for pair in by_preference(study) if _is_meant(pair[1].value, wanted)]
+    best = [group for _, group in ranked]
+    which = f"--setting {' '.join(asked)} names" if wanted else "selection prefers"
+    if ranked and wanted.keys() <= apart:
         tied = tied_first([score for score, _ in ranked])
-        best = [group for (_, group), one in zip(ranked, tied, strict=True) if one]
+        best = [group for group, one in zip(best, tied, strict=True) if one]
         which = "selection prefers"
     if len(best) == 1:
         return str(best[0].value.key)
@@ -97,23 +122,37 @@ def _chosen(study: "Study", asked: Sequence[str]) -> str:
     raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
 
 
-def _wanted(study: str, asked: Sequence[str], names: Mapping[str, str]) -> dict[str, Any]:
-    """factor key -> level, of KEY=VALUE by whole or short names.
+def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+    """factor key -> level, of KEY=VALUE by whole or short names; and the factors set apart.
+
+    Settings that were selected on other classes have scores that must not compete: such a factor's
+    level is named by whoever asks.
 
     Raises:
-        ConfigError: a line for each that cannot be meant.
+        ConfigError: a line for each that cannot be meant, and for each that is missing.
     """
+    from reports.tables import APART, level_text, ordered_levels, short_names
+
+    names = short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
     given, faults = parse_overrides(asked, "--setting")
     choices = ", ".join(names.values()) or "none"
     faults += [
-        f"--setting: {one.path} must be a factor of {study} (choices: {choices})"
+        f"--setting: {one.path} must be a factor of {study.name} (choices: {choices})"
         for one in given
         if one.path not in keys
     ]
+    wanted = {keys[one.path]: one.value for one in given if one.path in keys}
+    apart = [one for one in study.factors if one.key in (*APART, "max_classes")]
+    faults += [
+        f"--setting must name a level of {names[one.key]}, as each has classes of its own "
+        f"(choices: {', '.join(map(level_text, ordered_levels(study, one)))})"
+        for one in apart
+        if one.key not in wanted
+    ]
     if faults:
         raise ConfigError(faults)
-    return {keys[one.path]: one.value for one in given}
+    return wanted, {one.key for one in apart}
 
 
 def _is_meant(setting: Any, wanted: Mapping[str, Any]) -> bool:
@@ -133,13 +172,7 @@ def _runs(study: "Study", key: str) -> dict[int, str]:
     from reports.contract import COMPLETE
 
     rows = study.rows.filter(setting_key=key, state=COMPLETE)
-    runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
-    if not study.config.get("save"):
-        raise UserError(
-            f"study {study.name}: keeps nothing of what it trains; run it with --set save=true"
-            " under another name (--set name=...)"
-        )
-    return runs
+    return dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
 
 
 def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:

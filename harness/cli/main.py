@@ -46,8 +46,6 @@ def sweep(**given: Any) -> None:
         from harness.deploy import print_recipe
 
         raise typer.Exit(COMPLETE if print_recipe(options.deploy) else USER_MISTAKE)
-    elif options.new:
-        raise typer.Exit(_new(options))
     elif options.list_spaces:
         from harness.cli.lists import print_spaces
 
@@ -109,15 +107,17 @@ def _is_users(error: ValueError) -> bool:
 def _run(options: Options) -> int:
     """Show, check, plan or run; the exit code."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    if not options.list_options and options.check is None:
+        check_options(options)
     if options.copy is not None:
         return commands.copy_study(options.copy)
     if options.rename is not None:
         return commands.rename(*options.rename, options.cache_dir)
-    if not options.list_options and options.check is None:
-        check_options(options)
     from harness.config import load_plugins
 
     load_plugins(options.plugins or [])
+    if options.new:
+        return _new(options)
     if options.list_options:
         from harness.cli.lists import print_options
 
@@ -163,13 +163,17 @@ def _new(options: Options) -> int:
         typer.echo("--new asks questions, which needs a terminal", err=True)
         return USER_MISTAKE
     from harness.cli.new_study import write_new
-    from harness.config import load_plugins
 
-    load_plugins(options.plugins or [])
-    path = write_new(options.data_root)
-    root = f" --data-root {shlex.quote(str(options.data_root))}" if options.data_root else ""
+    try:
+        path = write_new(options.data_root)
+    except (typer.Abort, KeyboardInterrupt):  # between questions, or within one
+        typer.echo("\ninterrupted: nothing was written", err=True)
+        return INTERRUPTED
+    given = [("--plugin", file) for file in options.plugins or []]
+    given += [("--data-root", str(root)) for root in (options.data_root,) if root]
+    named = "".join(f" {option} {shlex.quote(value)}" for option, value in given)
     typer.echo(f"{path} is written. What it would run, and for how long:")
-    typer.echo(f"  ship-sweep --space {path}{root} --dry-run")
+    typer.echo(f"  ship-sweep --space {path}{named} --dry-run")
     return COMPLETE
 
 

@@ -1,15 +1,18 @@
 """ship-sweep --new: five questions, and a YAML with comments that answers them."""
 
+import os
 import re
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
 from harness.config import parse_study
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Fault, UserError
 from harness.study_files import parse_value
 from ship.configs import FINETUNERS
+from ship.whole_file import write_whole
 
 # What people call a factor -> its key, its levels, and its baseline with CLIP and with pocket.
 VARIED = {
@@ -67,6 +70,10 @@ def write_new(data_root: Path | None) -> Path:
 
     Returns:
         The file, which is new.
+
+    Raises:
+        UserError: it cannot be written.
+        typer.Abort: who is asked has had enough.
     """
     answers = {"dataset": "photos", "backbone": "pocket", "finetuner": "clip_adapter",
                "varies": "prompt length", "seeds": "5"}  # fmt: skip
@@ -82,6 +89,7 @@ def write_new(data_root: Path | None) -> Path:
             answers[name] = "ViT-B-16:openai"
         suggested = answers[name]
         while True:
+            signal.siginterrupt(signal.SIGINT, True)  # polars has a read go on behind a Ctrl-C
             answers[name] = typer.prompt(question, default=suggested).strip()
             try:
                 _check(answers, data_root)
@@ -89,9 +97,11 @@ def write_new(data_root: Path | None) -> Path:
                 typer.echo("\n".join(error.faults))
             else:
                 break
-    stem = f"{VARIED[answers['varies']][0]}_{answers['dataset'].rpartition(':')[2]}"
-    path = _free(re.sub(r"\W+", "_", stem))
-    path.write_text(text_of(answers), encoding="utf-8")
+    path = _free(_stem(answers))
+    try:
+        write_whole(path, text_of(answers).encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     return path
 
 
@@ -115,12 +125,19 @@ def text_of(answers: Mapping[str, str]) -> str:
 def _check(answers: Mapping[str, str], data_root: Path | None) -> None:
     """Raise ConfigError where the answers make no study, with a line for each fault."""
     if answers["varies"] not in VARIED:
-        raise ConfigError([f"one of {', '.join(VARIED)}, got {answers['varies']!r}"])
+        fault = Fault("", "must be one of the choices", answers["varies"], tuple(VARIED))
+        raise ConfigError([fault.line("this answer")])
     tree = parse_value(text_of(answers), "this answer")
-    parse_study(tree, "new", label="this answer", data_root=data_root)
+    parse_study(tree, _stem(answers), label="this answer", data_root=data_root)
+
+
+def _stem(answers: Mapping[str, str]) -> str:
+    """What the file is called, and so the study; short enough for the number of _free."""
+    stem = f"{VARIED[answers['varies']][0]}_{answers['dataset'].rpartition(':')[2]}"
+    return re.sub(r"[^a-z0-9_-]+", "_", stem.lower())[:96]
 
 
 def _free(stem: str) -> Path:
     """A file of that name in this folder that is not there yet."""
     names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
-    return next(path for path in map(Path, names) if not path.exists())
+    return next(path for path in map(Path, names) if not os.path.lexists(path))

@@ -13,10 +13,16 @@ from reports.contract import redacted
 PREFETCHED = ("downloads", "features")
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 _CLIENT = "ray://"
+# what is done in place of a study, and the only options that it takes beside its own
+_INSTEAD = {
+    "--rename": ("--cache-dir",),
+    "--copy": (),
+    "--new": ("--plugin", "--data-root"),
+    "--predict": ("--plugin",),
+}
 # options that exclude each other, and why
 _APART = (
     ("--in-process", "--address", ": it starts nothing elsewhere"),
-    *(("--predict", other, "") for other in ("--space", "--set", "--dry-run", "--prefetch")),
     *(("--prefetch", other, "") for other in ("--address", "--dry-run", "--detect", "--path")),
 )
 
@@ -26,7 +32,7 @@ class Options(NamedTuple):
 
     Attributes:
         space (FILE): The study: a YAML file, or a packaged one by name.
-        overrides (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f,
+        overrides (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=coop,
             generator.epochs=5, space.shots=null; may be repeated.
         plugins (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
             the YAML may name; it is run. May be repeated.
@@ -60,9 +66,10 @@ class Options(NamedTuple):
         list_backbones: List the backbones that can be used.
         every: With --list-backbones: the refused ones, and why.
         predict (STUDY): Run no study, but name the pictures of FOLDER by what one of its settings
-            has trained (save: true); writes STUDY-predictions.csv.
+            has trained (save: true); the file is STUDY-predictions.csv here.
         setting (KEY=VALUE): With --predict: a factor's level of the setting that is meant; may be
-            repeated; by default the setting that selection prefers.
+            repeated; by default the setting that selection prefers. Where datasets differ, the
+            dataset must be named.
         pictures (FOLDER): With --predict: the pictures, at any depth.
         deploy (NAME): Print a cluster's recipe, e.g. slurm; readme has all.
         version: Print the version.
@@ -135,11 +142,13 @@ def check_options(options: Options) -> None:
     from harness.errors import ConfigError
     from harness.wording import rounds_faults
 
+    usual = Options._field_defaults
+    given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
+    instead = next((one for one in given if one in _INSTEAD), None)
     lines = []
-    if options.predict is not None:
-        if options.pictures is None:
-            lines.append("--predict must come with FOLDER, whose pictures it names")
-    elif options.space is None:
+    if instead == "--predict" and options.pictures is None:
+        lines.append("--predict must come with FOLDER, whose pictures it names")
+    if instead is None and options.space is None:
         from harness.study_files import packaged_names
 
         names = ", ".join(packaged_names())
@@ -150,8 +159,6 @@ def check_options(options: Options) -> None:
     if what not in (None, *PREFETCHED):
         choices = ", ".join(PREFETCHED)
         lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
-    usual = Options._field_defaults
-    given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
     if options.predict is None and options.pictures is not None:
         lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     if options.predict is None and options.setting:
@@ -162,6 +169,10 @@ def check_options(options: Options) -> None:
         for one, other, why in _APART
         if one in given and other in given
     ]
+    if instead is not None:
+        told = ("--setting", "--pictures")  # with lines of their own, above
+        taken = (instead, *_INSTEAD[instead], *told)
+        lines += [f"{instead} must come without {one}" for one in given if one not in taken]
     if lines:
         raise ConfigError(lines)
 

@@ -57,7 +57,7 @@ def load_study(
 
 def parse_study(
     mapping: Mapping[str, Any],
-    name: str,
+    name: str | None,
     *,
     label: str = "study",
     source: Path | None = None,
@@ -69,7 +69,7 @@ def parse_study(
     """A study from a mapping as a YAML file gives it.
 
     Args:
-        name: the study's name where the mapping has none.
+        name: the study's name where neither the mapping nor an override has one; None: one must.
         label: what faults name as their source.
         there, memory: as of load_study.
 
@@ -78,10 +78,13 @@ def parse_study(
             take), or, where there is none, with every other mistake at once.
     """
     given, bad = parse_overrides(overrides)
-    named = {"name": name, "dataset": DEFAULTS.dataset, **mapping}
-    tree, blocked = apply_overrides(named, given)
+    usual = {"dataset": DEFAULTS.dataset} | ({} if name is None else {"name": name})
+    tree, blocked = apply_overrides({**usual, **mapping}, given)
     tree |= default_selection(tree)
     study, faults = _typed(tree, given)
+    if "name" not in tree:
+        must = "must be given: what is in no file has no file's name"
+        faults.insert(0, Fault("name", must))
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults

@@ -113,7 +113,7 @@ def apply_overrides(
         The mapping; and each place, dotted, where an override found no mapping on its way, with a
         line that says so.
     """
-    tree, blocked = spelled_out(deepcopy(dict(mapping))), []
+    tree, blocked = spelled_out(plain(mapping)), []
     for item in given:
         *way, last = item.steps
         inside: Any = tree
@@ -132,6 +132,13 @@ def apply_overrides(
                 del inside[last]
         tree = spelled_out(tree)
     return tree, blocked
+
+
+def plain(value: Any) -> Any:
+    """A copy with dicts and lists, as YAML has them, in the place of other mappings and tuples."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def take_away(tree: Any, steps: Sequence[Any]) -> None:

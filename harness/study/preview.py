@@ -119,9 +119,10 @@ def typed_study(
     root = None if data_root is None else Path(data_root)
     if not isinstance(space, Mapping):
         return load_study(space, overrides, root, memory=memory)
-    if "name" not in space:
-        raise ConfigError(["study: name must be given: what is in no file has no file's name"])
-    return parse_study(space, "", overrides=overrides, data_root=root, memory=memory)
+    try:
+        return parse_study(space, None, overrides=overrides, data_root=root, memory=memory)
+    except RecursionError as error:
+        raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
 
 
 def ledger_of(

@@ -61,7 +61,7 @@ def run_study(
 
     Args:
         space: a YAML file, the name of a packaged study, a mapping with the keys of a YAML (`name`
-            among them), or a study that has been read.
+            among them, or among the overrides), or a study that has been read.
         overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
         plugins: files with generators, fine-tuners or datasets of one's own, which the study may
             name; they are run, and stay known to this process.

@@ -1,6 +1,8 @@
 """`harness`, from Python: a call that cannot be meant is told by the function's own words."""
 
+from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from harness.errors import ConfigError
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
         (({"space": {"shots": [1, 2]}},), "study: name must be given: "),
+        ((reduce(lambda tree, _: {"space": tree}, range(9999), {}),), "study: must not be nested "),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
             "overrides: seed must be a known key",
@@ -52,8 +55,11 @@ def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: An
 
 
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
-    """With the keys of a YAML, and overrides over them."""
-    mapping = {"name": "of_mine", "space": {"generator.n_ctx": [1, 2]}, "dataset": "emoji"}
+    """Of whatever type, with the keys of a YAML, and overrides over them, be it of the name."""
+    space = MappingProxyType({"generator.n_ctx": (1, 2)})
+    mapping = MappingProxyType({"space": space, "dataset": "emoji"})
     given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
-    rows = plan_study(mapping, ["seeds=[3]", "reference_arms=false"], say=None, **given).rows
+    rows = plan_study(
+        mapping, ["name=mine", "seeds=[3]", "reference_arms=false"], say=None, **given
+    ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]

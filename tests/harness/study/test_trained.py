@@ -16,11 +16,13 @@ import harness
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
+from reports.read.records import load_records
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_pictures, make_study
+from tests.reports.builder import StoreBuilder, scores
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
@@ -120,7 +122,8 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
     for path, colour in zip(paths, ("red", "blue"), strict=True):
         Image.new("RGB", (40, 30), colour).save(path)
-    for passed_over in (".c.png", "notes.txt"):
+    for passed_over in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
+        (folder / passed_over).parent.mkdir(exist_ok=True)
         (folder / passed_over).touch()
     asked = ["generator.kl_weight=1.0e-1"]
     named = harness.predict("small", folder, asked, tracking_uri=bench.uri)
@@ -144,6 +147,34 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
             harness.predict(
                 **{"study": "small", "pictures": folder, "tracking_uri": bench.uri, **wrong}
             )
+
+
+def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
+    """Scores of two datasets do not compete; of the named one's settings selection takes one."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    n_ctx = "generator.n_ctx"
+    factors = [{"key": "dataset", "levels": ["emoji", "photos"]}, {"key": n_ctx, "levels": [1, 2]}]
+    over = StoreBuilder("over", factors, [0], config={"save": True})
+    for number, dataset in enumerate(("emoji", "photos")):
+        for level in (1, 2):
+            assignment = {"dataset": dataset, n_ctx: level}
+            over.trial(assignment, {0: scores(80 - 30 * number + level)}, dataset=dataset)
+    crossed = StoreBuilder("crossed", seeds=[0], protocol="cross_dataset")
+    crossed.trial({n_ctx: 1}, {0: {"accuracy": 50.0}}, selected={"harmonic_mean": 50.0})
+    uri = over.write(f"sqlite:///{tmp_path}/mlflow.db")
+    crossed.write(uri)
+    rows = load_records("over", uri).rows
+    best = rows.filter(pl.col("setting_key").str.contains("photos.*: 2"))["run_id"].item()
+    none_named = "setting must name a level of dataset, as each has .*: emoji, photos"
+    for study, asked, told in (
+        ("over", [], none_named),
+        ("over", ["n_ctx=1", "x=2"], f"^setting: x must be a factor of over .*\n{none_named}"),
+        ("over", ["dataset=moji"], "no finished setting; .*choices: dataset emoji, n_ctx 2; "),
+        ("over", ["dataset=photos"], best),
+        ("crossed", [], "^study crossed: cross_dataset .*target=NAME.*\nstudy crossed: keeps "),
+    ):
+        with pytest.raises((UserError, TrainedError), match=told):
+            harness.predict(study, tmp_path, asked, tracking_uri=uri)
 
 
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
