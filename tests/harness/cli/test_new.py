@@ -1,6 +1,9 @@
 """ship-sweep --new: answers are checked one by one, and become a study's YAML."""
 
+import os
+import signal
 from pathlib import Path
+from threading import Timer
 from unittest.mock import Mock
 
 import pytest
@@ -13,13 +16,17 @@ from tests.harness.cli.test_main import PLUGIN
 from tests.harness.fakes import draw_pictures
 
 
+@pytest.fixture(autouse=True)
+def _somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "_somebody_is_there", lambda: True)
+
+
 @pytest.mark.usefixtures("own_tables")
-def test_new_asks_again_and_writes_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_asks_again_and_writes_a_study() -> None:
     """What is wrong is told in words; what is there stays; Enter takes what is suggested.
 
     A folder may be called what a study may not.
     """
-    monkeypatch.setattr(main, "_somebody_is_there", lambda: True)
     draw_pictures(Path("my own"))
     Path("my own/few").rename("my own/Möwen-1")
     Path("generator_latent_dim_m_wen-1.yaml").write_text("mine")
@@ -44,27 +51,29 @@ def test_new_asks_again_and_writes_a_study(monkeypatch: pytest.MonkeyPatch) -> N
     assert study.space["generator.latent_dim"].baseline == 128
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "told"),
-    [
-        (PermissionError(13, "not here"), 2, "generator_n_ctx_photos.yaml: cannot be written: not"),
-        (typer.Abort(), 130, "\ninterrupted: nothing was written\n"),
-        (KeyboardInterrupt(), 130, "\ninterrupted: nothing was written\n"),
-    ],
-)
-def test_new_that_writes_nothing(
-    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder that cannot be written to, and Ctrl-C within a question or a check."""
-    monkeypatch.setattr(main, "_somebody_is_there", lambda: True)
-    monkeypatch.setattr(new_study, "write_whole", Mock(side_effect=error))
+def test_new_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a line."""
+    monkeypatch.setattr(new_study, "write_whole", Mock(side_effect=PermissionError(13, "not here")))
     result = invoke("--new", input="\n" * 5)
-    assert result.exit_code == code and result.stderr.startswith(told)
-    assert not list(Path().iterdir())
+    assert result.exit_code == 2
+    assert result.stderr == "generator_n_ctx_photos.yaml: cannot be written: not here\n"
 
 
-def test_new_needs_a_terminal() -> None:
-    """A batch job would wait for answers without end."""
+def test_ctrl_c_within_a_question_ends_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and nothing is written, though polars has been loaded for the first answer."""
+    reader, writer = os.pipe()
+    late = Timer(9, os.write, (writer, b"\n"))
+
+    def prompt(question: str, default: str) -> str:
+        if "CLIP" in question:
+            late.start()
+            Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            os.read(reader, 1)
+        return default
+
+    monkeypatch.setattr(typer, "prompt", prompt)
     result = invoke("--new")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "--new asks questions, which needs a terminal\n"
+    assert (result.exit_code, result.stderr) == (130, "\ninterrupted: nothing was written\n")
+    assert late.is_alive(), "the question waited for an answer"
+    late.cancel()
+    assert not list(Path().iterdir())
