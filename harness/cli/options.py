@@ -126,7 +126,7 @@ def signature() -> Signature:
         usual, shown = Options._field_defaults[name], " ".join(text.split())
         option: Any = typer.Option(usual, _flag(name), metavar=metavar, help=shown)
         if name == "pictures":
-            option = typer.Argument(usual, metavar=metavar, help=shown)
+            option = typer.Argument(usual, metavar=metavar, help=shown, hidden=True)
         kind = Options.__annotations__[name]
         options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
     return Signature(options)
