@@ -131,7 +131,7 @@ def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[s
     Raises:
         ConfigError: a line for each that cannot be meant, and for each that is missing.
     """
-    from reports.tables import APART, level_text, ordered_levels, short_names
+    from reports.tables import class_factors, level_text, ordered_levels, short_names
 
     names = short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
@@ -143,7 +143,7 @@ def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[s
         if one.path not in keys
     ]
     wanted = {keys[one.path]: one.value for one in given if one.path in keys}
-    apart = [one for one in study.factors if one.key in (*APART, "max_classes")]
+    apart = class_factors(study)
     faults += [
         f"--setting must name a level of {names[one.key]}, as each has classes of its own "
         f"(choices: {', '.join(map(level_text, ordered_levels(study, one)))})"

@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.parser import Parser
 
 import search_spaces
-from harness.errors import ConfigError
+from harness.errors import ConfigError, UserError
 from harness.wording import nearest, show
 from ship.whole_file import write_whole
 
@@ -50,22 +50,28 @@ def copy_packaged(name: str) -> Path:
         name: of the study, with or without .yaml.
 
     Raises:
-        ConfigError: there is no such study, or the file is there or cannot be written.
+        UserError: there is no such study, or the file is there or cannot be written.
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        near = nearest(stem, packaged_names())
-        meant = f"did you mean {near}? " if near else ""
-        got = f"got {show(name)} ({meant}{_choices()})"
-        raise ConfigError([f"--copy must name a packaged study, {got}"])
+        raise ConfigError([f"--copy must name a packaged study, got {show(name)} {_choices(stem)}"])
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError([f"{path}: is there already, and was left as it is"])
-    try:
-        write_whole(path, (_FOLDER / path).read_bytes())
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
+    write_for_user(path, (_FOLDER / path).read_bytes())
     return path
+
+
+def write_for_user(path: Path, content: bytes) -> None:
+    """Write a file that somebody has asked for, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def find_space(path_or_name: str | Path) -> Path:
@@ -75,7 +81,7 @@ def find_space(path_or_name: str | Path) -> Path:
         ConfigError: there is none, or what was given is no name; the line lists the packaged names.
     """
     if not isinstance(path_or_name, str | Path):
-        raise ConfigError([f"{_MUST}, got a {type(path_or_name).__name__} ({_choices()})"])
+        raise ConfigError([f"{_MUST}, got a {type(path_or_name).__name__} {_choices()}"])
     given = Path(path_or_name)
     candidates = [given, Path(f"{path_or_name}.yaml")]
     if len(given.parts) == 1:
@@ -86,14 +92,15 @@ def find_space(path_or_name: str | Path) -> Path:
                 return path
         except (OSError, ValueError):  # a name too long, or with a null byte
             continue
-    near = nearest(given.stem, packaged_names())
-    meant = f"did you mean {near}? " if near else ""
     got = "a folder, " if given.is_dir() else ""
-    raise ConfigError([f"{_MUST}, got {got}{show(str(path_or_name))} ({meant}{_choices()})"])
+    raise ConfigError([f"{_MUST}, got {got}{show(str(path_or_name))} {_choices(given.stem)}"])
 
 
-def _choices() -> str:
-    return f"choices: {', '.join(packaged_names())}"
+def _choices(meant: str = "") -> str:
+    """The packaged studies, behind the one that was probably meant."""
+    near = nearest(meant, packaged_names())
+    hint = f"did you mean {near}? " if near else ""
+    return f"({hint}choices: {', '.join(packaged_names())})"
 
 
 def label_of(path: Path) -> str:

@@ -1,7 +1,6 @@
 """`ship-report NAME`: the tables and figures of a study, read from MLflow."""
 
 import enum
-import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from reports.command import Command
 from reports.contract import (
     EmptyStudyError,
     ReportError,
+    collect_rarely,
     printable,
     reader_may_leave,
     redacted,
@@ -38,8 +38,7 @@ class Format(enum.StrEnum):
 
 def main() -> None:
     """Entry point of the script."""
-    # as ship-sweep: to look for garbage at Python's own pace takes a tenth of a large report's time
-    gc.set_threshold(200_000, 20, 50)
+    collect_rarely()
     steady_output()
     with reader_may_leave():
         app()

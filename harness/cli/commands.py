@@ -141,18 +141,15 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     """
     from harness.errors import UserError
     from harness.predictions import predict
+    from harness.study_files import write_for_user
     from ship.trial import TrainedError
-    from ship.whole_file import write_whole
 
     try:
         named = predict(study, pictures, setting)
     except (ReportError, TrainedError) as error:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
-    try:
-        write_whole(path, named.write_csv().encode())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    write_for_user(path, named.write_csv().encode())
     (seeds,), agree = named["seeds"].unique(), (named["seeds_agreeing"] == named["seeds"]).sum()
     told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
     typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
@@ -167,9 +164,19 @@ def copy_study(name: str) -> int:
     """
     from harness.study_files import copy_packaged
 
-    path = copy_packaged(name)
+    return say_written(copy_packaged(name))
+
+
+def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> int:
+    """Say that a study's YAML was written, and how to look at its plan; the exit code.
+
+    Args:
+        path: of the YAML.
+        options: name and value of those that the study needs.
+    """
+    named = "".join(f" {option} {shlex.quote(value)}" for option, value in options)
     typer.echo(f"{path} is written. What it would run, and for how long:")
-    typer.echo(f"  ship-sweep --space {path} --dry-run")
+    typer.echo(f"  ship-sweep --space {path}{named} --dry-run")
     return COMPLETE
 
 

@@ -6,9 +6,7 @@
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
-import gc
 import os
-import shlex
 import sys
 from typing import Any
 
@@ -18,7 +16,7 @@ from harness.cli import commands
 from harness.cli.commands import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.cli.options import Options, check_options, signature
 from reports.command import Command
-from reports.contract import reader_may_leave, steady_output
+from reports.contract import collect_rarely, reader_may_leave, steady_output
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"
@@ -64,10 +62,7 @@ app.command(cls=Command, epilog=_EPILOG)(sweep)
 
 def main() -> None:
     """Entry point of the ship-sweep script."""
-    # Importing makes many objects and hardly any garbage, and so does writing to MLflow. To look
-    # for it at Python's own pace (700) takes a tenth of the time of a study that has nothing to do,
-    # and of what a trial costs.
-    gc.set_threshold(200_000, 20, 50)
+    collect_rarely()
     steady_output()
     try:
         with reader_may_leave():
@@ -171,10 +166,7 @@ def _new(options: Options) -> int:
         return INTERRUPTED
     given = [("--plugin", file) for file in options.plugins or []]
     given += [("--data-root", str(root)) for root in (options.data_root,) if root]
-    named = "".join(f" {option} {shlex.quote(value)}" for option, value in given)
-    typer.echo(f"{path} is written. What it would run, and for how long:")
-    typer.echo(f"  ship-sweep --space {path}{named} --dry-run")
-    return COMPLETE
+    return commands.say_written(path, given)
 
 
 def _somebody_is_there() -> bool:

@@ -9,10 +9,9 @@ from pathlib import Path
 import typer
 
 from harness.config import parse_study
-from harness.errors import ConfigError, Fault, UserError
-from harness.study_files import parse_value
+from harness.errors import ConfigError, Fault
+from harness.study_files import parse_value, write_for_user
 from ship.configs import FINETUNERS
-from ship.whole_file import write_whole
 
 # What people call a factor -> its key, its levels, and its baseline with CLIP and with pocket.
 VARIED = {
@@ -98,10 +97,7 @@ def write_new(data_root: Path | None) -> Path:
             else:
                 break
     path = _free(_stem(answers))
-    try:
-        write_whole(path, text_of(answers).encode())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    write_for_user(path, text_of(answers).encode())
     return path
 
 

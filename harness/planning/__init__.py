@@ -4,7 +4,7 @@ Answers for: the key of a setting, the plan, what a changed YAML takes out of th
 run has come to. Writes nothing.
 """
 
-from harness.planning.adopting import Adoption, adoption_lines, adoptions, with_adopted
+from harness.planning.adopting import Adoption, adoption_lines, adoptions, once_adopted
 from harness.planning.changes import Consent, compare
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
@@ -28,6 +28,6 @@ from harness.planning.settings import (
 __all__ = [
     "Adoption", "Consent", "Fingerprints", "Plan", "Say", "Setting", "SettingMaker", "StudyOutcome",
     "Work", "adoption_lines", "adoptions", "compare", "contains", "enumerate_settings",
-    "estimate_time", "label_of", "make_plan", "outcome_of", "plugins_text", "study_prunes",
-    "with_adopted",
+    "estimate_time", "label_of", "make_plan", "once_adopted", "outcome_of", "plugins_text",
+    "study_prunes",
 ]  # fmt: skip

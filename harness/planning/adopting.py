@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.config import StudyConfig
-from harness.planning.plan import Plan, Work, study_prunes
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.store import Known, Ledger, LedgerRun
 from harness.wording import count
 from reports.contract import LOAD, PROTOCOLS, Cost, curve_metric, seed_metric
@@ -69,9 +70,12 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) 
     )
 
 
-def with_adopted(ledger: Ledger, found: Sequence[Adoption]) -> Ledger:
-    """The ledger as it will be once the study has adopted what was found."""
-    return replace(ledger, runs=(*ledger.runs, *map(_row, found)))
+def once_adopted(
+    study: StudyConfig, ledger: Ledger, found: Sequence[Adoption], fingerprints: Fingerprints
+) -> tuple[Ledger, Plan]:
+    """The ledger and the plan as they will be once the study has adopted what was found."""
+    whole = replace(ledger, runs=(*ledger.runs, *map(_row, found)))
+    return whole, make_plan(study, whole, fingerprints)
 
 
 def _row(one: Adoption) -> LedgerRun:

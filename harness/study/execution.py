@@ -125,8 +125,7 @@ class Execution:
         found = planning.adoptions(self.study, self.plan, self._known)
         if not found:
             return self.plan
-        ledger = planning.with_adopted(self.ledger, found)
-        return planning.make_plan(self.study, ledger, self.fingerprints)
+        return planning.once_adopted(self.study, self.ledger, found, self.fingerprints)[1]
 
     def _check_places(self) -> None:
         """Raise a UserError where trials could not run, or not leave their checkpoints."""

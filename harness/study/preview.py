@@ -85,8 +85,7 @@ def plan_study(
     known = elsewhere(read.opened, read.experiment_id, wanted.study, plan) if reuse else []
     ledger, found = read.ledger, planning.adoptions(wanted.study, plan, known)
     if found:
-        ledger = planning.with_adopted(ledger, found)
-        rest = planning.make_plan(wanted.study, ledger, prints)
+        ledger, rest = planning.once_adopted(wanted.study, ledger, found, prints)
         plan = replace(rest, notes=(*plan.notes, *planning.adoption_lines(found)))
     if say is not None:
         told += tuple(detectable_lines(wanted.study, uri))

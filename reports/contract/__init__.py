@@ -47,6 +47,7 @@ from reports.contract.words import (
     EmptyStudyError,
     ReportError,
     address_fault,
+    collect_rarely,
     is_text,
     printable,
     printable_lines,

@@ -1,5 +1,6 @@
 """Texts that are shown: without secrets, without what a terminal obeys; and one-line errors."""
 
+import gc
 import hashlib
 import io
 import os
@@ -39,6 +40,16 @@ def steady_output() -> None:
     """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+def collect_rarely() -> None:
+    """Look for garbage less often than Python does by itself (at 700 objects).
+
+    Importing makes many objects and hardly any garbage, and so do writing to MLflow and a report.
+    To look at Python's own pace takes a tenth of the time of a study that has nothing to do, of
+    what a trial costs, and of a large report.
+    """
+    gc.set_threshold(200_000, 20, 50)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.associations import on_other_classes
+from reports.tables.associations import class_factors, on_other_classes
 from reports.tables.build import build_tables
 from reports.tables.comparison import differences, effect_of, given_out, is_designed
 from reports.tables.families import Family, families, load_families, load_values

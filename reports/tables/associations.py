@@ -133,7 +133,12 @@ def on_other_classes(study: Study) -> bool:
     Args:
         study: of one dataset, or averages.
     """
-    return any(factor.key in (*APART, "max_classes") for factor in study.factors)
+    return bool(class_factors(study))
+
+
+def class_factors(study: Study) -> list[Factor]:
+    """The factors whose levels are measured on other classes, or on more of them."""
+    return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
 
 
 class _Response(NamedTuple):

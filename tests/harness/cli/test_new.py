@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 import typer
 
-from harness.cli import main, new_study
+from harness import study_files
+from harness.cli import main
 from harness.config import load_study
 from tests.harness.cli.conftest import invoke
 from tests.harness.cli.test_main import PLUGIN
@@ -53,7 +54,9 @@ def test_new_asks_again_and_writes_a_study() -> None:
 
 def test_new_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line."""
-    monkeypatch.setattr(new_study, "write_whole", Mock(side_effect=PermissionError(13, "not here")))
+    monkeypatch.setattr(
+        study_files, "write_whole", Mock(side_effect=PermissionError(13, "not here"))
+    )
     result = invoke("--new", input="\n" * 5)
     assert result.exit_code == 2
     assert result.stderr == "generator_n_ctx_photos.yaml: cannot be written: not here\n"
