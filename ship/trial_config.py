@@ -77,6 +77,17 @@ class SyntheticConfig(Settings):
     weight: float = Field(1.0, gt=0)
     """weight of a synthetic feature's loss, where a real feature has 1 (gda: of the feature itself;
     lp_plus_plus: of both)"""
+    real_share: float = Field(0.0, ge=0, le=1)
+    """fraction of each class's synthetic features in whose place real pictures of it stand, as
+    generator real has them: a dose of the ceiling"""
+
+    @model_serializer(mode="wrap")
+    def _said(self, said: Callable[["SyntheticConfig"], dict[str, Any]]) -> dict[str, Any]:
+        """Without the real share where there is none: it came later than many a stored trial."""
+        found = said(self)
+        if not self.real_share:
+            found.pop("real_share", None)  # pydantic may be asked for other keys alone
+        return found
 
 
 class TrialConfig(Settings):
@@ -126,6 +137,13 @@ class TrialConfig(Settings):
     """how synthetic features are used"""
 
     @property
+    def shows_unseen(self) -> str:
+        """Which setting shows real training pictures of the unseen classes; "": none."""
+        if self.generator.name == "real":
+            return "generator"
+        return "synthetic.real_share" if self.synthetic.real_share else ""
+
+    @property
     def selection_metric(self) -> str:
         """What selection maximises: the objective, else the protocol's own; "" where it is none.
 
@@ -151,6 +169,8 @@ class TrialConfig(Settings):
             return (
                 f"finetuner {self.finetuner.name} reads no written prompts, nor does generator none"
             )
+        if key == "synthetic.real_share" and self.generator.name == "real":
+            return "generator real has nothing but real pictures"
         if key == "quality":
             return "it is whether synthetic features are judged, and moves no accuracy"
         if key == "eval_every" and self.selection in ("none", "reference"):

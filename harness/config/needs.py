@@ -167,9 +167,11 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
         if PROTOCOLS[protocol].unseen_class or not PROTOCOLS[protocol].new_classes:
             must = f"must have training pictures of every class when protocol is {protocol}"
             yield Fault("dataset", must, name)
-        elif trial.generator.name == "real":
-            must = f"must not be real: {name} has no training pictures of its unseen classes"
-            yield Fault("generator", must, "real")
+        elif key := trial.shows_unseen:
+            real = key == "generator"
+            why = f"{name} has no training pictures of its unseen classes"
+            must = f"must not be {'real' if real else 'above 0'}: {why}"
+            yield Fault(key, must, "real" if real else trial.synthetic.real_share)
 
 
 def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:

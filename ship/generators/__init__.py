@@ -11,10 +11,17 @@ from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.generators.fit import FusedGenerator
-from ship.generators.source import FeatureSource, Sample, Synthesizer
+from ship.generators.source import FeatureSource, MixedWithReal, Sample, Synthesizer
 from ship.tasks import Task
 
-__all__ = ["GENERATORS", "FeatureSource", "Sample", "Synthesizer", "build_generator"]
+__all__ = [
+    "GENERATORS",
+    "FeatureSource",
+    "MixedWithReal",
+    "Sample",
+    "Synthesizer",
+    "build_generator",
+]
 
 
 def build_generator(

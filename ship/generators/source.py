@@ -1,6 +1,7 @@
 """Where synthetic features come from: generators of all seeds, real pictures; who draws them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from ship.replicas import ReplicaRng, gather_rows, random_views
 from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
+
+# Of the places from which a mixture counts its real pictures: as good as a continuum.
+_STARTS: Final = 2**30
 
 
 class FeatureSource:
@@ -98,6 +102,50 @@ class RealPictures(FeatureSource):
             return drawn
         means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
         return F.normalize(moved + self._spread * (drawn - means), dim=-1)
+
+
+class MixedWithReal(FeatureSource):
+    """A generator's features, a share of each class's replaced by real pictures: a dose of them.
+
+    The places of the real ones are evenly spaced among a class's features from a random start on:
+    of n that are asked for at once, share * n are real, rounded up or down at random.
+    """
+
+    def __init__(
+        self,
+        made: FeatureSource,
+        share: float,
+        task: Task,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self._made, self._share, self.epochs = made, share, made.epochs
+        self._real = RealPictures(RealPicturesConfig(), task, clip, seeds)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the generator's fit is over."""
+        return self._made.finished
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One of the generator's."""
+        return self._made.train_epoch()
+
+    def parts(self) -> Mapping[str, Part]:
+        """What fitting the generator changes."""
+        return self._made.parts()
+
+    @torch.no_grad()
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """A feature of the generator, or a real one in its place."""
+        made, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
+        where, before = _occurrences(class_ids)
+        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
+        reached = start + self._share * before
+        is_real = (reached + self._share).floor() > reached.floor()
+        return torch.where(is_real.unsqueeze(-1), real, made)
 
 
 def _occurrences(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.finetuners import FusedFinetuner, build_finetuner
-from ship.generators import FeatureSource, Synthesizer, build_generator
+from ship.generators import FeatureSource, MixedWithReal, Synthesizer, build_generator
 from ship.protocols import Exam, Protocol, build_protocol
 from ship.quality import judge
 from ship.replicas import Kept
@@ -256,7 +256,9 @@ class _Trial:
 
     def _generator(self, task: Task) -> FeatureSource | None:
         """The generator for a task before its first epoch; None: no synthetic features."""
-        return build_generator(self.config.generator, task, self.clip, self.seeds)
+        made = build_generator(self.config.generator, task, self.clip, self.seeds)
+        share = self.config.synthetic.real_share
+        return MixedWithReal(made, share, task, self.clip, self.seeds) if made and share else made
 
     def _finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
         """The untrained fine-tuner of a task."""

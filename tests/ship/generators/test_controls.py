@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
-from ship.generators import GENERATORS, Synthesizer, build_generator
+from ship.generators import GENERATORS, MixedWithReal, Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import (
     GaussianBase,
@@ -130,6 +130,24 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
         _, labels = Synthesizer(config, generator.sample, task, SEEDS).fixed_set()
         counts = torch.stack([row.bincount(minlength=4) for row in labels])
         assert torch.equal(counts, count * ~task.seen)
+
+
+@pytest.mark.parametrize(("share", "n_real"), [(0.25, {1}), (0.3, {1, 2}), (0.5, {2}), (1, {4})])
+def test_a_share_of_each_class_is_real(
+    clip: FrozenCLIP, features: FeatureSet, share: float, n_real: set[int]
+) -> None:
+    """Of four features a class as many as the share says, rounded up or down; the rest are made."""
+    task = selection_task(clip, features, SEEDS)
+    made = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
+    mixed = MixedWithReal(made, share, task, clip, SEEDS)
+    ids = task.synthesized_ids.repeat_interleave(4, dim=1)
+    found, alone = (source.sample(ids, ReplicaRng(SEEDS, "n")) for source in (mixed, made))
+    real = torch.tensor(features.train).flatten(0, 1)
+    for own, others, classes in zip(found, alone, ids, strict=True):
+        is_made = (own == others).all(1)
+        is_real = (own[:, None] == real).all(2).any(1)
+        assert torch.equal(is_made, ~is_real)
+        assert all(int(is_real[classes == one].sum()) in n_real for one in classes.unique())
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
