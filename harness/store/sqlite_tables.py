@@ -56,7 +56,7 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
                 f"the study in another folder"
             )
         behind = _is_behind(file, tables)
-        if _is_to_be_made(file, behind):
+        if not tables or (behind and not _is_used(file, tables)):  # or half-made ones
             _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif behind and not copy.exists():
             _copy(file, copy)
@@ -95,38 +95,17 @@ def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
     return any(at[0] == step.revision for step in steps.walk_revisions())
 
 
-def _is_to_be_made(file: sqlite3.Connection, behind: bool) -> bool:
-    """Whether there are no tables, or half-made ones without a row of anybody's."""
-    return not _tables(file) or (behind and not _is_used(file))
-
-
-def _is_used(file: sqlite3.Connection) -> bool:
+def _is_used(file: sqlite3.Connection, tables: set[str]) -> bool:
     """Whether there are rows that MLflow does not write by itself."""
-    rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in _tables(file))
+    rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in tables)
     return any(file.execute(query).fetchone() for query in rows)
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:
-    """Put all tables in the place of what is there, in one transaction."""
-    statements = _statements(artifacts)
-    file.execute("BEGIN IMMEDIATE")
-    try:
-        # still so, now that nobody else can write?
-        if _is_to_be_made(file, _is_behind(file, _tables(file))):
-            for table in _tables(file):
-                file.execute(f'DROP TABLE "{table}"')
-            for statement in statements:
-                file.execute(statement)
-        file.execute("COMMIT")
-    except BaseException:
-        file.execute("ROLLBACK")
-        raise
-
-
-def _statements(artifacts: str) -> list[str]:
-    """What makes the tables, from a store in memory that MLflow has made.
+    """Put all tables in the place of what is there, in one transaction, from a store in memory.
 
     Args:
+        file: of the store.
         artifacts: address of MLflow's own experiment, which no study uses. MLflow writes it into
             SQL as it stands: one that is no address, of a folder with an apostrophe, fails.
     """
@@ -134,8 +113,7 @@ def _statements(artifacts: str) -> list[str]:
 
     make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
     with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
-        lines = list(connection.connection.driver_connection.iterdump())
-    return [line for line in lines if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+        connection.connection.driver_connection.backup(file)
 
 
 def _copy(file: sqlite3.Connection, copy: Path) -> None:

@@ -21,20 +21,15 @@ from reports.contract import ReportError
 from reports.read.runs import read_runs
 
 STEPS = str(files("mlflow.store") / "db_migrations")
-# Opens a store, and is killed when it has sent the file so many statements.
+# Opens a store, and is killed when its file is to be larger than so many bytes.
 DYING = """
-import os, signal, sys
+import resource, signal, sys
 from pathlib import Path
-from harness.store import sqlite_tables
 from harness.store.open import open_store
+from mlflow.store.tracking import sqlalchemy_store
 
-made = sqlite_tables._statements
-def dying(artifacts):
-    for number, line in enumerate(made(artifacts)):
-        if number == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield line
-sqlite_tables._statements = dying
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 open_store(sys.argv[1], Path.cwd())
 """
 
@@ -92,9 +87,9 @@ def runs(path: Path) -> list[str]:
 def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
     """The file has no tables, nothing lies beside it, and the next run makes them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    command_line = [sys.executable, "-c", DYING, uri, "80"]
+    command_line = [sys.executable, "-c", DYING, uri, "100000"]
     died = subprocess.run(command_line, cwd=Path(__file__).parents[3], env={**os.environ})
-    assert died.returncode == -signal.SIGKILL
+    assert died.returncode == -signal.SIGXFSZ
     assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     store = open_store(uri, tmp_path)
