@@ -5,10 +5,9 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, Plan
 from harness.resources import machine_resources, slots
 from harness.store import LedgerRun
-from harness.wording import one_line
+from harness.wording import count, one_line
 from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 
@@ -62,29 +61,22 @@ def estimate_time(
         known.setdefault(run.setting_key, []).append(run)
     # those of reference arms say nothing of other settings: some take no time
     own = [run for run in ended if not run.arm and run.setting_key not in arms]
-    typical, extraction = resolve(study, baseline(study)), None
     left = {work.setting.key: (work.setting.config, len(work.seeds)) for work in plan.work}
-    if own or not (left.keys() - known.keys() - arms or plan.proposals):
-        usual = _mean(own) if own else 0.0
-        source = f"{len(ended)} finished trial{'s' * (len(ended) != 1)}"
-
-        def a_seed(key: str, config: TrialConfig) -> float:
-            return _mean(known[key]) if key in known else usual
-    else:
+    typical, extraction, paces = resolve(study, baseline(study)), None, dict[str, float]()
+    source, usual = count(len(ended), "finished trial"), _mean(own) if own else 0.0
+    if not own and (left.keys() - known.keys() - arms or plan.proposals):
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
-        extraction = features()
+        source, extraction = "a few steps of the baseline here, scaled by epochs: rough", features()
         try:
-            paces = _paces(study, [typical, *(config for config, _ in left.values())], fingerprints)
+            paces = _paces(study, typical, fingerprints)
         except Exception as error:  # whatever it is, the plan can be shown without
             say(f"the time of trials cannot be told: {one_line(error)}")
             return None
-        source = "a few steps here, scaled by epochs: rough"
 
-        def a_seed(key: str, config: TrialConfig) -> float:
-            each = zip(_methods(config), _methods(typical), strict=True)
-            # where there was no time for a method, that of the baseline
-            own = [paces.get(method, paces[usual]) for method, usual in each]
-            return sum(_epochs(config, stage) * pace for one in own for stage, pace in one.items())
+    def a_seed(key: str, config: TrialConfig) -> float:
+        if own or key in known:
+            return _mean(known[key]) if key in known else usual
+        return math.fsum(_epochs(config, stage) * pace for stage, pace in paces.items())
 
     return Estimate(
         {key: a_seed(key, config) * n for key, (config, n) in left.items()},
@@ -108,66 +100,45 @@ def _mean(runs: Sequence[LedgerRun]) -> float:
     return math.fsum(run.seconds or 0 for run in runs) / sum(len(run.seeds) for run in runs)
 
 
-def _paces(
-    study: StudyConfig, configs: Iterable[TrialConfig], fingerprints: Fingerprints
-) -> dict[str, dict[str, float]]:
-    """How long a seed takes here, by the first settings of each generator and fine-tuner.
+def _paces(study: StudyConfig, config: TrialConfig, fingerprints: Fingerprints) -> dict[str, float]:
+    """Seconds a seed that an epoch of each stage of a setting takes here; "": all but epochs.
 
-    Returns:
-        For each method that there was time for: the seconds of an epoch of each of its stages, and
-        under "" those of a fine-tuner's trial that belong to no epoch.
+    A trial of FEW epochs and seeds is run on noise, twice: the first one warms up.
 
     Raises:
-        ValueError: trials take a GPU, and there is none here; there is not even time for the first.
+        ValueError: trials take a GPU, and there is none here.
+        TimeoutError: there is not even time for so much.
     """
-    if study.resources.gpus and not usable_gpus():
-        raise ValueError("no trial has finished, and no GPU is here")
-    paces: dict[str, dict[str, float]] = {}
-    load = cache(fingerprints.method.load_backbone)
-    threads = max(1, math.ceil(study.resources.cpus))
+    method, threads = fingerprints.method, max(1, math.ceil(study.resources.cpus))
     # of the processor's time, as others may use the machine; of a GPU by seconds that pass
     device, clock, many = "cpu", time.process_time, FEW * threads
     if study.resources.gpus:
-        device, clock, many = fingerprints.method.accelerator, time.perf_counter, FEW
-    with _limited(threads), suppress(TimeoutError):
-        for config in configs:
-            if paces.keys() >= set(_methods(config)):
-                continue
-            clip = load(config.backbone, device, config.precision)
-            for _ in range(1 if paces else 2):  # the very first one warms up
-                spent, before = defaultdict[str, list[float]](list), clock()
-                for item in _few_epochs(config, fingerprints, clip):
-                    now = clock()
-                    counts = item.epoch and _epochs(config, item.stage)
-                    spent[item.stage if counts else ""].append((now - before) / many)
-                    before = now
-            if config.selection == "pseudo_new":  # on noise, epoch 0 may be the best one
-                spent.setdefault("final", spent["selection"])
-            rest = math.fsum(spent.pop(""))
-            # the low one: an epoch that begins something, such as a set of features, is dear
-            low = {stage: statistics.median_low(each or [0.0]) for stage, each in spent.items()}
-            of_generator = {stage for stage in low if stage.endswith("generator")}
-            generator, finetuner = _methods(config)
-            paces.setdefault(generator, {stage: low.pop(stage) for stage in of_generator})
-            paces.setdefault(finetuner, {"": rest, **low})
-    if not paces:
-        raise ValueError("one epoch takes more processor time than there is to find out")
-    return paces
-
-
-def _methods(config: TrialConfig) -> tuple[str, str]:
-    return f"generator {config.generator.name}", f"finetuner {config.finetuner.name}"
-
-
-def _few_epochs(config: TrialConfig, fingerprints: Fingerprints, clip: Any) -> Iterator[Any]:
-    """A trial of so many epochs and seeds, on noise."""
-    groups = {key: getattr(config, key) for key in ("generator", "finetuner")}
-    long = {key: own for key, own in groups.items() if getattr(own, "epochs", 0) > FEW}
-    few = {key: own.model_copy(update={"epochs": FEW}) for key, own in long.items()}
-    names = (config.dataset, *config.targets)
-    sets = {name: _noise(config, name, fingerprints.pictures(name), clip) for name in names}
-    trial, own = config.model_copy(update=few), sets[config.dataset]
-    yield from fingerprints.method.run_trial(trial, range(FEW), own, clip, sets, None)
+        if not usable_gpus():
+            raise ValueError("no trial has finished, and no GPU is here")
+        device, clock, many = method.accelerator, time.perf_counter, FEW
+    few = {
+        key: own.model_copy(update={"epochs": min(FEW, own.epochs)})
+        for key in ("generator", "finetuner")
+        if hasattr(own := getattr(config, key), "epochs")
+    }
+    trial, names = config.model_copy(update=few), (config.dataset, *config.targets)
+    with _limited(threads):
+        clip = method.load_backbone(config.backbone, device, config.precision)
+        sets = {name: _noise(config, name, fingerprints.pictures(name), clip) for name in names}
+        for _ in range(2):
+            spent, before = defaultdict[str, list[float]](list), clock()
+            for item in method.run_trial(trial, range(FEW), sets[names[0]], clip, sets, None):
+                now = clock()
+                counts = item.epoch and _epochs(config, item.stage)
+                spent[item.stage if counts else ""].append((now - before) / many)
+                before = now
+    if config.selection == "pseudo_new":  # on noise, epoch 0 may be the best one
+        spent.setdefault("final", spent["selection"])
+    rest = math.fsum(spent.pop(""))
+    # the low one: an epoch that begins something, such as a set of features, is dear
+    return {"": rest} | {
+        stage: statistics.median_low(each) for stage, each in spent.items() if each
+    }
 
 
 def _epochs(config: TrialConfig, stage: str) -> int:
@@ -202,7 +173,7 @@ def _limited(threads: int) -> Iterator[None]:
     import torch
 
     def ring(*_: object) -> None:
-        raise TimeoutError
+        raise TimeoutError("one epoch takes more processor time than there is to find out")
 
     before = torch.get_num_threads(), signal.signal(signal.SIGPROF, ring)
     torch.set_num_threads(threads)

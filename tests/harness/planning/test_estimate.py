@@ -158,21 +158,19 @@ def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: P
     found = estimate_of(study, prints)
     assert found is not None
     assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2))]
-    assert found.source == "a few steps here, scaled by epochs: rough"
+    assert found.source == "a few steps of the baseline here, scaled by epochs: rough"
     assert (found.features, found.start) == (0.0, START)
     features = paced.timed[-1][2]
     assert features.train.shape == (4, 1 + 3, 4) and list(features.train_labels) == [0, 0, 1, 1]
     assert features.test.shape == (5, 4)
 
 
-def test_the_first_setting_of_each_method_is_timed_and_epochs_are_counted(
-    prints: Fingerprints, paced: Paced
-) -> None:
+def test_the_baseline_is_timed_and_epochs_are_counted(prints: Fingerprints, paced: Paced) -> None:
     """An arm without a generator, or without a fine-tuner's epochs, takes as much less."""
     space = {"generator.n_ctx": {"choices": [1, 4], "baseline": 4}, "generator.epochs": [4, 8]}
     study = study_of(space=space, reference_arms=True)
     found = estimate_of(study, prints)
-    assert found is not None and {n_ctx for n_ctx, *_ in paced.timed} == {0, 4}
+    assert found is not None and {n_ctx for n_ctx, *_ in paced.timed} == {4}
     seconds = {s.label: found.seconds[s.key] / 2 for s in settings_of(study, prints)}
     expected = {
         "n_ctx=1, epochs=4": a_seed(4),
