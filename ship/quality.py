@@ -163,7 +163,7 @@ def measure_quality(
         rng: draws the subsets and resamples; each replica from a stream of its own.
 
     Returns:
-        cosine_to_mean, text_cosine_to_mean: see cosines_to_mean.
+        cosine_to_mean, cosine_to_text, text_cosine_to_mean: see cosines_of_means.
         real_to_synthetic, synthetic_to_real: percent; see cross_accuracies.
         frechet, frechet_error: ship.distances.frechet.
         mmd, mmd_error: ship.distances.mmd.
@@ -219,7 +219,7 @@ def _quality(
     made, real, text = compared(made, real, text, generator)
     if not len(text):
         return {}
-    metrics = cosines_to_mean(made, real, text) | cross_accuracies(made, real)
+    metrics = cosines_of_means(made, real, text) | cross_accuracies(made, real)
     n, m = len(real.labels), len(made.labels)
     if min(n, m) >= 2:
         squared = squared_distances(torch.cat([real.features, made.features]))
@@ -237,17 +237,23 @@ def _quality(
     return metrics
 
 
-def cosines_to_mean(
+def cosines_of_means(
     made: LabelledSet, real: LabelledSet, text: Float[Tensor, "n_cls feature"]
 ) -> dict[str, float]:
-    """How near to the real class means the synthetic ones are, and the text features.
+    """How near synthetic class means, real ones and text features are to each other.
 
     cosine_to_mean: (1/C) sum_c cos(mean_i s_ci, mean_j x_cj), s synthetic and x real features.
-    text_cosine_to_mean: (1/C) sum_c cos(t_c, mean_j x_cj), t_c the class's text feature.
+    cosine_to_text: (1/C) sum_c cos(mean_i s_ci, t_c), t_c the class's text feature.
+    text_cosine_to_mean: (1/C) sum_c cos(t_c, mean_j x_cj).
     """
+
+    def cosine(one: Tensor, other: Tensor) -> float:
+        return float(F.cosine_similarity(one, other).mean())
+
     return {
-        "cosine_to_mean": float(F.cosine_similarity(made.means, real.means).mean()),
-        "text_cosine_to_mean": float(F.cosine_similarity(text, real.means).mean()),
+        "cosine_to_mean": cosine(made.means, real.means),
+        "cosine_to_text": cosine(made.means, text),
+        "text_cosine_to_mean": cosine(text, real.means),
     }
 
 

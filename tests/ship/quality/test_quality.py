@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ship import distances
 from ship.distances import LabelledSet, compared, even_draw, matched, rank_within_class
 from ship.quality import (
-    cosines_to_mean,
+    cosines_of_means,
     cross_accuracies,
     diversity,
     effective_rank,
@@ -25,8 +25,8 @@ from tests.ship.quality.planted import clustered, generator, unit
 CENTRES = unit(6, 12)
 TEXT = torch.nn.functional.normalize(CENTRES + 0.8 * unit(6, 12, seed=9), dim=1)
 METRICS = {
-    "cosine_to_mean", "text_cosine_to_mean", "frechet", "frechet_error", "mmd", "mmd_error",
-    "precision", "recall", "density", "coverage", "real_to_synthetic", "synthetic_to_real",
+    "cosine_to_mean", "cosine_to_text", "text_cosine_to_mean", "frechet", "frechet_error",
+    "mmd", "mmd_error", "precision", "recall", "density", "coverage", "real_to_synthetic", "synthetic_to_real",
     "diversity", "real_diversity", "effective_rank", "real_effective_rank",
 }  # fmt: skip
 Rows = tuple[torch.Tensor, torch.Tensor]
@@ -93,12 +93,12 @@ def test_cosines_equal_a_loop_over_classes() -> None:
     centres = unit(5, 8)
     real, made = (LabelledSet(*clustered(centres, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
-    found = cosines_to_mean(made, real, texts)
-    expected = {"cosine_to_mean": [], "text_cosine_to_mean": []}
+    found = cosines_of_means(made, real, texts)
+    expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
     for c, text in enumerate(texts.numpy()):
         truth, mean = (own.features[own.labels == c].numpy().mean(axis=0) for own in (real, made))
-        for name, vector in (("cosine_to_mean", mean), ("text_cosine_to_mean", text)):
-            cosine = vector @ truth / np.linalg.norm(vector) / np.linalg.norm(truth)
+        for name, pair in zip(expected, ((mean, truth), (mean, text), (text, truth)), strict=True):
+            cosine = np.dot(*pair) / np.prod([np.linalg.norm(vector) for vector in pair])
             expected[name].append(float(cosine))
     assert found == pytest.approx({k: np.mean(v) for k, v in expected.items()})
 
