@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -35,12 +35,14 @@ from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
-Here you find each key that a study's YAML may have: its default, what it may be, and what it means.
+Here you find each key that a study's YAML may have: its default, what it may be and mean.
 [Writing and running a study](studies.md) has an example; `ship-sweep --list-options` prints the
 same.
 
 - `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
   too.
+- A value is of its default's kind: text in quotes, an integer, or a number with a point. Integers
+  are at least 1 and numbers at least 0. Brackets say what else holds.
 - A key below another is written with a dot on the command line and in `space`: `generator.n_ctx`.
 """
 WIDTH = 120
@@ -51,21 +53,23 @@ DEPENDS = {
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
 }
 NAMED = {
-    "generator": "a name of [generators](#generators), or its settings",
-    "finetuner": "a name of [fine-tuners](#fine-tuners), or its settings",
+    "generator": "a [generator](#generators), or its settings",
+    "finetuner": "a [fine-tuner](#fine-tuners), or its settings",
     "synthetic": "[settings](#synthetic)",
     "resources": "`auto`, or [settings](#resources)",
     "record": "[settings](#record)",
-    "scheduler": "a name of [schedulers](#schedulers), or its settings",
+    "scheduler": "a [scheduler](#schedulers), or its settings",
     "space": "dotted key → [factor](#a-factor-of-space)",
     "variants": "`generator`, `finetuner` or `dataset` → name → settings",
-    "objective": "a name of [objectives](#objectives)",
-    "protocol": "a name of [protocols](#protocols)",
-    "selection": "a name of [selections](#selections)",
+    "objective": "an [objective](#objectives)",
+    "protocol": "a [protocol](#protocols)",
+    "selection": "a [selection](#selections)",
     "seeds": "a count, or a list of integers",
-    "when": "dotted key → list of values",
-    "choices": "list of values",
+    "when": "dotted key → values",
+    "choices": "at least one value",
 }
+# Bounds that the page's head names once.
+USUAL = {"integer": "≥ 1", "number": "≥ 0"}
 _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
     (Ge, "ge", "≥"),
     (Gt, "gt", ">"),
@@ -87,7 +91,7 @@ def reference() -> str:
         _keys(Factor.model_fields),
         "## Resources\n",
         _keys(Resources.model_fields),
-        f"## Record\n\n{_first_line(Record)}\n",
+        "## Record\n",
         _keys(Record.model_fields),
         "## Synthetic\n",
         _keys(SyntheticConfig.model_fields),
@@ -127,33 +131,42 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
     """Each method with the keys that it alone has; those of several stand once, before them.
 
     Where a shared key means one thing to some and another to others, it is said to whom.
+    It stands there with the default that most have; a method names its own where that differs.
     """
     yield f"## {title}\n"
-    of: dict[tuple[str, str, str | None], list[str]] = {}
+    of: dict[tuple[str, str, str | None], dict[str, FieldInfo]] = {}
     for name, config in configs.items():
         for key, field in _own(config).items():
-            of.setdefault((key, _values(key, field), field.description), []).append(name)
-    shared = {same: names for same, names in of.items() if len(names) > 1}
+            of.setdefault((key, _values(key, field), field.description), {})[name] = field
+    shared = {same: fields for same, fields in of.items() if len(fields) > 1}
+    usual = {same: _of_most(fields.values()) for same, fields in shared.items()}
     if shared:
-        yield f"### {heading}\n\nEach names those that it has, with their defaults.\n"
+        yield f"### {heading}\n\nEach names those that it has, and defaults of its own.\n"
         n_meanings = Counter(key for key, *_ in shared)
-        lines = []
-        for (key, values, meaning), names in shared.items():
-            whose = f"; of {', '.join(names)}" if n_meanings[key] > 1 else ""
-            lines.append(f"`{key}` ({values}{whose}): {meaning}")
-        yield _list(lines)
+        yield _list(
+            _line(same[0], usual[same], ", ".join(fields) if n_meanings[same[0]] > 1 else "")
+            for same, fields in shared.items()
+        )
     for name, config in configs.items():
         own = _own(config)
-        told = [key for key, f in own.items() if (key, _values(key, f), f.description) in shared]
+        sames = {key: (key, _values(key, f), f.description) for key, f in own.items()}
+        told = {key: usual[same] for key, same in sames.items() if same in usual}
         yield f"### {name}\n\n{_first_line(config)}\n"
         if told:
             link = re.sub(r"[^a-z-]", "", heading.lower().replace(" ", "-"))
-            defaults = ", ".join(f"`{key}: {show(_default(own[key]))}`" for key in told)
-            yield _wrapped(f"[Shared](#{link}): {defaults}.", "") + "\n"
+            others = [key for key in told if _default(own[key]) != _default(told[key])]
+            listed = (_with_default(k, own[k]) if k in others else f"`{k}`" for k in told)
+            named = ", ".join(listed) if others or len(told) < len(usual) else "all"
+            yield _wrapped(f"[Shared](#{link}): {named}.", "") + "\n"
         if len(told) < len(own):
             yield _keys({key: field for key, field in own.items() if key not in told})
-        elif not own:
-            yield "It has no settings.\n"
+
+
+def _of_most(fields: Iterable[FieldInfo]) -> FieldInfo:
+    """The first of those whose default is the most frequent one."""
+    known = {repr(_default(field)): field for field in reversed(list(fields))}
+    counts = Counter(repr(_default(field)) for field in fields)
+    return known[counts.most_common(1)[0][0]]
 
 
 def _own(config: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -188,8 +201,8 @@ def _wrapped(text: str, indent: str) -> str:
     return filled.replace("\0", " ")
 
 
-def _line(key: str, field: FieldInfo) -> str:
-    """One key: its default, what it may be, and what it means.
+def _line(key: str, field: FieldInfo, whose: str = "") -> str:
+    """One key: its default, what it may be, whose it is, and what it means.
 
     Raises:
         ValueError: the field says nothing about its meaning.
@@ -197,25 +210,39 @@ def _line(key: str, field: FieldInfo) -> str:
     if not field.description:
         raise ValueError(f"{key} has no description")
     default, values = _default(field), _values(key, field)
-    if default is None and not field.is_required():
-        values = values.removesuffix(", or `null`")  # the default says so
     if key in DEPENDS:
-        head = f"`{key}` ({values}; default: {DEPENDS[key]})"
+        head, inner = f"`{key}`", f"{values}; default: {DEPENDS[key]}"
     elif field.is_required():
-        head = f"`{key}` (required: {values})"
+        head, inner = f"`{key}`", f"required: {values}"
     elif isinstance(default, BaseModel) and not hasattr(default, "name"):
-        head = f"`{key}` ({values})"
+        head, inner = f"`{key}`", values
     else:
-        kind = "" if isinstance(default, bool) else f" ({values})"  # true may be false, and back
-        head = f"`{key}: {show(getattr(default, 'name', default))}`{kind}"
-    return f"{head}: {field.description}"
+        head, inner = _with_default(key, field), _beside(key, field)
+    inner = "; ".join(filter(None, (inner, whose and f"of {whose}")))
+    return f"{head} ({inner}): {field.description}" if inner else f"{head}: {field.description}"
+
+
+def _with_default(key: str, field: FieldInfo) -> str:
+    default = _default(field)
+    return f"`{key}: {show(getattr(default, 'name', default))}`"
+
+
+def _beside(key: str, field: FieldInfo) -> str:
+    """What a key may be, without what its default says."""
+    default, values = _default(field), _values(key, field)
+    if default is None:
+        return values.removesuffix(", or `null`")
+    words = {bool: "`true`/`false`", int: "integer", float: "number", str: "text"}
+    return values.removeprefix(words.get(type(default), "\0")).lstrip(" ,")
 
 
 def _values(key: str, field: FieldInfo) -> str:
     """What a key may be."""
-    kind = NAMED.get(key) or _type(field.annotation)
+    kind = NAMED.get(key) or _type(field.annotation, field.description or "")
     null = ", or `null`" if kind.endswith(" or `null`") else ""
     limits = _limits([*field.metadata, *_inner_metadata(field.annotation)])
+    if usual := USUAL.get(kind.removesuffix(" or `null`")):
+        limits = "" if limits == usual else limits or "of any size"
     return " ".join(filter(None, (kind.removesuffix(" or `null`"), limits))) + null
 
 
@@ -226,23 +253,23 @@ def _inner_metadata(annotation: Any) -> Iterator[Any]:
 
 
 def _limits(metadata: list[Any]) -> str:
-    found = []
+    """The bounds of a value in words, without those of 2^53, beyond which integers blur."""
+    found: dict[str, object] = {}
     for mark in metadata:
-        marks = list(getattr(mark, "metadata", [])) or [mark]
-        for one in marks:
-            found += [
-                f"{sign} {getattr(one, at)}" for kind, at, sign in _SIGNS if isinstance(one, kind)
-            ]
-            found += ["(not empty)"] if isinstance(one, MinLen) else []
-    return ", ".join(dict.fromkeys(found))
+        for one in list(getattr(mark, "metadata", [])) or [mark]:
+            bounds = {sign: getattr(one, at) for kind, at, sign in _SIGNS if isinstance(one, kind)}
+            found |= {sign: bound for sign, bound in bounds.items() if abs(bound) < 2**53}
+    if {"≥", "≤"} <= set(found):
+        return f"{found['≥']} to {found['≤']}"
+    return ", ".join(f"{sign} {bound}" for sign, bound in found.items())
 
 
 def _default(field: FieldInfo) -> Any:
     return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
-def _type(annotation: Any) -> str:
-    """A type in the words of YAML."""
+def _type(annotation: Any, meaning: str = "") -> str:
+    """A type in the words of YAML; nothing of choices that the meaning has one by one."""
     words = {
         int: "integer",
         float: "number",
@@ -253,6 +280,8 @@ def _type(annotation: Any) -> str:
     if annotation is types.NoneType:
         return "`null`"
     if get_origin(annotation) is Literal:
+        if all(re.search(rf"\b{value}[:,] ", meaning) for value in get_args(annotation)):
+            return ""
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType):
         parts = dict.fromkeys(_type(part) for part in get_args(annotation))

@@ -73,13 +73,12 @@ class SyntheticConfig(Settings):
     per_class: int | None = Field(None, ge=1)
     """features a class in a cache or fixed set; null: as many as shots"""
     draw: Literal["fresh", "fixed"] = "fresh"
-    """fresh noise at each step, or steps that draw from one fixed set"""
+    """fresh: new noise each step; fixed: one set for all"""
     weight: float = Field(1.0, gt=0)
-    """weight of a synthetic feature's loss, where a real feature has 1 (gda: of the feature itself;
+    """weight of a synthetic feature's loss, where a real feature has 1 (gda: of the feature;
     lp_plus_plus: of both)"""
     real_share: float = Field(0.0, ge=0, le=1)
-    """fraction of each class's synthetic features in whose place real pictures of it stand, as
-    generator real has them: a dose of the ceiling"""
+    """part of each class's synthetic features that real training pictures replace"""
 
     @model_serializer(mode="wrap")
     def _said(self, said: Callable[["SyntheticConfig"], dict[str, Any]]) -> dict[str, Any]:
@@ -96,10 +95,9 @@ class TrialConfig(Settings):
     backbone: str = "pocket"
     """pocket, or an open_clip NAME:PRETRAINED"""
     precision: Precision = "fp32"
-    """type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA GPU); losses
-    are fp32"""
+    """of the frozen text tower; tf32: fp32 with the fast products of an NVIDIA GPU"""
     image_precision: ImagePrecision = "fp32"
-    """of the image tower's products; features in bf16 are kept apart from others"""
+    """of the image tower's products"""
     dataset: str = "emoji"
     """a dataset's name, or image_folder:NAME"""
     targets: tuple[str, ...] = ()
@@ -117,18 +115,17 @@ class TrialConfig(Settings):
     selection: Selection = "pseudo_new"
     """which pictures choose the epoch"""
     objective: Objective | None = None
-    """the metric of those pictures that chooses epoch, alpha and beta, and that sampler and
-    scheduler maximise; null: the first one of the protocol and the selection"""
+    """what chooses epoch, alpha and beta, and what sampler and scheduler maximise; null: the first
+    that protocol and selection have"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
-    """fraction of the base classes held out as pseudo-new"""
+    """part of the base classes held out as pseudo-new"""
     eval_every: int = Field(1, ge=1)
-    """fine-tuning epochs between two looks at the selection pictures; epoch 0 and the last one are
-    always looked at"""
+    """epochs between looks at the selection pictures; epoch 0 and the last are always looked at"""
     quality: bool = True
-    """whether synthetic features are judged by real ones"""
+    """judge synthetic features by real ones"""
     templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
-    """sentences with one {} for a class name, whose text features are averaged; or dataset: the
-    dataset's own; ensemble: seven by CLIP's authors; authors: the fine-tuner's own"""
+    """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
+    authors; authors: the fine-tuner's own"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
     """where synthetic features come from"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)

@@ -50,16 +50,15 @@ class Factor(Settings):
     high: _Number | None = None
     """the other end of a range"""
     log: bool = False
-    """whether a range is drawn from, or divided, in its log"""
+    """draw from, or divide, a range in its log"""
     step: _Number | None = None
     """distance between a range's levels"""
     levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
-    """number of evenly spaced levels of a grid over a range"""
+    """evenly spaced levels of a range"""
     baseline: Any = None
     """the level that the others are compared with"""
     when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)
-    """the factor is there only while each factor named here has one of the values, e.g. {generator:
-    [vae, wgan]}"""
+    """values of other factors with which this one is there, e.g. {generator: [vae, wgan]}"""
 
     @property
     def is_range(self) -> bool:

@@ -26,11 +26,11 @@ SAMPLERS: dict[Sampler, str] = {
 SELECTIONS: dict[Selection, str] = {
     "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
     "base_val": "by validation pictures of seen classes (of all under few_shot: its default)",
-    "few_val": "by at most 4 validation pictures of each such class, and no more than shots",
+    "few_val": "by min(shots, 4) validation pictures of each such class",
     "none": "nothing is chosen: settings as given, tested at the last epoch",
     "test": 'by the test pictures, after each epoch; a leak: tables say "selected on test"',
-    "reference": "by the test pictures, as SHIP's authors do: the best of five ages of the "
-    "generator, each with a fine-tuner of its own; a leak, too",
+    "reference": "by the test pictures, as SHIP's authors do, among five ages of the generator; "
+    "a leak, too",
 }
 
 
@@ -68,10 +68,10 @@ class Resources(Settings):
     """What one trial occupies; fractions let trials share a device."""
 
     auto: bool = False
-    """a first trial's peak memory says how many then share a GPU; without GPUs, idle cores become
-    threads (`resources: auto` for short)"""
+    """a first trial's peak memory says how many share a GPU; without GPUs, idle cores become
+    threads (for short: `resources: auto`)"""
     cpus: float = Field(1, gt=0)
-    """cores of one trial, which are its threads of torch, too"""
+    """cores of one trial, and its threads of torch"""
     gpus: float = Field(0, ge=0)
     """GPUs of one trial, or a part of one"""
 
@@ -91,7 +91,7 @@ class Record(Settings):
     seed_curves: bool = False
     """each seed's metrics over epochs"""
     system_metrics: bool = False
-    """load of the worker's machine over epochs: cores, memory, its GPU"""
+    """the worker's load over epochs: cores, memory, GPU"""
 
 
 class Detection(Settings):
@@ -150,9 +150,9 @@ class StudyConfig(Settings):
     trial: TrialConfig
     """the constants"""
     space: dict[str, Factor]
-    """dotted setting -> its factor"""
+    """what varies"""
     variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    """settings of the levels of generator and finetuner, and of single datasets"""
+    """settings of single levels and datasets"""
     sampler: Sampler = "grid"
     """what proposes settings"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
@@ -160,36 +160,34 @@ class StudyConfig(Settings):
     trials: int | None = Field(None, ge=1, le=100_000)
     """settings to try; grid: all"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
-    """a count n (seeds 0 to n-1), or a list"""
+    """of every setting; n stands for 0 to n-1"""
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric"""
     class_names: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a .csv or .txt file of folders and their class names; null:
-    class_names.csv or class_names.txt in the folder, if there"""
+    """image_folder:NAME: a file of its class names; null: class_names.csv or .txt in the folder, if
+    there"""
     split: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a JSON file of its splits in CoOp's form; null: the folder's own
-    (docs/data.md)"""
+    """image_folder:NAME: a JSON file of its splits in CoOp's form; null: the folder's own"""
     split_seed: int = Field(0, ge=0)
-    """image_folder:NAME without folders for its splits: another draw of the split; 0: by the
-    paths alone"""
+    """image_folder:NAME: another draw of its split; 0: by the paths alone"""
     save: bool = False
-    """whether each run keeps what it trained"""
+    """keep what each run trained"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
     """early stopping"""
     resources: Resources = Resources()
     """what one trial takes"""
     record: Record = Record()
-    """what runs in MLflow hold beyond means"""
+    """what a run in MLflow holds beyond means and final numbers"""
     time_limit: float | None = Field(None, gt=0)
     """seconds that one try of a trial may run"""
     checkpoint_every: float | None = Field(60.0, ge=0)
-    """seconds between checkpoints of a running trial, at least; 0: at every chance; null: none"""
+    """seconds between a trial's checkpoints, at least; 0: at every chance; null: none"""
     max_failures: int | None = Field(10, ge=1)
-    """settings that fail in a row until the study stops; null: never"""
+    """settings that fail in a row before the study stops; null: never"""
     concurrency: int | None = Field(None, ge=1)
     """most trials at once"""
     reference_arms: bool = True
-    """whether reference arms run beside the study"""
+    """run reference arms beside the study"""
     detect: Detection | None = None
     """how --detect gives out seeds"""
     own_seeds: dict[str, tuple[int, ...]] = Field(default_factory=dict)

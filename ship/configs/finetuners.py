@@ -20,8 +20,8 @@ _SgdRate = Annotated[float, Field(gt=0, description="SGD's rate at its highest, 
 _Optimizer = Annotated[
     Literal["sgd", "dassl"],
     Field(
-        description="sgd: plain, its rate falling to 0 step by step (SHIP's code); dassl: momentum "
-        "0.9, decay 5e-4, a first epoch at rate 1e-5, then falling epoch by epoch (CoOp's code)"
+        description="sgd: plain, its rate falling to 0 by step (SHIP); dassl: momentum 0.9, decay "
+        "5e-4, a first epoch at rate 1e-5, then falling by epoch (CoOp)"
     ),
 ]
 # Of all that take steps.
@@ -61,14 +61,12 @@ class ZeroShotConfig(FinetunerSettings):
     method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
     templates: Literal["single", "dataset", "ensemble"] = "dataset"
-    """'a photo of a {}.', those of the trial (its own `templates`: the dataset's), or the mean of
-    seven generic ones"""
+    """single: 'a photo of a {}.'; dataset: the trial's `templates`; ensemble: the mean of seven"""
     descriptions: str | None = Field(None, min_length=1)
-    """a JSON file of class name -> list of sentences, whose mean stands in place of templates; all
-    workers must find it there, as it is when the study begins; null: none"""
+    """a JSON file of class name -> list of sentences, whose mean replaces templates; all workers
+    must find it, unchanged"""
     random_words: int | None = Field(None, ge=0)
-    """a seed: random words, as many as each description has, stand in its place (control); null: as
-    written"""
+    """control: the seed of as many random words in place of each description"""
 
     @field_validator("descriptions")
     @classmethod
@@ -108,7 +106,7 @@ class ZeroShotConfig(FinetunerSettings):
 
 
 class CoOpConfig(FinetunerSettings):
-    """CoOp: learned context vectors around the class name, for all classes or for each its own."""
+    """CoOp: learned context vectors around the class name."""
 
     method = "ship.finetuners.prompts:CoOp"
     name: Literal["coop"] = "coop"
@@ -117,7 +115,7 @@ class CoOpConfig(FinetunerSettings):
     class_specific: bool = False
     """contexts of its own for each class; without data they keep their start"""
     name_position: NamePosition = "end"
-    """class name behind the context, in its middle, or before it"""
+    """where the class name stands among the contexts"""
     optimizer: _Optimizer = "sgd"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
@@ -132,7 +130,7 @@ class CoCoOpConfig(FinetunerSettings):
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     reduction: int = Field(16, ge=1)
-    """feature size over hidden units of the meta-net"""
+    """feature size over hidden units"""
     optimizer: _Optimizer = "dassl"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 10
@@ -145,7 +143,7 @@ class KgCoOpConfig(FinetunerSettings):
     method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
     weight: float = Field(8.0, ge=0)
-    """weight of the squared distance to the hand-written prompts; 0: CoOp"""
+    """weight of the squared distance to the hand-written prompts"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     optimizer: _Optimizer = "dassl"
@@ -162,12 +160,11 @@ class DePTSettings(FinetunerSettings):
     head_rate: float = Field(6.5, gt=0)
     """the head's learning rate over the prompts'"""
     norm: float = Field(10.0, gt=0)
-    """length of the head's features, as of CLIP's raw ones"""
+    """length of the head's features"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     optimizer: _Optimizer = "dassl"
-    lr: float = Field(3.5e-3, gt=0)
-    """SGD's learning rate of the prompts, falling along a cosine"""
+    lr: _SgdRate = 3.5e-3
     epochs: _Epochs = 10
     batch_size: _BatchSize = 4
 
@@ -182,12 +179,12 @@ class CoOpDePTConfig(DePTSettings):
 
 
 class KgCoOpDePTConfig(DePTSettings):
-    """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
+    """KgCoOp with DePT: KgCoOp's prompts beside the same head."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
     weight: float = Field(1.0, ge=0)
-    """weight of the squared distance to the hand-written prompts; 0: CoOp with DePT"""
+    """weight of the squared distance to the hand-written prompts"""
 
 
 class TCPConfig(FinetunerSettings):
@@ -198,10 +195,9 @@ class TCPConfig(FinetunerSettings):
     weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     layer: int | None = Field(None, ge=1)
-    """blocks of the text tower before the classes' own tokens; null: two thirds of them (8 of
-    CLIP's 12)"""
+    """blocks of the text tower before the classes' own tokens; null: two thirds of them"""
     reduction: int = Field(4, ge=1)
-    """feature size over hidden units of the net"""
+    """feature size over hidden units"""
     n_ctx: int = Field(4, ge=1)
     """learned context vectors, and tokens of each class"""
     ctx_init: _CtxInit = None
@@ -217,11 +213,11 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """share of the adapted feature, in training and by default"""
+    """share of the adapted feature (search: in training)"""
     search: bool = False
-    """choose the ratio at inference on the selection split (the authors fix it)"""
+    """choose the ratio at inference on the selection split"""
     reduction: int = Field(4, ge=1)
-    """feature size over the bottleneck's size"""
+    """feature size over hidden units"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
@@ -234,12 +230,12 @@ class LinearAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     weight: float = Field(1.0, ge=0)
-    """weight / shots * squared distance to the identity joins the loss"""
+    """weight, over shots, of the squared distance to the identity"""
     lr: float = Field(1e-4, gt=0)
-    """Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"""
+    """Adam's learning rate, cosine to 0"""
     epochs: _Epochs = 300
     batch_size: int = Field(4096, ge=1)
-    """real features a step, or all where there are fewer (the authors)"""
+    """real features a step, or all where there are fewer"""
 
 
 class TipSettings(_CacheConfig):
@@ -267,7 +263,7 @@ class TipAdapterConfig(TipSettings, _SolvedConfig):
 
 
 class TipAdapterFConfig(TipSettings):
-    """Tip-Adapter-F: the cache keys are fine-tuned."""
+    """Tip-Adapter with trained keys."""
 
     method = "ship.finetuners.adapters:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
@@ -287,7 +283,7 @@ class LinearProbeConfig(FinetunerSettings):
     init: Literal["zero_shot", "zero"] = "zero_shot"
     """weights to start from: text features, or 0 (classes without data stay there)"""
     l2: float = Field(0.0, ge=0)
-    """l2 / 2 * squared distance to the initial weights joins the loss"""
+    """weight of half the squared distance to the initial weights"""
     lr: float = Field(3e-4, gt=0)
     """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
@@ -298,7 +294,7 @@ class ProbeSettings(FinetunerSettings):
     """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
 
     norm: float = Field(10.0, gt=0)
-    """length of the weights at the start, as of CLIP's raw text features"""
+    """length of the weights at the start"""
     lr: float = Field(0.1, gt=0)
     """learning rate of SGD with momentum 0.9, cosine to 0"""
     epochs: _Epochs = 300
@@ -318,7 +314,7 @@ class CLAPConfig(ProbeSettings):
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
     weight: float = Field(1.0, ge=0)
-    """weight of the penalty; 0: ZS-LP"""
+    """weight of the penalty"""
 
 
 class LPPlusPlusConfig(_CacheConfig):
@@ -335,7 +331,7 @@ class LPPlusPlusConfig(_CacheConfig):
 
 
 class GDAConfig(_SolvedConfig):
-    """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
+    """GDA, training-free: Gaussian classes with one covariance, beside the zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
@@ -344,10 +340,9 @@ class GDAConfig(_SolvedConfig):
     search: bool = True
     """choose alpha on the selection split"""
     precision: Literal["ks", "pinv"] = "ks"
-    """of classes with features: ks, the paper's eq. 4; pinv, the pseudoinverse of their mean
-    covariance (the authors' base-to-new code, which has 160 views a class)"""
+    """ks: the paper's eq. 4; pinv: the pseudoinverse of the classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
-    """of that covariance towards the scaled identity, in place of `precision`; null: none"""
+    """of the covariance towards the scaled identity, in place of `precision`; null: none"""
     new_classes: Literal["neighbours", "zero_shot"] = "neighbours"
     """without synthetic features: a Gaussian from the 64 seen features nearest to the class's text
-    feature (the authors' rule), or the zero-shot logit alone"""
+    feature, or the zero-shot logit alone"""

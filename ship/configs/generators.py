@@ -39,9 +39,9 @@ class VAESettings(GeneratorSettings):
     """hidden units of q(z|x)"""
     generator_hidden: _GeneratorHidden = 4096
     kl_weight: float = Field(1.0, ge=0)
-    """weight of the KL term; reference: 1"""
+    """weight of the KL term"""
     kl_warmup: int = Field(0, ge=0)
-    """epochs in which the KL weight grows from 0, linearly"""
+    """epochs in which the KL weight grows from 0"""
     free_bits: float = Field(0.0, ge=0)
     """nats of KL that each latent dimension has for free"""
     lr: float = Field(1e-3, gt=0)
@@ -61,18 +61,16 @@ class VAESettings(GeneratorSettings):
 
 
 class PromptVAEConfig(VAESettings, _PromptSettings):
-    """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
+    """SHIP: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
 
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
-    """what z makes of the prompt: instance_bias, one vector for all contexts (reference);
-    instance_tokens, one a context; noise, one vector, where z is noise in training, too, instead of
-    a code of the picture; global, nothing (contexts learned); fixed, nothing (words alone, as many
-    contexts as their tokens; not trained)"""
+    """what z makes of the prompt: instance_bias, one vector for all contexts; instance_tokens, one
+    a context; noise, one vector, of noise in training, too, not of the picture; global, nothing
+    (learned contexts); fixed, nothing (words alone, not trained)"""
     n_ctx: int = Field(4, ge=0)
-    """learned context vectors in the prompt (L); 0 (prompt instance_bias): the bias is added to the
-    class name's tokens"""
+    """learned context vectors; 0: the bias is added to the class name's tokens"""
 
     @model_validator(mode="after")
     def _carries_something(self) -> "PromptVAEConfig":
@@ -109,9 +107,9 @@ class WGANConfig(_PromptSettings):
     method = "ship.generators.wgan:FusedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
-    """what z makes of the prompt, as for vae"""
+    """as for vae"""
     n_ctx: int = Field(4, ge=1)
-    """learned context vectors in the prompt (L)"""
+    """learned context vectors"""
     latent_dim: _LatentDim = 512
     generator_hidden: _GeneratorHidden = 4096
     critic_hidden: int = Field(4096, ge=1)
@@ -121,9 +119,9 @@ class WGANConfig(_PromptSettings):
     gp_weight: float = Field(10.0, ge=0)
     """weight of the gradient penalty"""
     classification_weight: float = Field(0.0, ge=0)
-    """weight of f-CLSWGAN's loss: CLIP must know the made features' class"""
+    """weight of f-CLSWGAN's classification loss"""
     lr: float = Field(1e-4, gt=0)
-    """Adam's learning rate, of critic and generator"""
+    """Adam's learning rate"""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's decay of the gradient's mean"""
     beta2: float = Field(0.9, ge=0, lt=1)
@@ -152,13 +150,12 @@ class MlpVAEConfig(VAESettings):
 
 
 class GaussianTextConfig(GeneratorSettings):
-    """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
+    """Control: the class's text feature plus isotropic noise."""
 
     method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
     scale: float | None = Field(None, ge=0)
-    """std of the noise per dimension; 0: the text feature; null: that of the base features within
-    their classes"""
+    """std of the noise per dimension; null: the base features' own, within classes"""
 
 
 class GaussianBaseConfig(GeneratorSettings):
@@ -180,12 +177,11 @@ class KnnGaussianConfig(GeneratorSettings):
     text_copies: int = Field(16, ge=0)
     """times that the text feature counts beside them in the mean"""
     centre: Literal["text", "mean"] = "text"
-    """what their covariance is taken around: the text feature (the authors' rule), or their own
-    mean"""
+    """what their covariance is taken around: the text feature, or their own mean"""
 
 
 class RealPicturesConfig(GeneratorSettings):
-    """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
+    """Ceiling: real training pictures of the new classes, as many as shots.
 
     What a dose spoils is known, so that a study of doses tells which measure of features goes with
     accuracy, where studies of methods only show what goes together.
@@ -194,11 +190,11 @@ class RealPicturesConfig(GeneratorSettings):
     method = "ship.generators.source:RealPictures"
     name: Literal["real"] = "real"
     dose: float = Field(0.0, ge=0, le=1)
-    """how far class means are moved towards another place; 0: not"""
+    """how far class means are moved"""
     toward: Literal["text", "noise"] = "text"
-    """that place: the class's text feature, or a random direction of its own"""
+    """where to: the class's text feature, or a random direction"""
     spread: float = Field(1.0, ge=0)
-    """factor on the deviations from the class means; 1: as they are"""
+    """factor on the deviations from the class means"""
 
 
 class NoGeneratorConfig(GeneratorSettings):
