@@ -26,8 +26,9 @@ CENTRES = unit(6, 12)
 TEXT = torch.nn.functional.normalize(CENTRES + 0.8 * unit(6, 12, seed=9), dim=1)
 METRICS = {
     "cosine_to_mean", "cosine_to_text", "text_cosine_to_mean", "frechet", "frechet_error",
-    "mmd", "mmd_error", "precision", "recall", "density", "coverage", "real_to_synthetic", "synthetic_to_real",
-    "diversity", "real_diversity", "effective_rank", "real_effective_rank",
+    "mmd", "mmd_error", "precision", "recall", "density", "coverage",
+    "real_to_synthetic", "synthetic_to_real", "diversity", "real_diversity",
+    "effective_rank", "real_effective_rank",
 }  # fmt: skip
 Rows = tuple[torch.Tensor, torch.Tensor]
 
