@@ -4,7 +4,7 @@ Answers for: keys, levels and ranges, what fits with what, and the settings that
 Does not know the store, Ray or the clock.
 """
 
-from harness.config.factor import Factor, assignments, same
+from harness.config.factor import Factor, assignments, may_be, same
 from harness.config.load import default_selection, load_plugins, load_study, parse_study
 from harness.config.mapping import parse_overrides
 from harness.config.needs import bare_features
@@ -37,6 +37,6 @@ __all__ = [
     "MAX_SEEDS", "NAME_RULE", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS",
     "AshaScheduler", "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments",
     "bare_features", "baseline", "belongs", "default_selection", "distributions", "grid",
-    "is_name", "levels", "load_plugins", "load_study", "parse_overrides", "parse_study",
+    "is_name", "levels", "load_plugins", "load_study", "may_be", "parse_overrides", "parse_study",
     "reference_arms", "resolve", "same", "suggest",
 ]  # fmt: skip

@@ -1,15 +1,15 @@
 """Finished rows that leave the table of an edited study: which, why, and whether they may."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, levels, reference_arms, resolve
+from harness.config import StudyConfig, levels, may_be, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, plugins_text
-from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params, study_texts
+from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
 from harness.wording import duration
 from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -114,7 +114,7 @@ def compare(
     if stored is None:
         return changes
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
-    arms, moved, lines = reference_arms(study), *_differences(study, stored)
+    arms, constants = reference_arms(study), params(study.trial)
     why: dict[str, list[str]] = {}
     for (key, seed), run in ledger.rows.items():
         stays = key in now and seed in study.seeds_of(key)
@@ -126,12 +126,11 @@ def compare(
                 asked = arms.get(one.arm) if one.arm else _resolved(study, one.assignment)
                 if asked is None:
                     continue
-                own = _of_row(run, asked, lines)
+                own = [] if one.arm else list(_moved(study, stored, run, constants))
                 if maker.key(asked) != key:
-                    edited = own if run.params != params(asked) else []
-                    why[key] += [*edited, *_tag_lines(run, asked, maker)] or [_unrecorded(asked)]
-                elif moved and not one.arm:
-                    why[key] += own
+                    own += [*_edited(study, one.arm, run, asked), *_tag_lines(run, asked, maker)]
+                    own = own or [_unrecorded(asked)]
+                why[key] += own
             changes.differences |= dict.fromkeys(why[key])
         rows = changes.changed if why[key] else changes.removed
         rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
@@ -145,50 +144,32 @@ def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
         return study.trial
 
 
-def _differences(study: StudyConfig, stored: StoredStudy) -> tuple[bool, list[str]]:
-    """Key, old and new value of what decides results in a study, a line for people each.
-
-    Returns:
-        Whether a constant became a factor without its value as a level, or the other way round;
-        and the lines.
-    """
-    old, new = dict(stored.texts), study_texts(study.model_dump(mode="json"))
-    # the settings of a method say nothing once another stands in its place
-    other = [key for key in ("generator", "finetuner") if old.get(key) != new.get(key)]
-    moved = set()
-    for key in dict.fromkeys([*study.space, *stored.factors]):
-        before, after = old.pop(key, None), new.pop(key, None)
+def _moved(
+    study: StudyConfig, stored: StoredStudy, run: LedgerRun, constants: Mapping[str, str]
+) -> Iterator[str]:
+    """A constant that became a factor without a row's value, or a factor without the constant's."""
+    for key, factor in study.space.items():
+        before = run.params.get(key)
         if key not in stored.factors and before is not None:
             held = levels(study, key)
-            if not (_within(study, key, before) if held is None else before in _texts(held)):
-                moved.add(key)
-                old[key], new[key] = before, _varied(held)
-        elif key not in study.space and after not in _texts(stored.factors[key]):
-            moved.add(key)
-            old[key], new[key] = _varied(stored.factors[key]), after or "not set"
-    lines = [
-        f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
-        for name in dict.fromkeys([*new, *old])
-        if old.get(name) != new.get(name)
-        and not name.endswith(".name")
-        and not ("." in name and name.partition(".")[0] in other)
-    ]
-    return bool(moved), lines
+            if not (before in _texts(held) if held else may_be(factor, None, json.loads(before))):
+                yield f"{key}: {before} -> {_varied(held)}"
+    for key, varied in stored.factors.items():
+        if key not in study.space and constants.get(key) not in _texts(varied):
+            yield f"{key}: {_varied(varied)} -> {constants.get(key, 'not set')}"
 
 
-def _of_row(run: LedgerRun, config: TrialConfig, lines: Sequence[str]) -> list[str]:
-    """The lines without those of variants that neither a row nor what it would be now has."""
-    groups, rows = ("generator", "finetuner", "dataset"), (run.params, params(config))
-    own = tuple(f"variants.{group}.{row.get(group)}." for group in groups for row in rows)
-    return [line for line in lines if not line.startswith("variants.") or line.startswith(own)]
-
-
-def _within(study: StudyConfig, key: str, text: str) -> bool:
-    """Whether a range holds a value, given as MLflow has it."""
-    low, high = study.space[key].bounds
-    with suppress(ValueError):
-        return low <= float(text) <= high
-    return False
+def _edited(study: StudyConfig, arm: str, run: LedgerRun, asked: TrialConfig) -> Iterator[str]:
+    """The keys of a row's trial that are others now, with both values."""
+    before, after = run.params, params(asked)
+    for name in dict.fromkeys([*after, *before]):
+        group, dot, leaf = name.partition(".")
+        # the settings of a method say nothing once another stands in its place
+        if before.get(name) == after.get(name) or leaf == "name":
+            continue
+        if not dot or before.get(group) == after.get(group):
+            path = f"space.{name}.baseline" if arm and name in study.space else name
+            yield f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}"
 
 
 def _texts(values: Sequence[Any] | None) -> list[str]:

@@ -20,5 +20,5 @@ from harness.store.study_run import (
     read_stored_study,
 )
 from harness.store.study_store import CLIENT_ENVIRONMENT, StudyStore
-from harness.store.texts import joined_tag, param_text, params, split_tag, study_texts
+from harness.store.texts import joined_tag, param_text, params, split_tag
 from harness.store.trained import SAID, load_trained

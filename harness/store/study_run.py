@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.changes import Changes, runs_of, send, weight
 from harness.store.open import Store
-from harness.store.texts import joined_tag, study_texts
+from harness.store.texts import joined_tag
 from reports.contract import Kind, State, Tag
 
 if TYPE_CHECKING:
@@ -33,13 +33,11 @@ class StoredStudy:
     settings: setting key -> what the table holds under it; two where an arm equals a setting.
     seeds: setting key -> the seeds that the table holds of it.
     factors: key -> levels, None where values were drawn from a range.
-    texts: what its YAML says of results, as study_texts has it.
     """
 
     settings: Mapping[str, Sequence[StoredSetting]]
     seeds: Mapping[str, frozenset[int]]
     factors: Mapping[str, Sequence[Any] | None]
-    texts: Mapping[str, str]
 
 
 def find_study_run(store: Store, experiment_id: str) -> str | None:
@@ -79,7 +77,7 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy | None:
             seeds[key] = frozenset(entry.get("seeds", study["seeds"]))
         factors = json.loads(joined_tag(Tag.FACTORS, tags))
         held = {one["key"]: one["levels"] for one in factors}
-        return StoredStudy(settings, seeds, held, study_texts(study))
+        return StoredStudy(settings, seeds, held)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -35,23 +35,6 @@ def joined_tag(name: str, tags: Mapping[str, str]) -> str:
 
 def params(config: "TrialConfig") -> dict[str, str]:
     """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
-    return _texts(config.model_dump(mode="json"))
-
-
-def study_texts(study: Mapping[str, Any]) -> dict[str, str]:
-    """What decides results in a study: its constants as `params`, its variants and baselines.
-
-    Args:
-        study: as JSON.
-    """
-    arms = study["space"] if study["reference_arms"] else {}  # which have the baselines
-    baselines = {key: {"baseline": factor["baseline"]} for key, factor in arms.items()}
-    beside = _texts({"variants": study["variants"], "space": baselines})
-    return _texts(study["trial"]) | beside
-
-
-def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Each value in mappings of mappings by its dotted name."""
     texts: dict[str, str] = {}
 
     def walk(prefix: str, group: Mapping[str, Any]) -> None:
@@ -63,7 +46,7 @@ def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
             else:
                 texts[f"{prefix}{name}"] = param_text(value)
 
-    walk("", tree)
+    walk("", config.model_dump(mode="json"))
     return texts
 
 

@@ -16,7 +16,6 @@ from harness.planning.plan import Plan, make_plan, outcome_of
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.store.study_run import StoredSetting, StoredStudy
-from harness.store.texts import study_texts
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -64,8 +63,7 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
         for place, one in enumerate(every)
     )
     held = {one.key: [StoredSetting(one.assignment, one.arm)] for one in every}
-    texts = study_texts(before.model_dump(mode="json"))
-    stored = StoredStudy(held, dict.fromkeys(held, frozenset(SEEDS)), {key: levels}, texts)
+    stored = StoredStudy(held, dict.fromkeys(held, frozenset(SEEDS)), {key: levels})
 
     def work() -> tuple[Plan, Changes]:
         ledger = Ledger(runs, frozenset(held))
