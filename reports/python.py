@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # Of a table in a notebook, whose own style it keeps otherwise.
 _STYLE = (
     ".ship-table td,.ship-table th{padding:.2em .7em;white-space:pre}"
-    ".ship-table .gt_right{text-align:right}.ship-table .gt_left{text-align:left}"
+    ".ship-table .right{text-align:right}.ship-table .left{text-align:left}"
+    ".ship-table .baseline td{font-weight:bold}"
 )
 
 

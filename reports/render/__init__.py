@@ -14,5 +14,6 @@ from reports.render.files import (
     write_files,
     write_report,
 )
-from reports.render.markup import answer_html, answer_markdown, latex, markdown, table_html
+from reports.render.html import table_html
+from reports.render.markup import answer_html, answer_markdown, latex, markdown
 from reports.render.spreadsheet import csv_text

@@ -1,35 +1,29 @@
-"""The answer and tables as Markdown, LaTeX (booktabs) that compiles as it is, and HTML."""
+"""The answer and tables as Markdown, and as LaTeX (booktabs) that compiles as it is."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from html import escape as html_escape
 
-import polars as pl
-
 from reports.answer import Answer
-from reports.contract import printable, printable_lines
+from reports.contract import printable
 from reports.tables import (
     ADDED,
     MARK,
-    PLAIN,
     STACKED,
     Cell,
     Column,
-    Dialect,
     Row,
     Table,
     Text,
     Value,
     broken,
     cell_text,
-    value_parts,
 )
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
 # What Markdown takes for a heading, a quotation or a list where a line begins with it.
 _BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
 _NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
-_LATEX = Dialect(dash="--", minus="$-$")
 _COMMANDS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -190,46 +184,12 @@ def _heading(column: Column, stacked: bool) -> str:
 
 
 def _latex_cell(cell: Cell | None, stacked: bool) -> str:
+    """A cell, of an estimate with its interval in smaller type behind the mean, or below it."""
     if not isinstance(cell, Value):
-        # Words, or digits that the plain dialect already spells with escapables.
-        return latex_escaped(cell_text(cell if cell is not None else Text("–")))
-    mean, joined, interval = value_parts(cell, _LATEX)
-    suffix = latex_escaped(cell.suffix)
-    sign = r"$\pm$" if joined == _LATEX.plus_minus else ""
+        return latex_escaped(cell_text(cell))
+    mean, *parts = map(latex_escaped, cell_text(cell, STACKED).split("\n"))
     if stacked:
-        below = [rf"\tiny{sign or ' '}{interval}", *([rf"\tiny {suffix}"] if suffix else [])]
-        lines = r"\\[-2pt] ".join([mean, *below])
+        lines = r"\\[-2pt] ".join([mean, *(rf"\tiny {part}" for part in parts)])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
-    behind = rf"\,{suffix}" if suffix else ""
-    return rf"{mean}{{\scriptsize\,{sign}\,{interval}{behind}}}"
-
-
-def table_html(table: Table) -> str:
-    """The table's HTML, without its title and its notes, which the page has around it."""
-    from great_tables import GT, html, loc, style
-
-    dialect = STACKED if table.crowded else PLAIN
-    sections = shown(table, lambda cell: printable_lines(cell_text(cell, dialect)))
-    rows = [(section, row, texts) for section, listed in sections for row, texts in listed]
-    data = {
-        column.key: [texts[place] for _, _, texts in rows]
-        for place, column in enumerate(table.page_columns)
-    }
-    data = {"section": [printable_lines(section) for section, _, _ in rows]} | data
-    identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"table-{table.name}")
-    grouped = len(set(data["section"])) > 1
-    frame = pl.DataFrame(data) if grouped else pl.DataFrame(data).drop("section")
-    view = GT(frame, id=identity, groupname_col="section" if grouped else None)
-    for place, column in enumerate(table.page_columns):
-        lines = broken(column.heading) if table.crowded and place >= table.labels else []
-        # great_tables takes {{...}} in a heading for a unit, and then escapes nothing of it.
-        heading = html_escape(printable_lines("\n".join(lines) or column.heading))
-        view = view.cols_label({column.key: html(heading.replace("{", "&#123;"))})
-        view = view.cols_align(align=column.align, columns=[column.key])
-    bold = [place for place, (_, row, _) in enumerate(rows) if row.baseline]
-    if bold:
-        view = view.tab_style(style.text(weight="bold"), loc.body(rows=bold))
-    # great_tables' own style knows one size and white paper; the page has a style for all tables.
-    text = re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
-    # That each cell names its headings is a third of a page; one row of headings needs none of it.
-    return re.sub(r'<(t[dh]) headers="[^"]*"', r"<\1", text)
+    behind = r"\,".join(parts)
+    return rf"{mean}{{\scriptsize\,{behind}}}"

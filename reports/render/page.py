@@ -1,24 +1,19 @@
-"""The page of a study, and the one over several, out of their templates.
-
-Every text is escaped, every script is the project's own.
-"""
+"""The page of a study, and the one over several: what their templates show."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from io import StringIO
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.answer import BEST, Answer
 from reports.charts import Chart, as_json, for_page, page_script
-from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
+from reports.contract import ARMS, COMPLETE, PRUNED
 from reports.read import Study, heading, run_address
-from reports.render.markup import table_html
+from reports.render.html import page_html, table_html
 from reports.report import Report
 from reports.tables import (
     Table,
@@ -31,7 +26,6 @@ from reports.tables import (
     spelled,
 )
 
-_HERE = "reports.render"
 MOST_RUNS = 1_000  # settings whose runs a page lists
 # What a reader looks for a study by: what it is called, and the keys that tell it.
 SOUGHT = {
@@ -49,7 +43,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         charts: in their order.
     """
     specs = {chart.name: for_page(chart.spec) for chart in charts}
-    return _filled(
+    return page_html(
         "page",
         stamp=report.stamp,
         study=report.study,
@@ -63,26 +57,6 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
     )
-
-
-def _filled(name: str, **shown: Any) -> str:
-    """A template of this package with its script and the style of all pages, and what it shows."""
-    made = Environment(
-        loader=PackageLoader(_HERE, "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_spelled_out,
-    )
-    folder = files(_HERE) / "templates"
-    style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
-    template = made.get_template(f"{name}.html.j2")
-    return template.render(style=Markup(style), script=Markup(script), **shown).rstrip() + "\n"
-
-
-def _spelled_out(value: Any) -> Any:
-    """What the template shows, without commands to a browser; Markup is the project's own."""
-    own = not isinstance(value, str) or isinstance(value, Markup)
-    return value if own else printable_lines(value)
 
 
 def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
@@ -102,7 +76,7 @@ def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
 
 
 def _shown(table: Table) -> dict[str, Any]:
-    return {"table": table, "html": Markup(table_html(table))}
+    return {"table": table, "html": table_html(table)}
 
 
 def _runs(study: Study) -> list[tuple[str, str]]:
@@ -201,7 +175,7 @@ def overview(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> str:
         name: sorted({value for entry in entries for value in entry.sought[name]})
         for name in SOUGHT
     }
-    return _filled("overview", entries=entries, choices=choices, left_out=left_out)
+    return page_html("overview", entries=entries, choices=choices, left_out=left_out)
 
 
 def overview_lines(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> Iterator[str]:

@@ -45,7 +45,7 @@
   // Rows between two headings of groups, which stay where they are.
   const groups = (body) => {
     const found = [[]];
-    for (const row of body.rows) row.classList.contains("gt_group_heading_row") ? found.push([]) : found.at(-1).push(row);
+    for (const row of body.rows) row.classList.contains("section") ? found.push([]) : found.at(-1).push(row);
     return found.filter((rows) => rows.length);
   };
 
@@ -54,8 +54,7 @@
     headings.forEach((heading, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = heading.textContent;
-      heading.textContent = "";
+      button.append(...heading.childNodes);
       heading.append(button);
       button.addEventListener("click", () => {
         const down = heading.getAttribute("aria-sort") === "ascending";

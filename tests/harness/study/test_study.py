@@ -99,7 +99,7 @@ outcome = run_study(
 )
 print(outcome.done, outcome.ran, closing.print(outcome))
 heavy = {"torch", "torchvision", "open_clip", "timm", "ray", "optuna", "altair", "vl_convert"}
-heavy |= {"sklearn", "great_tables", "scipy.stats"}
+heavy |= {"sklearn", "scipy.stats"}
 print("loaded:", *(heavy & set(sys.modules)))
 """
 
