@@ -108,13 +108,16 @@ def at_once(resources: Resources, there: Mapping[str, float]) -> int:
     return int(min(room) + 1e-9)  # thirds of a GPU add up to less than one
 
 
-def slots(resources: Resources, there: Mapping[str, float], concurrency: int | None) -> int:
-    """How many trials a study runs at once; at least one.
+def slots(
+    resources: Resources, there: Mapping[str, float], concurrency: int | None, waiting: int = 0
+) -> int:
+    """How many trials of a study are out at once; at least one.
 
     Args:
         concurrency: the most that the study allows.
+        waiting: how many of them there is no room for.
     """
-    most = at_once(resources, there)
+    most = at_once(resources, there) + waiting
     return max(1, min(most, concurrency or most))
 
 

@@ -4,10 +4,9 @@ Answers for: a Ray on loopback alone with a token of its own, what Ray may print
 Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
-from harness.ray.deaths import Death, Deaths, last_error, was_raised_in_setup
+from harness.ray.deaths import Death, death_of, last_error, was_raised_in_setup
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
-    address_of_result,
     dead_daemon,
     error_text,
     kill_worker,

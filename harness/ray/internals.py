@@ -32,12 +32,11 @@ MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
 
-# (address, port) of each node's raylet
-Nodes = frozenset[tuple[str, int]]
-
 # What Ray says of a worker: that it killed it as memory ran low, e.g. "2.39GB used / 23.54GB";
 LOW_MEMORY: Final = "running low on memory"
 MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
+# that the node of a worker has gone;
+NODE_DIED: Final = "its node has died"
 # that a connection broke, where it has not heard of the worker's death. Ray gives up a connection
 # sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node;
 CONNECTION_BROKE: Final = "is temporarily unavailable"
@@ -241,27 +240,9 @@ def error_text(trial: Any) -> str:
     return Path(file).read_text(encoding="utf-8", errors="replace")
 
 
-def address_of_result(result: Mapping[str, Any]) -> str | None:
-    """The address of the node that a result of Tune's comes from; None where it has none."""
-    address = result.get("node_ip")
-    return address if isinstance(address, str) else None
-
-
 def alive_nodes() -> list[dict[str, Any]]:
     """The nodes that Ray takes to be alive, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def raylets() -> Nodes:
-    """Where the raylets of these nodes are."""
-    return frozenset(
-        (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive_nodes()
-    )
-
-
-def driver_address() -> str:
-    """The address of the node that the driver is on."""
-    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def dead_daemon() -> str | None:

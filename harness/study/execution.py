@@ -281,8 +281,8 @@ class Execution:
             owned: whether this process leaves the session at the end; None: there is none.
             features: by their keys; those of a session lie in its object store.
         """
-        from harness.ray import Deaths, cluster_resources, kill_worker
-        from harness.tuning import Monitor, StudySearcher, Sweep, end_here
+        from harness.ray import cluster_resources, kill_worker
+        from harness.tuning import Monitor, StudySearcher, Sweep
 
         plan, prints, study, storage = self.plan, self.fingerprints, self.study, self.storage
         here = owned is None
@@ -306,18 +306,9 @@ class Execution:
             """
             if here or (owned and self.address is None):
                 return room
-            places = resources.slots(each, cluster_resources(), most) + 1
-            return min(places, most or places)
+            return resources.slots(each, cluster_resources(), most, waiting=1)
 
-        searcher = StudySearcher(
-            study,
-            plan,
-            self.ledger,
-            maker,
-            spare,
-            Deaths(frozenset) if here else Deaths(),
-            at_once,
-        )
+        searcher = StudySearcher(study, plan, self.ledger, maker, spare, at_once)
         view = View(self.console, seeds, n_trials, live=not here)
         stop = SweepStopped if owned is False else KeyboardInterrupt
         monitor = Monitor(
@@ -328,7 +319,7 @@ class Execution:
             lambda: self._check(stop),
             lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
-            end_here if here else kill_worker,
+            (lambda trial: True) if here else kill_worker,
         )
         sweep = Sweep(resolved, searcher, monitor, prints.method, storage)
         with view.table or nullcontext(), self.interrupts.deferred():

@@ -6,4 +6,4 @@ setting's fault. Importing it imports Ray and Optuna.
 
 from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
-from harness.tuning.sweep import Sweep, array_bytes, end_here, share
+from harness.tuning.sweep import Sweep, array_bytes, share

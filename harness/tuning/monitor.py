@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -13,38 +13,18 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import (
-    address_of_result,
-    error_text,
-    kill_worker,
-    last_error,
-    was_raised_in_setup,
-)
+from harness.ray import Death, error_text, kill_worker, last_error, was_raised_in_setup
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
-from harness.tuning.endings import Ending
 from harness.tuning.searcher import StudySearcher
 from reports.contract import Failure, State
 
 GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5
-# So many workers may die before one has taken a trial up: all that start at once, each tried again,
-# as a node that cannot start workers says nothing of the other nodes.
-DEATHS_A_PLACE, FEWEST_PLACES = 2, 2
 
 
 class TooManyFailures(Exception):  # noqa: N818  # no error: the study says when it gives up
     """So many settings failed in a row that the study stops; str() says why they did."""
-
-
-@dataclass
-class _Running:
-    """A Ray trial that is running now."""
-
-    trial: Any
-    work: Work
-    started: float = field(default_factory=time.monotonic)
-    overdue: bool = False
 
 
 @dataclass(eq=False)
@@ -55,7 +35,7 @@ class Monitor(tune.Callback):
     and too many failures in a row: the error is raised at the next turn of Tune's loop, since Tune
     wraps what callbacks raise.
 
-    searcher: knows what trials train, how they ended, and of what workers died.
+    searcher: knows what trials train, and how they ended.
     recorder, view: where results go.
     study: for its objective, time_limit and max_failures.
     check_interrupt: raises if the run is to stop.
@@ -76,11 +56,9 @@ class Monitor(tune.Callback):
     end_trial: Callable[[Any], bool] = kill_worker
 
     def __post_init__(self) -> None:
-        self._deaths = self.searcher.deaths
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Any] = {}  # Tune's trials, by their ids
         self._error: Exception | None = None
         self._started = False
-        self._died_at_start = 0
         self._failed: dict[str, str] = {}  # settings since one went well -> why
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -104,8 +82,7 @@ class Monitor(tune.Callback):
         if not epochs or name not in self._running:
             return
         last = epochs[-1]
-        where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(name, where, address_of_result(result))
+        self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][objective]
@@ -117,26 +94,18 @@ class Monitor(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        self._end(trial.trial_id, self.searcher.ending(trial.trial_id))
+        self._end(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died."""
-        ending = self.searcher.ending(trial.trial_id)
+        """A worker died; where none has taken up any trial yet, perhaps none can start."""
         if trial.trial_id not in self._running:  # died before it took the trial up
-            if not self._started and self._is_hopeless(error_text(trial), ending):
+            told, ending = error_text(trial), self.searcher.attempts[trial.trial_id].ending
+            given_up = was_raised_in_setup(told) or ending.state is State.FAIL
+            if not self._started and given_up:
+                self._error = ClusterError(f"no worker can start: {last_error(told)}")
                 return
             self._start(trial)
-        self._end(trial.trial_id, ending)
-
-    def _is_hopeless(self, told: str, ending: Ending) -> bool:
-        """Whether no worker can start: an error is raised as it is set up, or several died."""
-        self._died_at_start += 1
-        most = DEATHS_A_PLACE * max(FEWEST_PLACES, self.searcher.at_once())
-        hopeless = was_raised_in_setup(told) or self._died_at_start >= most
-        hopeless = hopeless or ending.state is State.FAIL
-        if hopeless:
-            self._error = ClusterError(f"no worker can start: {last_error(told)}")
-        return hopeless
+        self._end(trial.trial_id)
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
@@ -149,23 +118,25 @@ class Monitor(tune.Callback):
                 self.view.end(name, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:
-        name, work = trial.trial_id, self.searcher.work(trial.trial_id)
-        self._running[name] = _Running(trial, work)
-        self._deaths.began(name)
+        name = trial.trial_id
+        attempt, self._running[name] = self.searcher.attempts[name], trial
+        attempt.started, work = time.monotonic(), attempt.work
         self._guard(lambda: self.recorder.start(name, work))
         self.view.start(name, work.setting.label, len(work.seeds))
 
-    def _end(self, name: str, ending: Ending) -> None:
+    def _end(self, name: str) -> None:
         """Write and show what became of a trial."""
-        work, state, note = self._running.pop(name).work, ending.state, ending.reason
+        del self._running[name]
+        attempt = self.searcher.attempts[name]
+        work, ending = attempt.work, attempt.ending
+        state, note = ending.state, ending.reason
         if state is State.COMPLETE:
             self._guard(lambda: self.recorder.complete(name, ending.final))
             self.view.progress(name, "", 1.0, ending.final["objective"])
         else:
             self._guard(lambda: self.recorder.end(name, state, ending.reason, ending.failure))
         if state is State.PRUNED:
-            note = f"stopped {self._deaths.where(name)}"
-        self._deaths.ended(name)
+            note = f"stopped {attempt.where}"
         self.view.end(name, state, note)
         if state is State.FAIL:
             self._count(work.setting.key, ending.reason)
@@ -207,9 +178,8 @@ class Monitor(tune.Callback):
         a dead worker; without a retry left it ends the trial. Where Tune does not say which process
         that is, the trial runs on to its end.
         """
-        for name, running in self._running.items():
-            if running.overdue or time.monotonic() - running.started < limit:
-                continue
-            running.overdue = True
-            if self.end_trial(running.trial):
-                self._deaths.overdue(name, limit)
+        for name, trial in self._running.items():
+            attempt = self.searcher.attempts[name]
+            late = attempt.death is None and time.monotonic() - attempt.started >= limit
+            if late and self.end_trial(trial):
+                attempt.death = Death(Failure.TIME_LIMIT, f"time_limit of {limit:g} s passed")

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,9 @@ from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, distributions, suggest
 from harness.messages import trial_spec
 from harness.planning import Plan, Setting, Work, contains, study_prunes
-from harness.ray import Deaths
+from harness.ray import death_of
 from harness.store import Ledger
-from harness.tuning.endings import Ending, Order, ending_of
+from harness.tuning.endings import UNENDED, Attempt, ending_of
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
@@ -159,6 +159,8 @@ class StudySearcher(Searcher):
     finished, PRUNED for a setting that the scheduler stopped, FAIL for one that failed for any of
     its seeds; never a value for either of those. A failed proposal counts towards `trials` like any
     other.
+
+    attempts: each Ray trial that was given out, by its id.
     """
 
     def __init__(
@@ -168,7 +170,6 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         make: Callable[[Mapping[str, Any]], Setting],
         spare: Iterable[Setting],
-        deaths: Deaths,
         at_once: Callable[[], int],
     ) -> None:
         """Build the searcher of one run.
@@ -177,57 +178,45 @@ class StudySearcher(Searcher):
             study, plan, ledger: what is wanted, what is left, what is there.
             make: resolves an assignment to its setting.
             spare: every setting of a space that ends, for when the sampler only repeats itself.
-            deaths: what workers died of.
             at_once: tells how many trials may be out at once; where nodes join, there are more.
         """
         super().__init__()
-        self._study, self._ledger, self.deaths, self.at_once = study, ledger, deaths, at_once
-        self.stopped: dict[str, str] = {}
-        self._queue = deque(map(Order, plan.work))
-        self._orders: dict[str, Order] = {}
-        self._running: set[str] = set()
-        self._endings: dict[str, Ending] = {}
-        # key -> works of a setting that wait or run, and how those ended that do neither
-        self._unended = Counter(work.setting.key for work in plan.work)
-        self._ended: dict[str, list[tuple[Work, Ending]]] = {}
+        self._study, self._ledger, self.at_once = study, ledger, at_once
+        self.attempts: dict[str, Attempt] = {}
+        self._queue = deque[Attempt]()
+        self._running = 0
+        # of each setting that has work: its attempts, but for those that run again
+        self._of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
+        self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
         self._spare = iter(spare)
         known = []
         for setting in plan.settings:
             outcome = outcome_of(ledger, setting.key, study.seeds)
-            if outcome is not None and not self._unended[setting.key]:
+            if outcome is not None and setting.key not in self._of:
                 self._outcomes[setting.key] = outcome
                 if not setting.arm:
                     known.append((setting, outcome))
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
 
-    def work(self, trial_id: str) -> Work:
-        """What a Ray trial was given."""
-        return self._orders[trial_id].work
-
-    def ending(self, trial_id: str) -> Ending:
-        """What became of a Ray trial; asked for once, after it has ended."""
-        return self._endings.pop(trial_id)
-
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
-        if self._running and len(self._running) >= self.at_once():
+        if self._running and self._running >= self.at_once():
             return None
         if not self._queue and self.sampler is not None and self._proposals_left > 0:
             proposal = self._propose(self.sampler)
             if proposal is not None:
                 self._proposals_left -= 1
-                self._unended[proposal.work.setting.key] += 1
-                self._queue.append(proposal)
+                self._enqueue([proposal])
         if not self._queue:
             # results that are still to come may lead the sampler elsewhere, or bring work back
             return None if self._running else Searcher.FINISHED
-        order = self._orders[trial_id] = self._queue.popleft()
-        self._running.add(trial_id)
-        work = order.work
+        self.attempts[trial_id] = attempt = self._queue.popleft()
+        self._running += 1
+        work = attempt.work
         name = checkpoint_name(work.setting.key, work.seeds)
         may_stop = work.may_stop and study_prunes(self._study)
         return trial_spec(work.setting.config, work.seeds, may_stop, name)
@@ -236,22 +225,19 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell Optuna what became of a trial; queue what runs again of it."""
-        self._running.discard(trial_id)
-        order = self._orders[trial_id]
-        work, key = order.work, order.work.setting.key
-        death = None if result and not error else self.deaths.of(trial_id)
-        ending, again = ending_of(order, result or {}, self.stopped.get(trial_id), death)
-        self._endings[trial_id] = ending
-        self._queue.extendleft(reversed(again))
-        self._unended[key] += len(again) - 1
-        if ending.state is State.INTERRUPTED:
-            return
-        self._ended.setdefault(key, []).append((work, ending))
+        self._running -= 1
+        attempt = self.attempts[trial_id]
+        setting = attempt.work.setting
+        death = None if result and not error else attempt.death or death_of("")
+        attempt.ending, again = ending_of(attempt, result or {}, death)
+        if again:
+            self._of[setting.key].remove(attempt)
+            self._enqueue(again, first=True)
         # a setting whose seeds run apart has an outcome when the last of them has
-        if not self._unended[key]:
-            outcome = self._outcomes[key] = self._outcome(key)
-            if self.sampler is not None and not work.setting.arm:
-                self.sampler.tell(order.proposed or work.setting, outcome)
+        elif all(one.ending is not UNENDED for one in self._of[setting.key]):
+            outcome = self._outcomes[setting.key] = self._outcome(setting.key)
+            if self.sampler is not None and not setting.arm:
+                self.sampler.tell(attempt.proposed or setting, outcome)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
@@ -259,25 +245,35 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
 
-    def _propose(self, sampler: Sampler) -> Order | None:
+    def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
+        """Have them wait for a worker; first: before all others."""
+        new = list(attempts)
+        for one in new:
+            self._of[one.work.setting.key].append(one)
+        if first:
+            self._queue.extendleft(reversed(new))
+        else:
+            self._queue.extend(new)
+
+    def _propose(self, sampler: Sampler) -> Attempt | None:
         """A setting under the study's seeds that has neither ended nor waits nor runs, if any."""
         for _ in range(MOST_REPEATS):
             trial, setting = sampler.ask()
             if self._is_new(setting):
-                return Order(Work(setting, self._study.seeds), trial)
+                return Attempt(Work(setting, self._study.seeds), trial)
             sampler.tell(trial, self._outcomes.get(setting.key, Outcome(State.FAIL)))
         new = filter(self._is_new, self._spare)
-        return next((Order(Work(setting, self._study.seeds)) for setting in new), None)
+        return next((Attempt(Work(setting, self._study.seeds)) for setting in new), None)
 
     def _is_new(self, setting: Setting) -> bool:
-        return setting.key not in self._outcomes and not self._unended[setting.key]
+        return setting.key not in self._outcomes and setting.key not in self._of
 
     def _outcome(self, key: str) -> Outcome:
         """What a setting has come to, now that all of its seeds have ended."""
         values = dict(self._ledger.objectives(key))
-        for work, ending in self._ended.pop(key):
-            if ending.state is not State.COMPLETE:
-                return Outcome(ending.state)
-            found = ending.final["selection"].get(self._study.objective) or ()
-            values.update(zip(work.seeds, found, strict=bool(found)))
+        for one in self._of[key]:
+            if one.ending.state is not State.COMPLETE:
+                return Outcome(one.ending.state)
+            found = one.ending.final["selection"].get(self._study.objective) or ()
+            values.update(zip(one.work.seeds, found, strict=bool(found)))
         return over_seeds(values, self._study.seeds)

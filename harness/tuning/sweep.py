@@ -16,7 +16,7 @@ from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.method import Method, keeping
-from harness.ray import error_text, memory_kills_as_worker_deaths, threads
+from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
 from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
@@ -47,8 +47,7 @@ class StudyScheduler(FIFOScheduler):
 
         Args:
             study: for its scheduler and its objective.
-            searcher: knows what trials train; told of those that are stopped, and why, and of
-                workers that died.
+            searcher: its attempts are told why they are stopped, and what their workers died of.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._objective, self._searcher = study.objective, searcher
@@ -75,7 +74,8 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
-        self._searcher.deaths.saw(trial.trial_id, error_text(trial))
+        attempt = self._searcher.attempts[trial.trial_id]
+        attempt.death = attempt.death or death_of(error_text(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a trial goes on, by its newest evaluation.
@@ -88,14 +88,15 @@ class StudyScheduler(FIFOScheduler):
         if self._asha is None or OBJECTIVE not in result:
             return TrialScheduler.CONTINUE
         # by its key: one that runs again is not compared twice at the same rung
-        setting: Any = _Setting(self._searcher.work(trial.trial_id).setting.key)
+        attempt = self._searcher.attempts[trial.trial_id]
+        setting: Any = _Setting(attempt.work.setting.key)
         if setting.trial_id not in self._known:
             self._known.add(setting.trial_id)
             self._asha.on_trial_add(tune_controller, setting)
         decision = self._asha.on_trial_result(tune_controller, setting, result)
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[OBJECTIVE]
-            self._searcher.stopped[trial.trial_id] = (
+            attempt.stopped = (
                 f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
             )
         return decision
@@ -159,24 +160,25 @@ class Sweep:
         worker = Worker(plain, **self._worker_arguments())
         for number in itertools.count():
             monitor.on_step_begin(number, [])
-            trial = SimpleNamespace(trial_id=f"{number:05d}", ended=False)
+            trial = SimpleNamespace(trial_id=f"{number:05d}")
             config = searcher.suggest(trial.trial_id)
             if not isinstance(config, dict):
                 return
+            attempt = searcher.attempts[trial.trial_id]
             worker.begin(config)
             monitor.on_trial_start(number, [], trial)
             result: dict[str, Any] = {}
             while not result.get("done"):
                 monitor.on_step_begin(number, [])
-                if trial.ended:
+                if attempt.death:
                     break
                 result = worker.step()
                 decision = scheduler.on_trial_result(None, trial, result)
                 monitor.on_trial_result(number, [], trial, result)
                 if decision == TrialScheduler.STOP:
                     break
-            searcher.on_trial_complete(trial.trial_id, result, error=trial.ended)
-            end = monitor.on_trial_error if trial.ended else monitor.on_trial_complete
+            searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
+            end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
             end(number, [], trial)
             worker.let_go()
             if worker.broken:
@@ -196,12 +198,6 @@ class Sweep:
             **study.record.model_dump(),
             "plugins": carried(),
         }
-
-
-def end_here(trial: Any) -> bool:
-    """Have a trial of Sweep.in_process end; the Monitor's way to do so."""
-    trial.ended = True
-    return True
 
 
 def share(features: Mapping[str, Any]) -> Shared:

@@ -9,7 +9,6 @@ from typing import Any
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, epoch_means, final_numbers
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
-from harness.ray import Deaths
 from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
 from harness.tuning import StudySearcher
@@ -82,7 +81,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
     make = SettingMaker(study, prints)
     plan = make_plan(study, ledger, prints)
     began = time.process_time()
-    searcher = StudySearcher(study, plan, ledger, make, (), Deaths(frozenset), lambda: asked)
+    searcher = StudySearcher(study, plan, ledger, make, (), lambda: asked)
     start = time.process_time() - began
     suggest = complete = 0.0
     for number in range(asked):
@@ -90,7 +89,6 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         assert isinstance(searcher.suggest(name), dict)
         given = time.process_time()
         searcher.on_trial_complete(name, _last())
-        searcher.ending(name)
         suggest, complete = suggest + given - began, complete + time.process_time() - given
     return Searched(sampler, known, start, 1e3 * suggest / asked, 1e3 * complete / asked)
 

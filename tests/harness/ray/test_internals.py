@@ -97,14 +97,6 @@ def test_deaths_of_workers_are_not_printed(monkeypatch: pytest.MonkeyPatch, verb
     assert printed[-1] == deaths[0]
 
 
-@pytest.mark.parametrize(
-    ("result", "told"), [({"node_ip": "a"}, "a"), ({"node_ip": 1}, None), ({}, None)]
-)
-def test_a_result_may_lack_its_address(result: dict[str, Any], told: str | None) -> None:
-    """What is no text is none."""
-    assert internals.address_of_result(result) == told
-
-
 def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tune is told of it in the one way that does not end the whole run, and of all else as it is.
 

@@ -9,7 +9,6 @@ from harness.messages import FINAL
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.ray import Deaths
 from harness.store.ledger import Ledger
 from harness.tuning.searcher import StudySearcher
 from tests.harness.fakes import truth
@@ -35,12 +34,12 @@ def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY
     make = SettingMaker(study, prints)
     plan, spare = make_plan(study, ledger, prints), enumerate_settings(make)
     room = study.concurrency or 10_000
-    return StudySearcher(study, plan, ledger, make, spare, Deaths(frozenset), lambda: room)
+    return StudySearcher(study, plan, ledger, make, spare, lambda: room)
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
     """The last result of a trial that went well."""
-    work = searcher.work(trial_id)
+    work = searcher.attempts[trial_id].work
     values = [truth(work.setting.config, seed) for seed in work.seeds]
     return {FINAL: [{"objective": 0.0, "selection": {"harmonic_mean": values}}]}
 
@@ -52,5 +51,5 @@ def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
         if searcher.suggest(number) == Searcher.FINISHED:
             return ran
         searcher.on_trial_complete(number, done(searcher, number))
-        ran.append(searcher.work(number))
+        ran.append(searcher.attempts[number].work)
     raise AssertionError("the searcher does not end")

@@ -9,6 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
+from harness.tuning.endings import Attempt
 from harness.tuning.sweep import StudyScheduler
 from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import KL, works
@@ -18,8 +19,8 @@ class Trials:
     """Trials by name, each with its work, under successive halving by two."""
 
     def __init__(self, given: dict[str, Work]) -> None:
-        self.stopped: dict[str, str] = {}
-        searcher: Any = SimpleNamespace(work=given.__getitem__, stopped=self.stopped)
+        self.attempts = {name: Attempt(work) for name, work in given.items()}
+        searcher: Any = SimpleNamespace(attempts=self.attempts)
         asha = {"name": "asha", "reduction_factor": 2}
         self._halving = StudyScheduler(make_study(scheduler=asha), searcher)
 
@@ -43,9 +44,11 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
     assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
     assert trials.report("a", 2, 90.0) == TrialScheduler.CONTINUE
     assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
-    assert trials.stopped == {
+    assert {name: one.stopped for name, one in trials.attempts.items()} == {
+        "a": None,
         "b": "asha stopped it at evaluation 1: harmonic_mean 10.00",
         "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
+        "d": None,
     }
 
 
