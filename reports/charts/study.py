@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from reports.analysis import Analysis, BudgetCorrelation, CostPoint, LearningCurves
 from reports.charts import vega
-from reports.charts.factor import factor_charts
+from reports.charts.datasets import dataset_charts
+from reports.charts.factor import factor_chart
 from reports.charts.together import (
     dependence_charts,
     importance_chart,
@@ -17,6 +18,7 @@ from reports.contract import QUALITY
 from reports.read import Setting, Study, heading
 from reports.tables import (
     MEASURES,
+    dataset_factor,
     factor_labels,
     level_id,
     ordered_levels,
@@ -27,7 +29,6 @@ from reports.tables import (
 
 TRAINING, SETTINGS = "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
-MOST_NAMED = 8  # of them, with a colour each
 FEWEST = 4  # settings of a scatter
 _SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
 
@@ -43,7 +44,7 @@ def study_charts(analysis: Analysis) -> list[Chart]:
 
 def _charts(analysis: Analysis) -> Iterator[Chart]:
     study, metric, part = analysis.study, analysis.metric, analysis.subject
-    yield from factor_charts(study, metric)
+    yield from filter(None, factor_charts(study, metric))
     if part and len(part.factors) > 1:
         if analysis.importance:
             yield from importance_chart(part, analysis.importance)
@@ -59,6 +60,19 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
     if part:
         yield from _cost_chart(part, analysis.costs or (), metric)
         yield from _quality_charts(part, metric)
+
+
+def factor_charts(study: Study, metric: str) -> Iterator[Chart | None]:
+    """A chart for each factor; like a factor's tables, without the settings that --path ran."""
+    study = without_added(study)
+    over, alone = dataset_factor(study), len(study.factors) == 1
+    if over and not alone:
+        yield from dataset_charts(study, over, metric)
+        return
+    # The arms are one setting on one dataset: no line across means over other factors or datasets.
+    arms = over is None and (alone or study.sampler != "grid")
+    for factor in study.factors:
+        yield factor_chart(study, factor, metric, arms=arms)
 
 
 def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
@@ -80,17 +94,14 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     # in the order of the levels, not of what selection likes best
     listed = sorted((s for s in study.settings if s.key in named and not s.arm), key=places)
     labels = list(dict.fromkeys(named[setting.key] for setting in listed))
-    colour: Spec = {"value": vega.DOT}
-    if len(labels) <= MOST_NAMED:
-        legend = {"orient": "bottom", "columns": 1}
-        colour = {"field": "label", "type": "nominal", "title": None,
-                  "scale": {"scheme": "tableau10", "domain": labels}, "legend": legend}  # fmt: skip
-    more = {"color": colour, "detail": {"field": "key"}}
+    few = len(labels) <= vega.MOST_NAMED
+    colour = vega.named("label", labels) if few else {"value": vega.DOT}
+    at: Spec = {"x": x, "y": y, "color": colour, "detail": {"field": "key"}}
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
-    encoding = {"x": x, "y": y, **more, "tooltip": vega.tips(fields)}
+    lines = {**at, "tooltip": vega.tips(fields)}
     layers = [
-        *vega.intervals(values, x, y, more, type="area", opacity=0.16),
-        vega.layer("line", encoding, name="curves", strokeWidth=1.2, opacity=0.85),
+        *vega.intervals(values, at, type="area", opacity=0.16),
+        vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     best = f" The {len(keys)} best by selection." if found.settings > len(keys) else ""
     caption = (
@@ -115,7 +126,7 @@ def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
     y = vega.number("rho", "Spearman ρ with the end", {"domain": [-1, 1]})
     tooltip = vega.interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
     layers = [
-        *vega.intervals(values, x, y, color=vega.MEAN),
+        *vega.intervals(values, {"x": x, "y": y}, color=vega.MEAN),
         vega.points({"x": x, "y": y, "tooltip": tooltip}, name="rungs", color=vega.MEAN),
     ]
     left = f" {found.stopped} settings were stopped early and are not in it." * bool(found.stopped)
@@ -147,7 +158,7 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
     encoding = {"x": x, "y": y, "color": kind, "tooltip": tooltip}
     layers = [
-        *vega.intervals(values, x, y, {"color": kind}),
+        *vega.intervals(values, {"x": x, "y": y, "color": kind}),
         vega.points(encoding, name="settings", size=45),
     ]
     caption = (

@@ -73,7 +73,7 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
     tooltip = vega.interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
     layers = [
         vega.layer("line", at, color=vega.MEAN),
-        *vega.intervals(values, **at, color=vega.MEAN),
+        *vega.intervals(values, at, color=vega.MEAN),
         vega.points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=vega.MEAN),
     ]
     decimals = tables.decimals_of(study, path.metric)
@@ -142,7 +142,7 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
         thick = {"color": vega.MEAN, "strokeWidth": 2, "point": True}
         layers = [
             vega.layer("line", single, name="lines", values=one.lines, **thin),
-            *vega.intervals(one.points, x, y, type="area", color=vega.MEAN, opacity=0.16),
+            *vega.intervals(one.points, mean, type="area", color=vega.MEAN, opacity=0.16),
             vega.layer("line", mean, name="mean", values=one.points, **thick),
         ]
         some = f" ({one.drawn} of {one.of} are drawn)" * (one.drawn < one.of)

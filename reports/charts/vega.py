@@ -20,6 +20,7 @@ MEAN: Final = "#0072B2"
 DOT: Final = "#56B4E9"
 SECOND: Final = "#D55E00"
 MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
+MOST_NAMED = 8  # of a chart's settings or methods, with a colour each
 _ABREAST = 36  # characters of all labels side by side
 _SLANTED = 10  # labels that do not collide where they are slanted
 
@@ -115,18 +116,15 @@ def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: A
     return layer("point", encoding, name=name, values=values, **whole)
 
 
-def intervals(
-    values: Values, x: Spec, y: Spec, more: Spec | None = None, **mark: Any
-) -> list[Spec]:
+def intervals(values: Values, encoding: Spec, **mark: Any) -> list[Spec]:
     """A layer of vertical intervals from `low` to `high`; none where no value has both.
 
     Args:
         values: of the layer.
-        x, y: encodings of the means.
-        more: the layer's other encodings.
+        encoding: of the means.
         mark: properties of the mark; an area is a band.
     """
-    ends = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, **(more or {})}
+    ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
     known = [value for value in values if value.get("low") is not None]
     look = {"type": "rule", "strokeWidth": 1.5, "clip": True, **mark}
     name = "band" if look["type"] == "area" else "intervals"
@@ -188,6 +186,13 @@ def colours(field: str, title: str | None, ranged: Mapping[str, str]) -> Spec:
     scale = {"domain": list(ranged), "range": list(ranged.values())}
     legend = {"orient": "bottom"}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
+
+
+def named(field: str, names: Sequence[str]) -> Spec:
+    """A colour for each of a few names, with a legend below."""
+    scale = {"scheme": "tableau10", "domain": list(names)}
+    legend = {"orient": "bottom", "columns": 1}
+    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": legend}
 
 
 def heat(study: Study, metric: str, means: Sequence[float]) -> Spec:

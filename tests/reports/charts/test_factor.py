@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from reports.charts import Chart, factor_chart
+from reports.charts import Chart, factor_chart, study_charts
 from reports.read.runs import run_address, runs_address
+from reports.report import make_report
+from reports.tables.model import AVERAGE, Value
 from tests.reports.analysis.planted import METRIC, grid, nothing
 from tests.reports.builder import prompt_len
+from tests.reports.studies import over_datasets
 
 
 def layer(chart: Chart, name: str) -> dict[str, Any]:
@@ -41,6 +44,25 @@ def test_many_dots_are_drawn_in_part() -> None:
     chart = factor_chart(study, study.factors[0], METRIC)
     assert chart is not None and len(values(chart, "seeds")) == 600
     assert " 600 of 1,200 dots are drawn, one in 2." in chart.caption
+
+
+def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
+    """The caption says which lack a result; an average has the others alone, and says so, too."""
+    skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
+    report = make_report(over_datasets(skip=skip).study())
+    charts = {chart.name: chart for chart in study_charts(report.analysis)}
+    means = {(mean["method"], mean["level"]) for mean in values(charts["dataset"], "means")}
+    lines = [row for row in report.tables[0].rows if not row.arm]
+    assert means == {
+        (line.name, column.dataset)
+        for line in lines
+        for column in report.tables[0].columns
+        if isinstance(line.cells.get(column.key), Value) and column.dataset not in ("", AVERAGE)
+    }
+    lacking = "generator vae on caltech101; generator wgan on dtd."
+    assert f" No result: {lacking}" in charts["dataset"].caption
+    assert [mean["level"] for mean in values(charts["generator"], "means")] == ["none"]
+    assert f" In no average, for want of a result: {lacking}" in charts["generator"].caption
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
