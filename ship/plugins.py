@@ -3,7 +3,7 @@
     from ship.plugins import FinetunerSettings
 
     class RidgeConfig(FinetunerSettings):
-        method = "ship_example.ridge:Ridge"
+        method = "ship_example.methods:Ridge"
         name: Literal["ridge"] = "ridge"
         l2: float = Field(1.0, gt=0, description="weight of the penalty")
 

@@ -11,7 +11,7 @@ from ship_example.shapes import Shapes
 class ResidualTextConfig(GeneratorSettings):
     """The class's text feature moved by a learned linear map, plus noise."""
 
-    method = "ship_example.residual_text:ResidualText"
+    method = "ship_example.methods:ResidualText"
     name: Literal["residual_text"] = "residual_text"
     noise: float = Field(0.1, ge=0, description="std of the noise per dimension")
     lr: float = Field(0.01, gt=0, description="AdamW's learning rate")
@@ -20,12 +20,11 @@ class ResidualTextConfig(GeneratorSettings):
 
 
 class RidgeConfig(FinetunerSettings):
-    """Ridge regression of the classes on features, beside the zero-shot classifier; no epochs."""
+    """Ridge regression of the classes on features, beside the zero-shot classifier."""
 
-    method = "ship_example.ridge:Ridge"
+    method = "ship_example.methods:Ridge"
     name: Literal["ridge"] = "ridge"
     l2: float = Field(1.0, gt=0, description="weight of the penalty")
-    share: float = Field(0.5, ge=0, le=1, description="share of the regression in the scores")
 
 
 shapes = DatasetPlugin("shapes", Shapes())

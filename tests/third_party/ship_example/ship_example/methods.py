@@ -1,9 +1,10 @@
-"""A generator, written for one seed and fitted by epochs."""
+"""A generator, fitted by epochs, and a fine-tuner, solved when it is built; for one seed each."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ship.methods import Generator
+from ship.methods import Finetuner, Generator
 
 
 class ResidualText(Generator):
@@ -26,3 +27,22 @@ class ResidualText(Generator):
     def sample(self, class_ids: Tensor, noise: Tensor) -> Tensor:
         """One unit-norm feature for each class id."""
         return F.normalize(self.moved(class_ids) + self.config.noise * noise, dim=-1)
+
+
+class Ridge(Finetuner):
+    """scores = zero-shot + logit_scale * ridge regression of the labels."""
+
+    feed = "fixed"
+
+    def __init__(self, config, task, clip, draw) -> None:
+        super().__init__(config, task, clip, draw)
+        rows = task.fixed_rows
+        x = rows.features[:, 0]  # view 0: as test pictures are seen
+        y = F.one_hot(rows.labels, len(self.text)).to(x)
+        weighted = x * rows.weights[:, None]
+        penalty = config.l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        weight = torch.linalg.solve(weighted.T @ x + penalty, weighted.T @ y)
+        self.register_buffer("weight", weight)
+
+    def logits(self, pictures: Tensor, choice) -> Tensor:
+        return self.zero_shot(pictures) + self.logit_scale * pictures @ self.weight
