@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import printable, printable_lines, show
+from harness.wording import show
+from reports.contract import printable, printable_lines
 
 
 class UserError(ValueError):
@@ -54,10 +55,14 @@ class Fault:
     near: str | None = None
 
     def line(self, source: str) -> str:
-        """The fault as the one line that a user reads."""
+        """The fault as the one line that a user reads of a file."""
+        return f"{source}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The same without its source: what is wrong, what was given, and what was meant."""
         got = "" if self.got is _NOTHING else f", got {show(self.got)}"
         notes = [f"did you mean {self.near}?"] if self.near else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
-        place = f"{source}: {self.path}" if self.path else f"{source}:"
-        return printable(" ".join(f"{place} {self.must}{got}{note}".splitlines()))
+        return printable(" ".join(f"{self.path} {self.must}{got}{note}".strip().splitlines()))

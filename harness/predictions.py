@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import store
 from harness.config import parse_overrides, same
-from harness.errors import ConfigError, UserError
+from harness.errors import ConfigError, Fault, UserError
+from reports.contract import COMPLETE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,7 +57,8 @@ def predict(
     known = load_records(study, uri)
     if faults := list(_unfit(known)):
         raise UserError("\n".join(f"study {study}: {fault}" for fault in faults))
-    runs = _runs(known, _chosen(known, setting))
+    rows = known.rows.filter(setting_key=_chosen(known, setting), state=COMPLETE)
+    runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     return pl.DataFrame({"picture": names, **_seen(runs, files, uri)})
 
@@ -67,19 +69,16 @@ def _pictures(place: Path) -> list[Path]:
 
     if not place.exists():
         raise UserError(f"{place}: there is no such file or folder")
-    found = [place] if place.is_file() else sorted(place.rglob("*"))
-
-    def hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(place).parts)
-
-    wanted = [
+    found = [
         path
-        for path in found
-        if path.suffix.lower() in SUFFIXES and not hidden(path) and path.is_file()
+        for path in ([place] if place.is_file() else sorted(place.rglob("*")))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(place).parts)
     ]
-    if not wanted:
+    if not found:
         raise UserError(f"{place}: no pictures here ({', '.join(SUFFIXES)})")
-    return wanted
+    return found
 
 
 def _unfit(study: "Study") -> Iterator[str]:
@@ -105,7 +104,12 @@ def _chosen(study: "Study", asked: Sequence[str]) -> str:
     from reports.tables import by_preference, factor_labels, spelled, tied_first
 
     wanted, apart = _wanted(study, asked)
-    ranked = [pair for pair in by_preference(study) if _is_meant(pair[1].value, wanted)]
+    every = by_preference(study)
+    ranked = [
+        (score, group)
+        for score, group in every
+        if all(same(group.value.assignment.get(key), level) for key, level in wanted.items())
+    ]
     best = [group for _, group in ranked]
     which = f"--setting {' '.join(asked)} names" if wanted else "selection prefers"
     if ranked and wanted.keys() <= apart:
@@ -115,7 +119,7 @@ def _chosen(study: "Study", asked: Sequence[str]) -> str:
     if len(best) == 1:
         return str(best[0].value.key)
     labels = factor_labels(study)
-    names = [spelled(group, labels) for _, group in ranked or by_preference(study)]
+    names = [spelled(group, labels) for _, group in ranked or every]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
     fault = "several settings" if best else "no finished setting"
     way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
@@ -136,43 +140,19 @@ def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[s
     names = short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
     given, faults = parse_overrides(asked, "--setting")
-    choices = ", ".join(names.values()) or "none"
-    faults += [
-        f"--setting: {one.path} must be a factor of {study.name} (choices: {choices})"
-        for one in given
-        if one.path not in keys
-    ]
+    must, choices = f"must be a factor of {study.name}", tuple(names.values())
+    unknown = [one.path for one in given if one.path not in keys]
+    faults += [Fault(path, must, choices=choices).line("--setting") for path in unknown]
     wanted = {keys[one.path]: one.value for one in given if one.path in keys}
     apart = class_factors(study)
-    faults += [
-        f"--setting must name a level of {names[one.key]}, as each has classes of its own "
-        f"(choices: {', '.join(map(level_text, ordered_levels(study, one)))})"
-        for one in apart
-        if one.key not in wanted
-    ]
+    for one in apart:
+        if one.key not in wanted:
+            must = f"must name a level of {names[one.key]}, as each has classes of its own"
+            levels = tuple(map(level_text, ordered_levels(study, one)))
+            faults.append(Fault("--setting", must, choices=levels).text)
     if faults:
         raise ConfigError(faults)
     return wanted, {one.key for one in apart}
-
-
-def _is_meant(setting: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether a setting has all the wanted levels; {name: ...} is meant by its name alone, too."""
-
-    def meets(level: Any, value: Any) -> bool:
-        return same(level, value) or (isinstance(level, dict) and level.get("name") == value)
-
-    return all(
-        key in setting.assignment and meets(setting.assignment[key], value)
-        for key, value in wanted.items()
-    )
-
-
-def _runs(study: "Study", key: str) -> dict[int, str]:
-    """seed -> the run that has its model."""
-    from reports.contract import COMPLETE
-
-    rows = study.rows.filter(setting_key=key, state=COMPLETE)
-    return dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
 
 
 def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:

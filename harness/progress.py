@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import MofNCompleteColumn, Progress
+from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
 from harness.method import Progress as Report
-from harness.wording import clock, printable, printable_lines
-from reports.contract import State
+from harness.wording import duration
+from reports.contract import State, printable, printable_lines
 
 FINISHED_SHOWN = 8  # trials that stay in sight when they have ended
 STYLE = {
@@ -106,10 +107,6 @@ class View:
         self._say = line_printer(console)
         if live and console.is_terminal:
             self._say = lambda line: None
-            left = TextColumn("{task.description}")
-            percent = TextColumn("{task.percentage:>3.0f}%")
-            self._bar = Progress(percent, BarColumn(None), left, console=console, expand=True)
-            self._task = self._bar.add_task("", total=1.0)
             self.table = Live(get_renderable=self.draw, console=console, refresh_per_second=2)
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
@@ -166,7 +163,7 @@ class View:
         return (time.monotonic() - self._started) * (1 - fraction) / fraction
 
     def _time_left(self) -> str:
-        return f"{clock(seconds)} left" if (seconds := self.seconds_left()) else ""
+        return f"{duration(seconds)} left" if (seconds := self.seconds_left()) else ""
 
     def draw(self) -> Group:
         """What runs and what has just ended, above a bar over the whole study."""
@@ -180,9 +177,10 @@ class View:
                 "" if trial.objective is None else f"{trial.objective:.2f}",
                 f"{trial.seconds:.0f}",
             )
+        bar, done = Table.grid(expand=True, padding=(0, 1)), self.fraction()
         told = f"{self.ended}/{self._trials} {self._time_left()}"
-        self._bar.update(self._task, completed=self.fraction(), description=told)
-        return Group(table, self._bar)
+        bar.add_row(f"{done:4.0%}", ProgressBar(1.0, done), told)
+        return Group(table, bar)
 
 
 @contextmanager

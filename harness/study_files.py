@@ -6,6 +6,7 @@ harness.config's. Light: nothing of it imports torch.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.parser import Parser
 
 import search_spaces
-from harness.errors import ConfigError, UserError
-from harness.wording import nearest, show
+from harness.errors import ConfigError, Fault, UserError
+from harness.wording import nearest
 from ship.whole_file import write_whole
 
 MAX_BYTES = 256 * 1024
@@ -24,8 +25,6 @@ MAX_DEPTH = 16
 MAX_VALUES = 20_000  # aliases count as often as they are used
 PLAIN = (str, int, float, type(None))
 
-# a command has it from --space, a script as an argument
-_MUST = "the study must be a YAML file or a packaged space"
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
 
@@ -54,7 +53,7 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
-        raise ConfigError([f"--copy must name a packaged study, got {show(name)} {_choices(stem)}"])
+        raise _refusal(Fault("--copy", "must name a packaged study", name), stem)
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError([f"{path}: is there already, and was left as it is"])
@@ -80,8 +79,9 @@ def find_space(path_or_name: str | Path) -> Path:
     Raises:
         ConfigError: there is none, or what was given is no name; the line lists the packaged names.
     """
+    must = "must be a YAML file or a packaged space"
     if not isinstance(path_or_name, str | Path):
-        raise ConfigError([f"{_MUST}, got a {type(path_or_name).__name__} {_choices()}"])
+        raise _refusal(Fault("the study", f"{must}, got a {type(path_or_name).__name__}"))
     given = Path(path_or_name)
     candidates = [given, Path(f"{path_or_name}.yaml")]
     if len(given.parts) == 1:
@@ -92,15 +92,14 @@ def find_space(path_or_name: str | Path) -> Path:
                 return path
         except (OSError, ValueError):  # a name too long, or with a null byte
             continue
-    got = "a folder, " if given.is_dir() else ""
-    raise ConfigError([f"{_MUST}, got {got}{show(str(path_or_name))} {_choices(given.stem)}"])
+    must += ", and no folder" if given.is_dir() else ""
+    raise _refusal(Fault("the study", must, str(path_or_name)), given.stem)
 
 
-def _choices(meant: str = "") -> str:
-    """The packaged studies, behind the one that was probably meant."""
-    near = nearest(meant, packaged_names())
-    hint = f"did you mean {near}? " if near else ""
-    return f"({hint}choices: {', '.join(packaged_names())})"
+def _refusal(fault: Fault, meant: str = "") -> ConfigError:
+    """The error with the packaged studies, behind the one that was probably meant."""
+    names = packaged_names()
+    return ConfigError([replace(fault, choices=names, near=nearest(meant, names)).text])
 
 
 def label_of(path: Path) -> str:

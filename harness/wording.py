@@ -3,26 +3,6 @@
 import difflib
 from collections.abc import Iterable
 from typing import Any
-from unicodedata import bidirectional, category
-
-# As in reports.contract, which reading a study does not load.
-_NO_TEXT = frozenset({"Cc", "Cs"})
-_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-
-
-def printable(text: str) -> str:
-    """A text in which characters that a terminal would obey are spelled out."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT or bidirectional(character) in _TURNING
-        else character
-        for character in text
-    )
-
-
-def printable_lines(text: str) -> str:
-    """As printable, of a text of several lines."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def rounds_faults(detect: float | None, max_seeds: int | None, path: bool) -> list[str]:
@@ -79,10 +59,3 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def clock(seconds: float) -> str:
-    """E.g. "4:05" or "1:02:03"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

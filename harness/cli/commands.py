@@ -1,25 +1,34 @@
-"""The end of a run of ship-sweep, and what it does in place of one: --dry-run and --check."""
+"""What ship-sweep does in place of a run, such as --dry-run and --check."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
-from reports.contract import ReportError, redacted
+import harness.study
+from harness.cli.new_study import write_new
+from harness.cli.options import BROKEN, COMPLETE, INTERRUPTED, USER_MISTAKE
+from harness.config import StudyConfig
+from harness.errors import ClusterError, Fault, UserError
+from harness.planning import Plan
+from harness.predictions import predict
+from harness.resources import idle_gpus_here, preflight
+from harness.study_files import write_for_user
+from harness.wording import duration, nearest
+from reports.contract import ReportError, printable, printable_lines
+from ship.configs import FINETUNERS, GENERATORS
+from ship.datasets import DATASETS
 
-if TYPE_CHECKING:
-    from harness.config import StudyConfig
-    from harness.planning import Plan, StudyOutcome
-    from reports.cli import Prepared
-    from reports.contract import Publication
-
-COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "dim", "failed": "red"}
 
 
-def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str, Any]) -> int:
+def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> int:
     """Print what a run would do, and on stderr what it would be refused for; the exit code.
 
     Args:
@@ -27,14 +36,11 @@ def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str,
         address: of a running Ray cluster; None: this machine.
         asked: what else plan_study is called with.
     """
-    from harness.errors import ClusterError
-    from harness.resources import idle_gpus_here, preflight
-    from harness.study import plan_study
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    plan = plan_study(study, say=say, **asked)
+    plan = harness.study.plan_study(study, say=say, **asked)
     _print_plan(study.name, plan, here=address is None)
     if plan.finished:
         return COMPLETE
@@ -49,29 +55,22 @@ def print_dry_run(study: "StudyConfig", address: str | None, asked: Mapping[str,
     return COMPLETE
 
 
-def _print_plan(name: str, plan: "Plan", *, here: bool) -> None:
+def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     """What is done and what would run, setting by setting, and how long that would take.
 
     Args:
         here: whether it would run on this machine.
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    from harness.wording import duration, printable_lines
-
     left = plan.estimate
-    columns: list[Column | str] = ["setting", Column("state", no_wrap=True), "seeds to run"]
-    if left:
-        columns.append(Column("time", justify="right", no_wrap=True))
+    time = Column("time" if left else "", justify="right", no_wrap=True)
+    columns = ("setting", Column("state", no_wrap=True), "seeds to run", time)
     times = {key: duration(seconds) for key, seconds in left.seconds.items()} if left else {}
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
         state = f"[{_STYLES.get(row.state, '')}]{row.state}[/]"
-        cells = (escape(row.label), state, ", ".join(map(str, row.seeds)), times.get(row.key, ""))
-        table.add_row(*cells[: len(columns)])
+        seeds = ", ".join(map(str, row.seeds))
+        table.add_row(escape(row.label), state, seeds, times.get(row.key, ""))
     lines = []
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
@@ -98,21 +97,15 @@ def run_check(name: str, data_root: Path | None) -> int:
     Raises:
         UserError: nothing has that name.
     """
-    from harness.errors import UserError
-    from harness.wording import nearest, printable
-    from ship.configs import FINETUNERS, GENERATORS
-    from ship.datasets import DATASETS
     from ship.testing import check_dataset, check_finetuner, check_generator
 
     folder = name.startswith("image_folder:")
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
         known = [*GENERATORS.names(), *FINETUNERS.names(), *DATASETS.names()]
-        near = nearest(name, known)
-        hint = f" (did you mean {near}?)" if near else ""
-        raise UserError(
-            f"--check must name a generator, a fine-tuner or a dataset, got {name!r}{hint}; "
-            f"ship-sweep --list-options lists them, --plugin FILE adds yours"
-        )
+        must = "must name a generator, a fine-tuner or a dataset"
+        fault = Fault("--check", must, name, near=nearest(name, known)).text
+        hint = "ship-sweep --list-options lists them, --plugin FILE adds yours"
+        raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0
     checks = {
         "generator": check_generator(name) if generator and generator.method else (),
@@ -139,9 +132,6 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     Raises:
         UserError: there is nothing to name, or nothing to name it by.
     """
-    from harness.errors import UserError
-    from harness.predictions import predict
-    from harness.study_files import write_for_user
     from ship.trial import TrainedError
 
     try:
@@ -154,17 +144,6 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
     typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
     return COMPLETE
-
-
-def copy_study(name: str) -> int:
-    """Write a packaged study's YAML here, and say so; the exit code.
-
-    Raises:
-        UserError: there is no such study, or the file cannot be written.
-    """
-    from harness.study_files import copy_packaged
-
-    return say_written(copy_packaged(name))
 
 
 def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> int:
@@ -186,88 +165,27 @@ def rename(old: str, new: str, cache_dir: Path | None) -> int:
     Raises:
         UserError: it cannot be renamed so.
     """
-    from harness.study import rename_study
-
-    rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
+    harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
     typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
     typer.echo("writes that wait in other cache folders are not sent under the new name")
     return COMPLETE
 
 
-class FinalReport:
-    """The report of a run: made once, while no other driver has the study, and printed at the end.
-
-    It also remembers the study's table as it stood before the run.
-    """
-
-    _made: "Prepared | None" = None
-    _changes: "Callable[[Prepared], list[str]] | None" = None
-
-    def before(self, name: str, tracking_uri: str) -> None:
-        """Read the table, once; for run_study, which calls this where there is something to run.
-
-        A command that runs a study in stages says what has changed since its first one.
-        """
-        from reports.cli import changes_from_now
-
-        self._made = None  # that of an earlier stage is out of date from now on
-        if self._changes is None:
-            self._changes = changes_from_now(name, tracking_uri)
-
-    def publication(self, outcome: "StudyOutcome") -> "Publication":
-        """What the study's run in MLflow is to show.
-
-        Raises:
-            ReportError: there is no report; print() tries once more, and says why.
-        """
-        from reports.cli import prepare
-
-        self._made = prepare(outcome.experiment, outcome.tracking_uri)
-        return self._made.publication
-
-    def print(self, outcome: "StudyOutcome") -> int:
-        """Print and write the report; one that cannot be written does not undo the study."""
-        from reports.cli import prepare
-
-        try:
-            made = self._made or prepare(outcome.experiment, outcome.tracking_uri)
-            made.show(Path(f"{outcome.experiment}-report"))
-            for line in self._changes(made) if self._changes else ():
-                typer.echo(line)
-        except ReportError as error:
-            typer.echo(str(error), err=True)
-            return USER_MISTAKE
-        return COMPLETE
-
-
-def finish(outcome: "StudyOutcome", report: FinalReport) -> int:
-    """Print the report and how to see the runs; the exit code of a study that has run."""
-    from harness.wording import count
-
-    code = COMPLETE
-    if outcome.interrupted and outcome.done == outcome.arms:  # a table would be dashes
-        which = f" but {count(outcome.arms, 'reference arm')}" if outcome.arms else ""
-        typer.echo(f"no setting{which} has finished yet, so there is no table")
-    elif outcome.done:
-        code = report.print(outcome)
-    uri = redacted(outcome.tracking_uri)
-    command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
-    if uri.startswith(("http://", "https://")):
-        command = f"open {uri}"
-    typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
-    if outcome.unpublished:
-        typer.echo(outcome.unpublished, err=True)
-    if outcome.interrupted:
-        typer.echo("interrupted: the same command goes on from here", err=True)
+def new_study(plugins: Sequence[str], data_root: Path | None) -> int:
+    """Ask, and write a study's YAML; the exit code."""
+    if not somebody_is_there():
+        typer.echo("--new asks questions, which needs a terminal", err=True)
+        return USER_MISTAKE
+    try:
+        path = write_new(data_root)
+    except (typer.Abort, KeyboardInterrupt):  # between questions, or within one
+        typer.echo("\ninterrupted: nothing was written", err=True)
         return INTERRUPTED
-    failed, missing = outcome.failed, outcome.missing
-    if not failed and not missing:
-        return code
-    way_on = "the same command tries again what did not fail by a loss that was not finite"
-    if outcome.final:
-        way_on = "none is tried again, as a loss that is not finite is not so by chance"
-    elif missing:
-        way_on = "the same command runs what is missing"
-    lacks = f"{missing} {'is' if missing == 1 else 'are'} missing"
-    typer.echo(f"incomplete: {count(failed, 'setting')} failed, {lacks}; {way_on}", err=True)
-    return INCOMPLETE
+    given = [("--plugin", file) for file in plugins]
+    given += [("--data-root", str(root)) for root in (data_root,) if root]
+    return say_written(path, given)
+
+
+def somebody_is_there() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,17 +1,23 @@
 """What ship-sweep lists: packaged studies, the names that a YAML may use, and backbones."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from harness import config
+from harness.cli.options import COMPLETE
+from harness.study_files import packaged_spaces
 from harness.wording import show
-
-if TYPE_CHECKING:
-    from ship.registry import Registry
+from ship.architectures import architectures
+from ship.configs import FINETUNERS, GENERATORS
+from ship.datasets import DATASETS, PREFIX, ImageFolder
+from ship.registry import Registry
+from ship.requirements import PROTOCOLS
+from ship.trial_config import OBJECTIVES, SEEN_OBJECTIVES, SyntheticConfig, TrialConfig
 
 _STUDY_DEFAULTS = {
     "name": "default: the file's stem",
@@ -28,18 +34,16 @@ _ON_BACKBONES = (
 )
 
 
-def print_spaces() -> None:
-    """The packaged studies, one line each."""
-    from harness.study_files import packaged_spaces
-
+def print_spaces() -> int:
+    """The packaged studies, one line each; the exit code."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
         table.add_row(name, escape(description))
-    _print(table)
+    return _print(table)
 
 
-def print_options() -> None:
-    """Every name that a YAML may choose, by key; the words are those of the settings classes."""
+def print_options() -> int:
+    """Every name that a YAML may choose, by key, in the settings classes' words; the exit code."""
     for key, rows in _tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
@@ -47,11 +51,11 @@ def print_options() -> None:
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         _print(table)
-    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+    return _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
 
 
-def print_backbones(*, every: bool = False) -> None:
-    """Print a table of the backbones that prompts can drive.
+def print_backbones(*, every: bool = False) -> int:
+    """Print a table of the backbones that prompts can drive; the exit code.
 
     Architectures without published weights are named below the table.
 
@@ -59,8 +63,6 @@ def print_backbones(*, every: bool = False) -> None:
         every: whether the table also has the architectures without published weights, and those
             that are refused, each with the reason.
     """
-    from ship.architectures import architectures
-
     rows = architectures()
     offered = [row for row in rows if row.refused is None]
     bare = [row for row in offered if not row.tags and row.name != "pocket"]
@@ -87,23 +89,18 @@ def print_backbones(*, every: bool = False) -> None:
             f"{refused} architectures (bidirectional towers, CoCa's, Hugging Face's).",
             *lines,
         ]
-    _print(table, "", *map(escape, lines))
+    return _print(table, "", *map(escape, lines))
 
 
-def _print(*shown: Table | str) -> None:
+def _print(*shown: Table | str) -> int:
     console = Console(highlight=False)
     for one in shown:
         console.print(one)
+    return COMPLETE
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
-    from harness import config
-    from ship.configs import FINETUNERS, GENERATORS
-    from ship.datasets import DATASETS, PREFIX, ImageFolder
-    from ship.requirements import PROTOCOLS
-    from ship.trial_config import SyntheticConfig, TrialConfig
-
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
     study = _fields(config.StudyConfig, _STUDY_DEFAULTS)
     return {
@@ -139,7 +136,7 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"  .{field}", line
 
 
-def _installed(table: "Registry[Any]") -> Iterable[tuple[str, str]]:
+def _installed(table: Registry[Any]) -> Iterable[tuple[str, str]]:
     """Plugins of installed packages, which are not imported only to be listed."""
     loaded = set(table)
     for name in table.names():
@@ -169,16 +166,12 @@ def _default(field: Any) -> str:
 
 
 def _protocol_line(name: str, line: str) -> str:
-    from harness.config import default_selection
-
-    own = default_selection({"protocol": name}).get("selection")
+    own = config.default_selection({"protocol": name}).get("selection")
     note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""
     return line + note
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.trial_config import OBJECTIVES, SEEN_OBJECTIVES
-
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]
     names = ", ".join([f"{first} (default)", *others])

@@ -61,6 +61,16 @@ synthetic: {{draw: fixed}}  # drawn once; fresh: anew at each step, as the paper
 """
 
 
+# What is asked, in this order: the answer that is suggested, and the question.
+QUESTIONS = {
+    "dataset": ("photos", "Pictures: photos (packaged), image_folder:NAME (yours), or published"),
+    "backbone": ("pocket", "CLIP: pocket (packaged, small), or BACKBONE:WEIGHTS"),
+    "finetuner": ("clip_adapter", f"Fine-tuner: {', '.join(FINETUNERS.names())}"),
+    "varies": ("prompt length", f"What varies: {', '.join(VARIED)}"),
+    "seeds": ("5", "Seeds of each setting"),
+}
+
+
 def write_new(data_root: Path | None) -> Path:
     """Ask what a study is to be about, and write its YAML here; each answer is checked at once.
 
@@ -74,16 +84,8 @@ def write_new(data_root: Path | None) -> Path:
         UserError: it cannot be written.
         typer.Abort: who is asked has had enough.
     """
-    answers = {"dataset": "photos", "backbone": "pocket", "finetuner": "clip_adapter",
-               "varies": "prompt length", "seeds": "5"}  # fmt: skip
-    asked = {
-        "dataset": "Pictures: photos (packaged), image_folder:NAME (yours), or a published dataset",
-        "backbone": "CLIP: pocket (packaged, small), or BACKBONE:WEIGHTS",
-        "finetuner": f"Fine-tuner: {', '.join(FINETUNERS.names())}",
-        "varies": f"What varies: {', '.join(VARIED)}",
-        "seeds": "Seeds of each setting",
-    }
-    for name, question in asked.items():
+    answers = {name: suggested for name, (suggested, _) in QUESTIONS.items()}
+    for name, (_, question) in QUESTIONS.items():
         if name == "backbone" and answers["dataset"] not in ("photos", "emoji"):
             answers[name] = "ViT-B-16:openai"
         suggested = answers[name]
@@ -96,26 +98,21 @@ def write_new(data_root: Path | None) -> Path:
                 typer.echo("\n".join(error.faults))
             else:
                 break
-    path = _free(_stem(answers))
+    stem = _stem(answers)
+    names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
+    path = next(path for path in map(Path, names) if not os.path.lexists(path))
     write_for_user(path, text_of(answers).encode())
     return path
 
 
 def text_of(answers: Mapping[str, str]) -> str:
     """The YAML of answers, by the names of the questions."""
-    small = answers["backbone"] == "pocket"
-    key, levels, baseline, small_baseline = VARIED[answers["varies"]]
-    finetuner = answers["finetuner"]
-    return YAML.format(
-        **{
-            **answers,
-            "key": key,
-            "levels": levels,
-            "baseline": small_baseline if small else baseline,
-            "generator": SMALL_GENERATOR if small else GENERATOR,
-            "finetuner": SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner,
-        }
-    )
+    small, finetuner = answers["backbone"] == "pocket", answers["finetuner"]
+    key, levels, *baselines = VARIED[answers["varies"]]
+    told = {"key": key, "levels": levels, "baseline": baselines[small]}
+    told["generator"] = SMALL_GENERATOR if small else GENERATOR
+    told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
+    return YAML.format(**{**answers, **told})
 
 
 def _check(answers: Mapping[str, str], data_root: Path | None) -> None:
@@ -128,12 +125,6 @@ def _check(answers: Mapping[str, str], data_root: Path | None) -> None:
 
 
 def _stem(answers: Mapping[str, str]) -> str:
-    """What the file is called, and so the study; short enough for the number of _free."""
+    """What the file is called, and so the study; short enough for a number behind it."""
     stem = f"{VARIED[answers['varies']][0]}_{answers['dataset'].rpartition(':')[2]}"
     return re.sub(r"[^a-z0-9_-]+", "_", stem.lower())[:96]
-
-
-def _free(stem: str) -> Path:
-    """A file of that name in this folder that is not there yet."""
-    names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
-    return next(path for path in map(Path, names) if not os.path.lexists(path))

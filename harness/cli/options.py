@@ -1,4 +1,4 @@
-"""The options of ship-sweep, each declared once, and those that cannot be meant."""
+"""The options and exit codes of ship-sweep, declared once, and options that cannot be meant."""
 
 import os
 import re
@@ -10,9 +10,9 @@ import typer
 
 from reports.contract import redacted
 
+COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 PREFETCHED = ("downloads", "features")
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
-_CLIENT = "ray://"
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
     "--rename": ("--cache-dir",),
@@ -139,10 +139,10 @@ def check_options(options: Options) -> None:
         ConfigError: a line for each.
     """
     from harness.checkpoints import storage_fault
-    from harness.errors import ConfigError
+    from harness.errors import ConfigError, Fault
     from harness.wording import rounds_faults
 
-    usual = Options._field_defaults
+    usual, what = Options._field_defaults, options.prefetch
     given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
     instead = next((one for one in given if one in _INSTEAD), None)
     lines = []
@@ -151,28 +151,22 @@ def check_options(options: Options) -> None:
     if instead is None and options.space is None:
         from harness.study_files import packaged_names
 
-        names = ", ".join(packaged_names())
-        lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
+        must = "must be given: a YAML file or a packaged space"
+        lines.append(Fault("--space", must, choices=packaged_names()).text)
     faults = (address_fault(options.address), storage_fault(options.storage))
     lines += [redacted(fault) for fault in faults if fault]
-    what = options.prefetch
     if what not in (None, *PREFETCHED):
-        choices = ", ".join(PREFETCHED)
-        lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
+        lines.append(Fault("--prefetch", "must be one of the choices", what, PREFETCHED).text)
     if options.predict is None and options.pictures is not None:
         lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     if options.predict is None and options.setting:
         lines.append("--setting must come with --predict; --set changes a study")
     lines += rounds_faults(options.detect, options.max_seeds, options.path)
-    lines += [
-        f"{one} must come without {other}{why}"
-        for one, other, why in _APART
-        if one in given and other in given
-    ]
-    if instead is not None:
-        told = ("--setting", "--pictures")  # with lines of their own, above
-        taken = (instead, *_INSTEAD[instead], *told)
-        lines += [f"{instead} must come without {one}" for one in given if one not in taken]
+    pairs = [(one, other, why) for one, other, why in _APART if one in given and other in given]
+    if instead is not None:  # the last two have lines of their own, above
+        taken = (instead, *_INSTEAD[instead], "--setting", "--pictures")
+        pairs += [(instead, one, "") for one in given if one not in taken]
+    lines += [f"{one} must come without {other}{why}" for one, other, why in pairs]
     if lines:
         raise ConfigError(lines)
 
@@ -183,9 +177,9 @@ def address_fault(address: str) -> str | None:
     Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
     and runs on the head, so signals, progress and what is written would be those of copies.
     """
-    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
-    if address.startswith(_CLIENT) or named.startswith(_CLIENT):
-        got = f"RAY_ADDRESS={named!r}" if named else repr(address)
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if named.startswith("ray://"):
+        got = repr(address) if named == address else f"RAY_ADDRESS={named!r}"
         return (
             "--address must not be Ray Client's, through which Tune does not run in this process: "
             "use --address auto on a node of the cluster, or `ray job submit` from elsewhere "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from harness.errors import Fault
 from ship.settings import Settings
@@ -26,9 +26,16 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-_Number = (
-    Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(allow_inf_nan=False)]
-)
+def _number(value: Any) -> Any:
+    """An integer or a float, as it was given."""
+    if type(value) not in (int, float):
+        raise ValueError("must be a number")
+    if (type(value) is int and abs(value) > 2**53) or not math.isfinite(value):
+        raise ValueError("must be finite (an integer: at most 2^53)")
+    return value
+
+
+_Number = Annotated[int | float, PlainValidator(_number)]
 _Levels = Annotated[
     tuple[Annotated[Any, AfterValidator(_single)], ...],
     Field(strict=False, min_length=1, max_length=MAX_LEVELS),
@@ -59,11 +66,6 @@ class Factor(Settings):
     """the level that the others are compared with"""
     when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)
     """values of other factors with which this one is there, e.g. {generator: [vae, wgan]}"""
-
-    @property
-    def is_range(self) -> bool:
-        """Whether it runs from low to high rather than over choices."""
-        return self.choices is None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -184,15 +186,13 @@ def factor_faults(factor: Factor) -> list[Fault]:
     """Faults within one factor whose keys are sound, by paths below it ("" is the factor)."""
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
-        given = {"low": low, "high": high, "log": factor.log, "step": step, "levels": factor.levels}
-        unset = (None, False)  # 0 is neither
-        beside = {name: value for name, value in given.items() if not is_among(value, unset)}
-        again = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
         must = "must differ from the levels before it"
-        faults = [Fault(f"choices[{at}]", must, choices[at]) for at in again]
-        return faults + [
-            Fault(name, "must be left out beside choices", value) for name, value in beside.items()
-        ]
+        twice = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
+        faults = [Fault(f"choices[{at}]", must, choices[at]) for at in twice]
+        for name in ("low", "high", "log", "step", "levels"):
+            if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
+                faults.append(Fault(name, "must be left out beside choices", value))
+        return faults
     if low is None and high is not None:
         return [Fault("low", "must be given beside high")]
     if high is None and low is not None:

@@ -22,7 +22,8 @@ from harness.config.space import (
 from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
-from harness.wording import nearest, printable
+from harness.wording import nearest
+from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -77,21 +78,18 @@ def parse_study(
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
             take), or, where there is none, with every other mistake at once.
     """
-    given, bad = parse_overrides(overrides)
+    given, unread = parse_overrides(overrides)
     usual = {"dataset": DEFAULTS.dataset} | ({} if name is None else {"name": name})
     tree, blocked = apply_overrides({**usual, **mapping}, given)
     tree |= default_selection(tree)
     study, faults = _typed(tree, given)
     if "name" not in tree:
-        must = "must be given: what is in no file has no file's name"
-        faults.insert(0, Fault("name", must))
+        faults.insert(0, Fault("name", "must be given"))
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults
-    # what has a fault of its own where it stands is told of that alone
-    bad += [line for way, line in blocked if not any(f.path.startswith(way) for f in faults)]
-    if bad or faults:
-        raise ConfigError([*bad, *_lines(faults, given, label)])
+    if unread or blocked or faults:
+        raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
     # what the constant dataset has of its own is constant, too
     constant = "dataset" not in study.space
     trial = resolve(study, {}) if constant else study.trial

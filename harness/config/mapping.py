@@ -44,10 +44,6 @@ _MUST = {
     "less_than_equal": "must be <= {le:.16g}",
 }
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
-# what pydantic names in a place that no YAML has: the kinds of int | float, and a key itself
-_NO_KEYS = ("int", "constrained-int", "float", "[key]")
-# faults that pydantic tells in a place of the YAML itself, whatever its name
-_OF_KEYS = ("extra_forbidden", "missing", "model_type", "dict_type")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
@@ -102,7 +98,7 @@ def parse_overrides(
 
 def apply_overrides(
     mapping: Mapping[str, Any], given: Sequence[Override]
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+) -> tuple[dict[str, Any], list[str]]:
     """A YAML's mapping, spelled out, with the overrides put in, in their order.
 
     `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
@@ -110,8 +106,7 @@ def apply_overrides(
     override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left.
 
     Returns:
-        The mapping; and each place, dotted, where an override found no mapping on its way, with a
-        line that says so.
+        The mapping; and a line for each override that found no mapping on its way.
     """
     tree, blocked = spelled_out(plain(mapping)), []
     for item in given:
@@ -123,8 +118,8 @@ def apply_overrides(
             inside = {} if inside.get(step) is None else inside[step]
             if not isinstance(inside, dict):
                 lead = ".".join(way[:place])
-                line = f"--set: {item.path} must lead into mappings, {lead} is {show(inside)}"
-                blocked.append((lead, line))
+                must = f"must lead into mappings, {lead} is {show(inside)}"
+                blocked.append(Fault(item.path, must).line("--set"))
                 break
         else:
             inside[last] = deepcopy(item.value)
@@ -186,7 +181,6 @@ def validated(
         # a list is too short for pydantic, too, where none of its levels is sound
         real = (one for one in told if one["type"] != "too_short" or not one["input"])
         found = [_fault(details) for details in real]
-        # of the two that pydantic has for int | float the last one, "a number", says more
         faults = faults or {fault.path: fault for _, fault in found}
         tree = deepcopy(dict(tree))
         # a factor is sound as a whole, or is not
@@ -207,7 +201,7 @@ def _there(tree: Any, steps: Sequence[Any]) -> tuple[Any, ...]:
 def _fault(details: ErrorDetails) -> tuple[list[Any], Fault]:
     """A mistake, and the steps that lead to its value."""
     loc = list(details["loc"])
-    if loc[-1] in _NO_KEYS and details["type"] not in _OF_KEYS:
+    if loc[-1] == "[key]":  # what pydantic calls a key itself
         loc.pop()
     steps, keys = _place(loc)
     of_trial = steps[0] == "trial"

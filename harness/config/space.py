@@ -138,7 +138,7 @@ def grid(study: StudyConfig) -> list[dict[str, Any]]:
 def levels(study: StudyConfig, key: str) -> list[Any] | None:
     """The levels that a factor takes in this study; None where values are drawn from a range."""
     factor = study.space[key]
-    drawn = factor.is_range and factor.step is None and study.sampler != "grid"
+    drawn = factor.choices is None and factor.step is None and study.sampler != "grid"
     found = None if drawn else factor.enumerate()
     return None if found is None else list(found)
 
@@ -157,7 +157,7 @@ def baseline(study: StudyConfig) -> dict[str, Any]:
     return walk(
         study.space,
         lambda key, factor: (
-            {} if factor.is_range and factor.baseline is None else {key: factor.baseline}
+            {} if factor.choices is None and factor.baseline is None else {key: factor.baseline}
         ),
     )
 

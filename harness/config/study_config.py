@@ -250,13 +250,8 @@ class StudyConfig(Settings):
         return tuple(value)
 
 
-_NO_KEYS = (
-    "source",
-    "trial",
-    "detect",
-    "own_seeds",
-    "for_path",
-)  # fields that no YAML has at its top
+# fields that no YAML has at its top
+_NO_KEYS = ("source", "trial", "detect", "own_seeds", "for_path")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 # Keys that studies had, and what to use instead.

@@ -152,16 +152,14 @@ def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:
 
     A bar shows how far it is, where standard error is a terminal.
     """
-    console = Console(stderr=True)
-    shown: dict[str, Any] = {
-        "console": console,
-        "disable": not console.is_terminal,
-        "transient": True,
-    }
+    bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoding releases the GIL
     try:
-        hashes = pool.map(_pixels, pictures)
-        done = list(track(hashes, "decoding", total=len(pictures), **shown))
+        hashes = track(
+            pool.map(_pixels, pictures), "decoding", total=len(pictures), console=bar,
+            disable=not bar.is_terminal, transient=True,
+        )  # fmt: skip
+        done = list(hashes)
     finally:
         pool.shutdown(cancel_futures=True)
     return {picture.name: found for picture, found in zip(pictures, done, strict=True)}

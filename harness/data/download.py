@@ -3,8 +3,7 @@
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -50,17 +49,26 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     pictures = data_root / spec.pictures
     if pictures.exists():
         raise UserError(f"dataset {name}: {pictures} is there already; see ship-data check {name}")
-    with _root(data_root):
-        try:
-            with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
-                _download(name, source, Path(folder))
-                _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
-        except UserError:
-            raise
-        except Exception as why:  # whatever torchvision raises, among it a checksum that differs
-            reason = " ".join(str(why).split()) or type(why).__name__
-            reason = reason.removeprefix("<urlopen error ").removesuffix(">")
-            raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
+    made = not data_root.exists()
+    if not made and not data_root.is_dir():
+        raise UserError(f"--data-root must be a folder, got {data_root}")
+    try:
+        data_root.mkdir(parents=True, exist_ok=True)
+    except OSError as why:
+        raise UserError(f"--data-root {data_root} cannot be made: {why.strerror}") from why
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
+            _download(name, source, Path(folder))
+            _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
+    except UserError:
+        raise
+    except Exception as why:  # whatever torchvision raises, among it a checksum that differs
+        reason = " ".join(str(why).split()) or type(why).__name__
+        reason = reason.removeprefix("<urlopen error ").removesuffix(">")
+        raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
+    finally:
+        if made and not any(data_root.iterdir()):
+            data_root.rmdir()
     lines = [f"pictures of {name}: {pictures}"]
     split = data_root / spec.folder / getattr(spec, "split_file", "")
     if not split.exists():  # the folder itself where there is no such file
@@ -87,23 +95,6 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
         if not (data_root / spec.pictures).exists():
             for line in get_dataset(name, data_root):
                 say(line)
-
-
-@contextmanager
-def _root(data_root: Path) -> Iterator[None]:
-    """Make the data root if it is not there, and remove it where nothing has come into it."""
-    made = not data_root.exists()
-    if not made and not data_root.is_dir():
-        raise UserError(f"--data-root must be a folder, got {data_root}")
-    try:
-        data_root.mkdir(parents=True, exist_ok=True)
-    except OSError as why:
-        raise UserError(f"--data-root {data_root} cannot be made: {why.strerror}") from why
-    try:
-        yield
-    finally:
-        if made and not any(data_root.iterdir()):
-            data_root.rmdir()
 
 
 def _download(name: str, source: Source, folder: Path) -> None:

@@ -19,8 +19,8 @@ from harness.config import (
 )
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Ledger
-from harness.wording import printable, show
-from reports.contract import State
+from harness.wording import show
+from reports.contract import State, printable
 from ship.plugins import identities
 from ship.templates import OWN
 from ship.trial_config import RESULTS_VERSION, TrialConfig

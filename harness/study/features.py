@@ -23,7 +23,8 @@ from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
-from harness.wording import count, printable
+from harness.wording import count
+from reports.contract import printable
 from ship.architectures import ImagePrecision
 from ship.plugins import PluginError, carried, identities, load_carried, require_builders
 from ship.registry import Origin

@@ -256,7 +256,7 @@ def check_path(study: StudyConfig) -> None:
     lines += [
         f"--path needs space.{key}.baseline, which a range has where its constant lies within it"
         for key, factor in study.space.items()
-        if factor.is_range and factor.baseline is None
+        if factor.choices is None and factor.baseline is None
     ]
     if lines:
         raise ConfigError(lines)

@@ -12,7 +12,6 @@ from harness.errors import UserError
 from harness.planning.settings import label_of
 from harness.progress import ShownTrial, View, line_printer, reporter
 from harness.store.errors import StoreError
-from harness.wording import clock
 from reports.contract import State
 
 # somebody else's text, and how it is shown
@@ -114,12 +113,6 @@ def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
             view.draw()
         looks.append(Watched.looks)
     assert looks[0] == looks[1]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (245, "4:05"), (3723, "1:02:03")])
-def test_clock(seconds: float, text: str) -> None:
-    """Minutes, and hours where there are any."""
-    assert clock(seconds) == text
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -28,7 +28,7 @@ from harness.errors import ConfigError
             "overrides must be left out beside a study, got ['seeds=3']",
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
-        (({"space": {"shots": [1, 2]}},), "study: name must be given: "),
+        (({"space": {"shots": [1, 2]}},), "study: name must be given"),
         ((reduce(lambda tree, _: {"space": tree}, range(9999), {}),), "study: must not be nested "),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),

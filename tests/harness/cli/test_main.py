@@ -10,7 +10,7 @@ import pytest
 
 import harness.study
 import reports.cli
-from harness.cli import main as cli
+from harness.cli import commands
 from harness.errors import UserError
 from harness.planning.changes import WAYS_OUT, Changes, Consent
 from harness.store.errors import StoreAway
@@ -163,7 +163,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == WAYS_OUT
     assert invoke("--space", "prompt_len", "--accept-changes").exit_code == 3
-    monkeypatch.setattr(cli, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(commands, "somebody_is_there", lambda: True)
     for answer, code in (("y\n", 3), ("\n", 2), ("", 2)):
         asked = invoke("--space", "prompt_len", input=answer)
         assert asked.exit_code == code

@@ -15,7 +15,7 @@ import pytest
 
 from harness import planning, store
 from harness.checkpoints import StorageError
-from harness.cli.commands import FinalReport
+from harness.cli.run import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store.errors import StoreAway, StoreError
@@ -80,7 +80,7 @@ NOTHING_LEFT = """
 import sys
 from collections import namedtuple
 from pathlib import Path
-from harness.cli.commands import FinalReport
+from harness.cli.run import FinalReport
 from harness.config.load import parse_study
 from harness.method import Method
 from harness.study import run_study
