@@ -199,29 +199,23 @@ def idle_gpus(
         concurrency: the most trials at once that the study allows.
     """
     gpus = int(there.get("GPU", 0))
-    if not gpus or resources.auto:
+    running = slots(resources, there, concurrency)
+    idle = int(gpus - running * resources.gpus + 1e-9)
+    if resources.auto or idle < 1:
         return None
     if not resources.gpus:
-        return (
-            f"{_stand_idle(gpus, gpus)}, as no trial takes one: the line `resources: auto` in the "
-            f"YAML, or --set resources=auto, uses {'it' if gpus == 1 else 'them'}"
-        )
-    places = at_once(resources, there)
-    running = min(places, concurrency or places)
-    idle = int(gpus - running * resources.gpus + 1e-9)
-    if idle < 1:
-        return None
-    if running < places:
-        why, line = f"concurrency is {concurrency}", "concurrency: null"
+        why, lines = "no trial takes one", "`resources: auto` in the YAML, or --set resources=auto,"
+    elif running < at_once(resources, there):
+        why, lines = f"concurrency is {concurrency}", "`concurrency: null` in the YAML"
     else:
         all_cores = there.get("CPU", 0)
         cores = all_cores / (gpus / resources.gpus)
         # to whole ones, or to hundredths of one
         cores = math.floor(cores) if cores >= 1 else math.floor(100 * cores) / 100
         why = f"a trial takes {resources.cpus:g} of {all_cores:g} cores"
-        line = f"resources: {{cpus: {cores:g}, gpus: {resources.gpus:g}}}"
+        lines = f"`resources: {{cpus: {cores:g}, gpus: {resources.gpus:g}}}` in the YAML"
     uses = "it" if idle == 1 else "them"
-    return f"{_stand_idle(idle, gpus)}, as {why}: the line `{line}` in the YAML uses {uses}"
+    return f"{_stand_idle(idle, gpus)}, as {why}: the line {lines} uses {uses}"
 
 
 def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:

@@ -59,14 +59,10 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) 
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
-    recorded = {
-        curve_metric(seed, ""): study.record.seed_curves,
-        LOAD: study.record.system_metrics,
-    }
+    prefixes = [curve_metric(seed, "")] * study.record.seed_curves
+    prefixes += [LOAD] * study.record.system_metrics
     return all(math.isfinite(metrics.get(name, math.nan)) for name in needed) and all(
-        any(name.startswith(prefix) for name in metrics)
-        for prefix, asked in recorded.items()
-        if asked
+        any(name.startswith(prefix) for name in metrics) for prefix in prefixes
     )
 
 
@@ -98,6 +94,6 @@ def adoption_lines(found: Sequence[Adoption]) -> list[str]:
         works = [one.work for one in found if one.known.study == study]
         seeds, settings = sum(len(w.seeds) for w in works), len({w.setting.key for w in works})
         many = f"{count(seeds, 'seed')} of {count(settings, 'setting')}"
-        are = "is" if seeds == 1 else "are"
-        lines.append(f"{many} {are} known from study {study}, and not computed again")
+        known = f"{'is' if seeds == 1 else 'are'} known from study {study}"
+        lines.append(f"{many} {known}, and not computed again")
     return lines

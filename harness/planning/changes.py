@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, plugins_text
 from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
-from harness.wording import duration
+from harness.wording import count, duration
 from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
@@ -59,10 +59,9 @@ class Changes:
 
 def _rows_text(rows: Rows) -> str:
     """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
-    settings = len({key for key, _ in rows})
-    many = f"{len(rows)} finished row{'s' * (len(rows) != 1)}"
-    of = f"{settings} setting{'s' * (settings != 1)}"
-    return f"{many} of {of} ({duration(sum(rows.values()))} of computing)"
+    settings = count(len({key for key, _ in rows}), "setting")
+    took = duration(sum(rows.values()))
+    return f"{count(len(rows), 'finished row')} of {settings} ({took} of computing)"
 
 
 class StudyChanged(UserError):

@@ -5,16 +5,19 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.method import Method
-from ship.whole_file import write_whole
+from pydantic import TypeAdapter
 
-MEMORY = "fingerprints.json"
+from harness.method import Method
+from ship.whole_file import read_whole, write_whole
+
+MEMORY = "backbones.json"
 MOST_BYTES = 16 * 2**20
+_MEMORY = TypeAdapter(dict[str, str])
 
 
 @dataclass
@@ -62,8 +65,7 @@ class Fingerprints:
             ValueError: the backbone cannot be loaded.
         """
         if name not in self._backbones:
-            key = _stamp(name)
-            kept = _sealed(key, self._read().get(key))
+            kept = self._read().get(_stamp(name))
             self.remember(name, kept or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
@@ -72,64 +74,29 @@ class Fingerprints:
         if self._backbones.get(name) == fingerprint:
             return
         self._backbones[name] = fingerprint
-        memory, key = self._read(), _stamp(name)
-        if _sealed(key, memory.get(key)) != fingerprint:
-            memory[key] = _seal(key, fingerprint)
-            content = json.dumps(memory, indent=1, sort_keys=True).encode("ascii")
+        memory, stamp = self._read(), _stamp(name)
+        if memory.get(stamp) != fingerprint:
+            content = json.dumps({**memory, stamp: fingerprint}, indent=1, sort_keys=True)
             # one that cannot be remembered is computed again: no reason to stop
             with suppress(OSError):
-                write_whole(self.cache_dir / MEMORY, content)
+                write_whole(self.cache_dir / MEMORY, content.encode("ascii"))
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            with (self.cache_dir / MEMORY).open("rb") as file:
-                memory = json.loads(file.read(MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return memory if isinstance(memory, dict) else {}
-
-
-def _seal(key: str, fingerprint: str) -> str:
-    """A fingerprint with a checksum of itself and its key, as it is kept."""
-    checksum = hashlib.blake2b(f"{key}|{fingerprint}".encode(), digest_size=8).hexdigest()
-    return f"{fingerprint} {checksum}"
-
-
-def _sealed(key: str, kept: Any) -> str | None:
-    """The fingerprint that _seal was given; None where the text has been changed since.
-
-    A wrong one would make results of other weights pass for this backbone's.
-    """
-    if not isinstance(kept, str):
-        return None
-    fingerprint = kept.rpartition(" ")[0]
-    return fingerprint if kept == _seal(key, fingerprint) else None
+    def _read(self) -> dict[str, str]:
+        """What was remembered; what is no such file is as good as none."""
+        with suppress(OSError, ValueError):
+            return _MEMORY.validate_json(read_whole(self.cache_dir / MEMORY, MOST_BYTES))
+        return {}
 
 
 def _stamp(backbone: str) -> str:
     """What a remembered fingerprint holds for: the backbone's name and its files as they are."""
-    parts = [backbone]
-    pretrained = Path(backbone.partition(":")[2])
+    pretrained, clip = Path(backbone.partition(":")[2]), Path(str(files("ship"))) / "clip"
+    weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
-    elif pretrained.name and pretrained.is_file():
-        weights = [pretrained]
-    else:
-        weights = []
-    for file in weights:
-        stat = file.stat()
-        parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    try:
-        parts.append(version("open_clip_torch"))
-    except PackageNotFoundError:
-        parts.append("")
+    stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
     # the hash's own definition is code: a changed one must not meet old memories
-    parts.append(_source_stamp())
-    return f"{backbone} {hashlib.blake2b('|'.join(parts).encode(), digest_size=8).hexdigest()}"
-
-
-def _source_stamp() -> str:
-    folder = Path(str(files("ship"))) / "clip"  # files("ship.clip") would import it, and torch
-    sources = [(folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
-    return hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()
+    code = [(clip / name).read_bytes() for name in ("backbone.py", "weights.py")]
+    told = repr((stats, version("open_clip_torch"), code)).encode()
+    return f"{backbone} {hashlib.blake2b(told, digest_size=8).hexdigest()}"
