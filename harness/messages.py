@@ -5,14 +5,15 @@ An order is plain JSON text; results are what Tune takes.
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from harness.device import out_of_memory
+from harness.wording import one_line
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, hit_column
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
@@ -79,11 +80,6 @@ def _plugins(config: TrialConfig) -> dict[str, str]:
     return identities(config.generator.name, config.finetuner.name)
 
 
-def mean(values: Sequence[float]) -> float:
-    """Over the seeds of a setting."""
-    return math.fsum(values) / len(values)
-
-
 def epoch_means(item: EpochMetrics, *, seeds: bool = False) -> dict[str, Any]:
     """An epoch as it travels: every metric's mean over the seeds.
 
@@ -95,7 +91,7 @@ def epoch_means(item: EpochMetrics, *, seeds: bool = False) -> dict[str, Any]:
         "stage": item.stage,
         "epoch": item.epoch,
         "progress": item.progress,
-        "means": {name: mean(values) for name, values in item.per_replica.items()},
+        "means": {name: fmean(values) for name, values in item.per_replica.items()},
         "seeds": {name: list(own) for name, own in item.per_replica.items()} if seeds else {},
     }
 
@@ -107,13 +103,12 @@ def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, li
         test: the metrics of stage test.
         by_epoch: those of each evaluated selection epoch.
     """
-    epochs = [int(epoch) for epoch in test.get("selection_epoch", ())]
-    values: dict[str, list[float]] = {}
-    if epochs and all(epoch in by_epoch for epoch in epochs):
-        # epoch 0 has no loss
-        for name in by_epoch[epochs[0]]:
-            if all(name in by_epoch[epoch] for epoch in epochs):
-                values[name] = [by_epoch[e][name][i] for i, e in enumerate(epochs)]
+    rows = [by_epoch.get(int(epoch), {}) for epoch in test.get("selection_epoch", ())]
+    values = {
+        name: [row[name][place] for place, row in enumerate(rows)]
+        for name in (rows[0] if rows else ())
+        if all(name in row for row in rows)  # epoch 0 has no loss
+    }
     for name, reported in test.items():
         if name.startswith("selection_") and name != "selection_epoch":
             values[name.removeprefix("selection_")] = list(reported)
@@ -145,7 +140,7 @@ def final_numbers(
         "test": {name: list(values) for name, values in test.items() if name not in extra},
         "selection": selection,
         "selection_epoch": list(test.get("selection_epoch", ())),
-        "objective": mean(selection[objective]) if objective else None,
+        "objective": fmean(selection[objective]) if objective else None,
     }
 
 
@@ -161,9 +156,8 @@ def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any
         what = error.what if "stage" in error.what else f"{error.what} {where}"
         bad = ", ".join(str(seeds[place]) for place in error.replicas)
         return {"failure": Failure.NON_FINITE, "reason": f"{what} (seeds {bad})"}
-    first = (str(error).strip().splitlines() or [""])[0][:300]
     kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
-    return {"failure": kind, "reason": f"{type(error).__name__}: {first} ({where})"}
+    return {"failure": kind, "reason": f"{type(error).__name__}: {one_line(error)} ({where})"}
 
 
 def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:

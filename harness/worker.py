@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import ray
@@ -165,7 +166,7 @@ class Worker:
                 trained = len(self._selection) - (0 in self._selection and self._learns)
                 if self._may_stop and trained:
                     result[messages.EVALUATIONS] = trained
-                    result[messages.OBJECTIVE] = messages.mean(item.per_replica[self._objective])
+                    result[messages.OBJECTIVE] = fmean(item.per_replica[self._objective])
                     return
             if time.monotonic() >= deadline:
                 return

@@ -3,9 +3,9 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from harness.messages import mean
 from harness.planning import Adoption
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import SAID, Store, epoch_points, kept_files
@@ -118,6 +118,6 @@ def final_of(
         "test": test,
         "selection": selection,
         "selection_epoch": values.get("selection_epoch", []),
-        "objective": mean(selection[objective]) if objective else None,
+        "objective": fmean(selection[objective]) if objective else None,
         **{name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics},
     }
