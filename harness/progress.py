@@ -1,32 +1,18 @@
-"""What a person sees while a study runs: a table on a terminal, one line an event elsewhere."""
+"""What a person sees while a study runs: a line an event, and on a terminal bars below them."""
 
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import MofNCompleteColumn, Progress
-from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
-from rich.text import Text
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from harness.method import Progress as Report
 from harness.wording import duration
-from reports.contract import State, printable, printable_lines
-
-FINISHED_SHOWN = 8  # trials that stay in sight when they have ended
-STYLE = {
-    State.RUNNING: "cyan",
-    State.COMPLETE: "green",
-    State.PRUNED: "yellow",
-    State.FAIL: "red",
-    State.INTERRUPTED: "magenta",
-}
+from reports.contract import State, printable_lines
 
 
 class SteadyConsole(Console):
@@ -46,7 +32,7 @@ class SteadyConsole(Console):
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """Prints plain lines, above the table where there is one; from any thread."""
+    """Prints plain lines, above the bars where there are some; from any thread."""
 
     def say(line: str) -> None:
         console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
@@ -55,10 +41,11 @@ def line_printer(console: Console) -> Callable[[str], None]:
 
 
 @dataclass
-class ShownTrial:
+class RunningTrial:
     """One trial as it is shown.
 
     seeds: its share of the study's work.
+    bar: on a terminal.
     progress: 0 to 1.
     objective: the last value seen, percent.
     """
@@ -66,25 +53,17 @@ class ShownTrial:
     label: str
     seeds: int
     started: float
-    state: State = State.RUNNING
-    where: str = ""
+    bar: TaskID | None
     progress: float = 0.0
     objective: float | None = None
-    ended: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since its start."""
-        return (self.ended or time.monotonic()) - self.started
 
 
 class View:
-    """The trials of a run, and how far the whole is: a table that is drawn anew, or lines.
+    """The trials of a run, and how far the whole is: a line for each that begins or ends.
 
-    Of trials that have ended it keeps sums and the last few, so that a study of ten thousand looks
-    at no more of them than a study of ten.
+    A study of ten thousand trials looks at no more of them than a study of ten: at those that run.
 
-    table: for a terminal, None where lines are printed.
+    bars: of the study and of each trial that runs, for a terminal; None: there are only lines.
     ended: trials; one that was interrupted runs again and does not count.
     """
 
@@ -95,24 +74,24 @@ class View:
             console: where it goes.
             seeds: to run, over all trials.
             trials: to run.
-            live: whether a terminal is the table's alone; else it gets lines, too.
+            live: whether a terminal has bars.
         """
-        self._seeds, self._trials = seeds, trials
-        self._running: dict[str, ShownTrial] = {}  # in the order of their starts
-        self._finished: deque[ShownTrial] = deque(maxlen=FINISHED_SHOWN)
+        self._seeds, self._trials, self._say = seeds, trials, line_printer(console)
+        self._running: dict[str, RunningTrial] = {}
         self._done = 0  # seeds of the trials that have ended
         self._started: float | None = None
         self.ended = 0
-        self.table: Live | None = None
-        self._say = line_printer(console)
+        self.bars: Progress | None = None
         if live and console.is_terminal:
-            self._say = lambda line: None
-            self.table = Live(get_renderable=self.draw, console=console, refresh_per_second=2)
+            told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
+            self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2)
+            self._whole = self.bars.add_task("", total=1.0)
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
         """A trial began; the first one starts the clock, since Ray takes its time before."""
         now = time.monotonic()
-        self._running[trial_id] = ShownTrial(label, seeds, now)
+        bar = self.bars.add_task(label, total=1.0) if self.bars else None
+        self._running[trial_id] = RunningTrial(label, seeds, now, bar)
         self._started = self._started or now
         self._say(f"start     {label}")
 
@@ -126,8 +105,13 @@ class View:
             objective: the newest value, in percent; None: there is no new one.
         """
         trial = self._running[trial_id]
-        trial.where, trial.progress = where, done
+        trial.progress = done
         trial.objective = trial.objective if objective is None else objective
+        if self.bars and trial.bar is not None:
+            known = "" if trial.objective is None else f"objective {trial.objective:.2f}"
+            told = "  ".join(filter(None, (trial.label, where, known)))
+            self.bars.update(trial.bar, completed=done, description=told)
+        self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
         """A trial ended.
@@ -138,17 +122,17 @@ class View:
             note: why, for people; "" where there is nothing to say.
         """
         trial = self._running.pop(trial_id)
-        trial.state, trial.ended = state, time.monotonic()
-        trial.where = printable(note) or trial.where
-        self._finished.append(trial)
         if state is not State.INTERRUPTED:
             self._done += trial.seeds
             self.ended += 1
         parts = [f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.label}"]
         if trial.objective is not None and state is State.COMPLETE:
             parts.append(f"objective {trial.objective:.2f}")
-        parts += [f"{trial.seconds:.1f} s", note, self._time_left()]
+        parts += [f"{time.monotonic() - trial.started:.1f} s", note, self._time_left()]
         self._say("  ".join(filter(None, parts)))
+        if self.bars and trial.bar is not None:
+            self.bars.remove_task(trial.bar)
+        self._show_whole()
 
     def fraction(self) -> float:
         """Share of the work that is done, 0 to 1."""
@@ -165,22 +149,10 @@ class View:
     def _time_left(self) -> str:
         return f"{duration(seconds)} left" if (seconds := self.seconds_left()) else ""
 
-    def draw(self) -> Group:
-        """What runs and what has just ended, above a bar over the whole study."""
-        right = [Column(name, justify="right") for name in ("objective", "seconds")]
-        table = Table("setting", "state", "stage", *right, box=None, expand=True, padding=(0, 1))
-        for trial in [*self._finished, *self._running.values()]:
-            table.add_row(
-                Text(trial.label, overflow="ellipsis", no_wrap=True),
-                Text(trial.state, style=STYLE[trial.state]),
-                Text(trial.where, overflow="ellipsis", no_wrap=True),
-                "" if trial.objective is None else f"{trial.objective:.2f}",
-                f"{trial.seconds:.0f}",
-            )
-        bar, done = Table.grid(expand=True, padding=(0, 1)), self.fraction()
-        told = f"{self.ended}/{self._trials} {self._time_left()}"
-        bar.add_row(f"{done:4.0%}", ProgressBar(1.0, done), told)
-        return Group(table, bar)
+    def _show_whole(self) -> None:
+        if self.bars:
+            told = f"{self.ended}/{self._trials}  {self._time_left()}"
+            self.bars.update(self._whole, completed=self.fraction(), description=told)
 
 
 @contextmanager

@@ -322,7 +322,7 @@ class Execution:
             (lambda trial: True) if here else kill_worker,
         )
         sweep = Sweep(resolved, searcher, monitor, prints.method, storage)
-        with view.table or nullcontext(), self.interrupts.deferred():
+        with view.bars or nullcontext(), self.interrupts.deferred():
             try:
                 (sweep.in_process if here else sweep.through_tune)(features)
             finally:

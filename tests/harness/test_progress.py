@@ -1,4 +1,4 @@
-"""What is shown: a table on a terminal, lines elsewhere; no text that is shown is obeyed."""
+"""What is shown: lines, and bars on a terminal; no text that is shown is obeyed."""
 
 import io
 import re
@@ -10,7 +10,7 @@ from rich.console import Console
 from harness import progress
 from harness.errors import UserError
 from harness.planning.settings import label_of
-from harness.progress import ShownTrial, View, line_printer, reporter
+from harness.progress import RunningTrial, View, line_printer, reporter
 from harness.store.errors import StoreError
 from reports.contract import State
 
@@ -29,7 +29,7 @@ def shown(terminal: bool) -> str:
     """Three trials: one complete, one failed, one still running; and a line beside them."""
     console, out = make_console(terminal)
     view = View(console, 6, 3)
-    with view.table or nullcontext():
+    with view.bars or nullcontext():
         for name in ("one", "two", CLEAR):
             view.start(name, label_of({"n_ctx": name}), 2)
         view.progress("one", "selection 5", 0.5, 61.0)
@@ -52,12 +52,11 @@ def test_plain_lines_are_one_an_event() -> None:
     assert "objective" not in lines[4]
 
 
-def test_the_live_table_shows_every_trial() -> None:
-    """State, stage, objective, and a bar over the study."""
+def test_a_terminal_has_bars_below_the_lines() -> None:
+    """One of each trial that runs, with its stage, and one of the study."""
     text = shown(terminal=True)
-    for word in ("setting", "n_ctx=one", "COMPLETE", "62.25", "FAIL", "RUNNING", "selection 1"):
+    for word in ("start     n_ctx=one", "complete", "62.25", "fail", "selection 1", "83%", "2/3"):
         assert word in text
-    assert "2/3" in text
 
 
 def test_an_error_is_as_many_lines_as_it_has() -> None:
@@ -85,7 +84,7 @@ def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) ->
     assert view.ended == 1
 
 
-class Watched(ShownTrial):
+class Watched(RunningTrial):
     """A trial that notes that somebody looks at it."""
 
     looks = 0
@@ -99,8 +98,8 @@ class Watched(ShownTrial):
 def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of trials that have ended a view looks at the last few, if at any."""
-    monkeypatch.setattr(progress, "ShownTrial", Watched)
+    """Of trials that have ended a view looks at none."""
+    monkeypatch.setattr(progress, "RunningTrial", Watched)
     looks = []
     for trials in (20, 200):
         view = View(make_console(terminal)[0], trials, trials)
@@ -109,8 +108,6 @@ def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
             if number == trials - 1:
                 Watched.looks = 0
             view.end(str(number), State.COMPLETE, "")
-        if terminal:
-            view.draw()
         looks.append(Watched.looks)
     assert looks[0] == looks[1]
 
