@@ -15,7 +15,7 @@ from reports.charts import Chart, study_charts
 from reports.contract import ReportError
 from reports.estimates import estimates
 from reports.read import default_tracking_uri, load_records, study_names
-from reports.render import answer_html, csv_text, latex, markdown, table_html, write_report
+from reports.render import answer_html, latex, markdown, table_frame, table_html, write_report
 from reports.report import Report, make_report
 from reports.tables import Table
 
@@ -103,7 +103,7 @@ class TableView:
 
         Mean, low, high and n of each estimate are columns of their own.
         """
-        return pl.read_csv(csv_text(self.table, plain=True).encode(), infer_schema_length=None)
+        return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
 
     def markdown(self) -> str:
         """A pipe table with its notes."""

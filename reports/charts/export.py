@@ -127,13 +127,6 @@ def as_json(value: Any) -> str:
 
     Numbers have the six digits that a chart can show.
     """
-    text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
+    text = json.dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -38,7 +38,7 @@ def seed_points(
 def mean_points(group: Group, metric: str) -> Iterator[Spec]:
     """The mean over a group's seeds with its interval, as in the tables; none without any."""
     if found := group.estimate(f"test/{metric}"):
-        yield {"y": found.mean, "low": found.low, "high": found.high, "n": found.n}
+        yield {**vega.ends("y", found), "n": found.n}
 
 
 def limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
@@ -92,7 +92,6 @@ def marks(
     yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
     if means:
         encoding = {"color": {"value": vega.MEAN}, **at}
-        yield from vega.intervals(means, encoding)
         told = [*vega.interval_tips({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
         look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
-        yield vega.points({**encoding, "tooltip": told}, name="means", values=means, **look)
+        yield from vega.estimates(means, encoding, told, name="means", **look)

@@ -15,13 +15,11 @@ from reports.charts.together import (
 )
 from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
-from reports.read import Setting, Study, heading
+from reports.read import Study, heading
 from reports.tables import (
     MEASURES,
     dataset_factor,
     factor_labels,
-    level_id,
-    ordered_levels,
     setting_groups,
     spelled,
     without_added,
@@ -85,15 +83,8 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
     named = {value["key"]: value["label"] for value in values}
-    order = {f.key: [level_id(v) for v in ordered_levels(study, f)] for f in study.factors}
-
-    def places(setting: Setting) -> list[int]:
-        at = setting.assignment
-        return [order[key].index(level_id(at[key])) for key in order if key in at]
-
-    # in the order of the levels, not of what selection likes best
-    listed = sorted((s for s in study.settings if s.key in named and not s.arm), key=places)
-    labels = list(dict.fromkeys(named[setting.key] for setting in listed))
+    # in the study's order, not in that of what selection likes best
+    labels = list(dict.fromkeys(named[s.key] for s in study.settings if s.key in named))
     few = len(labels) <= vega.MOST_NAMED
     colour = vega.named("label", labels) if few else {"value": vega.DOT}
     at: Spec = {"x": x, "y": y, "color": colour, "detail": {"field": "key"}}
@@ -115,27 +106,26 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
 def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
     """Rank correlation of early evaluations with the end; none where it is not defined."""
     values = [
-        {"evaluation": str(rung.evaluation), "rho": rung.rho.mean, "low": rung.rho.low,
-         "high": rung.rho.high, "n": rung.n}
+        {"evaluation": str(rung.evaluation), "n": rung.n, **vega.ends("rho", rung.rho)}
         for rung in found.rungs
         if rung.rho is not None
-    ]  # fmt: skip
+    ]
     if not values:
         return
-    x = vega.steps("evaluation", "evaluation", values)
-    y = vega.number("rho", "Spearman ρ with the end", {"domain": [-1, 1]})
+    at: Spec = {
+        "x": vega.steps("evaluation", "evaluation", values),
+        "y": vega.number("rho", "Spearman ρ with the end", {"domain": [-1, 1]}),
+        "color": {"value": vega.MEAN},
+    }
     tooltip = vega.interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
-    layers = [
-        *vega.intervals(values, {"x": x, "y": y}, color=vega.MEAN),
-        vega.points({"x": x, "y": y, "tooltip": tooltip}, name="rungs", color=vega.MEAN),
-    ]
+    layers = vega.estimates(values, at, tooltip, name="rungs")
     left = f" {found.stopped} settings were stopped early and are not in it." * bool(found.stopped)
     caption = (
         f"Spearman's correlation of selection {heading(study.protocol, found.metric)} at an"
         " evaluation with the final one, over settings, with bootstrap 95% intervals." + left
     )
     place, title = (TRAINING, "budget"), "Can early values be believed?"
-    yield vega.chart(study, place, title, caption, layers, height=150, values=values)
+    yield vega.chart(study, place, title, caption, layers, height=150)
 
 
 def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterator[Chart]:
@@ -143,30 +133,31 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
     if len(found) < 2:
         return
     head = heading(study.protocol, metric)
-    kinds = {"none is better and cheaper": vega.SECOND, "other": vega.DOT}
-    best, other = kinds
+    kinds = ("other", "none is better and cheaper")
     shown, some = vega.thinned(found, "settings", lambda point: point.optimal)
     values = [
-        {"label": p.label, "seconds": max(p.seconds, 1e-3), "y": p.value.mean, "low": p.value.low,
-         "high": p.value.high, "kind": best if p.optimal else other}
-        for p in shown
-    ]  # fmt: skip
-    scale = {"type": "log", "nice": False, "padding": 8}
-    x = vega.number("seconds", "seconds a seed", scale)
-    y = vega.number("y", vega.test_title(study, metric))
-    kind = vega.colours("kind", "by selection score", kinds)
-    tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
-    encoding = {"x": x, "y": y, "color": kind, "tooltip": tooltip}
-    layers = [
-        *vega.intervals(values, {"x": x, "y": y, "color": kind}),
-        vega.points(encoding, name="settings", size=45),
+        {
+            "label": point.label,
+            "seconds": max(point.seconds, 1e-3),
+            "kind": kinds[point.optimal],
+            **vega.ends("y", point.value),
+        }
+        for point in shown
     ]
+    scale = {"type": "log", "nice": False, "padding": 8}
+    at = {
+        "x": vega.number("seconds", "seconds a seed", scale),
+        "y": vega.number("y", vega.test_title(study, metric)),
+        "color": vega.named("kind", kinds, "by selection score"),
+    }
+    tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
+    layers = vega.estimates(values, at, tooltip, name="settings", size=45)
     caption = (
         f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
         " interval. Marked: no other setting has a better selection score for fewer seconds." + some
     )
     place, title = (SETTINGS, "cost"), f"Cost against {head}"
-    yield vega.chart(study, place, title, caption, layers, values=values)
+    yield vega.chart(study, place, title, caption, layers)
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -178,10 +169,9 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     for name, column in columns.items():
         values = []
         for group in setting_groups(study) if column in study.rows.columns else ():
-            seeds = [list(group.seeds(c).values()) for c in (column, f"test/{metric}")]
-            if all(seeds):
-                x, y = (sum(own) / len(own) for own in seeds)
-                values.append({"label": spelled(group, labels), "x": x, "y": y})
+            x, y = group.estimate(column), group.estimate(f"test/{metric}")
+            if x and y:
+                values.append({"label": spelled(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < FEWEST:
             continue
         values, some = vega.thinned(values, "settings")

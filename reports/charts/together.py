@@ -19,27 +19,22 @@ MOST_LINES = 300  # of parallel coordinates: the settings that selection likes b
 def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
     names, head = tables.short_names(study), heading(study.protocol, found.metric)
-    ranked = sorted(
-        ((e, e.share) for e in (*found.factors, *found.pairs) if e.share is not None),
-        key=lambda pair: -pair[1].mean,
-    )
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
-            "share": share.mean,
-            "low": share.low,
-            "high": share.high,
             "kind": "pair" if len(effect.factors) > 1 else "factor",
             "p": "–" if effect.holm is None else tables.p_text(effect.holm),
+            **vega.ends("share", effect.share),
         }
-        for effect, share in ranked
+        for effect in (*found.factors, *found.pairs)
+        if effect.share is not None
     ]
     if not values:
         return
+    values.sort(key=lambda value: -value["share"])
     y = vega.steps("effect", None, values, axis={})
     x = vega.number("share", f"% of the variance of {head}", {"domain": [0, 100]})
-    kinds = {"factor": vega.MEAN} | ({"pair": vega.SECOND} if found.pairs else {})
-    kind = vega.colours("kind", None, kinds)
+    kind = vega.named("kind", ["factor", "pair"] if found.pairs else ["factor"])
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
@@ -59,22 +54,19 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
     for step in path.steps:
         if step.total is not None:
             changes = [f"{names[c.factor]} → {tables.level_text(c.after)}" for c in step.changes]
-            total = step.total.difference
-            ends = {"low": total.low, "high": total.high}
-            values.append(
-                {"step": ", ".join(changes), "y": total.mean, "score": step.score, **ends}
-            )
+            about = {"step": ", ".join(changes), "score": step.score}
+            values.append({**about, **vega.ends("y", step.total.difference)})
     if len(values) < 2:
         return
     at = {
         "x": vega.steps("step", None, values),
         "y": vega.number("y", f"Δ test {head} to the baseline", {"zero": True}),
+        "color": {"value": vega.MEAN},
     }
     tooltip = vega.interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
     layers = [
-        vega.layer("line", at, color=vega.MEAN),
-        *vega.intervals(values, at, color=vega.MEAN),
-        vega.points({**at, "tooltip": tooltip}, name="steps", shape="diamond", color=vega.MEAN),
+        vega.layer("line", at, values=values),
+        *vega.estimates(values, at, tooltip, name="steps", shape="diamond"),
     ]
     decimals = tables.decimals_of(study, path.metric)
     told = "; ".join(
@@ -82,7 +74,7 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
     )
     caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
     place, title = (TOGETHER, "path"), "Path from the baseline"
-    yield vega.chart(study, place, title, caption, layers, height=150, values=values)
+    yield vega.chart(study, place, title, caption, layers, height=150)
 
 
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
@@ -168,12 +160,12 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     places = {factor.key: _places(study, factor) for factor in study.factors}
     values: list[Spec] = []
     for line, group in enumerate(groups[:MOST_LINES]):
-        seeds = list(group.seeds(f"test/{metric}").values())
-        for key, value in group.value.assignment.items() if seeds else ():
+        found = group.estimate(f"test/{metric}")
+        for key, value in group.value.assignment.items():
             level = tables.level_text(value)
-            if level in places.get(key, {}):
+            if found and level in places.get(key, {}):
                 at = {"factor": names[key], "level": level, "at": places[key][level]}
-                values.append({"line": line, **at, "mean": sum(seeds) / len(seeds)})
+                values.append({"line": line, **at, "mean": found.mean})
     if not values:  # no setting has the metric
         return
     labels = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from reports.read import Study, heading
+from reports.stats import Estimate
 from reports.tables import chosen_by, is_percent, on_test
 
 Spec = dict[str, Any]
@@ -16,11 +17,13 @@ Values = Sequence[Mapping[str, Any]]
 Point = TypeVar("Point")
 
 # Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
-MEAN: Final = "#0072B2"
-DOT: Final = "#56B4E9"
-SECOND: Final = "#D55E00"
+COLOURS: Final = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#F0E442",
+)  # fmt: skip
+MEAN: Final = COLOURS[0]
+DOT: Final = COLOURS[4]
 MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
-MOST_NAMED = 8  # of a chart's settings or methods, with a colour each
+MOST_NAMED = len(COLOURS)  # of a chart's settings or methods, with a colour each
 _ABREAST = 36  # characters of all labels side by side
 _SLANTED = 10  # labels that do not collide where they are slanted
 
@@ -131,6 +134,27 @@ def intervals(values: Values, encoding: Spec, **mark: Any) -> list[Spec]:
     return [layer(look.pop("type"), ends, name=name, values=known, **look)] if known else []
 
 
+def estimates(values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: Any) -> list[Spec]:
+    """Intervals, and before them points with their tooltips.
+
+    Args:
+        values: of both layers, with `low` and `high`.
+        at: encoding of the means.
+        tips: of the points.
+        name: of their layer.
+        mark: properties of the points.
+    """
+    return [
+        *intervals(values, at),
+        points({**at, "tooltip": tips}, name=name, values=values, **mark),
+    ]
+
+
+def ends(name: str, estimate: Estimate) -> Spec:
+    """An estimate as values: its mean under a name, low and high."""
+    return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
+
+
 def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
     """A continuous axis that need not begin at 0.
 
@@ -181,18 +205,17 @@ def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     return tips({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
-def colours(field: str, title: str | None, ranged: Mapping[str, str]) -> Spec:
-    """Colours of a few kinds, with a legend below."""
-    scale = {"domain": list(ranged), "range": list(ranged.values())}
-    legend = {"orient": "bottom"}
-    return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
+def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
+    """A colour for each of a few names, with a legend below.
 
-
-def named(field: str, names: Sequence[str]) -> Spec:
-    """A colour for each of a few names, with a legend below."""
-    scale = {"scheme": "tableau10", "domain": list(names)}
+    Args:
+        field: of the data, whose values they are.
+        names: at most MOST_NAMED, in the legend's order.
+        title: of the legend.
+    """
+    scale = {"domain": list(names), "range": list(COLOURS[: len(names)])}
     legend = {"orient": "bottom", "columns": 1}
-    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": legend}
+    return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
 
 
 def heat(study: Study, metric: str, means: Sequence[float]) -> Spec:

@@ -16,4 +16,4 @@ from reports.render.files import (
 )
 from reports.render.html import table_html
 from reports.render.markup import answer_html, answer_markdown, latex, markdown
-from reports.render.spreadsheet import csv_text
+from reports.render.spreadsheet import csv_text, table_frame

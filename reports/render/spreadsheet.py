@@ -1,7 +1,5 @@
 """Tables as CSV, for programs."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 
 import polars as pl
@@ -10,39 +8,44 @@ from reports.stats import Estimate
 from reports.tables import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value, on_test
 
 _FIELDS = ("mean", "low", "high", "n")
+_ABOUT = ("section", "baseline", "arm", "selection_rule", "flags", "added")
 # What a spreadsheet takes for a formula where a cell begins with it.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def csv_text(table: Table, *, plain: bool = False) -> str:
-    """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
+def table_frame(table: Table) -> pl.DataFrame:
+    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns.
 
-    A text that a spreadsheet would take for a formula has an apostrophe before it.
-
-    What is not known is an empty field. `selection_rule` says "selected on test" where it was;
-    `flags` lists FLAG RAISED/OF; `added` tells what --path ran.
-
-    Args:
-        table: that is written.
-        plain: leave such texts as they are, for a reader that is no spreadsheet.
+    What is not known is null. `selection_rule` says "selected on test" where it was; `flags` lists
+    FLAG RAISED/OF; `added` tells what --path ran.
     """
     names = {column.key: _names(table, column.key) for column in table.columns}
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    shield = str if plain else _no_formula
-    headings = [heading for found in names.values() for heading in found]
-    headings += ["section", "baseline", "arm", "selection_rule", "flags", "added"]
-    writer.writerow(map(shield, headings))
+    rows: list[dict[str, object]] = []
     for row in table.rows:
-        values = [
-            value for key, found in names.items() for value in _values(row.cells.get(key), found)
-        ]
-        selection = "selected on test" if on_test(row.selection) else row.selection
+        told: dict[str, object] = {}
+        for key, fields in names.items():
+            told |= zip(fields, _values(row.cells.get(key), len(fields)), strict=False)
+        rule = "selected on test" if on_test(row.selection) else row.selection
         flags = "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in row.flags)
-        baseline, added = (str(said).lower() for said in (row.baseline, row.added))
-        values += [row.section, baseline, row.arm, selection, flags, added]
-        writer.writerow(shield(str(value)) for value in values)
-    return buffer.getvalue()
+        told |= {
+            "section": row.section,
+            "baseline": str(row.baseline).lower(),
+            "arm": row.arm or None,
+            "selection_rule": rule or None,
+            "flags": flags or None,
+            "added": str(row.added).lower(),
+        }
+        rows.append({name: value if value is None else str(value) for name, value in told.items()})
+    fields = [name for found in names.values() for name in found]
+    return pl.DataFrame(rows, dict.fromkeys([*fields, *_ABOUT], pl.String))
+
+
+def csv_text(table: Table) -> str:
+    """The table's frame as CSV.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    return no_formulas(table_frame(table)).write_csv()
 
 
 def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
@@ -76,9 +79,8 @@ def csv_stream(tables: Sequence[Table]) -> str:
 
 
 def _labelled(table: Table) -> pl.DataFrame:
-    """A table's CSV as texts; its labels are under their headings, and empty for arms."""
-    frame = pl.read_csv(io.StringIO(csv_text(table, plain=True)), infer_schema=False)
-    labels = table.columns[: table.labels]
+    """A table's frame, whose labels are under their headings, and empty for arms."""
+    frame, labels = table_frame(table), table.columns[: table.labels]
     own = pl.col("arm").is_null()
     frame = frame.with_columns(
         pl.when(own).then(pl.col(label.key).replace("–", None)).alias(label.key) for label in labels
@@ -115,17 +117,16 @@ def _names(table: Table, key: str) -> list[str]:
     return [key]
 
 
-def _values(cell: Cell | None, names: Sequence[str]) -> list[object]:
-    empty: list[object] = [""] * len(names)
+def _values(cell: Cell | None, fields: int) -> Sequence[object]:
     match cell:
         case Counts(done, failed, pruned, missing):
-            return [done, failed, pruned, missing]
+            return done, failed, pruned, missing
         case Value(Estimate(mean, low, high, n)) | Ranged(Estimate(mean, low, high, n)):
-            return [repr(mean), *("" if end is None else repr(end) for end in (low, high)), n]
+            return mean, low, high, n
         case PValue(p):
-            return [repr(p)]
+            return (p,)
         case Quantity(number):
-            return [int(number) if number == int(number) else repr(number)]
-        case Text(text, exact) if len(names) == 1:
-            return [exact or text]
-    return empty
+            return (int(number) if number == int(number) else number,)
+        case Text(text, exact) if fields == 1:
+            return (exact or text,)
+    return (None,) * fields
