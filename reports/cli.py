@@ -45,15 +45,7 @@ def main() -> None:
 
 
 def render(
-    study_name: str,
-    tracking_uri: str | None = None,
-    out_dir: Path | None = None,
-    metric: str | None = None,
-    *,
-    figures: bool = False,
-    published: bool = False,
-    notes: bool = False,
-    width: int | None = None,
+    study_name: str, tracking_uri: str | None = None, out_dir: Path | None = None
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -61,25 +53,38 @@ def render(
         study_name: of its MLflow experiment.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out_dir: None: ./NAME-report.
-        metric: what differences, p-values and figures are of; None: the protocol's default.
-        figures: whether every chart of the page becomes files, not those of factors alone.
-        published: whether a table has what papers report beside what was measured.
-        notes: whether what is printed says what the columns are.
-        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
 
     Returns:
         The files written.
 
     Raises:
-        ReportError: unreadable store, unknown study or metric, unwritable folder (one line).
+        ReportError: unreadable store, unknown study, unwritable folder (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
+    """
+    return _render(_read(study_name, tracking_uri), out_dir)
+
+
+def _render(
+    made: "Report",
+    out: Path | None,
+    *,
+    figures: bool = False,
+    notes: bool = False,
+    width: int | None = None,
+) -> list[Path]:
+    """Write a report's files to a folder and print its tables; the files written.
+
+    Args:
+        made: the report.
+        out: None: ./NAME-report.
+        figures: whether every chart of the page becomes files, not those of factors alone.
+        notes: whether what is printed says what the columns are.
+        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
     """
     from reports.render import file_name, report_files
 
-    made = _read(study_name, tracking_uri, metric, published=published)
-    out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
-    files = report_files(made, every_figure=figures)
-    return _show(made, files, out, notes=notes, width=width)
+    folder = out or Path.cwd() / f"{file_name(made.study.name)}-report"
+    return _show(made, report_files(made, every_figure=figures), folder, notes=notes, width=width)
 
 
 def render_several(names: list[str] | None, tracking_uri: str | None, out: Path) -> list[Path]:
@@ -327,34 +332,18 @@ def report(
             return
         (name,) = asked
         if target is not None:
-            _export(name, tracking_uri, target)
-        elif form:
-            made = _read(name, tracking_uri, metric, published=published)
+            from reports.export import export
+
+            typer.echo(export(_records(name, tracking_uri), target))
+            return
+        made = _read(name, tracking_uri, metric, published=published)
+        if form:
             _print_formats(made, out, form, figures=figures, width=width)
         else:
-            render(
-                name,
-                tracking_uri,
-                out,
-                metric,
-                figures=figures,
-                published=published,
-                notes=notes,
-                width=width,
-            )
-    except EmptyStudyError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(3) from error
+            _render(made, out, figures=figures, notes=notes, width=width)
     except ReportError as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
-
-
-def _export(name: str, tracking_uri: str | None, target: str) -> None:
-    """Write the study where another program reads it, and say so."""
-    from reports.export import export
-
-    typer.echo(export(_records(name, tracking_uri), target))
+        raise typer.Exit(3 if isinstance(error, EmptyStudyError) else 2) from error
 
 
 def _print_formats(

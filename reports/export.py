@@ -1,6 +1,6 @@
 """`ship-report NAME --export optuna:URI`: the settings as an Optuna study, for its dashboard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reports.analysis import incomparable
@@ -15,7 +15,7 @@ from reports.contract import (
     redacted,
 )
 from reports.read import Factor, Study, heading
-from reports.tables import Group, level_id, setting_groups
+from reports.tables import Group, is_numeric, level_id, mean, setting_groups
 
 OPTUNA = "optuna:"
 _SCALARS = (str, int, float, bool, type(None))
@@ -62,9 +62,7 @@ def _to_optuna(study: Study, uri: str) -> str:
             f"give another file, or delete it there, in Python by "
             f"optuna.delete_study(study_name={study.name!r}, storage={redacted(uri)!r})"
         ) from error
-    except (
-        Exception
-    ) as error:  # a storage may throw anything; the user can act on none of the types
+    except Exception as error:  # whatever a storage throws: the user can act on no type
         line = next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)
         raise ReportError(f"{redacted(uri)}: cannot be written: {redacted(line)}") from error
     return f"{len(trials)} settings as Optuna trials: optuna-dashboard {redacted(uri)}"
@@ -72,99 +70,84 @@ def _to_optuna(study: Study, uri: str) -> str:
 
 def _trials(study: Study) -> list[Any]:
     """A trial for each setting; its value is the mean selection objective over seeds."""
+    from optuna.distributions import CategoricalDistribution
     from optuna.trial import create_trial
 
-    spaces = {factor.key: _distribution(study, factor) for factor in study.factors}
-    used = {key: _used(study, key) for key in spaces}
+    assignments = [setting.assignment for setting in study.settings]
+    used = {f.key: [own[f.key] for own in assignments if f.key in own] for f in study.factors}
+    spaces = {factor.key: _distribution(factor, used[factor.key]) for factor in study.factors}
+    written = {
+        key: _categories(used[key]) if isinstance(space, CategoricalDistribution) else _as_it_is
+        for key, space in spaces.items()
+    }
     runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
     curves = study.histories.of(f"selection/{study.objective}", runs)
-    return [
-        create_trial(
-            state=state,
-            value=value,
-            params=params,
-            distributions={key: spaces[key] for key in params},
-            user_attrs=_attributes(study, group),
-            intermediate_values=_curve(group, curves),
+    trials = []
+    for group in setting_groups(study):
+        state, value = _ending(study, group)
+        levels = {key: level for key, level in group.value.assignment.items() if key in spaces}
+        trials.append(
+            create_trial(
+                state=state,
+                value=value,
+                params={key: written[key](level) for key, level in levels.items()},
+                distributions={key: spaces[key] for key in levels},
+                user_attrs=_attributes(study, group),
+                intermediate_values=_curve(group, curves),
+            )
         )
-        for group in setting_groups(study)
-        for state, value in [_ending(study, group)]
-        for params in [_params(spaces, used, group.value.assignment)]
-    ]
+    return trials
 
 
 def _ending(study: Study, group: Group) -> tuple[Any, float | None]:
     """Optuna's state of a setting, and its value; what has not finished has failed."""
     from optuna.trial import TrialState
 
-    values = list(group.seeds(f"selection/{study.objective}").values())
-    if group.count(COMPLETE) and values:
-        return TrialState.COMPLETE, sum(values) / len(values)
+    if seeds := group.seeds(f"selection/{study.objective}"):
+        return TrialState.COMPLETE, mean([*seeds.values()])
     return (TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL), None
 
 
-def _distribution(study: Study, factor: Factor) -> Any:
-    """Levels are categories; a range has the ends that the sampler has drawn."""
+def _distribution(factor: Factor, used: Sequence[Any]) -> Any:
+    """Levels are categories; a range has the ends that the sampler has drawn.
+
+    Args:
+        factor: of the study.
+        used: its values in the study's settings.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    used = _used(study, factor.key)
-    numbers = [v for v in used if isinstance(v, int | float) and not isinstance(v, bool)]
-    if factor.levels is not None or len(numbers) < len(used) or not numbers:
-        return CategoricalDistribution(
-            list(dict.fromkeys(_category(used, value) for value in used))
-        )
-    low, high = min(numbers), max(numbers)
-    log = factor.log and low > 0
-    if all(isinstance(value, int) for value in numbers):
-        return IntDistribution(int(low), int(high), log=log)
-    return FloatDistribution(float(low), float(high), log=log)
+    if factor.levels is not None or not used or not is_numeric(used):
+        return CategoricalDistribution(list(dict.fromkeys(map(_categories(used), used))))
+    low, high = min(used), max(used)
+    kind = IntDistribution if all(isinstance(value, int) for value in used) else FloatDistribution
+    return kind(low, high, log=factor.log and low > 0)
 
 
-def _used(study: Study, key: str) -> list[Any]:
-    """The levels of a factor in the study's settings."""
-    return [s.assignment[key] for s in study.settings if key in s.assignment]
-
-
-def _params(
-    spaces: Mapping[str, Any], used: Mapping[str, Sequence[Any]], assignment: Mapping[str, Any]
-) -> dict[str, Any]:
-    from optuna.distributions import CategoricalDistribution
-
-    return {
-        key: _category(used[key], value)
-        if isinstance(spaces[key], CategoricalDistribution)
-        else value
-        for key, value in assignment.items()
-        if key in spaces
-    }
-
-
-def _category(used: Sequence[Any], value: Any) -> Any:
-    """A level as Optuna's categories take it: as it is, or its text where levels would be equal."""
-    ids = {level_id(one) for one in used}
+def _categories(used: Sequence[Any]) -> Callable[[Any], Any]:
+    """Levels as Optuna's categories take them: as they are, or texts where some would be equal."""
     plain = all(isinstance(one, _SCALARS) for one in used)
-    if plain and len(set(used)) == len(ids):
-        return value
-    return value if isinstance(value, str) else level_id(value)
+    if plain and len(set(used)) == len({level_id(one) for one in used}):
+        return _as_it_is
+    return lambda value: value if isinstance(value, str) else level_id(value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _attributes(study: Study, group: Group) -> dict[str, Any]:
     """What Optuna has no place for: test results, counts, the key and the runs."""
-    own = group.done
-    means: dict[str, Any] = {}
-    for name in study.protocol.headings:
-        values: Sequence[float] = list(group.seeds(f"test/{name}").values())
-        if values:
-            means[f"test/{name}"] = sum(values) / len(values)
-    runs = own["run_id"].drop_nulls().unique(maintain_order=True).to_list()
-    seconds = own["seconds"].drop_nulls().to_list()
-    cost = {"seconds a seed": sum(seconds) / len(seconds)} if seconds else {}
-    counts = {"seeds": len(own), "failed": group.count(FAIL), "setting_key": group.value.key}
-    added = {"added": ADDED_BY_PATH} if group.value.added else {}
-    return {**means, **cost, **counts, **added, "mlflow runs": runs}
+    tested = {f"test/{name}": group.seeds(f"test/{name}") for name in study.protocol.headings}
+    means = {name: mean([*seeds.values()]) for name, seeds in tested.items() if seeds}
+    seconds = group.mean("seconds")
+    cost = {} if seconds is None else {"seconds a seed": seconds}
+    counts = {"seeds": group.count(COMPLETE), "failed": group.count(FAIL)}
+    added = {"added": ADDED_BY_PATH} if group.added else {}
+    runs = list(dict.fromkeys(group.known("run_id")))
+    return {**means, **cost, **counts, "setting_key": group.value.key, **added, "mlflow runs": runs}
 
 
 def _curve(group: Group, curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:
     """The selection objective by step, of the setting's first run that has a history."""
-    runs = [str(one) for one in group.rows["run_id"].drop_nulls().unique(maintain_order=True)]
-    return dict(next((curves[run] for run in runs if run in curves), []))
+    return dict(next((curves[run] for run in group.column("run_id") if run in curves), []))

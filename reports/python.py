@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from reports.analysis import Effect, Unavailable, importance
+from reports.analysis import Unavailable, importance
 from reports.answer import Answer
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
@@ -224,11 +224,13 @@ class LoadedStudy:
             found = importance(analysis.study, analysis.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
-        rows = [_effect(effect) for effect in (*found.factors, *found.pairs)]
-        numbers = dict.fromkeys(("share", "low", "high", "p"), pl.Float64)
-        schema = {"factors": pl.String, **numbers, "n": pl.Int64}
-        frame = pl.DataFrame(rows, schema=schema)
-        return frame.sort("share", descending=True, nulls_last=True)
+        rows = []
+        for one in (*found.factors, *found.pairs):
+            share = vars(one.share) if one.share else {}
+            rows.append({"factors": " × ".join(one.factors), "p": one.holm, **share})
+        numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
+        frame = pl.DataFrame(rows, schema={"factors": pl.String, **numbers, "n": pl.Int64})
+        return frame.rename({"mean": "share"}).sort("share", descending=True, nulls_last=True)
 
     def write(self, out: Path | str, *, every_figure: bool = False) -> list[Path]:
         """Write the report's files into a folder, as ship-report does.
@@ -254,15 +256,3 @@ class LoadedStudy:
     @cached_property
     def _charts(self) -> dict[str, Chart]:
         return {chart.name: chart for chart in study_charts(self._report.analysis)}
-
-
-def _effect(effect: Effect) -> dict[str, object]:
-    share = effect.share
-    return {
-        "factors": " × ".join(effect.factors),
-        "share": share.mean if share else None,
-        "low": share.low if share else None,
-        "high": share.high if share else None,
-        "p": effect.holm,
-        "n": share.n if share else None,
-    }

@@ -1,9 +1,9 @@
 """Everything that is computed of a study's settings together, when it is asked for; its tables."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reports.analysis.dependence import partial_dependence
 from reports.analysis.importance import Importance, Interaction, importance
@@ -13,20 +13,19 @@ from reports.analysis.training import budget_correlation, cost_against, learning
 from reports.read import Study, heading
 from reports.stats import Estimate
 from reports.tables import (
-    Cell,
+    Cells,
     Column,
     PValue,
     Quantity,
     Ranged,
-    Row,
     Table,
     Text,
     Value,
     added_notes,
     decimals_of,
+    known,
     level_text,
-    noted_table,
-    plain_rows,
+    plain_table,
     short_names,
     without_added,
 )
@@ -35,7 +34,6 @@ PATH_TABLE = "path"  # its name
 MOST_MISSING = 6  # settings that a note names
 
 Part = TypeVar("Part")
-Cells = dict[str, Cell | None]
 
 
 def _part(compute: Callable[[Study, str], Part]) -> "cached_property[Part | None]":
@@ -90,41 +88,14 @@ def analysis_tables(analysis: Analysis) -> list[Table]:
     return tables
 
 
-def _table(
-    study: Study,
-    name: str,
-    title: str,
-    columns: Sequence[Column],
-    rows: Sequence[Cells],
-    notes: Sequence[str],
-    *,
-    added: Sequence[bool] = (),
-    **more: Any,
-) -> Table:
-    """A table of cells, those left out that are None; what each table owes its reader is around it.
-
-    Args:
-        study: that it is of.
-        name, title, columns: as a Table's.
-        rows: column key -> cell.
-        notes: of its own.
-        added: of each row, whether --path ran it; (): of none.
-        more: of the Table.
-    """
-    marks = added or [False] * len(rows)
-    made = zip(plain_rows(study, rows), marks, strict=True)
-    marked = [replace(row, added=mark) for row, mark in made]
-    return noted_table(study, name, title, columns, marked, notes, **more)
-
-
 def _importance(study: Study, found: Importance) -> Table:
     head, names = heading(study.protocol, found.metric), short_names(study)
     rows: list[Cells] = [
         {
             "effect": Text(" × ".join(names[key] for key in effect.factors)),
-            "freedom": Quantity(effect.freedom, 0) if effect.freedom else None,
-            "share": None if effect.share is None else Ranged(effect.share, 0),
-            "p": None if effect.holm is None else PValue(effect.holm),
+            "freedom": known(Quantity, effect.freedom or None, 0),
+            "share": known(Ranged, effect.share, 0),
+            "p": known(PValue, effect.holm),
         }
         for effect in (*found.factors, *found.pairs)
     ]
@@ -138,7 +109,7 @@ def _importance(study: Study, found: Importance) -> Table:
         Column("p", "Holm p"),
     )
     notes = list(_importance_notes(found, head))
-    return _table(study, "importance", "importance of factors", columns, rows, notes)
+    return plain_table(study, "importance", "importance of factors", columns, rows, notes)
 
 
 def _importance_notes(found: Importance, head: str) -> Iterator[str]:
@@ -174,7 +145,7 @@ def _interactions(study: Study, found: Sequence[Interaction], metric: str) -> Ta
             "pair": Text(" × ".join(names[key] for key in pair.factors)),
             "f": Text(f"{pair.statistic:.2f}", repr(pair.statistic)),
             "freedom": Text(f"{pair.freedom}, {pair.error_freedom}"),
-            "p": None if pair.holm is None else PValue(pair.holm),
+            "p": known(PValue, pair.holm),
         }
         for pair in found
     ]
@@ -189,8 +160,8 @@ def _interactions(study: Study, found: Sequence[Interaction], metric: str) -> Ta
         " other: the block ANOVA's F, with the pair's own interaction with seeds as its error; Holm"
         " over the pairs"
     )
-    title = "interactions of factors"
-    return _table(study, "interactions", title, columns, rows, [note], place="files")
+    title, place = "interactions of factors", "files"
+    return plain_table(study, "interactions", title, columns, rows, [note], place=place)
 
 
 def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
@@ -218,8 +189,8 @@ def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
         Column("n", "seeds"),
         Column("settings", "settings"),
     )
-    title = "means of every two levels"
-    return _table(study, "interaction-cells", title, columns, rows, (), labels=4, place="csv")
+    title, name = "means of every two levels", "interaction-cells"
+    return plain_table(study, name, title, columns, rows, (), labels=4, place="csv")
 
 
 def _path(study: Study, path: AblationPath) -> Table:
@@ -228,7 +199,8 @@ def _path(study: Study, path: AblationPath) -> Table:
     rows: list[Cells] = [{"change": Text("baseline"), "score": Quantity(path.score)}]
     rows += [_step(step, names, decimals) for step in path.steps]
     ran = {setting.key for setting in study.settings if setting.added}
-    added = [key in ran for key in (path.baseline_key, *(step.setting_key for step in path.steps))]
+    keys = [path.baseline_key, *(step.setting_key for step in path.steps)]
+    about = [{"added": key in ran} for key in keys]
     columns = (
         Column("change", "change", "left"),
         Column("score", f"sel. {objective}"),
@@ -244,7 +216,7 @@ def _path(study: Study, path: AblationPath) -> Table:
     ]
     if path.tied > 1:
         notes.append(f"{path.tied} settings have that score; the path leads to the first of them")
-    notes += added_notes([Row({}, added=mark) for mark in added])
+    notes += added_notes(key in ran for key in keys)
     if path.missing:
         listed = [
             " ".join(f"{names[key]}={level_text(value)}" for key, value in sorted(one.items()))
@@ -254,21 +226,18 @@ def _path(study: Study, path: AblationPath) -> Table:
         rest = f" (and {more} more)" if more else ""
         notes.append(f"not run, or not finished, on the way: {'; '.join(listed)}{rest}")
     title = "path from the baseline to what selection prefers"
-    return _table(study, PATH_TABLE, title, columns, rows, notes, added=added)
+    return plain_table(study, PATH_TABLE, title, columns, rows, notes, about=about)
 
 
 def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:
     words = ", ".join(
         f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
     )
-    cells: Cells = {
+    return {
         "change": Text(words),
         "score": Quantity(step.score),
         "gain": Quantity(step.gain),
+        "difference": known(Value, step.difference, True, decimals),
+        "pairs": known(Quantity, step.difference and step.difference.n, 0),
+        "total": known(Value, step.total, True, decimals),
     }
-    for key, compared in (("difference", step.difference), ("total", step.total)):
-        if compared is not None:
-            cells[key] = Value(compared.difference, signed=True, decimals=decimals)
-    if step.difference is not None:
-        cells["pairs"] = Quantity(step.difference.difference.n, 0)
-    return cells

@@ -194,15 +194,13 @@ def _interactions(
         tests: of each pair, its term, degrees of freedom, F and p.
         metric: that is tested.
     """
-    made = []
-    for (term, freedom, value, p), corrected in zip(
-        tests, holm([p for *_, p in tests]), strict=True
-    ):
+    corrected, made = holm([p for *_, p in tests]), []
+    surest = sorted(zip(tests, corrected, strict=True), key=lambda one: one[0][-1])
+    for (term, freedom, value, _), p in surest:
         one, two = (found.factors[place] for place in term.factors)
         keys, cells = (one.factor.key, two.factor.key), _cells(found, one, two, metric)
-        error = freedom * (len(found.seeds) - 1)
-        made.append((p, Interaction(keys, cells, value, freedom, error, corrected)))
-    return tuple(pair for _, pair in sorted(made, key=lambda one: one[0]))
+        made.append(Interaction(keys, cells, value, freedom, freedom * (len(found.seeds) - 1), p))
+    return tuple(made)
 
 
 def _cells(found: Layout, first: Varied, second: Varied, metric: str) -> list[dict[str, Any]]:

@@ -6,22 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from reports import tables
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array, is_rounding, scale_of
-from reports.tables import (
-    APART,
-    averaged,
-    chosen_by,
-    dataset_factor,
-    is_numeric,
-    level_id,
-    on_test,
-    ordered_levels,
-    without_added,
-)
 
 Codes = npt.NDArray[np.int64]
 
@@ -85,19 +74,15 @@ def layout(study: Study, metric: str) -> Layout:
     Raises:
         Unavailable: nothing has finished, or no factor varies in it.
     """
-    part = subject(without_added(study), metric)
+    part = subject(tables.without_added(study), metric)
     own = {s.key: s for s in part.settings if not s.arm}
-    found: dict[tuple[str, int], float] = {}
-    names = ("setting_key", "seed", "state", f"test/{metric}")
-    for key, seed, state, value in zip(*(part.rows[n].to_list() for n in names), strict=True):
-        if key in own and state == COMPLETE and value is not None:
-            found[key, seed] = value
-    with_results = {key for key, _ in found}
-    keys = [key for key in own if key in with_results]
-    if not keys:
+    column = f"test/{metric}"
+    found = tables.rows_of(part, [*own]).filter(state=COMPLETE).drop_nulls(column)
+    if found.is_empty():
         raise Unavailable("no setting has finished")
-    seeds = sorted({seed for _, seed in found})
-    values = np.array([[found.get((key, seed), np.nan) for seed in seeds] for key in keys])
+    seeds = sorted(found["seed"].unique().to_list())
+    wide = found.pivot("seed", index="setting_key", values=column)
+    keys, values = wide["setting_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > LARGEST:
         raise Unavailable(f"its numbers are no metric's: one is beyond {LARGEST:g}")
     rows, used = _complete(~np.isnan(values))
@@ -125,11 +110,10 @@ def subject(study: Study, metric: str) -> Study:
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
-    over = dataset_factor(study)
-    part = study if over is None else averaged(study, over)
+    part = tables.averaged(study)
     if part is None:
         raise Unavailable("no method is wanted on every dataset")
-    apart = [factor.key for factor in part.factors if factor.key in APART]
+    apart = [factor.key for factor in part.factors if factor.key in tables.APART]
     if apart:
         raise Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
     return part
@@ -142,8 +126,8 @@ def incomparable(study: Study) -> str:
         study: whose settings these are, without the reference arms.
     """
     own = [setting.key for setting in study.settings if not setting.arm]
-    rule = chosen_by(study.rows.filter(pl.col("setting_key").is_in(own))["selection"].to_list())
-    if on_test(rule):
+    rule = tables.chosen_by(tables.rows_of(study, own)["selection"].to_list())
+    if tables.on_test(rule):
         return "selection looks at test pictures in some of its settings"
     return "its settings are selected on different pictures" if "+" in rule else ""
 
@@ -152,11 +136,12 @@ def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
     """The factors that differ between some settings of the study, in its order."""
     found = []
     for factor in study.factors:
-        ids = [level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
+        ids = [tables.level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
                for s in settings]  # fmt: skip
         used = set(ids)
-        levels = tuple(v for v in ordered_levels(study, factor) if level_id(v) in used)
-        place = {level_id(level): i for i, level in enumerate(levels)}
+        ordered = tables.ordered_levels(study, factor)
+        levels = tuple(level for level in ordered if tables.level_id(level) in used)
+        place = {tables.level_id(level): i for i, level in enumerate(levels)}
         codes = np.array([-1 if one is None else place[one] for one in ids], dtype=np.int64)
         if len(levels) >= 2:
             found.append(Varied(factor, levels, codes))
@@ -165,7 +150,8 @@ def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
 
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     """Levels on their scale; None where one is a word, or no number that can be computed with."""
-    sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)  # no NaN is
+    # no NaN is at most anything
+    sound = tables.is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)
     return [float(level) for level in levels] if sound else None
 
 

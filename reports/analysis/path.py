@@ -5,18 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports import tables
 from reports.analysis.layout import Unavailable, incomparable, subject
 from reports.contract import EmptyStudyError
 from reports.read import Study, load_records
-from reports.stats import Comparison, compare_paired
-from reports.tables import (
-    Group,
-    baseline_setting,
-    by_preference,
-    level_id,
-    tied_first,
-    with_metric,
-)
+from reports.stats import Estimate, compare_paired
+from reports.tables import Group
 
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
 _ABSENT = object()  # the factor is not active in a setting
@@ -52,8 +46,8 @@ class Step:
     setting_key: str
     score: float
     gain: float
-    difference: Comparison | None
-    total: Comparison | None
+    difference: Estimate | None
+    total: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def load_path(study_name: str, tracking_uri: str) -> AblationPath:
         Unavailable: there is no path yet.
     """
     try:
-        study, metric = with_metric(load_records(study_name, tracking_uri), None)
+        study, metric = tables.with_metric(load_records(study_name, tracking_uri), None)
     except EmptyStudyError as error:
         raise Unavailable("nothing has finished") from error
     return ablation_path(study, metric)
@@ -111,20 +105,19 @@ def ablation_path(study: Study, metric: str) -> AblationPath:
     part, column = subject(study, metric), f"test/{metric}"
     if why := incomparable(part):
         raise Unavailable(why)
-    scored = by_preference(part)
+    scored = tables.by_preference(part)
     groups = [group for _, group in scored]
     if not groups:
         raise Unavailable("no setting has finished with a selection score")
-    start = baseline_setting(part, groups)
+    start = tables.baseline_setting(part, groups)
     if start is None:
         raise NoBaseline("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
     by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
     possible = {level for s in part.settings if not s.arm for level in _levels_beside(s.assignment)}
-    tied = tied_first([score for score, _ in scored])
-    best = [group for group, one in zip(groups, tied, strict=True) if one]
+    best = tables.preferred(part)
     # the baseline is no worse than what it is tied with
-    target = (start if any(one is start for one in best) else best[0]).value.assignment
+    target = (start if start in best else best[0]).value.assignment
     goal, _ = by_place[_place(target)]
     first, first_score = by_place[_place(start.value.assignment)]
     here, score = first, first_score
@@ -142,14 +135,19 @@ def ablation_path(study: Study, metric: str) -> AblationPath:
                 after.value.key,
                 new_score,
                 new_score - score,
-                compare_paired(after.seeds(column), here.seeds(column)),
-                compare_paired(after.seeds(column), first.seeds(column)),
+                _difference(after, here, column),
+                _difference(after, first, column),
             )
         )
         here, score = after, new_score
     found = tuple(missing.values())
     key = first.value.key
     return AblationPath(metric, key, first_score, tuple(steps), found, dict(target), len(best))
+
+
+def _difference(after: Group, before: Group, column: str) -> Estimate | None:
+    found = compare_paired(after.seeds(column), before.seeds(column))
+    return found.difference if found else None
 
 
 def _best(
@@ -174,19 +172,20 @@ def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str,
 
 def _differing(here: Assignment, target: Assignment) -> list[str]:
     def level(assignment: Assignment, key: str) -> Any:
-        return level_id(assignment[key]) if key in assignment else _ABSENT
+        return tables.level_id(assignment[key]) if key in assignment else _ABSENT
 
     return [key for key in {**here, **target} if level(here, key) != level(target, key)]
 
 
 def _place(assignment: Assignment) -> str:
     """Equal assignments, equal text."""
-    return str(sorted((key, level_id(value)) for key, value in assignment.items()))
+    return str(sorted((key, tables.level_id(value)) for key, value in assignment.items()))
 
 
 def _levels_beside(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
     """Levels with the factors that are active beside them (`when:`)."""
-    return {(key, level_id(value), frozenset(assignment)) for key, value in assignment.items()}
+    active = frozenset(assignment)
+    return {(key, tables.level_id(value), active) for key, value in assignment.items()}
 
 
 def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:

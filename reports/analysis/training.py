@@ -6,13 +6,13 @@ from math import inf
 from typing import Any
 
 import numpy as np
-import polars as pl
 
+from reports import tables
 from reports.analysis.layout import Unavailable, incomparable, subject
 from reports.contract import COMPLETE, PRUNED
 from reports.read import History, Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
-from reports.tables import Group, factor_labels, interval_of, setting_groups, spelled, without_added
+from reports.tables import Group
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,15 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...]:
         Unavailable: no setting has finished.
     """
     part = subject(study, metric)
-    labels, scored = factor_labels(part), f"selection/{part.objective}"
-    comparable = not incomparable(part) and scored in part.rows.columns
+    labels = tables.factor_labels(part)
+    ranked = [] if incomparable(part) else tables.by_preference(part)
+    scores = {group: score for score, group in ranked}
     found = []
-    for group in setting_groups(part):
-        values, seconds = group.known(f"test/{metric}"), group.known("seconds")
-        if values and seconds:
-            scores = group.known(scored) if comparable else []
-            whole = len(scores) == group.count(COMPLETE)
-            score = sum(scores) / len(scores) if whole else -inf
-            spent, value = sum(seconds) / len(seconds), interval_of(metric, values)
-            found.append((spent, -score, spelled(group, labels), value))
+    for group in tables.setting_groups(part):
+        values, spent = group.known(f"test/{metric}"), group.mean("seconds")
+        if values and spent is not None:
+            value = tables.interval_of(metric, values)
+            found.append((spent, -scores.get(group, -inf), tables.spelled(group, labels), value))
     if not found:
         raise Unavailable("no setting has finished")
     best, made = -inf, []
@@ -120,12 +118,13 @@ def learning_curves(study: Study) -> LearningCurves:
     Raises:
         Unavailable: the store has no curve.
     """
-    curves, labels, shown = _curves(study), factor_labels(study), 0
+    curves, labels, shown = _curves(study), tables.factor_labels(study), 0
     points: list[dict[str, Any]] = []
-    for group in setting_groups(study):
+    for group in tables.setting_groups(study):
         own = _of_runs(curves, group.column("run_id"))
         shown += bool(own)
-        words = {"key": group.value.key, "label": spelled(group, labels), "state": _state(group)}
+        label = tables.spelled(group, labels)
+        words = {"key": group.value.key, "label": label, "state": _state(group)}
         for place in range(max(map(len, own), default=0)):
             held = [curve[place] for curve in own if place < len(curve)]
             estimate = mean_interval([value for _, value in held])
@@ -147,20 +146,19 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
     Raises:
         Unavailable: no curves, too few of them, or scores that do not compare.
     """
-    study = without_added(study)
+    study = tables.without_added(study)
     if why := incomparable(study):
         raise Unavailable(why)
-    curves, groups = _curves(study), setting_groups(study)
+    curves, groups = _curves(study), tables.setting_groups(study)
     column = f"selection/{study.objective}"
     early: list[list[float]] = []
     final: list[float] = []
     for group in groups:
-        scores = group.known(column)
-        own = _of_runs(curves, group.known("run_id"))
-        if scores and own:
+        score, own = group.mean(column), _of_runs(curves, group.known("run_id"))
+        if score is not None and own:
             length = min(map(len, own))
             early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
-            final.append(sum(scores) / len(scores))
+            final.append(score)
     if len(final) < FEWEST_RANKED:
         raise Unavailable(f"{len(final)} settings reached the end, ranks need {FEWEST_RANKED}")
     last = max(map(len, early)) - 1
@@ -185,9 +183,8 @@ def _curves(study: Study) -> dict[str, History]:
     if study.pooled:
         raise Unavailable("an average over datasets has no curve")
     own = [setting.key for setting in study.settings if not setting.arm]
-    rows = study.rows.filter(pl.col("setting_key").is_in(own))
-    run_ids = rows["run_id"].drop_nulls().unique(maintain_order=True).to_list()
-    found = study.histories.of(f"selection/{study.objective}", run_ids)
+    run_ids = tables.rows_of(study, own)["run_id"].drop_nulls().unique(maintain_order=True)
+    found = study.histories.of(f"selection/{study.objective}", run_ids.to_list())
     if not found:
         raise Unavailable("the store has no history of the selection objective")
     return found

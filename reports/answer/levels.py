@@ -18,6 +18,8 @@ from reports.tables import AVERAGE, Compared, Row, Table, collapse_of
 
 # A row's level, and what is known of its difference to the baseline.
 Told = tuple[str, Compared]
+_SURE = (Verdict.DECIDED, Verdict.DIFFERS)
+_OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 # Judged in this order.
 _RIVALS = ("no_synthetic", "text_feature")
 _CEILING = "real_pictures"
@@ -41,52 +43,44 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         texts += _sentences(found, base.level, head, effect)
         texts.append(detectable([compared for _, compared in told]))
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
-    if table.kind == "methods":
-        subject = f"{subject}, averaged over datasets"
-    elif table.kind == "effects":
-        subject = f"{subject}, averaged over the other factors"
+    subject += _OVER.get(table.kind, "")
     verdicts = [compared.verdict for _, compared in found]
-    certain = any(
-        compared.differs or compared.verdict in (Verdict.DECIDED, Verdict.DIFFERS)
-        for _, compared in found
-    )
+    certain = any(compared.differs or compared.verdict in _SURE for _, compared in found)
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
 
 
 def _unmoved(table: Table, base: Row, head: str) -> str:
     """The levels that changed no result, and the collapse that may be why; "" of none."""
-    same = [row for row in table.own if row.compared and row.compared.unchanged]
+    compared = [(row, row.compared) for row in table.rows if row.compared]
+    same = [(row, one) for row, one in compared if one.unchanged and not row.arm]
     if not same:
         return ""
-    every = len(same) > 1 and sum(row.compared is not None for row in table.rows) == len(same)
-    who = "No level" if every else listed([row.level for row in same])
-    changed = "changed any" if every else "changed no"
-    pairs = [row.compared.difference.n for row in same if row.compared]
-    seeds = " to ".join(str(n) for n in sorted({min(pairs), max(pairs)}))
+    who, changed = listed([row.level for row, _ in same]), "changed no"
+    if 1 < len(same) == len(compared):
+        who, changed = "No level", "changed any"
+    pairs = sorted({one.difference.n for _, one in same})
+    seeds = " to ".join(str(n) for n in sorted({pairs[0], pairs[-1]}))
     text = (
         f"{who} {changed} {head}: under each of {seeds} seed{'' if seeds == '1' else 's'} it is"
         f" exactly that of {base.level}."
     )
     keys = [table.name.removeprefix(f"{AVERAGE}-"), *(c.key for c in table.columns[: table.labels])]
     of_generator = any(key.startswith("generator") for key in keys)
-    why = collapse_of([*same, base]) if of_generator else ""
+    why = collapse_of([*(row for row, _ in same), base]) if of_generator else ""
     return f"{text} {why[0].upper()}{why[1:]} may be why." if why else text
 
 
 def overall(verdicts: Sequence[Verdict | None]) -> Verdict | None:
     """The verdict on several rows: any that is decided decides, any that is open leaves it open."""
-    for verdict in (Verdict.DECIDED, Verdict.DIFFERS, Verdict.UNDECIDED):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.EQUIVALENT if any(verdicts) else None
+    order = (*_SURE, Verdict.UNDECIDED, Verdict.EQUIVALENT)
+    return next((verdict for verdict in order if verdict in verdicts), None)
 
 
 def _sentences(found: Sequence[Told], than: str, head: str, effect: float | None) -> list[str]:
     if any(compared.decision for _, compared in found):
         return _by_design(found, than, head)
     if effect is None:
-        sure = [_named(one, p_words(one[1].p)) for one in found if one[1].differs]
-        if sure:
+        if sure := [_named(one, p_words(one[1].p)) for one in found if one[1].differs]:
             return [f"Against {than}, in {head}: {listed(sure)}."]
         if all(compared.p is None for _, compared in found):
             return [f"Nothing tells whether levels differ from {than} in {head}."]

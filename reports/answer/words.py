@@ -4,15 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reports import tables
 from reports.stats import MOST_SEEDS, Verdict
-from reports.tables import (
-    Compared,
-    Row,
-    Value,
-    cell_text,
-    number,
-    p_text,
-)
+from reports.tables import Compared, Row, Value
 
 MOST_NAMED = 6  # rows that one sentence names
 
@@ -64,7 +58,7 @@ def value_in(row: Row, key: str) -> float:
 
 def p_words(p: float | None) -> str:
     """A corrected p in words, "" without one."""
-    return "" if p is None else f"Holm p {p_text(p)}"
+    return "" if p is None else f"Holm p {tables.p_text(p)}"
 
 
 def signed(compared: Compared, *, turned: bool = False) -> str:
@@ -75,7 +69,7 @@ def signed(compared: Compared, *, turned: bool = False) -> str:
         estimate = replace(estimate, mean=-estimate.mean, low=low, high=high)
     over = compared.datasets
     part = f"(over {over[0]} of {over[1]} datasets)" if over else ""
-    return cell_text(Value(estimate, signed=True, decimals=compared.decimals, suffix=part))
+    return tables.cell_text(Value(estimate, signed=True, decimals=compared.decimals, suffix=part))
 
 
 def points(effect: float) -> str:
@@ -106,7 +100,5 @@ def detectable(found: Sequence[Compared]) -> str:
     if not known:
         return ""
     most, one = max(known, key=lambda pair: pair[0])
-    return (
-        f"With {one.difference.n} seeds a true difference of {number(most, one.decimals)} is found"
-        " in 4 of 5 studies."
-    )
+    n, told = one.difference.n, tables.number(most, one.decimals)
+    return f"With {n} seeds a true difference of {told} is found in 4 of 5 studies."

@@ -8,21 +8,19 @@ from reports.charts.factor import FIGURES, factor_chart
 from reports.charts.seeds import axis, limits, marks, mean_points, seed_points
 from reports.charts.vega import Chart, Spec
 from reports.read import Factor, Study, heading
-from reports.tables.families import method_lines
-from reports.tables.pooling import datasets
 
 
-def dataset_charts(study: Study, over: Factor, metric: str) -> Iterator[Chart | None]:
+def dataset_charts(study: Study, metric: str) -> Iterator[Chart | None]:
     """A chart for each factor; beside the datasets', of methods with a result on all of them.
 
     Args:
         study: over several datasets, with other factors.
-        over: its factor `dataset`.
         metric: name of the metric, without its split.
     """
-    lines, labels = method_lines(study, over)
-    methods = {tables.spelled(line, labels): line for line in lines if not line.arm}
-    names, whole = datasets(study, over), tables.averaged(study, over)
+    family = tables.method_family(study, metric)
+    lines = [group for group in family.groups if not group.arm]
+    methods = {tables.spelled(line, family.labels): line for line in lines}
+    names, whole = family.datasets, tables.averaged(study)
     lacking = [
         f"{method} on {', '.join(absent)}"
         for method, line in methods.items()
@@ -30,8 +28,8 @@ def dataset_charts(study: Study, over: Factor, metric: str) -> Iterator[Chart | 
     ]
     told = f"{'; '.join(lacking)}." if lacking else ""
     for factor in study.factors:
-        if factor == over:
-            yield _chart(study, over, methods, metric, told and f" No result: {told}")
+        if factor.key == tables.DATASET:
+            yield _chart(study, factor, methods, metric, told and f" No result: {told}")
         elif whole:
             without = told and f" In no average, for want of a result: {told}"
             yield factor_chart(whole, factor, metric, arms=False, more=without)
@@ -43,7 +41,7 @@ def _chart(
     """Each method on each dataset where it has finished: every seed, the mean and its interval."""
     dots: list[Spec] = []
     means: list[Spec] = []
-    for name in datasets(study, over):
+    for name in tables.datasets(study):
         for method, line in methods.items():
             if part := line.parts.get(name):
                 at = {"level": name, "method": method}

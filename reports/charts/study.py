@@ -18,7 +18,7 @@ from reports.contract import QUALITY
 from reports.read import Study, heading
 from reports.tables import (
     MEASURES,
-    dataset_factor,
+    datasets,
     factor_labels,
     setting_groups,
     spelled,
@@ -63,12 +63,12 @@ def _charts(analysis: Analysis) -> Iterator[Chart]:
 def factor_charts(study: Study, metric: str) -> Iterator[Chart | None]:
     """A chart for each factor; like a factor's tables, without the settings that --path ran."""
     study = without_added(study)
-    over, alone = dataset_factor(study), len(study.factors) == 1
+    over, alone = datasets(study), len(study.factors) == 1
     if over and not alone:
-        yield from dataset_charts(study, over, metric)
+        yield from dataset_charts(study, metric)
         return
     # The arms are one setting on one dataset: no line across means over other factors or datasets.
-    arms = over is None and (alone or study.sampler != "grid")
+    arms = not over and (alone or study.sampler != "grid")
     for factor in study.factors:
         yield factor_chart(study, factor, metric, arms=arms)
 

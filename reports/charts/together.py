@@ -55,7 +55,7 @@ def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
         if step.total is not None:
             changes = [f"{names[c.factor]} → {tables.level_text(c.after)}" for c in step.changes]
             about = {"step": ", ".join(changes), "score": step.score}
-            values.append({**about, **vega.ends("y", step.total.difference)})
+            values.append({**about, **vega.ends("y", step.total)})
     if len(values) < 2:
         return
     at = {

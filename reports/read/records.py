@@ -174,9 +174,8 @@ def _objective(name: str | None, protocol: Protocol, measured: Container[str]) -
 
 def _newest_settings(trials: Sequence[Trial]) -> tuple[Setting, ...]:
     """Without a list: of every assignment and arm, the setting that ran last."""
-    newest: dict[tuple[str, str], Setting] = {}
-    for setting in (trial.setting for trial in trials):
-        newest[json.dumps(setting.assignment, sort_keys=True), setting.arm] = setting
+    found = (trial.setting for trial in trials)
+    newest = {(json.dumps(one.assignment, sort_keys=True), one.arm): one for one in found}
     return tuple(newest.values())
 
 
@@ -198,19 +197,18 @@ def _lacking_lines(
         settings: of the study.
         metrics: the protocol's.
     """
-    done = rows.filter(pl.col("state") == COMPLETE)
-    columns = [f"test/{name}" for name in metrics]
-    some = [(pl.col(c).null_count() > 0) & (pl.col(c).count() > 0) for c in columns]
-    odd = done.filter(pl.any_horizontal(one.over("setting_key") for one in some))
+    done = rows.filter(state=COMPLETE)
     # an arm may share the key of a setting, whose values then name it
     by_kind = sorted(settings, key=lambda s: not s.arm)
     named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
-    lines = []
-    for key in odd["setting_key"].unique(maintain_order=True).to_list():
-        own = odd.filter(pl.col("setting_key") == key)
-        for column in columns:
-            seeds = own.filter(pl.col(column).is_null())["seed"].to_list()
-            if 0 < len(seeds) < len(own):
-                listed = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-                lines.append(f"{named[key]}, {listed}: no {column}, which its other seeds have")
-    return lines
+    lacking: dict[str, list[str]] = {}
+    for column in (f"test/{name}" for name in metrics):
+        some = (pl.col(column).null_count() > 0) & (pl.col(column).count() > 0)
+        odd = done.filter(some.over("setting_key") & pl.col(column).is_null())
+        for (key,), own in odd.partition_by("setting_key", as_dict=True).items():
+            seeds = ", ".join(map(str, own["seed"].to_list()))
+            listed = f"seed{'s' if len(own) > 1 else ''} {seeds}"
+            line = f"{named[str(key)]}, {listed}: no {column}, which its other seeds have"
+            lacking.setdefault(str(key), []).append(line)
+    keys = done["setting_key"].unique(maintain_order=True).to_list()
+    return [line for key in keys for line in lacking.get(key, ())]

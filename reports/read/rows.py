@@ -65,11 +65,10 @@ def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[Trial]:
             arm, added = run.tags.get(Tag.ARM, ""), Tag.ADDED in run.tags
             setting = Setting(run.tags[Tag.SETTING_KEY], assignment, arm, added=added)
             seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
+            found.append(Trial(run, setting, seeds))
         except (KeyError, ValidationError):
             line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
             warnings.append(line)
-        else:
-            found.append(Trial(run, setting, seeds))
     return found
 
 
@@ -91,14 +90,7 @@ def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
-    # seed -> metric name without its seed -> finite value, in one pass over all metrics
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
-    for key, value in run.metrics.items():
-        seed, name = split_seed(key) or (None, "")
-        name = name.removeprefix("test/") if FLAG in name else name
-        own = FLAG not in name or name.startswith(FLAG)
-        if own and seed in numbers and _finite(value) is not None:
-            numbers[seed][name] = value
+    numbers = _numbers(run, seeds)
     try:
         raised = _RAISED.validate_json(run.tags.get(Tag.FLAGS, "{}"))
     except ValidationError:
@@ -110,6 +102,18 @@ def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
     return [
         {**shared, "seed": seed, **_result(trial, seed, numbers[seed], warnings)} for seed in seeds
     ]
+
+
+def _numbers(run: Run, seeds: Seeds) -> dict[int, dict[str, float]]:
+    """seed -> metric name without its seed -> finite value, in one pass over all metrics."""
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
+    for key, value in run.metrics.items():
+        seed, name = split_seed(key) or (None, "")
+        name = name.removeprefix("test/") if FLAG in name else name
+        own = FLAG not in name or name.startswith(FLAG)
+        if own and seed in numbers and _finite(value) is not None:
+            numbers[seed][name] = value
+    return numbers
 
 
 def _result(
@@ -191,8 +195,7 @@ def frame(
         metrics: the protocol's; they have a test and a selection column each, empty ones too.
     """
     known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
-    taken = {*_COLUMNS, *_COSTS}
-    others = sorted({name for row in rows for name in row} - taken - set(known))
+    others = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
     columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
     data = {name: [row.get(name) for row in rows] for name in columns}
     data["selection_epoch"] = [e if e is None else int(e) for e in data["selection_epoch"]]
@@ -211,12 +214,11 @@ def frame(
 
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
-    kinds = {type(value) for value in values if value is not None}
-    if any(type(value) is int and not -(2**63) <= value < 2**63 for value in values):
-        kinds = {str}  # no column holds it as a number
-    if kinds == {int}:
+    kinds = {type(value) for value in values} - {type(None)}
+    whole = all(-(2**63) <= value < 2**63 for value in values if type(value) is int)
+    if whole and kinds == {int}:
         return pl.Series(key, values, dtype=pl.Int64)
-    if kinds <= {int, float} and kinds:
+    if whole and kinds and kinds <= {int, float}:
         return pl.Series(key, [None if v is None else float(v) for v in values], dtype=pl.Float64)
     text = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return pl.Series(key, text, dtype=pl.String)

@@ -82,9 +82,8 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
         return None
     path = uri.removeprefix(SQLITE)
     try:
-        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+        with _moment(uri) as base:
             base.text_factory = _text
-            base.execute("BEGIN")  # one moment of a store that is being written to
             rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
             active = {
                 name: one for name, one, stage in rows if stage == "active" and _is_text(name)
@@ -102,6 +101,14 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     except _UNREADABLE as error:
         raise ReportError(_unreadable(path, error)) from error
     return None
+
+
+@contextlib.contextmanager
+def _moment(uri: str) -> Iterator[sqlite3.Connection]:
+    """One moment of an sqlite store that is being written to."""
+    with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+        base.execute("BEGIN")
+        yield base
 
 
 def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
@@ -123,8 +130,7 @@ def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
     )
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
-        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
-            base.execute("BEGIN")
+        with _moment(uri) as base:
             return _selected(base, chosen, wanted, uri, ("*",))
     except (*_UNREADABLE, ReportError):  # the client says what is wrong
         return None
@@ -154,21 +160,18 @@ def _selected(
             raise ReportError(_damaged(path, "runs", run_id, "start_time or artifact_uri"))
         runs[run_id] = Run(run_id, started or 0, {}, {}, {}, artifacts or "", str(experiment_id))
     number = "CASE WHEN is_nan THEN NULL ELSE value END"
-    wanted = f"AND ({' OR '.join('key GLOB ?' for _ in metrics)})"
-    for table, value, which in (
-        ("tags", "value", ""),
-        ("params", "value", ""),
-        ("latest_metrics", number, wanted),
-    ):
-        query = f"SELECT run_uuid, key, {value} FROM {table} {of_runs} {which}"
-        for run_id, key, found in base.execute(query, [*values, *(metrics if which else ())]):
-            of_kind = isinstance(found, int | float | None) if value is number else _is_text(found)
-            if run_id not in runs or not _is_text(key) or not of_kind:
+    which = f"AND ({' OR '.join('key GLOB ?' for _ in metrics)})"
+    query = f"SELECT run_uuid, key, {number} FROM latest_metrics {of_runs} {which}"
+    for run_id, key, found in base.execute(query, [*values, *metrics]):
+        if run_id not in runs or not _is_text(key) or not isinstance(found, int | float | None):
+            raise ReportError(_damaged(path, "latest_metrics", run_id, key))
+        runs[run_id].metrics[key] = math.nan if found is None else found
+    for table in ("tags", "params"):
+        query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
+        for run_id, key, found in base.execute(query, values):
+            if run_id not in runs or not (_is_text(key) and _is_text(found)):
                 raise ReportError(_damaged(path, table, run_id, key))
-            if value is number:
-                runs[run_id].metrics[key] = math.nan if found is None else found
-            else:
-                getattr(runs[run_id], table)[key] = found
+            getattr(runs[run_id], table)[key] = found
     return list(runs.values())
 
 

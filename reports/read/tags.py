@@ -147,9 +147,8 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
         ReportError: several protocols, or one that these reports do not know.
     """
     runs = list(runs)
-    names = {run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
-    found = ", ".join(sorted(names))
-    if len(names) > 1:
+    found = ", ".join(sorted({run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}))
+    if ", " in found:
         raise ReportError(
             f"runs of several protocols in one study ({found}): nothing compares them"
         )
@@ -157,7 +156,7 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
         known = ", ".join(PROTOCOLS)
         raise ReportError(f"MLflow tag ship.protocol: {found!r} is unknown here (known: {known})")
     protocol = PROTOCOLS[found]
-    if protocol is not PROTOCOLS["cross_dataset"]:
+    if found != "cross_dataset":
         return protocol
     targets: dict[str, None] = {}
     for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
@@ -172,28 +171,6 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
         shown=(*columns, *protocol.shown),
         drop={**dict.fromkeys(columns, 5), **protocol.drop},
     )
-
-
-def checked_metric(
-    protocol: Protocol, name: str, metric: str | None, also: Sequence[str] = ()
-) -> str:
-    """The metric that a report is of: the one asked for, else the protocol's default.
-
-    Args:
-        protocol: the study's.
-        name: the study's, for the message.
-        metric: the one asked for, without its split; None: none was.
-        also: what the message names beside the protocol's metrics.
-
-    Raises:
-        ReportError: the study's protocol has no such metric (one line with the choices).
-    """
-    if metric is None:
-        return protocol.default
-    if metric not in protocol.headings:
-        choices = ", ".join([*protocol.headings, *also])
-        raise ReportError(f"{name}: no test metric {metric!r}; metric may be: {choices}")
-    return metric
 
 
 def heading(protocol: Protocol, metric: str) -> str:

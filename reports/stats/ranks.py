@@ -23,13 +23,15 @@ class Association:
     """Rank association of a factor with a metric over n settings (rho: None if categorical).
 
     p: None where one of the two does not vary. least: the smallest p that any order of these
-    settings has; few settings, or many ties, leave none below 0.05.
+    settings has; few settings, or many ties, leave none below 0.05. flat: whether the metric is one
+    number.
     """
 
     rho: Estimate | None
     p: float | None
     n: int
     least: float | None = None
+    flat: bool = False
 
 
 def rank_correlation(
@@ -47,8 +49,9 @@ def rank_correlation(
     """
     n = len(factor)
     x, y = _ranks(factor), _ranks(metric)
-    if n < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Association(None, None, n)
+    flat = _is_flat(y)
+    if n < FEWEST_RANKED or flat or _is_flat(x):
+        return Association(None, None, n, flat=flat)
     middle = n * float(x.mean() * y.mean())
 
     def strength(orders: Array, axis: int) -> Array:
@@ -72,7 +75,7 @@ def rank_interval(
         None with fewer than three pairs, or with a constant side.
     """
     x, y = _ranks(one), _ranks(other)
-    if len(x) < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < FEWEST_RANKED or _is_flat(x) or _is_flat(y):
         return None
     low, high = _bootstrap_rho(x, y, rng)
     return Estimate(float(_rho(x, y)), low, high, len(x))
@@ -95,8 +98,9 @@ def rank_groups(
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
-    if n < FEWEST_RANKED or len(names) < 2 or np.ptp(ranks) == 0:
-        return Association(None, None, n)
+    flat = _is_flat(ranks)
+    if n < FEWEST_RANKED or flat or len(names) < 2:
+        return Association(None, None, n, flat=flat)
     member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 
     def between(orders: Array, axis: int) -> Array:
@@ -119,6 +123,11 @@ def _ranks(values: Sequence[float] | Array) -> Array:
     ranks = np.empty(len(found))
     ranks[order] = (np.cumsum(count) - (count - 1) / 2)[group]
     return ranks
+
+
+def _is_flat(ranks: Array) -> bool:
+    """Whether all ranks are one."""
+    return not len(ranks) or bool(np.ptp(ranks) == 0)
 
 
 def _ranks_of_drawn(drawn: Array) -> Array:

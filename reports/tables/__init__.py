@@ -4,10 +4,15 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.associations import class_factors, on_other_classes
 from reports.tables.build import build_tables
 from reports.tables.comparison import differences, effect_of, given_out, is_designed
-from reports.tables.families import Family, families, load_families, load_values
+from reports.tables.families import (
+    Family,
+    families,
+    load_families,
+    load_values,
+    method_family,
+)
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -27,13 +32,14 @@ from reports.tables.groups import (
     factor_labels,
     is_numeric,
     level_groups,
+    mean,
     ordered_levels,
+    rows_of,
     setting_groups,
     short_name,
     short_names,
     spelled,
 )
-from reports.tables.headline import Headline, change_lines, headline
 from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
     ADDED,
@@ -42,6 +48,7 @@ from reports.tables.model import (
     MARK,
     OBJECTIVE,
     Cell,
+    Cells,
     Column,
     Compared,
     Counts,
@@ -49,22 +56,33 @@ from reports.tables.model import (
     PValue,
     Quantity,
     Ranged,
-    Ranked,
     Row,
     Table,
     Text,
     Value,
+    known,
     level_id,
     level_text,
 )
-from reports.tables.notes import FEWEST_SEEDS, collapse_of, noted_table
-from reports.tables.pooling import arms_dataset, averaged, dataset_factor
-from reports.tables.preference import (
-    added_notes,
-    by_preference,
-    tied_first,
-    tied_names,
+from reports.tables.notes import FEWEST_SEEDS, collapse_of, plain_table
+from reports.tables.pooling import (
+    DATASET,
+    arms_dataset,
+    averaged,
+    class_factors,
+    datasets,
+    on_other_classes,
     without_added,
 )
+from reports.tables.preferred import (
+    Headline,
+    added_notes,
+    by_preference,
+    change_lines,
+    headline,
+    preferred,
+    tied_first,
+    tied_names,
+)
 from reports.tables.published import PUBLISHED, published_table
-from reports.tables.rows import chosen_by, on_test, plain_rows
+from reports.tables.rows import chosen_by, on_test

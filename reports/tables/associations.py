@@ -5,42 +5,27 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
+from reports import stats
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Factor, Study, heading
-from reports.stats import (
-    FEWEST_RANKED,
-    MEASURED_ROUNDING,
-    Array,
-    Association,
-    Estimate,
-    correlation,
-    holm,
-    is_rounding,
-    mean_interval,
-    one_sample_p,
-    rank_correlation,
-    rank_groups,
-    scale_of,
-)
-from reports.tables.groups import APART, is_numeric, setting_groups
+from reports.stats import Array, Association, Estimate
+from reports.tables.groups import is_numeric, rows_of, setting_groups
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.model import (
-    Cell,
+    Cells,
     Column,
     PValue,
     Quantity,
     Ranged,
-    Ranked,
     Table,
     Text,
     Value,
     known,
     level_id,
 )
-from reports.tables.notes import noted_table
-from reports.tables.rows import plain_rows
+from reports.tables.notes import plain_table
+from reports.tables.pooling import on_other_classes
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
@@ -51,16 +36,22 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         factors: a row each.
         metric: name of the test metric; a setting's value is its mean over seeds.
     """
-    points = [_per_setting(study, factor, metric) for factor in factors]
-    found = [_association(*one) for one in points]
-    adjusted = holm([association.p for association in found])
-    least = holm([association.least for association in found])
-    ranks = [
-        Ranked(factor.key, one.n, one.rho, p, low, is_rounding(np.ptp(y or [0.0]), scale_of(y)))
-        for factor, one, p, low, (_, y) in zip(factors, found, adjusted, least, points, strict=True)
+    plain = [_association(study, factor, metric) for factor in factors]
+    adjusted, least = stats.holm([one.p for one in plain]), stats.holm([one.least for one in plain])
+    found = [
+        replace(one, p=p, least=low) for one, p, low in zip(plain, adjusted, least, strict=True)
     ]
-    plain = plain_rows(study, map(_cells, ranks))
-    rows = [replace(row, ranked=one) for row, one in zip(plain, ranks, strict=True)]
+    cells: list[Cells] = [
+        {
+            "factor": Text(factor.key),
+            "n": Quantity(one.n, 0),
+            "rho": known(Ranged, one.rho),
+            "p": known(PValue, one.p),
+            "least": known(PValue, one.least),
+        }
+        for factor, one in zip(factors, found, strict=True)
+    ]
+    about = [{"name": f.key, "ranked": one} for f, one in zip(factors, found, strict=True)]
     head = heading(study.protocol, metric)
     columns = (
         Column("factor", "factor", "left"),
@@ -74,75 +65,50 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
         " factors. A sampler that favours good settings makes these descriptive"
     )
-    notes = [told, *_empty(study, ranks)]
-    about: dict[str, Any] = {"kind": "ranks", "metric": metric}
-    return noted_table(study, "ranks", "rank association", columns, rows, notes, **about)
+    more: dict[str, Any] = {"about": about, "kind": "ranks", "metric": metric}
+    notes, title = [told, *_empty(study, found)], "rank association"
+    return plain_table(study, "ranks", title, columns, cells, notes, **more)
 
 
-def _association(levels: Sequence[Any], values: Sequence[float]) -> Association:
+def _association(study: Study, factor: Factor, metric: str) -> Association:
+    """Of the factor's value and the metric's mean over seeds, in every finished setting with it."""
+    levels: list[Any] = []
+    values: list[float] = []
+    for group in setting_groups(study):
+        value, assignment = group.mean(f"test/{metric}"), group.value.assignment
+        if value is not None and factor.key in assignment:
+            levels.append(assignment[factor.key])
+            values.append(value)
     # Seeded by nothing but the data's order: the same store gives the same table.
     rng = np.random.default_rng(0)
     if is_numeric(levels):
-        return rank_correlation([float(level) for level in levels], values, rng)
-    return rank_groups([level_id(level) for level in levels], values, rng)
+        return stats.rank_correlation([float(level) for level in levels], values, rng)
+    return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-def _cells(one: Ranked) -> dict[str, Cell | None]:
-    return {
-        "factor": Text(one.factor),
-        "n": Quantity(one.n, 0),
-        "rho": known(Ranged, one.rho),
-        "p": known(PValue, one.p),
-        "least": known(PValue, one.least),
-    }
-
-
-def _empty(study: Study, found: Sequence[Ranked]) -> list[str]:
+def _empty(study: Study, found: Sequence[Association]) -> list[str]:
     """Why there are dashes: too few settings finished, or they do not differ."""
     if all(one.p is not None for one in found):
         return []
     finished = max(one.n for one in found)
-    if finished >= FEWEST_RANKED:
+    if finished >= stats.FEWEST_RANKED:
         return ["a dash: the factor, or the metric, is the same in all finished settings"]
-    own = [setting for setting in study.settings if not setting.arm]
-    stopped = sum(not group.count(COMPLETE) for group in setting_groups(study))
+    groups = setting_groups(study)
+    stopped = sum(not group.count(COMPLETE) for group in groups)
     return [
-        f"a dash: {finished} of {len(own)} settings finished, ranks need {FEWEST_RANKED}"
+        f"a dash: {finished} of {len(groups)} settings finished, ranks need {stats.FEWEST_RANKED}"
         f" ({stopped} failed, were stopped early by the scheduler, or are missing)"
     ]
-
-
-def _per_setting(study: Study, factor: Factor, metric: str) -> tuple[list[Any], list[float]]:
-    """The factor's value and the metric's mean over seeds, of every finished setting with it."""
-    levels: list[Any] = []
-    values: list[float] = []
-    for group in setting_groups(study):
-        found = group.known(f"test/{metric}")
-        if factor.key in group.value.assignment and found:
-            levels.append(group.value.assignment[factor.key])
-            values.append(sum(found) / len(found))
-    return levels, values
 
 
 FEWEST_SETTINGS = 4  # fewer are no trend
 
 
-def on_other_classes(study: Study) -> bool:
-    """Whether some settings are measured on other classes than others: their values differ by that.
-
-    Args:
-        study: of one dataset, or averages.
-    """
-    return bool(class_factors(study))
-
-
-def class_factors(study: Study) -> list[Factor]:
-    """The factors whose levels are measured on other classes, or on more of them."""
-    return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
-
-
 class _Response(NamedTuple):
-    """Of each seed: rank correlation over settings, and points a standard deviation."""
+    """Of a measure, over the settings of each seed that has enough of them.
+
+    rho: rank correlations. slope: points a standard deviation. settings: the most of a seed.
+    """
 
     measure: Measure
     rho: list[float]
@@ -166,11 +132,21 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     if on_other_classes(study):
         return []
     found = [_response(study, measure, metric) for measure in MEASURES]
-    kept = [response for response in found if response is not None]
+    kept = [response for response in found if response.rho]
     if not kept:
         return []
-    adjusted = holm([one_sample_p(response.slope) for response in kept])
-    rows = plain_rows(study, (_row(*one) for one in zip(kept, adjusted, strict=True)))
+    adjusted = stats.holm([stats.one_sample_p(response.slope) for response in kept])
+    cells: list[Cells] = [
+        {
+            "measure": Text(response.measure.short),
+            "settings": Quantity(response.settings, 0),
+            "n": Quantity(len(response.rho), 0),
+            "rho": Ranged(_within_one(stats.mean_interval(response.rho))),
+            "slope": Value(stats.mean_interval(response.slope), signed=True),
+            "p": known(PValue, p),
+        }
+        for response, p in zip(kept, adjusted, strict=True)
+    ]
     head = heading(study.protocol, metric)
     notes = [
         f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
@@ -188,20 +164,8 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("slope", f"{head} per SD"),
         Column("p", "Holm p", drop=1),
     )
-    title, place = f"{head} against the quality of synthesized features", {"place": "files"}
-    return [noted_table(study, "quality-response", title, columns, rows, notes, **place)]
-
-
-def _row(response: _Response, p: float | None) -> dict[str, Cell | None]:
-    rho = mean_interval(response.rho)
-    return {
-        "measure": Text(response.measure.short),
-        "settings": Quantity(response.settings, 0),
-        "n": Quantity(len(response.rho), 0),
-        "rho": Ranged(_within_one(rho)),
-        "slope": Value(mean_interval(response.slope), signed=True),
-        "p": known(PValue, p),
-    }
+    title = f"{head} against the quality of synthesized features"
+    return [plain_table(study, "quality-response", title, columns, cells, notes, place="files")]
 
 
 def _within_one(rho: Estimate) -> Estimate:
@@ -211,36 +175,24 @@ def _within_one(rho: Estimate) -> Estimate:
     return Estimate(rho.mean, max(rho.low, -1.0), min(rho.high, 1.0), rho.n)
 
 
-def _response(study: Study, measure: Measure, metric: str) -> _Response | None:
-    """None where no seed has enough settings, or the measure or the metric does not vary."""
-    name, target = f"test/{QUALITY}{measure.metric}", f"test/{metric}"
-    if name not in study.rows.columns or target not in study.rows.columns:
-        return None
-    own = {setting.key for setting in study.settings if not setting.arm}
-    rows = study.rows.filter(
-        pl.col("setting_key").is_in(list(own))
-        & (pl.col("state") == COMPLETE)
-        & pl.col(name).is_not_null()
-        & pl.col(target).is_not_null()
-    )
-    rhos, slopes, sizes = [], [], []
-    for part in rows.partition_by("seed", maintain_order=True):
-        made = _of_seed(part[name].to_list(), part[target].to_list())
-        if made is not None:
-            rhos.append(made[0])
-            slopes.append(made[1])
-            sizes.append(len(part))
-    return _Response(measure, rhos, slopes, max(sizes)) if rhos else None
+def _response(study: Study, measure: Measure, metric: str) -> _Response:
+    """Of no seed where too few settings have both, or one of the two does not vary."""
+    made = _Response(measure, [], [], 0)
+    names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
+    if not {*names} <= {*study.rows.columns}:
+        return made
+    own = [setting.key for setting in study.settings if not setting.arm]
+    done = rows_of(study, own).filter(state=COMPLETE).drop_nulls(names)
+    for part in done.partition_by("seed", maintain_order=True):
+        x, y = (part[name].to_numpy() for name in names)
+        if len(part) >= FEWEST_SETTINGS and not _is_constant(x) and not _is_constant(y):
+            standard = (x - x.mean()) / x.std(ddof=1)
+            made.rho.append(stats.correlation(x, y))
+            made.slope.append(float(standard @ (y - y.mean()) / (standard @ standard)))
+            made = made._replace(settings=max(made.settings, len(part)))
+    return made
 
 
-def _constant(values: Array) -> bool:
+def _is_constant(values: Array) -> bool:
     """Whether values differ by no more than fp32 rounds."""
-    return bool(np.ptp(values) <= MEASURED_ROUNDING * scale_of(values))
-
-
-def _of_seed(measured: Sequence[float], reached: Sequence[float]) -> tuple[float, float] | None:
-    x, y = np.asarray(measured, dtype=np.float64), np.asarray(reached, dtype=np.float64)
-    if len(x) < FEWEST_SETTINGS or _constant(x) or _constant(y):
-        return None
-    standard = (x - x.mean()) / x.std(ddof=1)
-    return correlation(x, y), float(standard @ (y - y.mean()) / (standard @ standard))
+    return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.scale_of(values))

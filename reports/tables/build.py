@@ -4,17 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 
 from reports.contract import QUALITY
-from reports.read import Factor, Study
-from reports.tables.ablation import ablation_table
+from reports.read import Study
 from reports.tables.associations import rank_table, response_tables
-from reports.tables.datasets import dataset_tables
+from reports.tables.beside import quality_tables, selection_tables
+from reports.tables.compared import ablation_table, dataset_tables
 from reports.tables.families import families, level_family
 from reports.tables.metric import with_metric
 from reports.tables.model import AVERAGE, Table
-from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
-from reports.tables.preference import without_added
-from reports.tables.quality import quality_tables
-from reports.tables.selection import selection_tables
+from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
@@ -36,8 +33,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
         ReportError: the protocol has no such metric.
     """
     study, metric = with_metric(study, metric)
-    over = dataset_factor(study)
-    made = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
+    made = (_over_datasets if datasets(study) else _of_settings)(study, metric)
     beside = [*selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
     own = without_added(study)
@@ -53,20 +49,20 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
         yield rank_table(without_added(study), ranged, metric)
 
 
-def _over_datasets(study: Study, over: Factor, metric: str) -> Iterator[Table]:
-    yield from dataset_tables(study, over, metric)
-    others = [factor for factor in study.factors if factor != over]
+def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
+    yield from dataset_tables(study, metric)
+    others = beside_dataset(study)
     if not others:
         yield from _of_settings(study, metric)
         return
-    whole = averaged(without_added(study), over)
+    whole = averaged(without_added(study))
     if whole is not None and len(others) > 1:
         for factor in whole.factors:
             table = ablation_table(level_family(whole, factor, metric))
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
-    names = datasets(study, over)
+    names = datasets(study)
     for name in names:
         # The settings of one dataset: their main effects are in the averages above.
-        first = next(_of_settings(one_dataset(study, over, name), metric))
+        first = next(_of_settings(one_dataset(study, name), metric))
         place = first.place if len(names) <= MOST_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)

@@ -1,31 +1,20 @@
 """What is compared with what: paired differences, by plain tests or the study's own design."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from reports import stats
 from reports.read import Study, heading
-from reports.stats import (
-    Comparison,
-    Decision,
-    Ending,
-    Verdict,
-    compare_paired,
-    endings,
-    holm,
-    is_rounding,
-    judge,
-    scale_of,
-)
+from reports.stats import Comparison, Decision, Ending, Verdict
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
     CLASSES,
-    Cell,
+    Cells,
     Column,
     Compared,
     PValue,
     Quantity,
     Ranged,
-    Row,
     Text,
     Value,
     known,
@@ -39,7 +28,7 @@ def same_results(places: Sequence[Sequence[float]]) -> bool:
         places: the results at each; of none nothing is known.
     """
     return bool(places) and all(
-        is_rounding(max(found) - min(found), scale_of(found)) for found in places
+        stats.is_rounding(max(found) - min(found), stats.scale_of(found)) for found in places
     )
 
 
@@ -51,7 +40,6 @@ def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> d
 # seed -> metric of a row, and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
-_WORDS: Mapping[Decision, str] = {"constant": "no spread"}
 _VERDICTS: Mapping[Decision, Verdict] = {
     "differs": Verdict.DIFFERS,
     "equivalent": Verdict.EQUIVALENT,
@@ -88,14 +76,15 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs | None]) -> list[Co
         What is known of each row. Where the design has a say the interval is the design's, and
         there is no p.
     """
-    plain = [compare_paired(*pair) if pair else None for pair in pairs]
+    plain = [stats.compare_paired(*pair) if pair else None for pair in pairs]
+    decimals = decimals_of(study, metric)
     if study.detection is None or not is_designed(study, metric):
-        return _by_tests(plain, effect_of(study, metric), decimals_of(study, metric))
+        return _by_tests(plain, effect_of(study, metric), decimals)
     family = [given_out(differences(*pair), study.seeds) for pair in pairs if pair]
-    found = iter(endings(study.detection.design, family, _PERCENT))
-    stopped = [next(found) if pair else None for pair in pairs]
+    told = iter(stats.endings(study.detection.design, family, _PERCENT))
+    stopped = [next(told) if pair else None for pair in pairs]
     return [
-        _by_design(one, ending, decimals_of(study, metric)) if one else None
+        _by_design(one, ending, decimals) if one else None
         for one, ending in zip(plain, stopped, strict=True)
     ]
 
@@ -110,24 +99,18 @@ def _by_tests(
         effect: the smallest of interest; None: nothing is judged.
         decimals: of the metric.
     """
-    corrected = holm([one.p if one else None for one in family])
+    corrected = stats.holm([one.p if one else None for one in family])
     tests = max(1, sum(p is not None for p in corrected))
     estimates = [one.difference if one else None for one in family]
-    judged = judge(estimates, effect) if effect is not None else [None] * len(family)
-    return [
-        Compared(
-            one.difference,
-            p,
-            one.p,
-            one.detectable(tests),
-            verdict=judgement.verdict if judgement else None,
-            more=judgement.more if judgement else None,
-            decimals=decimals,
-        )
-        if one
-        else None
-        for one, p, judgement in zip(family, corrected, judged, strict=True)
-    ]
+    judged = [None] * len(family) if effect is None else stats.judge(estimates, effect)
+    found: list[Compared | None] = []
+    for one, p, told in zip(family, corrected, judged, strict=True):
+        if one is None:
+            found.append(None)
+            continue
+        tested = Compared(one.difference, p, one.p, one.detectable(tests), decimals=decimals)
+        found.append(replace(tested, verdict=told.verdict, more=told.more) if told else tested)
+    return found
 
 
 def effect_of(study: Study, metric: str) -> float | None:
@@ -141,11 +124,10 @@ def effect_of(study: Study, metric: str) -> float | None:
 
 
 def _by_design(comparison: Comparison, ending: Ending | None, decimals: int) -> Compared:
+    """What the design has come to; with fewer seeds than its first look has, nothing is known."""
     decision: Decision = ending.decision if ending else "open"
-    # with fewer seeds than the first look nothing is known of it yet
-    bare = dataclasses.replace(comparison.difference, low=None, high=None)
-    difference = ending.difference if ending else bare
-    verdict = _VERDICTS[decision]
+    bare = replace(comparison.difference, low=None, high=None)
+    difference, verdict = ending.difference if ending else bare, _VERDICTS[decision]
     return Compared(difference, decision=decision, verdict=verdict, decimals=decimals)
 
 
@@ -176,32 +158,27 @@ def detection_notes(study: Study, metric: str) -> list[str]:
     ]
 
 
-DECISION = Column("decision", "decision", "left")
-
-
-def difference_columns(head: str, *, designed: bool = False) -> list[Column]:
+def difference_columns(
+    head: str, compared: Sequence[Compared | None], *, designed: bool = False
+) -> list[Column]:
     """The columns of a comparison to the baseline.
 
     Args:
         head: the metric's heading.
+        compared: what is known of each row.
         designed: whether the study's own design decides, in place of plain tests.
     """
     plain = [Column("p", "Holm p"), Column("detectable", "MDE", drop=5)]
+    over_classes = Column(CLASSES, f"Δ{head} over classes", drop=4)
     return [
         Column("difference", f"Δ{head}"),
-        Column(CLASSES, f"Δ{head} over classes", drop=4),
+        *([over_classes] if any(one and one.classes for one in compared) else []),
         Column("pairs", "pairs", drop=2),
-        *([DECISION] if designed else plain),
+        *([Column("decision", "decision", "left")] if designed else plain),
     ]
 
 
-def kept_columns(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
-    """The columns of a table: without the one over classes, where no row has it."""
-    told = any(CLASSES in row.cells for row in rows)
-    return tuple(column for column in columns if told or column.key != CLASSES)
-
-
-def compared_cells(compared: Compared | None) -> dict[str, Cell | None]:
+def compared_cells(compared: Compared | None) -> Cells:
     """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
     if compared is None:
         return {}
@@ -213,5 +190,5 @@ def compared_cells(compared: Compared | None) -> dict[str, Cell | None]:
         CLASSES: known(Ranged, compared.classes, 1, True),
         "p": known(PValue, compared.p),
         "detectable": known(Quantity, compared.detectable, decimals),
-        DECISION.key: known(Text, decision and _WORDS.get(decision, decision)),
+        "decision": known(Text, "no spread" if decision == "constant" else decision),
     }

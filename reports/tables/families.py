@@ -1,12 +1,10 @@
 """What a study's tables compare with what: families of comparisons that are corrected together."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
-
-import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Study, heading, load_records
@@ -16,6 +14,7 @@ from reports.tables.groups import (
     APART,
     MOST_LEVELS,
     Group,
+    Place,
     arm_groups,
     baseline_level,
     baseline_setting,
@@ -23,25 +22,23 @@ from reports.tables.groups import (
     companions,
     factor_labels,
     level_groups,
-    matched,
     ordered_levels,
-    results,
     setting_groups,
     short_name,
 )
 from reports.tables.metric import with_metric
 from reports.tables.model import Column, Compared
-from reports.tables.over_classes import MOST_RUNS, OverClasses
+from reports.tables.over_classes import MOST_RUNS, Draws, difference_over_classes, draws_of
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
-    dataset_factor,
+    beside_dataset,
     datasets,
     method_groups,
     methods,
     on_common,
+    without_added,
 )
-from reports.tables.preference import without_added
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +51,8 @@ class Family:
     name: of the table: a factor's key, "settings" or "datasets".
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
-    cells: setting_key -> companion cell to match within (see companions).
-    common: of methods, each with the baseline on the datasets of both (see on_common).
+    cells: setting_key -> companion cell to match within (see companions); none of arms.
+    pairs: each group with the baseline; None of what is not compared.
     """
 
     study: Study
@@ -65,8 +62,8 @@ class Family:
     labels: Sequence[Column]
     groups: Sequence[Group]
     baseline: Group | None
+    pairs: Sequence[tuple[Group, Group] | None]
     cells: Mapping[str, str] = field(default_factory=dict)
-    common: Sequence[tuple[Group, Group] | None] = ()
 
     @property
     def head(self) -> str:
@@ -83,8 +80,7 @@ class Family:
     @property
     def seconds(self) -> float:
         """Of one more seed of all that the table holds, as far as it has finished."""
-        known = [group.known("seconds") for group in self.groups]
-        return sum(sum(values) / len(values) for values in known if values)
+        return sum(group.mean("seconds") or 0.0 for group in self.groups)
 
     @property
     def differences(self) -> list[dict[int, float]]:
@@ -105,29 +101,19 @@ class Family:
         ]
 
     @cached_property
-    def pairs(self) -> Sequence[tuple[Group, Group] | None]:
-        """Each group with the baseline; None of what is not compared."""
-        return self.common or [
-            (group, self.baseline) if self.baseline and group is not self.baseline else None
-            for group in self.groups
-        ]
-
-    @cached_property
     def _values(self) -> list[Pairs | None]:
         """seed -> metric of a group and of its baseline, on the (cell, seed) pairs of both."""
         return [pair and self._matched(*pair) for pair in self.pairs]
 
+    def _results(self, group: Group) -> Mapping[Place, list[float]]:
+        return group.results(f"test/{self.metric}", self.cells)
+
     def _matched(self, group: Group, baseline: Group) -> Pairs:
-        cells, column = self._within(group, baseline), f"test/{self.metric}"
-        mine, theirs = (matched(one, column, cells) for one in (group, baseline))
+        mine, theirs = self._results(group), self._results(baseline)
         return by_seed(mine, theirs), by_seed(theirs, mine)
 
-    def _within(self, group: Group, baseline: Group) -> Mapping[str, str]:
-        """The cells to match within: an arm, which has no factors, meets all of them."""
-        return {} if group.arm or baseline.arm else self.cells
-
     def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
-        mean, of = one.difference.mean, len(self._datasets)
+        mean, of = one.difference.mean, len(self.datasets)
         common = len(group.present)
         return dataclasses.replace(
             one,
@@ -138,41 +124,39 @@ class Family:
         )
 
     @cached_property
-    def _datasets(self) -> Sequence[str]:
+    def datasets(self) -> Sequence[str]:
         """That an average is to be over; none of groups of one dataset."""
-        over = dataset_factor(self.study) if self.kind == "methods" else None
-        return datasets(self.study, over) if over else ()
+        return datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
         """Whether all that is compared is the same, not only its means: see same_results."""
-        cells, column = self._within(group, baseline), f"test/{self.metric}"
         places = []
         for name in group.present or [""]:
-            parts = (one.parts.get(name, one) for one in (group, baseline))
-            mine, theirs = (results(one, column, cells) for one in parts)
+            mine, theirs = (self._results(one.parts.get(name, one)) for one in (group, baseline))
             places += [[*mine[p], *theirs[p]] for p in mine if p in theirs]
         return same_results(places)
 
     def _over_classes(self, group: Group, baseline: Group, mean: float) -> Estimate | None:
         """The interval of a difference over other classes; None also where it would take long."""
-        runs = self._runs if self.kind != "methods" else _runs((group, baseline))
+        runs = _runs((group, baseline)) if self.kind == "methods" else self._runs
         if self.study.pooled or runs > MOST_RUNS:
             return None
-        cells = self._within(group, baseline)
-        return self._classes.difference(group, baseline, cells, mean)
+        theirs = self._draws(baseline)
+        return difference_over_classes(self._draws(group) if theirs else {}, theirs, mean)
 
     @cached_property
     def _runs(self) -> int:
         return _runs(self.groups)
 
     @cached_property
-    def _classes(self) -> OverClasses:
-        return OverClasses(self.study, self.metric)
+    def _draws(self) -> Callable[[Group], Draws]:
+        """The metric of a group over other classes, kept: many groups are compared with one."""
+        return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
 
 
 def _runs(groups: Sequence[Group]) -> int:
     """The runs behind some groups."""
-    return sum(group.trials["run_id"].n_unique() for group in groups)
+    return sum(len({*group.trials.column("run_id")}) for group in groups)
 
 
 def families(study: Study, metric: str) -> Iterator[Family]:
@@ -198,10 +182,17 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     plain = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
-    yield Family(study, metric, "settings", "settings", labels, [*settings, *arms], baseline)
+    groups = [*settings, *arms]
+    pairs = _with(baseline, groups)
+    yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
         yield level_family(own, factor, metric)
+
+
+def first_family(study: Study, metric: str) -> Family:
+    """What a study's first table compares."""
+    return next(families(study, metric))
 
 
 def level_family(study: Study, factor: Factor, metric: str) -> Family:
@@ -209,46 +200,40 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
     alone = len(study.factors) == 1
     levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
     baseline = None if factor.key in APART else baseline_level(factor, levels)
-    labels = [Column("level", short_name(study, factor), "left")]
+    groups = [*levels, *arms]
     return Family(
         study,
         metric,
         "levels" if alone else "effects",
         factor.key,
-        labels,
-        [*levels, *arms],
+        [Column("level", short_name(study, factor), "left")],
+        groups,
         baseline,
-        companions(study, factor),
+        _with(baseline, groups),
+        {} if alone else companions(study, factor),
     )
 
 
-def method_family(study: Study, over: Factor, metric: str) -> Family:
+def _with(baseline: Group | None, groups: Sequence[Group]) -> list[tuple[Group, Group] | None]:
+    """Each group with the baseline; None of the baseline itself."""
+    return [(one, baseline) if baseline and one is not baseline else None for one in groups]
+
+
+def method_family(study: Study, metric: str) -> Family:
     """The methods of a study over datasets, and its reference arms, which ran on one of them.
 
     Args:
         study: over several datasets.
-        over: its factor `dataset`.
         metric: a test metric of its protocol.
     """
-    groups, labels = method_lines(study, over)
-    found = [group for group in groups if not group.arm]
-    beside = _without(study, over)
-    baseline = baseline_setting(beside, found) if beside.factors else None
-    common = on_common(study, over, methods(study), found, baseline)
-    common += [None] * (len(groups) - len(found))
-    return Family(study, metric, "methods", "datasets", labels, groups, baseline, common=common)
-
-
-def method_lines(study: Study, over: Factor) -> tuple[Sequence[Group], Sequence[Column]]:
-    """The methods of a study over datasets, then its arms; and the columns that name them."""
-    home = arms_dataset(study, over)
+    home, wanted = arms_dataset(study), methods(study)
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
-    found = method_groups(study, over, methods(study))
-    return [*found, *arms], factor_labels(_without(study, over))
-
-
-def _without(study: Study, over: Factor) -> Study:
-    return dataclasses.replace(study, factors=tuple(f for f in study.factors if f != over))
+    of = dict(zip(method_groups(study, wanted), wanted, strict=True))
+    groups, beside = [*of, *arms], dataclasses.replace(study, factors=beside_dataset(study))
+    baseline = baseline_setting(beside, [*of]) if beside.factors else None
+    pairs = [on_common(study, group, baseline, of) for group in groups]
+    labels = factor_labels(beside)
+    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:
@@ -261,8 +246,7 @@ def load_families(study_name: str, tracking_uri: str) -> list[Family]:
         EmptyStudyError: nothing of it has ended yet.
     """
     study, metric = with_metric(load_records(study_name, tracking_uri), None)
-    over = dataset_factor(study)
-    whole = averaged(study, over) if over else study
+    whole = averaged(study)
     return list(families(whole, metric)) if whole else []
 
 
@@ -274,7 +258,7 @@ def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float
     """
     study, metric = with_metric(load_records(study_name, tracking_uri), None)
     found: dict[str, dict[int, float]] = {}
-    rows = study.rows.filter(pl.col("state") == COMPLETE).drop_nulls(f"test/{metric}")
-    for key, seed, value in rows.select("setting_key", "seed", f"test/{metric}").iter_rows():
+    rows = study.rows.filter(state=COMPLETE).select("setting_key", "seed", f"test/{metric}")
+    for key, seed, value in rows.drop_nulls().iter_rows():
         found.setdefault(key, {})[seed] = value
     return found

@@ -1,9 +1,10 @@
 """Which ledger rows one row of a table stands for, and their numbers by seed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +22,13 @@ MOST_LEVELS = 12
 # Factors whose levels are measured on classes of their own: nothing is compared between them.
 APART = ("dataset", "targets", "unseen_class")
 
-# (what else was set, seed) -> metric: two levels are compared only where both agree.
-Matched = dict[tuple[str, int], float]
+# What else was set, and the seed: two levels are compared only where both agree.
+Place = tuple[str, int]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of some values, summed in their order."""
+    return sum(values) / len(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +46,7 @@ class Group:
     arm: str = ""
     value: Any = None
     parts: Mapping[str, "Group"] = field(default_factory=dict)
-
-    @cached_property
-    def done(self) -> pl.DataFrame:
-        """The rows that count: finished at full fidelity."""
-        return self.rows.filter(pl.col("state") == COMPLETE)
-
-    @cached_property
-    def _lists(self) -> dict[str, list[Any]]:
-        return {}
+    _lists: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def column(self, name: str) -> list[Any]:
         """A column of the rows, taken out of the frame once.
@@ -65,19 +63,35 @@ class Group:
 
     def known(self, column: str) -> list[float]:
         """A column over the rows that count, without nulls; [] where there is no such column."""
-        if column not in self._lists and column not in self.rows.columns:
+        if column not in self.rows.columns:
             return []
         pairs = zip(self.column(column), self.column("state"), strict=True)
         return [value for value, state in pairs if state == COMPLETE and value is not None]
 
+    def mean(self, column: str) -> float | None:
+        """The mean of a column over the rows that count; None without any."""
+        found = self.known(column)
+        return mean(found) if found else None
+
+    def results(
+        self, column: str, cells: Mapping[str, str] | None = None
+    ) -> dict[Place, list[Any]]:
+        """The known values of a column in finished rows, by place.
+
+        Args:
+            column: of the rows.
+            cells: setting_key -> companion cell (see companions); of a setting that it lacks, "".
+        """
+        cells, found = cells or {}, dict[Place, list[Any]]()
+        names = ("setting_key", "seed", "state", column)
+        for key, seed, state, value in zip(*map(self.column, names), strict=True):
+            if state == COMPLETE and value is not None:
+                found.setdefault((cells.get(key, ""), seed), []).append(value)
+        return found
+
     def seeds(self, column: str) -> dict[int, float]:
         """seed -> mean of a column over the finished rows of that seed."""
-        found: dict[int, list[float]] = {}
-        names = ("seed", "state", column)
-        for seed, state, value in zip(*map(self.column, names), strict=True):
-            if state == COMPLETE and value is not None:
-                found.setdefault(seed, []).append(value)
-        return {seed: sum(values) / len(values) for seed, values in found.items()}
+        return {seed: mean(values) for (_, seed), values in self.results(column).items()}
 
     def estimate(self, column: str) -> Estimate | None:
         """The mean of a metric over seeds, with its interval.
@@ -95,9 +109,10 @@ class Group:
         return [name for name, part in self.parts.items() if part.count(COMPLETE)]
 
     @cached_property
-    def trials(self) -> pl.DataFrame:
-        """The rows of single trials, those behind an average each."""
-        return pl.concat([part.rows for part in self.parts.values()]) if self.parts else self.rows
+    def trials(self) -> "Group":
+        """The single trials: of averages, those behind them."""
+        parts = [part.rows for part in self.parts.values()]
+        return Group((), pl.concat(parts)) if parts else self
 
     @property
     def added(self) -> bool:
@@ -111,13 +126,9 @@ class Group:
 
 def ordered_levels(study: Study, factor: Factor) -> list[Any]:
     """The factor's distinct values in the study: numbers ascending, others as declared."""
-    used = {}
-    for setting in study.settings:
-        if not setting.arm and factor.key in setting.assignment:
-            value = setting.assignment[factor.key]
-            used[level_id(value)] = value
-    values = list(used.values())
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+    found = [setting.assignment[factor.key] for setting in _with(study, factor)]
+    values = list({level_id(value): value for value in found}.values())
+    if is_numeric(values):
         return sorted(values)
     declared = [level_id(level) for level in factor.levels or ()]
     place = {level: i for i, level in enumerate(declared)}
@@ -132,38 +143,41 @@ def is_numeric(levels: Sequence[Any]) -> bool:
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
     keys: dict[str, list[str]] = {}
-    for setting in study.settings:
-        if not setting.arm and factor.key in setting.assignment:
-            keys.setdefault(level_id(setting.assignment[factor.key]), []).append(setting.key)
+    for setting in _with(study, factor):
+        keys.setdefault(level_id(setting.assignment[factor.key]), []).append(setting.key)
     return [
         Group((label(level),), rows_of(study, keys[level_id(level)]), value=level)
         for level in ordered_levels(study, factor)
     ]
 
 
-def setting_groups(study: Study) -> tuple[Group, ...]:
-    """One group a setting, the best mean of the selection objective first, unfinished ones last."""
-    if study not in _KNOWN:
-        _KNOWN[study] = _setting_groups(study)
-    return _KNOWN[study]
+def _with(study: Study, factor: Factor) -> list[Setting]:
+    """The study's own settings in which a factor is active."""
+    return [s for s in study.settings if not s.arm and factor.key in s.assignment]
 
 
 # as long as the study is in use: a dozen tables and charts ask for its groups
 _KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
-def _setting_groups(study: Study) -> tuple[Group, ...]:
-    column = f"selection/{study.objective}"
-    groups: list[tuple[float, int, Group]] = []
-    own = [s for s in study.settings if not s.arm]
-    rows = rows_by_setting(study)
-    for place, setting in enumerate(own):
-        labels = tuple(label(setting.assignment.get(f.key)) for f in study.factors)
-        group = Group(labels or (Text("constants"),), rows[setting.key], value=setting)
-        scores = group.known(column)
-        best = sum(scores) / len(scores) if scores else float("-inf")
-        groups.append((-best, place, group))
-    return tuple(group for _, _, group in sorted(groups, key=lambda item: item[:2]))
+def setting_groups(study: Study) -> tuple[Group, ...]:
+    """One group a setting, the best mean of the selection objective first, unfinished ones last."""
+    if study not in _KNOWN:
+        rows = rows_by_setting(study)
+        scored = []
+        for setting in (setting for setting in study.settings if not setting.arm):
+            group = Group(labels_of(study, setting.assignment), rows[setting.key], value=setting)
+            score = group.mean(f"selection/{study.objective}")
+            scored.append((inf if score is None else -score, group))
+        _KNOWN[study] = tuple(group for _, group in sorted(scored, key=lambda pair: pair[0]))
+    return _KNOWN[study]
+
+
+def labels_of(
+    study: Study, assignment: Mapping[str, Any], alone: str = "constants"
+) -> tuple[Text, ...]:
+    """The cells that name a setting, one a factor; of a study without factors, one of a word."""
+    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text(alone),)
 
 
 def arm_groups(study: Study) -> list[Group]:
@@ -194,20 +208,19 @@ def rows_by_setting(study: Study) -> dict[str, pl.DataFrame]:
 
 def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
     """The level that the others are compared to: the factor's baseline, else the first."""
-    for group in groups:
-        if level_id(group.value) == level_id(factor.baseline):
-            return group
-    return groups[0] if groups else None
+    named = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
+    return next(iter([*named, *groups]), None)
 
 
 def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
     """The setting with every active factor at its baseline, if the study holds it."""
-    for group in groups:
-        assignment = group.value.assignment
-        active = [f for f in study.factors if f.key in assignment]
-        if all(level_id(assignment[f.key]) == level_id(f.baseline) for f in active):
-            return group
-    return None
+    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+
+    def is_it(group: Group) -> bool:
+        active = [(key, v) for key, v in group.value.assignment.items() if key in baselines]
+        return all(level_id(value) == baselines[key] for key, value in active)
+
+    return next(filter(is_it, groups), None)
 
 
 def companions(study: Study, factor: Factor) -> dict[str, str]:
@@ -223,44 +236,24 @@ def companions(study: Study, factor: Factor) -> dict[str, str]:
     return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in own}
 
 
-def matched(group: Group, column: str, cells: Mapping[str, str]) -> Matched:
-    """(companion cell, seed) -> mean of the column over finished rows; nulls left out.
+def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:
+    """seed -> mean over cells of the means there.
 
     Args:
-        group: with rows in any state.
-        column: of numbers.
-        cells: setting_key -> companion cell (see companions); a setting that is not in it has "".
+        results: see Group.results.
+        common: the places that count.
     """
-    found = results(group, column, cells)
-    return {place: sum(values) / len(values) for place, values in found.items()}
-
-
-def results(
-    group: Group, column: str, cells: Mapping[str, str]
-) -> dict[tuple[str, int], list[float]]:
-    """(companion cell, seed) -> the values that matched() averages."""
-    found: dict[tuple[str, int], list[float]] = {}
-    names = ("setting_key", "seed", "state", column)
-    for key, seed, state, value in zip(*map(group.column, names), strict=True):
-        if state == COMPLETE and value is not None:
-            found.setdefault((cells.get(key, ""), seed), []).append(value)
-    return found
-
-
-def by_seed(values: Matched, common: Matched | None = None) -> dict[int, float]:
-    """seed -> mean over cells, only cells of `common` where it is given."""
-    sums: dict[int, list[float]] = {}
-    for (cell, seed), value in values.items():
-        if common is None or (cell, seed) in common:
-            sums.setdefault(seed, []).append(value)
-    return {seed: sum(found) / len(found) for seed, found in sums.items()}
+    found: dict[int, list[float]] = {}
+    for place, values in results.items():
+        if place in common:
+            found.setdefault(place[1], []).append(mean(values))
+    return {seed: mean(values) for seed, values in found.items()}
 
 
 def short_name(study: Study, factor: Factor) -> str:
     """The last part of the dotted name, or all of it where two factors would share it."""
-    last = factor.key.rsplit(".", 1)[-1]
-    same = [f for f in study.factors if f.key.rsplit(".", 1)[-1] == last]
-    return last if len(same) == 1 else factor.key
+    last, *others = (f.key.rpartition(".")[2] for f in (factor, *study.factors))
+    return last if others.count(last) == 1 else factor.key
 
 
 def short_names(study: Study) -> dict[str, str]:

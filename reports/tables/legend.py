@@ -24,6 +24,13 @@ _UNITS = {
 }
 
 
+# kind -> of what a difference is, and what its pairs have in common
+_PAIRED = {
+    "effects": ("to", "on common seeds and settings of the other factors"),
+    "methods": ("of the averages, to", "on common seeds and datasets"),
+}
+
+
 def rule_note(rule: str, protocol: Protocol) -> str:
     """What chose the epochs, in the protocol's words."""
     if rule in _RULES:
@@ -117,15 +124,12 @@ def difference_notes(family: Family, rows: Sequence[Row]) -> list[str]:
         return ["no baseline setting ran: no paired differences"]
     study, kind = family.study, family.kind
     compared = max(1, sum("p" in row.cells for row in rows))
-    place = {
-        "effects": "on common seeds and settings of the other factors",
-        "methods": "on common seeds and datasets",
-    }.get(kind, "on common seeds")
-    what = "of the averages, to" if kind == "methods" else "to"
+    what, place = _PAIRED.get(kind, ("to", "on common seeds"))
     head = f"Δ{family.head}: {what} {base.name}, paired {place}"
-    several = compared > 1
-    corrected = f", Holm over the table's {compared} comparisons" if several else ""
-    level = f"5%/{compared}, Holm's first step," if several else "5%,"
+    corrected, level = "", "5%,"
+    if compared > 1:
+        corrected = f", Holm over the table's {compared} comparisons"
+        level = f"5%/{compared}, Holm's first step,"
     tests = (
         f", its interval uncorrected; p: paired t-test{corrected}. MDE: Δ that is found with 80%"
         f" power at {level} from the observed paired deviation"
@@ -144,15 +148,10 @@ def difference_notes(family: Family, rows: Sequence[Row]) -> list[str]:
         notes.append("where paired differences do not vary, p is the exact sign test's, no MDE")
     if study.sampler != "grid" and kind == "settings":
         notes.append("the order rests on the selection objective alone, Holm on all settings")
-    if _all_zero(rows):
+    found = [row.compared for row in rows if row.compared]
+    if found and all(compared.unchanged for compared in found):
         notes.append("every Δ is 0 on every seed: nothing compared here changed a test result")
     return notes
-
-
-def _all_zero(rows: Sequence[Row]) -> bool:
-    """Say whether there are differences and none of them, on any seed, is other than 0."""
-    found = [row.compared for row in rows if row.compared]
-    return bool(found) and all(compared.unchanged for compared in found)
 
 
 def arm_notes(study: Study, rows: Sequence[Row]) -> list[str]:

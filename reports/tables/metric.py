@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.contract import QUALITY, ReportError
-from reports.read import Study, checked_metric
+from reports.read import Study
 from reports.stats import Estimate, mean_interval, percent_interval
 
 
@@ -84,15 +84,16 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     Raises:
         ReportError: the study has no such metric (one line with the choices).
     """
-    known = _measured(study)
-    if metric is None or not metric.startswith(QUALITY):
-        return study, checked_metric(study.protocol, study.name, metric, also=tuple(known))
-    if metric not in known:
-        choices = ", ".join([*study.protocol.headings, *known])
+    headings = study.protocol.headings
+    known = {**headings, **_measured(study)}
+    chosen = study.protocol.default if metric is None else metric
+    if chosen not in known:
+        choices = ", ".join(known)
         raise ReportError(f"{study.name}: no test metric {metric!r}; metric may be: {choices}")
-    headings = {**study.protocol.headings, metric: known[metric]}
-    protocol = dataclasses.replace(study.protocol, headings=headings)
-    return dataclasses.replace(study, protocol=protocol), metric
+    if chosen in headings:
+        return study, chosen
+    protocol = dataclasses.replace(study.protocol, headings={**headings, chosen: known[chosen]})
+    return dataclasses.replace(study, protocol=protocol), chosen
 
 
 def _measured(study: Study) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.stats import Decision, Estimate, Verdict
+from reports.stats import Association, Decision, Estimate, Verdict
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
@@ -85,6 +85,8 @@ class Quantity:
 
 
 Cell = Text | Counts | Value | Ranged | PValue | Quantity
+# by column; None where a row has nothing to show
+Cells = dict[str, Cell | None]
 
 
 def known(kind: Callable[..., Cell], value: Any, *more: Any) -> Cell | None:
@@ -156,32 +158,15 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """How the metric goes with a factor, by ranks over settings.
-
-    n: settings that finished. rho: Spearman's; None of a factor that is no number.
-    p, least: Holm's, and the least that any order of as many settings would have.
-    flat: whether all of them have one result.
-    """
-
-    factor: str
-    n: int
-    rho: Estimate | None
-    p: float | None
-    least: float | None
-    flat: bool
-
-
-@dataclass(frozen=True)
 class Row:
     """Cells by column key; a column without a cell is shown as a dash.
 
-    name: of a row of comparisons, in words: "n_ctx 4", or an arm's label.
+    name: in words: of a row of comparisons "n_ctx 4", or an arm's label; of one of ranks a factor.
     level: the same without what the table's only label says: "4".
     flags: those that were raised; a page marks the row's label.
     added: whether ship-sweep --path ran it; a page marks the label.
     compared: with the baseline; None: it is the baseline, or nothing is compared.
-    ranked: of a table of ranks, what it says of the row's factor.
+    ranked: how the metric goes with the factor, with p corrected over the table.
     """
 
     cells: dict[str, Cell]
@@ -191,7 +176,7 @@ class Row:
     flags: tuple[Flagged, ...] = ()
     added: bool = False
     compared: Compared | None = None
-    ranked: Ranked | None = None
+    ranked: Association | None = None
     name: str = ""
     level: str = ""
 

@@ -1,15 +1,14 @@
 """The footnotes: what a reader must know before believing a number of the table."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
-from reports.contract import COMPLETE, FAIL, FLAGS, PRUNED, QUALITY
+from reports.contract import FAIL, FLAGS, PRUNED, QUALITY
 from reports.read import Study
 from reports.tables.comparison import detection_notes
 from reports.tables.families import Family
+from reports.tables.groups import Group
 from reports.tables.legend import (
     arm_notes,
     average_notes,
@@ -18,9 +17,9 @@ from reports.tables.legend import (
     rule_note,
 )
 from reports.tables.metric import MEASURES
-from reports.tables.model import MARK, Column, Legend, Row, Table
-from reports.tables.preference import added_notes, preferred_note
-from reports.tables.rows import LEAKS, on_test, raised_flags
+from reports.tables.model import MARK, Cell, Column, Legend, Row, Table
+from reports.tables.preferred import added_notes, preferred_note
+from reports.tables.rows import LEAKS, chosen_by, on_test, raised_flags
 
 _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -44,7 +43,8 @@ def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> list[
     if kind != "methods":
         notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
         notes += preferred_note(study)
-    notes += [*flag_notes(study.rows, rows), *added_notes(rows), *arm_notes(study, rows)]
+    notes += [*flag_notes(study, rows), *added_notes(row.added for row in rows)]
+    notes += arm_notes(study, rows)
     total = sum(not row.arm for row in rows)
     if shown is not None and total > shown:
         notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
@@ -74,6 +74,32 @@ def noted_table(
     leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
     return Table(name, title, tuple(columns), tuple(rows), said, **more)
+
+
+def plain_table(
+    study: Study,
+    name: str,
+    title: str,
+    columns: Sequence[Column],
+    cells: Sequence[Mapping[str, Cell | None]],
+    notes: Sequence[str],
+    *,
+    about: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
+) -> Table:
+    """A table whose rows are of the whole study.
+
+    Args:
+        study, name, title, columns, notes, more: see noted_table.
+        cells: of each row, by column; those that are None are left out.
+        about: of each row, what else it has; (): nothing.
+    """
+    rule = chosen_by(study.rows["selection"].to_list())
+    rows = [
+        Row({key: cell for key, cell in own.items() if cell is not None}, selection=rule, **told)
+        for own, told in zip(cells, about or [{}] * len(cells), strict=True)
+    ]
+    return noted_table(study, name, title, columns, rows, notes, **more)
 
 
 def _meaning(study: Study, metric: str) -> list[str]:
@@ -115,27 +141,27 @@ def _setup(study: Study) -> str:
     """Dataset, backbone, shots, fine-tuner, generator: what all settings share."""
     constants = study.constants
     crossed = constants.get("protocol") == "cross_dataset"
-    names = (
-        ("dataset", "source dataset" if crossed else "dataset"),
-        ("split_version", "split version"),
-        ("targets", "targets"),
-        ("max_classes", "first classes"),
-        ("unseen_class", "unseen class"),
-        ("backbone", "backbone"),
-        ("protocol", "protocol"),
-        ("shots", "shots"),
-        ("finetuner.name", "fine-tuner"),
-        ("generator.name", "generator"),
-    )
+    names = {
+        "dataset": "source dataset" if crossed else "dataset",
+        "split_version": "split version",
+        "targets": "targets",
+        "max_classes": "first classes",
+        "unseen_class": "unseen class",
+        "backbone": "backbone",
+        "protocol": "protocol",
+        "shots": "shots",
+        "finetuner.name": "fine-tuner",
+        "generator.name": "generator",
+    }
     factors = {f.key for f in study.factors} | ({"dataset"} if study.pooled else set())
-    varied = [label for k, label in names if {k, k.removesuffix(".name")} & factors]
+    varied = [key for key in names if {key, key.removesuffix(".name")} & factors]
     parts = [
-        f"{label} {_listed(constants[k])}"
-        for k, label in names
-        if label not in varied and constants.get(k, "") not in ("", "null", "[]")
+        f"{name} {_listed(constants[key])}"
+        for key, name in names.items()
+        if key not in varied and constants.get(key, "") not in ("", "null", "[]")
     ]
     if varied:
-        parts.append(f"{', '.join(varied)} varied")
+        parts.append(f"{', '.join(names[key] for key in varied)} varied")
     seeds = study.rows["seed"].n_unique()
     return "; ".join([*parts, f"{seeds} seed{'s' if seeds != 1 else ''}"])
 
@@ -152,20 +178,18 @@ def _listed(text: str) -> str:
 
 def _unfinished(study: Study) -> list[str]:
     """What is not in the means, and why."""
-    counts = {
-        state: int((study.rows["state"] == state).sum()) for state in (COMPLETE, FAIL, PRUNED)
-    }
-    missing = len(study.rows) - sum(counts.values())
+    whole = Group((), study.rows)
+    failed, pruned, missing = whole.count(FAIL), whole.count(PRUNED), whole.missing()
     of = " on some dataset" if study.pooled else ""
     notes = []
-    if counts[FAIL]:
-        failed = study.rows.filter(study.rows["state"] == FAIL)
-        reasons = failed["reason"].drop_nulls().unique(maintain_order=True).to_list()
+    if failed:
+        rows = study.rows.filter(state=FAIL)
+        reasons = rows["reason"].drop_nulls().unique(maintain_order=True).to_list()
         more = f" (and {len(reasons) - 2} other reasons)" if len(reasons) > 2 else ""
         told = f": {'; '.join(reasons[:2])}{more}" if reasons else ""
-        notes.append(f"{_rows(counts[FAIL])} failed{of}, in no mean{told}")
-    if counts[PRUNED]:
-        notes.append(f"{_rows(counts[PRUNED])} stopped early by the scheduler{of}, in no mean")
+        notes.append(f"{_rows(failed)} failed{of}, in no mean{told}")
+    if pruned:
+        notes.append(f"{_rows(pruned)} stopped early by the scheduler{of}, in no mean")
     if missing or study.untried:
         parts = [f"{_rows(missing)} missing{of}"] if missing else []
         parts += [f"{study.untried} settings not tried yet"] if study.untried else []
@@ -173,10 +197,11 @@ def _unfinished(study: Study) -> list[str]:
     if study.aside:
         many = "1 setting that" if study.aside == 1 else f"{study.aside} settings that"
         notes.append(f"without {many} --path ran: chosen by results, neither levels nor draws")
-    whole = not study.scope or bool(study.pooled)  # what is counted over all datasets
-    if study.left_out and whole:
+    if study.scope and not study.pooled:
+        return [*notes, *study.warnings]  # what is left out is counted over all datasets
+    if study.left_out:
         notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
-    for source, adopted in study.adopted.items() if whole else ():
+    for source, adopted in study.adopted.items():
         notes.append(f"{_rows(adopted)} of the same settings and seeds taken from study {source}")
     return [*notes, *study.warnings]
 
@@ -207,18 +232,16 @@ def collapse_of(rows: Sequence[Row]) -> str:
     return ""
 
 
-def flag_notes(
-    whole: pl.DataFrame, rows: Sequence[Row], only: Collection[str] | None = None
-) -> list[str]:
+def flag_notes(study: Study, rows: Sequence[Row], only: Collection[str] | None = None) -> list[str]:
     """One line a flag: how many trials raised it, in which rows, and what it means.
 
     Args:
-        whole: every row behind the table, once.
+        study: whose table it is.
         rows: of the table.
         only: see raised_flags.
     """
     notes = []
-    for flag in raised_flags(whole, only):
+    for flag in raised_flags(Group((), study.rows), only):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), ""))
         hits = [
             f"{row.name}: {own.raised} of {own.of}"

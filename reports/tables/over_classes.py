@@ -1,14 +1,13 @@
 """Differences over other test classes, from the right answers that the runs keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from reports.contract import COMPLETE, TARGET
+from reports.contract import TARGET
 from reports.read import Study
 from reports.stats import Array, Estimate, Share, interval_over_classes, is_rounding, resampled
-from reports.tables.groups import Group
+from reports.tables.groups import Group, Place
 
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
@@ -25,73 +24,54 @@ _SHARES = {
     "source": Share("all", exam="source"),
 }
 
-# (what else was set, seed) -> the metric under each draw of classes
-_Matched = dict[tuple[str, int], Array]
+# The metric under each draw of classes, of each place; no place where it is unknown
+Draws = Mapping[Place, Array]
 
 
-@dataclass(frozen=True, eq=False)
-class OverClasses:
-    """Compares groups under other draws of the test's classes.
+def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
+    """The interval of a group's difference to a baseline over other classes.
 
-    study: whose groups they are.
-    metric: that the differences are of; an H of averages is that of the averages.
+    Of averages over datasets, each dataset's classes are drawn for themselves.
+
+    Args:
+        mine, theirs: of the group and the baseline.
+        mean: the difference on the classes that were tested.
+
+    Returns:
+        None where answers are lacking, nothing is compared, or answers differ nowhere.
     """
+    by_seed: dict[int, list[Array]] = {}
+    for (cell, seed), draws in mine.items():
+        if (cell, seed) in theirs:
+            by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
+    means = [np.mean(found, axis=0) for found in by_seed.values()]
+    if is_rounding([np.ptp(found) for found in means], _PERCENT):
+        return None
+    return interval_over_classes(mean, means)
 
-    study: Study
-    metric: str
-    _known: dict[tuple[Group, bool], _Matched | None] = field(default_factory=dict)
 
-    def difference(
-        self, group: Group, baseline: Group, cells: Mapping[str, str], mean: float
-    ) -> Estimate | None:
-        """The interval of a group's difference to a baseline; None where answers are lacking.
+def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> Draws:
+    """The mean of the metric in each cell and seed; {} where a finished row lacks answers.
 
-        Nor is there one with nothing to compare, or with answers that differ nowhere.
-        Of averages over datasets, each dataset's classes are drawn for themselves.
-
-        Args:
-            group, baseline: the ones that are compared.
-            cells: setting_key -> companion cell, as in groups.matched.
-            mean: the difference on the classes that were tested.
-        """
-        theirs = self._matched(baseline, cells)
-        mine = self._matched(group, cells) if theirs else None
-        if not mine or not theirs:
-            return None
-        by_seed: dict[int, list[Array]] = {}
-        for (cell, seed), draws in mine.items():
-            if (cell, seed) in theirs:
-                by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
-        means = [np.mean(found, axis=0) for found in by_seed.values()]
-        if is_rounding([np.ptp(found) for found in means], _PERCENT):
-            return None
-        return interval_over_classes(mean, means)
-
-    def _matched(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
-        """See _draws_of; kept, as many groups are compared with one."""
-        place = group, bool(cells)
-        if place not in self._known:
-            self._known[place] = self._draws_of(group, cells)
-        return self._known[place]
-
-    def _draws_of(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
-        """The mean of the metric in each cell and seed; None where a finished row lacks answers."""
-        sums: dict[tuple[str, int], list[Array]] = {}
-        runs = {
-            name: dict(zip(part.rows["seed"].to_list(), part.rows["run_id"].to_list(), strict=True))
-            for name, part in group.parts.items()
-            if name in group.present
-        }
-        names = ("setting_key", "seed", "state", "run_id")
-        for key, seed, state, run in zip(*(group.rows[n].to_list() for n in names), strict=True):
-            if state != COMPLETE:
-                continue
-            own = {name: found[seed] for name, found in runs.items()} or {"": run or ""}
-            draws = _draws(self.study, own, seed, self.metric)
+    Args:
+        study: whose group it is.
+        metric: an H of averages is that of the averages.
+        group: in any state.
+        cells: setting_key -> companion cell, as in Group.results.
+    """
+    names = ("seed", "run_id")
+    parts = {n: dict(zip(*map(group.parts[n].column, names), strict=True)) for n in group.present}
+    found: dict[Place, Array] = {}
+    for place, trials in group.results("state" if parts else "run_id", cells).items():
+        sums = []
+        for trial in trials:
+            runs = {name: of[place[1]] for name, of in parts.items()} or {"": trial}
+            draws = _draws(study, runs, place[1], metric)
             if draws is None:
-                return None
-            sums.setdefault((cells.get(key, ""), seed), []).append(draws)
-        return {place: np.mean(found, axis=0) for place, found in sums.items()}
+                return {}
+            sums.append(draws)
+        found[place] = np.mean(sums, axis=0)
+    return found
 
 
 def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:

@@ -1,17 +1,15 @@
-"""A study over several datasets: one at a time, its methods, and their averages."""
+"""Parts of a study: without what --path ran, on one dataset, by methods or by their averages."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Setting, Study, average, frame
-from reports.tables.groups import Group, label, ordered_levels, rows_by_setting, rows_of
-from reports.tables.model import Text, level_id, level_text
+from reports.tables.groups import APART, Group, labels_of, ordered_levels, rows_by_setting, rows_of
+from reports.tables.model import level_id, level_text
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
@@ -30,23 +28,55 @@ class Method:
     added: bool = False
 
 
-def dataset_factor(study: Study) -> Factor | None:
-    """The factor `dataset` of a grid study with at least two datasets."""
-    for factor in study.factors:
-        if factor.key == DATASET and study.sampler == "grid" and len(datasets(study, factor)) > 1:
-            return factor
-    return None
+def datasets(study: Study) -> list[str]:
+    """The datasets of a grid over at least two, in the order of its levels; [] of other studies."""
+    over = [factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"]
+    names = [level_text(level) for factor in over for level in ordered_levels(study, factor)]
+    return names if len(names) > 1 else []
 
 
-def datasets(study: Study, factor: Factor) -> list[str]:
-    """The datasets of the study in the order of its levels."""
-    return [level_text(level) for level in ordered_levels(study, factor)]
+def beside_dataset(study: Study) -> tuple[Factor, ...]:
+    """The factors of a study over datasets that are not the dataset."""
+    return tuple(factor for factor in study.factors if factor.key != DATASET)
 
 
-def arms_dataset(study: Study, factor: Factor) -> str:
+def arms_dataset(study: Study) -> str:
     """The dataset that the reference arms ran on: the factor's baseline, else its first level."""
-    named = level_text(factor.baseline)
-    return named if named in datasets(study, factor) else datasets(study, factor)[0]
+    named = [level_text(factor.baseline) for factor in study.factors if factor.key == DATASET]
+    names = datasets(study)
+    return next(name for name in (*named, *names) if name in names)
+
+
+def on_other_classes(study: Study) -> bool:
+    """Whether some settings are measured on other classes than others: their values differ by that.
+
+    Args:
+        study: of one dataset, or averages.
+    """
+    return bool(class_factors(study))
+
+
+def class_factors(study: Study) -> list[Factor]:
+    """The factors whose levels are measured on other classes, or on more of them."""
+    return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
+
+
+def without_added(study: Study) -> Study:
+    """The study of its own settings, for whatever is about settings as a whole.
+
+    Those that --path ran were chosen by results, and lie between two settings: among the levels of
+    a grid, or the draws of a sampler, they would weigh some levels more than others.
+    """
+    kept = tuple(setting for setting in study.settings if not setting.added)
+    if len(kept) == len(study.settings):
+        return study
+    keys = [setting.key for setting in kept]
+    return dataclasses.replace(
+        study,
+        settings=kept,
+        rows=rows_of(study, keys),
+        aside=len(study.settings) - len(kept),
+    )
 
 
 def methods(study: Study) -> list[Method]:
@@ -70,15 +100,9 @@ def methods(study: Study) -> list[Method]:
     return list(found.values())
 
 
-def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:
-    """The part of a study that ran on one dataset; the reference arms are with their own.
-
-    Args:
-        study: over several datasets.
-        factor: its factor `dataset`; the part does not have it.
-        dataset: a level of it.
-    """
-    with_arms = dataset == arms_dataset(study, factor)
+def one_dataset(study: Study, dataset: str) -> Study:
+    """The part of a study over datasets that ran on one; the reference arms are with their own."""
+    with_arms = dataset == arms_dataset(study)
     settings = tuple(
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
         for s in study.settings
@@ -87,34 +111,29 @@ def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:
     keys = [setting.key for setting in settings]
     return dataclasses.replace(
         study,
-        rows=study.rows.filter(pl.col("setting_key").is_in(keys)),
-        factors=tuple(f for f in study.factors if f != factor),
+        rows=rows_of(study, keys),
+        factors=beside_dataset(study),
         settings=settings,
         constants={**study.constants, DATASET: dataset},
         scope=dataset,
     )
 
 
-def averaged(study: Study, factor: Factor) -> Study | None:
-    """The study with a row for each method and seed: its average over all datasets.
+def averaged(study: Study) -> Study | None:
+    """Of a study over datasets a row for each method and seed, its average; others as they are.
 
     A row counts as finished where every dataset's is; H is that of the mean halves. Reference arms
     ran on one dataset and are not in it. None where no method is wanted on every dataset.
     """
-    names = datasets(study, factor)
+    if not (names := datasets(study)):
+        return study
     whole = [method for method in methods(study) if len(method.keys) == len(names)]
-    return averaged_over(study, factor, whole) if whole else None
+    return _averaged_over(study, whole) if whole else None
 
 
-def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Study:
-    """The study with a row for each method and seed: its average over the method's datasets.
-
-    Args:
-        study: over several datasets.
-        factor: its factor `dataset`; the result does not have it.
-        whole: the methods of the result; each is averaged over the datasets in its keys.
-    """
-    names = datasets(study, factor)
+def _averaged_over(study: Study, whole: Sequence[Method]) -> Study:
+    """The averages of some methods, each over the datasets in its keys."""
+    names, others = datasets(study), beside_dataset(study)
     rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}
     seeds: dict[str, list[int]] = {}
     for key, seed in rows:
@@ -128,7 +147,6 @@ def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Stud
             parts = {name: rows.get((key, seed), {}) for name, key in method.keys.items()}
             own = {"setting_key": setting.key, "seed": seed, "arm": ""}
             merged.append({**own, **_merged(parts, study.protocol.halves)})
-    others = tuple(f for f in study.factors if f != factor)
     return dataclasses.replace(
         study,
         rows=frame(merged, others, settings, tuple(study.protocol.headings)),
@@ -164,33 +182,30 @@ def _merged(
     return row
 
 
-def method_groups(study: Study, factor: Factor, wanted: Sequence[Method]) -> list[Group]:
+def method_groups(study: Study, wanted: Sequence[Method]) -> list[Group]:
     """A group for each method: its averages over the datasets with results, and their parts.
 
     Of a method without any result the averages, of which there are none, are over all of its own.
 
     Args:
         study: over several datasets.
-        factor: its factor `dataset`.
         wanted: the methods, each on the datasets in its keys.
     """
     keys = [key for method in wanted for key in method.keys.values()]
     study = dataclasses.replace(study, rows=rows_of(study, keys))
     rows = rows_by_setting(study)
     done = {key for key, own in rows.items() if COMPLETE in own["state"].to_list()}
-    present = [{n: key for n, key in one.keys.items() if key in done} for one in wanted]
     finished = [
-        dataclasses.replace(one, keys=keys or one.keys)
-        for one, keys in zip(wanted, present, strict=True)
+        _on(one, [name for name, key in one.keys.items() if key in done] or one.keys)
+        for one in wanted
     ]
-    whole = averaged_over(study, factor, finished)
+    whole = _averaged_over(study, finished)
     averages = rows_by_setting(whole)
     named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     alone = " + ".join(name for name in named if name not in ("", "none", "null"))
     return [
         Group(
-            tuple(label(method.assignment.get(f.key)) for f in whole.factors)
-            or (Text(alone or "constants"),),
+            labels_of(whole, method.assignment, alone or "constants"),
             averages[setting.key],
             value=setting,
             parts={name: Group((), rows[key]) for name, key in method.keys.items()},
@@ -199,34 +214,29 @@ def method_groups(study: Study, factor: Factor, wanted: Sequence[Method]) -> lis
     ]
 
 
+def _on(method: Method, names: Iterable[str]) -> Method:
+    """A method on some of its datasets."""
+    return dataclasses.replace(method, keys={name: method.keys[name] for name in names})
+
+
 def on_common(
-    study: Study,
-    factor: Factor,
-    wanted: Sequence[Method],
-    groups: Sequence[Group],
-    baseline: Group | None,
-) -> list[tuple[Group, Group] | None]:
-    """Each method with the baseline, averaged over the datasets that both have results on.
+    study: Study, group: Group, baseline: Group | None, of: Mapping[Group, Method]
+) -> tuple[Group, Group] | None:
+    """A method with the baseline, averaged over the datasets that both have results on.
 
     Args:
         study: over several datasets.
-        factor: its factor `dataset`.
-        wanted, groups: the methods.
-        baseline: one of the groups; None: nothing is compared.
+        group: the method's.
+        baseline: None: nothing is compared.
+        of: the method of each group; the reference arms have none.
 
     Returns:
-        None of the baseline itself, and of a method without a dataset in common with it.
+        None of the baseline itself, and of what has no dataset in common with it.
     """
-    pairs: list[tuple[Group, Group] | None] = []
-    for method, group in zip(wanted, groups, strict=True):
-        common = [name for name in group.present if baseline and name in baseline.present]
-        if baseline is None or group is baseline or not common:
-            pairs.append(None)
-        elif common == group.present == baseline.present:
-            pairs.append((group, baseline))
-        else:
-            both = (method, wanted[groups.index(baseline)])
-            cut = [dataclasses.replace(m, keys={n: m.keys[n] for n in common}) for m in both]
-            mine, theirs = method_groups(study, factor, cut)
-            pairs.append((mine, theirs))
-    return pairs
+    if baseline is None or group is baseline or group not in of:
+        return None
+    common = [name for name in group.present if name in baseline.present]
+    if not common or common == group.present == baseline.present:
+        return (group, baseline) if common else None
+    mine, theirs = method_groups(study, [_on(of[one], common) for one in (group, baseline)])
+    return mine, theirs

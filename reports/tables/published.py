@@ -7,10 +7,10 @@ seen in the paper or its log; else it is as reported by others.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 from reports.read import Setting, Study, average
 from reports.stats import mean_interval
@@ -93,20 +93,24 @@ def _rows(study: Study) -> Iterator[Row]:
     """Each setting that a paper has figures of; then each that has run on all datasets."""
     everywhere: dict[tuple[str, Method], dict[str, Numbers]] = {}
     for setting in study.settings:
-        method = _method(study, setting) if _is_theirs(study, setting) else None
-        numbers = _numbers(study, setting) if method else {}
-        if method is None or not numbers:
+        method, dataset = _method(study, setting), _value(study, setting, "dataset")
+        published = figures().get(method, {}) if _is_theirs(study, setting) else {}
+        if not published or not (numbers := _numbers(study, setting)):
             continue
-        dataset, label = _value(study, setting, "dataset"), _label(study, setting, method)
-        if dataset in figures()[method]:
-            yield _row(label, figures()[method][dataset], numbers)
+        label = _label(study, setting, method)
+        if dataset in published:
+            yield _row(label, published[dataset], numbers)
         if dataset in all_datasets():
             everywhere.setdefault((label, method), {})[dataset] = numbers
     for (label, method), found in everywhere.items():
-        seeds = sorted(set.intersection(*(set(numbers) for numbers in found.values())))
+        seeds = sorted(set.intersection(*map(set, found.values())))
         if AVERAGE_OF_ALL in figures()[method] and set(found) == all_datasets() and seeds:
-            means = {s: _averages(study, [one[s] for one in found.values()]) for s in seeds}
-            yield _row(label, figures()[method][AVERAGE_OF_ALL], means)
+            of, halves = figures()[method][AVERAGE_OF_ALL], study.protocol.halves
+            means = {}
+            for seed in seeds:
+                each = [numbers[seed] for numbers in found.values()]
+                means[seed] = {metric: average(each, metric, halves) for metric in _METRICS}
+            yield _row(label, of, means)
 
 
 def _row(label: str, figure: Mapping[str, str], seeds: Numbers) -> Row:
@@ -126,11 +130,6 @@ def _row(label: str, figure: Mapping[str, str], seeds: Numbers) -> Row:
     return Row(cells)
 
 
-def _averages(study: Study, numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of Base and New the means, of H that of the means."""
-    return {metric: average(numbers, metric, study.protocol.halves) for metric in _METRICS}
-
-
 def _numbers(study: Study, setting: Setting) -> dict[int, dict[str, float]]:
     """seed -> metric -> value of the seeds that have finished."""
     group = Group((), rows_of(study, [setting.key]))
@@ -140,26 +139,22 @@ def _numbers(study: Study, setting: Setting) -> dict[int, dict[str, float]]:
 
 
 def _is_theirs(study: Study, setting: Setting) -> bool:
-    said = {key: _value(study, setting, key) for key in ("backbone", "shots", "max_classes")}
-    return (
-        study.constants.get("protocol", PROTOCOL) == PROTOCOL
-        and said["backbone"] in BACKBONES
-        and said["shots"] == SHOTS
-        and said["max_classes"] == "null"
+    """Whether a setting ran as the published figures did."""
+    theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
+    same = all(_value(study, setting, key) in values for key, values in theirs.items())
+    return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
+
+
+def _method(study: Study, setting: Setting) -> Method:
+    """Fine-tuner and generator, as papers.csv names them."""
+    finetuner, generator = (
+        _value(study, setting, part) or _value(study, setting, f"{part}.name")
+        for part in ("finetuner", "generator")
     )
-
-
-def _method(study: Study, setting: Setting) -> Method | None:
-    """Fine-tuner and generator; None: no paper has figures of them."""
-    finetuner = _value(study, setting, "finetuner") or _value(study, setting, "finetuner.name")
-    generator = _value(study, setting, "generator") or _value(study, setting, "generator.name")
-    if setting.arm == "zero_shot":
-        finetuner = "zero_shot"
-    if setting.arm:
-        generator = "none" if setting.arm in ("zero_shot", "no_synthetic") else setting.arm
-    if finetuner == "zero_shot":
-        generator = "none"  # it takes no synthetic features
-    return (finetuner, generator) if (finetuner, generator) in figures() else None
+    finetuner = "zero_shot" if setting.arm == "zero_shot" else finetuner
+    if finetuner == "zero_shot" or setting.arm == "no_synthetic":
+        return finetuner, "none"  # it takes no synthetic features
+    return finetuner, setting.arm or generator
 
 
 def _label(study: Study, setting: Setting, method: Method) -> str:
@@ -172,18 +167,11 @@ def _label(study: Study, setting: Setting, method: Method) -> str:
 
 def _value(study: Study, setting: Setting, key: str) -> str:
     """What a setting has under a key, as MLflow's params have it; "": the study does not say."""
-    if key in setting.assignment:
-        return _text(setting.assignment[key])
-    factor = next((f for f in study.factors if f.key == key), None)
-    if factor is not None and setting.arm:
-        return _text(factor.baseline)
-    return study.constants.get(key, "")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("name", ""))
-    return value if isinstance(value, str) else json.dumps(value)
+    baselines = {factor.key: factor.baseline for factor in study.factors} if setting.arm else {}
+    found = {**study.constants, **baselines, **setting.assignment}.get(key, "")
+    if isinstance(found, Mapping):
+        return str(found.get("name", ""))
+    return found if isinstance(found, str) else json.dumps(found)
 
 
 def _said(study: Study) -> str:
@@ -191,7 +179,6 @@ def _said(study: Study) -> str:
     found = []
     for key in ("protocol", "backbone", "dataset", "shots", "max_classes", "finetuner.name"):
         values = dict.fromkeys(_value(study, s, key) for s in study.settings)
-        known = [value for value in values if value]
-        if known and known != ["null"]:
-            found.append(f"{key} {', '.join(known)}")
+        if known := [value for value in values if value]:
+            found += [f"{key} {', '.join(known)}"] if known != ["null"] else []
     return "; ".join(found)

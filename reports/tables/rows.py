@@ -3,10 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import polars as pl
-
 from reports.contract import COMPLETE, FAIL, FLAG, PRUNED
-from reports.read import Study
 from reports.tables.groups import Group, spelled
 from reports.tables.model import (
     Cell,
@@ -48,7 +45,7 @@ def group_row(
     return Row(
         {**named, **{key: cell for key, cell in cells.items() if cell is not None}},
         baseline,
-        chosen_by(group.trials["selection"].to_list()),
+        chosen_by(group.trials.column("selection")),
         group.arm,
         raised_flags(group.trials) if flags is None else flags,
         group.added,
@@ -56,15 +53,6 @@ def group_row(
         name=name or first,
         level=first if len(labels) == 1 else name,
     )
-
-
-def plain_rows(study: Study, rows: Iterable[Mapping[str, Cell | None]]) -> list[Row]:
-    """Rows that are of the whole study, by their cells; those that are None are left out."""
-    rule = chosen_by(study.rows["selection"].to_list())
-    return [
-        Row({key: cell for key, cell in cells.items() if cell is not None}, selection=rule)
-        for cells in rows
-    ]
 
 
 def counts_of(group: Group) -> Counts:
@@ -82,23 +70,17 @@ def on_test(selection: str) -> bool:
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
-def raised_flags(rows: pl.DataFrame, only: Collection[str] | None = None) -> tuple[Flagged, ...]:
+def raised_flags(group: Group, only: Collection[str] | None = None) -> tuple[Flagged, ...]:
     """The flags that finished rows raised; rows where a flag was not looked for do not count.
 
     Args:
-        rows: in any state.
+        group: of single trials.
         only: names of the flags that are asked for; None: all.
     """
-    flags = [name for name in rows.columns if name.startswith(FLAG)]
-    columns = [name for name in flags if only is None or name.removeprefix(FLAG) in only]
-    if not columns:
-        return ()
-    done = [state == COMPLETE for state in rows["state"].to_list()]
     found = []
-    for column in columns:
-        values = [v for v, own in zip(rows[column].to_list(), done, strict=True) if own]
-        known = [value for value in values if value is not None]
-        raised = sum(value >= 0.5 for value in known)
-        if raised:
-            found.append(Flagged(column.removeprefix(FLAG), raised, len(known)))
+    for name in (name for name in group.rows.columns if name.startswith(FLAG)):
+        flag, values = name.removeprefix(FLAG), group.known(name)
+        raised = sum(value >= 0.5 for value in values)
+        if raised and (only is None or flag in only):
+            found.append(Flagged(flag, raised, len(values)))
     return tuple(found)

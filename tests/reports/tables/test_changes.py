@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from reports.cli import changes_from_now, prepare
-from reports.tables.headline import MOST_CHANGES, change_lines, changed_rows
+from reports.tables.preferred import MOST_CHANGES, change_lines, changed_rows
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 from tests.told import told

@@ -1,27 +1,95 @@
-"""What a study is first asked for: its best setting, and what a run has changed in its table."""
+"""What selection prefers: settings as wholes, the best one, and what a run has changed."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.contract import COMPLETE, printable
 from reports.read import Study, heading
-from reports.stats import Estimate, compare_paired
-from reports.tables.associations import on_other_classes
+from reports.stats import Estimate, compare_paired, is_rounding, scale_of
 from reports.tables.comparison import is_designed
-from reports.tables.families import families
+from reports.tables.families import first_family
 from reports.tables.formatting import number
 from reports.tables.groups import (
     Group,
     arm_groups,
     baseline_setting,
     factor_labels,
+    mean,
     setting_groups,
     spelled,
 )
 from reports.tables.metric import decimals_of, interval_of, with_metric
-from reports.tables.pooling import averaged, dataset_factor
-from reports.tables.preference import preferred, tied_names
+from reports.tables.model import ADDED
+from reports.tables.pooling import averaged, on_other_classes
+
+
+def added_notes(marks: Iterable[bool]) -> list[str]:
+    """What the mark beside such rows means; [] where no row has it."""
+    if not any(marks):
+        return []
+    return [
+        f"{ADDED} run by --path, between the baseline and what selection preferred: asked for after"
+        " results were known, by selection scores and not by test; selection may prefer it as any"
+        " other setting"
+    ]
+
+
+MOST_TIED = 6  # settings that a sentence names
+
+
+def by_preference(study: Study) -> list[tuple[float, Group]]:
+    """(mean selection score, setting), the best first; settings without a score are left out."""
+    column = f"selection/{study.objective}"
+    scored = [(group.mean(column), group) for group in setting_groups(study)]
+    return [
+        (score, group)
+        for score, group in scored
+        if score is not None and len(group.known(column)) == group.count(COMPLETE)
+    ]
+
+
+def preferred(study: Study) -> list[Group]:
+    """The settings with the best selection score: several where selection cannot tell them apart.
+
+    Settings whose scores are one number but for rounding are tied. [] where none has a score.
+    """
+    found = by_preference(study)
+    tied = tied_first([score for score, _ in found])
+    return [group for (_, group), one in zip(found, tied, strict=True) if one]
+
+
+def tied_first(scores: Sequence[float]) -> list[bool]:
+    """Of scores, the best first: which are the best one, but for rounding."""
+    scale = scale_of(scores)
+    return [is_rounding(scores[0] - score, scale) for score in scores]
+
+
+def tied_names(names: Sequence[str]) -> str:
+    """Tied settings in words, the first few of many: "2 tied settings: n_ctx 1; n_ctx 2"."""
+    if len(names) < 2:
+        return "".join(names)
+    more = f" and {len(names) - MOST_TIED} more" if len(names) > MOST_TIED else ""
+    return f"{len(names)} tied settings: {'; '.join(names[:MOST_TIED])}{more}"
+
+
+def preferred_note(study: Study) -> list[str]:
+    """A line that names the setting with the best selection score; [] where there are not two.
+
+    A part of a study that leaves settings aside does not know which one that is.
+    """
+    found = by_preference(study) if study.factors and not study.aside else []
+    if len(found) < 2:
+        return []
+    best, labels = preferred(study), factor_labels(study)
+    score, names = found[0][0], tied_names([spelled(group, labels) for group in best])
+    told = f"sel. {heading(study.protocol, study.objective)} {score:.1f}"
+    if len(best) > 1:
+        return [f"selection alone cannot choose among {names} ({told})"]
+    ran = ", which --path ran" if best[0].added else ""
+    ahead = score - found[1][0]
+    return [f"selection alone would take {names}{ran}: {told}, {ahead:.1f} above the next"]
+
 
 # The reference arms that a method has to beat.
 _RIVALS = ("no_synthetic", "text_feature")
@@ -53,18 +121,19 @@ def headline(study: Study, metric: str) -> Headline | None:
         None where no setting is preferred: nothing was selected among several, nothing has
         finished, or the settings are of different datasets or classes.
     """
-    over = dataset_factor(study)
-    whole = averaged(study, over) if over else study
+    whole = averaged(study)
     if whole is None or on_other_classes(whole):
         return None
-    best = _preferred(whole)
+    settings = setting_groups(whole)
+    best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
     column = f"test/{metric}"
     values = _mean_of([group.seeds(column) for group in best])
     if not values:
         return None
-    rivals = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
-    baseline = baseline_setting(whole, setting_groups(whole)) if whole.factors else None
-    groups = {"baseline": baseline, **rivals} if baseline is not None else rivals
+    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
+    baseline = baseline_setting(whole, settings) if whole.factors else None
+    if baseline is not None:
+        groups = {"baseline": baseline, **groups}
     compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
     beside = {name: found.difference for name, found in compared.items() if found}
     if is_designed(whole, metric):
@@ -81,24 +150,17 @@ def _by_design(
 ) -> dict[str, Estimate]:
     """The differences, with no other intervals than those that the study's own design has."""
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
-    family = next(families(study, metric))
+    family, keys = first_family(study, metric), {one.value.key for one in best}
     for group, tested in zip(family.groups, family.tested, strict=True):
-        keys = set(group.rows["setting_key"].to_list())
-        if tested and not group.arm and keys == {one.value.key for one in best}:
+        if tested and not group.arm and {*group.column("setting_key")} == keys:
             found["baseline"] = tested.difference
     return found
-
-
-def _preferred(study: Study) -> list[Group]:
-    """The best settings by selection, or the only one; [] where none is preferred."""
-    settings = setting_groups(study)
-    return preferred(study) or (list(settings) if len(settings) == 1 else [])
 
 
 def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """seed -> mean over several settings, of the seeds that all of them have."""
     seeds = sorted(set.intersection(*map(set, results))) if results else []
-    return {seed: sum(own[seed] for own in results) / len(results) for seed in seeds}
+    return {seed: mean([own[seed] for own in results]) for seed in seeds}
 
 
 MOST_CHANGES = 10
@@ -112,13 +174,13 @@ def standings(study: Study, metric: str, decimals: int) -> dict[str, str]:
         metric: a test metric; a row without it, or without a finished seed, is left out.
         decimals: of the means.
     """
-    first = next(families(study, metric))
+    first = first_family(study, metric)
     found = {}
     for group in first.groups:
         if values := group.seeds(f"test/{metric}"):
-            mean = number(sum(values.values()) / len(values), decimals)
             name = spelled(group, first.labels) or group.labels[0].text
-            found[name] = f"{mean} (n {group.count(COMPLETE)})"
+            value = number(mean([*values.values()]), decimals)
+            found[name] = f"{value} (n {group.count(COMPLETE)})"
     return found
 
 
