@@ -51,8 +51,8 @@ class Family:
     name: of the table: a factor's key, "settings" or "datasets".
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
-    cells: setting_key -> companion cell to match within (see companions); none of arms.
     pairs: each group with the baseline; None of what is not compared.
+    cells: setting_key -> companion cell to match within (see companions); none of arms.
     """
 
     study: Study
@@ -183,7 +183,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]
-    pairs = _with(baseline, groups)
+    pairs = _against(baseline, groups)
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
@@ -209,12 +209,12 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
         [Column("level", short_name(study, factor), "left")],
         groups,
         baseline,
-        _with(baseline, groups),
+        _against(baseline, groups),
         {} if alone else companions(study, factor),
     )
 
 
-def _with(baseline: Group | None, groups: Sequence[Group]) -> list[tuple[Group, Group] | None]:
+def _against(baseline: Group | None, groups: Sequence[Group]) -> list[tuple[Group, Group] | None]:
     """Each group with the baseline; None of the baseline itself."""
     return [(one, baseline) if baseline and one is not baseline else None for one in groups]
 

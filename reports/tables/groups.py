@@ -63,7 +63,7 @@ class Group:
 
     def known(self, column: str) -> list[float]:
         """A column over the rows that count, without nulls; [] where there is no such column."""
-        if column not in self.rows.columns:
+        if column not in self._lists and column not in self.rows.columns:
             return []
         pairs = zip(self.column(column), self.column("state"), strict=True)
         return [value for value, state in pairs if state == COMPLETE and value is not None]
@@ -126,7 +126,7 @@ class Group:
 
 def ordered_levels(study: Study, factor: Factor) -> list[Any]:
     """The factor's distinct values in the study: numbers ascending, others as declared."""
-    found = [setting.assignment[factor.key] for setting in _with(study, factor)]
+    found = [setting.assignment[factor.key] for setting in _active_in(study, factor)]
     values = list({level_id(value): value for value in found}.values())
     if is_numeric(values):
         return sorted(values)
@@ -143,7 +143,7 @@ def is_numeric(levels: Sequence[Any]) -> bool:
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
     keys: dict[str, list[str]] = {}
-    for setting in _with(study, factor):
+    for setting in _active_in(study, factor):
         keys.setdefault(level_id(setting.assignment[factor.key]), []).append(setting.key)
     return [
         Group((label(level),), rows_of(study, keys[level_id(level)]), value=level)
@@ -151,7 +151,7 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     ]
 
 
-def _with(study: Study, factor: Factor) -> list[Setting]:
+def _active_in(study: Study, factor: Factor) -> list[Setting]:
     """The study's own settings in which a factor is active."""
     return [s for s in study.settings if not s.arm and factor.key in s.assignment]
 
