@@ -131,11 +131,6 @@ class Storage:
             with suppress(FileNotFoundError):
                 system.delete_file(path)
 
-    def clear(self) -> None:
-        """Remove all of the study's files."""
-        system, folder = self._place()
-        system.delete_dir_contents(folder, missing_dir_ok=True)
-
     def forget(self, name: str = "") -> None:
         """Remove a file, or all of the study's; what cannot be removed does no harm.
 
@@ -145,7 +140,8 @@ class Storage:
             if name:
                 self.delete(name)
             else:
-                self.clear()
+                system, folder = self._place()
+                system.delete_dir_contents(folder, missing_dir_ok=True)
         except Exception as error:
             logger.warning("old checkpoints could not be removed: %s", error)
 
@@ -196,12 +192,10 @@ class Checkpoints:
             checkpoint = None if data is None else Checkpoint.from_bytes(data)
             if checkpoint is not None and checkpoint.notes.get(NAME) != self._name:
                 raise CheckpointError("it is of another trial")
-        except CheckpointError as error:
-            logger.warning("the checkpoint %s is of no use: %s", self._name, error)
-            self._drop()
-            return None
-        except Exception as error:  # whatever a filesystem has to say: from the start, then
-            logger.warning("the checkpoint %s cannot be read: %s", self._name, error)
+        except Exception as error:  # of its content, or whatever a filesystem has to say
+            logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
+            if isinstance(error, CheckpointError):
+                self._drop()
             return None
         return checkpoint
 

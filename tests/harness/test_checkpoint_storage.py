@@ -52,8 +52,8 @@ def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
     storage.delete("a")
     assert storage.read("a") is None
     assert storage.read("b") == b"other"
-    storage.clear()
-    storage.clear()
+    storage.forget()
+    storage.forget()
     assert storage.read("b") is None
 
 
@@ -71,7 +71,7 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
     for other in (of("there", "small"), of("here", "large")):
         one.write("x", b"mine")
         assert other.read("x") is None
-        other.clear()
+        other.forget()
         assert one.read("x") == b"mine"
 
 

@@ -144,7 +144,7 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
         found = finish(worker_of(tmp_path, storage, None))
     assert FINAL in found[-1]
     assert "went on" not in (tmp_path / "log").read_text()
-    assert len([r for r in caplog.records if "is of no use" in r.message]) == 1
+    assert len([r for r in caplog.records if "cannot be used" in r.message]) == 1
     assert storage.read(NAME) is None
 
 
@@ -180,7 +180,7 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
-    told = "cannot be read" if name == "read" else "could not be written"
+    told = "cannot be used" if name == "read" else "could not be written"
     assert any(told in record.message for record in caplog.records)
 
 
