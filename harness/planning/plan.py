@@ -208,7 +208,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     reason = failed[-1] if failed else ""
     state: RowState
     if missing:
-        changed = not held and ledger.has_elsewhere(setting)
+        changed = not held and ledger.has_elsewhere(setting.arm, setting.assignment)
         state = "changed" if changed else "to run"
     elif reason:
         state = "failed"

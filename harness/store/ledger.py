@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
@@ -14,24 +14,8 @@ if TYPE_CHECKING:
 
     from reports.read import Run
 
-# of several runs that hold the same (setting, seed), the one that counts
-PRECEDENCE = {
-    State.COMPLETE: 3,
-    State.PRUNED: 2,
-    State.FAIL: 1,
-    State.INTERRUPTED: 0,
-    State.RUNNING: 0,
-}
-
-
-class Assigned(Protocol):
-    """What identifies a setting but for its key."""
-
-    @property
-    def assignment(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-    @property
-    def arm(self) -> str: ...  # noqa: D102
+# of several runs that hold the same (setting, seed), the one that counts; others count for nothing
+PRECEDENCE = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
 
 
 @dataclass(frozen=True)
@@ -86,13 +70,10 @@ class Ledger:
         """
         rows: dict[tuple[str, int], LedgerRun] = {}
         for run in self.runs:
-            for seed in run.seeds:
+            for seed in run.seeds if run.state in PRECEDENCE else ():
                 held = rows.get((run.setting_key, seed))
-                rank = PRECEDENCE[run.state]
-                if rank == 0:
-                    continue
-                again = run.state is State.FAIL and held is not None and held.state is State.FAIL
-                if held is None or rank > PRECEDENCE[held.state] or again:
+                again = held is not None and run.state is held.state is State.FAIL
+                if held is None or again or PRECEDENCE[run.state] > PRECEDENCE[held.state]:
                     rows[run.setting_key, seed] = run
         return rows
 
@@ -130,15 +111,15 @@ class Ledger:
         """Whether a setting has any row."""
         return key in self.by_key
 
-    def has_elsewhere(self, setting: Assigned) -> bool:
+    def has_elsewhere(self, arm: str, assignment: Mapping[str, Any]) -> bool:
         """Whether a complete run of the table has the same assignment (or arm) under any key."""
-        return (setting.arm, _hashable(setting.assignment)) in self._finished_assignments
+        return (arm, _text(assignment)) in self._finished_assignments
 
     @cached_property
-    def _finished_assignments(self) -> frozenset[tuple[str, Hashable]]:
+    def _finished_assignments(self) -> frozenset[tuple[str, str]]:
         """Arm and assignment of each complete run of the table."""
         return frozenset(
-            (run.arm, _hashable(run.assignment))
+            (run.arm, _text(run.assignment))
             for run in self.runs
             if run.state is State.COMPLETE and (self.table is None or run.setting_key in self.table)
         )
@@ -208,10 +189,6 @@ def ledger_run(run: "Run", objective: str) -> LedgerRun:
     )
 
 
-def _hashable(value: Any) -> Hashable:
-    """What equal JSON values have in common: an object as a set of pairs, a list as a tuple."""
-    if isinstance(value, Mapping):
-        return frozenset((key, _hashable(inner)) for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(_hashable(inner) for inner in value)
-    return value  # type: ignore[no-any-return]
+def _text(assignment: Mapping[str, Any]) -> str:
+    """What equal assignments have in common."""
+    return json.dumps(dict(assignment), sort_keys=True, default=list)
