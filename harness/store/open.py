@@ -2,18 +2,15 @@
 
 import logging
 import os
+import re
 import sqlite3
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.store.changes import Changes, send
-from harness.store.errors import StoreError, again, patient, store_errors
+from harness.store.errors import StoreError, again, patient, reason, store_errors
 from harness.store.lock import locked
 from harness.store.sqlite_tables import whole_tables
 from reports.contract import SQLITE, address_fault
@@ -26,6 +23,8 @@ T = TypeVar("T")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
+# how a connection ends that somebody took: a server answers there, if not this time
+CLOSED = re.compile("ConnectionResetError|RemoteDisconnected")
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -184,23 +183,20 @@ def _check_sqlite(uri: str, path: Path) -> None:
 
 
 def _check_server(uri: str) -> None:
+    """Find out at once that no server answers; of one that does, MLflow's client says the rest."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    ask: Callable[..., Any] = http_request
+    creds: Callable[[str], Any] = get_default_host_creds
+    options = {"timeout": ANSWER_SECONDS, "max_retries": 0, "raise_on_status": False}
     try:
-        parts = urllib.parse.urlsplit(f"{uri.rstrip('/')}/health")
-        # urllib takes a user for a part of the host's name; nobody need be known for this
-        host = parts.netloc.rpartition("@")[2]
-        request = urllib.request.Request(parts._replace(netloc=host).geturl())
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
+        answer = ask(creds(uri), "/health", "GET", **options)
+    except Exception as error:
+        if CLOSED.search(str(error)):
             return
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 403:
-            raise StoreError(
-                f"{uri}: the MLflow server refuses this host name (403); start it with "
-                f"--allowed-hosts"
-            ) from error
-        # anything else means that a server answers; MLflow's own client says the rest
-    except ConnectionResetError:  # so does a connection that somebody took and then closed
-        return
-    except (OSError, ValueError, HTTPException) as error:  # the last: what answers is no web server
-        reason = getattr(error, "reason", error)
-        raise StoreError(f"{uri}: no MLflow server answers: {reason}") from error
+        raise StoreError(f"{uri}: no MLflow server answers: {reason(error)}") from error
+    if answer.status_code == 403:
+        raise StoreError(
+            f"{uri}: the MLflow server refuses this host name (403); start it with --allowed-hosts"
+        )
