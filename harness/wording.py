@@ -44,7 +44,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return lowered[matches[0]] if matches else None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of an error, cut where it is long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]

@@ -13,6 +13,7 @@ from harness.planning import Plan, Setting
 from harness.recording.numbers import source_tags
 from harness.store import (
     MAX_TAG,
+    MOST_BYTES,
     Changes,
     Ledger,
     Store,
@@ -30,8 +31,6 @@ YAML_ARTIFACT = "study.yaml"
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, contract.LONG_TAGS))})\.\d+$")
 MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
-# Bytes of the report's files together; they may have to wait on disk as one text.
-MOST_BYTES = 32 * 2**20
 
 
 @dataclass
@@ -237,30 +236,18 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     }
     changes = Changes(
         run=run_id,
-        files={f"{REPORT}/{name}": content for name, content in _as_many_as_fit(made).items()},
         metrics=points({**withdrawn, **made.metrics}),
         params={name: text for name, text in made.params.items() if name not in stored},
         tags={Tag.RUN_NOTE: _note(made, stored), Tag.BEST: made.best, Tag.PUBLISHED: digest},
     )
-    answer = plain(made.answer)
-    if len(answer) > MAX_EXPERIMENT_TAG:
-        answer = answer[:MAX_EXPERIMENT_TAG].rpartition("\n")[0] or answer[:MAX_EXPERIMENT_TAG]
+    answer = _cut(plain(made.answer), MAX_EXPERIMENT_TAG)
     experiment_id = run.info.experiment_id
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
+    for name, content in made.files().items():
+        if len(content) <= MOST_BYTES:
+            store.write(Changes(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True
-
-
-def _as_many_as_fit(made: Publication) -> dict[str, bytes]:
-    """The page, then the smallest files first, while they fit in MOST_BYTES."""
-    every = made.files()
-    files, left = {}, MOST_BYTES
-    for name in sorted(every, key=lambda name: (name != made.page, len(every[name]))):
-        left -= len(every[name])
-        if left < 0:
-            break
-        files[name] = every[name]
-    return files
 
 
 def _note(made: Publication, stored: Mapping[str, str]) -> str:
@@ -276,13 +263,17 @@ def _note(made: Publication, stored: Mapping[str, str]) -> str:
         for name, text in sorted(stored.items())
         if made.params.get(name) != text
     ]
-    head = ""
-    if outdated:
-        told = ", ".join(outdated)
-        head = f"MLflow keeps the first value of a parameter; these are now: {told}.\n\n"
+    told = ", ".join(outdated)
+    head = (
+        f"MLflow keeps the first value of a parameter; these are now: {told}.\n\n" if told else ""
+    )
     tail = f"\nThe whole report: Artifacts, `{REPORT}/{made.page}`."
-    room = MAX_TAG - len(tail)
-    text = head + made.note
-    if len(text) > room:
-        text = text[:room].rpartition("\n")[0] + "\n"
-    return text + tail
+    return _cut(head + made.note, MAX_TAG - len(tail)) + tail
+
+
+def _cut(text: str, most: int) -> str:
+    """As many whole lines of a text as so many characters hold; of one that is longer, a part."""
+    if len(text) <= most:
+        return text
+    end = text.rfind("\n", 0, most) + 1
+    return text[: end or most]

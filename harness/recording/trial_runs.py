@@ -67,7 +67,7 @@ class TrialRecorder:
         run, datasets = new_run(self.experiment_id), self._datasets_of(setting.config)
         changes = Changes(
             run=run,
-            name=run_name(work),
+            name=(setting.label or "constants")[:MAX_NAME],
             started=now(),
             datasets=datasets,
             params=params(setting.config),
@@ -90,14 +90,14 @@ class TrialRecorder:
         self,
         trial_id: str,
         epochs: Sequence[Mapping[str, Any]],
-        load: Mapping[str, float] | None = None,
+        load: Mapping[str, float],
     ) -> None:
         """Take a trial's new epochs; they are written at its end, and now and then before.
 
         Args:
             trial_id: Ray's id of it.
             epochs: means and, where they are asked for, each seed's values.
-            load: of the machine that it runs on, by metric key; None: not asked for.
+            load: of the machine that it runs on, by metric key; {}: not asked for.
         """
         run = self._open[trial_id]
         for epoch in epochs:
@@ -110,10 +110,12 @@ class TrialRecorder:
             for name, values in epoch["seeds"].items():
                 keys = [curve_metric(seed, f"{prefix}/{name}") for seed in run.work.seeds]
                 self._add(run, dict(zip(keys, values, strict=True)))
-        self._add(run, load or {})
+        self._add(run, load)
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
-            self._flush(run)
+            self.store.write(Changes(run=run.run, metrics=run.points))
+            run.points.clear()
+            run.flushed = moment
 
     def put(self, trial_id: str, epochs: Sequence[Point]) -> None:
         """Take a trial's epochs as they stand in the store already."""
@@ -163,11 +165,6 @@ class TrialRecorder:
         """Put metrics of the run's present step behind those that are to be written."""
         run.points += points(metrics, run.step)
 
-    def _flush(self, run: _Open) -> None:
-        self.store.write(Changes(run=run.run, metrics=run.points))
-        run.points.clear()
-        run.flushed = time.monotonic()
-
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting
         return {
@@ -180,8 +177,3 @@ class TrialRecorder:
             **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self.fingerprints),
         }
-
-
-def run_name(work: Work) -> str:
-    """A trial run's name: the setting's label, cut to what a database takes."""
-    return (work.setting.label or "constants")[:MAX_NAME]

@@ -4,7 +4,17 @@ Answers for: one driver a study, one ledger row a (setting, seed), and no write 
 twice while the store is away. What is written there is harness.recording's.
 """
 
-from harness.store.changes import MAX_TAG, Changes, Dataset, Point, new_run, now, plain, points
+from harness.store.changes import (
+    MAX_TAG,
+    MOST_BYTES,
+    Changes,
+    Dataset,
+    Point,
+    new_run,
+    now,
+    plain,
+    points,
+)
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.known import Known, epoch_points, experiments, kept_files, read_known
 from harness.store.lease import StudyLost, Timing

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
 MAX_METRICS, MAX_OTHERS = 800, 100
 GONE = "RESOURCE_DOES_NOT_EXIST"
+# Bytes of a file, which may have to wait on disk as text (pending.py): so many has the largest file
+# of what was trained under a seed.
+MOST_BYTES = 40 * 2**20
 # Of a file that a store refuses while it answers questions. A file takes two requests, so that two
 # tries would lose one file in thirty where one request in ten fails.
 FILE_TRIES = 6
@@ -153,8 +156,8 @@ def send(
     made[changes.run] = run_id
     if changes.datasets:
         client.log_inputs(run_id, [_entity(dataset) for dataset in changes.datasets])
-    if changes.files:
-        _keep_files(client, run_id, changes.files)
+    for name, content in changes.files.items():
+        _keep_file(client, run_id, name, content)
     _log(client, run_id, changes, tags)
     for name in (name for name, text in changes.tags.items() if text is None):
         _delete_tag(client, run_id, name)
@@ -232,18 +235,8 @@ def _entity(dataset: Dataset) -> Any:
     return DatasetInput(entity, [InputTag("mlflow.data.context", dataset.use)])
 
 
-def _keep_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
-    """Keep files among a run's artifacts; what the store refuses is left out with a warning."""
-    refused: dict[str, list[str]] = {}
-    for name, content in files.items():
-        if why := _refused(client, run_id, name, content):
-            refused.setdefault(why, []).append(name)
-    for why, names in refused.items():
-        logger.warning("%s could not be kept in MLflow: %s", ", ".join(names), why)
-
-
-def _refused(client: "MlflowClient", run_id: str, name: str, content: bytes) -> str:
-    """Keep a file, and say why the store refuses it; "" where it has it.
+def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+    """Keep a file among a run's artifacts; what the store refuses is left out with a warning.
 
     A server may take numbers and not files, say for want of the right to write where they go, and
     then answers as if it were away (500). It is away if it does not answer a question either. A
@@ -257,7 +250,7 @@ def _refused(client: "MlflowClient", run_id: str, name: str, content: bytes) -> 
         for _ in range(FILE_TRIES):
             try:
                 client.log_artifact(run_id, str(path), *inside)
-                return ""
+                return
             except UserError:  # another driver has taken the study over
                 raise
             except Exception as error:
@@ -267,7 +260,7 @@ def _refused(client: "MlflowClient", run_id: str, name: str, content: bytes) -> 
                 if not transient(error, client.tracking_uri):
                     break
                 require_answer(client, run_id)
-    return told
+    logger.warning("%s could not be kept in MLflow: %s", name, told)
 
 
 def require_answer(client: "MlflowClient", run_id: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.store.changes import Point, require_answer
+from harness.store.changes import MOST_BYTES, Point, require_answer
 from harness.store.errors import again, patient, reason
 from harness.store.ledger import LedgerRun, ledger_run
 from harness.store.trained import fetched
@@ -22,7 +22,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
-MOST_BYTES = 40 * 2**20  # of a file of a run that is sound
 
 
 @dataclass(frozen=True)

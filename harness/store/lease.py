@@ -13,12 +13,12 @@ seconds at most, and runs of both may be in the store; the ledger takes one of t
 
 import json
 import os
-import random
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 JOIN_SECONDS = 2.0
+LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
 # methods of MlflowClient that change nothing
 READS = ("get_", "search_", "list_", "download_")
 
@@ -49,34 +50,34 @@ class Timing:
     """Of a lease, in seconds.
 
     beat: between two beats. expiry: without a beat, after which a lease is free.
-    look: between two looks at somebody else's lease.
-    claim_pause: least and most time between a claim and reading it back.
+    claim_pause: between a claim and reading it back.
     now, sleep: the clock.
     """
 
     beat: float = 10.0
     expiry: float = 60.0
-    look: float = 1.0
-    claim_pause: tuple[float, float] = (0.2, 0.6)
+    claim_pause: float = 0.5
     now: Callable[[], float] = steady
     sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease.
+    """Who holds a lease, as its tag says.
 
-    token: differs for every driver.
-    host: name of the host that the driver runs on.
+    token: differs for every driver; of a tag that cannot be read, the whole of it.
+    host: name of the host that the driver runs on; "": not known.
     pid: of the driver's process.
     place: which lock of which start of the host the driver has; "" where it has none
         (harness.store.lock).
+    beat: how many times the holder has written the tag.
     """
 
     token: str
-    host: str
-    pid: int
-    place: str
+    host: str = ""
+    pid: int = 0
+    place: str = ""
+    beat: int = 0
 
     @classmethod
     def me(cls, place: str) -> "Holder":
@@ -84,68 +85,56 @@ class Holder:
         return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
 
     def tag(self, beat: int) -> str:
-        """The tag's value; beat: how many times the holder has written it."""
+        """The tag's value at a beat."""
         return json.dumps({**vars(self), "beat": beat})
 
     def __str__(self) -> str:
-        return f"process {self.pid} on host {self.host}"
+        return f"process {self.pid} on host {self.host}" if self.host else "another driver"
 
 
-def holder_of(tag: str) -> Holder | None:
-    """Who holds a lease, read from its tag's value; None where the value names no holder."""
+def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
+    """Who holds the lease of a study's experiment; None: nobody."""
+    tag = str(client.get_experiment(experiment_id).tags.get(Tag.LOCK, ""))
     try:
-        fields = json.loads(tag)
-        host, pid, place = str(fields["host"]), int(fields["pid"]), str(fields["place"])
-        return Holder(str(fields["token"]), host, pid, place)
-    except (ValueError, KeyError, TypeError):
-        return None
+        return Holder(**json.loads(tag)) if tag else None
+    except (ValueError, TypeError):
+        return Holder(tag)
 
 
-def read_tag(client: "MlflowClient", experiment_id: str, name: str = Tag.LOCK) -> str:
-    """The value of a tag of the experiment, by default the lease's; "" if there is none."""
-    return str(client.get_experiment(experiment_id).tags.get(name, ""))
-
-
-def busy(study: str, tag: str, *, here: bool = False) -> StudyBusy:
+def busy(study: str, holder: Holder | None, *, here: bool = False) -> StudyBusy:
     """What a driver is told that finds a study held.
 
     Args:
         study: its name.
-        tag: the lease's value.
+        holder: who holds it, by its lease.
         here: whether a process of this machine holds it, whatever the lease says yet.
     """
-    who: Holder | str = holder_of(tag) or "another driver"
-    if here and not (isinstance(who, Holder) and who.host == socket.gethostname()):
+    who = str(holder or "another driver")
+    if here and not (holder and holder.host == socket.gethostname()):
         who = "another process of this machine"
     return StudyBusy(f"study {study!r} is being run by {who} on the same store")
 
 
+@dataclass
 class Lease:
     """This process's hold on a study; methods raise what MLflow raises, unless they say otherwise.
 
-    Args:
-        client: of the store, which no `check` stands before; another may take its place.
-        study: what messages call it.
-        say: told what is waited for.
+    client: of the store, which no `check` stands before.
+    study: what messages call it.
+    me: this process.
+    say: told what is waited for.
     """
 
-    def __init__(
-        self,
-        client: "MlflowClient",
-        experiment_id: str,
-        study: str,
-        me: Holder,
-        timing: Timing,
-        say: Callable[[str], None],
-    ) -> None:
-        self.client = client
-        self._experiment_id = experiment_id
-        self._study = study
-        self._me = me
-        self._timing = timing
-        self._say = say
+    client: "MlflowClient"
+    experiment_id: str
+    study: str
+    me: Holder
+    timing: Timing
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
         self._beats = 0
-        self._renewed = timing.now()
+        self._renewed = self.timing.now()
         self._lost: StudyLost | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -156,15 +145,20 @@ class Lease:
         Raises:
             StudyBusy: it is held; host and process are named.
         """
-        tag = self._read()
-        if tag and not self._is_mine(tag) and not self._died_here(tag):
-            self._watch(tag)
-        self._renewed = self._timing.now()
+        holder = self._read()
+        # whoever had the very lock that this process has now is dead
+        if (
+            holder
+            and not self._is_me(holder)
+            and not (holder.place and self.me.place == holder.place)
+        ):
+            self._watch(holder)
+        self._renewed = self.timing.now()
         self._write()
-        self._timing.sleep(random.uniform(*self._timing.claim_pause))  # noqa: S311
-        other = self._read()
-        if not self._is_mine(other):
-            raise busy(self._study, other)
+        self.timing.sleep(self.timing.claim_pause)
+        holder = self._read()
+        if not self._is_me(holder):
+            raise busy(self.study, holder)
 
     def beat(self) -> None:
         """Renew the lease.
@@ -172,17 +166,17 @@ class Lease:
         Raises:
             StudyLost: it is not this process's any more.
         """
-        while True:
-            began = self._timing.now()
-            tag = self._read()
-            if not self._is_mine(tag):
-                self._lost = self._lost or self._loss(tag)
+        late = True
+        while late:
+            began = self.timing.now()
+            holder = self._read()
+            if not self._is_me(holder):
+                self._lost = self._lost or self._loss(holder)
                 raise self._lost
-            late = self._timing.now() - began > self._timing.expiry / 2
-            if not late or self._stop.is_set():
-                break  # else it is old: suspended since, this process may have been replaced
-        if self._stop.is_set():
-            return
+            if self._stop.is_set():
+                return
+            # suspended meanwhile, this process may have been replaced: it looks again
+            late = self.timing.now() - began > self.timing.expiry / 2
         self._write()
         self._renewed = max(self._renewed, began)
 
@@ -196,7 +190,7 @@ class Lease:
         Raises:
             StudyLost: it is not.
         """
-        if self._lost is None and self._timing.now() - self._renewed > self._timing.expiry / 2:
+        if self._lost is None and self.timing.now() - self._renewed > self.timing.expiry / 2:
             self.beat()
         if self._lost is not None:
             raise self._lost
@@ -213,17 +207,13 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
-        try:
-            if self._lost is None and self._is_mine(self._read()):
-                try:
-                    self.client.delete_experiment_tag(self._experiment_id, Tag.LOCK)
-                except Exception:  # an older server cannot delete a tag
-                    self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
-        except Exception:  # a store that is away keeps a lease that expires
-            return
+        # a store that is away keeps a lease that expires
+        with suppress(Exception):
+            if self._lost is None and self._is_me(self._read()):
+                self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
 
     def _keep_beating(self, on_loss: Callable[[StudyLost], None]) -> None:
-        while not self._stop.wait(self._timing.beat):
+        while not self._stop.wait(self.timing.beat):
             if self._lost is not None:  # check() has told it already
                 return
             try:
@@ -235,20 +225,19 @@ class Lease:
             except Exception:  # whatever a store that is away makes MLflow raise
                 continue
 
-    def _watch(self, tag: str) -> None:
+    def _watch(self, holder: Holder) -> None:
         """Return when a lease is free: it was given back, or has not moved for long enough.
 
         Raises:
             StudyBusy: it moves.
         """
-        timing, began = self._timing, self._timing.now()
-        who = str(holder_of(tag) or "another driver")
-        self._say(
-            f"study {self._study!r} is held by {who}: waiting to see whether it still runs, "
+        timing, began = self.timing, self.timing.now()
+        self.say(
+            f"study {self.study!r} is held by {holder}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
         )
         while True:
-            timing.sleep(timing.look)
+            timing.sleep(LOOK_SECONDS)
             looked = timing.now()
             try:
                 seen = self._read()
@@ -256,38 +245,31 @@ class Lease:
                 if looked - began >= 2 * timing.expiry:
                     raise
                 continue
-            if not seen:
+            if seen is None:
                 return
-            if seen != tag:
-                raise busy(self._study, seen)
+            if seen != holder:
+                raise busy(self.study, seen)
             if looked - began >= timing.expiry:
-                self._say(f"{who} has not been heard of for {timing.expiry:g} s: taken over")
+                self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
                 return
 
-    def _died_here(self, tag: str) -> bool:
-        """Whether a lease's holder had the very lock that this process has now."""
-        holder = holder_of(tag)
-        return holder is not None and bool(self._me.place) and holder.place == self._me.place
+    def _is_me(self, holder: Holder | None) -> bool:
+        return holder is not None and holder.token == self.me.token
 
-    def _is_mine(self, tag: str) -> bool:
-        holder = holder_of(tag)
-        return holder is not None and holder.token == self._me.token
-
-    def _loss(self, tag: str) -> StudyLost:
-        who = holder_of(tag)
-        taker = f"{who} has taken it over" if who else "its lock is gone"
+    def _loss(self, holder: Holder | None) -> StudyLost:
+        taker = f"{holder} has taken it over" if holder else "its lock is gone"
         return StudyLost(
-            f"study {self._study!r} is not this process's any more: {taker} while nothing was "
+            f"study {self.study!r} is not this process's any more: {taker} while nothing was "
             f"heard of this one (suspended, or cut off from the store); nothing more is written "
             f"here, and what the store has is kept"
         )
 
-    def _read(self) -> str:
-        return read_tag(self.client, self._experiment_id)
+    def _read(self) -> Holder | None:
+        return read_holder(self.client, self.experiment_id)
 
     def _write(self) -> None:
         self._beats += 1
-        self.client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
+        self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, self.me.tag(self._beats))
 
 
 def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":

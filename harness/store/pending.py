@@ -21,8 +21,8 @@ from reports.contract import store_key
 FOLDER, FILE = "outbox", "pending.sqlite3"
 FORMAT = 1
 BUSY_SECONDS = 10.0
-# bytes; no row is longer: a seed's trained tensors have 40 MiB at most, a report's files 32, which
-# JSON makes a third longer, and a batch of the longest tags and params that MLflow takes 17 MB
+# bytes; no row is longer: JSON makes a file's MOST_BYTES a third longer, and a batch of the longest
+# tags and params that MLflow takes has 17 MB
 LONGEST = 64 * 2**20
 
 TABLE = """CREATE TABLE changes (
@@ -36,16 +36,17 @@ class Pending:
     """What waits of one study, oldest first; other processes may use the file, too, threads not.
 
     waiting: number of the row, and the changes in it. left_out: how many rows of drivers that were
-    replaced have just been set aside.
+    replaced have just been set aside. experiment_id, driver: see __init__.
     """
 
     def __init__(
         self, path: Path, uri: str, study: str, experiment_id: str, driver: str, last: str
     ) -> None:
-        """Load what the study's last driver left; set aside what is older.
+        """Load what the study's last driver left; set aside what is out of date.
 
         Where another driver has run the study since, that one has run again what the changes are
-        about: sent now, they would be there twice, or go over newer ones.
+        about: sent now, they would be there twice, or go over newer ones. So has one in another
+        experiment of the name, where the store was made anew.
 
         Args:
             path: of the file, which need not be there.
@@ -56,13 +57,11 @@ class Pending:
             last: token of the driver that has last changed a run of the study.
 
         Raises:
-            StoreError: the file cannot be used, or a row is damaged or of another experiment;
-                nothing was changed.
+            StoreError: the file cannot be used, or a row is damaged; nothing was changed.
         """
-        self.path = path
+        self.path, self.experiment_id, self.driver = path, experiment_id, driver
         self.waiting: deque[tuple[int, Changes]] = deque()
         self.left_out = 0
-        self._sent: list[int] = []  # rows that are still to be removed
         self._row = {
             "uri": store_key(uri),
             "study": study,
@@ -71,7 +70,8 @@ class Pending:
         }
         if path.exists():
             with changing(path) as base:
-                aside = f"UPDATE changes SET left_out = 1 WHERE {_STUDY} AND driver != :last"
+                old = f"{_STUDY} AND (driver != :last OR experiment != :experiment)"
+                aside = f"UPDATE changes SET left_out = 1 WHERE {old}"
                 self.left_out = base.execute(aside, {**self._row, "last": last}).rowcount
                 self._load(base)
 
@@ -92,19 +92,10 @@ class Pending:
         """The oldest changes have reached the store.
 
         Raises:
-            StoreError: they are the last ones, and their row cannot be removed.
+            StoreError: their row cannot be removed; sent once more, they change nothing.
         """
-        self._sent.append(self.waiting[0][0])
-        try:
-            with changing(self.path) as base:
-                sent = [(number,) for number in self._sent]
-                base.executemany("DELETE FROM changes WHERE number = ?", sent)
-            self._sent.clear()
-        except StoreError:
-            # a full disk, say: removed with the next one, or sent once more after a crash, which
-            # changes nothing; but nothing may come back over writes that did not wait
-            if len(self.waiting) == 1:
-                raise
+        with changing(self.path) as base:
+            base.execute("DELETE FROM changes WHERE number = ?", [self.waiting[0][0]])
         self.waiting.popleft()
 
     @property
@@ -115,14 +106,8 @@ class Pending:
         return f'sqlite3 {self.path} "{change}"'
 
     def _load(self, base: sqlite3.Connection) -> None:
-        query = f"SELECT number, experiment, changes FROM changes WHERE {_STUDY} ORDER BY number"
-        for number, experiment, text in base.execute(query, self._row):
-            uri, study, ours, _ = self._row.values()
-            if experiment != ours:
-                raise StoreError(
-                    f"{self.path}: holds writes for experiment {experiment} ({study}) of {uri}, "
-                    f"and this is experiment {ours}; to go on without them: {self.way_out}"
-                )
+        query = f"SELECT number, changes FROM changes WHERE {_STUDY} ORDER BY number"
+        for number, text in base.execute(query, self._row):
             try:
                 self.waiting.append((number, Changes.model_validate_json(text)))
             except ValidationError as error:

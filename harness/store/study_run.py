@@ -82,7 +82,7 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy | None:
         return None
 
 
-def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
+def close_dead_runs(store: Store, experiment_id: str, reason: str = LEFT) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
 
     One whose last state was already written, and only MLflow's status was not, keeps that state.
@@ -90,10 +90,14 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     and written to, is deleted.
 
     Args:
-        client: of the store.
+        store: an open store.
         experiment_id: of the study.
         reason: why a trial's run was cut short, for people.
     """
+    return store.read(lambda client: _close(client, experiment_id, reason))
+
+
+def _close(client: "MlflowClient", experiment_id: str, reason: str) -> int:
     dead = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
     )

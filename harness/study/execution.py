@@ -46,7 +46,6 @@ class Execution:
 
     study: StudyConfig
     store: StudyStore
-    experiment_id: str
     fingerprints: Fingerprints
     storage: Storage
     console: Console
@@ -58,13 +57,10 @@ class Execution:
     reuse: bool
     _known: Sequence[Known] = ()
 
-    def bring_about(
-        self, become_last_driver: Callable[[], None], before: Before | None
-    ) -> StudyOutcome:
+    def bring_about(self, before: Before | None) -> StudyOutcome:
         """Run what is left, and say what the study has come to.
 
         Args:
-            become_last_driver: called before the first change.
             before: called before a study that has runs already is changed and run on.
 
         Raises:
@@ -75,15 +71,14 @@ class Execution:
             self.read()
             self._check_consent(self.plan)
             if self.reuse:
-                self._known = elsewhere(self.store, self.experiment_id, self.study, self.plan)
+                self._known = elsewhere(self.store, self.store.experiment_id, self.study, self.plan)
             if not self._rest().finished:
                 self._check_places()
-            become_last_driver()
-            if self.store.read(lambda client: store.close_dead_runs(client, self.experiment_id)):
+            if store.close_dead_runs(self.store, self.store.experiment_id):
                 self.read()
             if before is not None and self.ledger.runs and not self.plan.finished:
                 before(self.study.name, self.store.uri)
-            self.record = StudyRecord.create(self.store, self.experiment_id, self.study)
+            self.record = StudyRecord.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, self.plan)
             self.record.place_runs(self.ledger, self.plan)
             if self.plan.finished:
@@ -102,11 +97,7 @@ class Execution:
             self.store.hurry()
             try:
                 # a signal may have struck between a run's first write and the place that ends it
-                self.store.read(
-                    lambda client: store.close_dead_runs(
-                        client, self.experiment_id, store.INTERRUPTED
-                    )
-                )
+                store.close_dead_runs(self.store, self.store.experiment_id, store.INTERRUPTED)
                 self.read()
                 return self._outcome(interrupted=True, ran=ran)
             except store.StoreAway:  # whoever runs the study next closes it
@@ -117,7 +108,7 @@ class Execution:
 
     def read(self) -> None:
         """Read what the store has of the study now, and plan what is left."""
-        self.ledger, self._stored = ledger_of(self.store, self.experiment_id, self.study)
+        self.ledger, self._stored = ledger_of(self.store, self.store.experiment_id, self.study)
         self.plan = planning.make_plan(self.study, self.ledger, self.fingerprints)
 
     def _rest(self) -> Plan:
@@ -174,7 +165,7 @@ class Execution:
         if not found:
             return
         recorder = TrialRecorder(
-            self.store, self.experiment_id, self.record, study, self.fingerprints
+            self.store, self.store.experiment_id, self.record, study, self.fingerprints
         )
         with reporter("runs known from other studies", self.console) as report:
             for place, one in enumerate(found):
@@ -313,7 +304,7 @@ class Execution:
         stop = SweepStopped if owned is False else KeyboardInterrupt
         monitor = Monitor(
             searcher,
-            TrialRecorder(self.store, self.experiment_id, self.record, resolved, prints),
+            TrialRecorder(self.store, self.store.experiment_id, self.record, resolved, prints),
             view,
             resolved,
             lambda: self._check(stop),

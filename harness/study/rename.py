@@ -67,7 +67,7 @@ def rename_study(
             uri, old, cache_folder(cache_dir), timing or Timing(), lambda error: None, say
         ) as own,
     ):
-        _rename(own.store, own.experiment_id, old, new)
+        _rename(own, old, new)
 
 
 def _faults(store: Store, old: str, new: str) -> list[str]:
@@ -90,12 +90,13 @@ def _faults(store: Store, old: str, new: str) -> list[str]:
     return lines
 
 
-def _rename(store: StudyStore, experiment_id: str, old: str, new: str) -> None:
+def _rename(store: StudyStore, old: str, new: str) -> None:
     """Write the new name wherever the old one stands: the rows of others, the study, the store.
 
     Raises:
         UserError: what the store says of the study is damaged; nothing was changed.
     """
+    experiment_id = store.experiment_id
     run_id = find_study_run(store, experiment_id)
     tags = {} if run_id is None else _renamed_tags(store, run_id, old, new)
     ids, query = [*store.read(experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"

@@ -120,10 +120,9 @@ def run_study(
                 store.quieten(logging.INFO)
             execution = Execution(
                 study,
-                own.store,
-                own.experiment_id,
+                own,
                 prints,
-                study_storage(checkpoints, own.store, own.experiment_id),
+                study_storage(checkpoints, own, own.experiment_id),
                 console,
                 consent,
                 interrupts,
@@ -132,7 +131,7 @@ def run_study(
                 verbose,
                 reuse,
             )
-            outcome = execution.bring_about(own.become_last_driver, before)
+            outcome = execution.bring_about(before)
             if publish is None or not outcome.done or outcome.interrupted:
                 return outcome
             return replace(outcome, unpublished=_show(execution, publish, outcome))
@@ -157,7 +156,7 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     try:
         with environment(RETRIES, over=True):
             made = store.again(execution.store.uri, lambda: publish(outcome))
-            run_id = store.find_study_run(execution.store, execution.experiment_id)
+            run_id = store.find_study_run(execution.store, execution.store.experiment_id)
             if made is not None and run_id is not None:
                 show_report(execution.store, run_id, made)
     except (store.StoreError, ReportError) as error:

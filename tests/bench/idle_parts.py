@@ -159,7 +159,7 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     name = work.setting.key
     recorder.start(name, work)
     *trained, test = items
-    recorder.epochs(name, [epoch_means(item) for item in trained])
+    recorder.epochs(name, [epoch_means(item) for item in trained], {})
     by_epoch = {item.epoch: item.per_replica for item in trained}
     final = final_numbers(test, by_epoch, config.selection_metric)
     cost = {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}

@@ -170,7 +170,7 @@ class Bench:
             cache_dir=self.cache,
             method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
-            timing=keys.pop("timing", Timing(claim_pause=(0.0, 0.0))),
+            timing=keys.pop("timing", Timing(claim_pause=0.0)),
             in_process=keys.pop("in_process", not self.ray),
             reuse=keys.pop("reuse", self.reuse),
             **keys,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_tag
+from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_holder
 from harness.store.lock import StudyBusy
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
@@ -35,7 +35,7 @@ class Clock:
     @property
     def timing(self) -> Timing:
         """Of a lease on this clock."""
-        return Timing(claim_pause=(0.5, 0.5), now=self.now, sleep=self.sleep)
+        return Timing(claim_pause=0.5, now=self.now, sleep=self.sleep)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Hosts:
     @property
     def tag(self) -> str:
         """The lease as it stands in the store."""
-        return read_tag(self.store.client, self.experiment)
+        return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LOCK, ""))
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[
         first.beat()
     else:
         second.claim()
-        assert json.loads(hosts.tag)["token"] == second._me.token
-        with pytest.raises(StudyLost, match=f"on host {second._me.host} has taken it over"):
+        assert json.loads(hosts.tag)["token"] == second.me.token
+        with pytest.raises(StudyLost, match=f"on host {second.me.host} has taken it over"):
             first.beat()
         first.release()
-        assert json.loads(hosts.tag)["token"] == second._me.token
+        assert json.loads(hosts.tag)["token"] == second.me.token
     assert waited <= hosts.clock.time - began < waited + 3
     told = "study 'small' is held by process 7 on host a: waiting to see whether it still runs, 60"
     assert [line.startswith(told) for line in hosts.said[:1]] == ([True] if waited else [])
@@ -123,8 +123,8 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
     first, look = hosts.held("a"), Lease._read
     looks = []
 
-    def suspended(lease: Lease, *name: str) -> str:
-        found = look(lease, *name)
+    def suspended(lease: Lease) -> Holder | None:
+        found = look(lease)
         if lease is first and not looks:
             looks.append(found)
             hosts.held("b")  # waits for a minute
@@ -163,7 +163,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
     lease = hosts.held("a")
     looks: list[str] = []
     monkeypatch.setattr(
-        "harness.store.lease.read_tag", lambda *_: looks.append("look") or hosts.tag
+        "harness.store.lease.read_holder", lambda *_: looks.append("look") or lease.me
     )
     lease.check()
     assert looks == []
@@ -195,20 +195,20 @@ def test_a_store_that_is_away_does_not_end_a_study(
 ) -> None:
     """The heart goes on beating; a loss is told once, and once the store is back."""
     lease = hosts.held("a")
-    lease._timing = Timing(beat=0.01, now=hosts.clock.now)
+    lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
     looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
 
-    def read(client: Any, experiment: str) -> str:
+    def read(client: Any, experiment: str) -> Holder | None:
         found = next(looks, "there")
         if found == "away":
             raise ConnectionError("no route to host")
         if found == "taken":
             beats.append(json.loads(hosts.tag)["beat"])
             client.set_experiment_tag(experiment, Tag.LOCK, Holder("x", "b", 8, "").tag(9))
-        return read_tag(client, experiment)
+        return read_holder(client, experiment)
 
-    monkeypatch.setattr("harness.store.lease.read_tag", read)
+    monkeypatch.setattr("harness.store.lease.read_holder", read)
     lease.start(lambda loss: (told.append(loss), lost.set()))
     assert lost.wait(10) and beats == [1 + 3]
     lease.release()
@@ -218,10 +218,10 @@ def test_a_store_that_is_away_does_not_end_a_study(
 
 def test_a_process_of_this_machine_is_named_as_far_as_it_is_known() -> None:
     """It has the lock; before it has claimed, the lease is a dead driver's of elsewhere."""
-    tag = Holder("t", "elsewhere", 7, "").tag(1)
-    assert "by another process of this machine on" in str(busy("small", tag, here=True))
-    assert "by another process of this machine on" in str(busy("small", "", here=True))
-    assert "by process 7 on host elsewhere on" in str(busy("small", tag))
+    holder = Holder("t", "elsewhere", 7)
+    for known in (holder, None):
+        assert "by another process of this machine on" in str(busy("small", known, here=True))
+    assert "by process 7 on host elsewhere on" in str(busy("small", holder))
 
 
 def test_a_failure_behind_a_signal_is_no_second_one() -> None:

@@ -15,7 +15,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.recording.numbers import flag_tags
 from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import TrialRecorder, run_name
+from harness.recording.trial_runs import TrialRecorder
 from harness.store import open as tracking
 from harness.store.changes import MAX_TAG, Changes, points
 from harness.store.errors import StoreError
@@ -124,7 +124,7 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     experiment = store.create_experiment("here")
     tags = {"ship.kind": "trial", "ship.state": written}
     run = store.client.create_run(experiment, tags=tags).info.run_id
-    assert close_dead_runs(store.client, experiment) == 1
+    assert close_dead_runs(store, experiment) == 1
     closed = store.client.get_run(run)
     kept = written if written != "RUNNING" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
@@ -172,7 +172,7 @@ def test_epochs_are_written_together(
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
         recorder.epochs(
-            "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}]
+            "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)
     assert sum(count > 0 for count in writes) <= 2
@@ -248,7 +248,11 @@ def test_a_list_that_fills_its_tag_goes_on_in_the_next(size: int) -> None:
     assert len(added) <= 2
 
 
-def test_a_runs_name_is_no_longer_than_a_database_takes(work: Work) -> None:
+def test_a_runs_name_is_no_longer_than_a_database_takes(
+    recorder: TrialRecorder, work: Work, store: Store
+) -> None:
     """PostgreSQL refuses more than 250 characters."""
     long = replace(work, setting=replace(work.setting, assignment={"a": "x" * 300, "b": "y" * 300}))
-    assert run_name(long) == long.setting.label[:250]
+    recorder.start("t", long)
+    (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
+    assert run.info.run_name == long.setting.label[:250]

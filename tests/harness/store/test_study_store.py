@@ -113,7 +113,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that is soon out of patience."""
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     monkeypatch.setattr(module, "HURRIED", 0.1)
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "PAUSE", 0.01)
     monkeypatch.setattr(module, "UNSEEN", 0.0)
 
 
@@ -157,7 +157,7 @@ def left_by_a_driver(folder: Path, own: str = "", last: str = "", **keys: Any) -
         opened.write(first_run(own or "first"))
 
 
-def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path) -> None:
+def test_what_waits_is_sent_and_said(tmp_path: Path) -> None:
     """One line when the store is gone, one when it is back."""
     store, lines = FakeStore(), list[str]()
     with driving(tmp_path, client_of(store, "ok", *["before"] * 6), lines.append) as opened:
@@ -170,7 +170,7 @@ def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path) -> None:
     assert [point[3] for point in store.runs[run_id].points] == list(range(20))
     gone, *waits, back = lines
     assert "does not answer (connection refused): the study goes on, its writes wait in" in gone
-    assert "answers again: 20 writes sent" in back
+    assert re.search(r"answers again: \d+ writes sent", back)
     assert len(waits) <= 1
     assert waiting_note(URI, "small", tmp_path) is None
 
@@ -269,7 +269,7 @@ def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None
             if not run_params:
                 opened.write(begun.in_state(State.COMPLETE))
             assert len(store.runs) == 2
-            opened.read(lambda client: close_dead_runs(client, "7"))
+            close_dead_runs(opened, "7")
         assert list(store.runs) == [run_id]
         state = "INTERRUPTED" if run_params else "COMPLETE"
         assert store.runs.pop(run_id).tags[Tag.STATE] == state
@@ -300,23 +300,11 @@ def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
     client: Any = client_of(store)
     for more in ({}, {"ship.study": "{}"}, {}):
         client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **more}, "small")
-    close_dead_runs(client, "7")
+    close_dead_runs(Store(URI, client, None), "7")
     assert list(store.runs) == ["run-1"]
 
 
-def test_another_experiments_queue_is_an_error(tmp_path: Path) -> None:
-    """Nothing is sent to the wrong place."""
-    left_by_a_driver(tmp_path)
-    store = FakeStore()
-    with (
-        pytest.raises(StoreError, match=r"holds writes for experiment 7 .* this is experiment 8"),
-        driving(tmp_path, client_of(store), experiment="8"),
-    ):
-        pass
-    assert not store.runs
-
-
-def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path) -> None:
+def test_what_is_out_of_date_is_set_aside(tmp_path: Path) -> None:
     """Another driver has run it again, so that it would be there twice; the last one's is sent.
 
     That is the last one that ran something, whoever has only looked since.
@@ -329,8 +317,12 @@ def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path) -> None:
     with driving(tmp_path, client_of(store), own="third", last="second"):
         assert [run.name for run in store.runs.values()] == ["second"]
     assert waiting_note(URI, "small", tmp_path) is None
+    left_by_a_driver(tmp_path, "third", last="second")
+    with driving(tmp_path, client_of(store), last="third", experiment="8"):
+        assert len(store.runs) == 1  # of an experiment that is gone
     with closing(sqlite3.connect(file)) as base:
-        assert base.execute("SELECT driver, left_out FROM changes").fetchall() == [("first", 1)]
+        found = base.execute("SELECT driver, left_out FROM changes").fetchall()
+    assert found == [("first", 1), ("third", 1)]
 
 
 def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Any writes, any failures, any crashes: the store is as if nothing had happened."""
 
 import itertools
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.changes import Changes, Dataset, Point, new_run
+from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.pending import Pending
 from harness.store.study_store import StudyStore
@@ -56,12 +58,15 @@ class Driver:
     def begin(self) -> None:
         """A process starts."""
         self.queue = Recorded(self.path)
-        self.box = StudyStore(Store(URI, self.client, None), self.queue, str, background=False)
+        self.box = StudyStore(Store(URI, self.client, None), self.queue, str)
+        self.box._next_try = math.inf  # turns alone send what waits
 
     def turn(self) -> None:
-        """The store tries to send a write; the process may die meanwhile, and another begins."""
+        """The store tries to send what waits; the process may die meanwhile, and another begins."""
         try:
-            self.box.deliver()
+            self.box.send_waiting()
+        except StoreError:
+            pass
         except Crash:
             self.begin()
 
@@ -103,8 +108,7 @@ class Driver:
     def finish(self) -> list[tuple[Any, ...]]:
         """The store when everything is sent."""
         self.client.fates = iter(())
-        while self.queue.waiting:
-            self.box.deliver()
+        self.box.send_waiting()
         return self.store.plain()
 
 

@@ -38,7 +38,7 @@ def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
     study, quiet = make_study(space=KL, concurrency=concurrency), Console(quiet=True)
     others = MagicMock()
     run = Execution(
-        study, others, "0", prints, others, quiet, others, others, address, False, False, False
+        study, others, prints, others, quiet, others, others, address, False, False, False
     )
     run.ledger, run.plan, run.record = EMPTY, make_plan(study, EMPTY, prints), others
     run._trials(owned, {})

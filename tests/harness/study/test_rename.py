@@ -65,7 +65,7 @@ def test_what_cannot_be_is_refused(bench: Bench) -> None:
     def sleep(seconds: float) -> None:
         client.set_experiment_tag(held, Tag.LOCK, holder.tag(next(beats)))
 
-    quick = Timing(claim_pause=(0.0, 0.0), sleep=sleep)
+    quick = Timing(claim_pause=0.0, sleep=sleep)
     known: Any = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "timing": quick}
     for names, lines in REFUSED.items():
         with pytest.raises(UserError) as raised:
