@@ -51,7 +51,7 @@ def predict(
 
     from reports.read import load_records
 
-    uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
+    uri = store.store_uri(tracking_uri)
     place = Path(pictures)
     files = _pictures(place)
     known = load_records(study, uri)

@@ -8,29 +8,28 @@ from typing import Any
 
 from harness.planning import Adoption
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import SAID, Store, epoch_points, kept_files
+from harness.store import SAID, epoch_points, kept_files
 from reports.contract import HITS, OBJECTIVE, TRAINED, Cost, Tag, split_seed
 
 # Of these the source's hold: what else made its numbers follows from the setting.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 
 
-def adopt(recorder: TrialRecorder, store: Store, one: Adoption, *, save: bool) -> bool:
+def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     """Write the seeds that a study takes of another's run into a run of its own.
 
     It is written as a trial's is: a driver that is killed on the way leaves a run that counts for
     nothing, and the next run of the study adopts it anew.
 
     Args:
-        recorder: of the study.
-        store: the study's, which is read.
+        recorder: of the study, which may want what was trained, too.
         one: what to adopt.
-        save: whether the study keeps what was trained.
 
     Returns:
         Whether it was written; not where its files cannot be read now, or what was trained is
         wanted and not there.
     """
+    store, save = recorder.store, recorder.study.save
     run, seeds = one.known.run, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
@@ -40,17 +39,14 @@ def adopt(recorder: TrialRecorder, store: Store, one: Adoption, *, save: bool) -
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     points = store.read(lambda client: epoch_points(client, run.run_id, keys))
-    source: dict[str, str | None] = {
-        Tag.ADOPTED_RUN: run.run_id,
-        Tag.ADOPTED_STUDY: one.known.study,
-    }
-    made_by: dict[str, str | None] = {name: run.tags.get(name) for name in _MADE_BY}
+    tags: dict[str, str | None] = {name: run.tags.get(name) for name in _MADE_BY}
+    tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     share = len(seeds) / len(one.known.row.seeds)
     final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
     final["device"] = one.known.row.device
     final["hits"] = base64.b64encode(hits).decode("ascii")
     final["trained"] = trained
-    recorder.start(run.run_id, one.work, {**made_by, **source})
+    recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, points)
     recorder.complete(run.run_id, final)
     return True

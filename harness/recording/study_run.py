@@ -35,9 +35,13 @@ MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 
 @dataclass
 class StudyRecord:
-    """The study's own run in the store, which exists. Every method may raise StoreError."""
+    """The study's own run in the store, which exists. Every method may raise StoreError.
+
+    experiment_id: of the study. run_id: of that run.
+    """
 
     store: Store
+    experiment_id: str
     run_id: str
     _wanted_text: str = "[]"  # the text of Tag.WANTED; describe() sets it
     _wanted_keys: set[str] = field(default_factory=set)  # of the settings in that text
@@ -60,10 +64,8 @@ class StudyRecord:
             }
             run = new_run(experiment_id)
             store.write(Changes(run=run, name=study.name, started=now(), tags=tags))
-            known = find_study_run(store, experiment_id)
-        if known is None:
-            raise RuntimeError("the store does not find the run that was made for the study")
-        return cls(store, known)
+            known = store.read(lambda _: store.made[run])
+        return cls(store, experiment_id, known)
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now into the run's tags, where they say something else.

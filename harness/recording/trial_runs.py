@@ -11,7 +11,7 @@ from harness.config import StudyConfig
 from harness.planning import Fingerprints, Work
 from harness.recording.numbers import final_metrics, flag_tags, load_ahead, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store import Changes, Dataset, Point, Store, new_run, now, params, points
+from harness.store import Changes, Dataset, Point, new_run, now, params, points
 from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
 from ship.trial_config import TrialConfig
 
@@ -37,12 +37,10 @@ class _Open:
 class TrialRecorder:
     """Writes trial runs as their results arrive; every method may raise StoreError.
 
-    record: of the study that the trials are of, in the experiment.
+    record: of the study that the trials are of.
     fingerprints: of the study's data and weights.
     """
 
-    store: Store
-    experiment_id: str
     record: StudyRecord
     study: StudyConfig
     fingerprints: Fingerprints
@@ -50,6 +48,7 @@ class TrialRecorder:
     _datasets: set[Dataset] = field(default_factory=set)  # that the study's run names
 
     def __post_init__(self) -> None:
+        self.store = self.record.store
         load_ahead()
 
     def start(
@@ -64,7 +63,7 @@ class TrialRecorder:
         """
         setting = work.setting
         self.record.want(setting)
-        run, datasets = new_run(self.experiment_id), self._datasets_of(setting.config)
+        run, datasets = new_run(self.record.experiment_id), self._datasets_of(setting.config)
         changes = Changes(
             run=run,
             name=(setting.label or "constants")[:MAX_NAME],

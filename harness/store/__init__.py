@@ -19,7 +19,7 @@ from harness.store.errors import StoreAway, StoreError, again
 from harness.store.known import Known, epoch_points, experiments, kept_files, read_known
 from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
-from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
+from harness.store.open import Store, find_store, open_store, quieten, store_uri
 from harness.store.pending import waiting_note
 from harness.store.session import own_study
 from harness.store.study_run import (

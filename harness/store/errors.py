@@ -129,12 +129,10 @@ def again(uri: str, ask: Callable[[], T]) -> T:
     Raises:
         Exception: whatever `ask` raises the last time, or where asking again would not help.
     """
-
-    pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
     retrying = Retrying(
         retry=retry_if_exception(lambda error: transient(error, uri)),
         stop=stop_after_attempt(TRIES),
-        wait=pause,
+        wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
         reraise=True,
     )
     return retrying(ask)

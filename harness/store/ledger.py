@@ -24,7 +24,6 @@ class LedgerRun:
 
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
-    started: milliseconds since the epoch.
     peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
     device: that it ran on, for people, e.g. "cpu (x86_64)".
     for_path: whether it was run for --path, not for the grid or the sampler.
@@ -42,7 +41,6 @@ class LedgerRun:
     reason: str
     objective: Mapping[int, float]
     seconds: float | None
-    started: int
     peak_mb: float = 0.0
     gpus: float = 0.0
     device_mb: float = 0.0
@@ -178,7 +176,6 @@ def ledger_run(run: "Run", objective: str) -> LedgerRun:
             if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
         },
         seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
-        started=run.started,
         peak_mb=metrics.get(Cost.PEAK_MEMORY, 0.0),
         gpus=metrics.get(Cost.GPUS, 0.0),
         device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),

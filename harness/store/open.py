@@ -3,9 +3,8 @@
 import logging
 import os
 import re
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,18 +93,16 @@ class Store:
         return again(self.uri, make)
 
 
-def default_uri(directory: Path) -> str:
-    """The store of a directory: MLFLOW_TRACKING_URI if set, else an absolute sqlite file in it."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{directory.absolute() / 'mlflow.db'}"
+def store_uri(given: str | None) -> str:
+    """Address of the store: as given, else MLFLOW_TRACKING_URI, else mlflow.db of this directory.
 
-
-def absolute_uri(uri: str, directory: Path) -> str:
-    """Make sqlite's relative path absolute: a Ray worker has another working directory.
+    A relative path of sqlite becomes absolute: a Ray worker has another working directory.
 
     Raises:
         StoreError: an address that is not well formed, or of sqlite with options.
     """
-    path = _sqlite_path(uri, directory)
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    path = _sqlite_path(uri)
     absolute = f"{SQLITE}{path}" if path else uri
     fault = address_fault(uri) or address_fault(absolute)
     if fault is not None:
@@ -113,38 +110,40 @@ def absolute_uri(uri: str, directory: Path) -> str:
     return absolute
 
 
-def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | None:
+def find_store(uri: str) -> Store | None:
+    """A store that is there already, see open_store; None where its sqlite file is not there."""
+    path = _sqlite_path(store_uri(uri))
+    return open_store(uri) if path is None or path.exists() else None
+
+
+def open_store(uri: str) -> Store:
     """Open a store, and make its schema before any other process touches it.
 
     Args:
-        uri: MLflow tracking URI.
-        directory: what a relative sqlite path starts from.
-        create: make a missing sqlite file; otherwise a missing one gives None.
+        uri: MLflow tracking URI; a missing sqlite file is made.
 
     Raises:
         StoreError: an address that is not well formed, or a store that is unreadable, locked, no
             database, unreachable, or of another MLflow version.
     """
-    uri = absolute_uri(uri, directory)
-    path = _sqlite_path(uri, directory)
-    if path is not None and not create and not path.exists():
-        return None
-    with nullcontext() if path is None else locked(f"{path.resolve()} is opened", wait=True):
-        return _open(uri, path)
-
-
-def _open(uri: str, path: Path | None) -> Store:
-    if path is not None:
-        _check_sqlite(uri, path)
-    elif uri.startswith(("http://", "https://")):
+    uri = store_uri(uri)
+    path = _sqlite_path(uri)
+    if uri.startswith(("http://", "https://")):
         _check_server(uri)
-    with store_errors(uri):
+    if path is not None and not path.parent.is_dir():
+        raise StoreError(f"{uri}: the folder {path.parent} does not exist")
+    if path is not None and path.is_dir():
+        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
+    with ExitStack() as stack:
+        stack.enter_context(store_errors(uri))
+        if path is not None:
+            stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
+            stack.enter_context(whole_tables(uri, path, LOCK_SECONDS))
         from mlflow.tracking import MlflowClient
 
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
-        with nullcontext() if path is None else whole_tables(uri, path, LOCK_SECONDS):
-            client = MlflowClient(tracking_uri=uri)
-            patient(client, uri).search_experiments(max_results=1)
+        client = MlflowClient(tracking_uri=uri)
+        patient(client, uri).search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
 
 
@@ -160,26 +159,8 @@ def quieten(level: int) -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
-def _sqlite_path(uri: str, directory: Path) -> Path | None:
-    return directory.absolute() / uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else None
-
-
-def _check_sqlite(uri: str, path: Path) -> None:
-    """Find out in seconds what MLflow would retry and then bury in a traceback."""
-    if not path.parent.is_dir():
-        raise StoreError(f"{uri}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
-    try:
-        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
-            file.execute("BEGIN IMMEDIATE")
-            file.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            file.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        why = str(error)
-        if "locked" in why:
-            why = "the database is locked by another process"
-        raise StoreError(f"{uri}: cannot use the MLflow store: {why}") from error
+def _sqlite_path(uri: str) -> Path | None:
+    return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
 
 
 def _check_server(uri: str) -> None:

@@ -42,9 +42,7 @@ def own_study(
         StoreError: the store cannot be used, or the study was renamed while it was waited for.
     """
     with locked(uri, wait=True):
-        store = open_store(uri, Path.cwd())
-        if store is None:
-            raise RuntimeError("open_store made no store")
+        store = open_store(uri)
         experiment_id = store.create_experiment(name)
     client = patient(store.client, uri)
     with ExitStack() as stack:

@@ -6,7 +6,8 @@ of them leaves a file that MLflow never opens again.
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,22 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
 
     Args:
         uri: of the store.
-        path: of its file, which exists.
+        path: of its file, which is made if need be.
         wait: seconds for a file that is locked.
 
     Raises:
-        StoreError: the file is another application's, and was left as it is; or an upgrade failed:
-            the line names the copy.
-        sqlite3.Error: the file cannot be read or written.
+        StoreError: the file cannot be read or written, or is another application's, and was left
+            as it is; or an upgrade failed: the line names the copy.
     """
     copy = path.with_name(f"{path.name}.before-upgrade")
-    with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
+    with ExitStack() as stack:
+        connect = partial(sqlite3.connect, timeout=wait, isolation_level=None)
+        try:  # MLflow would try for a minute, and bury why
+            file = stack.enter_context(closing(connect(path)))
+            file.execute("BEGIN IMMEDIATE")
+            file.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
         tables = _tables(file)
         if tables and not _is_mlflows(file):
             raise StoreError(

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlparse
 from harness.environment import environment
 from harness.scratch import scratch
 from harness.store.errors import StoreError, store_errors
-from harness.store.open import absolute_uri, default_uri
-from reports.contract import TRAINED, redacted, trained_file
+from harness.store.open import store_uri
+from reports.contract import SERVED, TRAINED, redacted, trained_file
 
 if TYPE_CHECKING:
     from ship.clip import FrozenCLIP
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 RUNS = "runs:/"
 SUFFIX, SAID = ".safetensors", "trained.json"
-# Where stores keep files. Not plain addresses: MLflow would send any of them the store's token.
-SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -51,7 +49,7 @@ def load_trained(
     """
     import ship
 
-    store = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    store = store_uri(tracking_uri)
     with fetched(uri, seed, store) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)

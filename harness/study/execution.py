@@ -164,13 +164,11 @@ class Execution:
         found = planning.adoptions(study, self.plan, self._known)
         if not found:
             return
-        recorder = TrialRecorder(
-            self.store, self.store.experiment_id, self.record, study, self.fingerprints
-        )
+        recorder = TrialRecorder(self.record, study, self.fingerprints)
         with reporter("runs known from other studies", self.console) as report:
             for place, one in enumerate(found):
                 report(place, len(found))
-                if adopt(recorder, self.store, one, save=study.save):
+                if adopt(recorder, one):
                     written.append(one)
             report(len(found), len(found))
         for line in planning.adoption_lines(written):
@@ -304,7 +302,7 @@ class Execution:
         stop = SweepStopped if owned is False else KeyboardInterrupt
         monitor = Monitor(
             searcher,
-            TrialRecorder(self.store, self.store.experiment_id, self.record, resolved, prints),
+            TrialRecorder(self.record, resolved, prints),
             view,
             resolved,
             lambda: self._check(stop),

@@ -67,7 +67,7 @@ def plan_study(
         harness.errors.UserError, ValueError: see run_study.
     """
     study = typed_study(space, overrides, plugins, data_root, here=True)
-    uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
+    uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
@@ -188,7 +188,7 @@ def read_plan(study: StudyConfig, uri: str, prints: Fingerprints) -> Read:
         uri: of the store; there need not be one.
         prints: of the study's data and weights.
     """
-    opened, ledger, stored = store.open_store(uri, Path.cwd(), create=False), Ledger(), None
+    opened, ledger, stored = store.find_store(uri), Ledger(), None
     experiment_id = opened.experiment(study.name) if opened is not None else None
     if opened is not None and experiment_id is not None:
         ledger, stored = ledger_of(opened, experiment_id, study)

@@ -13,14 +13,13 @@ from harness.store import (
     Store,
     StudyStore,
     Timing,
-    absolute_uri,
-    default_uri,
     experiments,
+    find_store,
     find_study_run,
     joined_tag,
-    open_store,
     own_study,
     split_tag,
+    store_uri,
 )
 from harness.study.features import cache_folder
 from harness.wording import nearest, show
@@ -54,8 +53,8 @@ def rename_study(
         harness.errors.UserError: there is no such study, the name is taken or not allowed, another
             driver runs the study, or the store cannot be used.
     """
-    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
-    opened = open_store(uri, Path.cwd(), create=False)
+    uri = store_uri(tracking_uri)
+    opened = find_store(uri)
     if opened is None:
         raise UserError(f"{uri}: no MLflow store here")
     if faults := _faults(opened, old, new):

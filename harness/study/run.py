@@ -101,7 +101,7 @@ def run_study(
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
     study = typed_study(space, overrides, plugins, data_root, here=address is None)
-    uri = store.absolute_uri(tracking_uri or store.default_uri(Path.cwd()), Path.cwd())
+    uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     say, consent = line_printer(console), Consent(accept_changes, ask)
@@ -156,9 +156,8 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     try:
         with environment(RETRIES, over=True):
             made = store.again(execution.store.uri, lambda: publish(outcome))
-            run_id = store.find_study_run(execution.store, execution.store.experiment_id)
-            if made is not None and run_id is not None:
-                show_report(execution.store, run_id, made)
+            if made is not None:
+                show_report(execution.store, execution.record.run_id, made)
     except (store.StoreError, ReportError) as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""

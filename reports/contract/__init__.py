@@ -43,6 +43,7 @@ from reports.contract.names import (
 from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from reports.contract.publication import REPORT, Publication
 from reports.contract.words import (
+    SERVED,
     SQLITE,
     EmptyStudyError,
     ReportError,

@@ -115,6 +115,9 @@ def store_key(address: str) -> str:
 
 
 SQLITE = "sqlite:///"
+# Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
+# any of them MLflow would send the token of the tracking server.
+SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 # Some versions of SQLAlchemy take this for the character that it stands for, others do not.
 _ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 # What follows a user and password: a host, a port, a path and, of a database, options.

@@ -15,15 +15,22 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import polars as pl
 
-from reports.contract import CLASS_ID, EXAM, HITS, SEEN, SQLITE, ReportError, hit_column, split_hit
+from reports.contract import (
+    CLASS_ID,
+    EXAM,
+    HITS,
+    SEEN,
+    SERVED,
+    SQLITE,
+    ReportError,
+    hit_column,
+    split_hit,
+)
 from reports.read.runs import LARGEST, checked, quiet, read_only
 from reports.stats import ClassCounts
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
-# Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
-# any of them MLflow would send the token of the tracking server.
-_SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 MOST_POINTS = 10_000  # of a run's history that is sound
 MOST_VALUES = 1_000_000  # of all histories together
 MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
@@ -142,7 +149,7 @@ class HitFiles:
         served = not self.uri.startswith(SQLITE) and len(self._failed) < MOST_FAILED
         if folder and place.scheme in ("", "file"):
             content = _from_disk(Path(unquote(place.path)) / HITS)
-        elif place.scheme in _SERVED and served:
+        elif place.scheme in SERVED and served:
             content = _downloaded(folder, self.uri)
             self._failed.extend([run_id] * (content is None))
         return {} if content is None else _counts(content)

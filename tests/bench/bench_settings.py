@@ -117,8 +117,7 @@ def peak_mib(pid: int) -> float | None:
 def fill(study: StudyConfig, folder: Path) -> float:
     """Give each setting a finished run; the seconds that reading them all takes."""
     prints = Fingerprints(Method(), None, folder / "cache")
-    store = open_store(f"sqlite:///{folder}/mlflow.db", folder)
-    assert store is not None
+    store = open_store(f"sqlite:///{folder}/mlflow.db")
     experiment = store.create_experiment(study.name)
     plan, recorder = recording(store, experiment, study, prints)
     run_trial = idle_method(folder / "log", EPOCHS).run_trial

@@ -124,8 +124,7 @@ def writing(runs: int, epochs: int, folder: Path) -> Iterator[Written]:
     """
     method = idle_method(folder / "log", epochs)
     prints, study = Fingerprints(method, None, folder / "cache"), idle_study(runs)
-    store = open_store(f"sqlite:///{folder}/written.db", folder)
-    assert store is not None
+    store = open_store(f"sqlite:///{folder}/written.db")
     experiment = store.create_experiment(study.name)
     plan, recorder = recording(store, experiment, study, prints)
     each = len(plan.work) // MARKS
@@ -149,7 +148,7 @@ def recording(
     record = StudyRecord.create(store, experiment, study)
     plan = make_plan(study, Ledger(), prints)
     record.describe(study, plan)
-    return plan, TrialRecorder(store, experiment, record, study, prints)
+    return plan, TrialRecorder(record, study, prints)
 
 
 def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:

@@ -33,7 +33,7 @@ OnCluster = Callable[[str], tuple[dict[str, Any], str]]
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An sqlite file with MLflow's schema: making one takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    open_store(f"sqlite:///{folder}/mlflow.db", folder)
+    open_store(f"sqlite:///{folder}/mlflow.db")
     return folder / "mlflow.db"
 
 
@@ -47,9 +47,7 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def store(uri: str, tmp_path: Path) -> Store:
     """The test's store, open."""
-    opened = open_store(uri, tmp_path)
-    assert opened is not None
-    return opened
+    return open_store(uri)
 
 
 @pytest.fixture
@@ -188,9 +186,7 @@ class Bench:
 
     def store(self) -> Store:
         """The store, open."""
-        opened = open_store(self.uri, self.cache)
-        assert opened is not None
-        return opened
+        return open_store(self.uri)
 
     def runs(self, name: str = "small") -> list[Any]:
         """Every run of the study's experiment as MLflow has it, oldest first."""

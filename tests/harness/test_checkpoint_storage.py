@@ -62,8 +62,7 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
 
     def of(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
-        store = open_store(f"sqlite:///{tmp_path / folder}/mlflow.db", tmp_path)
-        assert store is not None
+        store = open_store(f"sqlite:///{tmp_path / folder}/mlflow.db")
         return study_storage(str(tmp_path), store, store.create_experiment(study))
 
     one = of("here", "small")

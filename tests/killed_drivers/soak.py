@@ -119,7 +119,7 @@ def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
     """A new sqlite store in the study's own folder."""
     empty = folder / "empty.db"
     if not empty.exists():
-        open_store(f"sqlite:///{empty}", folder)
+        open_store(f"sqlite:///{empty}")
     shutil.copy(empty, folder / name / "mlflow.db")
     uri = f"sqlite:///{folder}/{name}/mlflow.db"
     return uri, uri

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.open import open_store
+from harness.store.open import find_store
 from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
 from tests.harness.listening import command, descendants
 from tests.harness.servers import postgres_programs
@@ -38,7 +38,7 @@ def job(tmp_path: Path) -> Job:
 
 def states(folder: Path) -> list[str]:
     """Of the study's trials as MLflow has them."""
-    store = open_store(f"sqlite:///{folder}/mlflow.db", folder, create=False)
+    store = find_store(f"sqlite:///{folder}/mlflow.db")
     found = store.experiment("prompt_len") if store else None
     if store is None or found is None:
         return []

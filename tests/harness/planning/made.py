@@ -28,7 +28,6 @@ def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
         "reason": "",
         "objective": {seed: 50.0 + seed for seed in seeds},
         "seconds": 10.0,
-        "started": 0,
         **keys,
     }
     return LedgerRun(**values)

@@ -31,10 +31,10 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
     run_id = post.made_run("small")
     with suppress(Crash):
-        StudyRecord(post.store, run_id).describe(study, plan)
+        StudyRecord(post.store, "7", run_id).describe(study, plan)
     after = Post(tmp_path, fake)
     after.deliver_all()
-    StudyRecord(after.store, run_id).describe(study, plan)
+    StudyRecord(after.store, "7", run_id).describe(study, plan)
     (run,) = fake.runs.values()
     assert run.files == {"study.yaml": TEXT}
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
@@ -46,7 +46,7 @@ import sys, time
 from unittest.mock import Mock
 from harness.recording import TrialRecorder
 assert "scipy.stats" not in sys.modules
-TrialRecorder(Mock(), "1", Mock(), Mock(), Mock())
+TrialRecorder(Mock(), Mock(), Mock())
 end = time.monotonic() + 60
 while "reports.stats" not in sys.modules and time.monotonic() < end:
     time.sleep(0.02)

@@ -20,7 +20,7 @@ from harness.store import open as tracking
 from harness.store.changes import MAX_TAG, Changes, points
 from harness.store.errors import StoreError
 from harness.store.ledger import Ledger
-from harness.store.open import Store, default_uri, open_store
+from harness.store.open import Store, find_store, open_store
 from harness.store.study_run import close_dead_runs, read_stored_study
 from harness.store.texts import joined_tag, split_tag
 from reports.contract import Failure, State
@@ -35,8 +35,7 @@ def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
     """MLflow writes paths into SQL as they stand, and sqlite addresses are made of them."""
     folder = tmp_path / name
     folder.mkdir()
-    store = open_store(default_uri(folder), folder)
-    assert store is not None
+    store = open_store(f"sqlite:///{folder}/mlflow.db")
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     store.write(Changes(run=run, files={"x": b"1"}))
     assert (folder / "mlflow.db").stat().st_size > 0
@@ -44,20 +43,23 @@ def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["who?", "who?x=1", "%40"])
-def test_a_folder_that_no_sqlite_address_can_name(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_no_sqlite_address_can_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line says so and what to do, and nothing is made elsewhere."""
     folder = tmp_path / name
     folder.mkdir()
+    monkeypatch.chdir(folder)
     with pytest.raises(StoreError, match="in its path: name a store in another folder"):
-        open_store(f"sqlite:///{folder}/mlflow.db", folder)
+        open_store(f"sqlite:///{folder}/mlflow.db")
     with pytest.raises(StoreError, match="in its path: name a store in another folder"):
-        open_store("sqlite:///mlflow.db", folder)
+        open_store("sqlite:///mlflow.db")
     assert list(tmp_path.rglob("*")) == [folder]
 
 
 def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
     """A dry run touches nothing."""
-    assert open_store("sqlite:///none.db", tmp_path, create=False) is None
+    assert find_store(f"sqlite:///{tmp_path}/none.db") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,23 +70,24 @@ def test_a_locked_store_is_a_clear_error(
     monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreError, match="locked by another process"):
-            open_store(uri, tmp_path)
+        with pytest.raises(StoreError, match="cannot use the MLflow store: database is locked"):
+            open_store(uri)
 
 
 @pytest.mark.parametrize(("uri", "message"), NO_STORE["addresses"].items())
-def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
+def test_a_store_that_is_not_there_is_a_clear_error(
+    tmp_path: Path, uri: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once, in one line that names it, without MLflow's minutes of retries."""
-    (tmp_path / "garbage.db").write_bytes(b"no database " * 100)
+    monkeypatch.chdir(tmp_path)
+    Path("garbage.db").write_bytes(b"no database " * 100)
     with pytest.raises(StoreError, match=message) as error:
-        open_store(uri, tmp_path)
+        open_store(uri)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_STORE["answers"].items())
-def test_what_answers_and_is_no_store_is_a_clear_error(
-    tmp_path: Path, answer: str, message: str
-) -> None:
+def test_what_answers_and_is_no_store_is_a_clear_error(answer: str, message: str) -> None:
     """With what to do about it; a user is no part of a host's name, and no password is shown."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -97,7 +100,7 @@ def test_what_answers_and_is_no_store_is_a_clear_error(
         thread = Thread(target=serve)
         thread.start()
         with pytest.raises(StoreError, match=message) as raised:
-            open_store(f"http://me:geheim@127.0.0.1:{server.getsockname()[1]}", tmp_path)
+            open_store(f"http://me:geheim@127.0.0.1:{server.getsockname()[1]}")
         thread.join()
     assert "geheim" not in str(raised.value)
 
@@ -148,7 +151,7 @@ def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
     experiment = store.create_experiment("small")
     record = StudyRecord.create(store, experiment, study)
     record.describe(study, make_plan(study, Ledger(), prints))
-    return TrialRecorder(store, experiment, record, study, prints)
+    return TrialRecorder(record, study, prints)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from harness.store.errors import StoreError
-from harness.store.open import open_store
+from harness.store.open import find_store, open_store
 from reports.contract import ReportError
 from reports.read.runs import read_runs
 
@@ -24,13 +25,12 @@ STEPS = str(files("mlflow.store") / "db_migrations")
 # Opens a store, and is killed when its file is to be larger than so many bytes.
 DYING = """
 import resource, signal, sys
-from pathlib import Path
-from harness.store.open import open_store
+from harness.store.open import find_store, open_store
 from mlflow.store.tracking import sqlalchemy_store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-open_store(sys.argv[1], Path.cwd())
+open_store(sys.argv[1])
 """
 
 
@@ -92,8 +92,7 @@ def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
     assert died.returncode == -signal.SIGXFSZ
     assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
-    store = open_store(uri, tmp_path)
-    assert store is not None
+    store = open_store(uri)
     store.client.create_run(store.create_experiment("small"))
 
 
@@ -101,8 +100,7 @@ def test_a_half_made_store_without_a_run_is_made_anew(uri: str, tmp_path: Path) 
     """Whatever MLflow had left of it."""
     whole = tables(tmp_path / "mlflow.db")
     half_made(tmp_path / "mlflow.db")
-    store = open_store(uri, tmp_path)
-    assert store is not None
+    store = open_store(uri)
     store.client.create_run(store.create_experiment("small"))
     assert tables(tmp_path / "mlflow.db") == whole
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["mlflow.db"]
@@ -114,12 +112,12 @@ def test_a_half_made_store_with_a_run_is_kept(uri: str, tmp_path: Path) -> None:
     half_made(path)
     add_run(path)
     with pytest.raises(StoreError, match=r"move that back to mlflow\.db and try again") as error:
-        open_store(uri, tmp_path)
+        open_store(uri)
     assert str(copy) in str(error.value) and "\n" not in str(error.value)
     assert runs(path) == runs(copy) == ["mine"]
     kept = copy.read_bytes()
     with pytest.raises(StoreError, match=r"move that back"):
-        open_store(uri, tmp_path)
+        open_store(uri)
     assert copy.read_bytes() == kept
 
 
@@ -135,25 +133,24 @@ def test_an_upgrade_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
         with pytest.raises(StoreError, match="No space left on device; as it was before"):
-            open_store(f"sqlite:///{path}", tmp_path)
+            open_store(f"sqlite:///{path}")
     assert tables(copy) == before
     # elsewhere: this process still has the file open that the copy would replace
     again = tmp_path / "again"
     again.mkdir()
     copy.rename(again / "mlflow.db")
-    store = open_store(f"sqlite:///{again}/mlflow.db", tmp_path)
-    assert store is not None
+    store = open_store(f"sqlite:///{again}/mlflow.db")
     assert store.client.get_run("mine").info.status == "FINISHED"
     assert [file.name for file in again.iterdir()] == ["mlflow.db"]
 
 
-@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("opener", [open_store, find_store])
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize(
     "names", [["studies"], ["jobs"], ["experiments", "runs"], ["alembic_version", "customers"]]
 )
 def test_a_file_of_something_else_is_not_touched(
-    tmp_path: Path, names: list[str], rows: bool, create: bool
+    tmp_path: Path, names: list[str], rows: bool, opener: Callable[[str], object]
 ) -> None:
     """Even where it holds no row, or its tables are called as MLflow's are."""
     path = tmp_path / "mlflow.db"
@@ -164,7 +161,7 @@ def test_a_file_of_something_else_is_not_touched(
                 file.execute(f"INSERT INTO {name} VALUES ('x')")
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
-        open_store(f"sqlite:///{path}", tmp_path, create=create)
+        opener(f"sqlite:///{path}")
     with pytest.raises(ReportError, match="not an MLflow store"):
         read_runs("small", f"sqlite:///{path}")
     assert path.read_bytes() == before
@@ -178,6 +175,6 @@ def test_a_store_of_a_newer_mlflow_is_not_touched(uri: str, tmp_path: Path) -> N
         file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="ffffffffffff"):
-        open_store(uri, tmp_path)
+        open_store(uri)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]

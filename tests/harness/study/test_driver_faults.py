@@ -111,7 +111,7 @@ FIRST_TOUCH = """
 import sys
 from pathlib import Path
 from harness.store.open import open_store
-store = open_store(sys.argv[1], Path())
+store = open_store(sys.argv[1])
 store.client.create_run(store.create_experiment(sys.argv[2]))
 """
 
