@@ -21,7 +21,6 @@ from reports.tables.formatting import (
     cell_text,
     number,
     p_text,
-    value_parts,
 )
 from reports.tables.groups import (
     APART,
