@@ -83,8 +83,6 @@ def parse_study(
     tree, blocked = apply_overrides({**usual, **mapping}, given)
     tree |= default_selection(tree)
     study, faults = _typed(tree, given)
-    if "name" not in tree:
-        faults.insert(0, Fault("name", "must be given"))
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults
@@ -117,9 +115,6 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
     ]
     own = {key: tree[key] for key in STUDY_KEYS if key in tree}
     own["trial"] = {key: tree[key] for key in TRIAL_KEYS if key in tree}
-    own["space"], own["variants"] = (
-        {} if tree.get(key) is None else tree[key] for key in ("space", "variants")
-    )
     space = own["space"] if isinstance(own["space"], dict) else {}
     if "dataset" not in space:  # a --set of a constant goes over what its dataset has of its own
         for item in given:

@@ -113,9 +113,9 @@ def apply_overrides(
         *way, last = item.steps
         inside: Any = tree
         for place, step in enumerate(way, start=1):
-            if inside.get(step) is None and not item.drops:
+            if inside.get(step) is None:
                 inside[step] = {}
-            inside = {} if inside.get(step) is None else inside[step]
+            inside = inside[step]
             if not isinstance(inside, dict):
                 lead = ".".join(way[:place])
                 must = f"must lead into mappings, {lead} is {show(inside)}"
@@ -148,6 +148,7 @@ def take_away(tree: Any, steps: Sequence[Any]) -> None:
 def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """A YAML's mapping with what its short forms stand for, such as `finetuner: coop`."""
     tree = dict(mapping)
+    tree |= {key: {} for key in ("space", "variants") if tree.get(key) is None}
     for key in (*METHODS, "scheduler"):
         if isinstance(tree.get(key), str):
             tree[key] = {"name": tree[key]}
@@ -155,7 +156,7 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
             tree[key] = {"name": value_of(DEFAULTS, key), **inside}
     if tree.get("resources") == "auto":
         tree["resources"] = {"auto": True}
-    if isinstance(space := tree.get("space"), dict):
+    if isinstance(space := tree["space"], dict):
         choices = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
         tree["space"] = {**space, **choices}
     return tree
@@ -175,7 +176,8 @@ def validated(
     faults: dict[str, Fault] = {}
     while True:
         try:
-            return model.model_validate({**(spare or {}), **tree}), list(faults.values())
+            whole = {**(spare or {}), **tree} if faults else tree
+            return model.model_validate(whole), list(faults.values())
         except ValidationError as error:
             told = error.errors(include_url=False)
         # a list is too short for pydantic, too, where none of its levels is sound
@@ -185,7 +187,7 @@ def validated(
         tree = deepcopy(dict(tree))
         # a factor is sound as a whole, or is not
         faulty = [steps[:2] if steps[0] == "space" else steps for steps, _ in found]
-        for steps in {_there(tree, steps) for steps in faulty}:
+        for steps in {_there(tree, steps) for steps in faulty} - {()}:
             take_away(tree, steps)
 
 
