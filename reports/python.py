@@ -72,8 +72,16 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
     return found
 
 
+class _View:
+    """What a plain console shows as its text."""
+
+    def __repr__(self) -> str:
+        """As str()."""
+        return str(self)
+
+
 @dataclass(frozen=True, repr=False)
-class AnswerView:
+class AnswerView(_View):
     """The answer; its text by str(), in a notebook with its verdicts marked."""
 
     name: str
@@ -83,16 +91,12 @@ class AnswerView:
         """A line a finding."""
         return "\n".join(self.answer.lines)
 
-    def __repr__(self) -> str:
-        """As str(): what a plain console shows."""
-        return str(self)
-
     def _repr_html_(self) -> str:
         return answer_html(self.answer)
 
 
 @dataclass(frozen=True, repr=False)
-class TableView:
+class TableView(_View):
     """One table, shown in a notebook as it is on the page."""
 
     table: Table
@@ -116,10 +120,6 @@ class TableView:
     def __str__(self) -> str:
         """The Markdown."""
         return self.markdown()
-
-    def __repr__(self) -> str:
-        """As str(): what a plain console shows."""
-        return str(self)
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)

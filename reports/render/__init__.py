@@ -14,6 +14,6 @@ from reports.render.files import (
     write_files,
     write_report,
 )
-from reports.render.html import table_html
-from reports.render.markup import answer_html, answer_markdown, latex, markdown
+from reports.render.html import answer_html, table_html
+from reports.render.markup import answer_markdown, latex, markdown
 from reports.render.spreadsheet import csv_text, table_frame

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reports.answer import Answer
 from reports.contract import printable_lines
 from reports.render.markup import shown
 from reports.tables import PLAIN, STACKED, Table, broken, cell_text
@@ -24,6 +25,11 @@ def page_html(name: str, **told: Any) -> str:
     folder = files(_HERE) / "templates"
     style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
     return _filled(name, style=Markup(style), script=Markup(script), **told).rstrip() + "\n"
+
+
+def answer_html(answer: Answer) -> Markup:
+    """The answer as a part of a page."""
+    return Markup(_filled("answer", answer=answer, best="", rule=answer.rule))
 
 
 def table_html(table: Table) -> Markup:
@@ -45,7 +51,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_spelled_out,
     )
-    made.filters["foldable"] = _foldable
+    made.filters |= {"foldable": _foldable, "html": table_html}
     return made
 
 

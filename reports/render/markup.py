@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from html import escape as html_escape
 
 from reports.answer import Answer
 from reports.contract import printable
@@ -74,25 +73,12 @@ def shown(
 
 def answer_markdown(name: str, answer: Answer) -> str:
     """The answer as a heading and a list, with an empty line behind it."""
-    lines = [f"- {line}" for line in _told(answer, escaped, "**{}**", "*{}*")]
-    return "\n".join([f"### {escaped(name)}: the answer", "", *lines, ""]) + "\n"
-
-
-def answer_html(answer: Answer) -> str:
-    """The answer as a fragment of a page that has no style of its own, such as a notebook's."""
-    lines = _told(answer, html_escape, "<strong>{}</strong>", "<em>{}</em>")
-    return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
-
-
-def _told(
-    answer: Answer, escape: Callable[[str], str], strong: str, emphasis: str
-) -> Iterator[str]:
-    """A line a finding and a caution, with marks around subjects and verdicts."""
+    lines = [f"### {escaped(name)}: the answer", ""]
     for finding in answer.findings:
-        verdict = f"{emphasis.format(f'{finding.verdict}.')} " if finding.verdict else ""
-        subject = strong.format(f"{escape(finding.subject)}:")
-        yield f"{subject} {verdict}{escape(finding.text)}"
-    yield from (escape(line) for line in (*answer.cautions, answer.rule) if line)
+        verdict = f"*{finding.verdict}.* " if finding.verdict else ""
+        lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
+    lines += [f"- {escaped(line)}" for line in (*answer.cautions, answer.rule) if line]
+    return "\n".join([*lines, "", ""])
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -13,7 +13,7 @@ from reports.answer import BEST, Answer
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED
 from reports.read import Study, heading, run_address
-from reports.render.html import page_html, table_html
+from reports.render.html import page_html
 from reports.report import Report
 from reports.tables import (
     Table,
@@ -70,13 +70,9 @@ def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
     ]
     for name, title, tables in parts:
         own = [chart for chart in charts if chart.section == name]
-        shown = [_shown(table) for table in tables if table.place != "csv"]
+        shown = [table for table in tables if table.place != "csv"]
         if own or shown:
             yield {"name": name, "title": title, "charts": own, "tables": shown}
-
-
-def _shown(table: Table) -> dict[str, Any]:
-    return {"table": table, "html": table_html(table)}
 
 
 def _runs(study: Study) -> list[tuple[str, str]]:
