@@ -5,7 +5,7 @@ run has come to. Writes nothing.
 """
 
 from harness.planning.adopting import Adoption, adoption_lines, adoptions, once_adopted
-from harness.planning.changes import Consent, compare
+from harness.planning.changes import Changes, compare, require_consent
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
@@ -26,8 +26,8 @@ from harness.planning.settings import (
 )
 
 __all__ = [
-    "Adoption", "Consent", "Fingerprints", "Plan", "Say", "Setting", "SettingMaker", "StudyOutcome",
+    "Adoption", "Changes", "Fingerprints", "Plan", "Say", "Setting", "SettingMaker", "StudyOutcome",
     "Work", "adoption_lines", "adoptions", "compare", "contains", "enumerate_settings",
     "estimate_time", "label_of", "make_plan", "once_adopted", "outcome_of", "plugins_text",
-    "study_prunes",
+    "require_consent", "study_prunes",
 ]  # fmt: skip

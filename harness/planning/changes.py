@@ -68,30 +68,26 @@ class StudyChanged(UserError):
     """Finished rows would leave the table, and nobody has said that they may."""
 
 
-@dataclass(frozen=True)
-class Consent:
-    """Whether finished rows may leave.
+def require_consent(
+    changes: Changes, source: str, *, accepted: bool, ask: Callable[[str], bool] | None
+) -> None:
+    """Return if no finished row would leave the table by a change, or if such a change is accepted.
 
-    accepted: they may, by --accept-changes.
-    ask: puts a question to a person and says whether the answer is yes; None: nobody is there.
+    Args:
+        source: what messages call the study's YAML.
+        accepted: by --accept-changes.
+        ask: puts a question to a person and says whether the answer is yes; None: nobody is there.
+
+    Raises:
+        StudyChanged: it is not accepted.
     """
-
-    accepted: bool = False
-    ask: Callable[[str], bool] | None = None
-
-    def check(self, changes: Changes, source: str) -> None:
-        """Return if nothing changed that matters, or the change is accepted.
-
-        Raises:
-            StudyChanged: it is not.
-        """
-        text = changes.text(source)
-        if not text or self.accepted:
-            return
-        if self.ask is None:
-            raise StudyChanged(f"{text}\n{WAYS_OUT}")
-        if not self.ask(f"{text}\n{WAYS_OUT}\nRun these settings anew?"):
-            raise StudyChanged("nothing was run")
+    text = changes.text(source)
+    if not text or accepted:
+        return
+    if ask is None:
+        raise StudyChanged(f"{text}\n{WAYS_OUT}")
+    if not ask(f"{text}\n{WAYS_OUT}\nRun these settings anew?"):
+        raise StudyChanged("nothing was run")
 
 
 def compare(

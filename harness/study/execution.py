@@ -13,7 +13,7 @@ from harness.config import StudyConfig
 from harness.device import is_gpu
 from harness.errors import RayLost
 from harness.method import knowing_plugins
-from harness.planning import Consent, Fingerprints, Plan, StudyOutcome
+from harness.planning import Changes, Fingerprints, Plan, StudyOutcome
 from harness.progress import View, line_printer, reporter
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.store import Known, StudyStore
@@ -36,7 +36,7 @@ class Execution:
     store: methods may raise StoreError.
     fingerprints: of its data and weights, with the method and the cache folder.
     storage: of its checkpoints.
-    consent: whether finished rows may leave the table.
+    consent: raises StudyChanged where finished rows may not leave the table of a YAML.
     address: of the running Ray cluster that its trials run on; None: they run on this machine.
     in_process: one after the other in this process.
     verbose: let Ray talk.
@@ -49,7 +49,7 @@ class Execution:
     fingerprints: Fingerprints
     storage: Storage
     console: Console
-    consent: Consent
+    consent: Callable[[Changes, str], None]
     interrupts: Interrupts
     address: str | None
     in_process: bool
@@ -128,7 +128,7 @@ class Execution:
         """Raise StudyChanged if finished rows would leave the table unasked."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
         changes = planning.compare(self.study, plan, self.ledger, self._stored, maker)
-        self.consent.check(changes, source_of(self.study))
+        self.consent(changes, source_of(self.study))
 
     def _outcome(self, *, interrupted: bool = False, ran: bool = False) -> StudyOutcome:
         """What the study has come to, by the plan.

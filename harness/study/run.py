@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
-from harness.planning import Consent, StudyOutcome
+from harness.planning import StudyOutcome, require_consent
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import publish as show_report
 from harness.scratch import remove_left
@@ -104,7 +105,7 @@ def run_study(
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
-    say, consent = line_printer(console), Consent(accept_changes, ask)
+    say, consent = line_printer(console), partial(require_consent, accepted=accept_changes, ask=ask)
     checkpoints = storage_uri(storage, prints.cache_dir)
     remove_left()
 

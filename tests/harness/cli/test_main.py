@@ -12,7 +12,7 @@ import harness.study
 import reports.cli
 from harness.cli import commands
 from harness.errors import UserError
-from harness.planning.changes import WAYS_OUT, Changes, Consent
+from harness.planning.changes import WAYS_OUT, Changes, require_consent
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
@@ -155,7 +155,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     def run_study(*_: Any, accept_changes: bool, ask: Any, **__: Any) -> StudyOutcome:
         changes = Changes(differences={"shots: 2 -> 4": None})
         changes.changed["a", 0] = 90.0
-        Consent(accept_changes, ask).check(changes, "small.yaml")
+        require_consent(changes, "small.yaml", accepted=accept_changes, ask=ask)
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
