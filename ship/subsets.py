@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import floor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt64
 
 from ship.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from ship.datasets import PictureDataset, Survey
 
 Ids = Int64[np.ndarray, " _"]
 
@@ -74,6 +78,18 @@ class FeatureSet:
             found[f"{split}_labels"] = labels[rows]
         names = tuple(self.class_names[label] for label in kept)
         return replace(self, class_names=names, n_seen=n_seen, **found)
+
+
+def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
+    """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
+    labels = {split: part.labels for split, part in survey.splits.items()}
+    empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}
+    return FeatureSet(
+        class_names=survey.class_names, template="{}", dataset=name, dataset_fingerprint="",
+        backbone_fingerprint="", n_seen=survey.n_seen,
+        train=empty["train"][:, None], val=empty["val"], test=empty["test"],
+        **{f"{split}_labels": own for split, own in labels.items()},
+    )  # fmt: skip
 
 
 def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:

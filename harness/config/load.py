@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import Spanned, study_faults
 from harness.config.factor import Factor, factor_faults, may_be
 from harness.config.mapping import Override, apply_overrides, parse_overrides, take_away, validated
-from harness.config.needs import Needs
 from harness.config.space import (
     DEFAULTS,
     METHODS,
@@ -78,6 +76,10 @@ def parse_study(
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
             take), or, where there is none, with every other mistake at once.
     """
+    # these load what reads pictures, which a worker does not need
+    from harness.config.checks import Spanned, study_faults
+    from harness.config.needs import Needs
+
     given, unread = parse_overrides(overrides)
     usual = {"dataset": DEFAULTS.dataset} | ({} if name is None else {"name": name})
     tree, blocked = apply_overrides({**usual, **mapping}, given)

@@ -5,24 +5,22 @@ from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import Any, Final
 
 from harness.config.space import METHODS, baseline, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest
+from ship import datasets
 from ship.architectures import BackboneError, feature_dim, load_tokenizer, text_settings
+from ship.datasets import DATASETS
+from ship.datasets.base import cut_alike, number, some
 from ship.plugins import PluginError
 from ship.requirements import PROTOCOLS, lacking, requirements
 from ship.settings import NamedSettings
-from ship.subsets import FeatureSet
+from ship.subsets import bare_features
 from ship.templates import OWN
 from ship.trial_config import TrialConfig
-
-if TYPE_CHECKING:
-    from ship.datasets import PictureDataset, Survey
 
 # A trained weight, its gradient and AdamW's two moments, in float32.
 BYTES_A_WEIGHT: Final = 16
@@ -80,13 +78,10 @@ class Needs:
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """What templates must do whose prompts a backbone cuts before they differ; "": they do."""
-        from ship.datasets import DATASETS, ImageFolder
-        from ship.datasets.base import cut_alike, number, some
-
         survey, most = self._survey(name), text_settings(backbone).context_length
         if isinstance(survey, list):
             return ""
-        own = DATASETS[name].template if name in DATASETS else ImageFolder.template
+        own = DATASETS.get(name, datasets.ImageFolder).template
         sentences = [own if one == OWN else one for one in templates]
         same = cut_alike(survey.class_names, sentences, most, partial(load_tokenizer, backbone))
         alike = [class_name for group in same for class_name in group]
@@ -94,10 +89,8 @@ class Needs:
         must += f"{most} tokens, {number(alike, 'class name')} read like another: {some(alike)}"
         return must if alike else ""
 
-    def _unfit_dataset(self, trial: TrialConfig, survey: "Survey") -> Iterator[Fault]:
+    def _unfit_dataset(self, trial: TrialConfig, survey: datasets.Survey) -> Iterator[Fault]:
         """Classes and pictures that it lacks: a line for each kind, of the first such setting."""
-        from ship.datasets import has_unseen_pictures
-
         key = "generator.early_stopping"
         stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
         deciding = (*_DECIDING(trial), stops)
@@ -111,7 +104,7 @@ class Needs:
             return
         arm = self._study.reference_arms and baseline(self._study).get("dataset", trial.dataset)
         shown = trial.dataset == arm and PROTOCOLS[trial.protocol].new_classes
-        shown = shown and has_unseen_pictures(trial.dataset)
+        shown = shown and datasets.has_unseen_pictures(trial.dataset)
         for kind, must in lacking(trial, bare, self._study.seeds, shown=shown).items():
             if (trial.dataset, kind) not in self._known:
                 self._known.add((trial.dataset, kind))
@@ -120,14 +113,12 @@ class Needs:
 
 def _survey(
     data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
-) -> "Survey | list[Fault]":
+) -> datasets.Survey | list[Fault]:
     """What is there of a dataset, or why it cannot be read; faults of a file have its key."""
-    from ship.datasets import ImageFolder, survey_dataset
-
     if fault := unknown_dataset(name, data_root):
         return [fault]
     own, hint = reading.get(name, {}), " (give --data-root DIR)"
-    survey = survey_dataset(name, data_root, ImageFolder(**own))
+    survey = datasets.survey_dataset(name, data_root, datasets.ImageFolder(**own))
     lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
     # as the reader writes a path: "./a.json" is "a.json"
     files = {f"{Path(value)}: ": key for key, value in own.items() if isinstance(value, str)}
@@ -142,28 +133,24 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     Args:
         data_root: where a folder of this name may have been meant.
     """
-    from ship.datasets import DATASETS, PREFIX, nearest_dataset
-
     try:
-        if name in DATASETS or name.startswith(PREFIX):
+        if name in DATASETS or name.startswith(datasets.PREFIX):
             return None
     except PluginError as error:
         return Fault("", f"must load: {error}")
-    names = (*DATASETS.names(), f"{PREFIX}NAME")
-    return Fault("", "must be a dataset", name, names, nearest_dataset(name, data_root))
+    names = (*DATASETS.names(), f"{datasets.PREFIX}NAME")
+    return Fault("", "must be a dataset", name, names, datasets.nearest_dataset(name, data_root))
 
 
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
     """What is trained on must have training pictures, of every class that is to be shown."""
-    from ship.datasets import DATASETS, has_unseen_pictures
-
     name, protocol = trial.dataset, trial.protocol
     if name not in DATASETS.data:  # a folder, or one that has a line of its own
         return
     if getattr(DATASETS[name], "target", False):  # one of ImageNet's
         must = "must have training pictures (this one is for targets, under cross_dataset)"
         yield Fault("dataset", must, name)
-    elif not has_unseen_pictures(name):
+    elif not datasets.has_unseen_pictures(name):
         if PROTOCOLS[protocol].unseen_class or not PROTOCOLS[protocol].new_classes:
             must = f"must have training pictures of every class when protocol is {protocol}"
             yield Fault("dataset", must, name)
@@ -172,18 +159,6 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
             why = f"{name} has no training pictures of its unseen classes"
             must = f"must not be {'real' if real else 'above 0'}: {why}"
             yield Fault(key, must, "real" if real else trial.synthetic.real_share)
-
-
-def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
-    """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
-    labels = {split: part.labels for split, part in survey.splits.items()}
-    empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}
-    return FeatureSet(
-        class_names=survey.class_names, template="{}", dataset=name, dataset_fingerprint="",
-        backbone_fingerprint="", n_seen=survey.n_seen,
-        train=empty["train"][:, None], val=empty["val"], test=empty["test"],
-        **{f"{split}_labels": own for split, own in labels.items()},
-    )  # fmt: skip
 
 
 def _backbone(name: str) -> tuple[str, Any, int]:

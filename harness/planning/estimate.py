@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import StudyConfig, bare_features, baseline, resolve
+from harness.config import StudyConfig, baseline, resolve
 from harness.device import usable_gpus
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, Plan
 from harness.resources import machine_resources, slots
 from harness.store import LedgerRun
 from harness.wording import count, one_line
-from ship.subsets import FeatureSet
+from ship.subsets import FeatureSet, bare_features
 from ship.trial_config import TrialConfig
 
 # What finding out may take, of the processor's time.

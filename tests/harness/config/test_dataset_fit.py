@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config import bare_features
 from harness.config.load import parse_study
 from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
 from ship.requirements import lacking
+from ship.subsets import bare_features
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture
