@@ -16,7 +16,6 @@ from reports.contract import COMPLETE, FAIL, PRUNED
 from reports.read import Study, heading
 from reports.tables import Row, Table
 
-_LEVEL = 0.05
 BEST = "best setting by selection"  # the subject of a finding
 
 
@@ -88,7 +87,7 @@ def _depends(analysis: Analysis, table: Table) -> str:
     others = [
         f"{names[other]} ({p_words(pair.holm)})"
         for pair in analysis.interactions
-        if key in pair.factors and pair.holm is not None and pair.holm < _LEVEL
+        if key in pair.factors and tables.is_beyond_chance(pair.holm)
         for other in pair.factors
         if other != key
     ]

@@ -11,7 +11,7 @@ from reports.answer.words import (
     points,
     signed,
 )
-from reports.contract import ARMS
+from reports.contract import ARMS, RIVALS
 from reports.read import Study
 from reports.stats import Decision, Verdict
 from reports.tables import AVERAGE, Compared, Row, Table, collapse_of
@@ -20,8 +20,6 @@ from reports.tables import AVERAGE, Compared, Row, Table, collapse_of
 Told = tuple[str, Compared]
 _SURE = (Verdict.DECIDED, Verdict.DIFFERS)
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
-# Judged in this order.
-_RIVALS = ("no_synthetic", "text_feature")
 _CEILING = "real_pictures"
 
 
@@ -149,7 +147,7 @@ def arms_finding(study: Study, table: Table, place: str = "") -> Finding | None:
         for row in table.rows
         if row.arm and row.compared and not _same(row.compared)
     }
-    rivals = {arm: found[arm] for arm in _RIVALS if arm in found}
+    rivals = {arm: found[arm] for arm in RIVALS if arm in found}
     if base is None or base.arm or not rivals:
         return None
     parts = []

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from reports.analysis import Analysis, Effect
 from reports.answer.words import Finding, listed, p_words
 from reports.stats import Association, Estimate
-from reports.tables import Ranged, Table, cell_text, short_names
+from reports.tables import CHANCE, Ranged, Table, cell_text, is_beyond_chance, short_names
 
-_LEVEL = 0.05
 _LEAST = 1.0  # percent; less is not worth a reader's time, however sure
 
 
@@ -26,11 +25,11 @@ def ranks_finding(table: Table, head: str, wanted: int) -> Finding:
     if finished > 1 and all(one.flat for _, one in every):
         same = f"All {finished} settings that finished have the same mean {head}."
         return Finding(subject, None, same)
-    sure = [pair for pair in every if _is_below(pair[1].p)]
+    sure = [pair for pair in every if is_beyond_chance(pair[1].p)]
     # whether any order of the settings that finished would have had such a p
-    told = [pair for pair in every if _is_below(pair[1].least)]
+    told = [pair for pair in every if is_beyond_chance(pair[1].least)]
     rest = [pair for pair in told if pair not in sure]
-    silent = [name for name, one in every if not _is_below(one.least)]
+    silent = [name for name, one in every if not is_beyond_chance(one.least)]
     texts = [f"{over}."] if finished < wanted and told else []
     if sure:
         texts.append(f"{head} goes with {listed([_told(*pair) for pair in sure])}.")
@@ -42,13 +41,9 @@ def ranks_finding(table: Table, head: str, wanted: int) -> Finding:
     if silent:
         which = "in no order of the settings" if told else f"{over}, in no order of which"
         texts.append(
-            f"Nothing can be said of {listed(silent)}: {which} would Holm's p be below {_LEVEL}."
+            f"Nothing can be said of {listed(silent)}: {which} would Holm's p be below {CHANCE}."
         )
     return Finding(subject, None, " ".join(texts))
-
-
-def _is_below(p: float | None) -> bool:
-    return p is not None and p < _LEVEL
 
 
 def _told(factor: str, one: Association) -> str:
@@ -79,7 +74,7 @@ def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding |
     sure = [
         (effect, effect.share)
         for effect in effects
-        if effect.share and effect.share.mean >= _LEAST and _is_below(effect.holm)
+        if effect.share and effect.share.mean >= _LEAST and is_beyond_chance(effect.holm)
     ]
     if sure:
         sure.sort(key=lambda pair: -pair[1].mean)
@@ -88,8 +83,8 @@ def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding |
     if certain or any(effect.holm is None for effect in effects):
         return None  # what was not tested is not said to be nothing
     text = f"No share of the variance of {head} between settings is beyond chance."
-    if found.least >= _LEVEL:
-        why = f"with {found.seeds} common seeds no factor's Holm p can be below {_LEVEL}"
+    if found.least >= CHANCE:
+        why = f"with {found.seeds} common seeds no factor's Holm p can be below {CHANCE}"
         text = f"Nothing can be said of shares: {why}."
     return Finding("importance", None, text)
 

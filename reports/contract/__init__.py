@@ -40,7 +40,7 @@ from reports.contract.names import (
     split_seed,
     trained_file,
 )
-from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
 from reports.contract.publication import REPORT, Publication
 from reports.contract.words import (
     SERVED,

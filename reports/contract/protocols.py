@@ -137,3 +137,4 @@ ARMS: Final = {
         "real training pictures of the {unseen} classes as the synthetic ones: not a method",
     ),
 }
+RIVALS: Final = ("no_synthetic", "text_feature")  # those that a method has to beat, judged in order

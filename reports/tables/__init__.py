@@ -43,6 +43,7 @@ from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent
 from reports.tables.model import (
     ADDED,
     AVERAGE,
+    CHANCE,
     LEVELS,
     MARK,
     OBJECTIVE,
@@ -59,6 +60,7 @@ from reports.tables.model import (
     Table,
     Text,
     Value,
+    is_beyond_chance,
     known,
     level_id,
     level_text,

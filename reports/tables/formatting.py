@@ -13,12 +13,10 @@ LOPSIDED = 1.5
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a format joins a mean and its half-width, and how it writes what it must escape."""
+    """How a format joins a mean, its half-width, and a suffix."""
 
     plus_minus: str = " ± "
     gap: str = " "  # before a suffix
-    dash: str = DASH
-    minus: str = "−"
 
 
 PLAIN = Dialect()
@@ -31,19 +29,18 @@ def broken(heading: str) -> list[str]:
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
-def number(value: float, decimals: int = 1, *, signed: bool = False, minus: str = "−") -> str:
-    """A number with fixed decimals, and never a negative zero.
+def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
+    """A number with fixed decimals and a real minus, and never a negative zero.
 
     Args:
         value: the number.
         decimals: digits after the point.
         signed: whether a positive number gets a plus.
-        minus: how the format writes a minus.
     """
     text = f"{abs(value):.{decimals}f}"
     if float(text) == 0:
         return text
-    return (minus if value < 0 else "+" if signed else "") + text
+    return ("−" if value < 0 else "+" if signed else "") + text
 
 
 def p_text(p: float) -> str:
@@ -58,45 +55,36 @@ def p_text(p: float) -> str:
     return f"{p:.4f}"
 
 
-def value_parts(value: Value, dialect: Dialect = PLAIN) -> tuple[str, str, str]:
-    """A mean as text, what joins it to its interval, and the interval.
+def _value_text(value: Value, dialect: Dialect) -> str:
+    """A mean with its interval.
 
     The interval is its half-width behind a plus-minus, a dash where there is none, and both of its
     ends where the mean is far from their middle.
     """
     estimate, decimals = value.estimate, value.decimals
-    mean = number(estimate.mean, decimals, signed=value.signed, minus=dialect.minus)
+    mean = number(estimate.mean, decimals, signed=value.signed)
     if estimate.low is None or estimate.high is None:
-        return mean, dialect.plus_minus, dialect.dash
+        return f"{mean}{dialect.plus_minus}{DASH}"
     below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
     if max(above, below) <= LOPSIDED * min(above, below) + 10**-decimals:
-        return mean, dialect.plus_minus, number((above + below) / 2, decimals)
-    return mean, dialect.gap, ends_text(estimate, decimals, dialect, signed=value.signed)
+        return f"{mean}{dialect.plus_minus}{number((above + below) / 2, decimals)}"
+    return f"{mean}{dialect.gap}{_ends_text(estimate, decimals, signed=value.signed)}"
 
 
-def ends_text(
-    estimate: Estimate, decimals: int, dialect: Dialect = PLAIN, *, signed: bool = False
-) -> str:
-    """The ends of an interval, a dash for one that there is not.
-
-    Args:
-        estimate: whose interval it is.
-        decimals: digits after the point.
-        dialect: of the format.
-        signed: whether a positive end gets a plus.
-    """
-    shown = [
-        dialect.dash if end is None else number(end, decimals, signed=signed, minus=dialect.minus)
+def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
+    """The ends of an interval, a dash for one that there is not; signed: with a plus above 0."""
+    low, high = (
+        DASH if end is None else number(end, decimals, signed=signed)
         for end in (estimate.low, estimate.high)
-    ]
-    return f"[{shown[0]}, {shown[1]}]"
+    )
+    return f"[{low}, {high}]"
 
 
 def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
     """One cell as text in a dialect; None is a dash."""
     match cell:
         case None:
-            return dialect.dash
+            return DASH
         case Text(text=text):
             return text
         case Counts():
@@ -105,11 +93,10 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
         case PValue(p):
             return p_text(p)
         case Quantity(value, decimals):
-            return number(value, decimals, minus=dialect.minus)
+            return number(value, decimals)
         case Ranged(estimate, decimals, bare):
-            ends = ends_text(estimate, decimals, dialect, signed=bare)
-            mean = number(estimate.mean, decimals, minus=dialect.minus)
-            return ends if bare else f"{mean} {ends}"
+            ends = _ends_text(estimate, decimals, signed=bare)
+            return ends if bare else f"{number(estimate.mean, decimals)} {ends}"
         case Value(suffix=suffix):
-            text = "".join(value_parts(cell, dialect))
+            text = _value_text(cell, dialect)
             return f"{text}{dialect.gap}{suffix}" if suffix else text

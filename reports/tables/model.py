@@ -122,6 +122,14 @@ class Flagged:
     of: int
 
 
+CHANCE = 0.05  # a corrected p below it is beyond chance
+
+
+def is_beyond_chance(p: float | None) -> bool:
+    """Whether a corrected p says that there is an effect."""
+    return p is not None and p < CHANCE
+
+
 @dataclass(frozen=True)
 class Compared:
     """A row's difference to the baseline of its table, and all that is known of it.
@@ -154,7 +162,7 @@ class Compared:
     @property
     def differs(self) -> bool:
         """Whether the corrected p says that the difference is not 0."""
-        return self.p is not None and self.p < 0.05
+        return is_beyond_chance(self.p)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contract import COMPLETE, printable
+from reports.contract import COMPLETE, RIVALS, printable
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
 from reports.tables.comparison import is_designed
@@ -91,10 +91,6 @@ def preferred_note(study: Study) -> list[str]:
     return [f"selection alone would take {names}{ran}: {told}, {ahead:.1f} above the next"]
 
 
-# The reference arms that a method has to beat.
-_RIVALS = ("no_synthetic", "text_feature")
-
-
 @dataclass(frozen=True)
 class Headline:
     """The setting that selection prefers, on test.
@@ -130,7 +126,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     values = _mean_of([group.seeds(column) for group in best])
     if not values:
         return None
-    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
+    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in RIVALS}
     baseline = baseline_setting(whole, settings) if whole.factors else None
     if baseline is not None:
         groups = {"baseline": baseline, **groups}
