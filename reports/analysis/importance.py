@@ -167,7 +167,10 @@ def _assembled(
             keys = tuple(found.factors[place].factor.key for place in term.factors)
             part = variance.share(products, leaked) if term.freedom else None
             made.append((variance.strength(products, leaked), Effect(keys, part, term.freedom, p)))
-        return tuple(effect for _, effect in sorted(made, key=lambda pair: -pair[0]))
+        # of sizes that differ by rounding alone the order is the study's, on every machine
+        scale = max((abs(size) for size, _ in made), default=0.0) or 1.0
+        ranked = sorted(made, key=lambda pair: -round(pair[0] / scale, 9))
+        return tuple(effect for _, effect in ranked)
 
     # what polynomials leave over has given some of itself to the factors
     own_leak = -leak(len(found.settings) - 1 - model.left)
