@@ -41,15 +41,14 @@ def run_trial(
     resume: "Checkpoint | None" = None,
     keep: bool = False,
 ) -> Iterator[EpochMetrics]:
-    """ship.trial.run.run_trial."""
+    """ship.trial.run.run_trial.
+
+    Args:
+        keep: whether the trial keeps what it trains; its `trained` has it at the end.
+    """
     from ship.trial import run_trial as run
 
     return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
-
-
-def keeping(run: Callable[..., Iterator[EpochMetrics]]) -> RunTrial:
-    """A run_trial whose trials keep what they train; their `trained` has it at the end."""
-    return partial(run, keep=True)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:

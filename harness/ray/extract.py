@@ -18,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from harness.config import Resources
 from harness.errors import ClusterError
+from harness.ray.deaths import last_error
 from harness.ray.internals import alive_nodes
 from harness.ray.session import cluster_resources
 from harness.resources import at_once
@@ -43,6 +44,8 @@ It is 32 shards: minutes of a driver with ViT-B/16.
 MOST_DEATHS: Final = 3
 """Actors that may die with the same shard, or before they have begun."""
 AT_START: Final = range(0)  # stands for a shard where none had been given out
+MOST_AT_ONCE: Final = 8
+"""Shards that an actor with a GPU is given at once: enough that no thread of it has to wait."""
 
 LoadBackbone = Callable[[str, str], FrozenCLIP]
 """Given a backbone's name and a torch device."""
@@ -61,9 +64,8 @@ class Encoder:
         self._split = ""
         self._pictures: Sequence[Picture] = ()
 
-    def layout(self) -> Layout:
-        """How it encodes, once it is there."""
-        return self._layout
+    def begin(self) -> None:
+        """Nothing: who is answered knows that the actor is there."""
 
     def encode(
         self,
@@ -117,7 +119,6 @@ class ClusterEncoder(ExitStack):
         load_backbone: LoadBackbone,
         accelerator: str = "cuda",
         session: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        large: int = LARGE,
     ) -> None:
         """Build it; nothing is started.
 
@@ -126,12 +127,12 @@ class ClusterEncoder(ExitStack):
             load_backbone: called once on each actor, and for each backbone.
             accelerator: torch device of an actor that has a GPU.
             session: what the actors need open around them, such as a Ray session.
-            large: fewer views than this the driver encodes alone, if no GPU is asked for.
         """
         super().__init__()
         self._resources, self._load_backbone = resources, load_backbone
         self._device = accelerator if resources.gpus else "cpu"
-        self._session, self._large = session, large
+        self._session = session
+        self._most_at_once = MOST_AT_ONCE if resources.gpus else 1
         self._most = 0  # actors at once; 0: no session is open
         self._actors: list[Any] = []
 
@@ -150,7 +151,7 @@ class ClusterEncoder(ExitStack):
             DatasetError: pictures that cannot be decoded, or only on the driver.
             ClusterError: actors cannot start, or one died with the same shard again and again.
         """
-        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < self._large:
+        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < LARGE:
             yield from encode_split(clip, dataset, split, views, shards, done)
             return
         if not self._most:
@@ -163,7 +164,7 @@ class ClusterEncoder(ExitStack):
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
         try:
-            for part, answer in self._answers(asked, shards, 1 + views):
+            for part, answer in self._answers(asked, shards):
                 if isinstance(answer, str):
                     raise _undecodable(dataset, split, answer)
                 for shard, features in zip(part, answer, strict=True):
@@ -174,21 +175,19 @@ class ClusterEncoder(ExitStack):
             raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
 
     def _answers(
-        self, asked: tuple[Any, ...], shards: Sequence[Shard], views: int
+        self, asked: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
         """Some shards with what an actor made of them, as it comes.
 
         Args:
             asked: what each call of Encoder.encode begins with.
             shards: of one split.
-            views: of each picture, the picture itself included.
 
         Raises:
             RayError: actors cannot start, one raised, or several died with the same shard.
         """
         waiting, deaths = deque(shards), Counter[Shard]()
-        layouts: dict[Any, Layout] = {}
-        # what each actor is at; without shards: it says that it is there
+        # what each actor is at; without shards: it begins
         running: dict[Any, tuple[Any, list[Shard]]] = {}
         self._grow(len(shards), running)
         try:
@@ -202,7 +201,6 @@ class ClusterEncoder(ExitStack):
                 except RayError:
                     self._actors.remove(actor)
                     ray.kill(actor)
-                    layouts.pop(actor, None)
                     deaths.update(part or [AT_START])
                     waiting.extendleft(reversed(part))
                     more = deaths[AT_START] < MOST_DEATHS
@@ -212,12 +210,8 @@ class ClusterEncoder(ExitStack):
                     continue
                 if part:
                     yield part, answer
-                else:
-                    layouts[actor] = answer
                 if waiting:
-                    n = shards_at_once(
-                        layouts[actor], len(waiting[0]) * views, len(waiting), len(layouts)
-                    )
+                    n = min(self._most_at_once, math.ceil(len(waiting) / len(self._actors)))
                     part = [waiting.popleft() for _ in range(n)]
                     running[actor.encode.remote(*asked, part)] = actor, part
         finally:
@@ -228,7 +222,7 @@ class ClusterEncoder(ExitStack):
         """Start actors, up to as many as wanted and as there is room for; call all that are idle.
 
         Args:
-            running: what each actor is at; those that are idle say that they are there.
+            running: what each actor is at; those that are idle begin.
         """
         kind = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
@@ -239,7 +233,7 @@ class ClusterEncoder(ExitStack):
         at_work = [actor for actor, _ in running.values()]
         for actor in self._actors:
             if actor not in at_work:
-                running[actor.layout.remote()] = actor, []
+                running[actor.begin.remote()] = actor, []
 
     def _end_actors(self) -> None:
         while self._actors:
@@ -259,26 +253,11 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     return max(own, int(cores * resources.gpus / gpus)) if resources.gpus and gpus else own
 
 
-def shards_at_once(layout: Layout, views: int, waiting: int, actors: int) -> int:
-    """How many shards an actor is given: so many that no thread of it waits, and each actor works.
-
-    Args:
-        layout: of the actor.
-        views: in a shard.
-        waiting: shards that are to do.
-        actors: of the pool.
-    """
-    batches = math.ceil(views / layout.views_per_batch)
-    enough = math.ceil(2 * layout.threads / batches)
-    return max(1, min(enough, waiting // max(1, actors)))
-
-
 def _reason(error: RayError) -> str:
-    """What the method raised, by its first line; else the last line of Ray's text, the cause."""
+    """What the method raised, by its first line; else what Ray says."""
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {one_line(error.cause)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return last_error(str(error))
 
 
 def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:

@@ -3,7 +3,9 @@
 import logging
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -85,7 +87,7 @@ def ray_session(
     ):
         try:
             if owned:
-                with bounded_start(), nullcontext() if verbose else quiet_core():
+                with bounded_start(), own_handlers(), nullcontext() if verbose else quiet_core():
                     _init(study, address, folder, object_bytes, verbose)
             nodes = [node["Resources"] for node in alive_nodes()]
             if faults := lacking(study.resources, nodes, "a node"):
@@ -95,6 +97,21 @@ def ray_session(
         finally:
             if owned:
                 leave_ray()
+
+
+@contextmanager
+def own_handlers() -> Iterator[None]:
+    """Put this process's handlers of signals back at the end.
+
+    ray.init puts others in their place, of which the one for SIGTERM dumps core.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def threads(study: StudyConfig) -> int:

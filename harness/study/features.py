@@ -1,33 +1,27 @@
-"""Before the sweep, on the driver: the plugins and feature sets that the study's trials will need.
-
-`--prefetch` brings them, and the weights, ahead of a study: where there is a network, or nothing
-else to do. It writes nothing but caches: the hub's, and the study's own.
-"""
+"""Before the sweep, on the driver: the plugins and features that the study's trials will need."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain, groupby, product
+from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import StudyConfig, levels, load_study, resolve
-from harness.device import usable_gpus, why_no_gpu
+from harness.config import Resources, StudyConfig, levels, resolve
 from harness.errors import ConfigError
 from harness.messages import feature_key, target_key
 from harness.method import SPLITS, Method, knowing_plugins
-from harness.planning import Fingerprints, Plan, make_plan
-from harness.progress import SteadyConsole, line_printer, reporter
+from harness.planning import Fingerprints, Plan
+from harness.progress import reporter
 from harness.resources import extraction_resources, machine_resources
-from harness.store import Ledger
-from harness.wording import count
 from reports.contract import printable
 from ship.architectures import ImagePrecision
 from ship.plugins import PluginError, carried, identities, load_carried, require_builders
 from ship.registry import Origin
+from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.features import Encode
@@ -80,19 +74,22 @@ class Need:
 
 def needed(study: StudyConfig, plan: Plan) -> list[Need]:
     """Each feature set that the plan's work and any proposal may read."""
-    configs = [work.setting.config for work in plan.work]
-    if plan.proposals:
-        varied = {name: levels_of(study, name) for name in READ if name in study.space}
-        combinations = product(*varied.values())
-        configs += [resolve(study, dict(zip(varied, one, strict=True))) for one in combinations]
     needs: dict[str, Need] = {}
-    for config in configs:
+    for config in configs_of(study, plan, READ):
         clip, own = (config.backbone, config.image_precision), feature_key(config)
         needs[own] = Need(own, *clip, config.dataset, config.views)
         for target in config.targets:
             key = target_key(config, target)
             needs[key] = Need(key, *clip, target, 0, ("test",))
     return list(needs.values())
+
+
+def configs_of(study: StudyConfig, plan: Plan, keys: Sequence[str]) -> Iterator[TrialConfig]:
+    """The trials that a plan may run: of proposals, one for all that share the values of `keys`."""
+    yield from (work.setting.config for work in plan.work)
+    varied = {name: levels_of(study, name) for name in keys if name in study.space}
+    for values in product(*varied.values()) if plan.proposals else ():
+        yield resolve(study, dict(zip(varied, values, strict=True)))
 
 
 def levels_of(study: StudyConfig, name: str) -> list[Any]:
@@ -173,10 +170,9 @@ def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple
             yield need, clip, fingerprints.pictures(need.dataset)
 
 
-@contextmanager
 def encoder_here(
-    study: StudyConfig, method: Method, *, verbose: bool, begun: Callable[[], None]
-) -> "Iterator[Encode | None]":
+    study: StudyConfig, method: Method, *, verbose: bool
+) -> "AbstractContextManager[Encode | None]":
     """Give what encodes while the context lasts: actors with GPUs; None: the driver's own threads.
 
     Actors have a Ray of their own, which starts with the first split to encode and ends with the
@@ -186,96 +182,29 @@ def encoder_here(
         study: for the resources of a trial, which an actor takes, too.
         method: ship.
         verbose: let Ray talk.
-        begun: called whenever Ray has been started.
     """
     actor = extraction_resources(study.resources, machine_resources(study.resources))
     if not actor.gpus:
-        yield None
-        return
-    from harness.ray import ClusterEncoder, ray_session
+        return nullcontext()
+    from harness.ray import ray_session
 
-    @contextmanager
-    def session() -> Iterator[None]:
-        with ray_session(study, None, 0, verbose):
-            begun()
-            yield
+    return encoder_on(actor, method, lambda: ray_session(study, None, 0, verbose))
+
+
+def encoder_on(
+    actor: Resources, method: Method, session: Callable[[], AbstractContextManager[Any]]
+) -> "AbstractContextManager[Encode]":
+    """Give actors that encode while the context lasts.
+
+    Args:
+        actor: what each takes.
+        method: ship.
+        session: a Ray session around the actors; nullcontext: one is open.
+    """
+    from harness.ray import ClusterEncoder
 
     load = knowing_plugins(method.load_backbone)
-    with ClusterEncoder(actor, load, method.accelerator, session) as encoder:
-        yield encoder
-
-
-def prefetch(
-    space: str,
-    overrides: Sequence[str],
-    data_root: Path | None,
-    cache_dir: Path | None,
-    *,
-    to: str,
-    verbose: bool,
-) -> None:
-    """Fetch the weights and the pictures of a study, then extract its features.
-
-    Weights come first, as pictures may have to be put in place by hand: then the study is refused,
-    with a line for each.
-
-    Args:
-        space, overrides, data_root, cache_dir, verbose: see run_study.
-        to: the last step: "downloads" or "features".
-
-    Raises:
-        UserError, ValueError: a mistake in the YAML, a dataset or a backbone that cannot be had.
-    """
-    from harness.data.download import fetch_missing
-
-    study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
-    say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
-    for name in levels_of(study, "backbone"):
-        prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
-        say(f"weights of {name}: they are here")
-    if data_root is not None:
-        fetch_missing(named_datasets(study), data_root, say)
-    study = load_study(space, overrides, data_root)
-    say(f"pictures of {', '.join(named_datasets(study))}: they are here")
-    if to == "features":
-        fetch_features(study, prints, console, verbose=verbose)
-
-
-def named_datasets(study: StudyConfig) -> list[str]:
-    """Every dataset that a study may read, each once: those to be trained on, and targets."""
-    targets = chain(*levels_of(study, "targets"))
-    return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
-
-
-def fetch_features(
-    study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
-) -> None:
-    """Extract every feature set that a study may read; what the cache has is not extracted again.
-
-    On this machine's GPUs if the study asks for GPUs and torch can use them, else on its cores: a
-    login node seldom has one.
-
-    Args:
-        study: the study, whatever of it has been run.
-        prints: of its data and weights, with the method and the cache folder.
-        console: where progress goes.
-        verbose: let Ray talk.
-
-    Raises:
-        ValueError: a backbone or a data set cannot be read.
-        ClusterError: Ray cannot do it.
-    """
-    say, resources = line_printer(console), study.resources
-    why = why_no_gpu() if resources.gpus or (resources.auto and usable_gpus()) else None
-    if why is not None:
-        say(f"torch cannot use a GPU here ({why.rstrip('.')}): features are extracted on the CPU")
-        resources = resources.model_copy(update={"auto": False, "gpus": 0.0})
-        study = study.model_copy(update={"resources": resources})
-    needs = needed(study, make_plan(study, Ledger(), prints))
-    with encoder_here(study, prints.method, verbose=verbose, begun=lambda: None) as encode:
-        prepare_features(needs, prints, console, encode)
-    are = "is" if len(needs) == 1 else "are"
-    say(f"{count(len(needs), 'feature set')} {are} in {prints.cache_dir}")
+    return ClusterEncoder(actor, load, method.accelerator, session)
 
 
 def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
@@ -288,15 +217,9 @@ def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
     Raises:
         ConfigError: a line that names the plugin and says why a trial cannot use it.
     """
-    configs = [work.setting.config for work in plan.work]
-    pairs: list[tuple[Any, Any]] = [(one.generator, one.finetuner) for one in configs]
-    if plan.proposals:
-        pairs += product(levels_of(study, "generator"), levels_of(study, "finetuner"))
     planned: dict[str, str] = {}
-    for generator, finetuner in pairs:
-        planned |= identities(
-            getattr(generator, "name", generator), getattr(finetuner, "name", finetuner)
-        )
+    for config in configs_of(study, plan, ("generator", "finetuner")):
+        planned |= identities(config.generator.name, config.finetuner.name)
     if not planned:
         return
     if on_cluster:

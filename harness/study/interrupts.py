@@ -34,8 +34,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.getsignal(number)
-            self.install()
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -49,7 +48,6 @@ class Interrupts:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Only note a signal, for check() to act on."""
-        self.install()
         self._deferred = True
         try:
             yield
@@ -69,14 +67,6 @@ class Interrupts:
             raise self.failure
         if self.requested:
             raise error
-
-    def install(self) -> None:
-        """Put the handlers in place again.
-
-        ray.init puts a C handler in ours' place, which dumps core on SIGTERM.
-        """
-        for number in self._before:
-            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._failed:  # no second signal, whatever came before

@@ -1,13 +1,13 @@
 """What CLIP will read of a study's class names, for people to look at before anything runs."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, cycle, islice, product
+from collections.abc import Sequence
+from itertools import chain, cycle, islice
 
-from harness.config import StudyConfig, resolve
+from harness.config import StudyConfig
 from harness.planning import Fingerprints, Plan
+from harness.study.features import configs_of
 from ship.architectures import as_read
 from ship.templates import sentence
-from ship.trial_config import TrialConfig
 
 SHOWN = 3  # prompts of a dataset
 _DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")
@@ -19,7 +19,7 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     A line for each backbone, dataset and templates; none where a method has its own sentences.
     """
     found: dict[str, dict[tuple[str, tuple[str, ...]], None]] = {}
-    for config in chain((work.setting.config for work in plan.work), _proposed(study, plan)):
+    for config in configs_of(study, plan, _DECIDING):
         if config.finetuner.unread_reason("templates"):
             continue
         for name in (config.dataset, *config.targets):
@@ -41,10 +41,3 @@ def _texts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """A prompt of each of the first classes; several templates take turns."""
     shown = zip(class_names[:SHOWN], cycle(templates), strict=False)
     return [sentence(template, class_name) for class_name, template in shown]
-
-
-def _proposed(study: StudyConfig, plan: Plan) -> Iterator[TrialConfig]:
-    """Trials with each prompt that a sampler may propose, as far as levels decide them."""
-    choices = {key: study.space[key].choices or () for key in _DECIDING if key in study.space}
-    for values in product(*choices.values()) if plan.proposals else ():
-        yield resolve(study, dict(zip(choices, values, strict=True)))

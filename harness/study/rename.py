@@ -3,24 +3,12 @@
 import json
 from pathlib import Path
 
+from harness import store
 from harness.config import NAME_RULE, is_name
 from harness.environment import environment
 from harness.errors import UserError
 from harness.planning import Say
-from harness.store import (
-    CLIENT_ENVIRONMENT,
-    Changes,
-    Store,
-    StudyStore,
-    Timing,
-    experiments,
-    find_store,
-    find_study_run,
-    joined_tag,
-    own_study,
-    split_tag,
-    store_uri,
-)
+from harness.store import Changes, Store, StudyStore, Timing
 from harness.study.features import cache_folder
 from harness.wording import nearest, show
 from reports.contract import Tag
@@ -53,78 +41,78 @@ def rename_study(
         harness.errors.UserError: there is no such study, the name is taken or not allowed, another
             driver runs the study, or the store cannot be used.
     """
-    uri = store_uri(tracking_uri)
-    opened = find_store(uri)
+    uri = store.store_uri(tracking_uri)
+    opened = store.find_store(uri)
     if opened is None:
         raise UserError(f"{uri}: no MLflow store here")
     if faults := _faults(opened, old, new):
         raise UserError("\n".join(faults))
     with (
-        environment(CLIENT_ENVIRONMENT),
+        environment(store.CLIENT_ENVIRONMENT),
         # the client itself refuses to write once the study is another driver's
-        own_study(
+        store.own_study(
             uri, old, cache_folder(cache_dir), timing or Timing(), lambda error: None, say
         ) as own,
     ):
         _rename(own, old, new)
 
 
-def _faults(store: Store, old: str, new: str) -> list[str]:
+def _faults(opened: Store, old: str, new: str) -> list[str]:
     """A line for each reason that a study cannot be renamed for."""
-    names = set(store.read(experiments).values())
+    names = set(opened.read(store.experiments).values())
     lines = []
-    experiment_id = store.experiment(old)
+    experiment_id = opened.experiment(old)
     if experiment_id is None:
         near = nearest(old, names)
         hint = f"did you mean {near}? " if near else ""
         listed = ", ".join(sorted(names - {"Default"})) or "none"
-        lines.append(f"{store.uri}: no study {show(old)} ({hint}studies here: {listed})")
-    elif find_study_run(store, experiment_id) is None:
-        lines.append(f"{store.uri}: experiment {show(old)} holds no study of ship-sweep")
+        lines.append(f"{opened.uri}: no study {show(old)} ({hint}studies here: {listed})")
+    elif store.find_study_run(opened, experiment_id) is None:
+        lines.append(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
     if not is_name(new):
         lines.append(f"the new name {NAME_RULE}, got {show(new)}")
-    elif store.experiment(new) is not None:
+    elif opened.experiment(new) is not None:
         what = "the name that it has" if new == old else "taken"
-        lines.append(f"{store.uri}: the new name {show(new)} is {what}")
+        lines.append(f"{opened.uri}: the new name {show(new)} is {what}")
     return lines
 
 
-def _rename(store: StudyStore, old: str, new: str) -> None:
+def _rename(opened: StudyStore, old: str, new: str) -> None:
     """Write the new name wherever the old one stands: the rows of others, the study, the store.
 
     Raises:
         UserError: what the store says of the study is damaged; nothing was changed.
     """
-    experiment_id = store.experiment_id
-    run_id = find_study_run(store, experiment_id)
-    tags = {} if run_id is None else _renamed_tags(store, run_id, old, new)
-    ids, query = [*store.read(experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
-    while runs := store.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
+    experiment_id = opened.experiment_id
+    run_id = store.find_study_run(opened, experiment_id)
+    tags = {} if run_id is None else _renamed_tags(opened, run_id, old, new)
+    ids, query = [*opened.read(store.experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
+    while runs := opened.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
         for run in runs:
-            store.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
+            opened.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
     if run_id is not None:
-        store.write(Changes(run=run_id, tags=tags))
-        store.read(lambda client: client.update_run(run_id, name=new))
-    store.read(lambda client: client.rename_experiment(experiment_id, new))
+        opened.write(Changes(run=run_id, tags=tags))
+        opened.read(lambda client: client.update_run(run_id, name=new))
+    opened.read(lambda client: client.rename_experiment(experiment_id, new))
 
 
-def _renamed_tags(store: StudyStore, run_id: str, old: str, new: str) -> dict[str, str | None]:
+def _renamed_tags(opened: StudyStore, run_id: str, old: str, new: str) -> dict[str, str | None]:
     """What the study's own run says of the study, under its new name; {} where it says nothing.
 
     Raises:
         UserError: it is damaged.
     """
-    said = joined_tag(Tag.STUDY, store.read(lambda client: client.get_run(run_id)).data.tags)
+    said = store.joined_tag(Tag.STUDY, opened.read(lambda client: client.get_run(run_id)).data.tags)
     if not said:
         return {}
     try:
         others = {key: value for key, value in json.loads(said).items() if key != "name"}
     except (ValueError, AttributeError) as error:
         raise UserError(
-            f"{store.uri}: study {show(old)}: tag {Tag.STUDY} of run {run_id} is damaged; run the "
+            f"{opened.uri}: study {show(old)}: tag {Tag.STUDY} of run {run_id} is damaged; run the "
             f"study once under its old name, which writes the tag anew, and rename it then"
         ) from error
     # the name last, where a run has it first: the next run then writes the tag, and with it the
     # YAML among the run's files, in which the old name may stand
     text = json.dumps({**others, "name": new})
-    return {**dict.fromkeys(split_tag(Tag.STUDY, said)), **split_tag(Tag.STUDY, text)}
+    return {**dict.fromkeys(store.split_tag(Tag.STUDY, said)), **store.split_tag(Tag.STUDY, text)}

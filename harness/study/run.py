@@ -16,15 +16,17 @@ from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
 from harness.planning import StudyOutcome, require_consent
-from harness.progress import SteadyConsole, line_printer
+from harness.progress import SteadyConsole
 from harness.recording import publish as show_report
 from harness.scratch import remove_left
 from harness.store import StudyStore, Timing
 from harness.study.execution import Before, Execution
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.preview import read_plan, typed_study
+from harness.study.preview import typed_study
 from harness.study.rounds import rounds_of, run_rounds
+from harness.study.standing import standing_at
+from harness.study.trials import Options
 from reports.contract import Publication, ReportError
 
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -104,8 +106,9 @@ def run_study(
     study = typed_study(space, overrides, plugins, data_root, here=address is None)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
+    consent = partial(require_consent, accepted=accept_changes, ask=ask)
     console = console or SteadyConsole()
-    say, consent = line_printer(console), partial(require_consent, accepted=accept_changes, ask=ask)
+    options = Options(console, consent, address, in_process, verbose, reuse)
     checkpoints = storage_uri(storage, prints.cache_dir)
     remove_left()
 
@@ -114,24 +117,13 @@ def run_study(
             Interrupts() as interrupts,
             environment(store.CLIENT_ENVIRONMENT),
             store.own_study(
-                uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, say
+                uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, options.say
             ) as own,
         ):
             if verbose:
                 store.quieten(logging.INFO)
-            execution = Execution(
-                study,
-                own,
-                prints,
-                study_storage(checkpoints, own, own.experiment_id),
-                console,
-                consent,
-                interrupts,
-                address,
-                in_process,
-                verbose,
-                reuse,
-            )
+            place = study_storage(checkpoints, own, own.experiment_id)
+            execution = Execution(study, own, prints, place, options, interrupts)
             outcome = execution.bring_about(before)
             if publish is None or not outcome.done or outcome.interrupted:
                 return outcome
@@ -139,13 +131,13 @@ def run_study(
 
     next_round = rounds_of(
         study,
-        lambda study: read_plan(study, uri, prints).plan,
+        lambda study: standing_at(study, prints, uri).plan,
         uri,
         detect=detect,
         max_seeds=max_seeds,
         path=path,
     )
-    return run_rounds(next_round, run_round, say)
+    return run_rounds(next_round, run_round, options.say)
 
 
 def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:

@@ -1,153 +1,30 @@
-"""Ray's searcher over Optuna's ask and tell: gives out work, and tells Optuna what became of it."""
+"""Ray's searcher: gives out work and proposals, and tells the sampler what became of them."""
 
-import math
-import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig, distributions, suggest
+from harness.config import StudyConfig
 from harness.messages import trial_spec
-from harness.planning import Plan, Setting, Work, contains, study_prunes
+from harness.planning import (
+    Plan,
+    Setting,
+    SettingMaker,
+    Work,
+    enumerate_settings,
+    study_prunes,
+)
 from harness.ray import death_of
 from harness.store import Ledger
 from harness.tuning.endings import UNENDED, Attempt, ending_of
+from harness.tuning.sampler import Outcome, Sampler, outcome_of
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a setting.
-
-    state: how it ended.
-    value: the mean of its objective over the study's seeds; None unless COMPLETE.
-    """
-
-    state: State
-    value: float | None = None
-
-
-def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
-    """A setting's outcome as the ledger has it; None where none of its seeds has ended.
-
-    Args:
-        ledger: of the study.
-        key: the setting's key.
-        seeds: the seeds that the study asks for; a mean leaves out others that the ledger has.
-    """
-    state = ledger.state(key)
-    if state is not State.COMPLETE:
-        return Outcome(state) if state else None
-    return over_seeds(ledger.objectives(key), seeds)
-
-
-def over_seeds(values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
-    """COMPLETE with the mean over all of `seeds`; FAIL where a seed has no finite value.
-
-    A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
-    random. A sampler that took such a mean for the setting's value would be led to settings that
-    fail.
-
-    Args:
-        values: objective of each finished seed.
-        seeds: the seeds that the study asks for.
-    """
-    asked = [values.get(seed, math.nan) for seed in seeds]
-    mean = math.fsum(asked) / len(asked) if asked else math.nan
-    return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)
-
-
-class Sampler:
-    """Optuna's part of a tpe or random study, in memory, rebuilt from the ledger at every start.
-
-    Seeded by the study's sampler_seed and the number of known settings, so that a study that is
-    continued draws new proposals. Optuna is told of pruned and failed settings without a value.
-    """
-
-    def __init__(
-        self,
-        study: StudyConfig,
-        known: Sequence[tuple[Setting, Outcome]],
-        make: Callable[[Mapping[str, Any]], Setting],
-    ) -> None:
-        """Rebuild Optuna's study.
-
-        Args:
-            study: the study, whose sampler is tpe or random.
-            known: the settings that have ended, with their outcomes.
-            make: resolves an assignment (dotted name -> value) to its setting.
-        """
-        self._study = study
-        self._make = make
-        seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
-        self._optuna = _optuna_study(study.sampler, int(seed[0]))
-        self._distributions = distributions(study)
-        for setting, outcome in known:
-            self.tell(setting, outcome)
-
-    @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        """All trials that Optuna knows of, in its own form."""
-        return self._optuna.get_trials(deepcopy=False)
-
-    def ask(self) -> tuple[optuna.Trial, Setting]:
-        """Propose a setting; returns Optuna's trial, which tell() needs, and the setting."""
-        trial = self._optuna.ask()
-        return trial, self._make(suggest(trial, self._study))
-
-    def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
-        """Tell Optuna what became of a proposal, or of a setting that it did not propose here.
-
-        A setting with a value outside the study's space is passed over.
-
-        Args:
-            proposed: Optuna's trial, as ask() returned it, or a setting.
-        """
-        state = TrialState[outcome.state.name]
-        if isinstance(proposed, optuna.Trial):
-            self._optuna.tell(proposed, outcome.value, state=state)
-            return
-        params = dict(proposed.assignment)
-        domain = {name: self._distributions[name] for name in params}
-        if all(contains(domain[name], value) for name, value in params.items()):
-            self._optuna.add_trial(
-                optuna.trial.create_trial(
-                    state=state, value=outcome.value, params=params, distributions=domain
-                )
-            )
-
-
-def _optuna_study(sampler: str, seed: int) -> optuna.Study:
-    """A study of Optuna's in memory, to be maximized; its creation is not logged.
-
-    Args:
-        sampler: tpe or random.
-    """
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made: optuna.samplers.BaseSampler = (
-                # trials that still run count as bad, so that parallel proposals differ
-                optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-                if sampler == "tpe"
-                else optuna.samplers.RandomSampler(seed=seed)
-            )
-            return optuna.create_study(direction="maximize", sampler=made)
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 class StudySearcher(Searcher):
@@ -168,8 +45,7 @@ class StudySearcher(Searcher):
         study: StudyConfig,
         plan: Plan,
         ledger: Ledger,
-        make: Callable[[Mapping[str, Any]], Setting],
-        spare: Iterable[Setting],
+        make: SettingMaker,
         at_once: Callable[[], int],
     ) -> None:
         """Build the searcher of one run.
@@ -177,7 +53,6 @@ class StudySearcher(Searcher):
         Args:
             study, plan, ledger: what is wanted, what is left, what is there.
             make: resolves an assignment to its setting.
-            spare: every setting of a space that ends, for when the sampler only repeats itself.
             at_once: tells how many trials may be out at once; where nodes join, there are more.
         """
         super().__init__()
@@ -190,14 +65,14 @@ class StudySearcher(Searcher):
         self._outcomes: dict[str, Outcome] = {}
         self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
-        self._spare = iter(spare)
-        known = []
-        for setting in plan.settings:
-            outcome = outcome_of(ledger, setting.key, study.seeds)
-            if outcome is not None and setting.key not in self._of:
-                self._outcomes[setting.key] = outcome
-                if not setting.arm:
-                    known.append((setting, outcome))
+        # every setting of a space that ends, for when the sampler only repeats itself
+        n_for_path = sum(setting.for_path for setting in plan.settings)
+        self._spare = iter(enumerate_settings(make, n_for_path) if plan.proposals else ())
+        for key in (one.key for one in plan.settings if one.key not in self._of):
+            if state := ledger.state(key):
+                self._outcomes[key] = outcome_of(state, ledger.objectives(key), study.seeds)
+        samples = (one for one in plan.settings if one.key in self._outcomes and not one.arm)
+        known = [(one, self._outcomes[one.key]) for one in samples]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
@@ -276,4 +151,4 @@ class StudySearcher(Searcher):
                 return Outcome(one.ending.state)
             found = one.ending.final["selection"].get(self._study.objective) or ()
             values.update(zip(one.work.seeds, found, strict=bool(found)))
-        return over_seeds(values, self._study.seeds)
+        return outcome_of(State.COMPLETE, values, self._study.seeds)

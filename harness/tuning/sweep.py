@@ -1,10 +1,11 @@
 """One sweep over a study's missing trials: through Ray Tune, or one by one in this process."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import ray
@@ -15,8 +16,8 @@ from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.messages import EVALUATIONS, OBJECTIVE
-from harness.method import Method, keeping
-from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
+from harness.method import Method
+from harness.ray import death_of, memory_kills_as_worker_deaths, threads
 from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
@@ -27,12 +28,6 @@ from ship.plugins import carried
 Shared = Mapping[str, Any]
 # more evaluations than any trial has: the last rung of successive halving
 MOST_EVALUATIONS = 10_000
-
-
-class _Setting(NamedTuple):
-    """A setting, as far as ASHA looks at trials."""
-
-    trial_id: str
 
 
 class StudyScheduler(FIFOScheduler):
@@ -75,7 +70,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or death_of(error_text(trial))
+        attempt.death = attempt.death or death_of(trial.get_error() or "")
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a trial goes on, by its newest evaluation.
@@ -87,9 +82,9 @@ class StudyScheduler(FIFOScheduler):
         """
         if self._asha is None or OBJECTIVE not in result:
             return TrialScheduler.CONTINUE
-        # by its key: one that runs again is not compared twice at the same rung
         attempt = self._searcher.attempts[trial.trial_id]
-        setting: Any = _Setting(attempt.work.setting.key)
+        # for ASHA a trial is its setting: one that runs again is not compared twice at a rung
+        setting: Any = SimpleNamespace(trial_id=attempt.work.setting.key)
         if setting.trial_id not in self._known:
             self._known.add(setting.trial_id)
             self._asha.on_trial_add(tune_controller, setting)
@@ -186,9 +181,10 @@ class Sweep:
 
     def _worker_arguments(self) -> dict[str, Any]:
         """What a Worker of the study is made with, beside its features."""
-        study, run_trial = self.study, self.method.run_trial
+        study = self.study
+        run_trial: Callable[..., Any] = self.method.run_trial
         return {
-            "run_trial": keeping(run_trial) if study.save else run_trial,
+            "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
             "load_backbone": self.method.load_backbone,
             "threads": threads(study),
             "device": self.method.accelerator if study.resources.gpus else "cpu",

@@ -81,7 +81,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
     make = SettingMaker(study, prints)
     plan = make_plan(study, ledger, prints)
     began = time.process_time()
-    searcher = StudySearcher(study, plan, ledger, make, (), lambda: asked)
+    searcher = StudySearcher(study, plan, ledger, make, lambda: asked)
     start = time.process_time() - began
     suggest = complete = 0.0
     for number in range(asked):

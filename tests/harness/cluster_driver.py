@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.ray.extract import ClusterEncoder
+from harness.ray import extract
 from harness.ray.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
 from ship.clip import FrozenCLIP
@@ -86,8 +86,8 @@ def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[
 def extracted(scenario: str, folder: Path) -> dict[str, Any]:
     """Extract on the cluster, and say what came of it."""
     load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
-    large = 10**9 if scenario == "small" else 1
-    encoder = ClusterEncoder(fakes.make_study().resources, load, large=large)
+    extract.LARGE = 10**9 if scenario == "small" else 1  # type: ignore[misc]
+    encoder = extract.ClusterEncoder(fakes.make_study().resources, load)
     dataset = pictures(broken=(5, 390) if scenario == "broken" else ())
     calls: list[tuple[int, int]] = []
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.preview import detectable_lines, seeds_for, smallest_shown
+from harness.study.detectable import detectable_lines, seeds_for, smallest_shown
 from reports.tables import Family, Quantity, build_tables, families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes, compare
+from harness.planning.changes import Changes
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
@@ -19,7 +19,7 @@ from harness.store.changes import points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.store.texts import params
-from harness.study.preview import ledger_of
+from harness.study.standing import read_standing
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -35,7 +35,7 @@ class History:
     def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
         experiment = self.store.create_experiment("small")
-        plan = make_plan(study, ledger_of(self.store, experiment, study)[0], self.prints)
+        plan = read_standing(study, self.prints, self.store, experiment).plan
         record = StudyRecord.create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
@@ -59,9 +59,7 @@ class History:
         """What a run of the study would leave out of the table."""
         experiment = self.store.experiment("small")
         assert experiment is not None
-        ledger, stored = ledger_of(self.store, experiment, study)
-        plan = make_plan(study, ledger, self.prints)
-        return compare(study, plan, ledger, stored, SettingMaker(study, self.prints))
+        return read_standing(study, self.prints, self.store, experiment).changes()
 
 
 @pytest.fixture
@@ -118,9 +116,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     for value in (0.002, 0.2):
         record.want(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))
-    record.describe(
-        study, make_plan(study, ledger_of(history.store, experiment, study)[0], history.prints)
-    )
+    record.describe(study, read_standing(study, history.prints, history.store, experiment).plan)
     assert counts(history.changes(study)) == (0, 0)
     assert counts(history.changes(make_study(space=space, shots=4, **keys))) == (2, 0)
     narrow = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}

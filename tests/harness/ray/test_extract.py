@@ -19,17 +19,14 @@ from ray.exceptions import RayActorError
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.extract import ClusterEncoder, _undecodable, decoding_threads, shards_at_once
+from harness.ray.extract import ClusterEncoder, _undecodable, decoding_threads
 from harness.resources import extraction_resources
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
-from ship.features.encode import Layout
 from tests.harness.cluster_driver import VIEWS, digest, pictures
 from tests.harness.conftest import OnCluster
 from tests.ship.features import encoders
 from tests.ship.features.encoders import FakeEncoder
-
-GPU = torch.device("cuda")
 
 
 class Driver(FakeEncoder):
@@ -142,13 +139,13 @@ def test_a_shard_of_a_dead_actor_goes_to_one_that_is_idle(monkeypatch: pytest.Mo
 
     def actor(*_: Any) -> Any:
         name = next(names)
-        calls = ("layout", "encode")
+        calls = ("begin", "encode")
         return Mock(**{f"{call}.remote": partial(Call, name, call) for call in calls})
 
     def get(call: Call) -> Any:
         if (call.actor, call.what) == ("a", "encode"):
             raise RayActorError
-        return [call.actor] if call.what == "encode" else Layout.for_device(torch.device("cpu"), 1)
+        return [call.actor] if call.what == "encode" else None
 
     fake = Mock(get=get)
     fake.remote.return_value.options.return_value.remote = actor
@@ -157,7 +154,7 @@ def test_a_shard_of_a_dead_actor_goes_to_one_that_is_idle(monkeypatch: pytest.Mo
     encoder = ClusterEncoder(Resources(), Mock())
     encoder._most = 2
     first, second = range(512), range(512, 1024)
-    found = list(encoder._answers((), [first, second], 1))
+    found = list(encoder._answers((), [first, second]))
     assert found == [([first], ["b"]), ([second], ["b"])]
 
 
@@ -177,24 +174,6 @@ def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
 ) -> None:
     """Never with less than it reserves; one without a GPU with just that."""
     assert decoding_threads(resources, cores, gpus) == threads
-
-
-@pytest.mark.parametrize(
-    ("device", "threads", "waiting", "actors", "shards"),
-    [
-        (GPU, 16, 100, 2, 4),  # eight batches of a shard: 32 for 16 threads
-        (GPU, 16, 100, 50, 2),
-        (GPU, 16, 3, 8, 1),
-        (GPU, 1, 100, 1, 1),
-        (torch.device("cpu"), 1, 100, 2, 1),
-    ],
-)
-def test_no_thread_of_an_actor_waits_and_no_actor(
-    device: torch.device, threads: int, waiting: int, actors: int, shards: int
-) -> None:
-    """An order has batches for all threads twice, where there is work for all actors."""
-    layout = Layout.for_device(device, threads)
-    assert shards_at_once(layout, 512, waiting, actors) == shards
 
 
 @pytest.mark.parametrize(("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)])

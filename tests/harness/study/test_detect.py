@@ -9,7 +9,8 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import StudyOutcome
-from harness.study.rounds import next_seeds, rounds_of, run_rounds
+from harness.study.detect import next_seeds
+from harness.study.rounds import rounds_of, run_rounds
 from reports.read import load_records
 from reports.tables import build_tables, load_values
 from ship.trial_config import TrialConfig

@@ -12,7 +12,7 @@ import pytest
 from harness.planning.changes import StudyChanged
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
-from harness.study import execution
+from harness.study import trials
 from harness.study.interrupts import HARD_EXIT, Interrupts
 from reports.contract import Tag
 from tests.harness.conftest import Bench
@@ -135,7 +135,7 @@ def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyP
     def leave(*_: Any, **__: Any) -> None:
         raise SystemExit(15)
 
-    monkeypatch.setattr(execution.Execution, "run", leave)
+    monkeypatch.setattr(trials.Trials, "run", leave)
     outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
     assert bench.parent().info.status == "KILLED"

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.study.execution import Execution
+from harness.study.standing import Standing
+from harness.study.trials import Options, Trials
 from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import EMPTY, KL
 
@@ -37,11 +38,9 @@ def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
     monkeypatch.setattr("harness.tuning.StudySearcher", searcher)
     study, quiet = make_study(space=KL, concurrency=concurrency), Console(quiet=True)
     others = MagicMock()
-    run = Execution(
-        study, others, prints, others, quiet, others, others, address, False, False, False
-    )
-    run.ledger, run.plan, run.record = EMPTY, make_plan(study, EMPTY, prints), others
-    run._trials(owned, {})
+    plan, options = make_plan(study, EMPTY, prints), Options(quiet, Mock(), address)
+    standing = Standing(study, prints, others, "0", EMPTY, None, plan)
+    Trials(standing, others, others, options, others)._sweep(plan, {}, owned)
     at_once = searcher.call_args.args[-1]
     found = [at_once()]
     there["CPU"] = 4.0

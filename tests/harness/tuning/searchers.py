@@ -8,7 +8,7 @@ from harness.config.study_config import StudyConfig
 from harness.messages import FINAL
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.planning.settings import SettingMaker, enumerate_settings
+from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.searcher import StudySearcher
 from tests.harness.fakes import truth
@@ -21,7 +21,7 @@ EMPTY = Ledger()
 def optuna_trials(searcher: StudySearcher) -> list[Any]:
     """What Optuna knows."""
     assert searcher.sampler is not None
-    return searcher.sampler.trials
+    return searcher.sampler.optuna_study.get_trials(deepcopy=False)
 
 
 def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
@@ -32,9 +32,9 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
 def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY) -> StudySearcher:
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = SettingMaker(study, prints)
-    plan, spare = make_plan(study, ledger, prints), enumerate_settings(make)
+    plan = make_plan(study, ledger, prints)
     room = study.concurrency or 10_000
-    return StudySearcher(study, plan, ledger, make, spare, lambda: room)
+    return StudySearcher(study, plan, ledger, make, lambda: room)
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:

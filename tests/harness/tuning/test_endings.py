@@ -115,7 +115,7 @@ def test_the_first_reason_of_a_death_stands(prints: Fingerprints) -> None:
     late = searcher.attempts["late"]
     late.where = "at stage final, epoch 1"
     late.death = Death(Failure.TIME_LIMIT, "time_limit of 2.5 s passed")
-    scheduler.on_trial_error(None, SimpleNamespace(trial_id="late", error_file=None))
+    scheduler.on_trial_error(None, SimpleNamespace(trial_id="late", get_error=lambda: None))
     searcher.on_trial_complete("late", error=True)
     assert (late.ending.state, late.ending.failure) == (State.FAIL, Failure.TIME_LIMIT)
     assert late.ending.reason == "time_limit of 2.5 s passed at stage final, epoch 1"
@@ -132,6 +132,6 @@ def test_a_study_whose_workers_cannot_start_ends(prints: Fingerprints) -> None:
     monitor = Monitor(searcher, Mock(), Mock(), study, lambda: None)
     for name in "ab":
         monitor.on_step_begin(0, [])
-        monitor.on_trial_error(0, [], SimpleNamespace(trial_id=name, error_file=None))
+        monitor.on_trial_error(0, [], SimpleNamespace(trial_id=name, get_error=lambda: None))
     with pytest.raises(ClusterError, match="no worker can start"):
         monitor.on_step_begin(1, [])

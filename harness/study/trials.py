@@ -1,0 +1,216 @@
+"""The trials of a study run: its features come first, then a Ray session, and a sweep or two."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness import planning, resources
+from harness.checkpoints import Storage, checkpoint_name
+from harness.device import is_gpu
+from harness.errors import RayLost
+from harness.planning import Changes, Plan
+from harness.progress import View, line_printer
+from harness.recording import StudyRecord, TrialRecorder
+from harness.study.features import check_plugins, encoder_here, encoder_on, needed, prepare_features
+from harness.study.interrupts import Interrupts, SweepStopped
+from harness.study.standing import Standing, source_of
+
+if TYPE_CHECKING:
+    from ship.features import Encode
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is to be run.
+
+    console: where progress goes.
+    consent: raises StudyChanged where finished rows may not leave the table of a YAML.
+    address: of the running Ray cluster that its trials run on; None: they run on this machine.
+    in_process: one after the other in this process.
+    verbose: let Ray talk.
+    reuse: whether what other studies of the store have finished is adopted.
+    """
+
+    console: Console
+    consent: Callable[[Changes, str], None]
+    address: str | None = None
+    in_process: bool = False
+    verbose: bool = False
+    reuse: bool = True
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        line_printer(self.console)(line)
+
+
+@dataclass
+class Trials:
+    """Runs what is left of a study. Ray is imported in its methods: it takes two seconds.
+
+    standing: the study, and what is left of it.
+    record: of the study's own run.
+    storage: of checkpoints.
+    """
+
+    standing: Standing
+    record: StudyRecord
+    storage: Storage
+    options: Options
+    interrupts: Interrupts
+
+    def __post_init__(self) -> None:
+        self._study, self._prints = self.standing.study, self.standing.fingerprints
+
+    def run(self) -> None:
+        """Run the plan: in this process, on this machine, or on a running cluster."""
+        from harness.tuning import TooManyFailures
+
+        address = self.options.address
+        try:
+            if address is not None:
+                self._on_cluster(address)
+                return
+            check_plugins(self._study, self.standing.plan, on_cluster=False)
+            if self.options.in_process:
+                features = self._extract(None)  # which may make the plan anew
+                self._sweep(self.standing.plan, features)
+            else:
+                self._here()
+        except TooManyFailures as failures:
+            self.options.say(str(failures))
+
+    def _here(self) -> None:
+        """Ray starts after the extraction, its store as large as the features."""
+        study, verbose = self._study, self.options.verbose
+        self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
+        with encoder_here(study, self._prints.method, verbose=verbose) as encode:
+            features = self._extract(encode)
+        from harness.ray import ray_session
+        from harness.tuning import array_bytes
+
+        with ray_session(study, None, array_bytes(features), verbose) as owned:
+            self._shared_out(features, owned)
+
+    def _on_cluster(self, address: str) -> None:
+        """The cluster shares the extraction out, too."""
+        from harness.ray import check_gpus, cluster_resources, ray_session
+
+        study, method = self._study, self._prints.method
+        with ray_session(study, address, 0, self.options.verbose) as owned:
+            check_plugins(study, self.standing.plan, on_cluster=True)
+            there = cluster_resources()
+            self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
+            actor = resources.extraction_resources(study.resources, there)
+            if actor.gpus and is_gpu(method.accelerator):
+                check_gpus(study.resources)
+            with encoder_on(actor, method, nullcontext) as encode:
+                features = self._extract(encode)
+            self._shared_out(features, owned)
+
+    def _extract(self, encode: "Encode | None") -> dict[str, Any]:
+        """The features of the plan, which is made anew where that is out of date with them."""
+        while True:
+            study, standing = self._study, self.standing
+            needs = needed(study, standing.plan)
+            features = prepare_features(needs, self._prints, self.options.console, encode)
+            if planning.make_plan(study, standing.ledger, self._prints) == standing.plan:
+                return features
+            # a remembered fingerprint has turned out to be of other weights; what was agreed to
+            # before stands in the store, and is not asked again
+            self.standing = standing.again()
+            self.options.consent(self.standing.changes(), source_of(study))
+            self.record.describe(study, self.standing.plan)
+
+    def _shared_out(self, features: Mapping[str, Any], owned: bool) -> None:
+        """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
+
+        One of these that failed has had its turn. Trials of reference arms are small, and tell
+        nothing.
+        """
+        from harness.ray import cluster_resources
+        from harness.tuning import share
+
+        plan, there, shared = self.standing.plan, cluster_resources(), share(features)
+        if resources.is_unmeasured(self._study.resources, there, self.standing.ledger):
+            gpus = int(there["GPU"])
+            first = [work for work in plan.work if not work.setting.arm][:gpus]
+            waiting = {one.setting.key for one in plan.work} - {one.setting.key for one in first}
+            proposals = min(plan.proposals, gpus - len(first))
+            self._sweep(replace(plan, work=tuple(first), proposals=proposals), shared, owned)
+            self.standing = self.standing.again()
+            plan = self.standing.plan
+            left = tuple(work for work in plan.work if work.setting.key in waiting)
+            plan = replace(plan, work=left)
+        self._sweep(plan, shared, owned)
+
+    def _sweep(self, plan: Plan, features: Mapping[str, Any], owned: bool = True) -> None:
+        """Run a plan's trials, in the open Ray session or one after the other in this process.
+
+        Args:
+            features: by their keys; those of a session lie in its object store.
+            owned: whether this process leaves the session at the end.
+        """
+        if plan.finished:
+            return
+        from harness.ray import cluster_resources, kill_worker
+        from harness.tuning import Monitor, StudySearcher, Sweep
+
+        study, storage, ledger = self._study, self.storage, self.standing.ledger
+        on_cluster = self.options.address is not None
+        here = self.options.in_process and not on_cluster
+        there = resources.machine_resources(study.resources) if here else cluster_resources()
+        n_trials = len(plan.work) + plan.proposals
+        seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
+        most = 1 if here else study.concurrency
+        n_at_once = min(n_trials, most or n_trials)
+        each = resources.resolved_resources(study.resources, there, ledger, n_at_once)
+        resolved = study.model_copy(update={"resources": each})
+        room = resources.slots(each, there, most)
+
+        def at_once() -> int:
+            """How many trials may be given out: on a cluster one more than there is room for.
+
+            It waits, so that an autoscaler has a reason to add a node. No node joins a session of
+            the study's own, of which nothing is asked: an answer of one that died takes a minute.
+            """
+            if owned and not on_cluster:
+                return room
+            return resources.slots(each, cluster_resources(), most, waiting=1)
+
+        maker = planning.SettingMaker(study, self._prints)
+        searcher = StudySearcher(study, plan, ledger, maker, at_once)
+        view = View(self.options.console, seeds, n_trials, live=not here)
+        monitor = Monitor(
+            searcher,
+            TrialRecorder(self.record, resolved, self._prints),
+            view,
+            resolved,
+            lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
+            lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
+            ledger.failed,
+            (lambda trial: True) if here else kill_worker,
+        )
+        sweep = Sweep(resolved, searcher, monitor, self._prints.method, storage)
+        with view.bars or nullcontext(), self.interrupts.deferred():
+            try:
+                (sweep.in_process if here else sweep.through_tune)(features)
+            finally:
+                monitor.close()
+
+    def _check(self, stop: type[BaseException]) -> None:
+        """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
+        from harness.ray import dead_daemon
+
+        self.interrupts.check(stop)
+        dead = dead_daemon()
+        if dead is not None:
+            self.interrupts.failure = RayLost(dead)
+            # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
+            raise KeyboardInterrupt
+
+    def _warn(self, line: str | None) -> None:
+        if line is not None:
+            self.options.say(f"warning: {line}")
