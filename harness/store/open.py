@@ -136,12 +136,12 @@ def open_store(uri: str) -> Store:
         raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
-        if path is not None:
-            stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
-            stack.enter_context(whole_tables(uri, path, LOCK_SECONDS))
         from mlflow.tracking import MlflowClient
 
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
+        if path is not None:
+            stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
+            stack.enter_context(whole_tables(uri, path, LOCK_SECONDS))
         client = MlflowClient(tracking_uri=uri)
         patient(client, uri).search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
