@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from harness import store
 from harness.config import parse_overrides, same
 from harness.errors import ConfigError, Fault, UserError
+from reports import tables
 from reports.contract import COMPLETE
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from reports.read import Study
+from reports.read import Study, load_records
+from ship.datasets import SUFFIXES, Picture, UndecodableError
 
 MOST_TOLD = 10  # settings, or pictures, that an error names
 
@@ -23,7 +23,7 @@ def predict(
     setting: Sequence[str] = (),
     *,
     tracking_uri: str | None = None,
-) -> "pl.DataFrame":
+) -> pl.DataFrame:
     """Name pictures by what a study with `save: true` has trained of one setting.
 
     Each seed's model gives probabilities of all classes, base and new; their mean decides.
@@ -47,10 +47,6 @@ def predict(
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
-    import polars as pl
-
-    from reports.read import load_records
-
     uri = store.store_uri(tracking_uri)
     place = Path(pictures)
     files = _pictures(place)
@@ -65,8 +61,6 @@ def predict(
 
 def _pictures(place: Path) -> list[Path]:
     """The files of pictures, by path; what is hidden or ends otherwise is passed over."""
-    from ship.datasets import SUFFIXES
-
     if not place.exists():
         raise UserError(f"{place}: there is no such file or folder")
     found = [
@@ -81,7 +75,7 @@ def _pictures(place: Path) -> list[Path]:
     return found
 
 
-def _unfit(study: "Study") -> Iterator[str]:
+def _unfit(study: Study) -> Iterator[str]:
     """Why a study's models cannot be asked, whatever the setting."""
     if study.constants.get("protocol") == "cross_dataset":
         yield (
@@ -95,16 +89,14 @@ def _unfit(study: "Study") -> Iterator[str]:
         )
 
 
-def _chosen(study: "Study", asked: Sequence[str]) -> str:
+def _chosen(study: Study, asked: Sequence[str]) -> str:
     """The key of the one setting that is meant.
 
     Raises:
         UserError: none or several; with the choices.
     """
-    from reports.tables import by_preference, factor_labels, spelled, tied_first
-
     wanted, apart = _wanted(study, asked)
-    every = by_preference(study)
+    every = tables.by_preference(study)
     ranked = [
         (score, group)
         for score, group in every
@@ -113,20 +105,20 @@ def _chosen(study: "Study", asked: Sequence[str]) -> str:
     best = [group for _, group in ranked]
     which = f"--setting {' '.join(asked)} names" if wanted else "selection prefers"
     if ranked and wanted.keys() <= apart:
-        tied = tied_first([score for score, _ in ranked])
+        tied = tables.tied_first([score for score, _ in ranked])
         best = [group for group, one in zip(best, tied, strict=True) if one]
         which = "selection prefers"
     if len(best) == 1:
         return str(best[0].value.key)
-    labels = factor_labels(study)
-    names = [spelled(group, labels) for _, group in ranked or every]
+    labels = tables.factor_labels(study)
+    names = [tables.spelled(group, labels) for _, group in ranked or every]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
     fault = "several settings" if best else "no finished setting"
     way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
     raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
 
 
-def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     """factor key -> level, of KEY=VALUE by whole or short names; and the factors set apart.
 
     Settings that were selected on other classes have scores that must not compete: such a factor's
@@ -135,20 +127,18 @@ def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[s
     Raises:
         ConfigError: a line for each that cannot be meant, and for each that is missing.
     """
-    from reports.tables import class_factors, level_text, ordered_levels, short_names
-
-    names = short_names(study)
+    names = tables.short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
     given, faults = parse_overrides(asked, "--setting")
     must, choices = f"must be a factor of {study.name}", tuple(names.values())
     unknown = [one.path for one in given if one.path not in keys]
     faults += [Fault(path, must, choices=choices).line("--setting") for path in unknown]
     wanted = {keys[one.path]: one.value for one in given if one.path in keys}
-    apart = class_factors(study)
+    apart = tables.class_factors(study)
     for one in apart:
         if one.key not in wanted:
             must = f"must name a level of {names[one.key]}, as each has classes of its own"
-            levels = tuple(map(level_text, ordered_levels(study, one)))
+            levels = tuple(map(tables.level_text, tables.ordered_levels(study, one)))
             faults.append(Fault("--setting", must, choices=levels).text)
     if faults:
         raise ConfigError(faults)
@@ -157,8 +147,6 @@ def _wanted(study: "Study", asked: Sequence[str]) -> tuple[dict[str, Any], set[s
 
 def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
     """The columns of predict() beside the pictures' names."""
-    from ship.datasets import UndecodableError
-
     features: Any = None
     total: Any = 0.0
     votes: list[tuple[str, ...]] = []  # a seed's names of all pictures
@@ -190,8 +178,6 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
 
 def _undecodable(files: Sequence[Path]) -> Iterator[str]:
     """A line for each picture that cannot be decoded."""
-    from ship.datasets import Picture, UndecodableError
-
     for path in files:
         try:
             Picture(path.name, path).open()

@@ -17,7 +17,6 @@ from harness.cli.options import BROKEN, COMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, Fault, UserError
 from harness.planning import Plan
-from harness.predictions import predict
 from harness.resources import idle_gpus_here, preflight
 from harness.study_files import write_for_user
 from harness.wording import duration, nearest
@@ -132,6 +131,7 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     Raises:
         UserError: there is nothing to name, or nothing to name it by.
     """
+    from harness.predictions import predict
     from ship.trial import TrainedError
 
     try:
