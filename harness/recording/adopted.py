@@ -9,7 +9,7 @@ from typing import Any
 from harness.planning import Adoption
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import SAID, epoch_points, kept_files
-from reports.contract import HITS, OBJECTIVE, TRAINED, Cost, Tag, split_seed
+from reports.contract import HITS, OBJECTIVE, TRAINED, Cost, Tag, seed_metric, split_seed
 
 # Of these the source's hold: what else made its numbers follows from the setting.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
@@ -98,13 +98,11 @@ def final_of(
         objective: the selection metric that is its objective; "": it has none.
         share: of the run's cost that is theirs.
     """
-    own: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
-    for key, value in metrics.items():
-        seed, name = split_seed(key) or (-1, "")
-        if seed in own:
-            own[seed][name] = value
-    shared = [name for name in own[seeds[0]] if all(name in held for held in own.values())]
-    values = {name: [own[seed][name] for seed in seeds] for name in shared}
+    values = {
+        name: [metrics[seed_metric(seed, name)] for seed in seeds]
+        for name in dict.fromkeys(found[1] for found in map(split_seed, metrics) if found)
+        if all(seed_metric(seed, name) in metrics for seed in seeds)
+    }
     test, selection = (
         {name.removeprefix(split): of for name, of in values.items() if name.startswith(split)}
         for split in ("test/", "selection/")

@@ -105,10 +105,6 @@ class Ledger:
         """Keys of the settings whose state is FAIL."""
         return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
 
-    def has(self, key: str) -> bool:
-        """Whether a setting has any row."""
-        return key in self.by_key
-
     def has_elsewhere(self, arm: str, assignment: Mapping[str, Any]) -> bool:
         """Whether a complete run of the table has the same assignment (or arm) under any key."""
         return (arm, _text(assignment)) in self._finished_assignments

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ CLOSED = re.compile("ConnectionResetError|RemoteDisconnected")
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
+@dataclass(eq=False)
 class Store:
     """An open MLflow store.
 
@@ -35,11 +37,10 @@ class Store:
     made: what new_run() gave -> the store's id, of runs that were made.
     """
 
-    def __init__(self, uri: str, client: "MlflowClient", artifacts: Path | None) -> None:
-        self.uri = uri
-        self.client = client
-        self.artifacts = artifacts
-        self.made: dict[str, str] = {}
+    uri: str
+    client: "MlflowClient"
+    artifacts: Path | None
+    made: dict[str, str] = field(default_factory=dict, init=False)
 
     def write(self, changes: Changes) -> None:
         """Write changes to their run.

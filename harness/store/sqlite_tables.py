@@ -66,7 +66,11 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
         if not tables or (behind and not _is_used(file, tables)):  # or half-made ones
             _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif behind and not copy.exists():
-            _copy(file, copy)
+            # under its name there is a whole copy or none
+            part = copy.with_name(f"{copy.name}.part")
+            with closing(connect(part)) as target:
+                file.backup(target)
+            part.replace(copy)
     try:
         yield
     except Exception as error:
@@ -121,11 +125,3 @@ def _make(file: sqlite3.Connection, artifacts: str) -> None:
     make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
     with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
         connection.connection.driver_connection.backup(file)
-
-
-def _copy(file: sqlite3.Connection, copy: Path) -> None:
-    """Copy a store; under its name there is a whole copy or none."""
-    part = copy.with_name(f"{copy.name}.part")
-    with closing(sqlite3.connect(part)) as target:
-        file.backup(target)
-    part.replace(copy)

@@ -54,8 +54,9 @@ def load_trained(
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            shown = redacted(_base(uri)[0])  # the scratch folder means nothing to anybody
-            raise type(error)(str(error).replace(str(_folder(place)), shown)) from error
+            folder = place.parent if place.suffix == SUFFIX else place  # means nothing to anybody
+            told = str(error).replace(str(folder), redacted(_base(uri)[0]))
+            raise type(error)(told) from error
 
 
 @contextmanager
@@ -102,7 +103,3 @@ def _resolved(base: str, store: str) -> str:
     run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
-
-
-def _folder(place: Path) -> Path:
-    return place.parent if place.suffix == SUFFIX else place

@@ -125,7 +125,7 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
     resources = resolved_resources(study.resources, there, ledger, n_trials)
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
-    runs = [*ledger.runs, *(one.row for one in known if not ledger.has(one.row.setting_key))]
+    runs = [*ledger.runs, *(one.row for one in known if one.row.setting_key not in ledger.by_key)]
     uri = standing.store and standing.store.uri
     if uri and (note := store.waiting_note(uri, study.name, prints.cache_dir)):
         say(note)

@@ -25,7 +25,7 @@ STEPS = str(files("mlflow.store") / "db_migrations")
 # Opens a store, and is killed when its file is to be larger than so many bytes.
 DYING = """
 import resource, signal, sys
-from harness.store.open import find_store, open_store
+from harness.store.open import open_store
 from mlflow.store.tracking import sqlalchemy_store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
