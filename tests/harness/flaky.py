@@ -136,6 +136,7 @@ class FlakyClient:
 
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
         """Note something at the experiment, which nobody reads; it always arrives."""
+        self.calls.append("set_experiment_tag")
 
     def get_run(self, run_id: str) -> Any:
         """A run."""
