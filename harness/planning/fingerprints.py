@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from harness.method import Method
 from ship.whole_file import read_whole, write_whole
 
-MEMORY = "backbones.json"
+MEMORY = "fingerprints.json"
 MOST_BYTES = 16 * 2**20
 _MEMORY = TypeAdapter(dict[str, str])
 
@@ -65,7 +65,8 @@ class Fingerprints:
             ValueError: the backbone cannot be loaded.
         """
         if name not in self._backbones:
-            kept = self._read().get(_stamp(name))
+            stamp = _stamp(name)
+            kept = _unsealed(stamp, self._read().get(stamp, ""))
             self.remember(name, kept or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
@@ -75,8 +76,8 @@ class Fingerprints:
             return
         self._backbones[name] = fingerprint
         memory, stamp = self._read(), _stamp(name)
-        if memory.get(stamp) != fingerprint:
-            content = json.dumps({**memory, stamp: fingerprint}, indent=1, sort_keys=True)
+        if memory.get(stamp) != (sealed := _sealed(stamp, fingerprint)):
+            content = json.dumps({**memory, stamp: sealed}, indent=1, sort_keys=True)
             # one that cannot be remembered is computed again: no reason to stop
             with suppress(OSError):
                 write_whole(self.cache_dir / MEMORY, content.encode("ascii"))
@@ -86,6 +87,21 @@ class Fingerprints:
         with suppress(OSError, ValueError):
             return _MEMORY.validate_json(read_whole(self.cache_dir / MEMORY, MOST_BYTES))
         return {}
+
+
+def _sealed(stamp: str, fingerprint: str) -> str:
+    """A fingerprint with a checksum of itself and its stamp, as it is kept."""
+    checksum = hashlib.blake2b(f"{stamp}|{fingerprint}".encode(), digest_size=8).hexdigest()
+    return f"{fingerprint} {checksum}"
+
+
+def _unsealed(stamp: str, kept: str) -> str:
+    """The fingerprint of a text that is as it was written; "" where it has been changed since.
+
+    A wrong one would make results of other weights pass for this backbone's.
+    """
+    fingerprint = kept.rpartition(" ")[0]
+    return fingerprint if kept == _sealed(stamp, fingerprint) else ""
 
 
 def _stamp(backbone: str) -> str:
