@@ -47,26 +47,19 @@ class Death:
     reason: str
 
 
-def death_of(told: str, address: str | None) -> Death:
-    """What a worker died of, by Ray's text about its death and by what Ray knows of its node.
+def death_of(told: str) -> Death:
+    """What a worker died of, by Ray's text about its death.
 
-    The text may say nothing where Ray has given a node up. Where a connection breaks before Ray
-    knows why, there is a link that can have broken as soon as Ray has known a second node. On a
-    single node Ray is only slow to hear of a worker's death.
-
-    Args:
-        told: Ray's text.
-        address: of the worker's node; None: it never said, so that it may have been any.
+    Where a connection breaks before Ray knows why, there is a link that can have broken as soon as
+    Ray has known a second node. On a single node Ray is only slow to hear of a worker's death.
     """
     if LOW_MEMORY in told:
         used = MEMORY_USED.search(told)
         of = f" ({used[1]})" if used else ""
         return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
-    nodes = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
-    own = [node for node in nodes if address in (None, node["NodeManagerAddress"])]
-    if NODE_DIED in told or not all(node["Alive"] for node in own):
+    if NODE_DIED in told:
         return Death(Failure.NODE_LOST, "its node was lost")
-    if CONNECTION_BROKE in told and len(nodes) > 1:
+    if CONNECTION_BROKE in told and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
         return Death(Failure.NODE_LOST, "the connection to its worker was lost")
     return Death(Failure.WORKER_DIED, "its worker process died")
 

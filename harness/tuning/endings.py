@@ -52,7 +52,6 @@ class Attempt:
     deaths, losses: how often a worker died with it before, and how often a node was lost.
     halved: it holds a part of a setting's seeds, as all of them took too much memory.
     where: how far it has come, for people.
-    address: of the node that it runs on; None: not known before its first result.
     started: when a worker took it up, by time.monotonic.
     stopped: why the scheduler stopped it; None: it did not.
     death: what its worker died of, once that is known.
@@ -66,7 +65,6 @@ class Attempt:
     halved: bool = False
     # of this trial alone, not of what runs again (dataclasses.replace)
     where: str = field(default="before its first epoch", init=False)
-    address: str | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
     stopped: str | None = field(default=None, init=False)
     death: Death | None = field(default=None, init=False)

@@ -81,9 +81,8 @@ class Monitor(tune.Callback):
         name, epochs, objective = trial.trial_id, result.get(EPOCHS), self.study.objective
         if not epochs or name not in self._running:
             return
-        last, attempt = epochs[-1], self.searcher.attempts[name]
-        attempt.where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        attempt.address = result.get("node_ip")
+        last = epochs[-1]
+        self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][objective]

@@ -103,7 +103,7 @@ class StudySearcher(Searcher):
         self._running -= 1
         attempt = self.attempts[trial_id]
         setting = attempt.work.setting
-        death = None if result and not error else attempt.death or death_of("", attempt.address)
+        death = None if result and not error else attempt.death or death_of("")
         attempt.ending, again = ending_of(attempt, result or {}, death)
         if again:
             self._of[setting.key].remove(attempt)

@@ -70,7 +70,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or death_of(trial.get_error() or "", attempt.address)
+        attempt.death = attempt.death or death_of(trial.get_error() or "")
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a trial goes on, by its newest evaluation.
