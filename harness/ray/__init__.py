@@ -8,6 +8,7 @@ from harness.ray.deaths import Death, death_of, last_error, was_raised_in_setup
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
     dead_daemon,
+    error_text,
     kill_worker,
     memory_kills_as_worker_deaths,
 )

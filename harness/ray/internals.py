@@ -228,6 +228,20 @@ def kill_worker(trial: Any) -> bool:
     return True
 
 
+def error_text(trial: Any) -> str:
+    """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
+
+    Trial.get_error looks in the storage, where the file is only later.
+
+    Args:
+        trial: as Tune hands it to callbacks and schedulers.
+    """
+    file = getattr(trial, "error_file", None)
+    if file is None or not Path(file).is_file():
+        return ""
+    return Path(file).read_text(encoding="utf-8", errors="replace")
+
+
 def alive_nodes() -> list[dict[str, Any]]:
     """The nodes that Ray takes to be alive, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

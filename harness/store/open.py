@@ -24,7 +24,7 @@ NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 # how a connection ends that somebody took: a server answers there, if not this time
-CLOSED = re.compile("ConnectionResetError|RemoteDisconnected")
+CLOSED = re.compile("ConnectionResetError|RemoteDisconnected|IncompleteRead")
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 

@@ -13,7 +13,7 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import Death, kill_worker, last_error, was_raised_in_setup
+from harness.ray import Death, error_text, kill_worker, last_error, was_raised_in_setup
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.searcher import StudySearcher
@@ -99,7 +99,7 @@ class Monitor(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died; where none has taken up any trial yet, perhaps none can start."""
         if trial.trial_id not in self._running:  # died before it took the trial up
-            told, attempt = trial.get_error() or "", self.searcher.attempts[trial.trial_id]
+            told, attempt = error_text(trial), self.searcher.attempts[trial.trial_id]
             given_up = was_raised_in_setup(told) or attempt.ending.state is State.FAIL
             if not self._started and given_up:
                 self._error = ClusterError(f"no worker can start: {last_error(told)}")

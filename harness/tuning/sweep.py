@@ -17,7 +17,7 @@ from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.method import Method
-from harness.ray import death_of, memory_kills_as_worker_deaths, threads
+from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
 from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
@@ -70,7 +70,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
         attempt = self._searcher.attempts[trial.trial_id]
-        attempt.death = attempt.death or death_of(trial.get_error() or "")
+        attempt.death = attempt.death or death_of(error_text(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a trial goes on, by its newest evaluation.
