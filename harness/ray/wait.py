@@ -6,11 +6,11 @@ python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Sequence
 
 import ray
 from ray.exceptions import RayError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from harness.config import Resources
 from harness.environment import environment
@@ -42,6 +42,29 @@ def alive(address: str) -> int:
         ray.shutdown()
 
 
+def wait_for_nodes(address: str, count: int, seconds: float) -> None:
+    """Return once a cluster has so many nodes.
+
+    Args:
+        address: HOST:PORT of the cluster's head.
+        count: nodes that must be alive.
+        seconds: how long to wait for them.
+
+    Raises:
+        ClusterError: it has fewer after so many seconds; the line says how many.
+    """
+    for attempt in Retrying(
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(PAUSE_SECONDS),
+        retry=retry_if_exception_type(ClusterError),
+        reraise=True,
+    ):
+        with attempt:
+            there = alive(address)
+            if there < count:
+                raise ClusterError(f"{there} of {count} nodes are there")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait; the exit code. Wrong arguments exit with 2, and show the usage."""
     parser = argparse.ArgumentParser(prog="python -m harness.ray.wait", description=__doc__)
@@ -51,21 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds", metavar="SECONDS", type=float, nargs="?", default=PATIENCE_SECONDS
     )
     given = parser.parse_args(arguments)
-    end = time.monotonic() + given.seconds
-    with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-        while True:
-            try:
-                there = alive(given.address)
-                why = f"{there} of {given.count} nodes are there"
-                if there >= given.count:
-                    return 0
-            except ClusterError as error:
-                why = str(error)
-            if time.monotonic() > end:
-                break
-            time.sleep(PAUSE_SECONDS)
-    print(f"Ray at {given.address} after {given.seconds:g} s: {why}", file=sys.stderr)
-    return NOT_THERE
+    try:
+        with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
+            wait_for_nodes(given.address, given.count, given.seconds)
+    except ClusterError as error:
+        print(f"Ray at {given.address} after {given.seconds:g} s: {error}", file=sys.stderr)
+        return NOT_THERE
+    return 0
 
 
 if __name__ == "__main__":
