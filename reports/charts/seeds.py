@@ -8,7 +8,7 @@ from reports.charts import vega
 from reports.charts.vega import Spec, Values
 from reports.contract import COMPLETE
 from reports.read import Study, run_address
-from reports.tables import Group
+from reports.tables import Group, mean
 
 
 def seed_points(
@@ -27,12 +27,12 @@ def seed_points(
         if state == COMPLETE and run_id is not None:
             runs.setdefault(dot, set()).add(run_id)
     for dot, own in seeds.items() if scattered else sorted(seeds.items()):
-        means = [sum(values) / len(values) for values in own.values()]
+        means = [mean(values) for values in own.values()]
         name = f"mean of {len(means)} seeds" if scattered else f"seed {dot}"
         run_id, *others = runs.get(dot, {""})
         known = not others and run_address(study.runs_address, run_id)
         run = {"run": run_id} if known else {}
-        yield {"y": sum(means) / len(means), "name": name, **run}
+        yield {"y": mean(means), "name": name, **run}
 
 
 def mean_points(group: Group, metric: str) -> Iterator[Spec]:
@@ -49,10 +49,10 @@ def limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]
         percent: whether they are percentages.
     """
     values = [dot["y"] for dot in dots]
-    for mean in means:
+    for one in means:
         # An interval of two seeds may be vast; the dots then decide, and it is cut off.
-        if mean["low"] is not None and mean["n"] > 2:
-            values += [mean["low"], mean["high"]]
+        if one["low"] is not None and one["n"] > 2:
+            values += [one["low"], one["high"]]
     low, high = min(values), max(values)
     least = 0.5 if percent else 0.02 * max(abs(low), abs(high), 1e-6)
     return (low, high) if high - low > least else (low - least, high + least)
