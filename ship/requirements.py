@@ -95,9 +95,8 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
         yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
     if trial.shows_unseen and not rules.new_classes:
-        what = "be real" if trial.shows_unseen == "generator" else "be above 0"
-        must = f"must not {what} {when}, which has no new classes' pictures"
-        yield Requirement(trial.shows_unseen, must)
+        key, what = trial.shows_unseen
+        yield Requirement(key, f"must not be {what} {when}, which has no new classes' pictures")
     if trial.targets and not rules.targets:
         yield Requirement("targets", "must be left out unless protocol is cross_dataset")
     elif rules.targets and not trial.targets:
@@ -173,8 +172,7 @@ def lacking(
     look("train", seen, "train", "training pictures of every seen class")
     why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
     if config.shows_unseen:
-        real = config.shows_unseen == "generator"
-        why = "when generator is real" if real else "when synthetic.real_share is above 0"
+        why = "when {} is {}".format(*config.shows_unseen)
     if why:
         look("real", unseen, "train", f"training pictures of every unseen class {why}")
     pseudo_new, pictures = config.selection == "pseudo_new", "validation pictures of"

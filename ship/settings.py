@@ -1,9 +1,10 @@
 """The base of every configuration class."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 # Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]
@@ -31,6 +32,23 @@ class Settings(BaseModel):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         for field in cls.model_fields.values():
             field.description = " ".join((field.description or "").split()) or None
+
+
+class GrowingSettings(Settings):
+    """Settings with fields that came later than many a stored trial.
+
+    later: these fields. At its default none is said, so that the trials of before keep their keys.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _said(self, said: Callable[["GrowingSettings"], dict[str, Any]]) -> dict[str, Any]:
+        found = said(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                found.pop(name, None)  # pydantic may be asked for other keys alone
+        return found
 
 
 class NamedSettings(Settings):

@@ -4,17 +4,17 @@ Without torch: a driver reads it that never trains.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_serializer
+from pydantic import AfterValidator, Field, field_validator
 
 from ship.architectures import ImagePrecision, Precision
 from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
-from ship.settings import Settings
+from ship.settings import GrowingSettings
 from ship.templates import OWN, sound_template, spelled_out
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
@@ -65,8 +65,10 @@ _LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
 """Fine-tuners that look at no written prompt: others begin with one, or stay near it."""
 
 
-class SyntheticConfig(Settings):
+class SyntheticConfig(GrowingSettings):
     """How synthetic features join a fine-tuner's training set."""
+
+    later = ("real_share",)
 
     ratio: float = Field(1.0, gt=0, le=16)
     """synthetic features beside each real one in a step (fine-tuners without cache)"""
@@ -80,17 +82,11 @@ class SyntheticConfig(Settings):
     real_share: float = Field(0.0, ge=0, le=1)
     """part of each class's synthetic features that real training pictures replace"""
 
-    @model_serializer(mode="wrap")
-    def _said(self, said: Callable[["SyntheticConfig"], dict[str, Any]]) -> dict[str, Any]:
-        """Without the real share where there is none: it came later than many a stored trial."""
-        found = said(self)
-        if not self.real_share:
-            found.pop("real_share", None)  # pydantic may be asked for other keys alone
-        return found
 
-
-class TrialConfig(Settings):
+class TrialConfig(GrowingSettings):
     """One parameter assignment: everything that, with a seed, decides a row of the ledger."""
+
+    later = ("templates",)
 
     backbone: str = "pocket"
     """pocket, or an open_clip NAME:PRETRAINED"""
@@ -134,11 +130,11 @@ class TrialConfig(Settings):
     """how synthetic features are used"""
 
     @property
-    def shows_unseen(self) -> str:
-        """Which setting shows real training pictures of the unseen classes; "": none."""
+    def shows_unseen(self) -> tuple[str, str] | None:
+        """The key that shows real training pictures of the unseen classes, and what it is then."""
         if self.generator.name == "real":
-            return "generator"
-        return "synthetic.real_share" if self.synthetic.real_share else ""
+            return "generator", "real"
+        return ("synthetic.real_share", "above 0") if self.synthetic.real_share else None
 
     @property
     def selection_metric(self) -> str:
@@ -188,14 +184,6 @@ class TrialConfig(Settings):
         """
         found = spelled_out(self.templates, self.finetuner.name, dataset)
         return tuple(dict.fromkeys(own if template == OWN else template for template in found))
-
-    @model_serializer(mode="wrap")
-    def _said(self, said: Callable[["TrialConfig"], dict[str, Any]]) -> dict[str, Any]:
-        """Without templates where they say nothing: they came later than many a stored trial."""
-        found = said(self)
-        if self.templates == (OWN,):
-            found.pop("templates", None)  # pydantic may be asked for other keys alone
-        return found
 
     @field_validator("targets", "templates", mode="before")
     @classmethod

@@ -154,11 +154,10 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
         if PROTOCOLS[protocol].unseen_class or not PROTOCOLS[protocol].new_classes:
             must = f"must have training pictures of every class when protocol is {protocol}"
             yield Fault("dataset", must, name)
-        elif key := trial.shows_unseen:
-            real = key == "generator"
-            why = f"{name} has no training pictures of its unseen classes"
-            must = f"must not be {'real' if real else 'above 0'}: {why}"
-            yield Fault(key, must, "real" if real else trial.synthetic.real_share)
+        elif trial.shows_unseen:
+            key, what = trial.shows_unseen
+            must = f"must not be {what}: {name} has no training pictures of its unseen classes"
+            yield Fault(key, must, value_of(trial, key))
 
 
 def _backbone(name: str) -> tuple[str, Any, int]:
