@@ -2,7 +2,7 @@
 
 import enum
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -61,37 +61,14 @@ def render(
         ReportError: unreadable store, unknown study, unwritable folder (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
-    return _render(_read(study_name, tracking_uri), out_dir)
+    return _show(_read(study_name, tracking_uri), out_dir)
 
 
-def _render(
-    made: "Report",
-    out: Path | None,
-    *,
-    figures: bool = False,
-    notes: bool = False,
-    width: int | None = None,
-) -> list[Path]:
-    """Write a report's files to a folder and print its tables; the files written.
-
-    Args:
-        made: the report.
-        out: None: ./NAME-report.
-        figures: whether every chart of the page becomes files, not those of factors alone.
-        notes: whether what is printed says what the columns are.
-        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
-    """
-    from reports.render import file_name, report_files
-
-    folder = out or Path.cwd() / f"{file_name(made.study.name)}-report"
-    return _show(made, report_files(made, every_figure=figures), folder, notes=notes, width=width)
-
-
-def render_several(names: list[str] | None, tracking_uri: str | None, out: Path) -> list[Path]:
+def render_several(names: list[str], tracking_uri: str | None, out: Path) -> list[Path]:
     """Write one page over several studies, with a page of each; print what each says.
 
     Args:
-        names: of the studies; None: every study of the store that has something to report.
+        names: of the studies; none: every study of the store that has something to report.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out: folder of the pages.
 
@@ -99,33 +76,30 @@ def render_several(names: list[str] | None, tracking_uri: str | None, out: Path)
         The files written.
 
     Raises:
-        ReportError: unreadable store, a study that is named and unknown, nothing to report, or an
-            unwritable folder (one line).
+        ReportError: unreadable store, a study that is named and unknown, or an unwritable folder
+            (one line).
+        EmptyStudyError: a ReportError; there is nothing to report.
     """
     from reports.read import default_tracking_uri, study_names
     from reports.render import overview_files, write_files
 
     uri = tracking_uri or default_tracking_uri()
     left_out: list[str] = []
-    failed: list[ReportError] = []
 
     def made() -> Iterator["Report"]:
-        for name in dict.fromkeys(study_names(uri) if names is None else names):
+        for name in dict.fromkeys(names or study_names(uri)):
             try:
                 yield _read(name, uri)
             except ReportError as error:
-                if names is not None and not isinstance(error, EmptyStudyError):
+                if names and not isinstance(error, EmptyStudyError):
                     raise
-                failed.append(error)
                 told = str(error)
                 left_out.append(told if told.startswith(name) else f"{name}: {told}")
 
     files, lines = overview_files(made(), left_out)
     many = len(files) - 1
     if not many:
-        empty = all(isinstance(error, EmptyStudyError) for error in failed)
-        why = "; ".join(left_out) or f"{redacted(uri)}: no study here"
-        raise EmptyStudyError(why) if empty else ReportError(why)
+        raise EmptyStudyError("; ".join(left_out) or f"{redacted(uri)}: no study here")
     written = write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
@@ -157,11 +131,11 @@ def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
-    from reports.publication import make_publication
+    from reports.render import make_publication
 
     made = _read(study_name, tracking_uri)
     publication = make_publication(made)
-    return Prepared(publication, lambda out: _shown_again(made, publication, out), made.study)
+    return Prepared(publication, lambda out: _show(made, out, publication), made.study)
 
 
 def _read(
@@ -182,29 +156,36 @@ def _records(study_name: str, tracking_uri: str | None) -> "Study":
     return load_records(study_name, tracking_uri or default_tracking_uri())
 
 
-def _shown_again(report: "Report", publication: "Publication", out: Path) -> list[Path]:
-    """As _show; a folder whose page is of the same stamp is left as it is."""
-    from reports.render import is_page_of, print_report
-
-    if not is_page_of(out / publication.page, publication.stamp):
-        return _show(report, publication.files(), out)
-    print_report(report, f"report: {out} (as it was)")
-    return []
-
-
 def _show(
-    report: "Report",
-    files: Mapping[str, bytes],
-    out: Path,
+    made: "Report",
+    out: Path | None,
+    publication: "Publication | None" = None,
     *,
+    figures: bool = False,
     notes: bool = False,
     width: int | None = None,
 ) -> list[Path]:
-    """Write a report's files to a folder and print its tables; the files written."""
-    from reports.render import print_report, write_files
+    """Write a report's files to a folder and print its tables; the files written.
 
-    written = write_files(files, out)
-    print_report(report, f"report: {out} ({len(written)} files)", legend=notes, width=width)
+    Args:
+        made: the report.
+        out: None: ./NAME-report.
+        publication: of the report, whose files these are. A folder that has them, by its page's
+            stamp, is left as it is.
+        figures: whether every chart of the page becomes files, not those of factors alone.
+        notes: whether what is printed says what the columns are.
+        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
+    """
+    from reports.render import file_name, is_page_of, print_report, report_files, write_files
+
+    folder = out or Path.cwd() / f"{file_name(made.study.name)}-report"
+    if publication and is_page_of(folder / publication.page, publication.stamp):
+        written, told = [], "as it was"
+    else:
+        files = publication.files() if publication else report_files(made, every_figure=figures)
+        written = write_files(files, folder)
+        told = f"{len(written)} files"
+    print_report(made, f"report: {folder} ({told})", legend=notes, width=width)
     return written
 
 
@@ -310,25 +291,14 @@ def report(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     asked = names or []
-    only_of_one = {
-        "--format": form,
-        "--export": target,
-        "--figures": figures,
-        "--metric": metric,
-        "--published": published,
-        "--notes": notes,
-        "--width": width,
-    }
-    given = [name for name, value in only_of_one.items() if value]
-    if not every and not asked:
-        raise typer.BadParameter("give the name of a study, of several, or --all")
-    if (every or len(asked) > 1) and given:
-        raise typer.BadParameter(f"{', '.join(given)} must come with one study")
-    if every and asked:
-        raise typer.BadParameter("--all must come without names")
+    several = every or len(asked) > 1
+    if every == bool(asked):
+        raise typer.BadParameter("give the name of a study, names of several, or --all alone")
+    if several and any((form, target, figures, metric, published, notes, width)):
+        raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
     try:
-        if every or len(asked) > 1:
-            render_several(asked or None, tracking_uri, out or Path.cwd() / "studies-report")
+        if several:
+            render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")
             return
         (name,) = asked
         if target is not None:
@@ -338,26 +308,14 @@ def report(
             return
         made = _read(name, tracking_uri, metric, published=published)
         if form:
-            _print_formats(made, out, form, figures=figures, width=width)
+            from reports.render import FILE_WIDTH, text_of, write_report
+
+            if out is not None:
+                write_report(made, out, every_figure=figures)
+            texts = (text_of(one, made, width or FILE_WIDTH) for one in form)
+            typer.echo("\n".join(texts), nl=False)
         else:
-            _render(made, out, figures=figures, notes=notes, width=width)
+            _show(made, out, figures=figures, notes=notes, width=width)
     except ReportError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3 if isinstance(error, EmptyStudyError) else 2) from error
-
-
-def _print_formats(
-    made: "Report",
-    out: Path | None,
-    forms: list[Format],
-    *,
-    figures: bool,
-    width: int | None,
-) -> None:
-    """Print the tables in the formats asked for, and nothing else on stdout."""
-    from reports.render import FILE_WIDTH, text_of, write_report
-
-    if out is not None:
-        write_report(made, out, every_figure=figures)
-    texts = (text_of(form, made, width or FILE_WIDTH) for form in dict.fromkeys(forms))
-    typer.echo("\n".join(texts), nl=False)

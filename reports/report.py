@@ -1,12 +1,14 @@
 """Everything that a report of a study says, before anyone renders it."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from reports.analysis import Analysis, analysis_tables
 from reports.answer import Answer, build_answer
 from reports.read import Study
-from reports.stamp import stamp_of
 from reports.tables import PUBLISHED, Table, build_tables, published_table, with_metric
 
 
@@ -28,7 +30,7 @@ class Report:
 
     @cached_property
     def stamp(self) -> str:
-        """What the report is made of, as a short text; see stamp_of."""
+        """What the report is made of, as a short text: equal stamps, equal reports."""
         asked = [table.name for table in self.tables if table.name == PUBLISHED]
         return stamp_of(self.study, " ".join([self.metric, *asked]))
 
@@ -65,3 +67,30 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     answer = build_answer(analysis, tables)
     tables += [published_table(study)] if published else []
     return Report(study, metric, analysis, answer, tuple(tables), tuple(analysis_tables(analysis)))
+
+
+def stamp_of(study: Study, metric: str) -> str:
+    """The digest of a study's rows, of what describes it, and of the code that makes the report.
+
+    The right answers and histories that runs keep are not read for it: a run that has ended keeps
+    them as they are.
+
+    Args:
+        study: as it was read.
+        metric: that the report is of.
+    """
+    said = {
+        "metric": metric,
+        "config": study.config,
+        "versions": study.versions,
+        "constants": study.constants,
+        "settings": [[s.key, s.assignment, s.arm, s.added] for s in study.settings],
+        "words": [study.name, study.description, study.runs_address, *study.warnings],
+        "counts": [study.left_out, study.untried],
+    }
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    digest.update(study.rows.write_csv().encode())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:32]

@@ -7,6 +7,7 @@ from reports.render.files import (
     FILE_WIDTH,
     file_name,
     is_page_of,
+    make_publication,
     overview_files,
     print_report,
     report_files,
@@ -15,5 +16,5 @@ from reports.render.files import (
     write_report,
 )
 from reports.render.html import answer_html, table_html
-from reports.render.markup import answer_markdown, latex, markdown
+from reports.render.markup import latex, markdown
 from reports.render.spreadsheet import csv_text, table_frame

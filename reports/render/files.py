@@ -5,20 +5,21 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
 from reports.analysis import PATH_TABLE
 from reports.charts import FIGURES, chart_bytes, study_charts
-from reports.contract import ReportError
+from reports.contract import HEADLINE, Publication, ReportError, interval_metrics
 from reports.estimates import estimates
 from reports.render.markup import answer_markdown, latex, markdown
 from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import LEVELS, PUBLISHED, Table
+from reports.tables import LEVELS, PUBLISHED, Table, headline
 
 MOST_PRINTED = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters of a page in which its stamp stands
@@ -192,3 +193,41 @@ def _replace(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def make_publication(report: Report) -> Publication:
+    """What the study's own run shows of a report.
+
+    Args:
+        report: of the protocol's default metric.
+    """
+    study = report.study
+    found = headline(study, report.metric)
+    beside = {f"vs_{name}": one for name, one in found.beside.items()} if found else {}
+    metrics: dict[str, float] = {}
+    for name, one in ({"best": found.estimate, **beside} if found else {}).items():
+        key = f"{HEADLINE}{name}/{report.metric}"
+        metrics |= {key: one.mean, **interval_metrics(key, one.low, one.high)}
+    return Publication(
+        metrics=metrics,
+        params={name: text for name, text in study.constants.items() if text},
+        best=found.setting if found else "",
+        note=_note(report),
+        answer=_answer(report),
+        page=f"{file_name(study.name)}.html",
+        stamp=report.stamp,
+        files=cache(lambda: report_files(report)),
+    )
+
+
+def _note(report: Report) -> str:
+    """Markdown: the description, the answer and the main table."""
+    main = replace(report, tables=report.main[:1], together=())
+    text, description = text_of("markdown", main), report.study.description
+    return f"{description}\n\n{text}" if description else text
+
+
+def _answer(report: Report) -> str:
+    """Markdown: the answer, whose beginning a list shows, and the description."""
+    _, _, answer = answer_markdown(report.study.name, report.answer).partition("\n\n")
+    return f"{answer}\n{report.study.description}".rstrip() + "\n"

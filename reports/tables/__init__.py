@@ -76,7 +76,6 @@ from reports.tables.pooling import (
     without_added,
 )
 from reports.tables.preferred import (
-    Headline,
     added_notes,
     by_preference,
     change_lines,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from reports.publication import make_publication
+from reports.render import make_publication
 from reports.report import Report, make_report
 from reports.tables import Value, headline
 from tests.reports.analysis.planted import METRIC, levelled

@@ -59,8 +59,8 @@ def test_some_studies(uri: str, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         ([], "give the name of a study"),
-        (["--all", "x"], "--all must come without names"),
-        (["x", "y", "--metric", "base", "--figures"], "--figures, --metric must come with one"),
+        (["--all", "x"], "or --all alone"),
+        (["x", "y", "--metric", "base", "--figures"], "only --tracking-uri and --out can be given"),
     ],
 )
 def test_what_cannot_be_meant(arguments: list[str], told: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from reports.cli import prepare
 from reports.render import is_page_of
-from reports.stamp import stamp_of
+from reports.report import stamp_of
 from tests.reports.builder import prompt_len, scores
 
 H = "harmonic_mean"

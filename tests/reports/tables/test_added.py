@@ -11,8 +11,7 @@ from reports.analysis.training import budget_correlation
 from reports.charts.study import factor_charts
 from reports.export import _attributes
 from reports.render import csv_text, latex
-from reports.report import Report, make_report
-from reports.stamp import stamp_of
+from reports.report import Report, make_report, stamp_of
 from reports.tables import Table, families, setting_groups
 from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores

@@ -1,6 +1,6 @@
 """Tables of studies whose comparisons got seeds until each was decided."""
 
-from reports.publication import make_publication
+from reports.render import make_publication
 from reports.report import make_report
 from reports.stats import Design, endings
 from reports.tables import Row, Table, Value, build_tables
