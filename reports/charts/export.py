@@ -11,14 +11,6 @@ from reports.charts.vega import Chart, Spec
 from reports.contract import printable_lines
 
 VEGA_LITE = "6.4"  # the version that specifications are written for
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MEMBERS = frozenset(
-    {
-        "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString",
-        "toString", "valueOf", "__proto__", "__defineGetter__", "__defineSetter__",
-        "__lookupGetter__", "__lookupSetter__",
-    }
-)  # fmt: skip
 _SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch
 
 
@@ -33,28 +25,18 @@ def _look(text: str, rule: str, size: int) -> Spec:
     Args:
         text: colour of words. rule: colour of axes and of grid lines. size: of words, in pixels.
     """
-    axis = {
-        "labelColor": text, "titleColor": text, "domainColor": rule, "tickColor": rule,
-        "gridColor": rule, "gridOpacity": 0.35, "labelFontSize": size, "titleFontSize": size,
-        "titleFontWeight": "normal", "labelLimit": 140,
-    }  # fmt: skip
+    words = {"fill": text, "fontSize": size, "fontWeight": "normal"}
+    lines = {"domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.35}
     return {
         "background": "transparent",
         "font": FONT,
         "view": {"stroke": None},
-        "axis": axis,
+        "axis": {**lines, "labelLimit": 140},
         "axisX": {"grid": False},
-        "legend": {
-            "labelColor": text,
-            "titleColor": text,
-            "titleFontSize": size,
-            "titleFontWeight": "normal",
-            "labelFontSize": size,
-            "labelLimit": 300,
-        },
-        "title": {"color": text, "fontSize": size, "fontWeight": "normal", "anchor": "start"},
+        "legend": {"labelLimit": 300},
+        "style": dict.fromkeys(("guide-label", "guide-title", "group-title"), words),
+        "title": {"anchor": "start"},
         "text": {"color": text},
-        "header": {"labelColor": text, "titleColor": text},
     }
 
 
@@ -64,7 +46,7 @@ PAGE: Final = _look("currentColor", "#888888", 11)
 
 
 def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
-    """The chart as {"png", "svg", "pdf"}; PNG and SVG are the same bytes every time.
+    """The chart as {"png", "svg", "pdf"}; PNG is the same bytes every time.
 
     Args:
         chart: to be drawn on white.
@@ -77,7 +59,7 @@ def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
     common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
         "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),
-        "svg": _renumbered(vlc.vegalite_to_svg(spec, **common)).encode(),
+        "svg": vlc.vegalite_to_svg(spec, **common).encode(),
         "pdf": vlc.vegalite_to_pdf(spec, **common),
     }
 
@@ -92,27 +74,17 @@ def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
     return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
 
 
-def _renumbered(svg: str) -> str:
-    """An SVG whose clip paths count from 0, not from where the last chart's ended."""
-    names = dict.fromkeys(re.findall(r'id="(clip\d+)"', svg))
-    numbers = {name: f"clip{place}" for place, name in enumerate(names)}
-    return re.sub(r"\bclip\d+\b", lambda found: numbers.get(found[0], found[0]), svg)
-
-
 def _drawable(value: Any) -> Any:
     """A specification without texts that cannot be drawn.
 
     vl-convert dies of characters that XML has not, and others turn the order of what is drawn: they
-    are spelled out. Vega takes a label that is called like a member of every JavaScript object for
-    that member: it gets a character without a width.
+    are spelled out.
     """
     if isinstance(value, dict):
-        return {_drawable(key): _drawable(inner) for key, inner in value.items()}
+        return {key: _drawable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_drawable(inner) for inner in value]
-    if not isinstance(value, str):
-        return value
-    return f"\u200b{value}" if value in _MEMBERS else _NO_XML.sub("�", printable_lines(value))
+    return printable_lines(value) if isinstance(value, str) else value
 
 
 def page_script() -> str:

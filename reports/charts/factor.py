@@ -26,9 +26,24 @@ _LINES: Final = {
 }
 
 
-def factor_chart(
-    study: Study, factor: Factor, metric: str, *, arms: bool = True, more: str = ""
-) -> Chart | None:
+def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
+    """A chart for each factor; like a factor's tables, without the settings that --path ran.
+
+    Of a study over datasets the other factors' are of the methods with a result on all of them.
+    """
+    study = tables.without_added(study)
+    over, alone, whole = tables.datasets(study), len(study.factors) == 1, tables.averaged(study)
+    # The arms are one setting on one dataset: no line across means over other factors or datasets.
+    arms = not over and (alone or study.sampler != "grid")
+    for factor in study.factors:
+        if over and not alone and factor.key == tables.DATASET:
+            yield from filter(None, [_dataset_chart(study, factor, metric)])
+        elif whole or alone:
+            part = study if alone or not whole else whole
+            yield from filter(None, [factor_chart(part, factor, metric, arms=arms)])
+
+
+def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True) -> Chart | None:
     """The chart of a test metric against a factor.
 
     Up to 12 levels stand at equal distances, each with its label; more values, and those of a
@@ -41,7 +56,6 @@ def factor_chart(
         factor: the horizontal axis.
         metric: name of the metric, without its split.
         arms: whether the reference arms are drawn, too, as horizontal lines.
-        more: the end of the caption.
 
     Returns:
         None where nothing has finished.
@@ -73,7 +87,10 @@ def factor_chart(
     near = [line["y"] for line in lines if line["near"]]
     low, high = min([low, *near]), max([high, *near])
     title, head = tables.short_name(study, factor), heading(study.protocol, metric)
-    x = vega.steps("level", title, dots) if not ranged else _range(factor, title, dots)
+    if ranged:
+        x = vega.spread("value", title, dots, log=factor.log)
+    else:
+        x = vega.steps("level", title, dots)
     encoding = {"x": x, "y": axis(study, metric, low, high)}
     joined = numeric and len(means) > 1
     layers = [
@@ -95,7 +112,6 @@ def factor_chart(
         + f" Means with 95% intervals: {', '.join(told)}." * bool(told)
         + f" Lines: {', '.join(arm['arm'] for arm in lines)}." * bool(lines)
         + f" Without the settings that --path ran ({study.aside})." * bool(study.aside)
-        + more
     )
     beside = "each dot one setting" if scattered else "mean over the other factors"
     beside = beside if len(study.factors) > 1 else ""
@@ -104,11 +120,33 @@ def factor_chart(
     )
 
 
-def _range(factor: Factor, title: str, dots: Values) -> Spec:
-    """The axis of a range."""
-    log = factor.log and min(dot["value"] for dot in dots) > 0
-    scale = {"type": "log" if log else "linear", "nice": False, "padding": 8}
-    return vega.number("value", title, scale)
+def _dataset_chart(study: Study, over: Factor, metric: str) -> Chart | None:
+    """Each method on each dataset where it has finished: every seed, the mean and its interval."""
+    family = tables.method_family(study, metric)
+    methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.arm}
+    dots: list[Spec] = []
+    means: list[Spec] = []
+    for name in tables.datasets(study):
+        for method, line in methods.items():
+            if part := line.parts.get(name):
+                at = {"level": name, "method": method}
+                dots += [{**at, **dot} for dot in seed_points(study, part, metric)]
+                means += [{**at, **mean} for mean in mean_points(part, metric)]
+    if not dots:
+        return None
+    title, head = tables.short_name(study, over), heading(study.protocol, metric)
+    y = axis(study, metric, *limits(dots, means, percent=tables.is_percent(metric)))
+    dots, some = vega.thinned(dots, "dots")
+    encoding = {"x": vega.steps("level", title, dots), "y": y}
+    encoding["xOffset"] = {"field": "method", "type": "nominal", "sort": list(methods)}
+    encoding["color"] = vega.named("method", list(methods))
+    layers = marks(study, dots, means, encoding, {"level": title, "method": "method"}, head)
+    caption = (
+        f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
+        " Diamonds are means with 95% intervals."
+    )
+    place = (FIGURES, over.key)
+    return vega.chart(study, place, title, caption, layers, beside="each method by itself")
 
 
 def _apart(dots: Values, field: str, pixel: float) -> list[Spec]:

@@ -4,21 +4,18 @@ from collections.abc import Iterator, Sequence
 
 from reports.analysis import Analysis, BudgetCorrelation, CostPoint, LearningCurves
 from reports.charts import vega
-from reports.charts.datasets import dataset_charts
-from reports.charts.factor import factor_chart
+from reports.charts.factor import factor_charts
 from reports.charts.together import (
     dependence_charts,
     importance_chart,
     interaction_charts,
     parallel_chart,
-    path_chart,
 )
 from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
 from reports.read import Study, heading
 from reports.tables import (
     MEASURES,
-    datasets,
     factor_labels,
     setting_groups,
     spelled,
@@ -37,57 +34,34 @@ def study_charts(analysis: Analysis) -> list[Chart]:
     Args:
         analysis: of the study; over datasets, of its averages.
     """
-    return list(_charts(analysis))
-
-
-def _charts(analysis: Analysis) -> Iterator[Chart]:
     study, metric, part = analysis.study, analysis.metric, analysis.subject
-    yield from filter(None, factor_charts(study, metric))
+    charts = [*factor_charts(study, metric)]
     if part and len(part.factors) > 1:
-        if analysis.importance:
-            yield from importance_chart(part, analysis.importance)
-        if analysis.path:
-            yield from path_chart(part, analysis.path)
-        yield from interaction_charts(part, analysis.interactions, metric)
-        yield from dependence_charts(part, analysis.dependence or (), metric)
-        yield from parallel_chart(part, metric)
-    if analysis.curves:
-        yield from _curves_chart(study, analysis.curves)
-    if analysis.budget:
-        yield from _budget_chart(study, analysis.budget)
+        charts += importance_chart(part, analysis.importance)
+        charts += interaction_charts(part, analysis.interactions, metric)
+        charts += dependence_charts(part, analysis.dependence or (), metric)
+        charts += parallel_chart(part, metric)
+    charts += _curves_chart(study, analysis.curves)
+    charts += _budget_chart(study, analysis.budget)
     if part:
-        yield from _cost_chart(part, analysis.costs or (), metric)
-        yield from _quality_charts(part, metric)
+        charts += _cost_chart(part, analysis.costs or (), metric)
+        charts += _quality_charts(part, metric)
+    return charts
 
 
-def factor_charts(study: Study, metric: str) -> Iterator[Chart | None]:
-    """A chart for each factor; like a factor's tables, without the settings that --path ran."""
-    study = without_added(study)
-    over, alone = datasets(study), len(study.factors) == 1
-    if over and not alone:
-        yield from dataset_charts(study, metric)
-        return
-    # The arms are one setting on one dataset: no line across means over other factors or datasets.
-    arms = not over and (alone or study.sampler != "grid")
-    for factor in study.factors:
-        yield factor_chart(study, factor, metric, arms=arms)
-
-
-def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
+def _curves_chart(study: Study, found: LearningCurves | None) -> Iterator[Chart]:
     """A curve for each setting, with a band where it has several runs; none without a curve."""
+    if not found or not found.points:
+        return
     head = heading(study.protocol, found.metric)
     keys = list(dict.fromkeys(point["key"] for point in found.points))[:MOST_CURVES]
     values = [point for point in found.points if point["key"] in set(keys)]
-    if not values:
-        return
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
     named = {value["key"]: value["label"] for value in values}
     # in the study's order, not in that of what selection likes best
     labels = list(dict.fromkeys(named[s.key] for s in study.settings if s.key in named))
-    few = len(labels) <= vega.MOST_NAMED
-    colour = vega.named("label", labels) if few else {"value": vega.DOT}
-    at: Spec = {"x": x, "y": y, "color": colour, "detail": {"field": "key"}}
+    at: Spec = {"x": x, "y": y, "color": vega.named("label", labels), "detail": {"field": "key"}}
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
     lines = {**at, "tooltip": vega.tips(fields)}
     layers = [
@@ -103,8 +77,10 @@ def _curves_chart(study: Study, found: LearningCurves) -> Iterator[Chart]:
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
 
 
-def _budget_chart(study: Study, found: BudgetCorrelation) -> Iterator[Chart]:
+def _budget_chart(study: Study, found: BudgetCorrelation | None) -> Iterator[Chart]:
     """Rank correlation of early evaluations with the end; none where it is not defined."""
+    if not found:
+        return
     values = [
         {"evaluation": str(rung.evaluation), "n": rung.n, **vega.ends("rho", rung.rho)}
         for rung in found.rungs
@@ -134,7 +110,7 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
         return
     head = heading(study.protocol, metric)
     kinds = ("other", "none is better and cheaper")
-    shown, some = vega.thinned(found, "settings", lambda point: point.optimal)
+    others, some = vega.thinned([one for one in found if not one.optimal], "other settings")
     values = [
         {
             "label": point.label,
@@ -142,7 +118,7 @@ def _cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Iterat
             "kind": kinds[point.optimal],
             **vega.ends("y", point.value),
         }
-        for point in shown
+        for point in (*others, *(one for one in found if one.optimal))
     ]
     scale = {"type": "log", "nice": False, "padding": 8}
     at = {

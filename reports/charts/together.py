@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reports import tables
-from reports.analysis import AblationPath, Dependence, Importance, Interaction
+from reports.analysis import Dependence, Importance, Interaction
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
@@ -16,8 +16,10 @@ MOST_ROWS = 24  # levels of a factor in a heat map
 MOST_LINES = 300  # of parallel coordinates: the settings that selection likes best
 
 
-def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
+def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
     """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
+    if not found:
+        return
     names, head = tables.short_names(study), heading(study.protocol, found.metric)
     values = [
         {
@@ -45,36 +47,6 @@ def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     caption = f"Share of the variance of {head} between settings, 95% over seeds: {told}."
     place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
-
-
-def path_chart(study: Study, path: AblationPath) -> Iterator[Chart]:
-    """The metric's difference to the baseline, step by step; none where there is no step."""
-    names, head = tables.short_names(study), heading(study.protocol, path.metric)
-    values: list[Spec] = [{"step": "baseline", "y": 0.0, "score": path.score}]
-    for step in path.steps:
-        if step.total is not None:
-            changes = [f"{names[c.factor]} → {tables.level_text(c.after)}" for c in step.changes]
-            about = {"step": ", ".join(changes), "score": step.score}
-            values.append({**about, **vega.ends("y", step.total)})
-    if len(values) < 2:
-        return
-    at = {
-        "x": vega.steps("step", None, values),
-        "y": vega.number("y", f"Δ test {head} to the baseline", {"zero": True}),
-        "color": {"value": vega.MEAN},
-    }
-    tooltip = vega.interval_tips({"step": "change", "score*": "selection score", "y*": f"Δ{head}"})
-    layers = [
-        vega.layer("line", at, values=values),
-        *vega.estimates(values, at, tooltip, name="steps", shape="diamond"),
-    ]
-    decimals = tables.decimals_of(study, path.metric)
-    told = "; ".join(
-        f"{v['step']} ({tables.number(v['y'], decimals, signed=True)})" for v in values[1:]
-    )
-    caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
-    place, title = (TOGETHER, "path"), "Path from the baseline"
-    yield vega.chart(study, place, title, caption, layers, height=150)
 
 
 def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
@@ -124,8 +96,7 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
         x = vega.steps("level", label, one.points)
         many = one.fitted or len(xs) > tables.MOST_LEVELS  # a forest was asked at many values
         if many and None not in xs:
-            log = factors[one.factor].log and min(xs) > 0
-            x = vega.number("x", label, {"type": "log" if log else "linear", "nice": False})
+            x = vega.spread("x", label, one.points, log=factors[one.factor].log)
         y = vega.number("value", vega.test_title(study, metric))
         tooltip = vega.tips({"others": "others", "level": label, "value*": head})
         single = {"x": x, "y": y, "detail": {"field": "line"}, "tooltip": tooltip}

@@ -4,7 +4,7 @@ A specification is Vega-Lite's, as plain values: altair's own classes would say 
 words, and take half a second to import.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -93,23 +93,19 @@ def layer(
     return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def thinned(
-    points: Sequence[Point], what: str, kept: Callable[[Point], bool] = lambda _: False
-) -> tuple[list[Point], str]:
+def thinned(points: Sequence[Point], what: str) -> tuple[list[Point], str]:
     """As many points as a layer has, evenly over their order, and what a caption says of that.
 
     Args:
         points: all of them, in an order that is a chart's own.
         what: they are, in words.
-        kept: whether a point is always drawn: the marked ones.
 
     Returns:
         All, and "", where they are few.
     """
-    every = -(-len(points) // MOST_POINTS)
-    shown = [one for place, one in enumerate(points) if not place % max(every, 1) or kept(one)]
-    told = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}"
-    told += ", and all that are marked." if any(map(kept, shown)) else "."
+    every = max(1, -(-len(points) // MOST_POINTS))
+    shown = [*points[::every]]
+    told = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
     return shown, told if every > 1 else ""
 
 
@@ -153,6 +149,12 @@ def estimates(values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: 
 def ends(name: str, estimate: Estimate) -> Spec:
     """An estimate as values: its mean under a name, low and high."""
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
+
+
+def spread(field: str, title: str, values: Values, *, log: bool) -> Spec:
+    """The axis of a factor's numbers, logarithmic where asked and there is no 0 among them."""
+    kind = "log" if log and min(value[field] for value in values) > 0 else "linear"
+    return number(field, title, {"type": kind, "nice": False, "padding": 8})
 
 
 def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
@@ -206,13 +208,15 @@ def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 
 
 def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
-    """A colour for each of a few names, with a legend below.
+    """A colour for each of a few names, with a legend below; one colour of more than MOST_NAMED.
 
     Args:
         field: of the data, whose values they are.
-        names: at most MOST_NAMED, in the legend's order.
+        names: in the legend's order.
         title: of the legend.
     """
+    if len(names) > MOST_NAMED:
+        return {"value": DOT}
     scale = {"domain": list(names), "range": list(COLOURS[: len(names)])}
     legend = {"orient": "bottom", "columns": 1}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}

@@ -13,6 +13,7 @@ from unicodedata import bidirectional, category
 from urllib.parse import urlsplit
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
+_NO_XML = frozenset({0xFFFE, 0xFFFF})
 # What turns the order of the characters around it: text then reads as other than it is.
 _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 READER_GONE = 141
@@ -20,7 +21,8 @@ READER_GONE = 141
 
 def is_text(character: str) -> bool:
     """Whether a character is shown as itself, and is no command to what shows it."""
-    return category(character) not in _NO_TEXT and bidirectional(character) not in _TURNING
+    turning = bidirectional(character) in _TURNING
+    return not turning and category(character) not in _NO_TEXT and ord(character) not in _NO_XML
 
 
 def printable(text: str) -> str:

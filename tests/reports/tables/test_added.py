@@ -8,7 +8,7 @@ import pytest
 
 from reports.analysis import Analysis, Importance
 from reports.analysis.training import budget_correlation
-from reports.charts.study import factor_charts
+from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render import csv_text, latex
 from reports.report import Report, make_report, stamp_of
@@ -56,8 +56,7 @@ def test_what_is_about_a_samplers_draws_is_without_them(name: str) -> None:
 def test_figures_of_factors_are_without_them_too() -> None:
     """A dot a setting: those of the sampler."""
     alone, beside = (
-        list(filter(None, factor_charts(builder.study(), METRIC)))
-        for builder in (sampled(), listed("path"))
+        list(factor_charts(builder.study(), METRIC)) for builder in (sampled(), listed("path"))
     )
     assert [chart.spec["layer"] for chart in alone] == [chart.spec["layer"] for chart in beside]
     assert all("Without the settings that --path ran (2)" in chart.caption for chart in beside)
