@@ -3,5 +3,5 @@
 Answers for: the words that stand before every table, made from the tables' numbers alone.
 """
 
-from reports.answer.answer import BEST, build_answer
+from reports.answer.answer import build_answer
 from reports.answer.words import Answer, Finding

@@ -19,7 +19,6 @@ from reports.contract.words import (
     ReportError,
     address_fault,
     collect_rarely,
-    is_text,
     printable,
     printable_lines,
     reader_may_leave,

@@ -19,16 +19,14 @@ _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "P
 READER_GONE = 141
 
 
-def is_text(character: str) -> bool:
-    """Whether a character is shown as itself, and is no command to what shows it."""
-    turning = bidirectional(character) in _TURNING
-    return not turning and category(character) not in _NO_TEXT and ord(character) not in _NO_XML
-
-
 def printable(text: str) -> str:
     """A text in which characters that a terminal or a page would obey are spelled out."""
     return "".join(
-        character if is_text(character) else character.encode("unicode_escape").decode()
+        character.encode("unicode_escape").decode()
+        if category(character) in _NO_TEXT
+        or bidirectional(character) in _TURNING
+        or ord(character) in _NO_XML
+        else character
         for character in text
     )
 

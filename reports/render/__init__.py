@@ -15,6 +15,6 @@ from reports.render.files import (
     write_files,
     write_report,
 )
-from reports.render.html import answer_html, table_html
 from reports.render.markup import latex, markdown
+from reports.render.page import answer_html, table_html
 from reports.render.spreadsheet import csv_text, table_frame

@@ -1,32 +1,39 @@
-"""The page of a study, and the one over several: what their templates show."""
+"""The page of a study, and the one over several: what their templates show.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Every text is escaped, every script is the project's own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from io import StringIO
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from reports.answer import BEST, Answer
+from reports.answer import Answer
 from reports.charts import Chart, as_json, for_page, page_script
-from reports.contract import ARMS, COMPLETE, PRUNED
-from reports.read import Study, heading, run_address
-from reports.render.html import page_html
+from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
+from reports.read import Study, run_address
+from reports.render.markup import shown
 from reports.report import Report
 from reports.tables import (
+    PLAIN,
+    STACKED,
     Table,
-    Value,
+    broken,
     cell_text,
     factor_labels,
-    headline,
     level_text,
     setting_groups,
     spelled,
 )
 
 MOST_RUNS = 1_000  # settings whose runs a page lists
+_LATEST = 10**14  # of a time that is sound, in ms
 # What a reader looks for a study by: what it is called, and the keys that tell it.
 SOUGHT = {
     "dataset": ("dataset",),
@@ -124,63 +131,44 @@ def _given(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A study on the page.
-
-    page: address of its own page, beside this one. ran: from the first day to the last.
-    sought: see SOUGHT. values: those that a study varies are all listed.
-    best: the setting that selection prefers, with its result on test; "" where it prefers none, or
-        the answer says it.
-    """
-
-    name: str
-    description: str
-    page: str
-    ran: str
-    sought: dict[str, list[str]]
-    best: str
-    answer: Answer
-
-
-def entry(report: Report, page: str) -> Entry:
-    """A study's entry.
+def entry(report: Report, page: str) -> dict[str, Any]:
+    """A study on the page over several.
 
     Args:
         report: of the study.
-        page: address of its page.
+        page: address of its own page, beside this one.
     """
     study = report.study
     sought = {
         name: list(dict.fromkeys(value for key in keys for value in _levels(study, key)))
         for name, keys in SOUGHT.items()
     }
-    told = any(finding.subject == BEST for finding in report.answer.findings)
-    best = "" if told else _best(report)
-    return Entry(study.name, study.description, page, _days(study), sought, best, report.answer)
+    about = {"page": page, "ran": _days(study), "sought": sought}
+    return {"study": study, "answer": report.answer, **about}
 
 
-def overview(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> str:
-    """The page.
+def overview(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
+    """The page over several studies.
 
     Args:
         entries: in their order.
         left_out: a line for each study that there is no report of, and why.
     """
     choices = {
-        name: sorted({value for entry in entries for value in entry.sought[name]})
+        name: sorted({value for entry in entries for value in entry["sought"][name]})
         for name in SOUGHT
     }
     return page_html("overview", entries=entries, choices=choices, left_out=left_out)
 
 
-def overview_lines(entries: Sequence[Entry], left_out: Sequence[str] = ()) -> Iterator[str]:
+def overview_lines(
+    entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()
+) -> Iterator[str]:
     """The same as plain text, a paragraph a study."""
     for found in entries:
-        about = "; ".join(", ".join(values) for values in found.sought.values() if values)
-        yield f"{found.name} ({found.ran}; {about})"
-        yield from (f"  {line}" for line in found.answer.lines[: len(found.answer.findings)])
-        yield from [f"  best by selection: {found.best}"] if found.best else []
+        about = "; ".join(", ".join(values) for values in found["sought"].values() if values)
+        yield f"{found['study'].name} ({found['ran']}; {about})"
+        yield from (f"  {line}" for line in found["answer"].lines[: len(found["answer"].findings)])
     yield from (f"left out: {line}" for line in left_out)
 
 
@@ -196,24 +184,59 @@ def _levels(study: Study, key: str) -> Iterator[str]:
 
 
 def _days(study: Study) -> str:
-    """The day of its first run, and of its last."""
-    started = study.rows["started"].drop_nulls().to_list()
-    try:
-        days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
-    except (ValueError, OverflowError, OSError):  # a store may hold any number
-        return "at no time"
-    ends = sorted({min(days), max(days)}) if days else []
-    return " to ".join(str(day) for day in ends) or "not run"
+    """The day of its first run, and of its last; a store may hold any number in their place."""
+    started = sorted(one for one in study.rows["started"].drop_nulls() if abs(one) < _LATEST)
+    days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
+    return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
-def _best(report: Report) -> str:
-    found = headline(report.study, report.metric)
-    if found is None:
-        return ""
-    shown = f"{heading(report.study.protocol, report.metric)} {cell_text(Value(found.estimate))}"
-    names = {name: label for name, (label, _) in ARMS.items()}
-    against = [
-        f"{cell_text(Value(one, signed=True))} against {names.get(name, name)}"
-        for name, one in found.beside.items()
-    ]
-    return ": ".join(part for part in (found.setting, ", ".join([shown, *against])) if part)
+def page_html(name: str, **told: Any) -> str:
+    """A page out of its template, with its script and the style of all pages.
+
+    Args:
+        name: of the template.
+        told: what it shows.
+    """
+    folder = files("reports.render") / "templates"
+    style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
+    return _filled(name, style=Markup(style), script=Markup(script), **told).rstrip() + "\n"
+
+
+def answer_html(answer: Answer) -> Markup:
+    """The answer as a part of a page."""
+    return Markup(_filled("answer", answer=answer, rule=answer.rule))
+
+
+def table_html(table: Table) -> Markup:
+    """The table's HTML, without its title and its notes, which the page has around it."""
+    dialect = STACKED if table.crowded else PLAIN
+    sections = list(shown(table, lambda cell: cell_text(cell, dialect)))
+    return Markup(_filled("table", columns=table.page_columns, sections=sections))
+
+
+def _filled(name: str, **told: Any) -> str:
+    return _environment().get_template(f"{name}.html.j2").render(**told)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("reports.render", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_spelled_out,
+    )
+    made.filters |= {"foldable": _foldable, "html": table_html}
+    return made
+
+
+def _spelled_out(value: Any) -> Any:
+    """What a template shows, without commands to a browser; Markup is the project's own."""
+    own = not isinstance(value, str) or isinstance(value, Markup)
+    return value if own else printable_lines(value)
+
+
+def _foldable(heading: str) -> Markup:
+    """A heading that a browser may break, where it must, within dataset names, too."""
+    words = printable_lines(heading).split(" ")
+    return Markup(" ").join(Markup("<wbr>").join(map(escape, broken(word))) for word in words)

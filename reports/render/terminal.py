@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Words
 
 from reports.answer import Answer
-from reports.contract import is_text
+from reports.contract import printable_lines
 from reports.render.markup import shown
 from reports.stats import Verdict
 from reports.tables import (
@@ -43,12 +43,8 @@ _WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
 
 
 def printable(text: str, style: str = "") -> Words:
-    """A text to be shown as it is.
-
-    In a plain str, rich would take [words] for its markup, and a terminal would obey an escape
-    character; characters that are no text are shown as a replacement character.
-    """
-    return Words("".join(c if c == "\n" or is_text(c) else "�" for c in text), style)
+    """A text to be shown as it is: in a plain str, rich would take [words] for its markup."""
+    return Words(printable_lines(text), style)
 
 
 def answer_view(name: str, answer: Answer) -> RenderableType:
@@ -85,26 +81,21 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
     """
     parts: list[RenderableType] = []
     said: set[str] = set()
-    hidden = False
     for table in (table for table in tables if table.place == "page"):
         grid, dropped = _fitted(table, width)
         # A note that a table above has is not repeated here. The other formats do repeat it, since
         # a table may be copied from them without the rest.
-        wanted = [note for note in table.notes if legend or not isinstance(note, Legend)]
-        hidden = hidden or len(wanted) < len(table.notes)
-        notes = [note for note in wanted if note not in said]
+        notes = [note for note in table.notes if note not in said]
+        notes = [note for note in notes if legend or not isinstance(note, Legend)]
         said |= set(notes)
-        if len(notes) < len(wanted):
-            notes.append("otherwise as above")
         if dropped:
             notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
         parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     told = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
-    told += ["what the columns are: ship-report NAME --notes, or the page"] if hidden else []
+    told += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
     if told:
-        text = "; ".join(told)
-        parts.append(Padding(Words(text, "dim"), (0, 1, 1, 1)))
+        parts.append(Padding(Words("; ".join(told), "dim"), (0, 1, 1, 1)))
     return Group(*parts)
 
 

@@ -16,9 +16,8 @@ from reports.python import TableView
 from reports.read.records import load_records
 from reports.render import latex
 from reports.render.files import report_files, text_of
-from reports.render.html import table_html
 from reports.render.markup import escaped
-from reports.render.page import page
+from reports.render.page import page, table_html
 from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
