@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import show
+from harness.wording import nearest, show
 from reports.contract import printable, printable_lines
 
 
@@ -41,16 +41,20 @@ class RayLost(UserError):
         super().__init__(f"Ray has died ({dead}): the same command goes on from here")
 
 
-_NOTHING = object()  # None is a value that a user can write
+NOTHING = object()  # None is a value that a user can write
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1")."""
+    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1").
+
+    got: the value; NOTHING: the fault is that of the path itself.
+    near: what was probably meant, where it is not the choice that is the nearest to `got`.
+    """
 
     path: str
     must: str
-    got: Any = _NOTHING
+    got: Any = NOTHING
     choices: tuple[str, ...] = ()
     near: str | None = None
 
@@ -61,8 +65,9 @@ class Fault:
     @property
     def text(self) -> str:
         """The same without its source: what is wrong, what was given, and what was meant."""
-        got = "" if self.got is _NOTHING else f", got {show(self.got)}"
-        notes = [f"did you mean {self.near}?"] if self.near else []
+        got = "" if self.got is NOTHING else f", got {show(self.got)}"
+        near = self.near or (nearest(self.got, self.choices) if isinstance(self.got, str) else None)
+        notes = [f"did you mean {near}?"] if near else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
         return printable(" ".join(f"{self.path} {self.must}{got}{note}".strip().splitlines()))

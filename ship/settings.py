@@ -81,14 +81,6 @@ class NamedSettings(Settings):
         """
         return None
 
-    def n_weights(self, feature_dim: int) -> int:
-        """The fewest weights that the networks of one seed have; 0 where no setting sizes them.
-
-        Args:
-            feature_dim: size of the backbone's features.
-        """
-        return 0
-
 
 class GeneratorSettings(NamedSettings):
     """Settings of a generator; without a method it makes no synthetic features at all."""

@@ -74,7 +74,7 @@ def _done(options: Options) -> int:
         root, cache, verbose = options.data_root, options.cache_dir, options.verbose
         study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
         return COMPLETE
-    wanted = study.typed_study(space, overrides, (), options.data_root, here=address is None)
+    wanted = study.typed_study(space, overrides, (), options.data_root)
     both = ("data_root", "cache_dir", "detect", "max_seeds", "path")
     asked: dict[str, Any] = {name: getattr(options, name) for name in both}
     asked["reuse"] = not options.no_reuse

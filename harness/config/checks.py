@@ -13,11 +13,11 @@ from itertools import islice
 from typing import Any
 
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same, walk
-from harness.config.mapping import validated
+from harness.config.mapping import checked
 from harness.config.needs import unknown_dataset
-from harness.config.space import METHODS, of_dataset, place, trial_fields, value_of
+from harness.config.space import METHODS, of_dataset, place, value_of
 from harness.config.study_config import SELECTING, StudyConfig
-from harness.errors import Fault
+from harness.errors import NOTHING, Fault
 from harness.wording import nearest, show
 from ship.requirements import requirements
 from ship.trial_config import TrialConfig
@@ -38,41 +38,20 @@ class Spanned:
 
         Args:
             study: with its constants, factors and variants.
-            unsure: groups of settings with a fault of their own, of whose variant nothing is said.
+            unsure: groups of settings with a fault of their own, of whose keys nothing is said.
         """
         self._study = study
         self.settings: list[tuple[Mapping[str, Any], TrialConfig]] = []
-        found: dict[str, Fault] = {}
-        constants, owners = study.trial.model_dump(), trial_fields()
+        found = {fault.path: fault for fault in _dataset_faults(study)}
+        constants = study.trial.model_dump()
         for assignment in _samples(study.space):
-            fitting = dict(assignment)
-            for key in assignment:
-                group, _, leaf = key.partition(".")
-                name = assignment.get(group, value_of(study.trial, group))
-                if leaf and group in METHODS and name not in owners[key]:
-                    if group not in unsure:
-                        found[key] = _unowned(key, name, tuple(owners[key]), group in study.space)
-                    del fitting[key]
-            trial, faults = validated(TrialConfig, place(constants, fitting, study.variants))
-            if not faults:
-                self.settings.append((fitting, trial))
+            tree = place(constants, assignment, study.variants)
+            trial, faults = checked(TrialConfig, tree)
+            self.settings += [(assignment, trial)] if trial else []
             for fault in faults:
-                fault = self._of_level(fitting, fault)
-                found.setdefault(fault.path, fault)
-        for group in METHODS:
-            for level, own in study.variants.get(group, {}).items():
-                if "name" in own:
-                    path = f"variants.{group}.{level}.name"
-                    found[path] = Fault(path, "must be left out", own["name"])
-        for dataset, own in study.variants.get("dataset", {}).items():
-            path = f"variants.dataset.{dataset}"
-            if unknown := unknown_dataset(dataset):
-                found[path] = replace(unknown, path=path)
-            named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
-            tree = place(constants, {"dataset": dataset, **named}, study.variants)
-            for fault in validated(TrialConfig, tree)[1]:
-                path = f"variants.dataset.{dataset}.{fault.path}"
-                found.setdefault(path, replace(fault, path=path))
+                if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
+                    fault = self._of_level(assignment, fault)
+                    found.setdefault(fault.path, fault)
         self.faults = [found[path] for path in sorted(found)]
 
     def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
@@ -90,12 +69,14 @@ class Spanned:
 
     def _of_level(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
         """A fault of a trial by where it stands in the YAML, with what it may hang on."""
+        if fault.got is NOTHING and fault.path in assignment:  # the factor's, whatever its level
+            return replace(fault, path=f"space.{fault.path}")
         group, _, leaf = fault.path.partition(".")
         inside = [key for key in assignment if key.partition(".")[0] == group]
         key = fault.path if leaf or group in assignment else [*inside, group][0]
-        told = [name for name in inside if name != key and (name == group or not leaf)]
-        beside = " and ".join(f"{name} is {show(assignment[name])}" for name in told)
-        must = f"{fault.must} (where {beside})" if beside and key in assignment else fault.must
+        hang = [one for one in inside if one != key and (one == group or not leaf)]
+        told = " and ".join(f"{one} is {show(assignment[one])}" for one in hang)
+        must = f"{fault.must} (where {told})" if told and key in assignment else fault.must
         path, got = self._place_of(assignment, key), assignment.get(key, fault.got)
         return replace(fault, path=path, must=must, got=got)
 
@@ -117,16 +98,17 @@ class Spanned:
         return key
 
 
-def _unowned(key: str, name: str, owners: Sequence[str], varied: bool) -> Fault:
-    """A factor that a variant of its group does not have."""
-    group, _, leaf = key.partition(".")
-    if varied:
-        when = f'"when: {{{group}: [{", ".join(owners)}]}}"'
-        return Fault(f"space.{key}", f"must have {when}: {name} has no {leaf}")
-    names = tuple(f"{group}.{one}" for one in METHODS[group][name].model_fields if one != "name")
-    must = f"must be a setting of {group} {name}, the study's constant"
-    must += "" if names else f": {name} has no settings"
-    return Fault(f"space.{key}", must, choices=names)
+def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
+    """Settings that datasets have of their own and that make no trial with the constants."""
+    for dataset, own in study.variants.get("dataset", {}).items():
+        path = f"variants.dataset.{dataset}"
+        if unknown := unknown_dataset(dataset):
+            yield replace(unknown, path=path)
+        named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
+        values = {"dataset": dataset, **named}
+        tree = place(study.trial.model_dump(), values, study.variants)
+        for fault in checked(TrialConfig, tree)[1]:
+            yield replace(fault, path=f"{path}.{fault.path}")
 
 
 def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
@@ -165,14 +147,13 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
     A group's constant has its settings at the top level, and a factor goes over what a dataset has.
     """
     for group in METHODS:
+        constant = value_of(study.trial, group)
         levels = study.space[group].choices or () if group in study.space else ()
         for name in study.variants.get(group, {}):
-            path = f"variants.{group}.{name}"
-            if name not in levels:
-                must = f"must be for a level of space.{group} (drop it: --set {path}=null)"
+            if name not in levels or name == constant:
+                path, other = f"variants.{group}.{name}", f"other than the constant {constant}"
+                must = f"must be for a level of space.{group} {other} (drop it: --set {path}=null)"
                 yield Fault(path, must)
-            elif name == value_of(study.trial, group):
-                yield Fault(path, f"must stand under {group}, as {name} is the study's constant")
     must = "must be left out: it is a factor of the space"
     for dataset, settings in study.variants.get("dataset", {}).items():
         for key, value in settings.items():
@@ -207,9 +188,9 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
 
 
 def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fault]:
-    """A factor must be read by some setting that it is there in.
+    """A factor must be read by some setting, and beside each level of its method's other factors.
 
-    Where another setting of the same method decides that, a condition must say so.
+    One that is not there beside all of them is left alone: what has an effect stands elsewhere.
     """
     for key in space:
         beside = [(one, trial) for one, trial in spanned.settings if key in one]
@@ -220,17 +201,14 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
         group = key.partition(".")[0]
         others = [name for name in space if name.startswith(f"{group}.") and name != key]
         for other in others if group in METHODS else ():
-            if any(other not in assignment for assignment, _ in beside):
-                continue  # a condition would take away what has an effect
             by_level: dict[Any, list[str | None]] = {}
-            for assignment, trial in beside:
-                reason = getattr(trial, group).unread_reason(key)
-                by_level.setdefault(assignment[other], []).append(reason)
-            read = ", ".join(str(level) for level, own in by_level.items() if not all(own))
-            unread = [reason for own in by_level.values() if all(own) for reason in own]
-            if unread:
-                must = f'must have "when: {{{other}: [{read}]}}": {_joined(unread)}'
-                yield Fault(f"space.{key}", must)
+            for one, trial in beside:
+                reason = getattr(trial, group).unread_reason(key) if other in one else None
+                by_level.setdefault(one.get(other), []).append(reason)
+            if unread := {level: own for level, own in by_level.items() if all(own)}:
+                levels = f"{other} is {' or '.join(map(str, unread))}"
+                why = _joined(reason for own in unread.values() for reason in own)
+                yield Fault(f"space.{key}", f"must have an effect where {levels}: {why}")
 
 
 def _joined(reasons: Iterable[str | None]) -> str:

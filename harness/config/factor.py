@@ -11,12 +11,8 @@ from ship.settings import Settings
 
 MAX_LEVELS = 1000
 
-AS_TEXT = "must be text: write image_folder:NAME, without a space"  # a mapping to YAML
-
 
 def _single(value: Any) -> Any:
-    if isinstance(value, dict) and "image_folder" in value:
-        raise ValueError(AS_TEXT)
     if not isinstance(value, str | int | float | None):
         raise ValueError("must be a single value")
     return value

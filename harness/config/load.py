@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.factor import Factor, factor_faults, may_be
-from harness.config.mapping import Override, apply_overrides, parse_overrides, take_away, validated
-from harness.config.space import (
-    DEFAULTS,
-    METHODS,
-    resolve,
-    takes,
-    trial_fields,
-    value_of,
-)  # fmt: skip
-from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.mapping import Override, apply_overrides, checked, parse_overrides, sound_part
+from harness.config.space import DEFAULTS, METHODS, resolve, takes, trial_fields, value_of
+from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
 from harness.wording import nearest
@@ -32,7 +25,6 @@ def load_study(
     data_root: Path | None = None,
     *,
     there: bool = True,
-    memory: int | None = None,
 ) -> StudyConfig:
     """Read a study from a YAML file, or from a packaged one by its name.
 
@@ -41,7 +33,6 @@ def load_study(
         overrides: "key=value" each, later ones win; see harness.config.mapping.
         data_root: where the datasets that are not packaged lie.
         there: whether datasets and backbones are looked at, which have to be there then.
-        memory: bytes of the machine that trials run on; None: not known.
 
     Raises:
         ConfigError: as of parse_study.
@@ -50,7 +41,7 @@ def load_study(
     label = label_of(path)
     return parse_study(
         read_yaml(path, label), path.stem, label=label, source=path, overrides=overrides,
-        data_root=data_root, there=there, memory=memory,
+        data_root=data_root, there=there,
     )  # fmt: skip
 
 
@@ -63,14 +54,13 @@ def parse_study(
     overrides: Sequence[str] = (),
     data_root: Path | None = None,
     there: bool = True,
-    memory: int | None = None,
 ) -> StudyConfig:
     """A study from a mapping as a YAML file gives it.
 
     Args:
         name: the study's name where neither the mapping nor an override has one; None: one must.
         label: what faults name as their source.
-        there, memory: as of load_study.
+        there: as of load_study.
 
     Raises:
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
@@ -96,7 +86,7 @@ def parse_study(
     space = {key: _with_baseline(key, factor, trial) for key, factor in study.space.items()}
     study = study.model_copy(update={"space": space, "source": source})
     faults = [*_shadowed(space, given), *study_faults(study, spanned)]
-    faults += spanned.located(Needs(study, data_root, memory).faults) if there else []
+    faults += spanned.located(Needs(study, data_root).faults) if there else []
     if faults:
         raise ConfigError(_lines(faults, given, label))
     if not constant:
@@ -108,56 +98,97 @@ def parse_study(
 def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
     known = (*STUDY_KEYS, *TRIAL_KEYS)
-    faults = [
-        Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
-        if key in REMOVED
-        else _unknown(str(key), "must be a known key", str(key), known, known)
-        for key in tree
-        if key not in known
-    ]
-    own = {key: tree[key] for key in STUDY_KEYS if key in tree}
-    own["trial"] = {key: tree[key] for key in TRIAL_KEYS if key in tree}
-    space = own["space"] if isinstance(own["space"], dict) else {}
-    if "dataset" not in space:  # a --set of a constant goes over what its dataset has of its own
-        for item in given:
-            # a name stays: what stands beside it is for that one, and no longer for another
-            if item.steps[0] in TRIAL_KEYS and item.steps[1:] != ("name",):
-                take_away(own, ("variants", "dataset", str(tree["dataset"]), *item.steps))
-    for group, table in METHODS.items():  # plugins of installed packages join where they are named
-        levels = space.get(group)
-        levels = levels.get("choices") if isinstance(levels, dict) else ()
-        for level in levels if isinstance(levels, list) else ():
-            with suppress(PluginError):  # told of as a level
-                table.get(str(level))
-    study, found = validated(StudyConfig, own, {"name": "none", "space": {}})
-    factors, of_factors = _factors(own["space"], study.space)
-    update: dict[str, Any] = {"space": factors}
-    if "sampler" not in own and any(one.enumerate() is None for one in factors.values()):
-        update["sampler"] = "tpe"
-    return study.model_copy(update=update), [*faults, *found, *of_factors]
+    must = "must be a known key"
+    faults = [_unknown(key, must, key, known, known) for key in tree if key not in known]
+    trial, found = sound_part(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
+    faults += found
+    own = {"trial": trial, **{key: tree[key] for key in STUDY_KEYS if key in tree}}
+    own["space"], of_factors = _factors(own["space"])
+    own["variants"], of_variants = _variants(own["variants"])
+    if "dataset" not in own["space"]:
+        _set_over_own(own["variants"].get("dataset", {}).get(str(tree["dataset"]), {}), given)
+    if "sampler" not in own and any(one.enumerate() is None for one in own["space"].values()):
+        own["sampler"] = "tpe"
+    study, found = sound_part(StudyConfig, own, {"name": "none"})
+    return study, [*faults, *found, *of_variants, *of_factors]
 
 
-def _factors(given: Any, typed: Mapping[str, Factor]) -> tuple[dict[str, Factor], list[Fault]]:
+def _variants(given: Any) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+    """The settings that levels and datasets have, as far as they are some; and the other's faults.
+
+    Whether a method has the keys and takes the values, the trials tell that are made with them.
+    """
+    faults: list[Fault] = []
+
+    def inside(path: str, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """What a place has that is to be a mapping, of known keys alone if they are given."""
+        if not isinstance(value, dict):
+            faults.append(Fault(path, "must be a mapping", value))
+            return {}
+        keys = known or tuple(value)
+        for key in [key for key in value if key not in keys]:
+            must, near = "must be a known key", nearest(key, keys)
+            faults.append(Fault(f"{path}.{key}", must, choices=keys, near=near))
+        return {key: one for key, one in value.items() if key in keys}
+
+    sound: dict[str, dict[str, Any]] = {}
+    for group, levels in inside("variants", given, (*METHODS, "dataset")).items():
+        sound[group], known = {}, None if group in METHODS else OWN_KEYS
+        for level, its in inside(f"variants.{group}", levels).items():
+            path = f"variants.{group}.{level}"
+            own = inside(path, its, known)
+            if group in METHODS and "name" in own:
+                faults.append(Fault(f"{path}.name", "must be left out", own.pop("name")))
+            groups = () if group in METHODS else (*METHODS, "synthetic")
+            own |= {key: inside(f"{path}.{key}", own[key]) for key in groups if key in own}
+            sound[group][level] = own
+    return sound, faults
+
+
+def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
+    """A --set of a constant goes over what its dataset has of its own, which is taken out.
+
+    A name stays: what stands beside it is for that one, and no longer for another.
+    """
+    for group, *leaf in (item.steps for item in given):
+        if not leaf:
+            own.pop(group, None)
+        elif leaf != ["name"] and isinstance(own.get(group), dict):
+            own[group].pop(leaf[0], None)
+
+
+def _factors(given: Any) -> tuple[dict[str, Factor], list[Fault]]:
     """The factors that are sound by themselves, and the faults of the others.
 
     Args:
-        given: what the YAML has there, of whatever type, spelled out.
-        typed: those whose own keys are sound.
+        given: what the YAML has there, spelled out.
     """
+    if not isinstance(given, dict):
+        return {}, [Fault("space", "must be a mapping", given)]
+    must = "must be a list of levels, or a mapping"
+    typed = {
+        key: checked(Factor, one) if isinstance(one, dict) else (None, [Fault("", must, one)])
+        for key, one in given.items()
+    }
+    for group, table in METHODS.items():  # plugins of installed packages join where they are named
+        factor = typed.get(group, (None,))[0]
+        for level in factor.choices or () if factor else ():
+            with suppress(PluginError):  # told of as a level
+                table.get(str(level))
     fields = trial_fields()
     in_short = tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in fields))
-    if given == {}:
+    if not given:
         return {}, [Fault("space", "must have at least one factor", choices=in_short)]
     sound: dict[str, Factor] = {}
     faults: list[Fault] = []
-    for key in map(str, given if isinstance(given, dict) else ()):
-        floats, found = takes(fields.get(key, {}), float), []
+    for key, (factor, found) in typed.items():
         if key not in fields:
             found = [_unknown("", "must be a setting of a trial", key, fields, in_short)]
         elif key == "protocol":
             found = [Fault("", "must be a constant: protocols are measured by different metrics")]
-        elif key in typed:
-            factor = _as_floats(typed[key]) if floats else typed[key]
+        elif factor is not None:
+            floats = takes(fields[key], float)
+            factor = _as_floats(factor) if floats else factor
             found = factor_faults(factor)
             sound |= {} if found else {key: factor}
             if isinstance(factor.step, float) and not found and not floats:
@@ -236,14 +267,12 @@ def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterato
 
 def _lines(faults: Sequence[Fault], given: Sequence[Override], label: str) -> list[str]:
     """The faults as lines, each once, of the file or of the override that brings it in."""
-
-    def of(fault: Fault, item: Override) -> bool:
-        below = item.path.removeprefix(f"{fault.path}.")
-        inside = re.match(rf"{re.escape(item.path)}(?![^.\[])", fault.path)
-        above = below != item.path and (below == "name" or item.path.startswith("space."))
-        return above or inside is not None
-
-    lines = (
-        fault.line("--set" if any(of(fault, item) for item in given) else label) for fault in faults
-    )
+    lines = []
+    for fault in faults:
+        at = f"{fault.path.replace('[', '.')}."
+        brought = any(
+            at.startswith(f"{path}.") or (path.startswith("space.") and path.startswith(at))
+            for path in (item.path.removesuffix(".name") for item in given)
+        )
+        lines.append(fault.line("--set" if brought else label))
     return list(dict.fromkeys(lines))

@@ -1,7 +1,7 @@
 """What a YAML holds as mappings: with each --set put in, and what pydantic finds wrong with it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from types import NoneType
@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.config.factor import AS_TEXT, Factor
+from harness.config.factor import Factor
 from harness.config.space import DEFAULTS, GROUPS, METHODS, takes, trial_fields, value_of
-from harness.config.study_config import OWN_KEYS, VARIED
+from harness.config.study_config import TRIAL_KEYS
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
 from harness.wording import nearest, show
@@ -132,17 +132,8 @@ def apply_overrides(
 def plain(value: Any) -> Any:
     """A copy with dicts and lists, as YAML has them, in the place of other mappings and tuples."""
     if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def take_away(tree: Any, steps: Sequence[Any]) -> None:
-    """Take what stands at a place, if anything does, out of a tree of mappings."""
-    *way, last = steps
-    for step in way:
-        tree = tree.get(step) if isinstance(tree, dict) else None
-    if isinstance(tree, dict):
-        tree.pop(last, None)
 
 
 def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,80 +153,51 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def validated(
+def checked(model: type[Model], tree: Mapping[str, Any]) -> tuple[Model | None, list[Fault]]:
+    """Settings that a YAML gives; or None, and every fault of them, one for each path."""
+    try:
+        return model.model_validate(tree), []
+    except ValidationError as error:
+        told = error.errors(include_url=False)
+    # a list is too short for pydantic, too, where none of its levels is sound
+    found = [_fault(one) for one in told if one["type"] != "too_short" or not one["input"]]
+    return None, list({fault.path: fault for fault in found}.values())
+
+
+def sound_part(
     model: type[Model], tree: Mapping[str, Any], spare: Mapping[str, Any] | None = None
 ) -> tuple[Model, list[Fault]]:
-    """Settings that a YAML gives, and every fault of them, one for each path.
-
-    Where there are faults, the settings are those of the keys that are sound. What these have
-    against each other, or against a default in a faulty key's place, is no fault of the YAML.
+    """Settings of those keys of a YAML that are sound, and every fault of the others.
 
     Args:
         spare: for keys that are required, and faulty.
     """
-    faults: dict[str, Fault] = {}
-    while True:
-        try:
-            whole = {**(spare or {}), **tree} if faults else tree
-            return model.model_validate(whole), list(faults.values())
-        except ValidationError as error:
-            told = error.errors(include_url=False)
-        # a list is too short for pydantic, too, where none of its levels is sound
-        real = (one for one in told if one["type"] != "too_short" or not one["input"])
-        found = [_fault(details) for details in real]
-        faults = faults or {fault.path: fault for _, fault in found}
-        tree = deepcopy(dict(tree))
-        # a factor is sound as a whole, or is not
-        faulty = [steps[:2] if steps[0] == "space" else steps for steps, _ in found]
-        for steps in {_there(tree, steps) for steps in faulty} - {()}:
-            take_away(tree, steps)
+    made, faults = checked(model, tree)
+    if made is None:
+        faulty = {re.split(r"[.\[]", fault.path)[0] for fault in faults}
+        kept = {key: value for key, value in tree.items() if key not in faulty}
+        made = model.model_validate({**(spare or {}), **kept})
+    return made, faults
 
 
-def _there(tree: Any, steps: Sequence[Any]) -> tuple[Any, ...]:
-    """Steps, as far as they lead through mappings that are there: a list is one whole."""
-    for place, step in enumerate(steps):
-        if not isinstance(tree, dict) or step not in tree:
-            return tuple(steps[:place])
-        tree = tree[step]
-    return tuple(steps)
-
-
-def _fault(details: ErrorDetails) -> tuple[list[Any], Fault]:
-    """A mistake, and the steps that lead to its value."""
-    loc = list(details["loc"])
-    if loc[-1] == "[key]":  # what pydantic calls a key itself
-        loc.pop()
-    steps, keys = _place(loc)
-    of_trial = steps[0] == "trial"
-    root, *rest = steps[of_trial:]
-    path = str(root) + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest)
+def _fault(details: ErrorDetails) -> Fault:
+    """A mistake that pydantic tells, by where it stands in a YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
+    steps = [step for step in details["loc"] if step != "[key]"]  # which is a key itself
+    kinds, variant = GROUPS.get(str(steps[0]), {}), ""
+    if len(steps) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
+        variant = str(steps.pop(1))
+    path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
     if kind == "missing":
-        return steps, Fault(path, must)
+        return Fault(path, must)
     if kind == "extra_forbidden":
-        return steps, Fault(path, must, choices=tuple(keys), near=nearest(str(steps[-1]), keys))
-    listed = str(context.get("expected", context.get("expected_tags", "")))
-    choices = tuple(re.findall(r"'([^']*)'", listed))
-    got = context.get("tag", got)
-    if isinstance(got, dict) and "image_folder" in got:
-        must = AS_TEXT
-    elif kind == "model_type" and steps[0] == "space":
-        must = "must be a list of levels, or a mapping"
-    elif isinstance(got, list | dict) and kind in _OF_ONE_VALUE and of_trial:
+        keys = tuple((kinds[variant] if len(steps) > 1 else Factor).model_fields)
+        must += f" of {steps[0]} {variant}" if variant else ""
+        return Fault(path, must, choices=keys, near=nearest(str(steps[-1]), keys))
+    if isinstance(got, list) and kind in _OF_ONE_VALUE and steps[0] in TRIAL_KEYS:
         must += " (levels stand under space)"
-    return steps, Fault(path, must, got, choices, nearest(str(got), choices))
-
-
-def _place(loc: list[Any]) -> tuple[list[Any], Iterable[str]]:
-    """A place that pydantic tells, without names of variants, and the keys that may stand there."""
-    at = int(loc[0] == "trial")
-    kinds = GROUPS.get(str(loc[at]), {})
-    if kinds and len(loc) > at + 1:  # the name of a variant is no key of the YAML
-        kind = kinds[""] if "" in kinds else kinds[loc.pop(at + 1)]
-        return loc, kind.model_fields
-    if loc[0] == "variants":
-        return loc, VARIED if len(loc) == 2 else OWN_KEYS
-    return loc, Factor.model_fields
+    listed = str(context.get("expected", context.get("expected_tags", "")))
+    return Fault(path, must, context.get("tag", got), tuple(re.findall(r"'([^']*)'", listed)))

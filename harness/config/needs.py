@@ -1,31 +1,25 @@
-"""What a trial needs that must be there: datasets that carry its settings, a backbone, memory."""
+"""What a trial needs that must be there: datasets that carry its settings, and a backbone."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from harness.config.space import METHODS, baseline, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
-from harness.wording import nearest
 from ship import datasets
-from ship.architectures import BackboneError, feature_dim, load_tokenizer, text_settings
+from ship.architectures import BackboneError, load_tokenizer, text_settings
 from ship.datasets import DATASETS
 from ship.datasets.base import cut_alike, number, some
 from ship.plugins import PluginError
 from ship.requirements import PROTOCOLS, lacking, requirements
-from ship.settings import NamedSettings
 from ship.subsets import bare_features
 from ship.templates import OWN
 from ship.trial_config import TrialConfig
 
-# A trained weight, its gradient and AdamW's two moments, in float32.
-BYTES_A_WEIGHT: Final = 16
-BYTES_A_NUMBER: Final = 4
-GIB: Final = 2**30
 # what of a trial decides which classes and pictures it needs, beside its generator
 _DECIDING = attrgetter(
     "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "generator.name"
@@ -38,22 +32,21 @@ class Needs:
     No picture's content is read.
     """
 
-    def __init__(self, study: StudyConfig, data_root: Path | None, memory: int | None) -> None:
+    def __init__(self, study: StudyConfig, data_root: Path | None) -> None:
         """Look at nothing yet.
 
         Args:
             study: its seeds and arms are looked at.
             data_root: where the datasets that are not packaged lie.
-            memory: bytes of the machine that trials run on; None: not known.
         """
-        self._study, self._memory = study, memory
+        self._study = study
         self._survey = cache(partial(_survey, data_root, study.reading))
         self._backbone = cache(_backbone)
         self._cut_alike = cache(self._uncached_cut_alike)
         self._known: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
-        """Datasets and backbones that are unknown, unfit or not there, and sizes beyond memory."""
+        """Datasets and backbones that are unknown, unfit or not there."""
         named = {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # else they are to be left out
             named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
@@ -64,7 +57,7 @@ class Needs:
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
         yield from _source_faults(trial)
-        reason, text, size = self._backbone(trial.backbone)
+        reason, text = self._backbone(trial.backbone)
         if reason:
             yield Fault("backbone", reason)
             return
@@ -73,8 +66,6 @@ class Needs:
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
                 yield Fault("templates" if trial.templates != (OWN,) else key, alike)
-        if self._memory is not None:
-            yield from _memory_faults(trial, size, self._memory)
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """What templates must do whose prompts a backbone cuts before they differ; "": they do."""
@@ -90,7 +81,7 @@ class Needs:
         return must if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, survey: datasets.Survey) -> Iterator[Fault]:
-        """Classes and pictures that it lacks: a line for each kind, of the first such setting."""
+        """Classes and pictures that it lacks, for the first of the settings that need the same."""
         key = "generator.early_stopping"
         stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
         deciding = (*_DECIDING(trial), stops)
@@ -99,16 +90,14 @@ class Needs:
         self._known.add(deciding)
         bare, name = bare_features(trial.dataset, survey), trial.unseen_class
         if name is not None and name not in bare.class_names:
-            must, near = f"must be a class of {trial.dataset}", nearest(name, bare.class_names)
-            yield Fault("unseen_class", must, name, bare.class_names, near)
+            must = f"must be a class of {trial.dataset}"
+            yield Fault("unseen_class", must, name, bare.class_names)
             return
         arm = self._study.reference_arms and baseline(self._study).get("dataset", trial.dataset)
         shown = trial.dataset == arm and PROTOCOLS[trial.protocol].new_classes
         shown = shown and datasets.has_unseen_pictures(trial.dataset)
-        for kind, must in lacking(trial, bare, self._study.seeds, shown=shown).items():
-            if (trial.dataset, kind) not in self._known:
-                self._known.add((trial.dataset, kind))
-                yield Fault("dataset", must)
+        for must in lacking(trial, bare, self._study.seeds, shown=shown).values():
+            yield Fault("dataset", must)
 
 
 def _survey(
@@ -160,17 +149,17 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
             yield Fault(key, must, value_of(trial, key))
 
 
-def _backbone(name: str) -> tuple[str, Any, int]:
-    """Why a backbone cannot be loaded, "" where it can; its text tower's settings; feature_dim."""
+def _backbone(name: str) -> tuple[str, Any]:
+    """Why a backbone cannot be loaded, "" where it can; its text tower's settings."""
     try:
         if name != "pocket":  # packaged: spares the seconds that importing the towers takes
             from ship.clip import check_backbone_name
 
             check_backbone_name(name)
-        return "", text_settings(name), feature_dim(name)
+        return "", text_settings(name)
     except BackboneError as error:
         reason = str(error)
-        return reason if reason.startswith("must") else f"must load: {reason}", None, 0
+        return reason if reason.startswith("must") else f"must load: {reason}", None
 
 
 def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
@@ -184,22 +173,3 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
     if isinstance(layer, int) and layer >= text.layers:
         must = f"must be 1 to {text.layers - 1} {at}, whose text tower has {text.layers} blocks"
         yield Fault("finetuner.layer", must, layer)
-
-
-def _memory_faults(trial: TrialConfig, size: int, memory: int) -> Iterator[Fault]:
-    """Sizes that one seed's networks, or its synthetic features, would need more memory for."""
-    taken = {key: BYTES_A_WEIGHT * getattr(trial, key).n_weights(size) for key in METHODS}
-    if not trial.unread_reason("synthetic.per_class"):
-        taken["synthetic"] = BYTES_A_NUMBER * (trial.synthetic.per_class or 0) * size
-    for group, n_bytes in taken.items():
-        if n_bytes > memory:
-            key = _largest(getattr(trial, group), size) if group in METHODS else "per_class"
-            needed, has = (f"{n / GIB:,.0f} GiB" for n in (n_bytes, memory))
-            must = f"must fit into this machine's memory of {has}: one seed needs {needed} or more"
-            yield Fault(f"{group}.{key}", must, value_of(trial, f"{group}.{key}"))
-
-
-def _largest(given: NamedSettings, size: int) -> str:
-    """The setting without which the fewest weights would be left."""
-    numbers = [key for key, value in given if type(value) is int]
-    return min(numbers, key=lambda key: given.model_copy(update={key: 1}).n_weights(size))

@@ -3,10 +3,9 @@
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
-from typing_extensions import TypedDict
+from pydantic import Field, ValidationInfo, field_validator
 
 from harness.config.factor import Factor
 from ship.settings import Settings
@@ -107,35 +106,11 @@ class Detection(Settings):
     comparisons: int = Field(ge=1)
 
 
-class _Own(TypedDict, total=False):
-    """What a dataset may have of its own; other keys say what a study measures, and of whom."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    max_classes: Any
-    shots: Any
-    views: Any
-    templates: Any
-    pseudo_new_fraction: Any
-    eval_every: Any
-    quality: Any
-    generator: dict[str, Any]
-    finetuner: dict[str, Any]
-    synthetic: dict[str, Any]
-
-
-class _Variants(TypedDict, total=False):
-    """Level of a group -> the settings that it has, which the trials tell that are made with it."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    generator: dict[str, dict[str, Any]]
-    finetuner: dict[str, dict[str, Any]]
-    dataset: dict[str, _Own]
-
-
-OWN_KEYS, VARIED = (tuple(kind.__annotations__) for kind in (_Own, _Variants))
-_VARIANTS = TypeAdapter(_Variants)
+# What a dataset may have of its own; other keys say what a study measures, and of whom.
+OWN_KEYS: Final = (
+    "max_classes", "shots", "views", "templates", "pseudo_new_fraction", "eval_every", "quality",
+    "generator", "finetuner", "synthetic",
+)  # fmt: skip
 
 
 class StudyConfig(Settings):
@@ -226,11 +201,6 @@ class StudyConfig(Settings):
             raise ValueError(f"{NAME_RULE} (the default is the file's stem)")
         return value
 
-    @field_validator("variants", mode="before")
-    @classmethod
-    def _of_known_groups(cls, value: Any) -> Any:
-        return _VARIANTS.validate_python(value)
-
     @field_validator("description")
     @classmethod
     def _one_line(cls, value: str) -> str:
@@ -254,9 +224,3 @@ class StudyConfig(Settings):
 _NO_KEYS = ("source", "trial", "detect", "own_seeds", "for_path")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
-# Keys that studies had, and what to use instead.
-REMOVED = {
-    "compile": "steps are no longer recorded as CUDA graphs",
-    "fuse": "settings are no longer trained side by side; where a GPU is not kept busy, "
-    "resources.gpus: 0.25 lets four trials share it",
-}

@@ -7,7 +7,6 @@ from typing import Any
 
 from harness import planning, store
 from harness.config import StudyConfig, load_plugins, load_study, parse_study
-from harness.device import machine_memory
 from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Plan, Say
@@ -52,7 +51,7 @@ def plan_study(
     Raises:
         harness.errors.UserError, ValueError: see run_study.
     """
-    study = typed_study(space, overrides, plugins, data_root, here=True)
+    study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
 
@@ -89,10 +88,8 @@ def typed_study(
     overrides: Sequence[str],
     plugins: Sequence[str | Path],
     data_root: Path | str | None,
-    *,
-    here: bool,
 ) -> StudyConfig:
-    """The study, read with the plugins that it may name; here: it is to run on this machine.
+    """The study, read with the plugins that it may name.
 
     Args: see run_study.
     """
@@ -103,12 +100,11 @@ def typed_study(
     load_plugins(plugins)
     if isinstance(space, StudyConfig):
         return space
-    memory = machine_memory() if here else None
     root = None if data_root is None else Path(data_root)
     if not isinstance(space, Mapping):
-        return load_study(space, overrides, root, memory=memory)
+        return load_study(space, overrides, root)
     try:
-        return parse_study(space, None, overrides=overrides, data_root=root, memory=memory)
+        return parse_study(space, None, overrides=overrides, data_root=root)
     except RecursionError as error:
         raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
 

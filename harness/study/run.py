@@ -103,7 +103,7 @@ def run_study(
         ValueError: a backbone or data set cannot be read.
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
-    study = typed_study(space, overrides, plugins, data_root, here=address is None)
+    study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     consent = partial(require_consent, accepted=accept_changes, ask=ask)

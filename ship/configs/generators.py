@@ -55,10 +55,6 @@ class VAESettings(GeneratorSettings):
     batch_size: int = Field(256, ge=1)
     """features a step"""
 
-    def _encoder_weights(self, feature_dim: int) -> int:
-        """Weights of q(z|x): to the hidden units, and from there to a mean and a variance."""
-        return self.encoder_hidden * (feature_dim + 2 * self.latent_dim)
-
 
 class PromptVAEConfig(VAESettings, _PromptSettings):
     """SHIP: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
@@ -93,13 +89,6 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
             return "prompt noise has no code of the picture"
         return None
 
-    def n_weights(self, feature_dim: int) -> int:
-        """Of the matrices from z to the prompt and, where pictures are encoded, to z."""
-        if not uses_z(self.prompt):
-            return 0
-        made = self.generator_hidden * (self.latent_dim + 1)
-        return made + (0 if self.prompt == "noise" else self._encoder_weights(feature_dim))
-
 
 class WGANConfig(_PromptSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
@@ -131,22 +120,12 @@ class WGANConfig(_PromptSettings):
     batch_size: int = Field(256, ge=1)
     """features a step"""
 
-    def n_weights(self, feature_dim: int) -> int:
-        """Of the matrices from z to the prompt, and of the critic's first one."""
-        made = self.generator_hidden * (self.latent_dim + 1)
-        return made + self.critic_hidden * feature_dim
-
 
 class MlpVAEConfig(VAESettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
     method = "ship.generators.vae:MlpVAE"
     name: Literal["mlp_vae"] = "mlp_vae"
-
-    def n_weights(self, feature_dim: int) -> int:
-        """Of the matrices from z to the feature, and from the picture to z."""
-        made = self.generator_hidden * (self.latent_dim + feature_dim)
-        return made + self._encoder_weights(feature_dim)
 
 
 class GaussianTextConfig(GeneratorSettings):

@@ -16,6 +16,7 @@ from torch import Tensor
 from ship.architectures import BackboneError, architectures
 from ship.clip import FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
+from ship.configs.generators import uses_z
 from ship.datasets import Picture
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
@@ -343,7 +344,7 @@ def _weights(kept: KeptSeed, clip: FrozenCLIP) -> int:
         prompt = getattr(generator, "prompt", None)  # None: the weights make the feature itself
         vectors = generator.n_ctx if prompt == "instance_tokens" else 1
         made = clip.feature_dim if prompt is None else vectors * clip.text_width
-        if generator.n_weights(clip.feature_dim):  # else they make nothing of z
+        if prompt is None or uses_z(prompt):
             found = generator.generator_hidden * (generator.latent_dim + made)
     if getattr(finetuner, "class_specific", False):
         rows = max(len(task.class_names) for task in kept.said.tasks)

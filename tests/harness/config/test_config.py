@@ -63,8 +63,8 @@ def test_study_survives_json() -> None:
 def test_each_fault_is_one_line(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fault names source, path, rule, value and choices; no other line is added."""
     monkeypatch.setattr("harness.config.checks.MAX_GRID", case.get("most", 10_000))
-    given = {key: case[key] for key in ("overrides", "memory") if key in case}
-    lines = faults_of({**SOUND, **parse_value(case.get("study", "{}"), "case")}, **given)
+    study = {**SOUND, **parse_value(case.get("study", "{}"), "case")}
+    lines = faults_of(study, overrides=case.get("overrides", ()))
     assert matching(lines, case["faults"].splitlines())
 
 

@@ -156,16 +156,3 @@ def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
         order = torch.tensor([2, 0, 3, 1])
         moved = generator.sample(ids[:, order], Permuted(bench.seeds, order))
         torch.testing.assert_close(moved, made[:, order], atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("case", ["vae", "vae/noise", "vae/global", "wgan", "mlp_vae"])
-def test_the_weights_that_settings_tell_are_there(case: str, bench: Bench) -> None:
-    """A study is refused by n_weights before anything is built: it must not be more than is."""
-    parts = build(case, bench.task(bench.seeds), bench.clip, bench.seeds).parts()
-    trained = [parts.get(name, {}) for name in ("parameters", "generator", "critic")]
-    shapes = [value.shape[1:] for part in trained for value in part.values()]  # type: ignore[union-attr]
-    there = sum(shape.numel() for shape in shapes)
-    name, settings = CASES[case]
-    told = GENERATORS[name](**settings).n_weights(bench.clip.feature_dim)
-    assert (told > 0) is (case != "vae/global")
-    assert told <= there
