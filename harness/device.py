@@ -55,24 +55,6 @@ def why_no_gpu() -> str | None:
     return "torch finds no GPU"
 
 
-def gpu_remedy(why: str) -> str:
-    """What to do about a GPU that torch cannot use, where that is known.
-
-    Args:
-        why: as why_no_gpu has it.
-    """
-    import torch
-
-    if "too old" in why:
-        return (
-            "update NVIDIA's driver, or install a torch that is built for an older CUDA "
-            f"(this one is for {torch.version.cuda})"
-        )
-    if "not compiled with CUDA" in why:
-        return "install a torch that is built with CUDA (this one is for the CPU alone)"
-    return "nvidia-smi lists what the driver sees; CUDA_VISIBLE_DEVICES may hide it"
-
-
 def device_label(device: str) -> str:
     """The device's name for people, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
     return str(_cuda().get_device_name()) if is_gpu(device) else f"cpu ({platform.machine()})"

@@ -45,7 +45,7 @@ class RunningTrial:
     """One trial as it is shown.
 
     seeds: its share of the study's work.
-    bar: on a terminal.
+    bar: of View.bars.
     progress: 0 to 1.
     objective: the last value seen, percent.
     """
@@ -53,7 +53,7 @@ class RunningTrial:
     label: str
     seeds: int
     started: float
-    bar: TaskID | None
+    bar: TaskID
     progress: float = 0.0
     objective: float | None = None
 
@@ -63,7 +63,7 @@ class View:
 
     A study of ten thousand trials looks at no more of them than a study of ten: at those that run.
 
-    bars: of the study and of each trial that runs, for a terminal; None: there are only lines.
+    bars: of the study and of each trial that runs; shown on a terminal alone.
     ended: trials; one that was interrupted runs again and does not count.
     """
 
@@ -81,16 +81,14 @@ class View:
         self._done = 0  # seeds of the trials that have ended
         self._started: float | None = None
         self.ended = 0
-        self.bars: Progress | None = None
-        if live and console.is_terminal:
-            told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
-            self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2)
-            self._whole = self.bars.add_task("", total=1.0)
+        told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
+        off = not (live and console.is_terminal)
+        self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2, disable=off)
+        self._whole = self.bars.add_task("", total=1.0)
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
         """A trial began; the first one starts the clock, since Ray takes its time before."""
-        now = time.monotonic()
-        bar = self.bars.add_task(label, total=1.0) if self.bars else None
+        now, bar = time.monotonic(), self.bars.add_task(label, total=1.0)
         self._running[trial_id] = RunningTrial(label, seeds, now, bar)
         self._started = self._started or now
         self._say(f"start     {label}")
@@ -107,10 +105,9 @@ class View:
         trial = self._running[trial_id]
         trial.progress = done
         trial.objective = trial.objective if objective is None else objective
-        if self.bars and trial.bar is not None:
-            known = "" if trial.objective is None else f"objective {trial.objective:.2f}"
-            told = "  ".join(filter(None, (trial.label, where, known)))
-            self.bars.update(trial.bar, completed=done, description=told)
+        known = "" if trial.objective is None else f"objective {trial.objective:.2f}"
+        told = "  ".join(filter(None, (trial.label, where, known)))
+        self.bars.update(trial.bar, completed=done, description=told)
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
@@ -130,8 +127,7 @@ class View:
             parts.append(f"objective {trial.objective:.2f}")
         parts += [f"{time.monotonic() - trial.started:.1f} s", note, self._time_left()]
         self._say("  ".join(filter(None, parts)))
-        if self.bars and trial.bar is not None:
-            self.bars.remove_task(trial.bar)
+        self.bars.remove_task(trial.bar)
         self._show_whole()
 
     def fraction(self) -> float:
@@ -139,20 +135,16 @@ class View:
         running = sum(trial.seeds * trial.progress for trial in self._running.values())
         return min(1.0, (self._done + running) / self._seeds) if self._seeds else 1.0
 
-    def seconds_left(self) -> float | None:
-        """At the pace so far; None before there is a pace."""
+    def _time_left(self) -> str:
+        """At the pace so far; "" before there is a pace."""
         fraction = self.fraction()
         if fraction <= 0.01 or self._started is None:
-            return None
-        return (time.monotonic() - self._started) * (1 - fraction) / fraction
-
-    def _time_left(self) -> str:
-        return f"{duration(seconds)} left" if (seconds := self.seconds_left()) else ""
+            return ""
+        return f"{duration((time.monotonic() - self._started) * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
-        if self.bars:
-            told = f"{self.ended}/{self._trials}  {self._time_left()}"
-            self.bars.update(self._whole, completed=self.fraction(), description=told)
+        told = f"{self.ended}/{self._trials}  {self._time_left()}"
+        self.bars.update(self._whole, completed=self.fraction(), description=told)
 
 
 @contextmanager
@@ -161,20 +153,20 @@ def reporter(title: str, console: Console) -> Iterator[Report]:
 
     Nothing is shown before the first report: features from the cache take no time.
     """
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console)
-    task, say, quarter = bar.add_task(title, total=None), line_printer(console), -1
+    off, say, quarter = not console.is_terminal, line_printer(console), -1
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    bar = Progress(*columns, console=console, disable=off)
+    task = bar.add_task(title, total=None)
 
     def report(done: int, total: int) -> None:
         nonlocal quarter
-        if console.is_terminal:
-            bar.start()
-            bar.update(task, completed=done, total=total)
-        elif (reached := 4 * done // total if total else 4) > quarter:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+        if off and (reached := 4 * done // total if total else 4) > quarter:
             quarter = reached
             say(f"{title}: {done}/{total}")
 
     try:
         yield report
     finally:
-        if console.is_terminal:
-            bar.stop()
+        bar.stop()

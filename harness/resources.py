@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from harness.config import Resources
-from harness.device import gpu_remedy, usable_gpus, why_no_gpu
+from harness.device import usable_gpus, why_no_gpu
 from harness.errors import ClusterError
 from harness.store import Ledger
 
@@ -32,10 +32,9 @@ def usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def machine_resources(resources: Resources) -> dict[str, float]:
-    """What Ray would find here: CPU and, where it is asked for, GPU."""
-    gpus = usable_gpus() if resources.gpus or resources.auto else 0
-    return {"CPU": usable_cpus(), "GPU": gpus}
+def machine_resources() -> dict[str, float]:
+    """What Ray would find here: CPU and GPU, be torch able to use it or not."""
+    return {"CPU": usable_cpus(), "GPU": usable_gpus()}
 
 
 def _shared_by(ledger: Ledger) -> int | None:
@@ -130,18 +129,17 @@ def preflight(address: str | None, resources: Resources) -> None:
 
     Raises:
         ClusterError: nothing answers at the address within ANSWER_SECONDS, or this machine has
-            fewer cores or GPUs than one trial takes, or GPUs that torch cannot use.
+            fewer cores or GPUs than one trial takes, or GPUs that torch cannot use; one line.
     """
     if address is None:
-        there = machine_resources(resources)
-        why = why_no_gpu() if resources.gpus or there["GPU"] else None
-        # of GPUs that torch cannot use their number says nothing
-        node = {**there, "GPU": math.inf} if why else there
-        faults = lacking(resources, [node], "this machine")
-        if why:
-            faults.append(unusable_gpus(resources, "here", why))
-        if faults:
-            raise ClusterError("\n".join(faults))
+        there = machine_resources()
+        asks = resources.gpus or (resources.auto and there["GPU"])
+        if asks and (why := why_no_gpu()):
+            raise ClusterError(
+                f"resources ask for a GPU, and torch cannot use a GPU here: {why.rstrip('.')} "
+                "(--set 'resources={cpus: 1}' runs on the CPU)"
+            )
+        check_room(resources, [there])
     elif ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -150,42 +148,23 @@ def preflight(address: str | None, resources: Resources) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def lacking(resources: Resources, nodes: Sequence[Mapping[str, float]], whose: str) -> list[str]:
-    """What of a trial no node has room for, a line each: it has one node, or waits for ever.
+def check_room(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse a trial that no node has room for: it has one node, or waits for ever.
 
     Args:
         resources: of one trial.
         nodes: what each has, whatever of it is in use: CPU, GPU.
-        whose: "a node", or "this machine" where that is the one node.
+
+    Raises:
+        ClusterError: one line.
     """
     asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
-    faults = [
-        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that {whose} has, "
-        f"got {value:g}"
-        for name, value in asked.items()
-        if value > most[name]
-    ]
-    if faults or any(all(node.get(n, 0.0) >= asked[n] for n in asked) for node in nodes):
-        return faults
-    return [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
-
-
-def unusable_gpus(resources: Resources, where: str, why: str) -> str:
-    """The line for GPUs that trials ask for and torch cannot use.
-
-    Args:
-        resources: of one trial.
-        where: the GPUs are, e.g. "here".
-        why: in torch's words.
-    """
-    asked, way_out = f"resources.gpus is {resources.gpus:g}", "resources.gpus=0"
-    if resources.auto:
-        asked, way_out = "resources.auto finds GPUs", "'resources={cpus: 1}'"
-    return (
-        f"{asked}, but torch cannot use a GPU {where}: {why.rstrip('.')} ({gpu_remedy(why)}; "
-        f"--set {way_out} runs on the CPU)"
-    )
+    if not any(all(node.get(name, 0.0) >= asked[name] for name in asked) for node in nodes):
+        have = {f"{n.get('CPU', 0):g} cores and {n.get('GPU', 0):g} GPUs" for n in nodes}
+        raise ClusterError(
+            f"resources must fit one machine ({'; '.join(sorted(have))}), "
+            f"got cpus {resources.cpus:g} and gpus {resources.gpus:g}"
+        )
 
 
 def idle_gpus(
@@ -199,39 +178,10 @@ def idle_gpus(
         concurrency: the most trials at once that the study allows.
     """
     gpus = int(there.get("GPU", 0))
-    running = slots(resources, there, concurrency)
-    idle = int(gpus - running * resources.gpus + 1e-9)
+    idle = int(gpus - slots(resources, there, concurrency) * resources.gpus + 1e-9)
     if resources.auto or idle < 1:
         return None
-    if not resources.gpus:
-        why, lines = "no trial takes one", "`resources: auto` in the YAML, or --set resources=auto,"
-    elif running < at_once(resources, there):
-        why, lines = f"concurrency is {concurrency}", "`concurrency: null` in the YAML"
-    else:
-        all_cores = there.get("CPU", 0)
-        cores = all_cores / (gpus / resources.gpus)
-        # to whole ones, or to hundredths of one
-        cores = math.floor(cores) if cores >= 1 else math.floor(100 * cores) / 100
-        why = f"a trial takes {resources.cpus:g} of {all_cores:g} cores"
-        lines = f"`resources: {{cpus: {cores:g}, gpus: {resources.gpus:g}}}` in the YAML"
-    uses = "it" if idle == 1 else "them"
-    return f"{_stand_idle(idle, gpus)}, as {why}: the line {lines} uses {uses}"
-
-
-def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:
-    """The same for this machine, where torch may be unable to use what the driver lists."""
-    there = {"CPU": usable_cpus(), "GPU": usable_gpus()}
-    line = idle_gpus(resources, there, concurrency)
-    why = why_no_gpu() if line else None
-    if why is None:
-        return line
-    count = there["GPU"]
     return (
-        f"{_stand_idle(count, count)}, and torch cannot use {'it' if count == 1 else 'them'}: "
-        f"{why.rstrip('.')} ({gpu_remedy(why)})"
+        f"{idle} of {gpus} GPUs would stand idle: `resources: auto` and `concurrency: null` in the "
+        "YAML use them all"
     )
-
-
-def _stand_idle(idle: int, gpus: int) -> str:
-    many = f"{idle} of {gpus} GPUs" if gpus > 1 else "1 GPU"
-    return f"{many} {'stand' if idle > 1 else 'stands'} idle"

@@ -5,17 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def rounds_faults(detect: float | None, max_seeds: int | None, path: bool) -> list[str]:
-    """What cannot be meant of --detect, --max-seeds and --path together, a line for each."""
-    lines = []
-    if max_seeds is not None and detect is None:
-        lines.append("--max-seeds must come with --detect")
-    if path and detect is not None:
-        why = "which needs a space of one factor: there the path is one step"
-        lines.append(f"--path must come without --detect, {why}")
-    return lines
-
-
 def show(value: Any, width: int = 60) -> str:
     """A value the way YAML spells it, shortened to `width` characters."""
     if value is None or isinstance(value, bool):

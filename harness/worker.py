@@ -82,17 +82,15 @@ class Worker:
         Args:
             config: what trial_spec returned.
         """
-        spec = json.loads(config["spec"])
-        self._spec = spec
-        self._seeds: tuple[int, ...] = tuple(spec["seeds"])
-        self._objective: str = spec["objective"]
-        self._may_stop: bool = spec["may_stop"]
+        self._spec = json.loads(config["spec"])
+        self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
+        self._objective: str = self._spec["objective"]
         self._items = None
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0
-        self._checkpoints.begin(spec["checkpoint"])
+        self._checkpoints.begin(self._spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
         """Run epochs for about COALESCE_SECONDS, or up to what the scheduler may stop the trial by.
@@ -132,7 +130,7 @@ class Worker:
         """The backbone of a name and a precision; the oldest goes before another is loaded."""
         clip = self._backbones.pop((name, precision), None)
         if clip is None:
-            while len(self._backbones) >= BACKBONES_KEPT:
+            if len(self._backbones) >= BACKBONES_KEPT:
                 del self._backbones[next(iter(self._backbones))]
             clip = self.load_backbone(name, self.device, precision)
         self._backbones[name, precision] = clip
@@ -164,7 +162,7 @@ class Worker:
                 self._selection[item.epoch] = item.per_replica
                 # epoch 0 says little about a setting that is trained
                 trained = len(self._selection) - (0 in self._selection and self._learns)
-                if self._may_stop and trained:
+                if self._spec["may_stop"] and trained:
                     result[messages.EVALUATIONS] = trained
                     result[messages.OBJECTIVE] = fmean(item.per_replica[self._objective])
                     return

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 import harness.study
+from harness.cli.main import BROKEN, COMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.cli.new_study import write_new
-from harness.cli.options import BROKEN, COMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, Fault, UserError
 from harness.planning import Plan
-from harness.resources import idle_gpus_here, preflight
+from harness.resources import idle_gpus, machine_resources, preflight
 from harness.study_files import write_for_user
 from harness.wording import duration, nearest
 from reports.contract import ReportError, printable, printable_lines
@@ -43,14 +43,14 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     _print_plan(study.name, plan, here=address is None)
     if plan.finished:
         return COMPLETE
-    idle = None if address else idle_gpus_here(study.resources, study.concurrency)
-    if idle is not None:
-        say(f"warning: {idle}")
     try:
         preflight(address, study.resources)
     except ClusterError as error:  # the plan may be made elsewhere than the run
-        for fault in str(error).splitlines():
-            say(f"warning: a run would be refused: {fault}")
+        say(f"warning: a run would be refused: {error}")
+    else:
+        there = {} if address else machine_resources()
+        if idle := idle_gpus(study.resources, there, study.concurrency):
+            say(f"warning: {idle}")
     return COMPLETE
 
 
@@ -167,7 +167,6 @@ def rename(old: str, new: str, cache_dir: Path | None) -> int:
     """
     harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
     typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
-    typer.echo("writes that wait in other cache folders are not sent under the new name")
     return COMPLETE
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness import config
-from harness.cli.options import COMPLETE
+from harness.cli.main import COMPLETE
 from harness.study_files import packaged_spaces
 from harness.wording import show
 from ship.architectures import architectures
@@ -17,12 +17,12 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.registry import Registry
 from ship.requirements import PROTOCOLS
-from ship.trial_config import OBJECTIVES, SEEN_OBJECTIVES, SyntheticConfig, TrialConfig
+from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 _STUDY_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",
-    "objective": "default: see objective below",
+    "objective": "default: the first of those below",
 }
 _ON_BACKBONES = (
     "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
@@ -57,39 +57,28 @@ def print_options() -> int:
 def print_backbones(*, every: bool = False) -> int:
     """Print a table of the backbones that prompts can drive; the exit code.
 
-    Architectures without published weights are named below the table.
-
     Args:
         every: whether the table also has the architectures without published weights, and those
             that are refused, each with the reason.
     """
-    rows = architectures()
-    offered = [row for row in rows if row.refused is None]
-    bare = [row for row in offered if not row.tags and row.name != "pocket"]
     # Narrow enough for the longest tag on a line of 80 characters: a tag that is broken over two
     # lines cannot be copied.
     sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
-    table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for row in rows if every else [row for row in offered if row not in bare]:
-        weights = ", ".join(row.tags) or "packaged"
-        if row.refused is not None:
-            weights = f"refused: {row.refused}"
-        elif row in bare:
-            weights = "a checkpoint's path alone"
-        cells = map(str, (row.feature_dim, row.text_width, row.context_length))
-        style = "dim" if row.refused else None
-        table.add_row(row.name, *cells, escape(weights), style=style)
-    lines = list(_ON_BACKBONES)
-    if not every:
-        names = ", ".join(row.name for row in bare)
-        refused = f"Refused, because prompts cannot drive them: {len(rows) - len(offered)}"
-        lines = [
-            f"For checkpoints of your own alone: {names}.",
-            f"{refused} architectures (bidirectional towers, CoCa's, Hugging Face's).",
-            *lines,
-        ]
-    return _print(table, "", *map(escape, lines))
+    table, rows = (
+        Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0)),
+        architectures(),
+    )
+    for row in rows:
+        weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
+        if every or (weights and row.refused is None):
+            cells = map(str, (row.feature_dim, row.text_width, row.context_length))
+            weights = f"refused: {row.refused}" if row.refused else weights
+            text = escape(weights or "a checkpoint's path alone")
+            table.add_row(row.name, *cells, text, style="dim" if row.refused else None)
+    hidden = f"{len(rows) - table.row_count} architectures more are listed by --all: those for "
+    hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the reason."
+    return _print(table, "", *([] if every else [hidden]), *map(escape, _ON_BACKBONES))
 
 
 def _print(*shown: Table | str) -> int:
@@ -113,8 +102,8 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS)],
         "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder)), *_installed(DATASETS)],
         "synthetic": _fields(SyntheticConfig),
-        "protocol": ((name, _protocol_line(name, rules.line)) for name, rules in PROTOCOLS.items()),
-        "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
+        "protocol": ((name, rules.line) for name, rules in PROTOCOLS.items()),
+        "objective": ((name, ", ".join(OBJECTIVES[name])) for name in PROTOCOLS),
         "sampler": config.SAMPLERS.items(),
         "scheduler": _variants(config.SCHEDULERS),
         "selection": config.SELECTIONS.items(),
@@ -163,19 +152,6 @@ def _default(field: Any) -> str:
     if isinstance(value, BaseModel):
         return f"default {value.name}" if hasattr(value, "name") else "defaults below"
     return f"default {show(value)}"
-
-
-def _protocol_line(name: str, line: str) -> str:
-    own = config.default_selection({"protocol": name}).get("selection")
-    note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""
-    return line + note
-
-
-def _objective_line(protocol: Any) -> str:
-    first, *others = OBJECTIVES[protocol]
-    seen = SEEN_OBJECTIVES[protocol]
-    names = ", ".join([f"{first} (default)", *others])
-    return names if seen == first else f"{names}; under selection base_val, {seen} alone"
 
 
 def _first_line(settings: Any) -> str:

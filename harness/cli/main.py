@@ -3,17 +3,188 @@
     ship-sweep --space prompt_len.yaml
     ship-sweep --space prompt_len.yaml --set dataset=caltech101 --data-root ~/data
 
+The options and exit codes are declared here, once, and options that cannot be meant are refused.
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
+import os
+import re
 import sys
-from typing import Any
+from inspect import Parameter, Signature, cleandoc
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import typer
 
-from harness.cli.options import COMPLETE, INTERRUPTED, USER_MISTAKE, Options, signature
 from reports.command import Command
-from reports.contract import collect_rarely, reader_may_leave, steady_output
+from reports.contract import collect_rarely, reader_may_leave, redacted, steady_output
+
+COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
+PREFETCHED = ("downloads", "features")
+_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
+# what is done in place of a study, and the only options that it takes beside its own
+_INSTEAD = {
+    "--rename": ("--cache-dir",),
+    "--copy": (),
+    "--new": ("--plugin", "--data-root"),
+    "--predict": ("--plugin", "--setting", "FOLDER"),
+}
+# options that need each other, and that exclude each other
+_TOGETHER = (("--predict", "FOLDER"), ("FOLDER", "--predict"), ("--setting", "--predict"))
+_APART = (
+    ("--in-process", "--address"),
+    *(("--prefetch", other) for other in ("--address", "--dry-run", "--detect", "--path")),
+)
+
+
+class Options(NamedTuple):
+    """What a command line says. Each option is declared here once, its help is what stands below.
+
+    Attributes:
+        space (FILE): The study: a YAML file, or a packaged one by name.
+        overrides (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=coop,
+            generator.epochs=5, space.shots=null; may be repeated.
+        plugins (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
+            the YAML may name; it is run. May be repeated.
+        data_root (DIR): Where datasets lie.
+        address (ADDRESS): Ray cluster: local, auto or HOST:PORT.
+        in_process: Run one trial after the other in this process: for a debugger, and whole
+            tracebacks. The numbers are the same.
+        cache_dir (DIR): Features, checkpoints, and writes that the store lacks.
+        storage (URI): Where checkpoints of running trials lie: a folder that all nodes see, or e.g.
+            s3://BUCKET/PREFIX; by default in the cache folder.
+        dry_run: Print what is done, what would run, and how long it would take; run nothing.
+        prefetch (WHAT): Run nothing, but fetch what the study needs, where there is a network:
+            downloads (weights, and pictures as ship-data does), or features (these, and extract
+            them).
+        detect (POINTS): Begin with the seeds of the YAML, and give more to those comparisons with
+            the baseline that are undecided: neither different, nor equivalent within POINTS.
+        max_seeds (N): With --detect: the most seeds of a setting; default: six pilots.
+        path: Then run what is missing on the path from the baseline to the setting that selection
+            prefers, one factor at a time.
+        no_reuse: Run what other studies of the store have finished of the same settings, too.
+        accept: Run settings anew whose constants, data or weights have changed, though finished
+            rows leave the table for it.
+        rename (OLD NEW): Run nothing, but give a study of the store another name.
+        verbose: Let Ray and MLflow speak.
+        copy (NAME): Write a packaged study's YAML into this folder, with its comments.
+        new: Ask five questions on a terminal, and write the YAML of a study that answers them.
+        list_spaces: List the packaged studies.
+        list_options: List generators, fine-tuners, datasets and so on.
+        check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
+            --plugin, does what a trial relies on.
+        list_backbones: List the backbones that can be used.
+        every: With --list-backbones: the refused ones, and why.
+        predict (STUDY): Run no study, but name the pictures of FOLDER by what one of its settings
+            has trained (save: true); the file is STUDY-predictions.csv here.
+        setting (KEY=VALUE): With --predict: a factor's level of the setting that is meant; may be
+            repeated; by default the setting that selection prefers. Where datasets differ, the
+            dataset must be named.
+        pictures (FOLDER): With --predict: the pictures, at any depth.
+        deploy (NAME): Print a cluster's recipe, e.g. slurm; readme has all.
+        version: Print the version.
+    """
+
+    space: str | None = None
+    overrides: list[str] | None = None
+    plugins: list[str] | None = None
+    data_root: Path | None = None
+    address: str = "local"
+    in_process: bool = False
+    cache_dir: Path | None = None
+    storage: str | None = None
+    dry_run: bool = False
+    prefetch: str | None = None
+    detect: float | None = None
+    max_seeds: int | None = None
+    path: bool = False
+    no_reuse: bool = False
+    accept: bool = False
+    rename: tuple[str, str] | None = None
+    verbose: bool = False
+    copy: str | None = None
+    new: bool = False
+    list_spaces: bool = False
+    list_options: bool = False
+    check: str | None = None
+    list_backbones: bool = False
+    every: bool = False
+    predict: str | None = None
+    setting: list[str] | None = None
+    pictures: Path | None = None
+    deploy: str | None = None
+    version: bool = False
+
+
+# what an option is called where its field has another name
+_CALLED = {"overrides": "set", "plugins": "plugin", "accept": "accept-changes",
+           "list_spaces": "list", "every": "all"}  # fmt: skip
+
+
+def _flag(name: str) -> str:
+    return "FOLDER" if name == "pictures" else f"--{_CALLED.get(name, name.replace('_', '-'))}"
+
+
+def signature() -> Signature:
+    """The options with their help, as typer looks for them in a function's parameters."""
+    docstring = cleandoc(Options.__doc__ or "").partition("Attributes:\n")[2]
+    told = re.findall(
+        r"^    (\w+)(?: \(([^)]+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE
+    )
+    options = []
+    for name, metavar, text in told:
+        usual, shown = Options._field_defaults[name], " ".join(text.split())
+        option: Any = typer.Argument(usual, metavar=metavar, help=shown, hidden=True)
+        if name != "pictures":
+            option = typer.Option(usual, _flag(name), metavar=metavar, help=shown)
+        kind = Options.__annotations__[name]
+        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
+    return Signature(options)
+
+
+def check_options(options: Options) -> None:
+    """Refuse options of a study that cannot be meant, before anything heavy is imported.
+
+    Raises:
+        ConfigError: a line for each.
+    """
+    from harness.checkpoints import storage_fault
+    from harness.errors import ConfigError, Fault
+
+    usual, what = Options._field_defaults, options.prefetch
+    given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
+    instead = next((one for one in given if one in _INSTEAD), None)
+    lines = []
+    if instead is None and options.space is None:
+        from harness.study_files import packaged_names
+
+        must = "must be given: a YAML file or a packaged space"
+        lines.append(Fault("--space", must, choices=packaged_names()).text)
+    faults = (address_fault(options.address), storage_fault(options.storage))
+    lines += [redacted(fault) for fault in faults if fault]
+    if what not in (None, *PREFETCHED):
+        lines.append(Fault("--prefetch", "must be one of the choices", what, PREFETCHED).text)
+    lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
+    pairs = [(one, other) for one, other in _APART if one in given and other in given]
+    if instead is not None:
+        pairs += [(instead, one) for one in given if one not in (instead, *_INSTEAD[instead])]
+    lines += [f"{one} must come without {other}" for one, other in pairs]
+    if lines:
+        raise ConfigError(lines)
+
+
+def address_fault(address: str) -> str | None:
+    """The line that refuses an address; None if it can be meant.
+
+    Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
+    and runs on the head, so signals, progress and what is written would be those of copies.
+    """
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
+    if local and not named.startswith("ray://"):
+        return None
+    return f"--address must be local, auto or HOST:PORT, and not Ray Client's, got {named!r}"
+
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"

@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 
 import typer
 
@@ -31,34 +32,7 @@ SMALL_FINETUNERS = {
     "clip_adapter": "{name: clip_adapter, lr: 0.003, epochs: 60}",
     "coop": "{name: coop, lr: 0.3, epochs: 60, batch_size: 64}",
 }
-YAML = """\
-# Made by ship-sweep --new. Every key: docs/yaml-reference.md, or ship-sweep --list-options.
-description: "{varies} on {dataset}"
-
-# What varies: its levels, and the one that the others are compared with.
-space:
-  {key}:
-    choices: {levels}
-    baseline: {baseline}
-
-# The pictures (--data-root says where they lie), and how many of each class are trained on.
-dataset: {dataset}
-shots: 4
-# CLIP's weights; ship-sweep --list-backbones has others.
-backbone: {backbone}
-
-# Each setting is trained under so many seeds, which all settings share. More seeds, narrower
-# intervals: --dry-run says what they would show, --detect gives them only where they are needed.
-seeds: {seeds}
-# Differences of fewer points of the harmonic mean do not matter to you.
-smallest_effect: 1
-
-# SHIP's generator, which makes features of classes without pictures.
-generator: {generator}
-# What adapts CLIP, with the pictures and these features.
-finetuner: {finetuner}
-synthetic: {{draw: fixed}}  # drawn once; fresh: anew at each step, as the paper has it for CoOp
-"""
+TEMPLATE = Path(__file__).with_name("new_study.yaml")
 
 
 # What is asked, in this order: the answer that is suggested, and the question.
@@ -112,7 +86,7 @@ def text_of(answers: Mapping[str, str]) -> str:
     told = {"key": key, "levels": levels, "baseline": baselines[small]}
     told["generator"] = SMALL_GENERATOR if small else GENERATOR
     told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
-    return YAML.format(**{**answers, **told})
+    return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})
 
 
 def _check(answers: Mapping[str, str], data_root: Path | None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from harness import study
 from harness.cli import commands, lists
-from harness.cli.options import (
+from harness.cli.main import (
     COMPLETE,
     INCOMPLETE,
     INTERRUPTED,
@@ -146,12 +146,7 @@ class FinalReport:
 
 def finish(outcome: StudyOutcome, report: FinalReport) -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
-    code = COMPLETE
-    if outcome.interrupted and outcome.done == outcome.arms:  # a table would be dashes
-        which = f" but {count(outcome.arms, 'reference arm')}" if outcome.arms else ""
-        typer.echo(f"no setting{which} has finished yet, so there is no table")
-    elif outcome.done:
-        code = report.print(outcome)
+    code = report.print(outcome) if outcome.done else COMPLETE
     uri = redacted(outcome.tracking_uri)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     if uri.startswith(("http://", "https://")):
@@ -165,11 +160,9 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> int:
     failed, missing = outcome.failed, outcome.missing
     if not failed and not missing:
         return code
-    way_on = "the same command tries again what did not fail by a loss that was not finite"
+    way_on = "the same command goes on from here"
     if outcome.final:
         way_on = "none is tried again, as a loss that is not finite is not so by chance"
-    elif missing:
-        way_on = "the same command runs what is missing"
     lacks = f"{missing} {'is' if missing == 1 else 'are'} missing"
     typer.echo(f"incomplete: {count(failed, 'setting')} failed, {lacks}; {way_on}", err=True)
     return INCOMPLETE

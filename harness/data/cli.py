@@ -89,13 +89,10 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     given = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    unread = [option for option, value in given.items() if value]
-    why = f"unless NAME is {PREFIX}NAME"
-    if name.startswith(PREFIX):
-        unread = [option for option in unread if split and option != "split"]
-        why = "beside --split, which says it"
-    if unread:
-        _refuse(f"--{option} must be left out {why}" for option in unread)
+    read = () if not name.startswith(PREFIX) else ("split",) if split else tuple(given)
+    why = f"must be left out beside --split, and unless NAME is {PREFIX}NAME"
+    if unread := [f"--{key} {why}" for key, value in given.items() if value and key not in read]:
+        _refuse(unread)
     folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
         survey, summary = check_everything(name, data_root, quick, folder)

@@ -32,9 +32,6 @@ from ship.datasets.lists import repeated
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
 )
-_STATES: Final = {"present": "[green]present[/]", "missing": "[dim]missing[/]",
-                  "faulty": "[red]faulty[/]", "": "?"}  # fmt: skip
-"""As they are shown; "" where no data root was given."""
 
 
 def print_list(data_root: Path | None) -> None:
@@ -47,14 +44,23 @@ def print_list(data_root: Path | None) -> None:
     place = Column("below the data root", overflow="fold")
     table = Table(*names, place, box=None, header_style="bold")
     console, faulty, absent = Console(highlight=False), list[str](), list[str]()
-    for name, spec in DATASETS.items():
-        size, where, state, faults = _found(name, spec, data_root)
-        table.add_row(name, *size, _STATES[state], escape(where))
-        if faults:
-            more = f" (and {len(faults) - 1} more: ship-data check {name})"
-            faulty.append(f"{name}: {faults[0]}{more if len(faults) > 1 else ''}")
-        elif state != "present":
+    specs: Any = DATASETS
+    absence = "?" if data_root is None else "[dim]missing[/]"
+    for name, spec in specs.items():
+        where, size, survey = places(spec), ("", ""), None
+        if where:
+            size = str(spec.classes), slashed(spec.counts)
+        if not where or (data_root is not None and (data_root / spec.folder).is_dir()):
+            survey = survey_dataset(name, data_root)
+            if not where:
+                size = str(len(survey.class_names)), slashed(counted(survey.splits))
+        presence = "[red]faulty[/]" if survey and survey.faults else "[green]present[/]"
+        state = presence if survey else absence
+        table.add_row(name, *size, state, escape(where or "packaged"))
+        if survey is None:
             absent.append(f"{name}: {SOURCES[name].how}")
+        elif survey.faults:
+            faulty.append(f"{name}: {survey.faults[0]} ({len(survey.faults)} in all)")
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
     console.print(table)
     console.print(_PICTURES, soft_wrap=True)
@@ -62,23 +68,6 @@ def print_list(data_root: Path | None) -> None:
         if lines:
             console.print(f"\n[bold]{title}[/]")
             console.print("\n".join(lines), markup=False, soft_wrap=True)
-    if data_root is None:
-        console.print("\n--data-root DIR shows which of them are there")
-
-
-def _found(
-    name: str, spec: Any, data_root: Path | None
-) -> tuple[tuple[str, str], str, str, tuple[str, ...]]:
-    """Classes and pictures, as published; where it lies; of _STATES; what is wrong with it."""
-    where = places(spec)
-    if where:
-        size = str(spec.classes), slashed(spec.counts)
-        if data_root is None or not (data_root / spec.folder).is_dir():
-            return size, where, "" if data_root is None else "missing", ()
-    survey = survey_dataset(name, data_root)
-    if not where:
-        size = str(len(survey.class_names)), slashed(counted(survey.splits))
-    return size, where or "packaged", "faulty" if survey.faults else "present", survey.faults
 
 
 def check_everything(
@@ -116,18 +105,16 @@ def check_everything(
             survey.own_labels,
         )
         decoded = f"{number(sound, 'picture')} decoded"
-    remarks = ["differs from the published set"] if survey.unlike else []
     warnings = [*survey.unlike, *survey.warnings]
     if untrained := _untrained_classes(survey):
-        remarks.append(f"no training pictures of {number(untrained, 'class')}")
-        warnings.append(f"{where}: {remarks[-1]}: {some(untrained)}")
+        many = number(untrained, "class")
+        warnings.append(f"{where}: no training pictures of {many}: {some(untrained)}")
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
     summary = (
         f"{name}: {slashed(counted(survey.splits))} pictures (train/val/test) of "
         f"{len(survey.class_names)} classes{seen}, {decoded}: "
         f"{number(faults, 'fault') if faults else 'sound'}"
     )
-    summary += f" ({'; '.join(remarks)})" if remarks else ""
     notes = (*survey.notes, *_split_lines(survey))
     return replace(survey, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
 
@@ -152,17 +139,15 @@ def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:
 
     A bar shows how far it is, where standard error is a terminal.
     """
-    bar = Console(stderr=True)
-    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoding releases the GIL
-    try:
+    bar, pool = Console(stderr=True), ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    try:  # decoding releases the GIL
         hashes = track(
             pool.map(_pixels, pictures), "decoding", total=len(pictures), console=bar,
             disable=not bar.is_terminal, transient=True,
         )  # fmt: skip
-        done = list(hashes)
+        return {picture.name: found for picture, found in zip(pictures, hashes, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
-    return {picture.name: found for picture, found in zip(pictures, done, strict=True)}
 
 
 def _pixels(picture: Picture) -> bytes | None:

@@ -49,13 +49,10 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     pictures = data_root / spec.pictures
     if pictures.exists():
         raise UserError(f"dataset {name}: {pictures} is there already; see ship-data check {name}")
-    made = not data_root.exists()
-    if not made and not data_root.is_dir():
-        raise UserError(f"--data-root must be a folder, got {data_root}")
     try:
         data_root.mkdir(parents=True, exist_ok=True)
     except OSError as why:
-        raise UserError(f"--data-root {data_root} cannot be made: {why.strerror}") from why
+        raise UserError(f"--data-root must be a folder: {data_root}: {why.strerror}") from why
     try:
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
             _download(name, source, Path(folder))
@@ -64,11 +61,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         raise
     except Exception as why:  # whatever torchvision raises, among it a checksum that differs
         reason = " ".join(str(why).split()) or type(why).__name__
-        reason = reason.removeprefix("<urlopen error ").removesuffix(">")
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
-    finally:
-        if made and not any(data_root.iterdir()):
-            data_root.rmdir()
     lines = [f"pictures of {name}: {pictures}"]
     split = data_root / spec.folder / getattr(spec, "split_file", "")
     if not split.exists():  # the folder itself where there is no such file

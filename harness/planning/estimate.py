@@ -91,7 +91,7 @@ def estimate_time(
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    places = slots(study.resources, machine_resources(study.resources), study.concurrency)
+    places = slots(study.resources, machine_resources(), study.concurrency)
     return max(1, min(places, trials))
 
 

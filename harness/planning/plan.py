@@ -238,7 +238,6 @@ class StudyOutcome:
         interrupted: whether somebody stopped the run.
         ran: whether anything was run at all.
         final: no run would change it: nothing is missing, and what failed would fail again.
-        arms: reference arms among those done: what a study is about has no result by them alone.
         unpublished: why the study's own run does not show the report; "" where it does, or was not
             to.
     """
@@ -252,7 +251,6 @@ class StudyOutcome:
     interrupted: bool = False
     ran: bool = False
     final: bool = False
-    arms: int = 0
     unpublished: str = ""
 
     @property
@@ -281,7 +279,6 @@ def outcome_of(
         ran: whether anything was run at all.
     """
     rows = plan.rows
-    arms = {setting.key for setting in plan.settings if setting.arm}
     return StudyOutcome(
         done=sum(row.state == "done" for row in rows),
         failed=sum(bool(row.reason) for row in rows),
@@ -292,5 +289,4 @@ def outcome_of(
         interrupted=interrupted,
         ran=ran,
         final=plan.finished,
-        arms=sum(row.state == "done" and row.key in arms for row in rows),
     )

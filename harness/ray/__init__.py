@@ -4,7 +4,7 @@ Answers for: a Ray on loopback alone with a token of its own, what Ray may print
 Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
-from harness.ray.deaths import Death, death_of, last_error, was_raised_in_setup
+from harness.ray.deaths import Death, death_of, last_error
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
     dead_daemon,
@@ -12,4 +12,4 @@ from harness.ray.internals import (
     kill_worker,
     memory_kills_as_worker_deaths,
 )
-from harness.ray.session import check_gpus, cluster_resources, ray_session, threads
+from harness.ray.session import cluster_resources, ray_session, threads

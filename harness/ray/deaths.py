@@ -5,7 +5,6 @@ A Ray that dies or cannot start ends this process, with a line, where nothing el
 
 import faulthandler
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -22,7 +21,6 @@ from harness.ray.internals import (
     LOW_MEMORY,
     MEMORY_USED,
     NODE_DIED,
-    RAISED_IN_SETUP,
     dead_daemon,
 )
 from reports.contract import Failure
@@ -34,9 +32,6 @@ START_SECONDS = 300.0
 # Writes its argument when its input ends before a byte has come.
 WITNESS = "import sys; sys.stdin.read(1) or sys.stderr.write(sys.argv[1])"
 INCOMPLETE = 3  # the command line's exit code for a study that can go on
-# the heading of each error in Tune's file, and how the last line of a Python error begins
-_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
-_IS_ERROR = re.compile(r"\S+: ")
 
 
 @dataclass(frozen=True)
@@ -65,23 +60,12 @@ def death_of(told: str) -> Death:
 
 
 def last_error(text: str) -> str:
-    """What went wrong last, from the file in which Tune keeps a trial's errors, in one line.
+    """What went wrong last, by the text that Tune or Ray has of it: the last line of an exception.
 
-    That is the last line of an exception, as it names the cause. What Ray says of a worker that
-    died has several lines, of which one in the middle names it: all but the indented ones, which
-    hold ids.
+    What Ray says of a worker that died has several lines, of which the indented ones hold ids.
     """
-    lines = [line.rstrip() for line in _FAILURE.split(text)[-1].split("\n") if line.strip()]
-    if not lines:
-        return "its process ended without a word"
-    if _IS_ERROR.match(lines[-1]):
-        return lines[-1]
-    return " ".join(line for line in lines if not line[0].isspace())
-
-
-def was_raised_in_setup(text: str) -> bool:
-    """Whether Ray's text about a worker says that an error was raised as it was set up."""
-    return RAISED_IN_SETUP in text
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1].rstrip() if lines else "its process ended without a word"
 
 
 @contextmanager

@@ -1,20 +1,22 @@
 """Features through a cluster: actors on all of its nodes encode a split, shard by shard.
 
-Actors stay, with their backbone, until the context ends. One that dies costs the shards that it was
-at: another one encodes them. Ray's own retries are not used: a task that waits for its actor to
-start again waits for ever where the other actors hold what is left of the cluster. Nor are tasks in
-place of actors: what they leave on a GPU stays there while trials run.
+Actors stay, with their backbone, until the context ends. Where one dies, the others end with it,
+and what they had not finished begins anew on as many as then find room. Ray's own retries are not
+used: a task that waits for its actor to start again waits for ever where the other actors hold what
+is left of the cluster. Nor are tasks in place of actors: what they leave on a GPU stays there while
+trials run.
 """
 
 import math
-from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Final
 
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util import ActorPool
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from harness.config import Resources
 from harness.errors import ClusterError
@@ -41,9 +43,10 @@ LARGE: Final = 16_384
 
 It is 32 shards: minutes of a driver with ViT-B/16.
 """
-MOST_DEATHS: Final = 3
-"""Actors that may die with the same shard, or before they have begun."""
-AT_START: Final = range(0)  # stands for a shard where none had been given out
+MOST_TRIES: Final = 5
+"""How often a split is begun, as actors die."""
+START_SECONDS: Final = 60.0
+"""How long actors are waited for, once one is there: others may hold a part of the cluster."""
 MOST_AT_ONCE: Final = 8
 """Shards that an actor with a GPU is given at once: enough that no thread of it has to wait."""
 
@@ -74,8 +77,8 @@ class Encoder:
         pictures: tuple[Any],
         views: int,
         shards: Sequence[Shard],
-    ) -> list[Features] | str:
-        """The features of some shards, or the name of a picture that cannot be decoded here.
+    ) -> tuple[Sequence[Shard], list[Features] | str]:
+        """Some shards with their features, or with a picture that cannot be decoded here.
 
         Args:
             backbone: its name and its fingerprint, and the precision of its image tower.
@@ -89,9 +92,9 @@ class Encoder:
             self._pictures, self._split = ray.get(pictures[0]), split
         try:
             encoded = encode_pictures(clip, self._pictures, views, shards, self._layout)
-            return [features for _, features in encoded]
+            return shards, [features for _, features in encoded]
         except UndecodableError as why:  # the driver then looks at the whole split
-            return why.picture
+            return shards, why.picture
 
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
@@ -133,7 +136,7 @@ class ClusterEncoder(ExitStack):
         self._device = accelerator if resources.gpus else "cpu"
         self._session = session
         self._most_at_once = MOST_AT_ONCE if resources.gpus else 1
-        self._most = 0  # actors at once; 0: no session is open
+        self._is_open = False
         self._actors: list[Any] = []
 
     def __call__(
@@ -149,30 +152,41 @@ class ClusterEncoder(ExitStack):
 
         Raises:
             DatasetError: pictures that cannot be decoded, or only on the driver.
-            ClusterError: actors cannot start, or one died with the same shard again and again.
+            ClusterError: actors cannot start, or die again and again.
         """
         if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < LARGE:
             yield from encode_split(clip, dataset, split, views, shards, done)
             return
-        if not self._most:
+        if not self._is_open:
             self.enter_context(self._session())
-            self.callback(setattr, self, "_most", 0)
+            self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
-            self._most = max(1, at_once(self._resources, cluster_resources()))
+            self._is_open = True
         # the reference stays until the end: an actor that starts later asks for them, too
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
+        left, tries = list(shards), stop_after_attempt(MOST_TRIES)
+        died, end = (
+            retry_if_exception_type((RayActorError, OutOfMemoryError)),
+            lambda _: self._end_actors(),
+        )
         try:
-            for part, answer in self._answers(asked, shards):
-                if isinstance(answer, str):
-                    raise _undecodable(dataset, split, answer)
-                for shard, features in zip(part, answer, strict=True):
-                    done(len(shard) * (1 + views))
-                    yield shard, features
+            for attempt in Retrying(stop=tries, retry=died, after=end, reraise=True):
+                with attempt:
+                    for part, answer in self._answers(asked, left):
+                        if isinstance(answer, str):
+                            raise _undecodable(dataset, split, answer)
+                        for shard, features in zip(part, answer, strict=True):
+                            left.remove(shard)
+                            done(len(shard) * (1 + views))
+                            yield shard, features
         except RayError as error:  # what the cache has of the split stays
             why = _reason(error)
             raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
+        finally:
+            if left:  # given up: nobody wants what the actors are at
+                self._end_actors()
 
     def _answers(
         self, asked: tuple[Any, ...], shards: Sequence[Shard]
@@ -184,56 +198,33 @@ class ClusterEncoder(ExitStack):
             shards: of one split.
 
         Raises:
-            RayError: actors cannot start, one raised, or several died with the same shard.
+            RayError: actors cannot start, one raised, or one died.
         """
-        waiting, deaths = deque(shards), Counter[Shard]()
-        # what each actor is at; without shards: it begins
-        running: dict[Any, tuple[Any, list[Shard]]] = {}
-        self._grow(len(shards), running)
-        try:
-            while waiting or any(part for _, part in running.values()):
-                (reference, *_), _ = ray.wait(list(running))
-                actor, part = running.pop(reference)
-                try:
-                    answer = ray.get(reference)
-                except RayTaskError:  # what the method raised
-                    raise
-                except RayError:
-                    self._actors.remove(actor)
-                    ray.kill(actor)
-                    deaths.update(part or [AT_START])
-                    waiting.extendleft(reversed(part))
-                    more = deaths[AT_START] < MOST_DEATHS
-                    self._grow(len(self._actors) + more, running)
-                    if not running or any(deaths[shard] >= MOST_DEATHS for shard in part):
-                        raise
-                    continue
-                if part:
-                    yield part, answer
-                if waiting:
-                    n = min(self._most_at_once, math.ceil(len(waiting) / len(self._actors)))
-                    part = [waiting.popleft() for _ in range(n)]
-                    running[actor.encode.remote(*asked, part)] = actor, part
-        finally:
-            if any(part for _, part in running.values()):  # given up: nobody wants it
-                self._end_actors()
+        if not self._actors:
+            self._start_actors()
+        size = min(self._most_at_once, math.ceil(len(shards) / len(self._actors)))
+        parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
+        pool: Any = ActorPool(self._actors)
+        answers: Iterator[Any] = pool.map_unordered(
+            lambda actor, part: actor.encode.remote(*asked, part), parts
+        )
+        return answers
 
-    def _grow(self, wanted: int, running: dict[Any, tuple[Any, list[Shard]]]) -> None:
-        """Start actors, up to as many as wanted and as there is room for; call all that are idle.
-
-        Args:
-            running: what each actor is at; those that are idle begin.
-        """
-        kind = ray.remote(Encoder).options(
+    def _start_actors(self) -> None:
+        """Start as many as there is room for; those that others leave no room are given up."""
+        kind: Any = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        while len(self._actors) < min(self._most, wanted):
-            new = kind.remote(self._resources, self._load_backbone, self._device)
-            self._actors.append(new)
-        at_work = [actor for actor, _ in running.values()]
-        for actor in self._actors:
-            if actor not in at_work:
-                running[actor.begin.remote()] = actor, []
+        given = self._resources, self._load_backbone, self._device
+        many = max(1, at_once(self._resources, cluster_resources()))
+        begun = {
+            actor.begin.remote(): actor for actor in (kind.remote(*given) for _ in range(many))
+        }
+        ray.wait(list(begun))
+        there, late = ray.wait(list(begun), num_returns=many, timeout=START_SECONDS)
+        for reference in late:
+            ray.kill(begun[reference])
+        self._actors = [begun[reference] for reference in there]
 
     def _end_actors(self) -> None:
         while self._actors:

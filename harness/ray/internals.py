@@ -38,10 +38,8 @@ MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
 # that the node of a worker has gone;
 NODE_DIED: Final = "its node has died"
 # that a connection broke, where it has not heard of the worker's death. Ray gives up a connection
-# sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node;
+# sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
-# that the worker's own code raised before the worker could take up anything.
-RAISED_IN_SETUP: Final = "raised in its creation task"
 # Words in what Ray prints about a dead worker (a dozen lines), and about each retry of Ray Data.
 _WORKER_DEATHS: Final = (
     "A worker died or was killed",

@@ -6,16 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.config import Resources, StudyConfig
-from harness.device import why_no_gpu
+from harness.config import StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.ray.deaths import bounded_start, leave_a_dead_ray
@@ -27,7 +25,7 @@ from harness.ray.internals import (
     quiet_ray,
     workers_import_as_the_driver,
 )
-from harness.resources import LARGEST_NODE, lacking, unusable_gpus, usable_cpus
+from harness.resources import LARGEST_NODE, check_room, usable_cpus
 from harness.scratch import scratch
 from harness.wording import one_line
 
@@ -53,9 +51,6 @@ DRIVER_ENVIRONMENT = {
 CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-# How long nodes that are busy may take to say whether torch can use their GPUs.
-PATIENCE_SECONDS: Final = 60.0
-_SHARE: Final = 0.001  # of a GPU, so that Ray shows the process one
 
 
 @contextmanager
@@ -89,9 +84,7 @@ def ray_session(
             if owned:
                 with bounded_start(), own_handlers(), nullcontext() if verbose else quiet_core():
                     _init(study, address, folder, object_bytes, verbose)
-            nodes = [node["Resources"] for node in alive_nodes()]
-            if faults := lacking(study.resources, nodes, "a node"):
-                raise ClusterError("\n".join(faults))
+            check_room(study.resources, [node["Resources"] for node in alive_nodes()])
             with leave_a_dead_ray() if starts else nullcontext():
                 yield owned
         finally:
@@ -179,40 +172,3 @@ def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
     largest = max((node["Resources"].get("CPU", 0.0) for node in alive_nodes()), default=0.0)
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
-
-
-def check_gpus(
-    resources: Resources,
-    ask: Callable[[], str | None] = why_no_gpu,
-    seconds: float = PATIENCE_SECONDS,
-) -> None:
-    """Ask a process on each node that has GPUs whether torch can use them, before anything is done.
-
-    Ray counts what the driver's library lists; a torch that is built for a newer CUDA than the
-    driver knows cannot use one of them. Each trial would fail with the same words.
-
-    Args:
-        resources: of one trial.
-        ask: run on the node; why torch cannot use a GPU, None if it can.
-        seconds: how long to wait for nodes that are busy; what they do not say is not asked again.
-
-    Raises:
-        ClusterError: torch cannot use the GPUs of some node; a line for each.
-    """
-    task = ray.remote(num_cpus=0, num_gpus=_SHARE, max_retries=0)(ask)
-    asked: dict[Any, str] = {}
-    for node in alive_nodes():
-        if node["Resources"].get("GPU"):
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[task.options(scheduling_strategy=there).remote()] = str(node["NodeName"])
-    if not asked:
-        return
-    answered, busy = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
-    for reference in busy:
-        ray.cancel(reference)
-    said = {asked[reference]: ray.get(reference) for reference in answered}
-    faults = [
-        unusable_gpus(resources, f"on node {address}", why) for address, why in said.items() if why
-    ]
-    if faults:
-        raise ClusterError("\n".join(faults))

@@ -19,10 +19,8 @@ from harness.ray.internals import alive_nodes, quiet_ray
 from harness.ray.session import DRIVER_ENVIRONMENT
 from harness.resources import preflight
 
-NOT_THERE = 1
 # What ray.init raises where there is nothing to join, or no way in.
 NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
-PATIENCE_SECONDS = 600.0
 PAUSE_SECONDS = 1.0
 
 
@@ -42,44 +40,28 @@ def alive(address: str) -> int:
         ray.shutdown()
 
 
-def wait_for_nodes(address: str, count: int, seconds: float) -> None:
-    """Return once a cluster has so many nodes.
-
-    Args:
-        address: HOST:PORT of the cluster's head.
-        count: nodes that must be alive.
-        seconds: how long to wait for them.
-
-    Raises:
-        ClusterError: it has fewer after so many seconds; the line says how many.
-    """
-    for attempt in Retrying(
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(PAUSE_SECONDS),
-        retry=retry_if_exception_type(ClusterError),
-        reraise=True,
-    ):
-        with attempt:
-            there = alive(address)
-            if there < count:
-                raise ClusterError(f"{there} of {count} nodes are there")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait; the exit code. Wrong arguments exit with 2, and show the usage."""
     parser = argparse.ArgumentParser(prog="python -m harness.ray.wait", description=__doc__)
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("count", metavar="COUNT", type=int)
-    parser.add_argument(
-        "seconds", metavar="SECONDS", type=float, nargs="?", default=PATIENCE_SECONDS
-    )
+    parser.add_argument("seconds", metavar="SECONDS", type=float, nargs="?", default=600.0)
     given = parser.parse_args(arguments)
     try:
         with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-            wait_for_nodes(given.address, given.count, given.seconds)
+            for attempt in Retrying(
+                stop=stop_after_delay(given.seconds),
+                wait=wait_fixed(PAUSE_SECONDS),
+                retry=retry_if_exception_type(ClusterError),
+                reraise=True,
+            ):
+                with attempt:
+                    there = alive(given.address)
+                    if there < given.count:
+                        raise ClusterError(f"{there} of {given.count} nodes are there")
     except ClusterError as error:
         print(f"Ray at {given.address} after {given.seconds:g} s: {error}", file=sys.stderr)
-        return NOT_THERE
+        return 1
     return 0
 
 

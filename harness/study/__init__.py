@@ -4,7 +4,7 @@ Answers for: the order of things, signals, and what is left in the store however
 This is what the command line calls, and what Python may.
 """
 
-from harness.study.prefetching import prefetch
+from harness.study.features import prefetch
 from harness.study.preview import plan_study, typed_study
 from harness.study.rename import rename_study
 from harness.study.run import run_study

@@ -1,21 +1,33 @@
-"""`--detect POINTS`: seeds for those comparisons with the baseline that are still undecided."""
+"""How many seeds: what those of a study will show, and `--detect POINTS`, which gives more.
 
+`--detect` gives them to those comparisons with the baseline that are still undecided. All is told
+from paired differences and tests of reports' own, which the tables show.
+"""
+
+import statistics
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.config import MAX_SEEDS, Detection, StudyConfig
 from harness.errors import ConfigError
 from harness.planning import Plan, Setting, study_prunes
+from harness.wording import count, duration
 from reports.contract import PROTOCOLS, ReportError
 
 if TYPE_CHECKING:
     from reports.stats import Ending
+    from reports.tables import Family
 
 PILOTS = 6  # of which the most seeds of a setting consist, unless --max-seeds says otherwise
 # Factors whose levels are tested on pictures of their own: they are not compared.
 OTHER_PICTURES = ("dataset", "unseen_class")
 _PERCENT = 100.0
+FEWEST_PAIRS = 3  # that a difference's deviation is told from
+MOST_SEEDS = 100_000  # that are looked at
 
+# of each comparison of a family: seed -> difference
+Differences = Sequence[Mapping[int, float]]
 # setting key -> seed -> metric
 Values = Mapping[str, Mapping[int, float]]
 
@@ -31,21 +43,17 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot, space = len(study.seeds), study.space
-    compared = len(space) == 1 and not set(space) & set(OTHER_PICTURES)
+    pilot, space, others = len(study.seeds), study.space, " and ".join(OTHER_PICTURES)
+    fits = study.sampler == "grid" and not study_prunes(study) and pilot > 1
     bounded = most is None or pilot <= most <= MAX_SEEDS
-    others = " and ".join(OTHER_PICTURES)
-    one_factor = (
-        f"--detect needs a space of one factor (other than {others}), whose levels are compared "
-        f"with its baseline, got {', '.join(space)}"
-    )
     faults = {
         f"--detect must be points > 0, got {effect:g}": not 0 < effect < float("inf"),
-        f"--detect needs sampler: grid, got {study.sampler}": study.sampler != "grid",
-        f"--detect needs scheduler: none, got {study.scheduler.name}": study_prunes(study),
-        one_factor: not compared,
-        "--detect needs seeds to be at least 2: they are its pilot, got 1": pilot < 2,
         f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}": not bounded,
+        f"--detect needs sampler: grid, scheduler: none, two seeds or more, and one factor (other "
+        f"than {others}), whose levels are compared with its baseline, got {study.sampler}, "
+        f"{study.scheduler.name}, {count(pilot, 'seed')} and {', '.join(space)}": not fits
+        or len(space) > 1
+        or bool(set(space) & set(OTHER_PICTURES)),
     }
     lines = [line for line, there in faults.items() if there]
     if lines:
@@ -136,3 +144,80 @@ def _line(setting: Setting, baseline: Setting, found: "Ending", last: int) -> st
     }.get(found.decision, f"{found.decision} after")
     both = f"{setting.label} against {baseline.label}"
     return f"{both}: {found.difference.mean:.2f}{interval}, {words} {found.seeds} seeds"
+
+
+def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
+    """How small a difference the study's seeds will show, and what smaller ones would take.
+
+    Args:
+        study: with its seeds.
+        uri: of the store.
+    """
+    from reports.tables import load_families
+
+    try:
+        found = load_families(study.name, uri)
+    except ReportError:  # no store, no such study, or nothing finished: the plan says so
+        found = []
+    if found and not any(family.comparable and any(family.pairs) for family in found):
+        return []
+    seeds, known = study.seeds, [one for one in found if _deviations(one.differences)]
+    return [_shown(family, len(seeds), study.smallest_effect) for family in known] or [
+        f"which differences {count(len(seeds), 'seed')} would show can be told from at least "
+        f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
+        f"pilot: --set seeds={FEWEST_PAIRS}"
+    ]
+
+
+def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
+    """Of one family: what the seeds show, then what half of that and what matters would take."""
+    pairs, targets = family.differences, {smallest_effect}
+    shown, least = smallest_shown(pairs, seeds), "no difference"
+    if shown is not None:
+        targets.add(float(f"{shown / 2:.2g}"))
+        least = f"differences in {family.head} of {shown:.2g} points or more"
+    of = count(len(_deviations(pairs)), "comparison")
+    told = [f"{family.name}: {count(seeds, 'seed')} show {least} (with 80% power; median of {of})"]
+    for effect in sorted(targets, reverse=True):
+        needed = seeds_for(pairs, effect)
+        many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
+        more = ((needed or 0) - seeds) * family.seconds
+        cost = f" (+{duration(more)} of computing)" if more > 0 else ""
+        told.append(f"for {effect:g} point{'s' * (effect != 1)} {many}{cost}")
+    return "; ".join(told)
+
+
+def smallest_shown(differences: Differences, seeds: int) -> float | None:
+    """The median over comparisons of the differences that so many seeds show; None: no difference.
+
+    Args:
+        differences: of each comparison of a family, by seed; of at least one FEWEST_PAIRS of them.
+        seeds: of each setting.
+    """
+    from reports.stats import minimum_detectable
+
+    return minimum_detectable(statistics.median(_deviations(differences)), seeds, len(differences))
+
+
+def seeds_for(differences: Differences, effect: float) -> int | None:
+    """The fewest seeds that show a difference in half of a family; None: more than MOST_SEEDS."""
+    from reports.stats import minimum_detectable
+
+    middle, tests = statistics.median(_deviations(differences)), len(differences)
+    # that a single seed shows no difference counts as enough: the search begins above it
+    found = bisect_left(
+        range(MOST_SEEDS + 1),
+        True,
+        lo=2,
+        key=lambda n: (minimum_detectable(middle, n, tests) or 0.0) <= effect,
+    )
+    return found if found <= MOST_SEEDS else None
+
+
+def _deviations(differences: Differences) -> list[float]:
+    """The standard deviation of each comparison with enough pairs, and with a spread.
+
+    What is detected is proportional to it, so the median of the one is that of the other.
+    """
+    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
+    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]

@@ -1,26 +1,26 @@
-"""Before the sweep, on the driver: the plugins and features that the study's trials will need."""
+"""Before the sweep, on the driver: plugins and features that trials will need; `--prefetch`."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import chain, groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import Resources, StudyConfig, levels, resolve
-from harness.errors import ConfigError
+from harness.config import Resources, StudyConfig, levels, load_study, resolve
+from harness.device import why_no_gpu
 from harness.messages import feature_key, target_key
 from harness.method import SPLITS, Method, knowing_plugins
-from harness.planning import Fingerprints, Plan
-from harness.progress import reporter
+from harness.planning import Fingerprints, Plan, make_plan
+from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
-from reports.contract import printable
+from harness.store import Ledger
+from harness.wording import count
 from ship.architectures import ImagePrecision
-from ship.plugins import PluginError, carried, identities, load_carried, require_builders
-from ship.registry import Origin
+from ship.plugins import identities, require_builders
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def encoder_here(
         method: ship.
         verbose: let Ray talk.
     """
-    actor = extraction_resources(study.resources, machine_resources(study.resources))
+    actor = extraction_resources(study.resources, machine_resources())
     if not actor.gpus:
         return nullcontext()
     from harness.ray import ray_session
@@ -207,37 +207,74 @@ def encoder_on(
     return ClusterEncoder(actor, load, method.accelerator, session)
 
 
-def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
+def check_plugins(study: StudyConfig, plan: Plan) -> None:
     """Import what the study's plugins need, nothing where it names none.
 
-    On a cluster a worker does so: its nodes have packages of their own. On this machine, whose Ray
-    is not started before the features are there, the driver does: its workers import from where it
-    does.
+    Raises:
+        PluginError: a line that names the plugin and says why a trial cannot use it.
+    """
+    for config in configs_of(study, plan, ("generator", "finetuner")):
+        require_builders(identities(config.generator.name, config.finetuner.name))
+
+
+def prefetch(
+    space: str,
+    overrides: Sequence[str],
+    data_root: Path | None,
+    cache_dir: Path | None,
+    *,
+    to: str,
+    verbose: bool,
+) -> None:
+    """`--prefetch`: the weights and pictures of a study, then its features, ahead of it.
+
+    Where there is a network, or nothing else to do. It writes nothing but caches: the hub's, and
+    the study's own. Weights come first, as pictures may have to be put in place by hand: then the
+    study is refused, with a line for each.
+
+    Args:
+        space, overrides, data_root, cache_dir, verbose: see run_study.
+        to: the last step: "downloads" or "features".
 
     Raises:
-        ConfigError: a line that names the plugin and says why a trial cannot use it.
+        UserError, ValueError: a mistake in the YAML, a dataset or a backbone that cannot be had.
     """
-    planned: dict[str, str] = {}
-    for config in configs_of(study, plan, ("generator", "finetuner")):
-        planned |= identities(config.generator.name, config.finetuner.name)
-    if not planned:
-        return
-    if on_cluster:
-        import ray
+    from harness.data.download import fetch_missing
 
-        ask = ray.remote(num_cpus=0)(_fault)
-        where, fault = "on a worker of the cluster: ", ray.get(ask.remote(carried(), planned))
-    else:
-        where, fault = "", _fault((), planned)
-    if fault:
-        raise ConfigError([printable(f"{where}{fault}")])
+    study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
+    say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
+    for name in levels_of(study, "backbone"):
+        prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
+        say(f"weights of {name}: they are here")
+    if data_root is not None:
+        fetch_missing(named_datasets(study), data_root, say)
+    study = load_study(space, overrides, data_root)
+    say(f"pictures of {', '.join(named_datasets(study))}: they are here")
+    if to == "features":
+        fetch_features(study, prints, console, verbose=verbose)
 
 
-def _fault(files: tuple[Origin, ...], planned: Mapping[str, str]) -> str:
-    """Why a trial could not use the plugins in this process; "": it could."""
-    try:
-        load_carried(files)
-        require_builders(planned)
-    except PluginError as error:
-        return str(error)
-    return ""
+def named_datasets(study: StudyConfig) -> list[str]:
+    """Every dataset that a study may read, each once: those to be trained on, and targets."""
+    targets = chain(*levels_of(study, "targets"))
+    return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
+
+
+def fetch_features(
+    study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
+) -> None:
+    """Extract every feature set that a study may read; what the cache has is not extracted again.
+
+    On this machine's GPUs if the study asks for GPUs and torch can use them, else on its cores: a
+    login node seldom has one.
+
+    Raises:
+        ValueError: a backbone or a data set cannot be read.
+        ClusterError: Ray cannot do it.
+    """
+    if why_no_gpu() is not None:
+        study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus)})
+    needs = needed(study, make_plan(study, Ledger(), prints))
+    with encoder_here(study, prints.method, verbose=verbose) as encode:
+        prepare_features(needs, prints, console, encode)
+    line_printer(console)(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,19 @@ from harness import planning, store
 from harness.config import StudyConfig, load_plugins, load_study, parse_study
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.planning import Plan, Say
+from harness.planning import Fingerprints, Plan, Say
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Known
-from harness.study.detectable import detectable_lines
-from harness.study.features import features_seconds, fingerprints_of, needed
-from harness.study.prompts import prompt_lines
+from harness.study.detect import detectable_lines
+from harness.study.features import configs_of, features_seconds, fingerprints_of, needed
 from harness.study.rounds import rounds_of
 from harness.study.standing import Standing, source_of, standing_at
 from harness.wording import one_line
+from ship.architectures import as_read
+from ship.templates import sentence
+
+SHOWN = 3  # prompts of a dataset
+_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # what is in a prompt
 
 
 def plan_study(
@@ -62,9 +67,6 @@ def plan_study(
     wanted = next_round(None)
     if path and plan_of(study).finished:
         wanted = next_round(wanted)
-    elif path:
-        line = "path: what it lacks is known once the study's own settings have run"
-        wanted = wanted._replace(lines=(line,))
     standing = standing_at(wanted.study, prints, uri)
     notes = standing.changes().notes(source_of(wanted.study))
     known = standing.elsewhere() if reuse else []
@@ -101,12 +103,9 @@ def typed_study(
     if isinstance(space, StudyConfig):
         return space
     root = None if data_root is None else Path(data_root)
-    if not isinstance(space, Mapping):
-        return load_study(space, overrides, root)
-    try:
+    if isinstance(space, Mapping):
         return parse_study(space, None, overrides=overrides, data_root=root)
-    except RecursionError as error:
-        raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
+    return load_study(space, overrides, root)
 
 
 def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
@@ -117,7 +116,7 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
     """
     study, plan = standing.study, standing.plan
     ledger, prints = standing.ledger, standing.fingerprints
-    n_trials, there = len(plan.work) + plan.proposals, machine_resources(study.resources)
+    n_trials, there = len(plan.work) + plan.proposals, machine_resources()
     resources = resolved_resources(study.resources, there, ledger, n_trials)
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
@@ -137,3 +136,26 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
 
     estimate = planning.estimate_time(resolved, plan, runs, prints, say, of_features)
     return replace(plan, estimate=estimate)
+
+
+def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:
+    """Three prompts of each dataset that is to be trained on or tested, as CLIP reads them.
+
+    A line for each backbone, dataset and templates; none where a method has its own sentences.
+    """
+    wanted = dict.fromkeys(
+        (config.backbone, name, config.templates_for(name, prints.pictures(name).template))
+        for config in configs_of(study, plan, _DECIDING)
+        if not config.finetuner.unread_reason("templates")
+        for name in (config.dataset, *config.targets)
+    )
+    lines = []
+    for backbone, name, templates in wanted:
+        class_names = prints.pictures(name).class_names
+        shown = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
+        texts = [sentence(template, class_name) for class_name, template in shown]
+        read = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
+        many = f"{len(class_names)} class names"
+        many += f", {len(templates)} templates each" if len(templates) > 1 else ""
+        lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {read}")
+    return lines

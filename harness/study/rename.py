@@ -6,9 +6,9 @@ from pathlib import Path
 from harness import store
 from harness.config import NAME_RULE, is_name
 from harness.environment import environment
-from harness.errors import UserError
+from harness.errors import Fault, UserError
 from harness.planning import Say
-from harness.store import Changes, Store, StudyStore, Timing
+from harness.store import Changes, StudyStore, Timing
 from harness.study.features import cache_folder
 from harness.wording import nearest, show
 from reports.contract import Tag
@@ -45,8 +45,15 @@ def rename_study(
     opened = store.find_store(uri)
     if opened is None:
         raise UserError(f"{uri}: no MLflow store here")
-    if faults := _faults(opened, old, new):
-        raise UserError("\n".join(faults))
+    names = set(opened.read(store.experiments).values()) - {"Default"}
+    lines = []
+    if old not in names:
+        must, choices = "must hold the study", tuple(sorted(names))
+        lines.append(Fault(f"{uri}:", must, old, choices, nearest(old, names)).text)
+    if not is_name(new) or opened.experiment(new) is not None:
+        lines.append(f"{uri}: the new name {NAME_RULE}, and be free, got {show(new)}")
+    if lines:
+        raise UserError("\n".join(lines))
     with (
         environment(store.CLIENT_ENVIRONMENT),
         # the client itself refuses to write once the study is another driver's
@@ -57,62 +64,31 @@ def rename_study(
         _rename(own, old, new)
 
 
-def _faults(opened: Store, old: str, new: str) -> list[str]:
-    """A line for each reason that a study cannot be renamed for."""
-    names = set(opened.read(store.experiments).values())
-    lines = []
-    experiment_id = opened.experiment(old)
-    if experiment_id is None:
-        near = nearest(old, names)
-        hint = f"did you mean {near}? " if near else ""
-        listed = ", ".join(sorted(names - {"Default"})) or "none"
-        lines.append(f"{opened.uri}: no study {show(old)} ({hint}studies here: {listed})")
-    elif store.find_study_run(opened, experiment_id) is None:
-        lines.append(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
-    if not is_name(new):
-        lines.append(f"the new name {NAME_RULE}, got {show(new)}")
-    elif opened.experiment(new) is not None:
-        what = "the name that it has" if new == old else "taken"
-        lines.append(f"{opened.uri}: the new name {show(new)} is {what}")
-    return lines
-
-
 def _rename(opened: StudyStore, old: str, new: str) -> None:
     """Write the new name wherever the old one stands: the rows of others, the study, the store.
 
     Raises:
-        UserError: what the store says of the study is damaged; nothing was changed.
+        UserError: the experiment holds no study, or what it says of it is damaged.
     """
     experiment_id = opened.experiment_id
     run_id = store.find_study_run(opened, experiment_id)
-    tags = {} if run_id is None else _renamed_tags(opened, run_id, old, new)
+    if run_id is None:
+        raise UserError(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
+    said = store.joined_tag(Tag.STUDY, opened.read(lambda client: client.get_run(run_id)).data.tags)
+    try:
+        study = json.loads(said or "{}")
+    except ValueError as error:
+        raise UserError(f"{opened.uri}: study {show(old)}: {Tag.STUDY} is damaged") from error
     ids, query = [*opened.read(store.experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
     while runs := opened.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
         for run in runs:
             opened.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
-    if run_id is not None:
-        opened.write(Changes(run=run_id, tags=tags))
-        opened.read(lambda client: client.update_run(run_id, name=new))
-    opened.read(lambda client: client.rename_experiment(experiment_id, new))
-
-
-def _renamed_tags(opened: StudyStore, run_id: str, old: str, new: str) -> dict[str, str | None]:
-    """What the study's own run says of the study, under its new name; {} where it says nothing.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    said = store.joined_tag(Tag.STUDY, opened.read(lambda client: client.get_run(run_id)).data.tags)
-    if not said:
-        return {}
-    try:
-        others = {key: value for key, value in json.loads(said).items() if key != "name"}
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{opened.uri}: study {show(old)}: tag {Tag.STUDY} of run {run_id} is damaged; run the "
-            f"study once under its old name, which writes the tag anew, and rename it then"
-        ) from error
     # the name last, where a run has it first: the next run then writes the tag, and with it the
     # YAML among the run's files, in which the old name may stand
-    text = json.dumps({**others, "name": new})
-    return {**dict.fromkeys(store.split_tag(Tag.STUDY, said)), **store.split_tag(Tag.STUDY, text)}
+    study.pop("name", None)
+    text = json.dumps({**study, "name": new})
+    old_tags = dict.fromkeys(store.split_tag(Tag.STUDY, said))
+    tags = {**old_tags, **store.split_tag(Tag.STUDY, text)}
+    opened.write(Changes(run=run_id, tags=tags))
+    opened.read(lambda client: client.update_run(run_id, name=new))
+    opened.read(lambda client: client.rename_experiment(experiment_id, new))

@@ -1,24 +1,30 @@
 """A study that is run round by round: what the next one wants follows from finished rows alone.
 
 So the same command goes on where the last one was stopped. `--detect POINTS` gives seeds to those
-comparisons that are still undecided. `--path` runs, after a study's own settings, those that its
-path from the baseline lacks.
+comparisons that are still undecided (detect.py). `--path` runs, after a study's own settings, those
+that its path from the baseline to the setting that selection prefers lacks, under all of the
+study's seeds and to the end. The path changes one factor at a time (reports.analysis), and test
+results decide nothing of it.
 """
 
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from harness.config import StudyConfig
+from harness.config import StudyConfig, baseline, levels
 from harness.errors import ConfigError
-from harness.planning import Plan, Say, StudyOutcome
+from harness.planning import Plan, Say, StudyOutcome, label_of
 from harness.study.detect import check_detect, next_seeds, stored_values
-from harness.study.path import check_path, with_path
-from harness.wording import rounds_faults
+from harness.wording import count
 
 # Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
 # nearer to its end, or ends it earlier, at a better setting.
 MOST_ROUNDS = 60
+MOST_NAMED = 4  # settings that a line names
+_SCORED = ("pseudo_new", "base_val", "few_val")  # selection rules that look at no test picture
+_DATASET = "dataset"  # which a path's grid averages over
+
+Assignment = dict[str, Any]
 
 
 class Round(NamedTuple):
@@ -54,8 +60,10 @@ def rounds_of(
     Raises:
         ConfigError: the study cannot be asked for it, whatever its results are.
     """
-    if faults := rounds_faults(detect, max_seeds, path):
-        raise ConfigError(faults)
+    if max_seeds is not None and detect is None:
+        raise ConfigError(["--max-seeds must come with --detect"])
+    if path and detect is not None:
+        raise ConfigError(["--path must come without --detect"])
     if detect is not None:
         check_detect(study, detect, max_seeds)
         return lambda before: Round(
@@ -100,3 +108,67 @@ def run_rounds(
             say(f"after {number} rounds there is still something to run; the same command goes on")
             break
     return outcome
+
+
+def check_path(study: StudyConfig) -> None:
+    """Refuse what can have no path, whatever its results are.
+
+    Raises:
+        ConfigError: a line for each reason.
+    """
+    rules = levels(study, "selection") if "selection" in study.space else [study.trial.selection]
+    lines = []
+    if not rules or len(rules) > 1 or rules[0] not in _SCORED:
+        names = ", ".join(map(str, rules or ()))
+        lines.append(f"--path needs selection to be one of {', '.join(_SCORED)}, got {names}")
+    lines += [
+        f"--path needs space.{key}.baseline, which a range has where its constant lies within it"
+        for key, factor in study.space.items()
+        if factor.choices is None and factor.baseline is None
+    ]
+    if lines:
+        raise ConfigError(lines)
+
+
+def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> tuple[StudyConfig, str]:
+    """The study with what its path lacks, by what has finished, and a line about the path.
+
+    Args:
+        study: without what a path adds to it.
+        uri: of the store.
+        before: the study that has run, with what was added to it.
+    """
+    # Light until somebody asks for a path: reports.analysis brings polars and scipy.
+    from reports.analysis import NoBaseline, Unavailable, load_path
+
+    added = before.for_path
+    try:
+        found = load_path(study.name, uri)
+    except NoBaseline as error:
+        start = {key: level for key, level in baseline(study).items() if key != _DATASET}
+        lacks, head = _everywhere(study, start), "path: its first setting, the baseline, is missing"
+        if all(one in added for one in lacks):
+            return before, f"no path: {error}"
+    except Unavailable as error:
+        return before, f"no path: {error}"
+    else:
+        lacks = [one for part in found.missing for one in _everywhere(study, part)]
+        head = f"path from the baseline to {label_of(_ordered(study, found.target))}"
+        if not lacks:
+            return before, f"{head}: nothing is missing, {count(len(found.steps), 'step')}"
+        head += f" lacks {count(len(lacks), 'setting')}"
+    new = [one for one in lacks if one not in added]
+    named = "; ".join(map(label_of, lacks[:MOST_NAMED])) + "; ..." * (len(lacks) > MOST_NAMED)
+    return study.model_copy(update={"for_path": (*added, *new)}), f"{head}: {named}"
+
+
+def _everywhere(study: StudyConfig, assignment: Mapping[str, Any]) -> list[Assignment]:
+    """An assignment, or where it has no dataset and the study several, one for each of them."""
+    if _DATASET not in study.space or _DATASET in assignment:
+        return [_ordered(study, assignment)]
+    return [_ordered(study, {**assignment, _DATASET: one}) for one in levels(study, _DATASET) or ()]
+
+
+def _ordered(study: StudyConfig, assignment: Mapping[str, Any]) -> Assignment:
+    """An assignment in the order of the study's factors."""
+    return {key: assignment[key] for key in study.space if key in assignment}

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from harness import planning, resources
 from harness.checkpoints import Storage, checkpoint_name
-from harness.device import is_gpu
 from harness.errors import RayLost
 from harness.planning import Changes, Plan
 from harness.progress import View, line_printer
@@ -70,11 +69,10 @@ class Trials:
 
         address = self.options.address
         try:
+            check_plugins(self._study, self.standing.plan)
             if address is not None:
                 self._on_cluster(address)
-                return
-            check_plugins(self._study, self.standing.plan, on_cluster=False)
-            if self.options.in_process:
+            elif self.options.in_process:
                 features = self._extract(None)  # which may make the plan anew
                 self._sweep(self.standing.plan, features)
             else:
@@ -85,7 +83,7 @@ class Trials:
     def _here(self) -> None:
         """Ray starts after the extraction, its store as large as the features."""
         study, verbose = self._study, self.options.verbose
-        self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
+        self._warn_of_idle_gpus(resources.machine_resources())
         with encoder_here(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import ray_session
@@ -96,16 +94,13 @@ class Trials:
 
     def _on_cluster(self, address: str) -> None:
         """The cluster shares the extraction out, too."""
-        from harness.ray import check_gpus, cluster_resources, ray_session
+        from harness.ray import cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
         with ray_session(study, address, 0, self.options.verbose) as owned:
-            check_plugins(study, self.standing.plan, on_cluster=True)
             there = cluster_resources()
-            self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
+            self._warn_of_idle_gpus(there)
             actor = resources.extraction_resources(study.resources, there)
-            if actor.gpus and is_gpu(method.accelerator):
-                check_gpus(study.resources)
             with encoder_on(actor, method, nullcontext) as encode:
                 features = self._extract(encode)
             self._shared_out(features, owned)
@@ -127,8 +122,7 @@ class Trials:
     def _shared_out(self, features: Mapping[str, Any], owned: bool) -> None:
         """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
 
-        One of these that failed has had its turn. Trials of reference arms are small, and tell
-        nothing.
+        Trials of reference arms are small, and tell nothing.
         """
         from harness.ray import cluster_resources
         from harness.tuning import share
@@ -136,15 +130,11 @@ class Trials:
         plan, there, shared = self.standing.plan, cluster_resources(), share(features)
         if resources.is_unmeasured(self._study.resources, there, self.standing.ledger):
             gpus = int(there["GPU"])
-            first = [work for work in plan.work if not work.setting.arm][:gpus]
-            waiting = {one.setting.key for one in plan.work} - {one.setting.key for one in first}
+            first = tuple(work for work in plan.work if not work.setting.arm)[:gpus]
             proposals = min(plan.proposals, gpus - len(first))
-            self._sweep(replace(plan, work=tuple(first), proposals=proposals), shared, owned)
+            self._sweep(replace(plan, work=first, proposals=proposals), shared, owned)
             self.standing = self.standing.again()
-            plan = self.standing.plan
-            left = tuple(work for work in plan.work if work.setting.key in waiting)
-            plan = replace(plan, work=left)
-        self._sweep(plan, shared, owned)
+        self._sweep(self.standing.plan, shared, owned)
 
     def _sweep(self, plan: Plan, features: Mapping[str, Any], owned: bool = True) -> None:
         """Run a plan's trials, in the open Ray session or one after the other in this process.
@@ -161,12 +151,13 @@ class Trials:
         study, storage, ledger = self._study, self.storage, self.standing.ledger
         on_cluster = self.options.address is not None
         here = self.options.in_process and not on_cluster
-        there = resources.machine_resources(study.resources) if here else cluster_resources()
+        there = resources.machine_resources() if here else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = 1 if here else study.concurrency
-        n_at_once = min(n_trials, most or n_trials)
-        each = resources.resolved_resources(study.resources, there, ledger, n_at_once)
+        each = resources.resolved_resources(
+            study.resources, there, ledger, min(n_trials, most or n_trials)
+        )
         resolved = study.model_copy(update={"resources": each})
         room = resources.slots(each, there, most)
 
@@ -194,7 +185,7 @@ class Trials:
             (lambda trial: True) if here else kill_worker,
         )
         sweep = Sweep(resolved, searcher, monitor, self._prints.method, storage)
-        with view.bars or nullcontext(), self.interrupts.deferred():
+        with view.bars, self.interrupts.deferred():
             try:
                 (sweep.in_process if here else sweep.through_tune)(features)
             finally:
@@ -211,6 +202,6 @@ class Trials:
             # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
             raise KeyboardInterrupt
 
-    def _warn(self, line: str | None) -> None:
-        if line is not None:
+    def _warn_of_idle_gpus(self, there: Mapping[str, float]) -> None:
+        if line := resources.idle_gpus(self._study.resources, there, self._study.concurrency):
             self.options.say(f"warning: {line}")

@@ -22,31 +22,11 @@ from reports.contract import Failure, State
 # Tries after the first one, by cause; a node that is lost may take many with it.
 WORKER_RETRIES = 1
 NODE_RETRIES = 5
-AGAIN = "; tried again"
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What became of a Ray trial.
-
-    state: COMPLETE, PRUNED or FAIL; INTERRUPTED: it runs again; RUNNING: it has not ended.
-    final: FINAL of the trial's last result; empty unless COMPLETE.
-    failure: the kind of failure; it counts for FAIL alone.
-    reason: why it was stopped, failed or was interrupted, for people.
-    """
-
-    state: State
-    final: Mapping[str, Any] = field(default_factory=dict)
-    failure: Failure = Failure.ERROR
-    reason: str = ""
-
-
-UNENDED = Ending(State.RUNNING)
 
 
 @dataclass(eq=False)
 class Attempt:
-    """A Ray trial: what it is given, and what has become of it so far.
+    """A Ray trial: what it is given, how it ended, and what of it runs again.
 
     work, proposed: a work, and Optuna's trial where Optuna proposed it.
     deaths, losses: how often a worker died with it before, and how often a node was lost.
@@ -55,7 +35,10 @@ class Attempt:
     started: when a worker took it up, by time.monotonic.
     stopped: why the scheduler stopped it; None: it did not.
     death: what its worker died of, once that is known.
-    ending: what became of it; UNENDED while it waits or runs.
+    state: COMPLETE, PRUNED or FAIL; INTERRUPTED: it runs again; RUNNING: it has not ended.
+    final: FINAL of its last result; empty unless COMPLETE.
+    failure: the kind of failure; it counts for FAIL alone.
+    reason: why it was stopped, failed or was interrupted, for people.
     """
 
     work: Work
@@ -68,57 +51,50 @@ class Attempt:
     started: float = field(default=0.0, init=False)
     stopped: str | None = field(default=None, init=False)
     death: Death | None = field(default=None, init=False)
-    ending: Ending = field(default=UNENDED, init=False)
+    state: State = field(default=State.RUNNING, init=False)
+    final: Mapping[str, Any] = field(default_factory=dict, init=False)
+    failure: Failure = field(default=Failure.ERROR, init=False)
+    reason: str = field(default="", init=False)
 
-    def halves(self) -> list["Attempt"]:
-        """Two halves of its seeds, which no scheduler stops; none of one seed, or of a half."""
-        seeds = self.work.seeds
-        middle = 0 if self.halved else len(seeds) // 2
-        return [
-            Attempt(replace(self.work, seeds=half, may_stop=False), self.proposed, halved=True)
-            for half in (seeds[:middle], seeds[middle:])
-            if middle
-        ]
+    def end(self, last: Mapping[str, Any]) -> list["Attempt"]:
+        """Note what has become of it; what runs again of it.
 
+        Args:
+            last: its last result, which does not count where the worker died.
+        """
+        if self.stopped is not None:
+            self.state, self.reason = State.PRUNED, self.stopped
+            return []
+        if self.death is None and FINAL in last:
+            self.state, (self.final,) = State.COMPLETE, last[FINAL]
+            return []
+        if self.death is not None:
+            self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"
+            if tries := self.deaths + self.losses:
+                self.reason += f" (try {tries + 1})"
+        elif FAILED in last:
+            (failed,) = last[FAILED]
+            self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
+        else:
+            self.state, self.reason = State.PRUNED, "the scheduler stopped it"
+            return []
+        again, self.state = self._again(), State.FAIL
+        if again:
+            self.state = State.INTERRUPTED
+            self.reason += "; tried again" + " in halves of its seeds" * (len(again) > 1)
+        return again
 
-def ending_of(
-    attempt: Attempt, last: Mapping[str, Any], death: Death | None
-) -> tuple[Ending, list[Attempt]]:
-    """What became of a Ray trial, and what runs again of it.
-
-    Args:
-        attempt: the trial.
-        last: its last result, which does not count where the worker died.
-        death: what the worker died of; None: it lives.
-    """
-    if attempt.stopped is not None:
-        return Ending(State.PRUNED, reason=attempt.stopped), []
-    if death is None and FINAL in last:
-        return Ending(State.COMPLETE, last[FINAL][0]), []
-    if death is not None:
-        failure, reason = death.failure, f"{death.reason} {attempt.where}"
-        tries = attempt.deaths + attempt.losses
-        reason += f" (try {tries + 1})" if tries else ""
-    elif FAILED in last:
-        (failed,) = last[FAILED]
-        failure, reason = Failure(failed["failure"]), failed["reason"]
-    else:
-        return Ending(State.PRUNED, reason="the scheduler stopped it"), []
-    again: list[Attempt] = []
-    if failure is Failure.OUT_OF_MEMORY and (again := attempt.halves()):
-        how = f"{AGAIN} in halves of its seeds"
-    elif death is not None and (again := _as_it_was(attempt, failure)):
-        how = AGAIN
-    if again:
-        return Ending(State.INTERRUPTED, reason=f"{reason}{how}"), again
-    return Ending(State.FAIL, failure=failure, reason=reason), []
-
-
-def _as_it_was(attempt: Attempt, failure: Failure) -> list[Attempt]:
-    """The same once more; nothing where that has been tried, or would only happen again."""
-    if failure is Failure.NODE_LOST and attempt.losses < NODE_RETRIES:
-        return [replace(attempt, losses=attempt.losses + 1)]
-    its_own = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)
-    if its_own and attempt.deaths < WORKER_RETRIES:
-        return [replace(attempt, deaths=attempt.deaths + 1)]
-    return []
+    def _again(self) -> list["Attempt"]:
+        """What runs again; nothing where that has been tried, or would only happen again."""
+        seeds, failure = self.work.seeds, self.failure
+        if failure is Failure.OUT_OF_MEMORY and not self.halved and len(seeds) > 1:
+            middle = len(seeds) // 2  # of two halves, which no scheduler stops
+            works = [replace(self.work, seeds=half, may_stop=False)
+                     for half in (seeds[:middle], seeds[middle:])]  # fmt: skip
+            return [Attempt(work, self.proposed, halved=True) for work in works]
+        if failure is Failure.NODE_LOST and self.losses < NODE_RETRIES:
+            return [replace(self, losses=self.losses + 1)]
+        its_own = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)
+        if self.death is not None and its_own and self.deaths < WORKER_RETRIES:
+            return [replace(self, deaths=self.deaths + 1)]
+        return []

@@ -13,13 +13,13 @@ from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, LOAD
 from harness.planning import Work
 from harness.progress import View
-from harness.ray import Death, error_text, kill_worker, last_error, was_raised_in_setup
+from harness.ray import Death, error_text, kill_worker, last_error
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.searcher import StudySearcher
+from harness.wording import count
 from reports.contract import Failure, State
 
-GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5
 
 
@@ -99,23 +99,21 @@ class Monitor(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died; where none has taken up any trial yet, perhaps none can start."""
         if trial.trial_id not in self._running:  # died before it took the trial up
-            told, attempt = error_text(trial), self.searcher.attempts[trial.trial_id]
-            given_up = was_raised_in_setup(told) or attempt.ending.state is State.FAIL
+            given_up = self.searcher.attempts[trial.trial_id].state is State.FAIL
             if not self._started and given_up:
-                self._error = ClusterError(f"no worker can start: {last_error(told)}")
+                self._error = ClusterError(f"no worker can start: {last_error(error_text(trial))}")
                 return
             self._start(trial)
         self._end(trial.trial_id)
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
-        why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
-        running, self._running = list(self._running), {}
         try:
-            self.recorder.interrupt_all(why)
+            self.recorder.interrupt_all(INTERRUPTED)
         finally:
-            for name in running:
-                self.view.end(name, State.INTERRUPTED, why)
+            for name in self._running:
+                self.view.end(name, State.INTERRUPTED, INTERRUPTED)
+            self._running.clear()
 
     def _start(self, trial: Any) -> None:
         name = trial.trial_id
@@ -127,25 +125,22 @@ class Monitor(tune.Callback):
     def _end(self, name: str) -> None:
         """Write and show what became of a trial."""
         del self._running[name]
-        attempt = self.searcher.attempts[name]
-        work, ending = attempt.work, attempt.ending
-        state, note = ending.state, ending.reason
-        if state is State.COMPLETE:
-            self._guard(lambda: self.recorder.complete(name, ending.final))
-            self.view.progress(name, "", 1.0, ending.final["objective"])
+        one = self.searcher.attempts[name]
+        note = f"stopped {one.where}" if one.state is State.PRUNED else one.reason
+        if one.state is State.COMPLETE:
+            self._guard(lambda: self.recorder.complete(name, one.final))
+            self.view.progress(name, "", 1.0, one.final["objective"])
         else:
-            self._guard(lambda: self.recorder.end(name, state, ending.reason, ending.failure))
-        if state is State.PRUNED:
-            note = f"stopped {attempt.where}"
-        self.view.end(name, state, note)
-        if state is State.FAIL:
-            self._count(work.setting.key, ending.reason)
-        elif state is not State.INTERRUPTED:
+            self._guard(lambda: self.recorder.end(name, one.state, one.reason, one.failure))
+        self.view.end(name, one.state, note)
+        if one.state is State.FAIL:
+            self._count(one.work.setting.key, one.reason)
+        elif one.state is not State.INTERRUPTED:
             self._failed.clear()
-        settled = ending.failure in (Failure.ERROR, Failure.NON_FINITE)  # it would end so again
-        goes_on = state is State.INTERRUPTED or (state is State.FAIL and not settled)
+        settled = one.failure in (Failure.ERROR, Failure.NON_FINITE)  # it would end so again
+        goes_on = one.state is State.INTERRUPTED or (one.state is State.FAIL and not settled)
         if self._error is None and not goes_on:
-            self.forget(work)
+            self.forget(one.work)
 
     def _count(self, key: str, reason: str) -> None:
         """Count a setting that failed, once, whichever of its seeds do; give up on too many."""
@@ -155,12 +150,9 @@ class Monitor(tune.Callback):
         n, most = len(self._failed), self.study.max_failures
         if most is None or n < most:
             return
-        counts = Counter(self._failed.values()).most_common()
-        lines = [f"  {count} x {reason}" for reason, count in counts[:MOST_REASONS]]
-        if rest := sum(count for _, count in counts[MOST_REASONS:]):
-            lines.append(f"  {rest} x for other reasons, which are in the store")
-        settings = "setting" if n == 1 else "settings"
-        head = f"stopped: {n} {settings} failed in a row (max_failures: {most})"
+        counts = Counter(self._failed.values()).most_common(MOST_REASONS)
+        lines = [f"  {times} x {reason}" for reason, times in counts]
+        head = f"stopped: {count(n, 'setting')} failed in a row (max_failures: {most})"
         self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:

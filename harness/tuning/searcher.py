@@ -1,30 +1,136 @@
-"""Ray's searcher: gives out work and proposals, and tells the sampler what became of them."""
+"""Gives out work and proposals: Ray's searcher, and Optuna behind it, by what became of others."""
 
+import math
+import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+import optuna
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig
+from harness.config import StudyConfig, distributions, suggest
 from harness.messages import trial_spec
 from harness.planning import (
     Plan,
     Setting,
     SettingMaker,
     Work,
+    contains,
     enumerate_settings,
     study_prunes,
 )
 from harness.ray import death_of
 from harness.store import Ledger
-from harness.tuning.endings import UNENDED, Attempt, ending_of
-from harness.tuning.sampler import Outcome, Sampler, outcome_of
+from harness.tuning.endings import Attempt
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
+
+# How a setting ended, and the mean of its objective over the study's seeds; None unless COMPLETE.
+Outcome = tuple[State, float | None]
+
+
+def outcome_of(state: State, values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
+    """A setting's outcome: COMPLETE alone has a value, and FAIL where a seed has no finite one.
+
+    A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
+    random. A sampler that took such a mean for the setting's value would be led to settings that
+    fail.
+
+    Args:
+        state: how the setting ended.
+        values: objective of each finished seed.
+        seeds: that the study asks for; a mean leaves out others.
+    """
+    if state is not State.COMPLETE:
+        return state, None
+    value = fmean([values.get(seed, math.nan) for seed in seeds])
+    return (state, value) if math.isfinite(value) else (State.FAIL, None)
+
+
+class Sampler:
+    """Optuna's part of a tpe or random study, in memory, rebuilt from the ledger at every start.
+
+    Seeded by the study's sampler_seed and the number of known settings, so that a study that is
+    continued draws new proposals. Optuna is told of pruned and failed settings without a value.
+
+    optuna_study: Optuna's own, with all trials that it knows of.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        known: Sequence[tuple[Setting, Outcome]],
+        make: Callable[[Mapping[str, Any]], Setting],
+    ) -> None:
+        """Rebuild Optuna's study.
+
+        Args:
+            study: the study, whose sampler is tpe or random.
+            known: the settings that have ended, with their outcomes.
+            make: resolves an assignment (dotted name -> value) to its setting.
+        """
+        self._study = study
+        self._make = make
+        seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
+        self.optuna_study = _optuna_study(study.sampler, int(seed[0]))
+        self._distributions = distributions(study)
+        for setting, outcome in known:
+            self.tell(setting, outcome)
+
+    def ask(self) -> tuple[optuna.Trial, Setting]:
+        """Propose a setting; returns Optuna's trial, which tell() needs, and the setting."""
+        trial = self.optuna_study.ask()
+        return trial, self._make(suggest(trial, self._study))
+
+    def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
+        """Tell Optuna what became of a proposal, or of a setting that it did not propose here.
+
+        A setting with a value outside the study's space is passed over.
+
+        Args:
+            proposed: Optuna's trial, as ask() returned it, or a setting.
+        """
+        state, value = TrialState[outcome[0].name], outcome[1]
+        if isinstance(proposed, optuna.Trial):
+            self.optuna_study.tell(proposed, value, state=state)
+            return
+        params = dict(proposed.assignment)
+        domain = {name: self._distributions[name] for name in params}
+        if all(contains(domain[name], level) for name, level in params.items()):
+            made = optuna.trial.create_trial(
+                state=state, value=value, params=params, distributions=domain
+            )
+            self.optuna_study.add_trial(made)
+
+
+def _optuna_study(sampler: str, seed: int) -> optuna.Study:
+    """A study of Optuna's in memory, to be maximized; its creation is not logged.
+
+    Args:
+        sampler: tpe or random.
+    """
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made: optuna.samplers.BaseSampler = (
+                # trials that still run count as bad, so that parallel proposals differ
+                optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+                if sampler == "tpe"
+                else optuna.samplers.RandomSampler(seed=seed)
+            )
+            return optuna.create_study(direction="maximize", sampler=made)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 class StudySearcher(Searcher):
@@ -103,13 +209,12 @@ class StudySearcher(Searcher):
         self._running -= 1
         attempt = self.attempts[trial_id]
         setting = attempt.work.setting
-        death = None if result and not error else attempt.death or death_of("")
-        attempt.ending, again = ending_of(attempt, result or {}, death)
-        if again:
+        attempt.death = None if result and not error else attempt.death or death_of("")
+        if again := attempt.end(result or {}):
             self._of[setting.key].remove(attempt)
             self._enqueue(again, first=True)
         # a setting whose seeds run apart has an outcome when the last of them has
-        elif all(one.ending is not UNENDED for one in self._of[setting.key]):
+        elif all(one.state is not State.RUNNING for one in self._of[setting.key]):
             outcome = self._outcomes[setting.key] = self._outcome(setting.key)
             if self.sampler is not None and not setting.arm:
                 self.sampler.tell(attempt.proposed or setting, outcome)
@@ -136,7 +241,7 @@ class StudySearcher(Searcher):
             trial, setting = sampler.ask()
             if self._is_new(setting):
                 return Attempt(Work(setting, self._study.seeds), trial)
-            sampler.tell(trial, self._outcomes.get(setting.key, Outcome(State.FAIL)))
+            sampler.tell(trial, self._outcomes.get(setting.key, (State.FAIL, None)))
         new = filter(self._is_new, self._spare)
         return next((Attempt(Work(setting, self._study.seeds)) for setting in new), None)
 
@@ -147,8 +252,8 @@ class StudySearcher(Searcher):
         """What a setting has come to, now that all of its seeds have ended."""
         values = dict(self._ledger.objectives(key))
         for one in self._of[key]:
-            if one.ending.state is not State.COMPLETE:
-                return Outcome(one.ending.state)
-            found = one.ending.final["selection"].get(self._study.objective) or ()
+            if one.state is not State.COMPLETE:
+                return one.state, None
+            found = one.final["selection"].get(self._study.objective) or ()
             values.update(zip(one.work.seeds, found, strict=bool(found)))
         return outcome_of(State.COMPLETE, values, self._study.seeds)

@@ -2,7 +2,6 @@
 
 import io
 import re
-from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
@@ -29,7 +28,7 @@ def shown(terminal: bool) -> str:
     """Three trials: one complete, one failed, one still running; and a line beside them."""
     console, out = make_console(terminal)
     view = View(console, 6, 3)
-    with view.bars or nullcontext():
+    with view.bars:
         for name in ("one", "two", CLEAR):
             view.start(name, label_of({"n_ctx": name}), 2)
         view.progress("one", "selection 5", 0.5, 61.0)
@@ -70,14 +69,14 @@ def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) ->
     now = [100.0]
     monkeypatch.setattr("harness.progress.time.monotonic", lambda: now[0])
     view = View(make_console(terminal=False)[0], 4, 2)
-    assert view.seconds_left() is None
+    assert view._time_left() == ""
     view.start("a", "a", 2)
     now[0] = 110.0
     view.progress("a", "selection 1", 0.5, None)
     assert view.fraction() == pytest.approx(0.25)
     view.end("a", State.COMPLETE, "")
     assert view.fraction() == pytest.approx(0.5)
-    assert view.seconds_left() == pytest.approx(10.0)
+    assert view._time_left() == "10 s left"
     view.start("b", "b", 2)
     view.end("b", State.INTERRUPTED, "it runs again")
     assert view.fraction() == pytest.approx(0.5)

@@ -1,6 +1,5 @@
 """`harness`, from Python: a call that cannot be meant is told by the function's own words."""
 
-from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +28,6 @@ from harness.errors import ConfigError
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
         (({"space": {"shots": [1, 2]}},), "study: name must be given"),
-        ((reduce(lambda tree, _: {"space": tree}, range(9999), {}),), "study: must not be nested "),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
             "overrides: seed must be a known key",

@@ -69,9 +69,9 @@ GPU = ("--set", "resources.gpus=1")
 @pytest.mark.parametrize(
     ("arguments", "gpus", "finished", "told"),
     [
-        (GPU, 0, False, "warning: a run would be refused: resources.gpus must be at most 0, which"),
+        (GPU, 0, False, "warning: a run would be refused: resources must fit one machine"),
         (GPU, 0, True, ""),
-        ((), 2, False, "warning: 2 of 2 GPUs stand idle, as no trial takes one: the line `resour"),
+        ((), 2, False, "warning: 2 of 2 GPUs would stand idle: `resources: auto`"),
         ((), 2, True, ""),
         (("--address", "auto"), 2, False, ""),
     ],

@@ -28,7 +28,7 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     assert outputs[1] == [
         "weights of pocket: they are here",
         "pictures of image_folder:few: they are here",
-        f"1 feature set is in {cache}",
+        f"1 feature set in {cache}",
     ]
     assert not list((tmp_path / "here").iterdir())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.detectable import detectable_lines, seeds_for, smallest_shown
+from harness.study.detect import detectable_lines, seeds_for, smallest_shown
 from reports.tables import Family, Quantity, build_tables, families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -58,12 +58,12 @@ def equal() -> StoreBuilder:
 @pytest.mark.parametrize(
     ("build", "head", "end"),
     [
-        (prompt_len(), "10 seeds show differences in H of {shown:.2g} points or more (with 80% "
-         "power; median of 8 comparisons, from 5 finished pairs each); for ",
+        (prompt_len(), "generator.n_ctx: 10 seeds show differences in H of {shown:.2g} points or "
+         "more (with 80% power; median of 8 comparisons); for ",
          "for 0.5 points about {needed} seeds (+{minutes:.1f} min of computing)"),
         (prompt_len(seeds=range(2)), "which differences 10 seeds would show", "--set seeds=3"),
         (None, "which differences 10 seeds would show", "--set seeds=3"),
-        (equal(), "which differences the seeds would show cannot be told", "baseline do not vary"),
+        (equal(), "which differences 10 seeds would show", "--set seeds=3"),
     ],
 )  # fmt: skip
 def test_what_a_dry_run_says(

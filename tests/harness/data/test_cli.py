@@ -48,7 +48,7 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
     assert set(state.values()) == {"missing"}
     (fault,) = [line for line in lines if line.startswith("caltech101: ")]
     assert "1 missing picture: café/test0.jpg" in fault
-    assert fault.endswith("(and 1 more: ship-data check caltech101)")
+    assert fault.endswith("(2 in all)")
     assert not any(line.startswith("awa2: ") for line in lines)
 
 

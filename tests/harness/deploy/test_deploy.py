@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.options import address_fault
+from harness.cli.main import address_fault
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER

@@ -6,8 +6,6 @@ On a pretended machine, and on a simulated cluster of two nodes.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,7 +13,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from ray.exceptions import RayActorError
 
 from harness.config import Resources
 from harness.errors import ClusterError
@@ -45,19 +42,6 @@ def loader(folder: Path) -> Callable[[str, str], Any]:
         return encoders.FakeEncoder(name)
 
     return load
-
-
-@dataclass(eq=False)
-class Call:
-    """What an actor was called for."""
-
-    actor: str
-    what: str
-    shards: Any = None
-
-    def turn(self) -> tuple[bool, ...]:
-        """Actor c is long in starting, and a in encoding."""
-        return self.actor == "c", self.what == "encode", self.actor == "a"
 
 
 def lines(folder: Path) -> list[str]:
@@ -131,31 +115,6 @@ def test_an_encoder_opens_a_session_again_after_its_context(tmp_path: Path) -> N
         with encoder:
             extract_features(Driver(), pictures(), 0, tmp_path / name, encode=encoder)
     assert session.call_count == 2
-
-
-def test_a_shard_of_a_dead_actor_goes_to_one_that_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once: the one that starts in the dead one's place is not waited for."""
-    names = iter("abc")
-
-    def actor(*_: Any) -> Any:
-        name = next(names)
-        calls = ("begin", "encode")
-        return Mock(**{f"{call}.remote": partial(Call, name, call) for call in calls})
-
-    def get(call: Call) -> Any:
-        if (call.actor, call.what) == ("a", "encode"):
-            raise RayActorError
-        return [call.actor] if call.what == "encode" else None
-
-    fake = Mock(get=get)
-    fake.remote.return_value.options.return_value.remote = actor
-    fake.wait = lambda calls: ([min(calls, key=Call.turn)], [])  # a dies once b is idle
-    monkeypatch.setattr("harness.ray.extract.ray", fake)
-    encoder = ClusterEncoder(Resources(), Mock())
-    encoder._most = 2
-    first, second = range(512), range(512, 1024)
-    found = list(encoder._answers((), [first, second]))
-    assert found == [([first], ["b"]), ([second], ["b"])]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """What trials take of a machine: how much, what stands idle beside them, what is refused."""
 
-import re
 import shlex
 import socket
 from typing import Any
 
 import pytest
-import torch
 
 from harness import resources as machine
 from harness.config import Resources, load_study
@@ -15,7 +13,6 @@ from harness.planning.fingerprints import Fingerprints
 from harness.resources import (
     at_once,
     idle_gpus,
-    idle_gpus_here,
     is_unmeasured,
     preflight,
     resolved_resources,
@@ -42,49 +39,29 @@ def test_what_a_trial_takes_and_how_many_run_at_once(
 
 @pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
 def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
-    """How many, why, and the line, with which trials do take them."""
-    resources, said = Resources(**case["resources"]), case.get("says")
+    """How many, and the keys, with which trials do take them."""
     there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    assert idle_gpus(resources, there, case.get("concurrency")) == said
-    line = re.search("`(.*?)`", said or "")
-    if line is None:
-        return
-    key, _, value = line[1].partition(": ")
-    study = load_study("prompt_len", [f"{key}={value}"])
-    if not study.resources.auto:
-        held = study.resources if key == "resources" else resources
-        assert at_once(held, there) * held.gpus >= there["GPU"] - 1e-6
-
-
-def test_gpus_that_torch_cannot_use_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of YAML would not use them."""
-    monkeypatch.setattr(machine, "usable_gpus", lambda: 8)
-    monkeypatch.setattr(machine, "why_no_gpu", lambda: "Torch not compiled with CUDA enabled")
-    assert idle_gpus_here(Resources(), None) == (
-        "8 of 8 GPUs stand idle, and torch cannot use them: Torch not compiled with CUDA enabled "
-        "(install a torch that is built with CUDA (this one is for the CPU alone))"
-    )
-    monkeypatch.setattr(machine, "usable_gpus", lambda: 0)
-    assert idle_gpus_here(Resources(), None) is None
+    said = idle_gpus(Resources(**case["resources"]), there, case.get("concurrency"))
+    many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would stand idle"
+    assert (said and said.partition(":")[0]) == many
 
 
 @pytest.mark.parametrize("case", told(__file__, "refusals.yaml"), ids=str)
 def test_what_this_machine_cannot_run_is_refused(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cores and GPUs at once; in torch's words, with a --set that helps and can be given."""
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    """In torch's words, with a --set that helps and can be given."""
     monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
     monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
     monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
-    lines = []
+    line = None
     try:
         preflight(None, Resources(**case["resources"]))
     except ClusterError as error:
-        lines = str(error).splitlines()
-    assert lines == case.get("lines", [])
-    for line in lines:
-        load_study("prompt_len", shlex.split(line.partition("--set ")[2])[:1])
+        line = str(error)
+    assert line == case.get("line")
+    if "--set " in (line or ""):
+        load_study("prompt_len", shlex.split(str(line).partition("--set ")[2])[:1])
 
 
 def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:

@@ -59,7 +59,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     seconds = bench.trials("before")[-1].data.metrics["cost/seconds"]
     assert plan.estimate and plan.estimate.seconds[plan.rows[-2].key] == pytest.approx(seconds / 3)
     outcome, said = bench.told(study)
-    assert outcome.complete and line in said and "runs known from other studies: 0/5" in said
+    assert outcome.complete and line in said
     assert len(bench.lines()) - before == 5 + 3
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study))

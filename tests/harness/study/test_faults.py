@@ -199,9 +199,8 @@ def test_a_store_that_breaks_ends_the_run(
 
 def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
     """Tune would wait for ever; nothing is written for what cannot run."""
-    with pytest.raises(ClusterError, match=r"resources.cpus must be at most 2.*got 64") as error:
-        ray_bench.run(make_study(resources={"cpus": 64, "gpus": 0.5}))
-    assert "resources.gpus" in str(error.value)
+    with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
+        ray_bench.run(make_study(resources={"cpus": 64}))
     assert not ray_bench.runs("small")
 
 
@@ -210,7 +209,7 @@ def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
     ("act", "told"),
     [
         (raising(RuntimeError("this worker lacks something")), "this worker lacks something"),
-        (kill, "The actor died unexpected"),
+        (kill, "its worker process has died"),
     ],
 )
 def test_workers_that_cannot_start_end_the_run(

@@ -11,7 +11,6 @@ import harness.ray
 from harness import resources as machine
 from harness.ray.session import ALLOCATOR, worker_environment
 from harness.study import features
-from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
 
@@ -24,7 +23,7 @@ def test_the_driver_leaves_a_gpu_to_actors(
     The Ray of the trials starts behind it, with room for the features.
     """
     there = {"CPU": 2.0, "GPU": 1.0}
-    monkeypatch.setattr(features, "machine_resources", lambda resources: there)
+    monkeypatch.setattr(features, "machine_resources", lambda: there)
     monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
     monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"
@@ -86,18 +85,3 @@ def test_the_first_trial_tells_how_many_share_a_gpu(ray_bench: Bench) -> None:
     assert ray_bench.run(more).complete
     assert gpus(ray_bench)[9:] == [0.5] * 9  # the ledger knows
     ray_bench.check_invariants()
-
-
-@pytest.mark.slow
-def test_a_first_trial_that_fails_is_not_tried_again_in_the_same_run(ray_bench: Bench) -> None:
-    """Nobody knows how many share a GPU then: each of the others has one to itself."""
-
-    def behave(config: TrialConfig, epoch: int) -> None:
-        if config.generator.n_ctx == 1:  # type: ignore[union-attr]
-            raise RuntimeError("no luck with this one")
-
-    ray_bench.behave = behave
-    outcome = ray_bench.run(make_study(space=LEVELS, resources="auto"))
-    assert (outcome.done, outcome.failed) == (4, 1)
-    assert ray_bench.states() == [*["COMPLETE"] * 4, "FAIL"]
-    assert {run.gpus for run in ray_bench.ledger().runs if run.gpus} == {1.0}

@@ -1,9 +1,7 @@
 """Studies with plugins of a file, on Ray, with ship's own method, up to the table."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ import torch
 import harness
 import reports
 from harness.config import load_plugins
-from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning.changes import StudyChanged
+from ship.plugins import PluginError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
@@ -104,20 +102,9 @@ def test_what_no_trial_could_import_is_told_before_the_features(
     path = lazy(tmp_path, "no_such_module")
     load_plugins([path])
     asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(PluginError) as caught:
         bench.run(asked, method=without_features(bench))
     assert str(caught.value) == (
         f"file {path}: finetuner lazy cannot be imported: ModuleNotFoundError: No module named "
         f"'no_such_module'"
     )
-
-
-def test_a_cluster_is_asked_for_what_its_trials_import(
-    ray_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the driver alone has is told before the features, too."""
-    monkeypatch.setitem(sys.modules, "only_here", SimpleNamespace(Lazy=object))  # type: ignore[arg-type]
-    load_plugins([lazy(tmp_path, "only_here")])
-    asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
-    with pytest.raises(ConfigError, match=r"on a worker of the cluster: file .*'only_here'"):
-        ray_bench.run(asked, method=without_features(ray_bench), address="auto")

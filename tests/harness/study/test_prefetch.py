@@ -9,8 +9,8 @@ from rich.console import Console
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
 from harness.planning import Fingerprints
-from harness.study import prefetching
-from harness.study.prefetching import fetch_features, named_datasets
+from harness.study import features
+from harness.study.features import fetch_features, named_datasets
 from tests.harness.fakes import make_method, make_study
 
 
@@ -35,13 +35,10 @@ def test_every_dataset_that_a_study_may_read_is_named() -> None:
 def test_a_login_node_without_a_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:
-    """It says so, with torch's reason; the study itself would be refused there."""
-    monkeypatch.setattr(prefetching, "why_no_gpu", lambda: "No CUDA GPUs are available")
-    monkeypatch.setattr(prefetching, "usable_gpus", lambda: 2)
+    """The study itself would be refused there."""
+    monkeypatch.setattr(features, "why_no_gpu", lambda: "No CUDA GPUs are available")
     out = io.StringIO()
     prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     study, console = make_study(resources=resources), Console(file=out, width=200)
     fetch_features(study, prints, console, verbose=False)
     assert (tmp_path / "log").read_text() == "extract emoji\n"
-    line = "torch cannot use a GPU here (No CUDA GPUs are available): features are extracted on the"
-    assert out.getvalue().startswith(line)

@@ -38,14 +38,13 @@ def test_a_renamed_study_has_all_that_it_had(bench: Bench, monkeypatch: pytest.M
 
 REFUSED: dict[tuple[str, str], list[str]] = {
     ("smal", "Large"): [
-        "no study 'smal' (did you mean small? studies here: other, small)",
-        "the new name must consist of a-z, 0-9, _ and -, got 'Large'",
+        "must hold the study, got 'smal' (did you mean small? choices: other, small)",
+        "the new name must consist of a-z, 0-9, _ and -, and be free, got 'Large'",
     ],
-    ("small", "small"): ["the new name 'small' is the name that it has"],
-    ("small", "other"): ["the new name 'other' is taken"],
-    ("Default", "free"): ["experiment 'Default' holds no study of ship-sweep"],
+    ("small", "other"): ["and be free, got 'other'"],
+    ("Default", "free"): ["must hold the study, got 'Default' (choices: other, small)"],
     ("small", "gone"): ["experiment 'gone' was deleted; bring it back with"],
-    ("small", "free"): ["study 'small': tag ship.study of run "],
+    ("small", "free"): ["study 'small': ship.study is damaged"],
     ("other", "free"): ["study 'other' is being run by process 7 on host elsewhere"],
 }
 

@@ -13,7 +13,7 @@ from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.ray import Death, death_of, deaths
-from harness.tuning.endings import Attempt, Ending, ending_of
+from harness.tuning.endings import Attempt
 from harness.tuning.monitor import Monitor
 from harness.tuning.sweep import StudyScheduler
 from reports.contract import Failure, State
@@ -30,6 +30,12 @@ RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch
 def given(prints: Fingerprints, seeds: int = 1) -> Attempt:
     """A Ray trial."""
     return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
+
+
+def died(one: Attempt, death: Death | None, last: dict[str, Any] | None = None) -> list[Attempt]:
+    """End it, by its worker's death or by its last result; what runs again."""
+    one.death = death
+    return one.end(last or {})
 
 
 @pytest.mark.parametrize(
@@ -49,20 +55,19 @@ def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
     """The trial runs again as it was; then it has failed, of what it died of last."""
     now = given(prints)
     for death in deaths[:-1]:
-        ending, (now,) = ending_of(now, {}, death)
-        assert ending.state is State.INTERRUPTED
-        assert ending.reason.startswith(death.reason) and ending.reason.endswith("; tried again")
-    ending, left = ending_of(now, {}, deaths[-1])
-    assert (ending.state, ending.failure, left) == (State.FAIL, deaths[-1].failure, [])
-    assert ending.reason == reason
+        before, (now,) = now, died(now, death)
+        assert before.state is State.INTERRUPTED
+        assert before.reason.startswith(death.reason) and before.reason.endswith("; tried again")
+    assert died(now, deaths[-1]) == []
+    assert (now.state, now.failure, now.reason) == (State.FAIL, deaths[-1].failure, reason)
 
 
 def test_what_was_pruned_does_not_run_again(prints: Fingerprints) -> None:
     """Its state stands, with the scheduler's reason, whatever its worker then dies of."""
     stopped = given(prints)
     stopped.stopped = "asha stopped it"
-    ending, left = ending_of(stopped, {}, DIED)
-    assert (ending.state, ending.reason, left) == (State.PRUNED, "asha stopped it", [])
+    assert died(stopped, DIED) == []
+    assert (stopped.state, stopped.reason) == (State.PRUNED, "asha stopped it")
 
 
 @pytest.mark.parametrize(("last", "death"), [(RAN_OUT, None), ({}, SHORT)])
@@ -70,14 +75,15 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
     """Once, and not a single seed: what fails again is FAIL."""
-    ending, left = ending_of(given(prints, seeds=5), last, death)
-    assert ending.state is State.INTERRUPTED
-    assert ending.reason.endswith("; tried again in halves of its seeds")
+    whole = given(prints, seeds=5)
+    left = died(whole, death, last)
+    assert whole.state is State.INTERRUPTED
+    assert whole.reason.endswith("; tried again in halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
     for one in (left[1], given(prints)):
-        ending, again = ending_of(one, RAN_OUT, None)
-        assert (ending.state, ending.failure, again) == (State.FAIL, Failure.OUT_OF_MEMORY, [])
+        assert died(one, None, RAN_OUT) == []
+        assert (one.state, one.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
 
 
 @pytest.mark.parametrize("bad", ["", "a", "b", "ab"])
@@ -117,17 +123,16 @@ def test_the_first_reason_of_a_death_stands(prints: Fingerprints) -> None:
     late.death = Death(Failure.TIME_LIMIT, "time_limit of 2.5 s passed")
     scheduler.on_trial_error(None, SimpleNamespace(trial_id="late", get_error=lambda: None))
     searcher.on_trial_complete("late", error=True)
-    assert (late.ending.state, late.ending.failure) == (State.FAIL, Failure.TIME_LIMIT)
-    assert late.ending.reason == "time_limit of 2.5 s passed at stage final, epoch 1"
+    assert (late.state, late.failure) == (State.FAIL, Failure.TIME_LIMIT)
+    assert late.reason == "time_limit of 2.5 s passed at stage final, epoch 1"
 
 
 def test_a_study_whose_workers_cannot_start_ends(prints: Fingerprints) -> None:
     """Once a trial that never began has failed, while none has begun; one may have bad luck."""
     study = make_study(space=KL)
     (work, *_) = works(study, prints)
-    again, failed = (Ending(state, reason="it died") for state in (State.INTERRUPTED, State.FAIL))
     attempts = {name: Attempt(work) for name in "ab"}
-    attempts["a"].ending, attempts["b"].ending = again, failed
+    attempts["a"].state, attempts["b"].state = State.INTERRUPTED, State.FAIL
     searcher: Any = SimpleNamespace(attempts=attempts)
     monitor = Monitor(searcher, Mock(), Mock(), study, lambda: None)
     for name in "ab":
