@@ -104,12 +104,9 @@ class PeakMemory:
 
 def device_memory_mb(device: str) -> float:
     """All memory of the device, MiB: of the GPU, or of the host."""
-    return (_cuda().mem_get_info()[1] if is_gpu(device) else machine_memory()) / MIB
-
-
-def machine_memory() -> int:
-    """All memory of this machine, bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if is_gpu(device):
+        return float(_cuda().mem_get_info()[1] / MIB)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB
 
 
 class MachineLoad:

@@ -120,7 +120,7 @@ def next_seeds(
         "own_seeds": {key: one for key, one in own.items() if one != listed},
         "detect": Detection(metric=metric, effect=effect, looks=looks, comparisons=len(compared)),
     }
-    lines = [_line(setting, base, one, last=looks[-1]) for setting, one in endings_of if one]
+    lines = [_line(setting, base, one) for setting, one in endings_of if one]
     return study.model_copy(update=update), tuple(lines)
 
 
@@ -134,16 +134,12 @@ def _goes_on(found: "Ending | None") -> bool:
     return found is None or found.decision == "open"
 
 
-def _line(setting: Setting, baseline: Setting, found: "Ending", last: int) -> str:
+def _line(setting: Setting, baseline: Setting, found: "Ending") -> str:
     """E.g. "n_ctx=8 against n_ctx=4: -0.20 [-0.70, 0.30], equivalent after 10 seeds"."""
-    low, high = found.difference.low, found.difference.high
+    mean, low, high = found.difference.mean, found.difference.low, found.difference.high
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    words = {
-        "constant": "does not vary, left at",
-        "open": "undecided after" if found.seeds == last else "open after",
-    }.get(found.decision, f"{found.decision} after")
     both = f"{setting.label} against {baseline.label}"
-    return f"{both}: {found.difference.mean:.2f}{interval}, {words} {found.seeds} seeds"
+    return f"{both}: {mean:.2f}{interval}, {found.decision} after {found.seeds} seeds"
 
 
 def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
