@@ -5,7 +5,7 @@ Does not know the store, Ray or the clock.
 """
 
 from harness.config.factor import Factor, assignments, may_be, same
-from harness.config.load import default_selection, load_plugins, load_study, parse_study
+from harness.config.load import load_plugins, load_study, parse_study
 from harness.config.mapping import parse_overrides
 from harness.config.space import (
     baseline,
@@ -35,7 +35,7 @@ from harness.config.study_config import (
 __all__ = [
     "MAX_SEEDS", "NAME_RULE", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS",
     "AshaScheduler", "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments",
-    "baseline", "belongs", "default_selection", "distributions", "grid",
+    "baseline", "belongs", "distributions", "grid",
     "is_name", "levels", "load_plugins", "load_study", "may_be", "parse_overrides", "parse_study",
     "reference_arms", "resolve", "same", "suggest",
 ]  # fmt: skip

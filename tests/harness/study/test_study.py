@@ -19,7 +19,7 @@ from harness.cli.run import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store.errors import StoreAway, StoreError
-from harness.study import execution
+from harness.study import run as study_run
 from reports.cli import changes_from_now, prepare
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
@@ -281,7 +281,7 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
 
     plain = bench.method
     with monkeypatch.context() as patch:
-        patch.setattr(execution.Execution, "_outcome", away)
+        patch.setattr(study_run.Execution, "_outcome", away)
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
