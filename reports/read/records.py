@@ -1,8 +1,7 @@
 """MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
 
-import json
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,15 +18,7 @@ from reports.contract import (
     Tag,
 )
 from reports.read.on_demand import Histories, HitFiles
-from reports.read.rows import (
-    Trial,
-    frame,
-    missing_rows,
-    one_per_seed,
-    seed_rows,
-    trials_of,
-    with_sound_flags,
-)
+from reports.read.rows import frame, missing_rows, one_per_seed, seed_rows, trials_of
 from reports.read.runs import Run, read_runs, runs_address
 from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
 
@@ -113,7 +104,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     factors = json_tag(tags, Tag.FACTORS, tuple[Factor, ...], "[]")
     warnings: list[str] = []
     trials = trials_of(runs, warnings)
-    listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]") or _newest_settings(trials)
+    listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     seeds_of = {s.key: s.seeds or config.listed_seeds for s in settings}
     own: list[dict[str, Any]] = []
@@ -137,10 +128,9 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     # A finished study may hold fewer: a small space has no more settings than it has.
     unfinished = tags.get(Tag.STATE) != COMPLETE
     current = [trial.run for trial in trials if trial.setting.key in seeds_of]
-    measured = {key for row in kept for key in row}
-    protocol = study_protocol(current, (key.removeprefix("test/") for key in measured))
+    protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
-    rows = with_sound_flags(frame(kept, factors, settings, metrics), current)
+    rows = frame(kept, factors, settings, metrics)
     packages = json_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
     versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
     return Study(
@@ -149,7 +139,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         factors=factors,
         settings=settings,
         protocol=protocol,
-        objective=_objective(tags.get(Tag.OBJECTIVE), protocol, measured),
+        objective=tags.get(Tag.OBJECTIVE, protocol.default),
         sampler=tags.get(Tag.SAMPLER, "grid"),
         constants=_constants(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
@@ -166,19 +156,6 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     )
 
 
-def _objective(name: str | None, protocol: Protocol, measured: Container[str]) -> str:
-    """The metric that was maximised on the selection pictures; a guess where the store lacks it."""
-    choices = [name or protocol.default, protocol.default, *protocol.headings]
-    return next((one for one in choices if f"selection/{one}" in measured), choices[0])
-
-
-def _newest_settings(trials: Sequence[Trial]) -> tuple[Setting, ...]:
-    """Without a list: of every assignment and arm, the setting that ran last."""
-    found = (trial.setting for trial in trials)
-    newest = {(json.dumps(one.assignment, sort_keys=True), one.arm): one for one in found}
-    return tuple(newest.values())
-
-
 def _constants(runs: Sequence[Run]) -> dict[str, str]:
     """The params that all settings of the study proper share (arms differ by design)."""
     own = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
@@ -189,8 +166,8 @@ def _constants(runs: Sequence[Run]) -> dict[str, str]:
 
 def _lacking_lines(
     rows: pl.DataFrame, settings: Iterable[Setting], metrics: Sequence[str]
-) -> list[str]:
-    """A line for each setting of which some finished seeds lack a metric that its others have.
+) -> Iterator[str]:
+    """A line for each metric that a finished seed of a setting lacks, and its others have.
 
     Args:
         rows: of the study.
@@ -201,14 +178,9 @@ def _lacking_lines(
     # an arm may share the key of a setting, whose values then name it
     by_kind = sorted(settings, key=lambda s: not s.arm)
     named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
-    lacking: dict[str, list[str]] = {}
-    for column in (f"test/{name}" for name in metrics):
-        some = (pl.col(column).null_count() > 0) & (pl.col(column).count() > 0)
-        odd = done.filter(some.over("setting_key") & pl.col(column).is_null())
-        for (key,), own in odd.partition_by("setting_key", as_dict=True).items():
-            seeds = ", ".join(map(str, own["seed"].to_list()))
-            listed = f"seed{'s' if len(own) > 1 else ''} {seeds}"
-            line = f"{named[str(key)]}, {listed}: no {column}, which its other seeds have"
-            lacking.setdefault(str(key), []).append(line)
-    keys = done["setting_key"].unique(maintain_order=True).to_list()
-    return [line for key in keys for line in lacking.get(key, ())]
+    for column in (pl.col(f"test/{name}") for name in metrics):
+        some = (column.null_count() > 0) & (column.count() > 0)
+        odd = done.filter(some.over("setting_key") & column.is_null())
+        for key, seed in odd.select("setting_key", "seed").rows():
+            lacks = f"no {column.meta.output_name()}, which its other seeds have"
+            yield f"{named[key]}, seed {seed}: {lacks}"

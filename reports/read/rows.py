@@ -44,7 +44,6 @@ _DIVERSITY = f"{FLAG}diversity_collapse"
 _NOT_DIVERSE = ("text_feature", "real_pictures")
 _SEEDS = TypeAdapter(Seeds)
 _ASSIGNMENT = TypeAdapter(dict[str, Any])
-_RAISED = TypeAdapter(dict[str, list[int]])
 
 
 @dataclass(frozen=True)
@@ -90,27 +89,24 @@ def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
-    numbers = _numbers(run, seeds)
-    try:
-        raised = _RAISED.validate_json(run.tags.get(Tag.FLAGS, "{}"))
-    except ValidationError:
-        raised = {}
-        warnings.append(f"run {run.run_id}: {Tag.FLAGS} unreadable, its flags left out")
-    for name, flagged in raised.items():
-        for seed in numbers.keys() & set(flagged):
-            numbers[seed][f"{FLAG}{name}"] = 1.0
+    numbers = _numbers(trial)
     return [
         {**shared, "seed": seed, **_result(trial, seed, numbers[seed], warnings)} for seed in seeds
     ]
 
 
-def _numbers(run: Run, seeds: Seeds) -> dict[int, dict[str, float]]:
-    """seed -> metric name without its seed -> finite value, in one pass over all metrics."""
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
-    for key, value in run.metrics.items():
+def _numbers(trial: Trial) -> dict[int, dict[str, float]]:
+    """seed -> metric name without its seed -> finite value, in one pass over all metrics.
+
+    Without a collapse of diversity where diversity was never to be had: of the reference arms named
+    above, and of settings whose generator is that of such an arm.
+    """
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in trial.seeds}
+    diverse = trial.setting.arm not in _NOT_DIVERSE and not _no_spread(trial.run.params)
+    for key, value in trial.run.metrics.items():
         seed, name = split_seed(key) or (None, "")
         name = name.removeprefix("test/") if FLAG in name else name
-        own = FLAG not in name or name.startswith(FLAG)
+        own = FLAG not in name or (name.startswith(FLAG) and (diverse or name != _DIVERSITY))
         if own and seed in numbers and _finite(value) is not None:
             numbers[seed][name] = value
     return numbers
@@ -198,8 +194,7 @@ def frame(
     others = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
     columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
     data = {name: [row.get(name) for row in rows] for name in columns}
-    data["selection_epoch"] = [e if e is None else int(e) for e in data["selection_epoch"]]
-    frame = pl.DataFrame(data, schema=columns)
+    frame = pl.DataFrame(data, schema=columns, strict=False)
     # The study's arms and settings may share a key; the setting's values then describe the row.
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
     keys = frame["setting_key"].to_list()
@@ -214,34 +209,13 @@ def frame(
 
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
+    """Whole numbers, numbers, or texts: those of YAML where levels are of several kinds."""
     kinds = {type(value) for value in values} - {type(None)}
-    whole = all(-(2**63) <= value < 2**63 for value in values if type(value) is int)
-    if whole and kinds == {int}:
-        return pl.Series(key, values, dtype=pl.Int64)
-    if whole and kinds and kinds <= {int, float}:
-        return pl.Series(key, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+    if kinds and kinds <= {int, float} and all(abs(v) < 2**63 for v in values if type(v) is int):
+        kind = pl.Float64 if float in kinds else pl.Int64
+        return pl.Series(key, values, dtype=kind, strict=False)
     text = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return pl.Series(key, text, dtype=pl.String)
-
-
-def with_sound_flags(rows: pl.DataFrame, runs: Sequence[Run]) -> pl.DataFrame:
-    """The rows, with flags fit for counting: a zero or a null where a run says neither.
-
-    0 for every finished row where a flag stands in tags alone; where it is a metric too, a null
-    says that it cannot be raised (nothing was synthesized). Null for a collapse of diversity where
-    diversity was never to be had: of the reference arms named above, and of settings whose
-    generator is that of such an arm.
-    """
-    measured = {key[key.index(FLAG) :] for run in runs for key in run.metrics if FLAG in key}
-    silent = [n for n in rows.columns if n.startswith(FLAG) and n not in measured]
-    done = pl.when(pl.col("state") == COMPLETE)
-    rows = rows.with_columns(done.then(pl.col(n).fill_null(0.0)).alias(n) for n in silent)
-    if _DIVERSITY not in rows.columns:
-        return rows
-    keys = {run.tags[Tag.SETTING_KEY] for run in runs if _no_spread(run.params)}
-    told = pl.col("arm").is_in(_NOT_DIVERSE) | pl.col("setting_key").is_in(list(keys))
-    kept = pl.when(~told.fill_null(value=False)).then(pl.col(_DIVERSITY))
-    return rows.with_columns(kept.alias(_DIVERSITY))
 
 
 def _no_spread(params: Mapping[str, str]) -> bool:

@@ -20,8 +20,7 @@ LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the lar
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
 MOST = 50_000  # studies of a store: the most that MLflow gives at once
-# What reading a damaged sqlite file raises; its messages quote bytes of the file, text or not.
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+_NUMBER = (int, float, type(None))  # of a metric; None: not a number
 
 
 @dataclass(frozen=True)
@@ -80,27 +79,17 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     """
     if not uri.startswith(SQLITE):
         return None
-    path = uri.removeprefix(SQLITE)
     try:
         with _moment(uri) as base:
-            base.text_factory = _text
-            rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
-            active = {
-                name: one for name, one, stage in rows if stage == "active" and _is_text(name)
-            }
+            query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
+            active = {name: one for name, one in base.execute(query) if isinstance(name, str)}
             if study_name not in active:
                 raise ReportError(_unknown(study_name, uri, active))
-            # sqlite3's own texts are read faster than _text's, which name the row that holds none
-            for factory in (str, _text):
-                base.text_factory = factory
-                with contextlib.suppress(sqlite3.OperationalError):
-                    chosen = "experiment_id = ?"
-                    return _selected(base, chosen, [active[study_name]], path, metrics)
-    except sqlite3.OperationalError:
+            return _selected(base, "experiment_id = ?", [active[study_name]], metrics)
+    except sqlite3.OperationalError:  # the client may know these tables, or says what is wrong
         return None
-    except _UNREADABLE as error:
-        raise ReportError(_unreadable(path, error)) from error
-    return None
+    except (sqlite3.Error, TypeError) as error:
+        raise ReportError(f"{uri.removeprefix(SQLITE)}: damaged: {error}") from error
 
 
 @contextlib.contextmanager
@@ -131,71 +120,51 @@ def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
         with _moment(uri) as base:
-            return _selected(base, chosen, wanted, uri, ("*",))
-    except (*_UNREADABLE, ReportError):  # the client says what is wrong
+            return _selected(base, chosen, wanted, ("*",))
+    except (sqlite3.Error, TypeError):  # the client says what is wrong
         return None
 
 
 def _selected(
-    base: sqlite3.Connection, chosen: str, values: list[Any], path: str, metrics: Sequence[str]
+    base: sqlite3.Connection, chosen: str, values: list[Any], metrics: Sequence[str]
 ) -> list[Run]:
     """The active runs that are chosen, as MLflow's client would give them.
 
     Args:
         base: an open sqlite store.
         chosen: which of the table runs, as SQL. values: of its question marks.
-        path: of the store, for messages.
         metrics: see sqlite_runs.
 
     Raises:
-        ReportError: a row that is not of the kind that MLflow writes: the file is damaged.
+        TypeError: a row is not of the kind that MLflow writes: the file is damaged.
     """
     own = f"FROM runs WHERE {chosen} AND lifecycle_stage = 'active'"
     of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
     runs: dict[Any, Run] = {}
-    query = f"SELECT run_uuid, start_time, artifact_uri, experiment_id {own}"
-    for run_id, started, artifacts, experiment_id in base.execute(query, values):
-        whole = _is_text(run_id) and isinstance(started, int | None)
-        if not whole or not (artifacts is None or _is_text(artifacts)):
-            raise ReportError(_damaged(path, "runs", run_id, "start_time or artifact_uri"))
-        runs[run_id] = Run(run_id, started or 0, {}, {}, {}, artifacts or "", str(experiment_id))
+    query = f"SELECT run_uuid, start_time, coalesce(artifact_uri, ''), experiment_id {own}"
+    for run_id, started, folder, experiment_id in base.execute(query, values):
+        if not isinstance(started, int | None) or not isinstance(folder, str):
+            raise TypeError(_row("runs", run_id, "start_time or artifact_uri"))
+        runs[run_id] = Run(run_id, started or 0, {}, {}, {}, folder, str(experiment_id))
     number = "CASE WHEN is_nan THEN NULL ELSE value END"
     which = f"AND ({' OR '.join('key GLOB ?' for _ in metrics)})"
     query = f"SELECT run_uuid, key, {number} FROM latest_metrics {of_runs} {which}"
     for run_id, key, found in base.execute(query, [*values, *metrics]):
-        if run_id not in runs or not _is_text(key) or not isinstance(found, int | float | None):
-            raise ReportError(_damaged(path, "latest_metrics", run_id, key))
+        if run_id not in runs or not isinstance(key, str) or not isinstance(found, _NUMBER):
+            raise TypeError(_row("latest_metrics", run_id, key))
         runs[run_id].metrics[key] = math.nan if found is None else found
     for table in ("tags", "params"):
         query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
         for run_id, key, found in base.execute(query, values):
-            if run_id not in runs or not (_is_text(key) and _is_text(found)):
-                raise ReportError(_damaged(path, table, run_id, key))
+            if run_id not in runs or not isinstance(key, str) or not isinstance(found, str):
+                raise TypeError(_row(table, run_id, key))
             getattr(runs[run_id], table)[key] = found
     return list(runs.values())
 
 
-def _text(raw: bytes) -> str:
-    """A text of the store; what is no UTF-8 becomes lone surrogates, which _is_text finds."""
-    return raw.decode(errors="surrogateescape")
-
-
-def _is_text(value: Any) -> bool:
-    """Whether a value of the store is text, and was UTF-8 there."""
-    if not isinstance(value, str):
-        return False
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _damaged(path: str, table: str, run_id: Any, key: Any) -> str:
-    """One line that names the run and the row that no MLflow has written."""
-    return f"{path}: damaged: run {run_id}: table {table}, {key}: not what MLflow writes"
-
-
-def _unreadable(path: str | Path, error: Exception) -> str:
-    """One line that names the file, and what sqlite says of it."""
-    told = "malformed" if isinstance(error, UnicodeDecodeError) else error
-    return f"{path}: cannot be read as an MLflow store: {told}"
+def _row(table: str, run_id: Any, key: Any) -> str:
+    """Words that name the run and the row that no MLflow has written."""
+    return f"run {run_id}: table {table}, {key}: not what MLflow writes"
 
 
 def _from_client(study_name: str, uri: str) -> list[Run]:
@@ -284,8 +253,8 @@ def checked(uri: str) -> str:
                 " r WHERE e.name = 'lifecycle_stage' AND r.name = 'run_uuid'"
             )
             found = base.execute(query).fetchone()[0]
-    except _UNREADABLE as error:
-        raise ReportError(_unreadable(path, error)) from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: cannot be read as an MLflow store: {error}") from error
     if not found:
         raise ReportError(f"{path}: a sqlite file, but not an MLflow store")
     return uri

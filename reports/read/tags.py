@@ -147,16 +147,12 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
         ReportError: several protocols, or one that these reports do not know.
     """
     runs = list(runs)
-    found = ", ".join(sorted({run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}))
-    if ", " in found:
-        raise ReportError(
-            f"runs of several protocols in one study ({found}): nothing compares them"
-        )
-    if found not in PROTOCOLS:
-        known = ", ".join(PROTOCOLS)
-        raise ReportError(f"MLflow tag ship.protocol: {found!r} is unknown here (known: {known})")
-    protocol = PROTOCOLS[found]
-    if found != "cross_dataset":
+    found = sorted({run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs})
+    if len(found) != 1 or found[0] not in PROTOCOLS:
+        told = f"MLflow tag {Tag.PROTOCOL}: {', '.join(found)}: a study has one of"
+        raise ReportError(f"{told} {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[found[0]]
+    if found != ["cross_dataset"]:
         return protocol
     targets: dict[str, None] = {}
     for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.contract import PROTOCOLS
 from reports.read.records import Study, study_from_runs
 from reports.read.runs import Run
 
@@ -44,7 +45,7 @@ class StoreBuilder:
     selection: str = "pseudo_new"
     protocol: str = "base_to_new"
     constants: Mapping[str, str] = field(default_factory=dict)
-    objective: str = "harmonic_mean"
+    objective: str = ""
     demonstration: bool = True
     detect: Mapping[str, Any] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -97,8 +98,6 @@ class StoreBuilder:
         }  # fmt: skip
         written |= {"ship.reason": reason} if reason else {}
         written |= {"ship.added": "path"} if added else {}
-        tagged = {name: list(s) for name, s in (flags or {}).items() if s}
-        written |= {"ship.flags": json.dumps(tagged)} if tagged else {}
         written |= {f"ship.{name}": value for name, value in tags.items()}
         started = 1_000 + len(self.runs)
         self.runs.append(Run(f"run{len(self.runs)}", started, written, params, metrics))
@@ -131,8 +130,8 @@ class StoreBuilder:
         config |= {"detect": dict(self.detect)} if self.detect is not None else {}
         tags = {
             "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,
-            "ship.factors": json.dumps(self.factors), "ship.objective": self.objective,
-            "ship.study": json.dumps(config),
+            "ship.factors": json.dumps(self.factors), "ship.study": json.dumps(config),
+            "ship.objective": self.objective or PROTOCOLS[self.protocol].default,
         }  # fmt: skip
         if self.wanted is not None:
             text = json.dumps(self.wanted)

@@ -5,7 +5,7 @@ import pytest
 from reports.contract import FLAGS
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import KL, SEEDS, leveled, one_factor
+from tests.reports.studies import SEEDS, one_factor
 from tests.reports.tables.cells import cells_of
 from tests.told import told
 
@@ -23,15 +23,6 @@ def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> Non
     table, *_ = build_tables(builder.study())
     raised = {flag.name for flag in cells_of(table, "one").flags}
     assert raised == ({"diversity_collapse", "mean_gap"} if hit else {"mean_gap"})
-
-
-def test_unreadable_flags_are_a_warning() -> None:
-    """A broken tag costs the flags, not the report."""
-    builder = leveled({1: 50.0}, KL, 1)
-    builder.runs[0].tags["ship.flags"] = "[1"
-    study = builder.study()
-    assert study.warnings == ("run run0: ship.flags unreadable, its flags left out",)
-    assert study.rows["state"].to_list() == ["COMPLETE"]
 
 
 def test_footnotes_give_the_thresholds_of_the_method() -> None:

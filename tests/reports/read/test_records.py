@@ -81,14 +81,6 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
     assert any(told in note for note in build_tables(study)[0].notes)
 
 
-def test_without_a_list_the_newest_setting_of_an_assignment_counts() -> None:
-    """An old store without ship.wanted does not pool two versions of a level."""
-    builder = StoreBuilder(seeds=(0,), wanted=None).trial(ONE, {0: scores(40.0)}, key="old")
-    study = builder.trial(ONE, {0: scores(55.0)}, key="new").study()
-    assert study.rows["test/new"].to_list() == [55.0]
-    assert study.left_out == 1
-
-
 def test_unreadable_runs_are_left_out_with_a_warning() -> None:
     """A run whose seeds cannot be read is named, and the rest is reported."""
     builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})

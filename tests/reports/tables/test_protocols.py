@@ -39,7 +39,7 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
 
 
 def test_an_old_store_is_base_to_new() -> None:
-    """Without ship.protocol, ship.flags or the targets' param, the tables are what they were."""
+    """Without ship.protocol or the targets' param, the tables are what they were."""
     old = prompt_len()
     for run in old.runs:
         del run.tags["ship.protocol"], run.params["protocol"], run.params["targets"]
@@ -51,8 +51,8 @@ def test_an_old_store_is_base_to_new() -> None:
 @pytest.mark.parametrize(
     ("of", "protocol", "told"),
     [
-        (9, "open_set", r"ship\.protocol: 'open_set' is unknown here"),
-        (1, "few_shot", r"several protocols in one study \(base_to_new, few_shot"),
+        (9, "open_set", r"ship\.protocol: open_set: a study has one of base_to_new"),
+        (1, "few_shot", r"ship\.protocol: base_to_new, few_shot: a study has one of"),
     ],
 )
 def test_protocols_that_no_table_has(of: int, protocol: str, told: str) -> None:
