@@ -45,11 +45,6 @@ def load_study(
         ReportError: unreadable store, unknown study or metric (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
-    kinds = (("name", name, str), ("tracking_uri", tracking_uri, str | Path | None))
-    for argument, value, kind in (*kinds, ("metric", metric, str | None)):
-        if not isinstance(value, kind):
-            told = "a text" if argument != "tracking_uri" else "a text or a path"
-            raise ReportError(f"load_study: {argument} must be {told}, got {type(value).__name__}")
     return LoadedStudy(
         make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
     )
@@ -72,16 +67,8 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
     return found
 
 
-class _View:
-    """What a plain console shows as its text."""
-
-    def __repr__(self) -> str:
-        """As str()."""
-        return str(self)
-
-
 @dataclass(frozen=True, repr=False)
-class AnswerView(_View):
+class AnswerView:
     """The answer; its text by str(), in a notebook with its verdicts marked."""
 
     name: str
@@ -91,12 +78,14 @@ class AnswerView(_View):
         """A line a finding."""
         return "\n".join(self.answer.lines)
 
+    __repr__ = __str__  # what a plain console shows
+
     def _repr_html_(self) -> str:
         return answer_html(self.answer)
 
 
 @dataclass(frozen=True, repr=False)
-class TableView(_View):
+class TableView:
     """One table, shown in a notebook as it is on the page."""
 
     table: Table
@@ -120,6 +109,8 @@ class TableView(_View):
     def __str__(self) -> str:
         """The Markdown."""
         return self.markdown()
+
+    __repr__ = __str__  # what a plain console shows
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
@@ -224,12 +215,15 @@ class LoadedStudy:
             found = importance(analysis.study, analysis.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
-        rows = []
-        for one in (*found.factors, *found.pairs):
-            share = vars(one.share) if one.share else {}
-            rows.append({"factors": " × ".join(one.factors), "p": one.holm, **share})
         numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
-        frame = pl.DataFrame(rows, schema={"factors": pl.String, **numbers, "n": pl.Int64})
+        frame = pl.DataFrame(
+            [
+                {"factors": " × ".join(one.factors), "p": one.holm}
+                | (vars(one.share) if one.share else {})
+                for one in (*found.factors, *found.pairs)
+            ],
+            schema={"factors": pl.String, **numbers, "n": pl.Int64},
+        )
         return frame.rename({"mean": "share"}).sort("share", descending=True, nulls_last=True)
 
     def write(self, out: Path | str, *, every_figure: bool = False) -> list[Path]:

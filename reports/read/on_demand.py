@@ -75,14 +75,10 @@ class Histories:
         read = _from_sqlite if uri.startswith(SQLITE) else _from_client
         found: dict[str, dict[int, float]] = {}
         for run_id, step, value in read(uri, metric, run_ids):
-            if _sound(step, value) and len(found.setdefault(run_id, {})) < MOST_POINTS:
+            number = type(value) in (int, float) and abs(value) < LARGEST  # no NaN is
+            if number and type(step) is int and len(found.setdefault(run_id, {})) < MOST_POINTS:
                 found[run_id][step] = float(value)  # of one step the last that was written
         return {run_id: sorted(values.items()) for run_id, values in found.items()}
-
-
-def _sound(step: Any, value: Any) -> bool:
-    number = type(value) in (int, float) and abs(value) < LARGEST and not math.isnan(value)
-    return type(step) is int and number
 
 
 def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
@@ -102,15 +98,12 @@ def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """The same by MLflow's client, of some of the runs where there are many."""
     failed, left = 0, MOST_VALUES
-    step = max(1, math.ceil(len(run_ids) / MOST_ASKED))
     with quiet():
         from mlflow.tracking import MlflowClient
 
-        client = None
-        for run_id in run_ids[::step]:
+        for run_id in run_ids[:: max(1, math.ceil(len(run_ids) / MOST_ASKED))]:
             try:
-                client = client or MlflowClient(tracking_uri=uri)
-                history: Iterable[Any] = client.get_metric_history(run_id, metric)
+                history: Iterable[Any] = MlflowClient(uri).get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:left]
             except Exception:  # a store may throw anything; the figures do without
                 failed += 1
@@ -152,28 +145,26 @@ class HitFiles:
         elif place.scheme in SERVED and served:
             content = _downloaded(folder, self.uri)
             self._failed.extend([run_id] * (content is None))
-        return {} if content is None else _counts(content)
+        return _counts(content) if content else {}
 
 
 def _counts(content: bytes) -> dict[int, Exams]:
     """seed -> exam -> counts; {} of what is no such file."""
     try:
-        rows = int(pl.scan_parquet(BytesIO(content)).select(pl.len()).collect().item())
-        answers = pl.read_parquet(BytesIO(content)) if rows <= MOST_PICTURES else pl.DataFrame()
+        answers = pl.scan_parquet(BytesIO(content)).head(MOST_PICTURES + 1).collect()
     except (pl.exceptions.PolarsError, OSError, ValueError):
         return {}
-    return _by_seed(answers) if _is_sound(answers) else {}
+    return _by_seed(answers) if len(answers) <= MOST_PICTURES and _is_sound(answers) else {}
 
 
 def _is_sound(answers: pl.DataFrame) -> bool:
     """Whether a frame has the columns that ship-sweep writes, without nulls where none may be."""
-    kinds = dict(answers.schema)
+    hits = {name: pl.Boolean for name in answers.columns if split_hit(name)}
     must = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
-    if not all(kinds.get(name) == kind for name, kind in must.items()):
+    if not {*must.items(), *hits.items()} <= {*answers.schema.items()}:
         return False
-    if any(answers[name].null_count() for name in must) or (answers[CLASS_ID] < 0).any():
-        return False
-    return all(kinds[name] == pl.Boolean for name in answers.columns if split_hit(name))
+    whole = not any(answers[name].null_count() for name in must)
+    return whole and not (answers[CLASS_ID] < 0).any()
 
 
 def _by_seed(answers: pl.DataFrame) -> dict[int, Exams]:

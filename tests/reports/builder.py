@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from reports.contract import PROTOCOLS
 from reports.read.records import Study, study_from_runs
 from reports.read.runs import Run
 
@@ -45,7 +44,7 @@ class StoreBuilder:
     selection: str = "pseudo_new"
     protocol: str = "base_to_new"
     constants: Mapping[str, str] = field(default_factory=dict)
-    objective: str = ""
+    objective: str = "harmonic_mean"
     demonstration: bool = True
     detect: Mapping[str, Any] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -131,7 +130,7 @@ class StoreBuilder:
         tags = {
             "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,
             "ship.factors": json.dumps(self.factors), "ship.study": json.dumps(config),
-            "ship.objective": self.objective or PROTOCOLS[self.protocol].default,
+            "ship.objective": self.objective,
         }  # fmt: skip
         if self.wanted is not None:
             text = json.dumps(self.wanted)

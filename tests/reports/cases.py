@@ -1,10 +1,11 @@
 """Sound studies and studies with accidents that are computed, beside those that stand in YAML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from reports.read import Run
 from tests.reports.analysis.planted import grid
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import (
@@ -56,6 +57,11 @@ def quality_followed() -> StoreBuilder:
     return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, arm="text_feature")
 
 
+def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:
+    """Let a run log a flag of each of its seeds."""
+    run.metrics.update({f"seed_{s}/test/flag/{name}": float(s in raised) for s in seeds})
+
+
 def datasets_times_two() -> StoreBuilder:
     """Two more factors over two datasets: their effects are of averages, flags stay with rows."""
 
@@ -65,7 +71,8 @@ def datasets_times_two() -> StoreBuilder:
 
     levels = {"dataset": ["a", "b"], "generator": ["vae", "wgan"], "shots": ["4", "16"]}
     builder = crossed(levels, made)
-    builder.runs[-1].tags["ship.flags"] = '{"mean_gap": [0, 1, 2, 3, 4]}'
+    for run in builder.runs:
+        flag(run, "mean_gap", SEEDS if run is builder.runs[-1] else (), SEEDS)
     return builder
 
 
@@ -81,10 +88,11 @@ def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
 
 
 def many_flagged() -> StoreBuilder:
-    """Flags in the tags alone, of which a footnote names four rows, and one nobody knows."""
+    """Flags of which a footnote names four rows, and one nobody knows."""
     builder = leveled({0.1 * n: 50.0 for n in range(1, 8)}, KL)
     for run in builder.runs:
-        run.tags["ship.flags"] = '{"mean_gap": [0], "some_new_flag": [1]}'
+        flag(run, "mean_gap", (0,), (0, 1))
+        flag(run, "some_new_flag", (1,), (0, 1))
     return builder
 
 

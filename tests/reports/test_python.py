@@ -28,21 +28,6 @@ def test_rows_are_those_of_the_store(study: Any) -> None:
     assert repr(study) == "<study prompt_len: 9 settings, 45 rows>"
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (({"name": "x"},), "load_study: name must be a text, got dict"),
-        (("x", 5), "load_study: tracking_uri must be a text or a path, got int"),
-        (("x", None, ["base"]), "load_study: metric must be a text, got list"),
-    ],
-)
-def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
-    """By the function's own name for it, before any store is read."""
-    with pytest.raises(ReportError) as raised:
-        reports.load_study(*given)
-    assert str(raised.value) == told
-
-
 def test_the_answer_is_text_and_html(study: Any) -> None:
     """str() has a line a finding; a notebook shows the same words."""
     text, page = str(study.answer()), study.answer()._repr_html_()

@@ -97,7 +97,7 @@ def test_a_server_is_asked_for_some_of_many_runs(
     """From all over the study, each once; a report does not wait for a thousand to fail."""
     client, many = mock.Mock(), [str(i) for i in range(1000)]
     client.get_metric_history = mock.Mock(side_effect=OSError if fails else None, return_value=[])
-    monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda tracking_uri: client)
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: client)
     histories = Histories("http://nowhere")
     assert histories.of("m", many) == histories.of("m", many) == {}
     asked = [call.args[0] for call in client.get_metric_history.call_args_list]
