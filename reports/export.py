@@ -1,6 +1,6 @@
 """`ship-report NAME --export optuna:URI`: the settings as an Optuna study, for its dashboard."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.analysis import incomparable
@@ -18,7 +18,6 @@ from reports.read import Factor, Study, heading
 from reports.tables import Group, is_numeric, level_id, mean, setting_groups
 
 OPTUNA = "optuna:"
-_SCALARS = (str, int, float, bool, type(None))
 
 
 def export(study: Study, target: str) -> str:
@@ -70,16 +69,11 @@ def _to_optuna(study: Study, uri: str) -> str:
 
 def _trials(study: Study) -> list[Any]:
     """A trial for each setting; its value is the mean selection objective over seeds."""
-    from optuna.distributions import CategoricalDistribution
     from optuna.trial import create_trial
 
     assignments = [setting.assignment for setting in study.settings]
     used = {f.key: [own[f.key] for own in assignments if f.key in own] for f in study.factors}
     spaces = {factor.key: _distribution(factor, used[factor.key]) for factor in study.factors}
-    written = {
-        key: _categories(used[key]) if isinstance(space, CategoricalDistribution) else _as_it_is
-        for key, space in spaces.items()
-    }
     runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
     curves = study.histories.of(f"selection/{study.objective}", runs)
     trials = []
@@ -90,7 +84,7 @@ def _trials(study: Study) -> list[Any]:
             create_trial(
                 state=state,
                 value=value,
-                params={key: written[key](level) for key, level in levels.items()},
+                params={key: _scalar(level) for key, level in levels.items()},
                 distributions={key: spaces[key] for key in levels},
                 user_attrs=_attributes(study, group),
                 intermediate_values=_curve(group, curves),
@@ -118,22 +112,15 @@ def _distribution(factor: Factor, used: Sequence[Any]) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if factor.levels is not None or not used or not is_numeric(used):
-        return CategoricalDistribution(list(dict.fromkeys(map(_categories(used), used))))
+        return CategoricalDistribution(list(dict.fromkeys(map(_scalar, used))))
     low, high = min(used), max(used)
     kind = IntDistribution if all(isinstance(value, int) for value in used) else FloatDistribution
     return kind(low, high, log=factor.log and low > 0)
 
 
-def _categories(used: Sequence[Any]) -> Callable[[Any], Any]:
-    """Levels as Optuna's categories take them: as they are, or texts where some would be equal."""
-    plain = all(isinstance(one, _SCALARS) for one in used)
-    if plain and len(set(used)) == len({level_id(one) for one in used}):
-        return _as_it_is
-    return lambda value: value if isinstance(value, str) else level_id(value)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+def _scalar(level: Any) -> Any:
+    """A level as Optuna's categories take it: as it is, or a text."""
+    return level if isinstance(level, str | int | float | None) else level_id(level)
 
 
 def _attributes(study: Study, group: Group) -> dict[str, Any]:

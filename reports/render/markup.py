@@ -1,7 +1,7 @@
 """The answer and tables as Markdown, and as LaTeX (booktabs) that compiles as it is."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from reports.answer import Answer
 from reports.contract import printable
@@ -31,18 +31,11 @@ _COMMANDS = {
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
     "†": r"$^\dagger$", "‡": r"$^\ddagger$",
 }  # fmt: skip
-
-
-# LaTeX's type size and column gap in points, by how many columns a table has at most.
-_FITS = {
-    12: (r"\footnotesize", 3),
-    16: (r"\scriptsize", 2),
-    1_000_000: (r"\scriptsize", 1),
-}
+_MOST_LARGE = 12  # columns of a LaTeX table in the larger type
 
 
 def shown(
-    table: Table, write: Callable[[Cell | None], str], keys: Collection[str] | None = None
+    table: Table, write: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table's page, with its rows and the texts of their cells.
 
@@ -52,23 +45,19 @@ def shown(
     Args:
         table: that is shown.
         write: a cell as text.
-        keys: of the columns that are wanted; None: all of the page's.
+        columns: that are wanted; (): all of the page's.
     """
-    columns = [
-        (column.key, None if place >= table.labels else Text(""))
-        for place, column in enumerate(table.page_columns)
-        if keys is None or column.key in keys
-    ]
-
-    def cells(row: Row) -> Iterator[Cell | None]:
-        marks = MARK * bool(row.flags) + ADDED * row.added
-        for place, (key, absent) in enumerate(columns):
-            cell = row.cells.get(key, absent)
-            marked = marks and not place and isinstance(cell, Text)
-            yield Text(f"{cell.text} {marks}") if marked and isinstance(cell, Text) else cell
-
+    columns = columns or table.page_columns
+    blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.labels]}
     for section, rows in table.sections():
-        yield section, [(row, [write(cell) for cell in cells(row)]) for row in rows]
+        texts = []
+        for row in rows:
+            cells = [row.cells.get(one.key, blank.get(one.key)) for one in columns]
+            marks = MARK * bool(row.flags) + ADDED * row.added
+            if marks and isinstance(cells[0], Text):
+                cells[0] = Text(f"{cells[0].text} {marks}")
+            texts.append((row, list(map(write, cells))))
+        yield section, texts
 
 
 def answer_markdown(name: str, answer: Answer) -> str:
@@ -130,7 +119,7 @@ def _latex(table: Table) -> str:
     headings = [_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # type size and column gap with which a table of so many columns fits a page's width
-    size, gap = next(fit for most, fit in _FITS.items() if len(columns) <= most)
+    size, gap = (r"\footnotesize", 3) if len(columns) <= _MOST_LARGE else (r"\scriptsize", 1)
     lines = [
         r"\begin{table}[t]",
         r"\centering",

@@ -172,7 +172,7 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
         grid.add_column(
             printable(heading), justify=column.align, no_wrap=not label, max_width=width
         )
-    for _, rows in shown(table, lambda cell: _cell(cell, dialect), {c.key for c in columns}):
+    for _, rows in shown(table, lambda cell: _cell(cell, dialect), columns):
         for row, texts in rows:
             grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
         grid.add_section()
