@@ -1,37 +1,21 @@
 """Everything that is computed of a study's settings together, when it is asked for; its tables."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from reports import tables
 from reports.analysis.dependence import partial_dependence
-from reports.analysis.importance import Importance, Interaction, importance
+from reports.analysis.importance import Effect, Importance, importance
 from reports.analysis.layout import Unavailable, subject
 from reports.analysis.path import AblationPath, Step, ablation_path
 from reports.analysis.training import budget_correlation, cost_against, learning_curves
 from reports.read import Study, heading
 from reports.stats import Estimate
-from reports.tables import (
-    Cells,
-    Column,
-    PValue,
-    Quantity,
-    Ranged,
-    Table,
-    Text,
-    Value,
-    added_notes,
-    decimals_of,
-    known,
-    level_text,
-    plain_table,
-    short_names,
-    without_added,
-)
+from reports.tables import Cell, Cells, Column, Quantity, Ranged, Table, Text, Value, known
 
 PATH_TABLE = "path"  # its name
-MOST_MISSING = 6  # settings that a note names
 
 Part = TypeVar("Part")
 
@@ -68,7 +52,7 @@ class Analysis:
     budget = _part(lambda study, _: budget_correlation(study))
 
     @property
-    def interactions(self) -> tuple[Interaction, ...]:
+    def interactions(self) -> Sequence[Effect]:
         """Of pairs of a grid's factors."""
         return self.importance.interactions if self.importance else ()
 
@@ -78,95 +62,68 @@ def analysis_tables(analysis: Analysis) -> list[Table]:
     part, metric = analysis.subject, analysis.metric
     if part is None or len(part.factors) < 2:
         return []
-    tables, own = [], without_added(part)
+    found, own = [], tables.without_added(part)
     if analysis.importance:
-        tables.append(_importance(own, analysis.importance))
+        found.append(_importance(own, analysis.importance))
     if pairs := analysis.interactions:
-        tables += [_interactions(own, pairs, metric), _cells(own, pairs, metric)]
+        found.append(_cells(own, pairs, metric))
     if analysis.path and analysis.path.steps:
-        tables.append(_path(part, analysis.path))
-    return tables
+        found.append(_path(part, analysis.path))
+    return found
 
 
 def _importance(study: Study, found: Importance) -> Table:
-    head, names = heading(study.protocol, found.metric), short_names(study)
+    head, names = heading(study.protocol, found.metric), tables.short_names(study)
     rows: list[Cells] = [
         {
             "effect": Text(" × ".join(names[key] for key in effect.factors)),
-            "freedom": known(Quantity, effect.freedom or None, 0),
             "share": known(Ranged, effect.share, 0),
-            "p": known(PValue, effect.holm),
+            "freedom": known(Quantity, effect.freedom or None, 0),
+            "f": _statistic(effect),
+            "p": known(tables.PValue, effect.holm),
         }
         for effect in (*found.factors, *found.pairs)
     ]
     if found.rest is not None:
-        label = "the rest" if found.sampled else "three and more factors together"
-        rows.append({"effect": Text(label), "share": Ranged(found.rest, 0)})
+        rows.append({"effect": Text("the rest"), "share": Ranged(found.rest, 0)})
     columns = (
         Column("effect", "factor", "left"),
         Column("share", f"% of the variance of {head}"),
         Column("freedom", "df", drop=1),
+        *([Column("f", "F", drop=2)] if found.interactions else []),
         Column("p", "Holm p"),
     )
-    notes = list(_importance_notes(found, head))
-    return plain_table(study, "importance", "importance of factors", columns, rows, notes)
-
-
-def _importance_notes(found: Importance, head: str) -> Iterator[str]:
-    """What the shares are of, what their intervals cover, and what has no part in them."""
-    size = f"{found.settings} settings, {found.seeds} seed{'s' if found.seeds != 1 else ''}"
-    yield (
-        f"shares of the variance of {head} between settings, without the part that is seeds' noise;"
-        f" [jackknife 95% interval over seeds]; over {size}"
+    noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
+    kind = (
+        "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
+        " (Freedman-Lane). A sampler that favours good settings makes these descriptive"
+        if found.sampled
+        else "ANOVA of settings in blocks of seeds, each factor adjusted for the others; p of a"
+        " factor by permuting its levels within seeds, of a pair by F with the pair's own"
+        " interaction with seeds as its error"
     )
-    if found.noise is not None:
-        yield f"seeds' noise is {found.noise:.0f}% of the variance of the settings' means"
-    if found.sampled:
-        yield (
-            "ranges as cubic polynomials, each factor adjusted for the others; p by permuted"
-            " residuals (Freedman-Lane), Holm over the factors; the rest: what factors do together,"
-            " and what polynomials do not follow. A sampler that favours good settings makes these"
-            " descriptive"
-        )
-    else:
-        yield (
-            "ANOVA of settings in blocks of seeds, each factor adjusted for the others; p of a"
-            " factor by permuting its levels within seeds, of a pair by F; Holm over the factors"
-            " and over the pairs. Without df: it cannot be told from others"
-        )
-    if found.left_out:
-        yield f"left out: {found.left_out}"
-
-
-def _interactions(study: Study, found: Sequence[Interaction], metric: str) -> Table:
-    names = short_names(study)
-    rows: list[Cells] = [
-        {
-            "pair": Text(" × ".join(names[key] for key in pair.factors)),
-            "f": Text(f"{pair.statistic:.2f}", repr(pair.statistic)),
-            "freedom": Text(f"{pair.freedom}, {pair.error_freedom}"),
-            "p": known(PValue, pair.holm),
-        }
-        for pair in found
+    notes = [
+        f"shares of the variance of {head} between settings, without the part that is seeds' noise"
+        f"{noise}; [jackknife 95% interval over"
+        f" seeds]; over {found.settings} settings, seeds: {found.seeds}. Without df: it cannot be"
+        " told from others",
+        f"{kind}. Holm over the factors, and over the pairs",
     ]
-    columns = (
-        Column("pair", "factors", "left"),
-        Column("f", "F"),
-        Column("freedom", "df", drop=1),
-        Column("p", "Holm p"),
-    )
-    note = (
-        f"whether the effect of one factor on {heading(study.protocol, metric)} depends on the"
-        " other: the block ANOVA's F, with the pair's own interaction with seeds as its error; Holm"
-        " over the pairs"
-    )
-    title, place = "interactions of factors", "files"
-    return plain_table(study, "interactions", title, columns, rows, [note], place=place)
+    notes += [f"left out: {found.left_out}"] if found.left_out else []
+    return tables.plain_table(study, "importance", "importance of factors", columns, rows, notes)
 
 
-def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
+def _statistic(effect: Effect) -> Cell | None:
+    """F of a pair with its degrees of freedom."""
+    if effect.statistic is None:
+        return None
+    text = f"{effect.statistic:.2f} ({effect.tested}, {effect.error_freedom})"
+    return Text(text, repr(effect.statistic))
+
+
+def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
     """Every two levels of every pair, for programs."""
-    names, decimals = short_names(study), decimals_of(study, metric)
+    names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
     rows: list[Cells] = [
         {
             "factor": Text(names[pair.factors[0]]),
@@ -190,17 +147,16 @@ def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
         Column("settings", "settings"),
     )
     title, name = "means of every two levels", "interaction-cells"
-    return plain_table(study, name, title, columns, rows, (), labels=4, place="csv")
+    return tables.plain_table(study, name, title, columns, rows, (), labels=4, place="csv")
 
 
 def _path(study: Study, path: AblationPath) -> Table:
     head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
-    names, decimals = short_names(study), decimals_of(study, path.metric)
+    names, decimals = tables.short_names(study), tables.decimals_of(study, path.metric)
     rows: list[Cells] = [{"change": Text("baseline"), "score": Quantity(path.score)}]
     rows += [_step(step, names, decimals) for step in path.steps]
     ran = {setting.key for setting in study.settings if setting.added}
     keys = [path.baseline_key, *(step.setting_key for step in path.steps)]
-    about = [{"added": key in ran} for key in keys]
     columns = (
         Column("change", "change", "left"),
         Column("score", f"sel. {objective}"),
@@ -209,29 +165,29 @@ def _path(study: Study, path: AblationPath) -> Table:
         Column("pairs", "pairs", drop=3),
         Column("total", f"Δ{head} to baseline", drop=1),
     )
+    tied = f", the first of {path.tied} with it" if path.tied > 1 else ""
     notes = [
-        "from the baseline to the setting with the best selection score; each step changes the"
-        f" factor that gains most in it, and test decides nothing. Δ{head}: to the row before,"
-        " paired by seed, ± its 95% t-interval"
+        f"from the baseline to the setting with the best selection score{tied}; each step changes"
+        f" the factor that gains most in it, and test decides nothing. Δ{head}: to the row before,"
+        " paired by seed"
     ]
-    if path.tied > 1:
-        notes.append(f"{path.tied} settings have that score; the path leads to the first of them")
-    notes += added_notes(key in ran for key in keys)
     if path.missing:
-        listed = [
-            " ".join(f"{names[key]}={level_text(value)}" for key, value in sorted(one.items()))
-            for one in path.missing[:MOST_MISSING]
+        lacking = [
+            " ".join(
+                f"{names[key]}={tables.level_text(value)}" for key, value in sorted(one.items())
+            )
+            for one in path.missing
         ]
-        more = len(path.missing) - len(listed)
-        rest = f" (and {more} more)" if more else ""
-        notes.append(f"not run, or not finished, on the way: {'; '.join(listed)}{rest}")
+        notes.append(f"not run, or not finished, on the way: {tables.listed(lacking, '; ')}")
     title = "path from the baseline to what selection prefers"
-    return plain_table(study, PATH_TABLE, title, columns, rows, notes, about=about)
+    about = [{"added": key in ran} for key in keys]
+    return tables.plain_table(study, PATH_TABLE, title, columns, rows, notes, about=about)
 
 
 def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:
     words = ", ".join(
-        f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
+        f"{names[c.factor]} {tables.level_text(c.before)} → {tables.level_text(c.after)}"
+        for c in step.changes
     )
     return {
         "change": Text(words),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.layout import Codes, Varied, as_numbers
-from reports.stats import ROUNDING, Array, scale_of
+from reports.stats import Array, is_rounding, scale_of
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
@@ -109,21 +109,18 @@ def distinct(
         then, and its terms no freedom.
     """
     scale, kept = scale_of(values), np.arange(len(values))
-    for place, factor in enumerate(factors):
-        by_level: dict[int, dict[tuple[int, ...], int]] = {}
-        for row in kept.tolist():
-            rest = tuple(int(f.codes[row]) for i, f in enumerate(factors) if i != place)
-            by_level.setdefault(int(factor.codes[row]), {})[rest] = row
+    for factor in factors:
+        others = np.array([other.codes for other in factors if other is not factor])
         # the settings of the other factors -> the results of each level that has these
-        first: dict[tuple[tuple[int, ...], ...], list[Array]] = {}
-        for code, own in by_level.items():
-            rests = tuple(sorted(own))
-            found, others = values[[own[rest] for rest in rests]], first.setdefault(rests, [])
-            apart = np.abs(np.array(others or [np.full_like(found, np.inf)]) - found)
-            if code >= 0 and (apart.max(axis=(1, 2)) <= ROUNDING * scale).any():
+        seen: dict[bytes, list[Array]] = {}
+        for code in range(len(factor.levels)):
+            rows = kept[factor.codes[kept] == code]
+            rows = rows[np.lexsort(others[:, rows])]
+            found, same = values[rows], seen.setdefault(others[:, rows].tobytes(), [])
+            if any(is_rounding(found - one, scale) for one in same):
                 kept = kept[factor.codes[kept] != code]
-            elif code >= 0:
-                others.append(found)
+            else:
+                same.append(found)
     if len(kept) == len(values):
         return values, factors, model
     left = [_only(factor, kept) for factor in factors]

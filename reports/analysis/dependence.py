@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.layout import Layout, Unavailable, Varied, as_numbers, layout
+from reports.analysis.layout import Layout, Varied, as_numbers, layout
 from reports.read import Study
 from reports.stats import Array
 from reports.tables import interval_of, level_text
@@ -43,6 +43,8 @@ class Dependence:
 def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
     """Of every factor that varies: the mean at its levels, and the single lines behind it.
 
+    There is none with too few settings for a forest.
+
     On a grid the mean is over the settings that have the level, and a line joins settings that
     differ in the factor alone. In a sampled study both are a random forest's partial dependence
     (Friedman, "Greedy function approximation", 2001) and individual conditional expectation
@@ -54,14 +56,12 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
         metric: of its test metrics.
 
     Raises:
-        Unavailable: see layout; or too few settings for a forest.
+        Unavailable: see layout.
     """
     found = layout(study, metric)
     if found.study.sampler == "grid":
         return tuple(_on_grid(found, factor, metric) for factor in found.factors)
-    if len(found.settings) < FEWEST:
-        raise Unavailable(f"{len(found.settings)} finished settings: a forest needs {FEWEST}")
-    return tuple(_by_forest(found, metric))
+    return tuple(_by_forest(found, metric)) if len(found.settings) >= FEWEST else ()
 
 
 def _on_grid(found: Layout, factor: Varied, metric: str) -> Dependence:

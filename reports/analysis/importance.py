@@ -1,16 +1,17 @@
 """Which factor matters, by how much, whether to trust it, and whether it depends on another one."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reports.analysis import variance
-from reports.analysis.contrasts import Model, Term, distinct, grid_model, range_model
+from reports.analysis.contrasts import Model, distinct, grid_model, range_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
 from reports.read import Study
-from reports.stats import Estimate, holm
+from reports.stats import Estimate, holm, is_rounding, scale_of
 from reports.tables import interval_of, level_text
 
 _DEGREES = (3, 2, 1)  # of a range's polynomial, the first that the settings suffice for
@@ -26,34 +27,21 @@ class Effect:
         beyond that noise, or where the effect cannot be told from others.
     freedom: degrees of freedom; 0: it cannot be told from others.
     holm: p of no effect, corrected over the factors, or over the pairs.
+    statistic: of a pair that can be told, F of the block ANOVA, paired by seed (see
+        variance.over_seeds); its degrees of freedom are tested and error_freedom.
+    cells: of such a pair, for each two levels that some setting has: first, second (the levels'
+        texts, in the study's order), mean, low, high (over seeds; the ends are None where seeds do
+        not differ), n (seeds), settings (that the mean is over).
     """
 
     factors: tuple[str, ...]
     share: Estimate | None
     freedom: int
     holm: float | None
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """A pair of factors of a grid; its test is paired by seed.
-
-    That is its contrasts under each seed against their spread over seeds (see variance.over_seeds).
-
-    factors: their keys.
-    cells: for each two levels that some setting has: first, second (the levels' texts, in the
-        study's order), mean, low, high (over seeds; the ends are None where seeds do not differ), n
-        (seeds), settings (that the mean is over).
-    statistic: F of the block ANOVA. freedom, error_freedom: its degrees of freedom.
-    holm: p of additive effects, corrected over the study's pairs.
-    """
-
-    factors: tuple[str, str]
-    cells: list[dict[str, Any]]
-    statistic: float
-    freedom: int
-    error_freedom: int
-    holm: float | None
+    statistic: float | None = None
+    tested: int = 0
+    error_freedom: int = 0
+    cells: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -66,9 +54,6 @@ class Importance:
     noise: percent of the variance of settings' means that comes from seeds; None with one seed.
     settings, seeds: how many are in it.
     left_out: in words, what is not; "" if all is.
-    interactions: of a grid, the pairs whose interaction can be told, the surest first.
-    least: the smallest Holm p that any factor could have had with as many seeds, and as many
-        settings whose results are not the same.
     """
 
     metric: str
@@ -80,8 +65,20 @@ class Importance:
     settings: int
     seeds: int
     left_out: str
-    interactions: tuple[Interaction, ...] = ()
-    least: float = 0.0
+
+    @property
+    def interactions(self) -> list[Effect]:
+        """The pairs whose interaction can be told, the surest first."""
+        told = [pair for pair in self.pairs if pair.statistic is not None]
+        return sorted(told, key=lambda pair: pair.holm or 0.0)
+
+
+class _Test(NamedTuple):
+    """p of a term; of a pair of a grid, its F and the degrees of freedom that are tested."""
+
+    p: float | None
+    statistic: float | None = None
+    freedom: int = 0
 
 
 def importance(study: Study, metric: str) -> Importance:
@@ -103,7 +100,8 @@ def importance(study: Study, metric: str) -> Importance:
         Unavailable: of fewer than two factors, or of too few settings or seeds.
     """
     found = layout(study, metric)
-    found.must_differ()
+    if is_rounding(np.ptp(found.values, axis=0), scale_of(found.values)):
+        raise Unavailable("no setting differs from another under any seed")
     if len(found.factors) < 2:
         only = f"only {found.factors[0].factor.key} varies among finished settings"
         raise Unavailable(f"{only}: there are no shares to compare")
@@ -114,27 +112,21 @@ def importance(study: Study, metric: str) -> Importance:
 
 
 def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
-    found.must_have_seeds()
-    model = grid_model(found.factors)
-    p_values: list[float | None] = []
+    if len(found.seeds) < 2:
+        raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
+    model, tests = grid_model(found.factors), []
     values, apart, other = distinct(found.values, found.factors, model)
-    least: list[float] = []
-    pairs: list[tuple[Term, int, float, float]] = []
     for term, tested in zip(model.terms, other.terms, strict=True):
+        is_pair = len(term.factors) == 2
         if not term.freedom:
-            p_values.append(None)
-        elif len(term.factors) == 2 or not tested.freedom:  # its levels have the same results
+            tests.append(_Test(None))
+        elif is_pair or not tested.freedom:  # its levels have the same results
             value, p = variance.block_f(variance.contrasts(tested, values))
-            p_values.append(p)
-            if len(term.factors) == 2:
-                pairs.append((term, tested.freedom or term.freedom, value, p))
+            shown = _Test(p, value, tested.freedom or term.freedom)
+            tests.append(shown if is_pair else _Test(p))
         else:
-            p_values.append(variance.grid_p(values, apart, tested, rng))
-            least.append(variance.least_grid_p(apart, tested, len(found.seeds)))
-    made = _assembled(found, model, p_values, metric)
-    family = sum(bool(effect.freedom) for effect in made.factors)
-    least_p = min(1.0, family * min(least, default=0.0))
-    return replace(made, least=least_p, interactions=_interactions(found, pairs, metric))
+            tests.append(_Test(variance.grid_p(values, apart, tested, rng)))
+    return _assembled(found, model, tests, metric)
 
 
 def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
@@ -142,17 +134,14 @@ def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance
     models = (range_model(factors, degree) for degree in _DEGREES)
     model = next((m for m in models if 2 * m.span.shape[1] <= count), None)
     if model is None:
-        needed = 2 * range_model(factors, _DEGREES[-1]).span.shape[1]
-        raise Unavailable(f"{count} finished settings: {len(factors)} factors need {needed}")
+        raise Unavailable(f"{count} finished settings are too few for {len(factors)} factors")
     means = found.values.mean(axis=1)
     p_values = [variance.range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
-    return _assembled(found, model, p_values, metric)
+    return _assembled(found, model, [_Test(p) for p in p_values], metric)
 
 
-def _assembled(
-    found: Layout, model: Model, p_values: Sequence[float | None], metric: str
-) -> Importance:
-    """The result of a model, given its terms' p-values."""
+def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str) -> Importance:
+    """The result of a model, given its terms' tests."""
     sampled = found.study.sampler != "grid"
     rest = variance.grams(found.values, model, None)
 
@@ -160,13 +149,24 @@ def _assembled(
         return freedom / model.left if sampled and model.left else 0.0
 
     def effects(size: int) -> tuple[Effect, ...]:
-        own = [(t, p) for t, p in zip(model.terms, p_values, strict=True) if len(t.factors) == size]
+        own = [
+            (t, one) for t, one in zip(model.terms, tests, strict=True) if len(t.factors) == size
+        ]
         made = []
-        for (term, _), p in zip(own, holm([p for _, p in own]), strict=True):
+        for (term, one), p in zip(own, holm([one.p for _, one in own]), strict=True):
             products, leaked = variance.grams(found.values, model, term), leak(term.freedom)
-            keys = tuple(found.factors[place].factor.key for place in term.factors)
-            part = variance.share(products, leaked) if term.freedom else None
-            made.append((variance.strength(products, leaked), Effect(keys, part, term.freedom, p)))
+            factors = [found.factors[place] for place in term.factors]
+            effect = Effect(
+                tuple(one.factor.key for one in factors),
+                variance.share(products, leaked) if term.freedom else None,
+                term.freedom,
+                p,
+                one.statistic,
+                one.freedom,
+                one.freedom * (len(found.seeds) - 1),
+                () if one.statistic is None else _cells(found, *factors, metric=metric),
+            )
+            made.append((variance.strength(products, leaked), effect))
         # of sizes that differ by rounding alone the order is the study's, on every machine
         scale = max((abs(size) for size, _ in made), default=0.0) or 1.0
         ranked = sorted(made, key=lambda pair: -round(pair[0] / scale, 9))
@@ -187,33 +187,13 @@ def _assembled(
     )
 
 
-def _interactions(
-    found: Layout, tests: Sequence[tuple[Term, int, float, float]], metric: str
-) -> tuple[Interaction, ...]:
-    """Every pair of factors whose interaction can be told, the smallest p first.
-
-    Args:
-        found: of a grid.
-        tests: of each pair, its term, degrees of freedom, F and p.
-        metric: that is tested.
-    """
-    corrected, made = holm([p for *_, p in tests]), []
-    surest = sorted(zip(tests, corrected, strict=True), key=lambda one: one[0][-1])
-    for (term, freedom, value, _), p in surest:
-        one, two = (found.factors[place] for place in term.factors)
-        keys, cells = (one.factor.key, two.factor.key), _cells(found, one, two, metric)
-        made.append(Interaction(keys, cells, value, freedom, freedom * (len(found.seeds) - 1), p))
-    return tuple(made)
-
-
-def _cells(found: Layout, first: Varied, second: Varied, metric: str) -> list[dict[str, Any]]:
+def _cells(found: Layout, first: Varied, second: Varied, *, metric: str) -> list[dict[str, Any]]:
     """The means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
-    for i, one in enumerate(first.levels):
-        for j, other in enumerate(second.levels):
-            own = (first.codes == i) & (second.codes == j)
-            if own.any():
-                estimate = interval_of(metric, found.values[own].mean(axis=0).tolist())
-                at = {"first": level_text(one), "second": level_text(other)}
-                cells.append({**at, **asdict(estimate), "settings": int(own.sum())})
+    for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
+        own = (first.codes == i) & (second.codes == j)
+        if own.any():
+            estimate = interval_of(metric, found.values[own].mean(axis=0).tolist())
+            at = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
+            cells.append({**at, **asdict(estimate), "settings": int(own.sum())})
     return cells

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from reports import tables
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
-from reports.stats import Array, is_rounding, scale_of
+from reports.stats import Array
 
 Codes = npt.NDArray[np.int64]
 
@@ -48,16 +48,6 @@ class Layout:
     values: Array
     left_out: str
     factors: tuple[Varied, ...]
-
-    def must_differ(self) -> None:
-        """Raise Unavailable where no setting differs from another under any seed."""
-        if is_rounding(np.ptp(self.values, axis=0), scale_of(self.values)):
-            raise Unavailable("no setting differs from another under any seed")
-
-    def must_have_seeds(self) -> None:
-        """Raise Unavailable where there is one seed."""
-        if len(self.seeds) < 2:
-            raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
 
 
 def layout(study: Study, metric: str) -> Layout:

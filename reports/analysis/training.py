@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reports import tables
-from reports.analysis.layout import Unavailable, incomparable, subject
+from reports.analysis.layout import incomparable, subject
 from reports.contract import COMPLETE, PRUNED
 from reports.read import History, Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
@@ -85,7 +85,7 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...]:
         metric: of its test metrics.
 
     Raises:
-        Unavailable: no setting has finished.
+        Unavailable: see subject.
     """
     part = subject(study, metric)
     labels = tables.factor_labels(part)
@@ -97,8 +97,6 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...]:
         if values and spent is not None:
             value = tables.interval_of(metric, values)
             found.append((spent, -scores.get(group, -inf), tables.spelled(group, labels), value))
-    if not found:
-        raise Unavailable("no setting has finished")
     best, made = -inf, []
     for spent, loss, label, value in sorted(found, key=lambda point: point[:2]):
         made.append(CostPoint(label, spent, value, optimal=-loss > best))
@@ -113,10 +111,7 @@ def learning_curves(study: Study) -> LearningCurves:
     their mean is shown, and its t-interval over them.
 
     Args:
-        study: read from a store.
-
-    Raises:
-        Unavailable: the store has no curve.
+        study: read from a store; where that has no curve, there are no points.
     """
     curves, labels, shown = _curves(study), tables.factor_labels(study), 0
     points: list[dict[str, Any]] = []
@@ -133,7 +128,7 @@ def learning_curves(study: Study) -> LearningCurves:
     return LearningCurves(study.objective, points, shown)
 
 
-def budget_correlation(study: Study) -> BudgetCorrelation:
+def budget_correlation(study: Study) -> BudgetCorrelation | None:
     """Spearman's rho of early values of the objective with the final one, over settings.
 
     The final value is that at the epoch which selection chose, averaged over seeds. It is the best
@@ -143,12 +138,11 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
     Args:
         study: read from a store.
 
-    Raises:
-        Unavailable: no curves, too few of them, or scores that do not compare.
+    Returns:
+        None without curves, with too few of them or no early values, or where scores do not
+        compare.
     """
     study = tables.without_added(study)
-    if why := incomparable(study):
-        raise Unavailable(why)
     curves, groups = _curves(study), tables.setting_groups(study)
     column = f"selection/{study.objective}"
     early: list[list[float]] = []
@@ -159,11 +153,9 @@ def budget_correlation(study: Study) -> BudgetCorrelation:
             length = min(map(len, own))
             early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
             final.append(score)
-    if len(final) < FEWEST_RANKED:
-        raise Unavailable(f"{len(final)} settings reached the end, ranks need {FEWEST_RANKED}")
-    last = max(map(len, early)) - 1
-    if not last:
-        raise Unavailable("each setting was evaluated once: there is no earlier value")
+    last = max(map(len, early), default=1) - 1
+    if len(final) < FEWEST_RANKED or not last or incomparable(study):
+        return None
     places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
     stopped = sum(_state(group) == PRUNED for group in groups)
     rungs = tuple(_rung(place, early, final) for place in places)
@@ -179,15 +171,10 @@ def _rung(place: int, early: Sequence[Sequence[float]], final: Sequence[float]) 
 
 
 def _curves(study: Study) -> dict[str, History]:
-    """Run id -> the objective at its evaluations; raises Unavailable where there is none."""
-    if study.pooled:
-        raise Unavailable("an average over datasets has no curve")
+    """Run id -> the objective at its evaluations."""
     own = [setting.key for setting in study.settings if not setting.arm]
     run_ids = tables.rows_of(study, own)["run_id"].drop_nulls().unique(maintain_order=True)
-    found = study.histories.of(f"selection/{study.objective}", run_ids.to_list())
-    if not found:
-        raise Unavailable("the store has no history of the selection objective")
-    return found
+    return study.histories.of(f"selection/{study.objective}", run_ids.to_list())
 
 
 def _of_runs(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:

@@ -196,21 +196,6 @@ def grid_p(
     return (1 + as_large) / (1 + DRAWS)
 
 
-def least_grid_p(factors: Sequence[Varied], term: Term, seeds: int) -> float:
-    """The smallest p that grid_p can come to with any results: few seeds have few orders.
-
-    Names of levels are no matter: as many orders as levels have have one statistic.
-
-    Args:
-        factors, term: see grid_p.
-        seeds: how many.
-    """
-    (place,) = term.factors
-    levels = len(factors[place].levels)
-    orders = math.prod(math.factorial(len(block)) for block in _blocks(factors, term) * seeds)
-    return max(1 / (1 + DRAWS), min(1.0, math.factorial(levels) / orders))
-
-
 def _blocks(factors: Sequence[Varied], term: Term) -> list[list[int]]:
     """The settings that differ in a term's factor alone."""
     (place,) = term.factors

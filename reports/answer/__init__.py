@@ -4,4 +4,4 @@ Answers for: the words that stand before every table, made from the tables' numb
 """
 
 from reports.answer.answer import build_answer
-from reports.answer.words import Answer, Finding
+from reports.answer.findings import Answer, Finding

@@ -1,22 +1,27 @@
 """The answer of a study, out of its tables, and what weakens it."""
 
 import dataclasses
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence, Set
-
-import polars as pl
+from collections.abc import Iterator, Sequence
 
 from reports import tables
 from reports.analysis import Analysis, incomparable
-from reports.answer.levels import arms_finding, levels_finding
-from reports.answer.together import ranks_finding, shares_finding
-from reports.answer.words import Answer, Finding, listed, p_words, points, signed, value_in
-from reports.contract import COMPLETE, FAIL, PRUNED
+from reports.answer.findings import (
+    Answer,
+    Finding,
+    arms_finding,
+    levels_finding,
+    p_words,
+    points,
+    ranks_finding,
+    shares_finding,
+)
+from reports.contract import COMPLETE
 from reports.read import Study, heading
-from reports.tables import Row, Table
+from reports.tables import Table
 
 BEST = "best setting by selection"  # the subject of a finding
+# With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
+FEWEST_SEEDS = 5
 
 
 def build_answer(analysis: Analysis, made: Sequence[Table]) -> Answer:
@@ -28,57 +33,34 @@ def build_answer(analysis: Analysis, made: Sequence[Table]) -> Answer:
     """
     study, metric = analysis.study, analysis.metric
     head = heading(study.protocol, metric).rstrip(".")
+    findings = list(_findings(analysis, made, head))
     effect = tables.effect_of(study, metric)
-    findings = list(_findings(analysis, made, head, effect))
-    judged = any(finding.verdict for finding in findings)
+    judged = effect is not None and any(finding.verdict for finding in findings)
     rule = _rule(study, metric, head, effect) if judged and effect is not None else ""
     return Answer(tuple(findings), tuple(cautions(study, made)), rule)
 
 
-def _findings(
-    analysis: Analysis, made: Sequence[Table], head: str, effect: float | None
-) -> Iterator[Finding]:
+def _findings(analysis: Analysis, made: Sequence[Table], head: str) -> Iterator[Finding]:
     """The findings, the most general first; of parts of a study, such as one dataset, none."""
     study = analysis.study
     over = tables.datasets(study)
-    whole = [
-        t
-        for t in made
-        if not over or t.kind == "methods" or t.name.startswith(f"{tables.AVERAGE}-")
-    ]
-    apart = tables.on_other_classes(study)
-    for table in whole:
-        # scores of different rules, or on different classes, choose no setting
-        if table.kind == "settings" and not apart and not incomparable(study):
-            yield from filter(None, [_chosen(table, head)])
-    told = list(_of_factors(analysis, whole, head, effect))
-    yield from told
-    certain = any(finding.certain for finding in told)
-    if shares := shares_finding(analysis, head, certain=certain):
+    # scores of different rules choose no setting
+    if len(study.factors) > 1 and not over and not incomparable(study):
+        yield from _best(study, analysis.metric, head)
+    for table in made:
+        whole = not over or table.kind == "methods" or table.name.startswith(f"{tables.AVERAGE}-")
+        if whole and table.kind == "ranks":
+            yield ranks_finding(table, head, study)
+        elif (
+            whole and table.kind not in ("", "settings") and (found := levels_finding(table, head))
+        ):
+            depends = _depends(analysis, table) if table.kind == "effects" else ""
+            yield dataclasses.replace(found, text=f"{found.text} {depends}".strip())
+    if shares := shares_finding(analysis, head):
         yield shares
     # The reference arms ran on one dataset, in whose table they are.
     place = f" on {tables.arms_dataset(study)}" if over else ""
-    beside = (arms_finding(study, table, place) for table in made)
-    yield from itertools.islice((found for found in beside if found), 1)
-
-
-def _of_factors(
-    analysis: Analysis, made: Sequence[Table], head: str, effect: float | None
-) -> Iterator[Finding]:
-    for table in made:
-        if table.kind == "ranks":
-            yield ranks_finding(table, head, _wanted(analysis.study))
-        elif table.kind and table.kind != "settings":
-            found = levels_finding(table, head, effect)
-            depends = _depends(analysis, table) if table.kind == "effects" else ""
-            if found:
-                yield dataclasses.replace(found, text=f"{found.text} {depends}".strip())
-
-
-def _wanted(study: Study) -> int:
-    """The settings that a sampler was asked for."""
-    own = tables.without_added(study)
-    return sum(not setting.arm for setting in own.settings) + own.untried
+    yield from [one for table in made if (one := arms_finding(table, place))][:1]
 
 
 def _depends(analysis: Analysis, table: Table) -> str:
@@ -91,71 +73,33 @@ def _depends(analysis: Analysis, table: Table) -> str:
         for other in pair.factors
         if other != key
     ]
-    return f"Its effect depends on {listed(others)}." if others else ""
+    return f"Its effect depends on {tables.listed(others)}." if others else ""
 
 
-def _chosen(table: Table, head: str) -> Finding | None:
-    """The setting with the best selection score, and its test result."""
-    scored = [row for row in table.own if tables.OBJECTIVE in row.cells]
-    if len(scored) < 2 or table.metric not in scored[0].cells:
-        return None
-    first = tables.tied_first([value_in(row, tables.OBJECTIVE) for row in scored])
-    best, *tied = (row for row, one in zip(scored, first, strict=True) if one)
-    if tied:
-        return _tie(table, head, [best, *tied])
-    base = table.baseline
-    ran = ", which --path ran" if best.added else ""
-    name = f"{best.name}{ran}{_of_seeds(best)}"
-    words = f"{name}: {head} {tables.cell_text(best.cells[table.metric])}"
-    if base is not None and best.compared is not None:
-        than, told = base.name, p_words(best.compared.p)
-        if best.compared.unchanged:
-            words += f", under each seed exactly that of {than}"
-        else:
-            words += f", {signed(best.compared)} against {than}{f' ({told})' if told else ''}"
-    return Finding(BEST, None, f"{words}.")
-
-
-def _of_seeds(row: Row) -> str:
-    """How many of its seeds a setting's scores are of, where it is not all."""
-    counts = row.cells.get("n")
-    if not isinstance(counts, tables.Counts) or not counts.absent():
-        return ""
-    every = counts.done + counts.failed + counts.pruned + counts.missing
-    return f" (over {counts.done} of its {every} seeds)"
-
-
-def _tie(table: Table, head: str, rows: Sequence[Row]) -> Finding:
-    """The settings that selection cannot tell apart, and what they reach on test."""
-    shown = dict.fromkeys(tables.cell_text(row.cells.get(table.metric)) for row in rows)
-    means = [value_in(row, table.metric) for row in rows if table.metric in row.cells]
-    each = f"{head} {next(iter(shown))} each"
-    if len(shown) > 1:
-        each = f"{head} from {min(means):.1f} to {max(means):.1f}"
-    among = ". The baseline is among them" if any(row.baseline for row in rows) else ""
-    names = tables.tied_names([row.name for row in rows])
-    text = f"none alone. {names}{among}. On test: {each}."
-    return Finding(BEST, None, text)
+def _best(study: Study, metric: str, head: str) -> Iterator[Finding]:
+    """The setting with the best selection score, with its test result and that of the baseline."""
+    found = tables.headline(study, metric)
+    if found is None or len(tables.by_preference(study)) < 2:
+        return
+    decimals = tables.decimals_of(study, metric)
+    text = tables.cell_text(tables.Value(found.estimate, decimals=decimals))
+    if beside := found.beside.get("baseline"):
+        told = tables.cell_text(tables.Value(beside, signed=True, decimals=decimals))
+        text += f", {told} against the baseline"
+    yield Finding(BEST, None, f"{found.setting}: {head} {text}.")
 
 
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:
     """What the verdicts mean."""
-    if study.detection is not None and tables.is_designed(study, metric):
+    within = f"Equivalent: the 95% interval is within ±{points(effect)} of {head}"
+    if tables.is_designed(study, metric):
         return (
-            "By the study's own design (--detect). Differs: from 0, at 5% for all"
-            f" {study.detection.design.comparisons} comparisons together, levels and reference"
-            f" arms. Equivalent: within ±{points(effect)} of {head}, at 2.5% for each. Undecided:"
-            " neither. ±: 95% over seeds, which allows for the looks."
+            f"Differs: from 0, by the study's own design (--detect). {within}. ±: 95% over seeds."
         )
     return (
-        f"Decided: beyond ±{points(effect)} of {head}, the smallest effect of interest (Holm p of"
-        f" that < 0.05). Equivalent: the 95% interval is within ±{effect:g}. ±: 95% over seeds,"
-        " uncorrected."
+        f"Decided: beyond the smallest effect of interest (Holm p of that < 0.05). {within}. ±: 95%"
+        " over seeds, uncorrected."
     )
-
-
-_ENDS = {FAIL: "failed", PRUNED: "stopped early"}
-_INCOMPLETE = "incomplete"
 
 
 def cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
@@ -165,61 +109,30 @@ def cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
         study: whose answer it is.
         made: the tables that the answer is made from.
     """
-    yield from _leaks(study)
+    rule = tables.chosen_by(study.rows["selection"].to_list())
+    if tables.on_test(rule):
+        what = (
+            "some settings, which flatters them" if "+" in rule else "which flatters every number"
+        )
+        yield f"Selected on test data ({rule}): {what}."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
     if any(_without_baseline(table) for table in made):
         yield "The baseline has not finished: nothing is compared with it."
-    yield from _lacking(study)
-    done = study.rows.filter(study.rows["state"] == COMPLETE)
-    seeds = done["seed"].n_unique()
+    lacking = tables.Group((), study.rows).counts.absent()
+    lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
+    if lacking:
+        yield f"Not answered in full: of {len(study.rows)} rows, {', '.join(lacking)}."
+    seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
     if not seeds:
         yield "Nothing has finished."
-    elif seeds < tables.FEWEST_SEEDS:
+    elif seeds < FEWEST_SEEDS:
         yield f"Only {seeds} seed{'' if seeds == 1 else 's'} finished: intervals are rough."
-
-
-def _leaks(study: Study) -> Iterator[str]:
-    rules = {str(rule) for rule in study.rows["selection"].to_list() if rule}
-    leaking = {rule for rule in rules if tables.on_test(rule)}
-    if leaking and leaking == rules:
-        yield "Selected on test data, which flatters every number."
-    elif leaking:
-        named = ", ".join(sorted(leaking))
-        yield f"Some settings are selected on test data ({named}), which flatters them."
 
 
 def _without_baseline(table: Table) -> bool:
     """Whether a table of levels or settings has results and no baseline to hold them against."""
     if table.kind not in ("levels", "effects", "settings") or table.place != "page":
         return False
-    base, others = table.baseline, [row for row in table.own if not row.baseline]
-    measured = any(table.metric in row.cells for row in others)
+    base, measured = table.baseline, any(table.metric in row.cells for row in table.own)
     return base is not None and table.metric not in base.cells and measured
-
-
-def _end(states: Set[str]) -> str:
-    """What became of a setting whose seeds are in these states, the gravest; "" where all is well.
-
-    Each setting counts once, so that the counts are of different settings.
-    """
-    found = next((end for state, end in _ENDS.items() if state in states), "")
-    return found or (_INCOMPLETE if states - {COMPLETE} else "")
-
-
-def _lacking(study: Study) -> Iterator[str]:
-    own = {setting.key for setting in study.settings if not setting.arm}
-    for kind, keys in (
-        ("setting", own),
-        ("reference arm", {s.key for s in study.settings if s.arm} - own),
-    ):
-        rows = study.rows.filter(pl.col("setting_key").is_in(list(keys)))
-        grouped = rows.group_by("setting_key").agg(pl.col("state"))
-        ends = Counter(_end(set(states)) for states in grouped["state"].to_list())
-        parts = [f"{ends[end]} {end}" for end in (*_ENDS.values(), _INCOMPLETE) if ends[end]]
-        if parts:
-            many = f"{len(grouped)} {kind}{'' if len(grouped) == 1 else 's'}"
-            yield f"Not answered in full: of {many}, {', '.join(parts)}."
-    if study.untried:
-        are = "setting is" if study.untried == 1 else "settings are"
-        yield f"Not answered in full: {study.untried} {are} still to be tried."

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reports import tables
-from reports.analysis import Dependence, Importance, Interaction
+from reports.analysis import Dependence, Effect, Importance
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
@@ -49,7 +49,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
-def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) -> Iterator[Chart]:
+def interaction_charts(study: Study, pairs: Sequence[Effect], metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = tables.short_names(study), heading(study.protocol, metric)
     sides = ("first", "second")

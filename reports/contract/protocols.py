@@ -66,7 +66,8 @@ _GENERALIZED: Final = Protocol(
     # S and U depend on where the bias between the two kinds of classes stands; what does not stays.
     drop={"seen": 4, "unseen": 5, "calibrated_harmonic_mean": 6, "ausuc": 6},
     note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
-    " seed, then averaged",
+    " seed, then averaged; cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
+    " pictures that select epochs; AUSUC: area under the seen-unseen curve",
     seen="seen",
     unseen="unseen",
 )

@@ -21,9 +21,12 @@ from reports.stats.intervals import (
     without_rounding,
 )
 from reports.stats.paired import (
+    MOST_SEEDS,
     Comparison,
+    Verdict,
     compare_paired,
     holm,
+    judge,
     minimum_detectable,
     one_sample_p,
 )
@@ -45,4 +48,3 @@ from reports.stats.sequential import (
     stages,
 )
 from reports.stats.stopped import Decision, Ending, Outcome, endings
-from reports.stats.verdicts import MOST_SEEDS, Verdict, judge

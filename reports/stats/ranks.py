@@ -23,15 +23,13 @@ class Association:
     """Rank association of a factor with a metric over n settings (rho: None if categorical).
 
     p: None where one of the two does not vary. least: the smallest p that any order of these
-    settings has; few settings, or many ties, leave none below 0.05. flat: whether the metric is one
-    number.
+    settings has; few settings, or many ties, leave none below 0.05.
     """
 
     rho: Estimate | None
     p: float | None
     n: int
     least: float | None = None
-    flat: bool = False
 
 
 def rank_correlation(
@@ -49,9 +47,8 @@ def rank_correlation(
     """
     n = len(factor)
     x, y = _ranks(factor), _ranks(metric)
-    flat = _is_flat(y)
-    if n < FEWEST_RANKED or flat or _is_flat(x):
-        return Association(None, None, n, flat=flat)
+    if n < FEWEST_RANKED or _is_flat(x) or _is_flat(y):
+        return Association(None, None, n)
     middle = n * float(x.mean() * y.mean())
 
     def strength(orders: Array, axis: int) -> Array:
@@ -98,9 +95,8 @@ def rank_groups(
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
-    flat = _is_flat(ranks)
-    if n < FEWEST_RANKED or flat or len(names) < 2:
-        return Association(None, None, n, flat=flat)
+    if n < FEWEST_RANKED or _is_flat(ranks) or len(names) < 2:
+        return Association(None, None, n)
     member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 
     def between(orders: Array, axis: int) -> Array:

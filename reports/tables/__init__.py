@@ -19,6 +19,7 @@ from reports.tables.formatting import (
     Dialect,
     broken,
     cell_text,
+    listed,
     number,
     p_text,
 )
@@ -43,7 +44,6 @@ from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent
 from reports.tables.model import (
     ADDED,
     AVERAGE,
-    CHANCE,
     LEVELS,
     MARK,
     OBJECTIVE,
@@ -65,24 +65,20 @@ from reports.tables.model import (
     level_id,
     level_text,
 )
-from reports.tables.notes import FEWEST_SEEDS, collapse_of, plain_table
+from reports.tables.notes import chosen_by, on_test, plain_table
 from reports.tables.pooling import (
     DATASET,
     arms_dataset,
     averaged,
     class_factors,
     datasets,
-    on_other_classes,
     without_added,
 )
 from reports.tables.preferred import (
-    added_notes,
     by_preference,
     change_lines,
     headline,
     preferred,
     tied_first,
-    tied_names,
 )
 from reports.tables.published import PUBLISHED, published_table
-from reports.tables.rows import chosen_by, on_test

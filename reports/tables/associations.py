@@ -25,7 +25,7 @@ from reports.tables.model import (
     level_id,
 )
 from reports.tables.notes import plain_table
-from reports.tables.pooling import on_other_classes
+from reports.tables.pooling import class_factors
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
@@ -60,14 +60,15 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         Column("p", "Holm p"),
         Column("least", "least Holm p of any order", csv_only=True),
     )
-    told = (
+    note = (
         f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
         " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
-        " factors. A sampler that favours good settings makes these descriptive"
+        f" factors; a dash: one of the two is the same in all settings, or fewer than"
+        f" {stats.FEWEST_RANKED} finished. A sampler that favours good settings makes these"
+        " descriptive"
     )
     more: dict[str, Any] = {"about": about, "kind": "ranks", "metric": metric}
-    notes, title = [told, *_empty(study, found)], "rank association"
-    return plain_table(study, "ranks", title, columns, cells, notes, **more)
+    return plain_table(study, "ranks", "rank association", columns, cells, [note], **more)
 
 
 def _association(study: Study, factor: Factor, metric: str) -> Association:
@@ -86,34 +87,7 @@ def _association(study: Study, factor: Factor, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-def _empty(study: Study, found: Sequence[Association]) -> list[str]:
-    """Why there are dashes: too few settings finished, or they do not differ."""
-    if all(one.p is not None for one in found):
-        return []
-    finished = max(one.n for one in found)
-    if finished >= stats.FEWEST_RANKED:
-        return ["a dash: the factor, or the metric, is the same in all finished settings"]
-    groups = setting_groups(study)
-    stopped = sum(not group.count(COMPLETE) for group in groups)
-    return [
-        f"a dash: {finished} of {len(groups)} settings finished, ranks need {stats.FEWEST_RANKED}"
-        f" ({stopped} failed, were stopped early by the scheduler, or are missing)"
-    ]
-
-
 FEWEST_SETTINGS = 4  # fewer are no trend
-
-
-class _Response(NamedTuple):
-    """Of a measure, over the settings of each seed that has enough of them.
-
-    rho: rank correlations. slope: points a standard deviation. settings: the most of a seed.
-    """
-
-    measure: Measure
-    rho: list[float]
-    slope: list[float]
-    settings: int
 
 
 def response_tables(study: Study, metric: str) -> list[Table]:
@@ -129,33 +103,33 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         study: whose settings are compared.
         metric: name of the test metric.
     """
-    if on_other_classes(study):
+    if class_factors(study):
         return []
-    found = [_response(study, measure, metric) for measure in MEASURES]
-    kept = [response for response in found if response.rho]
+    found = {measure.short: _by_seed(study, measure, metric) for measure in MEASURES}
+    kept = {name: seeds for name, seeds in found.items() if seeds}
     if not kept:
         return []
-    adjusted = stats.holm([stats.one_sample_p(response.slope) for response in kept])
+    slopes = [[one.slope for one in seeds] for seeds in kept.values()]
+    adjusted = stats.holm([stats.one_sample_p(slope) for slope in slopes])
     cells: list[Cells] = [
         {
-            "measure": Text(response.measure.short),
-            "settings": Quantity(response.settings, 0),
-            "n": Quantity(len(response.rho), 0),
-            "rho": Ranged(_within_one(stats.mean_interval(response.rho))),
-            "slope": Value(stats.mean_interval(response.slope), signed=True),
+            "measure": Text(name),
+            "settings": Quantity(max(one.settings for one in seeds), 0),
+            "n": Quantity(len(seeds), 0),
+            "rho": Ranged(_within_one(stats.mean_interval([one.rho for one in seeds]))),
+            "slope": Value(stats.mean_interval(slope), signed=True),
             "p": known(PValue, p),
         }
-        for response, p in zip(kept, adjusted, strict=True)
+        for (name, seeds), slope, p in zip(kept.items(), slopes, adjusted, strict=True)
     ]
     head = heading(study.protocol, metric)
-    notes = [
+    note = (
         f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
         f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
         " standard deviation of the measure between settings. Both: mean over seeds with its 95%"
-        f" t-interval; p: t-test of the slope, Holm over the table's {len(kept)} measures",
-        "the settings are those of the study: others may go otherwise, and a measure may go with"
-        f" {head} because both follow a third",
-    ]
+        f" t-interval; p: t-test of the slope, Holm over the measures. Other settings may go"
+        f" otherwise, and a measure may go with {head} because both follow a third"
+    )
     columns = (
         Column("measure", "measure", "left"),
         Column("settings", "settings", drop=2),
@@ -165,7 +139,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         Column("p", "Holm p", drop=1),
     )
     title = f"{head} against the quality of synthesized features"
-    return [plain_table(study, "quality-response", title, columns, cells, notes, place="files")]
+    return [plain_table(study, "quality-response", title, columns, cells, [note], place="files")]
 
 
 def _within_one(rho: Estimate) -> Estimate:
@@ -175,21 +149,27 @@ def _within_one(rho: Estimate) -> Estimate:
     return Estimate(rho.mean, max(rho.low, -1.0), min(rho.high, 1.0), rho.n)
 
 
-def _response(study: Study, measure: Measure, metric: str) -> _Response:
-    """Of no seed where too few settings have both, or one of the two does not vary."""
-    made = _Response(measure, [], [], 0)
-    names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
+class _Response(NamedTuple):
+    """Of one seed: rank correlation, slope in points a standard deviation, settings."""
+
+    rho: float
+    slope: float
+    settings: int
+
+
+def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
+    """The response of each seed in which enough settings have both, and both vary."""
+    names, made = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"], []
     if not {*names} <= {*study.rows.columns}:
-        return made
+        return []
     own = [setting.key for setting in study.settings if not setting.arm]
     done = rows_of(study, own).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
         if len(part) >= FEWEST_SETTINGS and not _is_constant(x) and not _is_constant(y):
             standard = (x - x.mean()) / x.std(ddof=1)
-            made.rho.append(stats.correlation(x, y))
-            made.slope.append(float(standard @ (y - y.mean()) / (standard @ standard)))
-            made = made._replace(settings=max(made.settings, len(part)))
+            slope = float(standard @ (y - y.mean()) / (standard @ standard))
+            made.append(_Response(stats.correlation(x, y), slope, len(part)))
     return made
 
 

@@ -1,20 +1,36 @@
-"""A study's tables in reading order."""
+"""A study's tables in reading order, and those that compare with a baseline."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from reports.contract import QUALITY
-from reports.read import Study
+from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
+from reports.read import Study, heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
-from reports.tables.compared import ablation_table, dataset_tables
-from reports.tables.families import families, level_family
-from reports.tables.metric import with_metric
-from reports.tables.model import AVERAGE, Table
+from reports.tables.comparison import compared_cells, is_designed
+from reports.tables.families import Family, families, level_family, method_family
+from reports.tables.groups import Group
+from reports.tables.metric import decimals_of, measured, with_metric
+from reports.tables.model import (
+    AVERAGE,
+    CLASSES,
+    OBJECTIVE,
+    Cell,
+    Cells,
+    Column,
+    Quantity,
+    Table,
+    Text,
+    Value,
+    known,
+)
+from reports.tables.notes import comparison_notes, group_row, noted_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
+_ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
@@ -34,10 +50,9 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     """
     study, metric = with_metric(study, metric)
     made = (_over_datasets if datasets(study) else _of_settings)(study, metric)
-    beside = [*selection_tables(study), *quality_tables(study)]
+    tables = [*made, *selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
-    own = without_added(study)
-    return [*made, *beside, *([] if of_quality else response_tables(own, metric))]
+    return tables if of_quality else [*tables, *response_tables(without_added(study), metric)]
 
 
 def _of_settings(study: Study, metric: str) -> Iterator[Table]:
@@ -50,7 +65,7 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
-    yield from dataset_tables(study, metric)
+    yield dataset_table(study, metric)
     others = beside_dataset(study)
     if not others:
         yield from _of_settings(study, metric)
@@ -66,3 +81,152 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
         first = next(_of_settings(one_dataset(study, name), metric))
         place = first.place if len(names) <= MOST_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
+
+
+def ablation_table(family: Family) -> Table:
+    """The table of a factor's levels, of its main effects, or of a study's settings.
+
+    The settings come with the best selection objective first, then the reference arms.
+    """
+    study = family.study
+    objective = f"sel. {heading(study.protocol, study.objective)}"
+    columns = [
+        Column("n", "n"),
+        *([Column("seeds", "seeds")] if family.kind == "effects" else []),
+        Column(OBJECTIVE, objective, drop=3, metric=OBJECTIVE),
+        *_measures(family),
+        *_compared(family),
+        Column("seconds", "s/seed", drop=1),
+    ]
+    told = {"settings": " by selection objective", "effects": ", main effects"}
+    title = f"{family.name}{told.get(family.kind, '')}"
+    return _table(family, title, columns, [_measured(study, g, columns) for g in family.groups])
+
+
+def _table(family: Family, title: str, columns: Sequence[Column], cells: Sequence[Cells]) -> Table:
+    """The table of a family.
+
+    Args:
+        family: with a row a group.
+        title: what the table shows.
+        columns: behind those that name a row.
+        cells: what is measured of each group, by column.
+    """
+    rows = []
+    for group, compared, found in zip(family.groups, family.compared, cells, strict=True):
+        baseline = group is family.baseline
+        own = found | compared_cells(compared)
+        own |= {"difference": Text("baseline")} if baseline else {}
+        rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
+    return noted_table(
+        family.study,
+        family.name,
+        title,
+        [*family.labels, *columns],
+        rows,
+        list(comparison_notes(family, rows)),
+        labels=len(family.labels),
+        shown=family.shown,
+        kind=family.kind,
+        metric=family.metric,
+    )
+
+
+def _compared(family: Family) -> Iterator[Column]:
+    """The columns of differences, where they mean anything."""
+    if not family.comparable:
+        return
+    yield Column("difference", f"Δ{family.head}")
+    if any(one and one.classes for one in family.compared):
+        yield Column(CLASSES, f"Δ{family.head} over classes", drop=4)
+    yield Column("pairs", "pairs", drop=2)
+    if is_designed(family.study, family.metric):
+        yield Column("decision", "decision", "left")
+    else:
+        yield from (Column("p", "Holm p"), Column("detectable", "MDE", drop=5))
+
+
+def _measures(family: Family) -> Iterator[Column]:
+    """The protocol's metrics, those beyond a page in CSV alone."""
+    study, metric, protocol = family.study, family.metric, family.study.protocol
+    there, shown = measured(study), dict.fromkeys((*protocol.shown, metric))
+    for name in dict.fromkeys((*shown, *protocol.headings)):
+        if f"test/{name}" in there or name in (*protocol.required, metric):
+            drop = 0 if name == metric else protocol.drop.get(name, 0)
+            head, hidden = protocol.headings[name], name not in shown
+            yield Column(name, head, drop=drop, csv_only=hidden, metric=name)
+
+
+def _measured(study: Study, group: Group, columns: Sequence[Column]) -> Cells:
+    """Means over seeds and cost of one group."""
+    metrics = [column.metric for column in columns if column.metric not in ("", OBJECTIVE)]
+    return {
+        OBJECTIVE: known(Value, group.estimate(f"selection/{study.objective}")),
+        **{metric: _value(study, group, metric) for metric in metrics},
+        "seeds": known(Quantity, len(set(group.known("seed"))) or None, 0),
+        "seconds": known(Quantity, group.mean("seconds")),
+    }
+
+
+def dataset_table(study: Study, metric: str) -> Table:
+    """The table of methods by dataset; the CSV has every metric of the protocol.
+
+    A seed's average is over the datasets on which its method has any result, and it has one where
+    it finished on each of them; fewer datasets than the study's are said beside the average. The
+    reference arms ran on one dataset and have no average.
+
+    Args:
+        study: a grid over at least two datasets.
+        metric: name of the test metric that the cells are of, in percent.
+    """
+    family, names = method_family(study, metric), datasets(study)
+    columns = [Column("n", "n"), *_by_dataset(family, names), *_compared(family)]
+    metrics = [column.metric for column in _measures(family)]
+    cells = [_cells(study, group, metric, metrics, len(names)) for group in family.groups]
+    return _table(family, f"{family.head} by dataset", columns, cells)
+
+
+def _by_dataset(family: Family, names: Sequence[str]) -> Iterator[Column]:
+    """A dataset's metric, the averages with those of its halves; in CSV alone the other metrics."""
+    protocol, metric = family.study.protocol, family.metric
+    halves = protocol.halves.get(metric, ())
+    others = [one.metric for one in _measures(family) if one.metric not in (metric, *halves)]
+    yield Column("datasets", "datasets", csv_only=True)
+    for name in names:
+        yield _column(name, metric, name, drop=5)
+        for one in (*halves, *others):
+            yield _column(name, one, f"{name} {protocol.headings[one]}", csv_only=True)
+    for one in (*halves, *others):
+        hidden = one in others
+        yield _column(AVERAGE, one, f"mean {protocol.headings[one]}", drop=4, csv_only=hidden)
+    yield _column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
+
+
+def _column(dataset: str, metric: str, heading: str, **told: Any) -> Column:
+    return Column(f"{dataset}/{metric}", heading, **told, metric=metric, dataset=dataset)
+
+
+def _cells(
+    study: Study, group: Group, metric: str, measured: Sequence[str], datasets: int
+) -> Cells:
+    """The cells of the datasets, one without a result says why; and the averages."""
+    cells: Cells = {}
+    for name, part in group.parts.items():
+        n = part.count(COMPLETE)
+        suffix = "" if n == group.count(COMPLETE) else f"(n {n})"
+        cells |= {f"{name}/{one}": _value(study, part, one, suffix) for one in measured}
+        if not n:
+            absent = next((s for s in (FAIL, PRUNED) if part.count(s)), MISSING)
+            cells[f"{name}/{metric}"] = Text(_ABSENT[absent])
+    if group.arm:
+        return cells
+    over = len(group.present)
+    suffix = "" if over == datasets else f"({over}/{datasets})"
+    averages = {f"{AVERAGE}/{one}": _value(study, group, one, suffix) for one in measured}
+    return cells | averages | {"datasets": Quantity(over, 0)}
+
+
+def _value(study: Study, group: Group, metric: str, suffix: str = "") -> Cell | None:
+    """A group's mean over seeds of a test metric, if all of its finished rows have it."""
+    decimals = decimals_of(study, metric)
+    return known(Value, group.estimate(f"test/{metric}"), False, decimals, suffix)

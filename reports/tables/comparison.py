@@ -1,16 +1,22 @@
-"""What is compared with what: paired differences, by plain tests or the study's own design."""
+"""How rows are compared: by seed, by plain tests or the study's own design, and over classes.
+
+Differences over other test classes are from the right answers that the runs keep.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from reports import stats
-from reports.read import Study, heading
-from reports.stats import Comparison, Decision, Ending, Verdict
+from reports.contract import TARGET
+from reports.read import Study
+from reports.stats import Array, Comparison, Decision, Ending, Estimate, Share, Verdict
+from reports.tables.groups import Group, Place
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
     CLASSES,
     Cells,
-    Column,
     Compared,
     PValue,
     Quantity,
@@ -21,17 +27,6 @@ from reports.tables.model import (
 )
 
 
-def same_results(places: Sequence[Sequence[float]]) -> bool:
-    """Whether at each place, such as a seed, all results are one number but for rounding.
-
-    Args:
-        places: the results at each; of none nothing is known.
-    """
-    return bool(places) and all(
-        stats.is_rounding(max(found) - min(found), stats.scale_of(found)) for found in places
-    )
-
-
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
     """seed -> value - baseline, on common seeds."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
@@ -40,12 +35,6 @@ def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> d
 # seed -> metric of a row, and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
-_VERDICTS: Mapping[Decision, Verdict] = {
-    "differs": Verdict.DIFFERS,
-    "equivalent": Verdict.EQUIVALENT,
-    "open": Verdict.UNDECIDED,
-    "constant": Verdict.UNDECIDED,
-}
 
 
 def is_designed(study: Study, metric: str) -> bool:
@@ -64,53 +53,37 @@ def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
     return listed
 
 
-def compare(study: Study, metric: str, pairs: Sequence[Pairs | None]) -> list[Compared | None]:
+def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]:
     """The comparisons of a table, which are one family: by its study's own design, or plain tests.
 
     Args:
         study: with its seeds in the order in which they were given out.
         metric: of the table.
-        pairs: of each row; None: it is compared with nothing.
+        pairs: of each row that is compared, with a common seed at least.
 
     Returns:
         What is known of each row. Where the design has a say the interval is the design's, and
         there is no p.
     """
-    plain = [stats.compare_paired(*pair) if pair else None for pair in pairs]
-    decimals = decimals_of(study, metric)
-    if study.detection is None or not is_designed(study, metric):
-        return _by_tests(plain, effect_of(study, metric), decimals)
-    family = [given_out(differences(*pair), study.seeds) for pair in pairs if pair]
-    told = iter(stats.endings(study.detection.design, family, _PERCENT))
-    stopped = [next(told) if pair else None for pair in pairs]
-    return [
-        _by_design(one, ending, decimals) if one else None
-        for one, ending in zip(plain, stopped, strict=True)
-    ]
-
-
-def _by_tests(
-    family: Sequence[Comparison | None], effect: float | None, decimals: int
-) -> list[Compared | None]:
-    """What plain tests say of a family of comparisons.
-
-    Args:
-        family: a comparison a row; None: it is compared with nothing.
-        effect: the smallest of interest; None: nothing is judged.
-        decimals: of the metric.
-    """
-    corrected = stats.holm([one.p if one else None for one in family])
+    plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
+    decimals, effect = decimals_of(study, metric), effect_of(study, metric)
+    if study.detection is not None and is_designed(study, metric):
+        family = [given_out(differences(*pair), study.seeds) for pair in pairs]
+        told = stats.endings(study.detection.design, family, _PERCENT)
+        return [_by_design(*both, decimals) for both in zip(plain, told, strict=True)]
+    corrected = stats.holm([one.p for one in plain])
     tests = max(1, sum(p is not None for p in corrected))
-    estimates = [one.difference if one else None for one in family]
-    judged = [None] * len(family) if effect is None else stats.judge(estimates, effect)
-    found: list[Compared | None] = []
-    for one, p, told in zip(family, corrected, judged, strict=True):
-        if one is None:
-            found.append(None)
-            continue
-        tested = Compared(one.difference, p, one.p, one.detectable(tests), decimals=decimals)
-        found.append(replace(tested, verdict=told.verdict, more=told.more) if told else tested)
-    return found
+    found = []
+    for one, p in zip(plain, corrected, strict=True):
+        least = one.std and stats.minimum_detectable(one.std, one.difference.n, tests)
+        found.append(Compared(one.difference, p, one.p, least, decimals=decimals))
+    if effect is None:
+        return found
+    judged = stats.judge([one.difference for one in plain], effect)
+    return [
+        replace(one, verdict=told.verdict, more=told.more)
+        for one, told in zip(found, judged, strict=True)
+    ]
 
 
 def effect_of(study: Study, metric: str) -> float | None:
@@ -127,55 +100,10 @@ def _by_design(comparison: Comparison, ending: Ending | None, decimals: int) -> 
     """What the design has come to; with fewer seeds than its first look has, nothing is known."""
     decision: Decision = ending.decision if ending else "open"
     bare = replace(comparison.difference, low=None, high=None)
-    difference, verdict = ending.difference if ending else bare, _VERDICTS[decision]
+    difference = ending.difference if ending else bare
+    decided = decision in ("differs", "equivalent")
+    verdict = Verdict(decision) if decided else Verdict.UNDECIDED
     return Compared(difference, decision=decision, verdict=verdict, decimals=decimals)
-
-
-def detection_notes(study: Study, metric: str) -> list[str]:
-    """How seeds were given out, and what allows for that.
-
-    Args:
-        study: whose table it is.
-        metric: of the table.
-    """
-    if study.detection is None:
-        return []
-    design = study.detection.design
-    effect, (first, *_, last) = f"{design.effect:g}", (*design.looks, design.looks[-1])
-    if not is_designed(study, metric):
-        other = heading(study.protocol, study.detection.metric)
-        return [
-            f"seeds were added until differences in {other} were decided (ship-sweep --detect"
-            f" {effect}): the intervals and p-values of other metrics do not allow for that"
-        ]
-    return [
-        f"ship-sweep --detect {effect}: seeds were added, from {first} to at most {last}, until a Δ"
-        f" differed from 0 (at 5% for all {design.comparisons} comparisons together, levels and"
-        f" reference arms) or was equivalent (within ±{effect}, at 2.5% for each). The column"
-        " decision says what each has come to after so many pairs; open: neither yet, or not by the"
-        " last look; no spread: its pairs do not vary. The interval of Δ allows for the looks,"
-        " those of the rows' means do not. No other test is made of Δ: it would say something else"
-    ]
-
-
-def difference_columns(
-    head: str, compared: Sequence[Compared | None], *, designed: bool = False
-) -> list[Column]:
-    """The columns of a comparison to the baseline.
-
-    Args:
-        head: the metric's heading.
-        compared: what is known of each row.
-        designed: whether the study's own design decides, in place of plain tests.
-    """
-    plain = [Column("p", "Holm p"), Column("detectable", "MDE", drop=5)]
-    over_classes = Column(CLASSES, f"Δ{head} over classes", drop=4)
-    return [
-        Column("difference", f"Δ{head}"),
-        *([over_classes] if any(one and one.classes for one in compared) else []),
-        Column("pairs", "pairs", drop=2),
-        *([Column("decision", "decision", "left")] if designed else plain),
-    ]
 
 
 def compared_cells(compared: Compared | None) -> Cells:
@@ -192,3 +120,105 @@ def compared_cells(compared: Compared | None) -> Cells:
         "detectable": known(Quantity, compared.detectable, decimals),
         "decision": known(Text, "no spread" if decision == "constant" else decision),
     }
+
+
+# A file is read for each run of a table, and each seed's classes are drawn again.
+MOST_RUNS = 300
+
+_SHARES = {
+    "base": Share("own", seen=True),
+    "new": Share("own", seen=False),
+    "joint_base": Share("all", seen=True),
+    "joint_new": Share("all", seen=False),
+    "seen": Share("all", seen=True, by_class=True),
+    "unseen": Share("all", seen=False, by_class=True),
+    "accuracy": Share("all"),
+    "source": Share("all", exam="source"),
+}
+
+# The metric under each draw of classes, of each place; no place where it is unknown
+Draws = Mapping[Place, Array]
+
+
+def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
+    """The interval of a group's difference to a baseline over other classes.
+
+    Of averages over datasets, each dataset's classes are drawn for themselves.
+
+    Args:
+        mine, theirs: of the group and the baseline.
+        mean: the difference on the classes that were tested.
+
+    Returns:
+        None where answers are lacking, nothing is compared, or answers differ nowhere.
+    """
+    by_seed: dict[int, list[Array]] = {}
+    for (cell, seed), draws in mine.items():
+        if (cell, seed) in theirs:
+            by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
+    means = [np.mean(found, axis=0) for found in by_seed.values()]
+    if stats.is_rounding([np.ptp(found) for found in means], _PERCENT):
+        return None
+    return stats.interval_over_classes(mean, means)
+
+
+def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> Draws:
+    """The mean of the metric in each cell and seed; {} where a finished row lacks answers.
+
+    Args:
+        study: whose group it is.
+        metric: an H of averages is that of the averages.
+        group: in any state.
+        cells: setting_key -> companion cell, as in Group.results.
+    """
+    names = ("seed", "run_id")
+    parts = {n: dict(zip(*map(group.parts[n].column, names), strict=True)) for n in group.present}
+    found: dict[Place, Array] = {}
+    for place, trials in group.results("state" if parts else "run_id", cells).items():
+        sums = []
+        for trial in trials:
+            runs = {name: of[place[1]] for name, of in parts.items()} or {"": trial}
+            draws = _draws(study, runs, place[1], metric)
+            if draws is None:
+                return {}
+            sums.append(draws)
+        found[place] = np.mean(sums, axis=0)
+    return found
+
+
+def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:
+    """A metric under each draw, averaged over datasets; None where it does not follow from answers.
+
+    Args:
+        study: whose metric it is; an H is that of the averages.
+        runs: dataset -> the run of the one model trained on it; a single run under any name.
+        seed: of the models.
+        metric: name of the test metric.
+    """
+    if metric in study.protocol.halves:
+        one, other = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
+        if one is None or other is None:
+            return None
+        total = one + other
+        return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
+    found = []
+    for name, run in runs.items():
+        draws = _of_run(study, run, seed, metric)
+        if draws is None:
+            return None
+        # datasets that number their classes alike have been given the same draws
+        order = np.random.default_rng([*name.encode()]).permutation(len(draws))
+        found.append(draws[order])
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _of_run(study: Study, run: str, seed: int, metric: str) -> Array | None:
+    """An accuracy of one model under each draw."""
+    targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
+    if metric == "accuracy" and targets:
+        found = [_of_run(study, run, seed, target) for target in targets]
+        held = [draws for draws in found if draws is not None]
+        return np.asarray(np.mean(held, axis=0)) if len(held) == len(found) else None
+    share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)
+    counts = study.hits.of(run, seed).get(share.exam) if share else None
+    return None if share is None or counts is None else stats.resampled(counts, share)

@@ -8,8 +8,16 @@ from typing import Literal
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Study, heading, load_records
-from reports.stats import Estimate
-from reports.tables.comparison import Pairs, compare, differences, same_results
+from reports.stats import is_rounding, scale_of
+from reports.tables.comparison import (
+    MOST_RUNS,
+    Draws,
+    Pairs,
+    compare,
+    difference_over_classes,
+    differences,
+    draws_of,
+)
 from reports.tables.groups import (
     APART,
     MOST_LEVELS,
@@ -28,7 +36,6 @@ from reports.tables.groups import (
 )
 from reports.tables.metric import with_metric
 from reports.tables.model import Column, Compared
-from reports.tables.over_classes import MOST_RUNS, Draws, difference_over_classes, draws_of
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
@@ -39,6 +46,9 @@ from reports.tables.pooling import (
     on_common,
     without_added,
 )
+
+TOP = 10  # settings that a page shows of a sampled study
+MOST = 1_000  # settings of a grid that a page shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +88,13 @@ class Family:
         return self.name not in APART
 
     @property
+    def shown(self) -> int | None:
+        """How many settings a page shows, the best ones; None of what it shows all of."""
+        if self.kind != "settings":
+            return None
+        return MOST if self.study.sampler == "grid" else TOP
+
+    @property
     def seconds(self) -> float:
         """Of one more seed of all that the table holds, as far as it has finished."""
         return sum(group.mean("seconds") or 0.0 for group in self.groups)
@@ -90,7 +107,9 @@ class Family:
     @cached_property
     def tested(self) -> list[Compared | None]:
         """What tests, or the study's own design, say of each group."""
-        return compare(self.study, self.metric, self._values)
+        pairs = [pair for pair in self._values if pair]
+        found = iter(compare(self.study, self.metric, pairs))
+        return [next(found) if pair else None for pair in self._values]
 
     @cached_property
     def compared(self) -> list[Compared | None]:
@@ -103,21 +122,25 @@ class Family:
     @cached_property
     def _values(self) -> list[Pairs | None]:
         """seed -> metric of a group and of its baseline, on the (cell, seed) pairs of both."""
-        return [pair and self._matched(*pair) for pair in self.pairs]
+        return [pair and self._matched(*map(self._results, pair)) for pair in self.pairs]
 
     def _results(self, group: Group) -> Mapping[Place, list[float]]:
         return group.results(f"test/{self.metric}", self.cells)
 
-    def _matched(self, group: Group, baseline: Group) -> Pairs:
-        mine, theirs = self._results(group), self._results(baseline)
-        return by_seed(mine, theirs), by_seed(theirs, mine)
+    def _matched(
+        self, mine: Mapping[Place, list[float]], theirs: Mapping[Place, list[float]]
+    ) -> Pairs | None:
+        """None without a common place."""
+        found = by_seed(mine, theirs), by_seed(theirs, mine)
+        return found if found[0] else None
 
     def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
-        mean, of = one.difference.mean, len(self.datasets)
-        common = len(group.present)
+        mean, common, of = one.difference.mean, len(group.present), len(self.datasets)
+        theirs = self._draws(baseline)
+        mine = self._draws(group) if theirs else {}
         return dataclasses.replace(
             one,
-            classes=self._over_classes(group, baseline, mean),
+            classes=difference_over_classes(mine, theirs, mean),
             # looked up where the mean does not deny it
             unchanged=not mean and self._is_unchanged(group, baseline),
             datasets=(common, of) if common < of else None,
@@ -129,34 +152,23 @@ class Family:
         return datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Whether all that is compared is the same, not only its means: see same_results."""
+        """Whether each result that is compared is the same but for rounding, not only the means."""
         places = []
         for name in group.present or [""]:
             mine, theirs = (self._results(one.parts.get(name, one)) for one in (group, baseline))
             places += [[*mine[p], *theirs[p]] for p in mine if p in theirs]
-        return same_results(places)
-
-    def _over_classes(self, group: Group, baseline: Group, mean: float) -> Estimate | None:
-        """The interval of a difference over other classes; None also where it would take long."""
-        runs = _runs((group, baseline)) if self.kind == "methods" else self._runs
-        if self.study.pooled or runs > MOST_RUNS:
-            return None
-        theirs = self._draws(baseline)
-        return difference_over_classes(self._draws(group) if theirs else {}, theirs, mean)
-
-    @cached_property
-    def _runs(self) -> int:
-        return _runs(self.groups)
+        return bool(places) and all(
+            is_rounding(max(found) - min(found), scale_of(found)) for found in places
+        )
 
     @cached_property
     def _draws(self) -> Callable[[Group], Draws]:
-        """The metric of a group over other classes, kept: many groups are compared with one."""
+        """The metric of a group over other classes, kept; {} where that would take long."""
+        runs = {run for group in self.groups for run in group.trials.column("run_id")}
+        many = self.kind != "methods" and len(runs) > MOST_RUNS
+        if self.study.pooled or many:
+            return lambda group: {}
         return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
-
-
-def _runs(groups: Sequence[Group]) -> int:
-    """The runs behind some groups."""
-    return sum(len({*group.trials.column("run_id")}) for group in groups)
 
 
 def families(study: Study, metric: str) -> Iterator[Family]:

@@ -1,6 +1,7 @@
 """Numbers as a paper prints them: one decimal, two significant digits of p, a real minus."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.stats import Estimate
@@ -29,6 +30,15 @@ def broken(heading: str) -> list[str]:
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
+MOST_NAMED = 6  # of many names, those that a sentence has
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """Names in a sentence, the first few of many."""
+    more = len(names) - MOST_NAMED
+    return separator.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     """A number with fixed decimals and a real minus, and never a negative zero.
 
@@ -47,12 +57,9 @@ def p_text(p: float) -> str:
     """Two significant digits, "<0.001" below."""
     if p < 0.001:
         return "<0.001"
-    for decimals in (1, 2, 3, 4):
-        text = f"{p:.{decimals}f}"
-        # Two digits from the first that is not 0, counted after rounding: 0.0999 is 0.10.
-        if len(text.replace(".", "").lstrip("0")) >= 2:
-            return text
-    return f"{p:.4f}"
+    texts = (f"{p:.{decimals}f}" for decimals in (1, 2, 3, 4))
+    # Two digits from the first that is not 0, counted after rounding: 0.0999 is 0.10.
+    return next(text for text in texts if len(text.replace(".", "").lstrip("0")) >= 2)
 
 
 def _value_text(value: Value, dialect: Dialect) -> str:

@@ -1,7 +1,7 @@
 """Which ledger rows one row of a table stands for, and their numbers by seed."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
-from reports.contract import ARMS, COMPLETE, FAIL, PRUNED
+from reports.contract import ARMS, COMPLETE, FAIL, FLAG, PRUNED
 from reports.read import Factor, Setting, Study
 from reports.stats import Estimate
 from reports.tables.metric import interval_of
-from reports.tables.model import Column, Text, level_id, level_text
+from reports.tables.model import Column, Counts, Flagged, Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12
@@ -57,9 +57,9 @@ class Group:
             self._lists[name] = self.rows[name].to_list()
         return self._lists[name]
 
-    def count(self, *states: str) -> int:
-        """How many rows are in one of the states."""
-        return sum(state in states for state in self.column("state"))
+    def count(self, state: str) -> int:
+        """How many rows are in a state."""
+        return self.column("state").count(state)
 
     def known(self, column: str) -> list[float]:
         """A column over the rows that count, without nulls; [] where there is no such column."""
@@ -119,9 +119,25 @@ class Group:
         """Whether it is a setting that `ship-sweep --path` ran."""
         return isinstance(self.value, Setting) and self.value.added
 
-    def missing(self) -> int:
-        """Rows that are wanted and have not ended: not run, running or interrupted."""
-        return len(self.rows) - self.count(COMPLETE, FAIL, PRUNED)
+    @property
+    def counts(self) -> Counts:
+        """The rows that finished, and those that did not; those that have not ended are missing."""
+        done, failed, pruned = (self.count(state) for state in (COMPLETE, FAIL, PRUNED))
+        return Counts(done, failed, pruned, len(self.rows) - done - failed - pruned)
+
+    def flags(self, only: Collection[str] | None = None) -> tuple[Flagged, ...]:
+        """The flags that finished trials raised; where one was not looked for does not count.
+
+        Args:
+            only: names of the flags that are asked for; None: all.
+        """
+        found = []
+        for name in (name for name in self.rows.columns if name.startswith(FLAG)):
+            flag, values = name.removeprefix(FLAG), self.known(name)
+            raised = sum(value >= 0.5 for value in values)
+            if raised and (only is None or flag in only):
+                found.append(Flagged(flag, raised, len(values)))
+        return tuple(found)
 
 
 def ordered_levels(study: Study, factor: Factor) -> list[Any]:
@@ -173,11 +189,9 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
     return _KNOWN[study]
 
 
-def labels_of(
-    study: Study, assignment: Mapping[str, Any], alone: str = "constants"
-) -> tuple[Text, ...]:
+def labels_of(study: Study, assignment: Mapping[str, Any]) -> tuple[Text, ...]:
     """The cells that name a setting, one a factor; of a study without factors, one of a word."""
-    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text(alone),)
+    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text("constants"),)
 
 
 def arm_groups(study: Study) -> list[Group]:

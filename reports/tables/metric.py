@@ -85,7 +85,8 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    known = {**headings, **_measured(study)}
+    there, measures = measured(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
+    known = headings | {name: short for name, short in measures.items() if f"test/{name}" in there}
     chosen = study.protocol.default if metric is None else metric
     if chosen not in known:
         choices = ", ".join(known)
@@ -96,15 +97,9 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     return dataclasses.replace(study, protocol=protocol), chosen
 
 
-def _measured(study: Study) -> dict[str, str]:
-    """The measures of quality that the study has, by metric, with their headings."""
-    rows = study.rows
-    found = {}
-    for measure in MEASURES:
-        column = f"test/{QUALITY}{measure.metric}"
-        if column in rows.columns and rows[column].is_not_null().any():
-            found[f"{QUALITY}{measure.metric}"] = measure.short
-    return found
+def measured(study: Study) -> set[str]:
+    """The columns of a study's rows that have any value."""
+    return {name for name in study.rows.columns if study.rows[name].count()}
 
 
 def is_percent(metric: str) -> bool:

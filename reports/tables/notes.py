@@ -1,54 +1,97 @@
-"""The footnotes: what a reader must know before believing a number of the table."""
+"""A table with its footnotes: what a reader must know before believing a number of it."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.contract import FAIL, FLAGS, PRUNED, QUALITY
-from reports.read import Study
-from reports.tables.comparison import detection_notes
+from reports.contract import ARMS, FAIL, FLAGS, QUALITY
+from reports.read import Study, heading
+from reports.stats import DRAWS
+from reports.tables.comparison import is_designed
 from reports.tables.families import Family
-from reports.tables.groups import Group
-from reports.tables.legend import (
-    arm_notes,
-    average_notes,
-    difference_notes,
-    metric_notes,
-    rule_note,
-)
+from reports.tables.formatting import listed
+from reports.tables.groups import Group, spelled
 from reports.tables.metric import MEASURES
-from reports.tables.model import MARK, Cell, Column, Legend, Row, Table
-from reports.tables.preferred import added_notes, preferred_note
-from reports.tables.rows import LEAKS, chosen_by, on_test, raised_flags
+from reports.tables.model import (
+    ADDED,
+    CLASSES,
+    MARK,
+    Cell,
+    Column,
+    Compared,
+    Flagged,
+    Legend,
+    Row,
+    Table,
+    Value,
+)
 
-_RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
-# With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
-FEWEST_SEEDS = 5
+LEAKS = frozenset({"test", "reference"})
+# What all settings share, as params name it.
+_SETUP = (
+    *("dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol"),
+    *("shots", "finetuner.name", "generator.name"),
+)
+_INTERVAL = Legend(
+    "±: 95% t-interval over seeds (few-shot draw, class split and initialisation at once), for"
+    " percentages computed on the logit scale; a dash: the seeds do not differ. The test set is"
+    " fixed, its sampling error is not in it"
+)
+_AVERAGES = (
+    "averages are over datasets by seed, an H that of the mean halves, not the mean H; (k/m): over"
+    " k of the m datasets only, not comparable with the others, and a Δ over those that both have"
+)
+_ADDED = (
+    f"{ADDED} run by --path, between the baseline and what selection preferred: asked for after"
+    " results were known, by selection scores and not by test"
+)
 
 
-def table_notes(family: Family, rows: Sequence[Row], shown: int | None) -> list[str]:
-    """The notes of its own that a table of comparisons has.
+def chosen_by(rules: Iterable[str | None]) -> str:
+    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
+    return "+".join(sorted({rule for rule in rules if rule}))
+
+
+def on_test(selection: str) -> bool:
+    """Say whether any of the joined rules looks at test pictures."""
+    return not LEAKS.isdisjoint(selection.split("+"))
+
+
+def group_row(
+    group: Group,
+    labels: Sequence[Column],
+    cells: Mapping[str, Cell | None],
+    *,
+    n: int | None = None,
+    flags: tuple[Flagged, ...] | None = None,
+    baseline: bool = False,
+    compared: Compared | None = None,
+) -> Row:
+    """The row of a group.
 
     Args:
-        family: that the table is of.
-        rows: of the table.
-        shown: rows of the first section that a page shows, None for all.
+        group: the ledger rows behind it.
+        labels: columns that name it.
+        cells: what is measured, by column.
+        n: rows behind its means; None: all that finished.
+        flags: that were raised; None: those of the group's rows.
+        baseline: whether the others are compared with it.
+        compared: with the baseline.
     """
-    study, metric, kind = family.study, family.metric, family.kind
-    notes = [*metric_notes(study, rows, kind=kind), *_meaning(study, metric)]
-    if kind == "methods":
-        notes += average_notes(study, rows, metric)
-    if family.comparable:
-        notes += [*difference_notes(family, rows), *detection_notes(study, metric)]
-    if kind != "methods":
-        notes.append(Legend("s/seed: wall seconds of a run divided over its seeds"))
-        notes += preferred_note(study)
-    notes += [*flag_notes(study, rows), *added_notes(row.added for row in rows)]
-    notes += arm_notes(study, rows)
-    total = sum(not row.arm for row in rows)
-    if shown is not None and total > shown:
-        notes.append(f"the best {shown} of {total} settings shown; the CSV holds all")
-    return notes
+    named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
+    named["n"] = group.counts if n is None else dataclasses.replace(group.counts, done=n)
+    name, first = spelled(group, labels), group.labels[0].text
+    return Row(
+        {**named, **{key: cell for key, cell in cells.items() if cell is not None}},
+        baseline,
+        chosen_by(group.trials.column("selection")),
+        group.arm,
+        group.trials.flags() if flags is None else flags,
+        group.added,
+        compared,
+        name=name or first,
+        level=first if len(labels) == 1 else name,
+    )
 
 
 def noted_table(
@@ -68,12 +111,14 @@ def noted_table(
         notes: of its own.
         more: of the Table.
     """
-    said = (*_warnings(study, rows), *_few_seeds(study), _setup(study))
-    said += (*notes, *_unfinished(study))
+    said = [*_warnings(study, rows), _setup(study), *notes]
+    if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
+        said.append(_INTERVAL)
+    said += [*_flags(study, rows), *_arms(study, rows), *_unfinished(study)]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
-    return Table(name, title, tuple(columns), tuple(rows), said, **more)
+    return Table(name, title, tuple(columns), tuple(rows), tuple(said), **more)
 
 
 def plain_table(
@@ -102,155 +147,123 @@ def plain_table(
     return noted_table(study, name, title, columns, rows, notes, **more)
 
 
-def _meaning(study: Study, metric: str) -> list[str]:
-    """What the metric is, where its heading does not say it."""
-    known = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
-    return [Legend(meaning)] if (meaning := known.get(metric)) else []
+def comparison_notes(family: Family, rows: Sequence[Row]) -> Iterator[str]:
+    """The notes of its own that a table of comparisons has: its metrics, and what is compared.
+
+    Args:
+        family: that the table is of.
+        rows: of the table.
+    """
+    study, metric = family.study, family.metric
+    yield Legend(
+        "accuracies in percent; n: finished rows, of averages over datasets the seeds that finished"
+        " on each; a seed's value is its mean over the row's settings; s/seed: wall seconds of a"
+        f" run divided over its seeds. {study.protocol.note}"
+    )
+    meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
+    if meaning := meanings.get(metric):
+        yield Legend(meaning)
+    if family.kind == "methods" or study.pooled:
+        yield _AVERAGES
+    if family.comparable:
+        yield from _difference(family, rows)
+    total = sum(not row.arm for row in rows)
+    if family.shown is not None and total > family.shown:
+        yield f"the best {family.shown} of {total} settings shown; the CSV holds all"
 
 
-def _few_seeds(study: Study) -> list[str]:
-    seeds = study.rows["seed"].n_unique()
-    if seeds >= FEWEST_SEEDS:
-        return []
-    if seeds == 1:
-        return ["one seed: no interval, and nothing says how far another seed would differ"]
-    return [
-        f"only {seeds} seeds: intervals are rough, and what happens to one run in ten (a collapse,"
-        " say) is more often missed than seen"
-    ]
+def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
+    """What is compared with what, by plain tests or by the study's own design."""
+    base = next((row for row in rows if row.baseline), None)
+    if base is None:
+        yield "no baseline setting ran: no paired differences"
+        return
+    study, head = family.study, family.head
+    count = max(1, sum("p" in row.cells for row in rows))
+    told = (
+        f"Δ{head}: to {base.name}, paired by seed, dataset and the settings of other factors, its"
+        " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
+        f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
+        f" 5%/{count}, Holm's first step, from the observed paired deviation"
+    )
+    if study.detection is not None:
+        design = study.detection.design
+        effect, first, last = f"{design.effect:g}", design.looks[0], design.looks[-1]
+        of = heading(study.protocol, study.detection.metric)
+        given = f"ship-sweep --detect {effect}: seeds were added until differences in {of}"
+        if is_designed(study, family.metric):
+            told = f"Δ{head}: to {base.name}, paired by seed"
+            yield (
+                f"{given}, from {first} to at most {last}, differed from 0 (at 5% for all"
+                f" {design.comparisons} comparisons together) or were equivalent (within ±{effect},"
+                " at 2.5% for each), which the column decision says. The interval of Δ allows for"
+                " the looks, those of the rows' means do not. No other test is made of Δ"
+            )
+        else:
+            yield f"{given} were decided: intervals and p-values here do not allow for that"
+    yield Legend(told)
+    if any(CLASSES in row.cells for row in rows):
+        yield Legend(
+            f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
+            f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"
+        )
 
 
-def _warnings(study: Study, rows: Sequence[Row]) -> list[str]:
-    """The selection rule and the demonstration backbone."""
-    rules = [r for r in _RULES if any(r in row.selection.split("+") for row in rows)]
-    notes = list(dict.fromkeys(rule_note(rule, study.protocol) for rule in rules))
-    if LEAKS & set(rules) and set(rules) - LEAKS:
-        leaked = [_name(row) for row in rows if on_test(row.selection)]
-        notes.append(f"selected on test: {', '.join(leaked)}; not comparable with the others")
+def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """That test pictures were looked at, and the demonstration backbone."""
+    rules = {rule for row in rows for rule in row.selection.split("+") if rule}
+    if leaks := sorted(rules & LEAKS):
+        what = "every number here" if rules <= LEAKS else "what is selected so"
+        yield f"selected on test pictures ({', '.join(leaks)}): a leak that flatters {what}"
     if study.demonstration:
-        notes.append("demonstration backbone: figures say nothing about CLIP")
-    return notes
-
-
-def _name(row: Row) -> str:
-    first = next(iter(row.cells.values()))
-    return getattr(first, "text", "")
+        yield "demonstration backbone: figures say nothing about CLIP"
 
 
 def _setup(study: Study) -> str:
     """Dataset, backbone, shots, fine-tuner, generator: what all settings share."""
-    constants = study.constants
-    crossed = constants.get("protocol") == "cross_dataset"
-    names = {
-        "dataset": "source dataset" if crossed else "dataset",
-        "split_version": "split version",
-        "targets": "targets",
-        "max_classes": "first classes",
-        "unseen_class": "unseen class",
-        "backbone": "backbone",
-        "protocol": "protocol",
-        "shots": "shots",
-        "finetuner.name": "fine-tuner",
-        "generator.name": "generator",
-    }
-    factors = {f.key for f in study.factors} | ({"dataset"} if study.pooled else set())
-    varied = [key for key in names if {key, key.removesuffix(".name")} & factors]
+    shared = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
-        f"{name} {_listed(constants[key])}"
-        for key, name in names.items()
-        if key not in varied and constants.get(key, "") not in ("", "null", "[]")
+        f"{key.removesuffix('.name')} {text}"
+        for key, text in shared.items()
+        if text not in ("", "null", "[]") and not (key == "dataset" and study.pooled)
     ]
-    if varied:
-        parts.append(f"{', '.join(names[key] for key in varied)} varied")
-    seeds = study.rows["seed"].n_unique()
-    return "; ".join([*parts, f"{seeds} seed{'s' if seeds != 1 else ''}"])
+    rule, seeds = chosen_by(study.rows["selection"].to_list()), study.rows["seed"].n_unique()
+    return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
-def _listed(text: str) -> str:
-    """A param as people write it: a JSON list by its items."""
-    if not text.startswith("["):
-        return text
-    try:
-        return ", ".join(map(str, json.loads(text)))
-    except json.JSONDecodeError:
-        return text
-
-
-def _unfinished(study: Study) -> list[str]:
+def _unfinished(study: Study) -> Iterator[str]:
     """What is not in the means, and why."""
-    whole = Group((), study.rows)
-    failed, pruned, missing = whole.count(FAIL), whole.count(PRUNED), whole.missing()
-    of = " on some dataset" if study.pooled else ""
-    notes = []
-    if failed:
-        rows = study.rows.filter(state=FAIL)
-        reasons = rows["reason"].drop_nulls().unique(maintain_order=True).to_list()
-        more = f" (and {len(reasons) - 2} other reasons)" if len(reasons) > 2 else ""
-        told = f": {'; '.join(reasons[:2])}{more}" if reasons else ""
-        notes.append(f"{_rows(failed)} failed{of}, in no mean{told}")
-    if pruned:
-        notes.append(f"{_rows(pruned)} stopped early by the scheduler{of}, in no mean")
-    if missing or study.untried:
-        parts = [f"{_rows(missing)} missing{of}"] if missing else []
-        parts += [f"{study.untried} settings not tried yet"] if study.untried else []
-        notes.append(f"incomplete study: {', '.join(parts)}")
-    if study.aside:
-        many = "1 setting that" if study.aside == 1 else f"{study.aside} settings that"
-        notes.append(f"without {many} --path ran: chosen by results, neither levels nor draws")
-    if study.scope and not study.pooled:
-        return [*notes, *study.warnings]  # what is left out is counted over all datasets
-    if study.left_out:
-        notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
-    for source, adopted in study.adopted.items():
-        notes.append(f"{_rows(adopted)} of the same settings and seeds taken from study {source}")
-    return [*notes, *study.warnings]
+    absent = Group((), study.rows).counts.absent()
+    reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
+    if absent:
+        why = f" ({listed(reasons.to_list(), '; ')})" if len(reasons) else ""
+        yield f"rows in no mean: {', '.join(absent)}{why}"
+    counted = {
+        "settings not tried yet": study.untried,
+        "settings left aside that --path ran: chosen by results": study.aside,
+        "rows of changed settings or seeds left out": study.left_out,
+        **{f"rows taken from study {source}": rows for source, rows in study.adopted.items()},
+    }
+    yield from (f"{count} {what}" for what, count in counted.items() if count)
+    yield from study.warnings
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'s' if count != 1 else ''}"
+def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """What the marks of rows mean: a line a flag, with how many trials raised it in which rows."""
+    raised = {flag.name for row in rows for flag in row.flags}
+    for flag in (flag for flag in Group((), study.rows).flags() if flag.name in raised):
+        label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown here"))
+        found = [(row.name, one) for row in rows for one in row.flags if one.name == flag.name]
+        where = listed([f"{name}: {one.raised} of {one.of}" for name, one in found], "; ")
+        yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({where}): {meaning}"
+    if any(row.added for row in rows):
+        yield _ADDED
 
 
-_MOST_NAMED = 4  # rows that a footnote names
-# What is raised where a generator's settings have little left to act on.
-_COLLAPSES = ("posterior_collapse", "diversity_collapse")
-
-
-def collapse_of(rows: Sequence[Row]) -> str:
-    """The collapse that every finished trial of some rows raised, in words: "... in 24 of 24".
-
-    Args:
-        rows: with the flags that they raised.
-
-    Returns:
-        "" where there is no such flag.
-    """
-    for name in _COLLAPSES:
-        own = [flag for row in rows for flag in row.flags if flag.name == name]
-        if own and len(own) == len(rows) and all(flag.raised == flag.of for flag in own):
-            trials = sum(flag.of for flag in own)
-            return f"{FLAGS[name][0]} in {trials} of {trials} trials"
-    return ""
-
-
-def flag_notes(study: Study, rows: Sequence[Row], only: Collection[str] | None = None) -> list[str]:
-    """One line a flag: how many trials raised it, in which rows, and what it means.
-
-    Args:
-        study: whose table it is.
-        rows: of the table.
-        only: see raised_flags.
-    """
-    notes = []
-    for flag in raised_flags(Group((), study.rows), only):
-        label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), ""))
-        hits = [
-            f"{row.name}: {own.raised} of {own.of}"
-            for row in rows
-            for own in row.flags
-            if own.name == flag.name
-        ]
-        more = f"; {len(hits) - _MOST_NAMED} more rows" if len(hits) > _MOST_NAMED else ""
-        where = f" ({'; '.join(hits[:_MOST_NAMED])}{more})" if hits else ""
-        total = f"{flag.raised} of {flag.of} trials, one a seed"
-        notes.append(f"{MARK} {label} in {total}{where}" + (f": {meaning}" if meaning else ""))
-    return notes
+def _arms(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """What the reference arms are."""
+    unseen = study.protocol.unseen or "tested"
+    arms = [f"{ARMS[row.arm][0]}: {ARMS[row.arm][1]}" for row in rows if row.arm]
+    if arms:
+        told = "; ".join([*arms, "all at the baseline of the other factors"])
+        yield Legend(told.format(unseen=unseen))

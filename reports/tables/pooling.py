@@ -47,15 +47,6 @@ def arms_dataset(study: Study) -> str:
     return next(name for name in (*named, *names) if name in names)
 
 
-def on_other_classes(study: Study) -> bool:
-    """Whether some settings are measured on other classes than others: their values differ by that.
-
-    Args:
-        study: of one dataset, or averages.
-    """
-    return bool(class_factors(study))
-
-
 def class_factors(study: Study) -> list[Factor]:
     """The factors whose levels are measured on other classes, or on more of them."""
     return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
@@ -116,6 +107,8 @@ def one_dataset(study: Study, dataset: str) -> Study:
         settings=settings,
         constants={**study.constants, DATASET: dataset},
         scope=dataset,
+        left_out=0,  # these are counted over all datasets
+        adopted={},
     )
 
 
@@ -201,11 +194,9 @@ def method_groups(study: Study, wanted: Sequence[Method]) -> list[Group]:
     ]
     whole = _averaged_over(study, finished)
     averages = rows_by_setting(whole)
-    named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
-    alone = " + ".join(name for name in named if name not in ("", "none", "null"))
     return [
         Group(
-            labels_of(whole, method.assignment, alone or "constants"),
+            labels_of(whole, method.assignment),
             averages[setting.key],
             value=setting,
             parts={name: Group((), rows[key]) for name, key in method.keys.items()},

@@ -1,7 +1,7 @@
 """What selection prefers: settings as wholes, the best one, and what a run has changed."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.contract import COMPLETE, RIVALS, printable
@@ -9,7 +9,7 @@ from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
 from reports.tables.comparison import is_designed
 from reports.tables.families import first_family
-from reports.tables.formatting import number
+from reports.tables.formatting import DASH, listed, number
 from reports.tables.groups import (
     Group,
     arm_groups,
@@ -20,22 +20,7 @@ from reports.tables.groups import (
     spelled,
 )
 from reports.tables.metric import decimals_of, interval_of, with_metric
-from reports.tables.model import ADDED
-from reports.tables.pooling import averaged, on_other_classes
-
-
-def added_notes(marks: Iterable[bool]) -> list[str]:
-    """What the mark beside such rows means; [] where no row has it."""
-    if not any(marks):
-        return []
-    return [
-        f"{ADDED} run by --path, between the baseline and what selection preferred: asked for after"
-        " results were known, by selection scores and not by test; selection may prefer it as any"
-        " other setting"
-    ]
-
-
-MOST_TIED = 6  # settings that a sentence names
+from reports.tables.pooling import averaged, class_factors
 
 
 def by_preference(study: Study) -> list[tuple[float, Group]]:
@@ -67,28 +52,9 @@ def tied_first(scores: Sequence[float]) -> list[bool]:
 
 def tied_names(names: Sequence[str]) -> str:
     """Tied settings in words, the first few of many: "2 tied settings: n_ctx 1; n_ctx 2"."""
-    if len(names) < 2:
-        return "".join(names)
-    more = f" and {len(names) - MOST_TIED} more" if len(names) > MOST_TIED else ""
-    return f"{len(names)} tied settings: {'; '.join(names[:MOST_TIED])}{more}"
-
-
-def preferred_note(study: Study) -> list[str]:
-    """A line that names the setting with the best selection score; [] where there are not two.
-
-    A part of a study that leaves settings aside does not know which one that is.
-    """
-    found = by_preference(study) if study.factors and not study.aside else []
-    if len(found) < 2:
-        return []
-    best, labels = preferred(study), factor_labels(study)
-    score, names = found[0][0], tied_names([spelled(group, labels) for group in best])
-    told = f"sel. {heading(study.protocol, study.objective)} {score:.1f}"
-    if len(best) > 1:
-        return [f"selection alone cannot choose among {names} ({told})"]
-    ran = ", which --path ran" if best[0].added else ""
-    ahead = score - found[1][0]
-    return [f"selection alone would take {names}{ran}: {told}, {ahead:.1f} above the next"]
+    return (
+        f"{len(names)} tied settings: {listed(names, '; ')}" if len(names) > 1 else "".join(names)
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +84,7 @@ def headline(study: Study, metric: str) -> Headline | None:
         finished, or the settings are of different datasets or classes.
     """
     whole = averaged(study)
-    if whole is None or on_other_classes(whole):
+    if whole is None or class_factors(whole):
         return None
     settings = setting_groups(whole)
     best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
@@ -181,16 +147,14 @@ def standings(study: Study, metric: str, decimals: int) -> dict[str, str]:
 
 
 def changed_rows(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    """A line for each row that came, moved or left, in this order.
+    """A line for each row that reads otherwise; a dash where it is not in the table.
 
     Args:
-        before, after: see standings; a row has moved where it reads otherwise.
+        before, after: see standings.
     """
-    yield from (f"new: {name}: {after[name]}" for name in after if name not in before)
-    for name in after:
-        if name in before and before[name] != after[name]:
-            yield f"moved: {name}: {before[name]} -> {after[name]}"
-    yield from (f"left: {name}: {before[name]}" for name in before if name not in after)
+    for name in dict.fromkeys((*after, *before)):
+        if before.get(name) != after.get(name):
+            yield f"{name}: {before.get(name, DASH)} -> {after.get(name, DASH)}"
 
 
 def change_lines(before: Study, after: Study) -> list[str]:

@@ -16,6 +16,7 @@ from reports.read import Setting, Study, average
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
 from reports.tables.model import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
+from reports.tables.notes import noted_table
 
 PUBLISHED: Final = "published"
 PROTOCOL: Final = "base_to_new"
@@ -67,7 +68,7 @@ def published_table(study: Study) -> Table:
     A difference is the study's mean less the figure; its interval is over the study's seeds, as a
     figure has none. Where nothing can be compared, there is no row, and a note says why.
     """
-    rows = tuple(_rows(study))
+    rows = list(_rows(study))
     columns = [Column("setting", "setting", "left"), Column("dataset", "dataset", "left")]
     columns.append(Column("n", "n"))
     for metric, heading in _METRICS.items():
@@ -77,16 +78,14 @@ def published_table(study: Study) -> Table:
             Column(f"difference_{metric}", f"Δ{heading}"),
         ]
     columns.append(Column("source", "published by", "left"))
-    notes = [_OF]
-    if rows:
-        notes.append(
-            "Δ: the mean here less the published figure, ± over the seeds here; papers choose"
-            " epochs and settings in other ways (SHIP's authors on test pictures)"
-        )
-    else:
-        notes.append(f"nothing here can be compared with them: this study has {_said(study)}")
-    title = f"{study.name}: published beside measured"
-    return Table(PUBLISHED, title, tuple(columns), rows, tuple(notes), labels=2)
+    note = (
+        "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
+        " settings in other ways (SHIP's authors on test pictures)"
+        if rows
+        else "nothing here can be compared with them"
+    )
+    title = "published beside measured"
+    return noted_table(study, PUBLISHED, title, columns, rows, [_OF, note], labels=2)
 
 
 def _rows(study: Study) -> Iterator[Row]:
@@ -172,13 +171,3 @@ def _value(study: Study, setting: Setting, key: str) -> str:
     if isinstance(found, Mapping):
         return str(found.get("name", ""))
     return found if isinstance(found, str) else json.dumps(found)
-
-
-def _said(study: Study) -> str:
-    """What the study has where published figures have one thing."""
-    found = []
-    for key in ("protocol", "backbone", "dataset", "shots", "max_classes", "finetuner.name"):
-        values = dict.fromkeys(_value(study, s, key) for s in study.settings)
-        if known := [value for value in values if value]:
-            found += [f"{key} {', '.join(known)}"] if known != ["null"] else []
-    return "; ".join(found)

@@ -72,7 +72,7 @@ def test_each_study_is_shown_by_the_name_of_its_experiment(store_uri: str, here:
     assert "prompt_len.2: generator.n_ctx" in later.stdout
     assert (here / "prompt_len.2-report" / "prompt_len.2.md").is_file()
     first = report("prompt_len", "--tracking-uri", uri, "--format", "markdown")
-    assert "### prompt_len: generator.n_ctx" in first.stdout and "5 seeds" in first.stdout
+    assert "### prompt_len: generator.n_ctx" in first.stdout and "seeds: 5" in first.stdout
 
 
 def test_prints_the_table_and_writes_everything(store_uri: str, here: Path) -> None:
@@ -150,17 +150,16 @@ def test_a_target_may_be_the_metric(store_uri: str, here: Path) -> None:
 
 
 def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
-    """A CSV a table, the long form among them; a dataset's name does not make a folder."""
+    """A CSV a table; a dataset's name does not make a folder."""
     names = ("emoji", "image_folder:my/pets")
     uri = over_datasets(names, ("none", "vae"), seeds=(0, 1)).write(store_uri)
     files = {path.name for path in render("main", uri, here / "out")}
     csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
     assert csv == {
-        "datasets.csv", "datasets-long.csv", "emoji-generator.csv", "estimates.csv",
+        "datasets.csv", "emoji-generator.csv", "estimates.csv",
         "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv", "selected.csv",
     }  # fmt: skip
     assert {"main-dataset.png", "main-generator.png"} <= files
-    assert "datasets-long" not in (here / "out" / "main.html").read_text(encoding="utf-8")
 
 
 def test_a_second_report_replaces_the_first(store_uri: str, here: Path) -> None:

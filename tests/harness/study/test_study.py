@@ -72,7 +72,7 @@ def test_whoever_compares_is_told_before_a_study_goes_on(bench: Bench) -> None:
     assert (name, uri) == ("small", bench.uri)
     title, first, *_ = changes(prepare(name, uri))
     assert title == "since the last run (H):"
-    assert re.fullmatch(r"  moved: n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
+    assert re.fullmatch(r"  n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
 
 
 # What the command line does where nothing is left, with the analytic method's data.

@@ -72,8 +72,7 @@ def test_a_metric_that_nothing_measured(analyse: Any) -> None:
     [
         (importance, grid((3, 1), nothing), "only f0 varies"),
         (importance, grid((3, 3), nothing, 1), "one finished seed"),
-        (importance, drawn(4, 8, nothing), "8 finished settings: 4 factors need 10"),
-        (partial_dependence, drawn(2, 9, nothing), "9 finished settings"),
+        (importance, drawn(4, 8, nothing), "8 finished settings are too few"),
         (ablation_path, drawn(2, 20, nothing), "baseline"),
     ],
 )

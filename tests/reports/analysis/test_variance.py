@@ -12,7 +12,6 @@ from reports.analysis.variance import (
     contrasts,
     grams,
     grid_p,
-    least_grid_p,
     noise,
     over_seeds,
     share,
@@ -134,19 +133,6 @@ def test_levels_that_differ_once_are_two_levels() -> None:
     assert len(distinct(values, factors, model)[0]) == 3
     values[4, 2] += 0.1
     assert distinct(values, factors, model)[2] is model
-
-
-def test_the_least_p_of_few_seeds_is_counted() -> None:
-    """Two by two settings under three seeds: 64 orders, of which two have any statistic."""
-    factors = two_factors(2, 2)
-    term = grid_model(factors).terms[0]
-    assert least_grid_p(factors, term, 3) == pytest.approx(2 / 64)
-    rng, seen = np.random.default_rng(9), 1.0
-    for _ in range(60):
-        found = grid_p(drawn(np.array([0.0, 0, 9, 9]), 3, rng), factors, term, rng)
-        seen = min(seen, found or 1.0)
-    assert seen == pytest.approx(2 / 64, abs=0.012)
-    assert least_grid_p(factors, term, 20) == 0.001
 
 
 def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:

@@ -96,10 +96,7 @@ NUMBER = r"[+−]?\d+\.\d"
 TOLD = told(__file__, "sentences.yaml")
 UNTRUE = TOLD.pop("untrue")
 SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
-    of: {
-        kind: re.compile(text.replace("NUMBER", NUMBER).replace("LEVELS", r"No level|[\d, and]+?"))
-        for kind, text in patterns.items()
-    }
+    of: {kind: re.compile(text.replace("NUMBER", NUMBER)) for kind, text in patterns.items()}
     for of, patterns in TOLD.items()
 }
 

@@ -104,7 +104,7 @@ def test_identical_settings_differ_by_nothing(n: int, apart: float, p: float | N
     values = {seed: 60.1 + seed for seed in range(n)}
     found = compare_paired({s: v + apart * s for s, v in values.items()}, values)
     assert found is not None
-    assert (found.difference.mean, found.p, found.detectable(1)) == (0.0, p, None)
+    assert (found.difference.mean, found.p, found.std) == (0.0, p, None)
     assert found.difference.low is None
 
 

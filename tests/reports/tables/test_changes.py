@@ -34,10 +34,10 @@ def test_a_study_that_was_extended() -> None:
     after = study({1: [60, 61, 65], 4: [64, 65, 66], 8: [70, 71, 72]}).study()
     assert change_lines(before, after) == [
         "since the last run (H):",
-        "  new: n_ctx 8: 71.0 (n 3)",
-        "  moved: n_ctx 1: 60.5 (n 2) -> 62.0 (n 3)",
-        "  moved: n_ctx 4: 64.5 (n 2) -> 65.0 (n 3)",
-        "  left: n_ctx 2: 62.5 (n 2)",
+        "  n_ctx 1: 60.5 (n 2) -> 62.0 (n 3)",
+        "  n_ctx 4: 64.5 (n 2) -> 65.0 (n 3)",
+        "  n_ctx 8: – -> 71.0 (n 3)",
+        "  n_ctx 2: 62.5 (n 2) -> –",
     ]
     assert change_lines(after, after) == []
 
@@ -48,7 +48,7 @@ def test_a_row_counts_once_it_has_a_number() -> None:
     mended = study({1: [60, 61]}).trial({N_CTX: 2}, {s: scores(70, 70) for s in (0, 1)})
     mended.trial({}, {s: scores(50, 50) for s in (0, 1)}, arm="zero_shot")
     assert change_lines(failed.study(), mended.study())[1:] == [
-        "  new: n_ctx 2: 70.0 (n 2)", "  new: zero-shot: 50.0 (n 2)",
+        "  n_ctx 2: – -> 70.0 (n 2)", "  zero-shot: – -> 50.0 (n 2)",
     ]  # fmt: skip
 
 

@@ -45,8 +45,7 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     study = builder([], [{}], {**THEIRS, **constants}).study()
     table = published_table(study)
     assert table.rows == ()
-    (said,) = (note for note in table.notes if note.startswith("nothing here can be compared"))
-    assert says in said
+    assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
     assert "nothing here can be compared" in markdown(report.every_table)
     assert "nothing here can be compared" in latex(report.every_table)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -36,7 +37,7 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
 
 def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its best settings are shown, all held, and the note says so."""
-    monkeypatch.setattr("reports.tables.compared.MOST", 100)
+    monkeypatch.setattr(import_module("reports.tables.families"), "MOST", 100)
     levels = list(range(1, 12))
     factors = one_factor(N_CTX, levels, 1) + one_factor("generator.latent_dim", levels, 1)
     builder = StoreBuilder(name="large", factors=factors, seeds=(0,))
