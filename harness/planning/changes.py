@@ -111,7 +111,8 @@ def compare(
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
     why: dict[str, list[str]] = {}
-    for (key, seed), run in ledger.rows.items():
+    rows_of = ((key, *row) for key, of in ledger.by_key.items() for row in of.items())
+    for key, seed, run in rows_of:
         stays = key in now and seed in study.seeds_of(key)
         if run.state is not State.COMPLETE or seed not in stored.seeds.get(key, ()) or stays:
             continue

@@ -22,7 +22,7 @@ from typing import Any, Final
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from harness.environment import environment
+from harness.machine import environment
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {

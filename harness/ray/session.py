@@ -14,8 +14,8 @@ from typing import Any
 import ray
 
 from harness.config import StudyConfig
-from harness.environment import environment
 from harness.errors import ClusterError
+from harness.machine import environment, scratch
 from harness.ray.deaths import bounded_start, leave_a_dead_ray
 from harness.ray.internals import (
     UNDOCUMENTED_ENVIRONMENT,
@@ -26,7 +26,6 @@ from harness.ray.internals import (
     workers_import_as_the_driver,
 )
 from harness.resources import LARGEST_NODE, check_room, usable_cpus
-from harness.scratch import scratch
 from harness.wording import one_line
 
 STORE_FLOOR = 200 * 2**20

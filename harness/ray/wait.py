@@ -13,8 +13,8 @@ from ray.exceptions import RayError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from harness.config import Resources
-from harness.environment import environment
 from harness.errors import ClusterError
+from harness.machine import environment
 from harness.ray.internals import alive_nodes, quiet_ray
 from harness.ray.session import DRIVER_ENVIRONMENT
 from harness.resources import preflight

@@ -39,7 +39,7 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     points = store.read(lambda client: epoch_points(client, run.run_id, keys))
-    tags: dict[str, str | None] = {name: run.tags.get(name) for name in _MADE_BY}
+    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     share = len(seeds) / len(one.known.row.seeds)
     final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)

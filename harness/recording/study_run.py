@@ -85,20 +85,16 @@ class StudyRecord:
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
         stored = self._stored_tags()
+        # a text that has become shorter leaves tags behind that it does not go on in any more
+        tags |= {name: "" for name in stored if _CONTINUATION_TAG.match(name) and name not in tags}
         changed = {name: value for name, value in tags.items() if stored.get(name) != value}
-        stale = [name for name in stored if _CONTINUATION_TAG.match(name) and name not in tags]
-        if not changed and not stale:
+        if not changed:
             return False
         text = b""
         with suppress(OSError):  # the file has gone
             text = study.source.read_bytes() if study.source else b""
-        changes = Changes(
-            run=self.run_id,
-            files={YAML_ARTIFACT: text} if text else {},
-            # a text that has become shorter leaves stale tags behind
-            tags={**changed, **dict.fromkeys(stale)},
-        )
-        self.store.write(changes)
+        files = {YAML_ARTIFACT: text} if text else {}
+        self.store.write(Changes(run=self.run_id, files=files, tags=changed))
         return True
 
     def begin(self) -> None:
@@ -118,8 +114,8 @@ class StudyRecord:
         kept = self._wanted_text[:-1]
         comma = ", " if len(kept) > 1 else ""
         self._wanted_text = f"{kept}{comma}{wanted_text([setting], {})[1:]}"
-        tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
-        self.store.write(Changes(run=self.run_id, tags=tags))
+        tags = [*split_tag(Tag.WANTED, self._wanted_text).items()][len(kept) // MAX_TAG :]
+        self.store.write(Changes(run=self.run_id, tags=dict(tags)))
 
     def end(self, state: State, tags: Mapping[str, str] | None = None) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""

@@ -51,15 +51,13 @@ class TrialRecorder:
         self.store = self.record.store
         load_ahead()
 
-    def start(
-        self, trial_id: str, work: Work, tags: Mapping[str, str | None] | None = None
-    ) -> None:
+    def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
         """Open the run of a trial, with its tags and params.
 
         Args:
             trial_id: what it is called until its end.
             work: that it does.
-            tags: that hold in place of its own, or beside them; None: it has no such tag.
+            tags: that hold in place of its own, or beside them.
         """
         setting = work.setting
         self.record.want(setting)

@@ -16,19 +16,34 @@ from harness.store.changes import (
     points,
 )
 from harness.store.errors import StoreAway, StoreError, again
-from harness.store.known import Known, epoch_points, experiments, kept_files, read_known
 from harness.store.lease import StudyLost, Timing
-from harness.store.ledger import Ledger, LedgerRun, read_ledger
-from harness.store.open import Store, find_store, open_store, quieten, store_uri
-from harness.store.pending import waiting_note
-from harness.store.session import own_study
+from harness.store.ledger import (
+    Known,
+    Ledger,
+    LedgerRun,
+    epoch_points,
+    experiments,
+    read_known,
+    read_ledger,
+)
+from harness.store.open import (
+    CLIENT_ENVIRONMENT,
+    Store,
+    find_store,
+    open_store,
+    quieten,
+    store_uri,
+)
 from harness.store.study_run import (
     INTERRUPTED,
     StoredStudy,
     close_dead_runs,
     find_study_run,
+    joined_tag,
+    param_text,
+    params,
     read_stored_study,
+    split_tag,
 )
-from harness.store.study_store import CLIENT_ENVIRONMENT, StudyStore
-from harness.store.texts import joined_tag, param_text, params, split_tag
-from harness.store.trained import SAID, load_trained
+from harness.store.study_store import StudyStore, own_study
+from harness.store.trained import SAID, kept_files, load_trained

@@ -1,8 +1,7 @@
 """What is to be written to a run of the store: sent twice, it leaves the run as sent once.
 
 MLflow takes a metric's point, a param or a tag again without a trace. What it does not take again
-is made so here: a run is looked for by its key before it is made once more, and a tag that is to go
-may be gone.
+is made so here: a run is looked for by its key before it is made once more.
 """
 
 import errno
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from harness.errors import UserError
-from harness.scratch import scratch
+from harness.machine import scratch
 from harness.store.errors import reason, transient
 from reports.contract import RUN_STATUS, State, Tag
 
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 # Characters that MLflow takes: it cuts longer values off. Entities that it takes in a request.
 MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
 MAX_METRICS, MAX_OTHERS = 800, 100
-GONE = "RESOURCE_DOES_NOT_EXIST"
 # Bytes of a file, which may have to wait on disk as text (pending.py): so many has the largest file
 # of what was trained under a seed.
 MOST_BYTES = 40 * 2**20
@@ -72,8 +70,7 @@ class Changes(BaseModel):
     files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
         refuses files does without.
     metrics, params: points, and texts by name, cut after MAX_PARAM characters.
-    tags: name -> text, cut after MAX_TAG characters (see harness.store.texts); None: it is removed,
-        and empty until then.
+    tags: name -> text, cut after MAX_TAG characters (see harness.store.study_run).
     status: MLflow's own; "": as it is. ended: when the run did, 0 where it has not.
     """
 
@@ -91,14 +88,14 @@ class Changes(BaseModel):
     files: Mapping[str, bytes] = {}
     metrics: Sequence[Point] = ()
     params: Mapping[str, str] = {}
-    tags: Mapping[str, str | None] = {}
+    tags: Mapping[str, str] = {}
     status: str = ""
     ended: int = 0
 
     @field_validator("params", "tags")
     @classmethod
-    def _are_plain(cls, texts: Mapping[str, str | None]) -> dict[str, str | None]:
-        return {name: text if text is None else plain(text) for name, text in texts.items()}
+    def _are_plain(cls, texts: Mapping[str, str]) -> dict[str, str]:
+        return {name: plain(text) for name, text in texts.items()}
 
     def in_state(self, state: State) -> "Changes":
         """These changes, and the run in a state: any other than RUNNING ends it now."""
@@ -143,7 +140,7 @@ def send(
         Exception: whatever MLflow's client raises.
     """
     run_id = made.get(changes.run) or _found(client, changes, again)
-    tags = {name: (text or "")[:MAX_TAG] for name, text in changes.tags.items()}
+    tags = {name: text[:MAX_TAG] for name, text in changes.tags.items()}
     if run_id is None:
         experiment_id, _, key = changes.run.partition("/")
         run = client.create_run(
@@ -159,8 +156,6 @@ def send(
     for name, content in changes.files.items():
         _keep_file(client, run_id, name, content)
     _log(client, run_id, changes, tags)
-    for name in (name for name, text in changes.tags.items() if text is None):
-        _delete_tag(client, run_id, name)
     if changes.ended:
         client.set_terminated(run_id, status=changes.status, end_time=changes.ended)
     elif changes.status:
@@ -242,25 +237,25 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
     then answers as if it were away (500). It is away if it does not answer a question either. A
     disk of this machine that is full refuses more than files: that ends the study.
     """
-    place, told = PurePosixPath(name), ""
-    inside = () if len(place.parts) == 1 else (str(place.parent),)
+    place = PurePosixPath(name)
+    inside = [str(place.parent)] if place.parent.name else []
     with scratch() as folder:
         path = folder / place.name
         path.write_bytes(content)
-        for _ in range(FILE_TRIES):
+        for tries in range(1, FILE_TRIES + 1):
             try:
                 client.log_artifact(run_id, str(path), *inside)
                 return
-            except UserError:  # another driver has taken the study over
-                raise
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in FULL:
-                    raise  # of this machine: the next run, with space, has the file
-                told = reason(error)
-                if not transient(error, client.tracking_uri):
-                    break
-                require_answer(client, run_id)
-    logger.warning("%s could not be kept in MLflow: %s", name, told)
+                # another driver has the study, or this machine's disk is full
+                if isinstance(error, UserError) or getattr(error, "errno", None) in FULL:
+                    raise
+                passes = transient(error, client.tracking_uri)
+                if passes:
+                    require_answer(client, run_id)
+                if not passes or tries == FILE_TRIES:
+                    logger.warning("%s could not be kept in MLflow: %s", name, reason(error))
+                    return
 
 
 def require_answer(client: "MlflowClient", run_id: str) -> None:
@@ -275,13 +270,3 @@ def require_answer(client: "MlflowClient", run_id: str) -> None:
         raise
     except Exception:
         client.get_run(run_id)
-
-
-def _delete_tag(client: "MlflowClient", run_id: str, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.delete_tag(run_id, name)
-    except MlflowException as error:
-        if error.error_code != GONE or name in client.get_run(run_id).data.tags:
-            raise

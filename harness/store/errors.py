@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from harness.errors import UserError
 from harness.wording import one_line
@@ -17,29 +23,38 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How often a store is asked at a study's beginning, when somebody waits to see whether it is there;
-# seconds between two tries: after the first one, and the longest that they grow to.
-TRIES = 5
+# How often a store is asked at a study's beginning, when somebody waits to see whether it is there,
+# and seconds after which it is not asked again; seconds between two tries: after the first one, and
+# the longest that they grow to.
+TRIES, LONGEST_TRY = 5, 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
 
 AGAIN = frozenset({408, 429})
 NEVER = frozenset({501})  # not implemented
 SERVERS = frozenset({"http", "https", "databricks"})
+# methods of MlflowClient that change nothing
+READS = ("get_", "search_", "list_", "download_")
 
 # MLflow's server answers 400 for some ways in which its database's connection is lost
 _LOST = re.compile(
     r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
 )
-_STATUS = re.compile(r"too many (\d{3}) error responses|error code (\d{3})")
-_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+# What says why, in the several lines that an error of a server's client has.
+_WHY = re.compile(
+    r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
+)
 _SHOWN = 150
 
 
 class StoreError(UserError):
-    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
+    """The MLflow store cannot be used; one line that names it, without secrets, and says why.
 
-    def __init__(self, line: str) -> None:
+    is_away: whether the same call may get through later.
+    """
+
+    def __init__(self, line: str, *, is_away: bool = False) -> None:
         super().__init__(redacted(line))
+        self.is_away = is_away
 
 
 class StoreAway(StoreError):
@@ -55,6 +70,9 @@ def store_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
+        if transient(error, uri):
+            line = f"{uri}: the MLflow store does not answer ({reason(error)})"
+            raise StoreError(line, is_away=True) from error
         why = one_line(error)
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
@@ -71,7 +89,10 @@ def transient(error: BaseException, uri: str) -> bool:
         uri: of the store. MLflow itself makes no difference between a server's errors and those of
             a database that it has opened in this process.
     """
-    error = own_error(error)
+    if isinstance(error, StoreError):
+        return error.is_away
+    if isinstance(error, ReportError) and error.__cause__ is not None:
+        error = error.__cause__
     from mlflow.exceptions import MlflowException
     from requests import exceptions
 
@@ -94,27 +115,10 @@ def _passing(status: int) -> bool:
     return (status >= 500 or status in AGAIN) and status not in NEVER
 
 
-def own_error(error: BaseException) -> BaseException:
-    """What the store's client raised, where an error tells of that."""
-    while isinstance(error, StoreError | ReportError) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 def reason(error: BaseException) -> str:
     """Why a store did not answer, in a few words and without secrets."""
-    text = str(own_error(error))
-    status, number = _STATUS.search(text), _ERRNO.search(text)
-    if status:
-        return f"it answers {status[1] or status[2]}"
-    if "timed out" in text.lower():
-        return "no answer in time"
-    if "database is locked" in text:
-        return "the database is locked"
-    if number:
-        return number[1].strip().lower()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return redacted(lines[0] if lines else type(error).__name__)[:_SHOWN]
+    why = _WHY.search(str(error))
+    return why[0] if why else redacted(one_line(error))[:_SHOWN]
 
 
 def again(uri: str, ask: Callable[[], T]) -> T:
@@ -131,7 +135,7 @@ def again(uri: str, ask: Callable[[], T]) -> T:
     """
     retrying = Retrying(
         retry=retry_if_exception(lambda error: transient(error, uri)),
-        stop=stop_after_attempt(TRIES),
+        stop=stop_after_attempt(TRIES) | stop_after_delay(LONGEST_TRY),
         wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
         reraise=True,
     )
@@ -158,5 +162,7 @@ def wrapped(
 
 
 def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
-    """The client, each of whose calls is made as again() does."""
-    return wrapped(client, lambda _, call: again(uri, call))
+    """The client, each of whose questions is asked as again() does."""
+    return wrapped(
+        client, lambda name, call: again(uri, call) if name.startswith(READS) else call()
+    )

@@ -12,19 +12,15 @@ seconds at most, and runs of both may be in the store; the ledger takes one of t
 """
 
 import json
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.store.errors import wrapped
-from harness.store.lock import StudyBusy
+from harness.store.errors import READS, wrapped
 from reports.contract import Tag
 
 if TYPE_CHECKING:
@@ -32,8 +28,10 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 2.0
 LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
-# methods of MlflowClient that change nothing
-READS = ("get_", "search_", "list_", "download_")
+
+
+class StudyBusy(UserError):
+    """Another process runs the same study."""
 
 
 class StudyLost(UserError):
@@ -68,8 +66,7 @@ class Holder:
     token: differs for every driver; of a tag that cannot be read, the whole of it.
     host: name of the host that the driver runs on; "": not known.
     pid: of the driver's process.
-    place: which lock of which start of the host the driver has; "" where it has none
-        (harness.store.lock).
+    place: which lock of which start of the host the driver has (harness.machine.locked).
     beat: how many times the holder has written the tag.
     """
 
@@ -78,11 +75,6 @@ class Holder:
     pid: int = 0
     place: str = ""
     beat: int = 0
-
-    @classmethod
-    def me(cls, place: str) -> "Holder":
-        """This process, under a new token; place: that of the lock that it has."""
-        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
 
     def tag(self, beat: int) -> str:
         """The tag's value at a beat."""
@@ -101,17 +93,9 @@ def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
         return Holder(tag)
 
 
-def busy(study: str, holder: Holder | None, *, here: bool = False) -> StudyBusy:
-    """What a driver is told that finds a study held.
-
-    Args:
-        study: its name.
-        holder: who holds it, by its lease.
-        here: whether a process of this machine holds it, whatever the lease says yet.
-    """
+def busy(study: str, holder: Holder | None) -> StudyBusy:
+    """What a driver is told that finds a study held; holder: by its lease."""
     who = str(holder or "another driver")
-    if here and not (holder and holder.host == socket.gethostname()):
-        who = "another process of this machine"
     return StudyBusy(f"study {study!r} is being run by {who} on the same store")
 
 
@@ -147,11 +131,7 @@ class Lease:
         """
         holder = self._read()
         # whoever had the very lock that this process has now is dead
-        if (
-            holder
-            and not self._is_me(holder)
-            and not (holder.place and self.me.place == holder.place)
-        ):
+        if holder and not self._is_me(holder) and self.me.place != holder.place:
             self._watch(holder)
         self._renewed = self.timing.now()
         self._write()
@@ -171,7 +151,11 @@ class Lease:
             began = self.timing.now()
             holder = self._read()
             if not self._is_me(holder):
-                self._lost = self._lost or self._loss(holder)
+                taker = holder or "somebody"
+                self._lost = self._lost or StudyLost(
+                    f"study {self.study!r} is not this process's any more: {taker} has taken it "
+                    f"over; nothing more is written here, and what the store has is kept"
+                )
                 raise self._lost
             if self._stop.is_set():
                 return
@@ -236,33 +220,17 @@ class Lease:
             f"study {self.study!r} is held by {holder}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
         )
-        while True:
+        while timing.now() - began < timing.expiry:
             timing.sleep(LOOK_SECONDS)
-            looked = timing.now()
-            try:
-                seen = self._read()
-            except Exception:  # a server that restarts; one that stays away is an error in the end
-                if looked - began >= 2 * timing.expiry:
-                    raise
-                continue
+            seen = self._read()
             if seen is None:
                 return
             if seen != holder:
                 raise busy(self.study, seen)
-            if looked - began >= timing.expiry:
-                self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
-                return
+        self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
 
     def _is_me(self, holder: Holder | None) -> bool:
         return holder is not None and holder.token == self.me.token
-
-    def _loss(self, holder: Holder | None) -> StudyLost:
-        taker = f"{holder} has taken it over" if holder else "its lock is gone"
-        return StudyLost(
-            f"study {self.study!r} is not this process's any more: {taker} while nothing was "
-            f"heard of this one (suspended, or cut off from the store); nothing more is written "
-            f"here, and what the store has is kept"
-        )
 
     def _read(self) -> Holder | None:
         return read_holder(self.client, self.experiment_id)

@@ -1,12 +1,13 @@
-"""Reads the ledger: which (setting, seed) of a study is finished, and with what objective."""
+"""Reads which (setting, seed) is finished, and how: in the study itself, and in others."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.store.changes import Point
 from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from reports.read import Run
 
+MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
 # of several runs that hold the same (setting, seed), the one that counts; others count for nothing
 PRECEDENCE = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
 
@@ -61,27 +63,19 @@ class Ledger:
     table: frozenset[str] | None = None
 
     @cached_property
-    def rows(self) -> dict[tuple[str, int], LedgerRun]:
-        """(setting key, seed) -> the run that counts: COMPLETE, else PRUNED, else the last FAIL.
+    def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
+        """Setting key -> seed -> the run that counts: COMPLETE, else PRUNED, else the last FAIL.
 
         Runs that were interrupted count for nothing. Of two complete ones the first counts.
         """
-        rows: dict[tuple[str, int], LedgerRun] = {}
+        rows: dict[str, dict[int, LedgerRun]] = {}
         for run in self.runs:
             for seed in run.seeds if run.state in PRECEDENCE else ():
-                held = rows.get((run.setting_key, seed))
-                again = held is not None and run.state is held.state is State.FAIL
-                if held is None or again or PRECEDENCE[run.state] > PRECEDENCE[held.state]:
-                    rows[run.setting_key, seed] = run
+                held = rows.setdefault(run.setting_key, {}).setdefault(seed, run)
+                again = run.state is held.state is State.FAIL
+                if again or PRECEDENCE[run.state] > PRECEDENCE[held.state]:
+                    rows[run.setting_key][seed] = run
         return rows
-
-    @cached_property
-    def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
-        """Setting key -> seed -> the run that counts: `rows`, by setting."""
-        grouped: dict[str, dict[int, LedgerRun]] = {}
-        for (key, seed), run in self.rows.items():
-            grouped.setdefault(key, {})[seed] = run
-        return grouped
 
     def of(self, key: str) -> Mapping[int, LedgerRun]:
         """Seed -> the run that counts, of one setting; {} where it has none."""
@@ -185,3 +179,68 @@ def ledger_run(run: "Run", objective: str) -> LedgerRun:
 def _text(assignment: Mapping[str, Any]) -> str:
     """What equal assignments have in common."""
     return json.dumps(dict(assignment), sort_keys=True, default=list)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished run of another study.
+
+    study: the study's name. run: as MLflow has it. row: as a ledger has it.
+    """
+
+    study: str
+    run: "Run"
+    row: LedgerRun
+
+
+def experiments(client: "MlflowClient") -> dict[str, str]:
+    """Id -> name of every experiment that was not deleted."""
+    every = client.search_experiments(max_results=MOST_STUDIES)
+    return {str(one.experiment_id): str(one.name) for one in every}
+
+
+def read_known(
+    client: "MlflowClient", experiment_id: str | None, keys: Sequence[str]
+) -> list[Known]:
+    """The finished runs of settings in other studies of a store, oldest first.
+
+    What they have themselves from others is left out: the first run of it is there, or somebody
+    has deleted it. An sqlite store is asked once; a server, whose filters know no "or", once a
+    setting.
+
+    Args:
+        client: of the store.
+        experiment_id: of the study that asks; None: it has none yet.
+        keys: of the settings.
+    """
+    from reports.read import plain_run, sqlite_finished
+
+    names = experiments(client)
+    names.pop(experiment_id or "", None)
+    if not names or not keys:
+        return []
+    found = sqlite_finished(client.tracking_uri, keys)
+    if found is None:
+        found = []
+        for key in keys:
+            asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+            text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
+            found += map(plain_run, client.search_runs([*names], filter_string=text))
+    known = []
+    for run in sorted(found, key=lambda run: (run.started, run.run_id)):
+        if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
+            continue
+        try:
+            known.append(Known(names[run.experiment_id], run, ledger_run(run, "")))
+        except (ValueError, TypeError):  # damaged: its own study says so
+            continue
+    return known
+
+
+def epoch_points(client: "MlflowClient", run_id: str, keys: Sequence[str]) -> list[Point]:
+    """Every value that a run has of metrics, as it was logged."""
+    return [
+        Point(one.key, one.value, one.timestamp, one.step)
+        for key in keys
+        for one in client.get_metric_history(run_id, key)
+    ]

@@ -2,16 +2,15 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from harness.machine import environment, locked
 from harness.store.changes import Changes, send
-from harness.store.errors import StoreError, again, patient, reason, store_errors
-from harness.store.lock import locked
+from harness.store.errors import StoreError, again, patient, store_errors
 from harness.store.sqlite_tables import whole_tables
 from reports.contract import SQLITE, address_fault
 
@@ -22,9 +21,14 @@ T = TypeVar("T")
 
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
-# how a connection ends that somebody took: a server answers there, if not this time
-CLOSED = re.compile("ConnectionResetError|RemoteDisconnected|IncompleteRead")
+CLIENT_ENVIRONMENT = {
+    # MLflow's own retries make a run again without looking for it, and hold Tune's loop up
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # at the end of each run it would print the address, with the store's password, to stdout
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -58,7 +62,7 @@ class Store:
             StoreError: it refuses, or does not answer.
         """
         with store_errors(self.uri):
-            return ask(self.client)
+            return ask(patient(self.client, self.uri))
 
     def experiment(self, name: str) -> str | None:
         """Id of an experiment, None if there is none.
@@ -66,8 +70,7 @@ class Store:
         Raises:
             StoreError: it was deleted, which keeps its name taken.
         """
-        with store_errors(self.uri):
-            experiment = patient(self.client, self.uri).get_experiment_by_name(name)
+        experiment = self.read(lambda client: client.get_experiment_by_name(name))
         if experiment is None:
             return None
         if experiment.lifecycle_stage != "active":
@@ -129,14 +132,13 @@ def open_store(uri: str) -> Store:
     """
     uri = store_uri(uri)
     path = _sqlite_path(uri)
-    if uri.startswith(("http://", "https://")):
-        _check_server(uri)
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"{uri}: the folder {path.parent} does not exist")
     if path is not None and path.is_dir():
         raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
+        stack.enter_context(environment(CLIENT_ENVIRONMENT))
         from mlflow.tracking import MlflowClient
 
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
@@ -162,23 +164,3 @@ def quieten(level: int) -> None:
 
 def _sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
-
-
-def _check_server(uri: str) -> None:
-    """Find out at once that no server answers; of one that does, MLflow's client says the rest."""
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    ask: Callable[..., Any] = http_request
-    creds: Callable[[str], Any] = get_default_host_creds
-    options = {"timeout": ANSWER_SECONDS, "max_retries": 0, "raise_on_status": False}
-    try:
-        answer = ask(creds(uri), "/health", "GET", **options)
-    except Exception as error:
-        if CLOSED.search(str(error)):
-            return
-        raise StoreError(f"{uri}: no MLflow server answers: {reason(error)}") from error
-    if answer.status_code == 403:
-        raise StoreError(
-            f"{uri}: the MLflow server refuses this host name (403); start it with --allowed-hosts"
-        )

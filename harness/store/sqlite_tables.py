@@ -6,8 +6,7 @@ of them leaves a file that MLflow never opens again.
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from functools import partial
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,9 @@ from harness.store.errors import StoreError
 from harness.wording import one_line
 from reports.contract import SQLITE
 
-# What MLflow puts into a store before anybody uses it.
-OWN_ROWS = {
-    "alembic_version": "WHERE 0",
-    "experiments": "WHERE experiment_id <> 0",
-    "workspaces": "WHERE name <> 'default'",
-}
 REVISION = "alembic_version"
-# The first table that MLflow makes, and columns that it has had in every version; Alembic moves a
-# table's rows through one that is called like the second.
+# Columns of MLflow's first table that it has had in every version; Alembic moves a table's rows
+# through one that is called like the second.
 FIRST = ("experiments", "_alembic_tmp_experiments")
 ITS_COLUMNS = {"experiment_id", "lifecycle_stage"}
 
@@ -33,9 +26,8 @@ ITS_COLUMNS = {"experiment_id", "lifecycle_stage"}
 def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
     """Inside, MLflow opens a file that has all its tables, or brings them up to its version.
 
-    A file without tables gets them in one transaction; so does one that was left half made, if
-    nothing but MLflow's own rows is in it. One that holds more is copied before MLflow upgrades it.
-    The copy goes once the store is open.
+    A file without tables gets them in one transaction. One that has some is copied before MLflow
+    upgrades it; the copy goes once the store is open.
 
     Args:
         uri: of the store.
@@ -47,30 +39,19 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
             as it is; or an upgrade failed: the line names the copy.
     """
     copy = path.with_name(f"{path.name}.before-upgrade")
-    with ExitStack() as stack:
-        connect = partial(sqlite3.connect, timeout=wait, isolation_level=None)
-        try:  # MLflow would try for a minute, and bury why
-            file = stack.enter_context(closing(connect(path)))
+    try:  # MLflow would try for a minute, and bury why
+        with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
-        tables = _tables(file)
-        if tables and not _is_mlflows(file):
-            raise StoreError(
-                f"{uri}: {path} is a database of another application, which MLflow would add its "
-                f"tables to; it was left as it is: name another file (MLFLOW_TRACKING_URI), or run "
-                f"the study in another folder"
-            )
-        behind = _is_behind(file, tables)
-        if not tables or (behind and not _is_used(file, tables)):  # or half-made ones
-            _make(file, (path.resolve().parent / "mlruns").as_uri())
-        elif behind and not copy.exists():
-            # under its name there is a whole copy or none
-            part = copy.with_name(f"{copy.name}.part")
-            with closing(connect(part)) as target:
-                file.backup(target)
-            part.replace(copy)
+            behind = _made_or_behind(file, uri, path)
+            if behind and not copy.exists():
+                # under its name there is a whole copy or none
+                part = copy.with_name(f"{copy.name}.part")
+                with closing(sqlite3.connect(part)) as target:
+                    file.backup(target)
+                part.replace(copy)
+    except sqlite3.Error as error:
+        raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
     try:
         yield
     except Exception as error:
@@ -85,31 +66,30 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
         copy.unlink()
 
 
-def _tables(file: sqlite3.Connection) -> set[str]:
-    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-    return {name for (name,) in file.execute(query) if not name.startswith("sqlite_")}
+def _made_or_behind(file: sqlite3.Connection, uri: str, path: Path) -> bool:
+    """Make the tables of a file that has none; else, whether MLflow has further steps to make.
 
-
-def _is_mlflows(file: sqlite3.Connection) -> bool:
-    query = "SELECT name FROM pragma_table_info(?)"
-    return any({name for (name,) in file.execute(query, [one])} >= ITS_COLUMNS for one in FIRST)
-
-
-def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
-    """Whether MLflow has further steps to make, or has not finished its first ones."""
+    Raises:
+        StoreError: they are another application's.
+    """
     from alembic.script import ScriptDirectory
 
+    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+    tables = {name for (name,) in file.execute(query) if not name.startswith("sqlite_")}
+    if not tables:
+        _make(file, (path.resolve().parent / "mlruns").as_uri())
+        return False
+    query = "SELECT name FROM pragma_table_info(?)"
+    if not any({name for (name,) in file.execute(query, [one])} >= ITS_COLUMNS for one in FIRST):
+        raise StoreError(
+            f"{uri}: {path} is a database of another application, and was left as it is: name "
+            f"another file (MLFLOW_TRACKING_URI), or run the study in another folder"
+        )
     steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
     at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
     if at is None or at[0] == steps.get_current_head():  # as nearly always: no step has to be read
-        return at is None and bool(tables)
+        return at is None
     return any(at[0] == step.revision for step in steps.walk_revisions())
-
-
-def _is_used(file: sqlite3.Connection, tables: set[str]) -> bool:
-    """Whether there are rows that MLflow does not write by itself."""
-    rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in tables)
-    return any(file.execute(query).fetchone() for query in rows)
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:

@@ -1,17 +1,21 @@
-"""What the store says of a study since it was last worked on: its table, and runs left open."""
+"""What the store says of a study since it was last worked on: its table, and runs left open.
+
+And how its settings and long texts are written there, as MLflow's params and tags.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.store.changes import Changes, runs_of, send, weight
+from harness.store.changes import MAX_TAG, Changes, runs_of, send, weight
 from harness.store.open import Store
-from harness.store.texts import joined_tag
 from reports.contract import Kind, State, Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from ship.trial_config import TrialConfig
 
 # Why a trial's run was cut short.
 INTERRUPTED = "the study was interrupted"
@@ -114,3 +118,47 @@ def _close(client: "MlflowClient", experiment_id: str, reason: str) -> int:
         changes = Changes(run=run_id, tags={Tag.REASON: reason} if cut and of_trial else {})
         send(client, changes.in_state(State.INTERRUPTED if cut else state), {})
     return len(dead)
+
+
+def split_tag(name: str, text: str) -> dict[str, str]:
+    """A tag of any length: MLflow cuts after 8000 characters, so it goes on in NAME.1, NAME.2.
+
+    Args:
+        name: of the first tag.
+        text: the whole of it.
+    """
+    return {
+        f"{name}.{index}" if index else name: text[index * MAX_TAG : (index + 1) * MAX_TAG]
+        for index in range(max(1, -(-len(text) // MAX_TAG)))
+    }
+
+
+def joined_tag(name: str, tags: Mapping[str, str]) -> str:
+    """The inverse of split_tag; "" for a run without the tag."""
+    text, index = tags.get(name, ""), 1
+    while f"{name}.{index}" in tags:
+        text += tags[f"{name}.{index}"]
+        index += 1
+    return text
+
+
+def params(config: "TrialConfig") -> dict[str, str]:
+    """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
+    texts: dict[str, str] = {}
+
+    def walk(prefix: str, group: Mapping[str, Any]) -> None:
+        for name, value in group.items():
+            if isinstance(value, dict):
+                if "name" in value:
+                    texts[f"{prefix}{name}"] = value["name"]
+                walk(f"{prefix}{name}.", value)
+            else:
+                texts[f"{prefix}{name}"] = param_text(value)
+
+    walk("", config.model_dump(mode="json"))
+    return texts
+
+
+def param_text(value: Any) -> str:
+    """A setting's value as MLflow shows it."""
+    return value if isinstance(value, str) else json.dumps(value, default=list)

@@ -1,20 +1,27 @@
-"""What a run has trained, fetched from where MLflow keeps it."""
+"""The files of a run, what it has trained among them, fetched from where MLflow keeps them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from harness.environment import environment
-from harness.scratch import scratch
-from harness.store.errors import StoreError, store_errors
+from harness.machine import environment, scratch
+from harness.store.changes import MOST_BYTES, require_answer
+from harness.store.errors import StoreError, again, reason, store_errors
 from harness.store.open import store_uri
-from reports.contract import SERVED, TRAINED, redacted, trained_file
+from reports.contract import HITS, SERVED, TRAINED, redacted, trained_file
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from reports.read import Run
     from ship.clip import FrozenCLIP
     from ship.trial import TrainedModel
+
+logger = logging.getLogger(__name__)
 
 RUNS = "runs:/"
 SUFFIX, SAID = ".safetensors", "trained.json"
@@ -103,3 +110,37 @@ def _resolved(base: str, store: str) -> str:
     run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
+
+
+def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
+    """The files of a run by their path among its artifacts; None: they cannot be read now.
+
+    Args:
+        client: of the store.
+        run: whose files they are.
+        trained: whether what was trained is wanted, too, beside the right answers.
+
+    Raises:
+        Exception: whatever the client raises where the store is away.
+    """
+    uri, wanted = client.tracking_uri, {HITS, *((TRAINED,) if trained else ())}
+    files: dict[str, bytes] = {}
+    try:
+        for one in client.list_artifacts(run.run_id):
+            if one.path in wanted:
+                files |= again(uri, partial(_read, run.artifacts.rstrip("/"), one.path, uri))
+    except Exception as error:  # a server may have numbers, and no files
+        require_answer(client, run.run_id)
+        logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
+        return None
+    return files
+
+
+def _read(artifacts: str, name: str, store: str) -> dict[str, bytes]:
+    """A file, or each file in a folder."""
+    files = {}
+    with fetched(f"{artifacts}/{name}", None, store) as place:
+        for path in place.iterdir() if place.is_dir() else [place]:
+            if path.is_file() and path.stat().st_size <= MOST_BYTES:
+                files[name if path == place else f"{name}/{path.name}"] = path.read_bytes()
+    return files

@@ -121,9 +121,6 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
     runs = [*ledger.runs, *(one.row for one in known if one.row.setting_key not in ledger.by_key)]
-    uri = standing.store and standing.store.uri
-    if uri and (note := store.waiting_note(uri, study.name, prints.cache_dir)):
-        say(note)
 
     def of_features() -> float | None:
         if resources.gpus:  # GPUs extract in actors of the study, which a plan does not start

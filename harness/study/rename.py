@@ -5,8 +5,8 @@ from pathlib import Path
 
 from harness import store
 from harness.config import NAME_RULE, is_name
-from harness.environment import environment
 from harness.errors import Fault, UserError
+from harness.machine import environment
 from harness.planning import Say
 from harness.store import Changes, StudyStore, Timing
 from harness.study.features import cache_folder
@@ -87,7 +87,7 @@ def _rename(opened: StudyStore, old: str, new: str) -> None:
     # YAML among the run's files, in which the old name may stand
     study.pop("name", None)
     text = json.dumps({**study, "name": new})
-    old_tags = dict.fromkeys(store.split_tag(Tag.STUDY, said))
+    old_tags = dict.fromkeys(store.split_tag(Tag.STUDY, said), "")
     tags = {**old_tags, **store.split_tag(Tag.STUDY, text)}
     opened.write(Changes(run=run_id, tags=tags))
     opened.read(lambda client: client.update_run(run_id, name=new))

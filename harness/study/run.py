@@ -14,13 +14,12 @@ from rich.console import Console
 from harness import planning, resources, store
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
-from harness.environment import environment
+from harness.machine import environment, remove_left
 from harness.method import Method
 from harness.planning import Adoption, Fingerprints, StudyOutcome, require_consent
 from harness.progress import SteadyConsole
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.recording import publish as show_report
-from harness.scratch import remove_left
 from harness.store import StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts

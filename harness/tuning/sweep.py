@@ -15,10 +15,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
+from harness.machine import scratch
 from harness.messages import EVALUATIONS, OBJECTIVE
 from harness.method import Method
 from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
-from harness.scratch import scratch
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker

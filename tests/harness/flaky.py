@@ -14,7 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from harness.store.changes import Changes, new_run
 from harness.store.errors import StoreError
 from harness.store.open import Store
-from harness.store.pending import FILE, Pending
+from harness.store.pending import Pending
 from harness.store.study_store import StudyStore
 from reports.contract import Tag
 
@@ -120,16 +120,6 @@ class FlakyClient:
         """Set a run's status."""
         self._call("update_run", lambda: setattr(self._run(run_id), "status", status))
 
-    def delete_tag(self, run_id: str, key: str) -> None:
-        """Delete a tag, which must be there."""
-
-        def delete() -> None:
-            if key not in self._run(run_id).tags:
-                raise MlflowException(f"No tag with name: {key}", RESOURCE_DOES_NOT_EXIST)
-            del self._run(run_id).tags[key]
-
-        self._call("delete_tag", delete)
-
     def delete_run(self, run_id: str) -> None:
         """Take a run out."""
         self._call("delete_run", lambda: self.store.runs.pop(run_id))
@@ -193,9 +183,10 @@ class Post:
 
     def __init__(self, folder: Path, fake: FakeStore, *fates: str) -> None:
         self.client: Any = FlakyClient(fake, iter(fates))
-        self.pending = Pending(folder / FILE, URI, "small", "7", "me", "me")
+        self.pending = Pending(folder / "own.jsonl", folder / "own.jsonl")
         self.lines: list[str] = []
-        self.store = StudyStore(Store(URI, self.client, None), self.pending, self.lines.append)
+        sent = Store(URI, self.client, None)
+        self.store = StudyStore(sent, "7", self.pending, self.lines.append)
         self.store._next_try = math.inf
 
     def new_run(self, name: str = "first", **tags: str) -> str:

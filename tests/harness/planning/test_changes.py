@@ -18,7 +18,7 @@ from harness.store.changes import Changes as Written
 from harness.store.changes import points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
-from harness.store.texts import params
+from harness.store.study_run import params
 from harness.study.standing import read_standing
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study

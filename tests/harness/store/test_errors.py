@@ -53,7 +53,7 @@ def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     def away() -> None:
         asked.append("away")
-        raise StoreError("the store failed") from MlflowException("[Errno 104] Connection reset")
+        raise StoreError("the store failed", is_away=True)
 
     with pytest.raises(MlflowException, match="no such thing"):
         again("http://server:5000", refused)

@@ -42,7 +42,7 @@ def test_a_row_is_the_best_that_happened_to_its_seed(history: list[LedgerRun]) -
         assert set(ledger.objectives(key)) == done
         for seed in range(4):
             states = {r.state for r in history if r.setting_key == key and seed in r.seeds}
-            row = ledger.rows.get((key, seed))
+            row = ledger.of(key).get(seed)
             best = next(
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
             )
@@ -53,4 +53,4 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     """Earlier reasons may be of another world."""
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
-    assert Ledger((first, second)).rows["a", 0].reason == "new"
+    assert Ledger((first, second)).of("a")[0].reason == "new"

@@ -1,22 +1,21 @@
 """Writes while the store is away, each kind of them lost before and after it took effect."""
 
 import errno
-import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.store import errors
 from harness.store import study_store as module
 from harness.store.changes import FILE_TRIES, Changes, Point, new_run
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
 from harness.store.open import Store
-from harness.store.pending import FILE, FOLDER, Pending, waiting_note
+from harness.store.pending import Pending, waiting_file
 from harness.store.study_run import close_dead_runs
 from harness.store.study_store import StudyStore, study_store
 from reports.contract import State, Tag
@@ -86,12 +85,11 @@ def test_a_store_that_is_away_loses_no_file(tmp_path: Path, fates: list[str], wa
 
 def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path) -> None:
     """A 4xx is a fault: sending it again would not help."""
-    post = Post(tmp_path, FakeStore(), "ok", "refused", "ok", *["refused"] * 2)
-    run = post.new_run(k="v")
-    for tags in ({"t": "u"}, {"k": None}):
-        with pytest.raises(StoreError, match="no such thing"):
-            post.store.write(Changes(run=run, tags=tags))
-        assert not post.pending.waiting
+    post = Post(tmp_path, FakeStore(), "ok", "refused")
+    run = post.new_run()
+    with pytest.raises(StoreError, match="no such thing"):
+        post.store.write(Changes(run=run, tags={"t": "u"}))
+    assert not post.pending.waiting
 
 
 def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
@@ -114,7 +112,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     monkeypatch.setattr(module, "HURRIED", 0.1)
     monkeypatch.setattr(module, "PAUSE", 0.01)
-    monkeypatch.setattr(module, "UNSEEN", 0.0)
+    monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
 
 
 def always(fate: str) -> Iterator[str]:
@@ -135,8 +133,8 @@ def driving(
 ) -> Iterator[StudyStore]:
     """The store as a driver of a study has it open; own and last: tokens of drivers."""
     opened = Store(URI, client, None)  # type: ignore[arg-type]
-    pending = Pending(folder / FOLDER / FILE, URI, study, experiment, own, last)
-    with study_store(opened, pending, say) as found:
+    files = [waiting_file(folder, URI, study, experiment, one) for one in (own, last)]
+    with study_store(opened, experiment, own, Pending(*files), say) as found:
         yield found
 
 
@@ -169,42 +167,39 @@ def test_what_waits_is_sent_and_said(tmp_path: Path) -> None:
         assert opened.read(lambda client: len(client.get_run(run_id).data.tags)) == 1
     assert [point[3] for point in store.runs[run_id].points] == list(range(20))
     gone, *waits, back = lines
-    assert "does not answer (connection refused): the study goes on, its writes wait in" in gone
-    assert re.search(r"answers again: \d+ writes sent", back)
+    assert "does not answer (Connection refused): the study goes on, its writes wait in" in gone
+    assert back == "the MLflow store answers again: what waited was sent"
     assert len(waits) <= 1
-    assert waiting_note(URI, "small", tmp_path) is None
+    assert not list((tmp_path / "outbox").iterdir())
 
 
 def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
-    """One line that counts the writes, names the file and shows no password; the next run sends."""
+    """One line names the file and shows no password; the next run sends what waits."""
     store, lines = FakeStore(), list[str]()
     down = FlakyClient(store, always("before"))
     with pytest.raises(StoreAway) as raised, driving(tmp_path, down, lines.append) as opened:
         begun = first_run()
         opened.write(begun)
         opened.write(Changes(run=begun.run, params={"p": "1"}))
-    (file,) = (tmp_path / FOLDER).iterdir()
+    (file,) = (tmp_path / "outbox").iterdir()
     assert str(raised.value) == (
-        f"http://***@server:5000: the MLflow store does not answer (connection refused): 2 writes "
+        f"http://***@server:5000: the MLflow store does not answer (Connection refused); writes "
         f"wait in {file}; run the same command again when it does"
     )
-    assert any(
-        line.startswith("waiting up to 1 s for the MLflow store: 2 writes") for line in lines
-    )
+    assert any(line.endswith("waiting up to 1 s for it") for line in lines)
     assert b"geheim" not in "".join(lines).encode() + file.read_bytes()
-    assert f"wait in {file}" in str(waiting_note(URI, "small", tmp_path))
     with driving(tmp_path, client_of(store), lines.append):
         assert [run.params for run in store.runs.values()] == [{"p": "1"}]
-    assert waiting_note(URI, "small", tmp_path) is None
+    assert not file.exists()
     assert any(line.startswith("2 writes of an earlier run wait in") for line in lines)
 
 
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        (KeyboardInterrupt(), "1 write wait"),
+        (KeyboardInterrupt(), "; run the same command again"),
         # what waits is not sent: nobody is told that the same command does it
-        (StudyLost("it is another's"), "left out, as another driver has the study: 1 writes in "),
+        (StudyLost("it is another's"), "waiting up to 0 s for it"),
     ],
 )
 def test_a_study_that_is_ended_does_not_wait(
@@ -221,7 +216,6 @@ def test_a_study_that_is_ended_does_not_wait(
             opened.read(lambda client: None)
         raise end
     assert said in lines[-1]
-    assert ("run the same command" in "".join(lines)) == isinstance(end, KeyboardInterrupt)
 
 
 def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
@@ -241,7 +235,7 @@ def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(tmp_pat
     """Numbers that cannot be written are not computed further; the refused one stays on disk."""
     client = client_of(FakeStore(), "ok", "before", "refused")
     with (
-        pytest.raises(StoreError, match=r"refused write 1 of .*pending.sqlite3: no such") as raised,
+        pytest.raises(StoreError, match=r"failed: no such thing; .* waits in .*jsonl") as raised,
         driving(tmp_path, client) as opened,
     ):
         begun = first_run()
@@ -250,7 +244,7 @@ def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(tmp_pat
             opened.write(Changes(run=begun.run, tags={"t": "u"}))
             time.sleep(0.01)
     assert "geheim" not in str(raised.value)
-    assert waiting_note(URI, "small", tmp_path)
+    assert list((tmp_path / "outbox").iterdir())
 
 
 def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None:
@@ -304,48 +298,32 @@ def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
     assert list(store.runs) == ["run-1"]
 
 
-def test_what_is_out_of_date_is_set_aside(tmp_path: Path) -> None:
+def test_what_is_out_of_date_is_never_sent(tmp_path: Path) -> None:
     """Another driver has run it again, so that it would be there twice; the last one's is sent.
 
     That is the last one that ran something, whoever has only looked since.
     """
-    store, lines = FakeStore(), list[str]()
+    store = FakeStore()
     left_by_a_driver(tmp_path, "first", last="other")
-    left_by_a_driver(tmp_path, "second", last="other", say=lines.append)
-    file = tmp_path / FOLDER / FILE
-    assert f"left out, and kept in {file}" in "".join(lines)
+    left_by_a_driver(tmp_path, "second", last="other")
     with driving(tmp_path, client_of(store), own="third", last="second"):
         assert [run.name for run in store.runs.values()] == ["second"]
-    assert waiting_note(URI, "small", tmp_path) is None
     left_by_a_driver(tmp_path, "third", last="second")
-    with driving(tmp_path, client_of(store), last="third", experiment="8"):
+    with driving(tmp_path, client_of(store), own="fourth", last="third", experiment="8"):
         assert len(store.runs) == 1  # of an experiment that is gone
-    with closing(sqlite3.connect(file)) as base:
-        found = base.execute("SELECT driver, left_out FROM changes").fetchall()
-    assert found == [("first", 1), ("third", 1)]
+    assert len(list((tmp_path / "outbox").iterdir())) == 2
 
 
-def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(tmp_path: Path) -> None:
-    """The study goes on without it; it is kept, and so are the writes of other studies."""
+def test_a_study_goes_on_without_what_is_refused_once_its_file_is_moved(tmp_path: Path) -> None:
+    """As the line says; what other studies wait for is not touched."""
     for study in ("small", "other"):
         left_by_a_driver(tmp_path, study=study)
     store = FakeStore()
     refusing = FlakyClient(store, always("refused"))
-    with pytest.raises(StoreError) as raised, driving(tmp_path, refusing):
+    with pytest.raises(StoreError, match="move the file away"), driving(tmp_path, refusing):
         pass
-    shown = re.search('sqlite3 (.*) "(.*)"', str(raised.value))
-    assert shown
-    with closing(sqlite3.connect(shown[1])) as base, base:
-        base.execute(shown[2])
+    (file,) = (tmp_path / "outbox").glob("small-*")
+    file.rename(tmp_path / "kept")
     for study, runs in (("small", 0), ("other", 1)):
         with driving(tmp_path, client_of(store), study=study):
             assert len(store.runs) == runs
-    with closing(sqlite3.connect(shown[1])) as base:
-        assert base.execute("SELECT study, left_out FROM changes").fetchall() == [("small", 1)]
-
-
-def test_a_damaged_file_stops_no_plan(tmp_path: Path) -> None:
-    """It is named, as a run would be refused for it."""
-    (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / FILE).write_bytes(b"no database " * 100)
-    assert "is damaged" in str(waiting_note(URI, "small", tmp_path))

@@ -21,7 +21,7 @@ FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
 # what a driver does next: write, or give what waits a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["create", "points", "tag", "untag", "state", "reads", "turn", "turn"]),
+        st.sampled_from(["create", "points", "tag", "state", "reads", "turn", "turn"]),
         st.integers(0, 3),
     ),
     max_size=30,
@@ -35,7 +35,7 @@ class Recorded(Pending):
     """Keeps what its file was before each write that was added."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, URI, "small", "7", "me", "me")
+        super().__init__(path, path)
         self.states: list[bytes] = []
 
     def append(self, changes: Changes) -> None:
@@ -49,7 +49,7 @@ class Driver:
     def __init__(self, folder: Path, fates: list[str], tears: list[int]) -> None:
         self.store = FakeStore()
         self.client: Any = FlakyClient(self.store, iter(fates))
-        self.path = folder / "queue.sqlite3"
+        self.path = folder / "queue.jsonl"
         self.tears = itertools.cycle(tears)
         self.runs: list[str] = []
         self.tick = 0
@@ -58,7 +58,7 @@ class Driver:
     def begin(self) -> None:
         """A process starts."""
         self.queue = Recorded(self.path)
-        self.box = StudyStore(Store(URI, self.client, None), self.queue, str)
+        self.box = StudyStore(Store(URI, self.client, None), "7", self.queue, str)
         self.box._next_try = math.inf  # turns alone send what waits
 
     def turn(self) -> None:
@@ -98,7 +98,6 @@ class Driver:
         found: dict[str, dict[str, Any]] = {
             "points": {"metrics": points, "params": {f"p{tick}": str(tick)}},
             "tag": {"tags": {"k": str(tick)}},
-            "untag": {"tags": {"k": None}},
             "reads": {"datasets": (Dataset(f"d{tick}", "digest", "test"),)},
             "state": {"tags": {"why": str(tick)}},
         }

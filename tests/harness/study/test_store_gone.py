@@ -86,7 +86,7 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(
             base.execute("ROLLBACK")
 
     run_while(bench, lock)
-    assert (bench.cache / "outbox" / "pending.sqlite3").exists()  # where writes have waited
+    assert (bench.cache / "outbox").exists()  # where writes have waited
     bench.check_invariants()
     assert len(bench.lines()) == 8
     assert_same_table(bench.uri, calm(study()))

@@ -1,9 +1,7 @@
 """Studies through `mlflow server` with PostgreSQL, which are taken away in the middle."""
 
 import io
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -94,8 +92,7 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
-    queue = bench.cache / "outbox" / "pending.sqlite3"
-    assert not queue.exists() or completed(queue, "%") == 0
+    assert not list((bench.cache / "outbox").glob("*"))
     assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
 
 
@@ -119,7 +116,7 @@ def test_a_study_goes_on_while_its_server_is_dead(
     shown = disturbed(there, gone, strike)
     check(there, gone, calm)
     if gone == "server":
-        assert shown.count("the MLflow store does not answer (connection refused)") == 1
+        assert shown.count("the MLflow store does not answer (Connection refused)") == 1
         assert shown.count("the MLflow store answers again") == 1
     assert "geheim" not in shown and "Traceback" not in shown
 
@@ -133,13 +130,13 @@ def test_a_killed_drivers_queue_is_sent_by_the_next_run(
         wait_for(lambda: bool(there.lines()))
         place.server.kill()
         wait_for(lambda: len(there.lines()) >= 6)
-        queue = there.cache / "outbox" / "pending.sqlite3"
-        wait_for(lambda: completed(queue) >= 2)
-        assert b"geheim" not in queue.read_bytes()
+        queue = there.cache / "outbox"
+        wait_for(lambda: waiting(queue).count('"COMPLETE"') >= 2)
+        assert "geheim" not in waiting(queue)
         first.process.kill()
     finally:
         first.end()
-    ended = completed(queue)
+    ended = waiting(queue).count('"COMPLETE"')
     before = len(there.lines())
     place.server.start()
     second = Driver(there, 0.0, "dead", fault=HERE)
@@ -150,13 +147,9 @@ def test_a_killed_drivers_queue_is_sent_by_the_next_run(
     check(there, "dead", calm)
 
 
-def completed(queue: Path, holding: str = '%"COMPLETE"%') -> int:
-    """How many waiting writes say that a setting is complete, or hold something else."""
-    query = "SELECT count(*) FROM changes WHERE changes LIKE ?"
-    if not queue.exists():
-        return 0
-    with closing(sqlite3.connect(queue)) as base:
-        return int(base.execute(query, [holding]).fetchone()[0])
+def waiting(queue: Path) -> str:
+    """What waits for the store."""
+    return "".join(path.read_text("utf-8") for path in queue.glob("*"))
 
 
 @pytest.mark.parametrize("where", ["there", "bench"])

@@ -1,19 +1,81 @@
-"""Temporary folders that go at their process's end or, where it was killed, with the next study."""
+"""What a process has of its machine for a while: variables, locks and temporary folders."""
 
 import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from harness.errors import UserError
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PREFIX = "ship-sweep-scratch-"
 _RANDOM: Final = 8  # characters that tempfile.mkdtemp appends
 _SHORT: Final = "/tmp"  # where Ray puts its files by itself
+
+
+@contextmanager
+def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
+    """Environment variables for a while, then it is all as before.
+
+    Args:
+        settings: name -> value.
+        over: whether they replace what the user has set; else that stays.
+    """
+    chosen = {name: value for name, value in settings.items() if over or name not in os.environ}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update(chosen)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def locked(name: str, *, wait: bool) -> Iterator[str]:
+    """Hold a name among this user's processes on this machine; the kernel lets go of a dead one's.
+
+    Other machines do not see it; for them there is harness.store.lease.
+
+    Args:
+        name: what is held, e.g. a store and a study.
+        wait: for whoever holds it.
+
+    Yields:
+        The place of the lock: whoever finds the place of their own lock in a lease knows that the
+        lease's holder is dead, since they have the lock. It names this start of this host, and the
+        very file: two containers have the same kernel and perhaps the same host name, but not the
+        same file, and a /tmp that two hosts share has one file.
+
+    Raises:
+        BlockingIOError: another process holds it, and is not waited for.
+        UserError: the folder for temporary files cannot be used.
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    file = None
+    try:
+        path = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}-{digest}.lock"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise no_temporary(error) from error
+    else:
+        about = os.fstat(file)
+        boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
+        yield f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Temporary folders: gone at the end, and those of a killed process with the next study."""
+"""Locks and temporary folders: gone with their process, or with the next study."""
 
 import signal
 import subprocess
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import machine
 from harness.errors import UserError
-from harness.scratch import PREFIX, remove_left, scratch
-from harness.store.lock import locked
+from harness.machine import PREFIX, locked, remove_left, scratch
 
 KILLED = """
 import os, signal
-from harness.scratch import scratch
+from harness.machine import scratch
 with scratch() as folder:
     (folder / "file").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -87,3 +87,27 @@ def test_a_folder_for_sockets_has_a_short_path(
     left.mkdir()
     remove_left()
     assert not left.exists()
+
+
+def test_a_second_holder_is_refused() -> None:
+    """Another name is free, and so is this one afterwards."""
+    with locked("small", wait=False):
+        with pytest.raises(BlockingIOError):
+            locked("small", wait=False).__enter__()
+        with locked("other", wait=False):
+            pass
+    with locked("small", wait=False):
+        pass
+
+
+def test_a_place_is_one_file_in_one_start_of_one_host(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same lock again has the same place; another name or another boot has not."""
+    with locked("small", wait=False) as first:
+        pass
+    with locked("small", wait=False) as again, locked("other", wait=False) as other:
+        assert again == first != other
+    monkeypatch.setattr(machine, "BOOT_ID", place / "none")
+    with locked("small", wait=False) as booted:
+        assert booted != first
