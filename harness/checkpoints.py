@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 # Where an object appears whole or not at all; elsewhere a file is renamed into its place.
 WHOLE = ("s3", "gcs", "abfs")
 SUFFIX = ".safetensors"
 # Between two checkpoints lies at least this many times what the last one took.
 REST = 20
-NAME = "name"
 
 
 class StorageError(UserError):
@@ -39,31 +37,10 @@ class StorageError(UserError):
         super().__init__(redacted(line))
 
 
-def storage_fault(given: str | None) -> str | None:
-    """What is wrong with --storage, or with $SHIP_SWEEP_STORAGE in its absence."""
-    named = _named(given)
-    scheme, colon, rest = named.partition(":")
-    if not colon or rest.startswith("//") == (scheme in SCHEMES):
-        return None  # a URI, or a path
-    source = "--storage" if given else "SHIP_SWEEP_STORAGE"
-    begins = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    return f"{source} must be a folder or begin with one of {begins}, got {named!r}"
-
-
 def storage_uri(given: str | None, cache_dir: Path) -> str:
-    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder.
-
-    Raises:
-        StorageError: a scheme that pyarrow has no filesystem for.
-    """
-    if fault := storage_fault(given):
-        raise StorageError(fault)
-    named = _named(given)
-    return named if "://" in named else str(Path(named or cache_dir / "checkpoints").absolute())
-
-
-def _named(given: str | None) -> str:
-    return given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
+    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder."""
+    named = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    return named if "://" in named else str(Path(named).absolute())
 
 
 @dataclass(frozen=True)
@@ -189,15 +166,12 @@ class Checkpoints:
 
         try:
             data = self._storage.read(self._name)
-            checkpoint = None if data is None else Checkpoint.from_bytes(data)
-            if checkpoint is not None and checkpoint.notes.get(NAME) != self._name:
-                raise CheckpointError("it is of another trial")
+            return None if data is None else Checkpoint.from_bytes(data)
         except Exception as error:  # of its content, or whatever a filesystem has to say
             logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
             if isinstance(error, CheckpointError):
                 self._drop()
             return None
-        return checkpoint
 
     def write(self, trial: Any, notes: Mapping[str, str | float]) -> None:
         """Write where the trial is, if it is time to, and the trial can say it.
@@ -213,8 +187,7 @@ class Checkpoints:
             checkpoint = trial.checkpoint() if hasattr(trial, "checkpoint") else None
             if checkpoint is None:
                 return
-            data = replace(checkpoint, notes={**notes, NAME: self._name}).to_bytes()
-            self._storage.write(self._name, data)
+            self._storage.write(self._name, replace(checkpoint, notes=notes).to_bytes())
         except Exception as error:  # say, too little memory for a copy: no trial ends of it
             logger.warning("the checkpoint %s could not be written: %s", self._name, error)
         self._rest(time.monotonic() - started)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.parser import Parser
 
 import search_spaces
 from harness.errors import ConfigError, Fault, UserError
-from harness.wording import nearest
+from harness.wording import nearest, one_line, show
 from ship.whole_file import write_whole
 
 MAX_BYTES = 256 * 1024
@@ -92,7 +91,6 @@ def find_space(path_or_name: str | Path) -> Path:
                 return path
         except (OSError, ValueError):  # a name too long, or with a null byte
             continue
-    must += ", and no folder" if given.is_dir() else ""
     raise _refusal(Fault("the study", must, str(path_or_name)), given.stem)
 
 
@@ -115,25 +113,19 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not one mapping in valid YAML; lines begin
             with `label`.
     """
-    must = ""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-        value = parse_value(raw[:MAX_BYTES].decode("utf-8-sig"), label)
-        if len(raw) > MAX_BYTES:
-            must = f"be at most {MAX_BYTES // 1024} KiB"
-        elif value is None:
-            must = "hold a study, and is empty"
-        elif not isinstance(value, dict):
-            kind = "a list" if isinstance(value, list) else "a single value"
-            must = f"hold a mapping of keys to values, got {kind}"
-    except OSError as error:
-        must = f"be readable: {(error.strerror or type(error).__name__).lower()}"
-    except UnicodeDecodeError as error:
-        must = f"be UTF-8 text, and is not at byte {error.start}"
-    if must:
-        raise ConfigError([f"{label}: the file must {must}"])
-    return dict(value)
+        text = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{label}: the file cannot be read: {one_line(error)}"]) from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigError([f"{label}: the file must be at most {MAX_BYTES // 1024} KiB"])
+    value = parse_value(text, label)
+    if not isinstance(value, dict):
+        must = f"the file must hold a mapping of keys to values, got {show(value)}"
+        raise ConfigError([f"{label}: {must}"])
+    return value
 
 
 class _Untagged(Parser):
@@ -162,27 +154,12 @@ def parse_value(text: str, label: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = f"{where}must be valid YAML: {_problem(error)}"
-    except RecursionError:
-        reason = f"must be valid YAML: nested more than {MAX_DEPTH} deep"
-    except (YAMLError, ValueError) as error:  # characters that no YAML may hold, or a bad date
-        reason = f"must be valid YAML: {str(error).splitlines()[0]}"
+        told = f"{where}must be valid YAML: {error.problem or error.context}"
+    except (YAMLError, ValueError, RecursionError) as error:
+        told = f"must be valid YAML: {one_line(error)}"
     else:
         return value
-    raise ConfigError([f"{label}: {reason}"])
-
-
-def _problem(error: MarkedYAMLError) -> str:
-    problem = error.problem or ""
-    if "'\\t'" in problem:
-        return "indent with spaces, got a tab"
-    if problem == "mapping values are not allowed here":
-        return (
-            f"{problem}; quote a text that has a colon and a space, write image_folder:NAME "
-            f"without the space, and indent a key as the keys beside it"
-        )
-    twice = isinstance(error, DuplicateKeyError)  # whose context is the mapping around the key
-    return f"{error.context}, {problem}" if error.context and not twice else problem
+    raise ConfigError([f"{label}: {told}"])
 
 
 def _check_values(root: Any) -> None:

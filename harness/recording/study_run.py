@@ -67,7 +67,7 @@ class StudyRecord:
             known = store.read(lambda _: store.made[run])
         return cls(store, experiment_id, known)
 
-    def describe(self, study: StudyConfig, plan: Plan) -> bool:
+    def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.
 
         The YAML as the user wrote it goes first: tags that say what they should are taken for a
@@ -76,9 +76,6 @@ class StudyRecord:
         Args:
             study: the study as configured.
             plan: whose settings are wanted, and its arms that equal another setting.
-
-        Returns:
-            Whether the tags said something else; if not, nothing was written.
         """
         wanted = [*plan.settings, *plan.equal_arms]
         self._wanted_text = wanted_text(wanted, study.own_seeds)
@@ -89,13 +86,12 @@ class StudyRecord:
         tags |= {name: "" for name in stored if _CONTINUATION_TAG.match(name) and name not in tags}
         changed = {name: value for name, value in tags.items() if stored.get(name) != value}
         if not changed:
-            return False
+            return
         text = b""
         with suppress(OSError):  # the file has gone
             text = study.source.read_bytes() if study.source else b""
         files = {YAML_ARTIFACT: text} if text else {}
         self.store.write(Changes(run=self.run_id, files=files, tags=changed))
-        return True
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""

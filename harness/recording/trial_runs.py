@@ -1,20 +1,46 @@
-"""The one writer of a sweep's trials: a run for each, written from the driver."""
+"""The one writer of a sweep's trials: a run for each, or for what another study has finished."""
 
 import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.planning import Fingerprints, Work
+from harness.planning import Adoption, Fingerprints, Work
 from harness.recording.numbers import final_metrics, flag_tags, load_ahead, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store import Changes, Dataset, Point, new_run, now, params, points
-from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
-from ship.trial_config import TrialConfig
+from harness.store import (
+    SAID,
+    Changes,
+    Point,
+    epoch_points,
+    kept_files,
+    new_run,
+    now,
+    params,
+    points,
+)
+from reports.contract import (
+    ADDED_BY_PATH,
+    HITS,
+    OBJECTIVE,
+    TRAINED,
+    Cost,
+    Failure,
+    Kind,
+    State,
+    Tag,
+    curve_metric,
+    seed_metric,
+    split_seed,
+    trained_file,
+)
 
+# Of these the source's hold: what else made its numbers follows from the setting.
+_MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # of a run, in MLflow's databases
 # A trial's epochs are written no more often, and no more often than after a tenth of its time: a
 # request takes the driver milliseconds, and holds up the other trials.
@@ -45,7 +71,6 @@ class TrialRecorder:
     study: StudyConfig
     fingerprints: Fingerprints
     _open: dict[str, _Open] = field(default_factory=dict)
-    _datasets: set[Dataset] = field(default_factory=set)  # that the study's run names
 
     def __post_init__(self) -> None:
         self.store = self.record.store
@@ -61,27 +86,16 @@ class TrialRecorder:
         """
         setting = work.setting
         self.record.want(setting)
-        run, datasets = new_run(self.record.experiment_id), self._datasets_of(setting.config)
+        run = new_run(self.record.experiment_id)
         changes = Changes(
             run=run,
             name=(setting.label or "constants")[:MAX_NAME],
             started=now(),
-            datasets=datasets,
             params=params(setting.config),
             tags={**self._tags(work), **(tags or {})},
         )
         self.store.write(changes)
         self._open[trial_id] = _Open(run, work)
-        new = tuple(dataset for dataset in datasets if dataset not in self._datasets)
-        if new:
-            self.store.write(Changes(run=self.record.run_id, datasets=new))
-            self._datasets.update(new)
-
-    def _datasets_of(self, config: TrialConfig) -> tuple[Dataset, ...]:
-        """What a trial reads."""
-        names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
-        prints = self.fingerprints
-        return tuple(Dataset(name, prints.dataset(name), use) for name, use in names.items())
 
     def epochs(
         self,
@@ -174,3 +188,78 @@ class TrialRecorder:
             **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self.fingerprints),
         }
+
+
+def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
+    """Write the seeds that a study takes of another's run into a run of its own.
+
+    It is written as a trial's is: a driver that is killed on the way leaves a run that counts for
+    nothing, and the next run of the study adopts it anew.
+
+    Args:
+        recorder: of the study, which may want what was trained, too.
+        one: what to adopt.
+
+    Returns:
+        Whether it was written; not where its files cannot be read now, or what was trained is
+        wanted and not there.
+    """
+    store, save = recorder.store, recorder.study.save
+    run, seeds = one.known.run, one.work.seeds
+    files = store.read(lambda client: kept_files(client, run, trained=save))
+    if files is None:
+        return False
+    hits, needed = files.pop(HITS, b""), [SAID, *map(trained_file, seeds)] if save else []
+    if not all(f"{TRAINED}/{name}" in files for name in needed):
+        return False
+    keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
+    points = store.read(lambda client: epoch_points(client, run.run_id, keys))
+    tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
+    tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
+    share = len(seeds) / len(one.known.row.seeds)
+    final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
+    final["device"] = one.known.row.device
+    final["hits"] = base64.b64encode(hits).decode("ascii")
+    final["trained"] = files
+    recorder.start(run.run_id, one.work, tags)
+    recorder.put(run.run_id, points)
+    recorder.complete(run.run_id, final)
+    return True
+
+
+def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
+    """Whether a metric is none of the final ones, nor a curve of a seed that is not wanted."""
+    if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
+        return False
+    of_seed = split_seed(key.removeprefix("curve/"))
+    return of_seed is None or of_seed[0] in seeds
+
+
+def final_of(
+    metrics: Mapping[str, float], seeds: Sequence[int], objective: str, share: float
+) -> dict[str, Any]:
+    """The final numbers of some seeds of a run, as a worker gives them (see harness.messages).
+
+    Args:
+        metrics: of the run.
+        seeds: some of its seeds, or all.
+        objective: the selection metric that is its objective; "": it has none.
+        share: of the run's cost that is theirs.
+    """
+    values = {
+        name: [metrics[seed_metric(seed, name)] for seed in seeds]
+        for name in dict.fromkeys(found[1] for found in map(split_seed, metrics) if found)
+        if all(seed_metric(seed, name) in metrics for seed in seeds)
+    }
+    test, selection = (
+        {name.removeprefix(split): of for name, of in values.items() if name.startswith(split)}
+        for split in ("test/", "selection/")
+    )
+    divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
+    return {
+        "test": test,
+        "selection": selection,
+        "selection_epoch": values.get("selection_epoch", []),
+        "objective": fmean(selection[objective]) if objective else None,
+        **{name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics},
+    }

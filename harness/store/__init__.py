@@ -8,7 +8,6 @@ from harness.store.changes import (
     MAX_TAG,
     MOST_BYTES,
     Changes,
-    Dataset,
     Point,
     new_run,
     now,

@@ -5,7 +5,6 @@ is made so here: a run is looked for by its key before it is made once more.
 """
 
 import errno
-import json
 import logging
 import time
 import uuid
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Characters that MLflow takes: it cuts longer values off. Entities that it takes in a request.
-MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
+MAX_TAG, MAX_PARAM = 8000, 6000
 MAX_METRICS, MAX_OTHERS = 800, 100
 # Bytes of a file, which may have to wait on disk as text (pending.py): so many has the largest file
 # of what was trained under a seed.
@@ -37,18 +36,6 @@ MOST_BYTES = 40 * 2**20
 FILE_TRIES = 6
 # A disk that has no room for the file, or no more room for this user.
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Dataset(NamedTuple):
-    """A dataset that a run reads.
-
-    fingerprint: of its content; MLflow gets as much of it as it takes.
-    use: what for, "training" or "test".
-    """
-
-    name: str
-    fingerprint: str
-    use: str
 
 
 class Point(NamedTuple):
@@ -66,7 +53,6 @@ class Changes(BaseModel):
     run: the store's id of it, or what new_run() gave.
     name: of a run that is made with these changes; "": it is there, or an earlier one made it.
     started: of that run, milliseconds since the epoch.
-    datasets: that it reads; one that is there is not added again.
     files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
         refuses files does without.
     metrics, params: points, and texts by name, cut after MAX_PARAM characters.
@@ -84,7 +70,6 @@ class Changes(BaseModel):
     run: str
     name: str = ""
     started: int = 0
-    datasets: tuple[Dataset, ...] = ()
     files: Mapping[str, bytes] = {}
     metrics: Sequence[Point] = ()
     params: Mapping[str, str] = {}
@@ -151,8 +136,6 @@ def send(
         )
         run_id, tags = str(run.info.run_id), {}
     made[changes.run] = run_id
-    if changes.datasets:
-        client.log_inputs(run_id, [_entity(dataset) for dataset in changes.datasets])
     for name, content in changes.files.items():
         _keep_file(client, run_id, name, content)
     _log(client, run_id, changes, tags)
@@ -219,15 +202,6 @@ def _pieces(items: list[Any], size: int) -> list[list[Any]]:
 def plain(text: str) -> str:
     """A text that a store takes: PostgreSQL takes no NUL, and MLflow's server then answers 500."""
     return text.encode(errors="replace").decode().replace("\0", "\\0")
-
-
-def _entity(dataset: Dataset) -> Any:
-    from mlflow.entities import Dataset as Entity
-    from mlflow.entities import DatasetInput, InputTag
-
-    digest, source = dataset.fingerprint[:MAX_DIGEST], json.dumps({"uri": dataset.name})
-    entity = Entity(dataset.name, digest, "local", source)
-    return DatasetInput(entity, [InputTag("mlflow.data.context", dataset.use)])
 
 
 def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:

@@ -108,7 +108,7 @@ class StudyStore(Store):
                     ) from error
                 if not told:
                     told = True
-                    self._say(f"{error}: waiting up to {self._patience:.0f} s for it")
+                    self._say(f"waiting up to {self._patience:.0f} s for the MLflow store")
             time.sleep(PAUSE)
 
     def hurry(self) -> None:

@@ -35,7 +35,6 @@ class FakeRun:
     params: dict[str, str] = field(default_factory=dict)
     points: list[tuple[Any, ...]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
-    inputs: set[tuple[str, str]] = field(default_factory=set)
 
 
 class FakeStore:
@@ -54,7 +53,6 @@ class FakeStore:
                 sorted(run.params.items()),
                 run.points,
                 sorted(run.files.items()),
-                sorted(run.inputs),
             )
             for run in self.runs.values()
         )
@@ -106,11 +104,6 @@ class FlakyClient:
         content = Path(local_path).read_bytes()
         name = str(Path(artifact_path) / Path(local_path).name)
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
-
-    def log_inputs(self, run_id: str, datasets: Any) -> None:
-        """Name datasets; one that is there is not added again."""
-        found = {(one.dataset.name, one.dataset.digest) for one in datasets}
-        self._call("log_inputs", lambda: self._run(run_id).inputs.update(found))
 
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
         """End a run."""

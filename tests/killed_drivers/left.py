@@ -36,12 +36,11 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
             for key in run.data.metrics
             if "cost/" not in key
         }
-        read = sorted((one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs)
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
         key = tags.get("ship.setting_key", "study")
         if key in found:
             raise AssertionError(f"{key} is there twice")
-        found[key] = (run.info.status, tags, run.data.params, points, read, files)
+        found[key] = (run.info.status, tags, run.data.params, points, files)
     return found
 
 

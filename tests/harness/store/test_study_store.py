@@ -186,7 +186,7 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
         f"http://***@server:5000: the MLflow store does not answer (Connection refused); writes "
         f"wait in {file}; run the same command again when it does"
     )
-    assert any(line.endswith("waiting up to 1 s for it") for line in lines)
+    assert any(line == "waiting up to 1 s for the MLflow store" for line in lines)
     assert b"geheim" not in "".join(lines).encode() + file.read_bytes()
     with driving(tmp_path, client_of(store), lines.append):
         assert [run.params for run in store.runs.values()] == [{"p": "1"}]
@@ -199,7 +199,7 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
     [
         (KeyboardInterrupt(), "; run the same command again"),
         # what waits is not sent: nobody is told that the same command does it
-        (StudyLost("it is another's"), "waiting up to 0 s for it"),
+        (StudyLost("it is another's"), "waiting up to 0 s for the MLflow store"),
     ],
 )
 def test_a_study_that_is_ended_does_not_wait(

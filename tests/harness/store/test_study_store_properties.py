@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store.changes import Changes, Dataset, Point, new_run
+from harness.store.changes import Changes, Point, new_run
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.pending import Pending
@@ -21,7 +21,7 @@ FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
 # what a driver does next: write, or give what waits a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["create", "points", "tag", "state", "reads", "turn", "turn"]),
+        st.sampled_from(["create", "points", "tag", "state", "turn", "turn"]),
         st.integers(0, 3),
     ),
     max_size=30,
@@ -98,7 +98,6 @@ class Driver:
         found: dict[str, dict[str, Any]] = {
             "points": {"metrics": points, "params": {f"p{tick}": str(tick)}},
             "tag": {"tags": {"k": str(tick)}},
-            "reads": {"datasets": (Dataset(f"d{tick}", "digest", "test"),)},
             "state": {"tags": {"why": str(tick)}},
         }
         changes = Changes(run=self.runs[choice % len(self.runs)], **found[kind])

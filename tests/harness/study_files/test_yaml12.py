@@ -53,7 +53,7 @@ def test_a_folder_is_no_study_and_a_byte_order_mark_is_skipped(tmp_path: Path) -
     """A file that was saved with the mark reads as any other."""
     with pytest.raises(ConfigError) as caught:
         read_yaml(tmp_path, "x")
-    assert caught.value.faults == ["x: the file must be readable: is a directory"]
+    assert "x: the file cannot be read: [Errno 21] Is a directory" in caught.value.faults[0]
     file = tmp_path / "x.yaml"
     file.write_bytes(b"\xef\xbb\xbfshots: 1\n")
     assert read_yaml(file, "x") == {"shots": 1}
