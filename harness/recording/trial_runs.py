@@ -209,8 +209,8 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
-    hits, needed = files.pop(HITS, b""), [SAID, *map(trained_file, seeds)] if save else []
-    if not all(f"{TRAINED}/{name}" in files for name in needed):
+    hits, trained = files.pop(HITS, b""), _of_seeds(files, seeds) if save else {}
+    if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     points = store.read(lambda client: epoch_points(client, run.run_id, keys))
@@ -220,11 +220,33 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
     final["device"] = one.known.row.device
     final["hits"] = base64.b64encode(hits).decode("ascii")
-    final["trained"] = files
+    final["trained"] = trained
     recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, points)
     recorder.complete(run.run_id, final)
     return True
+
+
+def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes]:
+    """What was trained under some seeds: their files, and a trained.json that names no others.
+
+    Args:
+        files: of the run, by path.
+        seeds: that are wanted.
+
+    Returns:
+        {} where one of them is not there.
+    """
+    path = f"{TRAINED}/{SAID}"
+    names = [path, *(f"{TRAINED}/{trained_file(seed)}" for seed in seeds)]
+    if not files.keys() >= set(names):
+        return {}
+    said = json.loads(files[path])
+    own = {name: files[name] for name in names}
+    if len(said["seeds"]) > len(seeds):
+        said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
+        own[path] = json.dumps(said, indent=1).encode()
+    return own
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
