@@ -148,7 +148,6 @@ def check_options(options: Options) -> None:
     Raises:
         ConfigError: a line for each.
     """
-    from harness.checkpoints import storage_fault
     from harness.errors import ConfigError, Fault
 
     usual, what = Options._field_defaults, options.prefetch
@@ -160,8 +159,8 @@ def check_options(options: Options) -> None:
 
         must = "must be given: a YAML file or a packaged space"
         lines.append(Fault("--space", must, choices=packaged_names()).text)
-    faults = (address_fault(options.address), storage_fault(options.storage))
-    lines += [redacted(fault) for fault in faults if fault]
+    if fault := address_fault(options.address):
+        lines.append(redacted(fault))
     if what not in (None, *PREFETCHED):
         lines.append(Fault("--prefetch", "must be one of the choices", what, PREFETCHED).text)
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
