@@ -124,7 +124,7 @@ def test_a_password_in_a_stores_address_is_not_printed(
     (line,) = result.stderr.splitlines()
     assert "s3cr3t" not in result.output and "PW" not in result.output
     well_formed = uri.startswith("http://user:s3cr3t@")
-    assert line.startswith("http://***@127.0.0.1:9: no" if well_formed else "the store's address")
+    assert line.startswith("http://***@127.0.0.1:9: the" if well_formed else "the store's address")
 
 
 def test_mlflow_tells_nobody_of_a_study(
