@@ -85,7 +85,8 @@ def _best(study: Study, metric: str, head: str) -> Iterator[Finding]:
     text = tables.cell_text(tables.Value(found.estimate, decimals=decimals))
     if beside := found.beside.get("baseline"):
         told = tables.cell_text(tables.Value(beside, signed=True, decimals=decimals))
-        text += f", {told} against the baseline"
+        same = beside.mean == 0 and beside.low is None
+        text += ", as the baseline" if same else f", {told} against the baseline"
     yield Finding(BEST, None, f"{found.setting}: {head} {text}.")
 
 
