@@ -60,12 +60,14 @@ def death_of(told: str) -> Death:
 
 
 def last_error(text: str) -> str:
-    """What went wrong last, by the text that Tune or Ray has of it: the last line of an exception.
+    """What went wrong last, in one line, by the text that Tune or Ray has of it.
 
-    What Ray says of a worker that died has several lines, of which the indented ones hold ids.
+    An exception is named by its last line. What Ray says of a worker that died has up to three
+    lines, beside indented ones with ids and the stack.
     """
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1].rstrip() if lines else "its process ended without a word"
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    told = [line for line in lines if not line.startswith(("Failure # ", "Traceback "))]
+    return " ".join(told[-3:]) or "its process ended without a word"
 
 
 @contextmanager
