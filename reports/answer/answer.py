@@ -93,7 +93,7 @@ def _best(study: Study, metric: str, head: str) -> Iterator[Finding]:
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:
     """What the verdicts mean."""
     within = f"Equivalent: the 95% interval is within ±{points(effect)} of {head}"
-    if tables.is_designed(study, metric):
+    if tables.design_of(study, metric):
         return (
             f"Differs: from 0, by the study's own design (--detect). {within}. ±: 95% over seeds."
         )

@@ -5,7 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.comparison import differences, effect_of, given_out, is_designed
+from reports.tables.comparison import design_of, differences, effect_of, given_out
 from reports.tables.families import (
     Family,
     families,

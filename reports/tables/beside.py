@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports.contract import COMPLETE, FLAG, QUALITY
 from reports.read import Study, heading
@@ -18,8 +19,6 @@ from reports.tables.pooling import datasets
 _EDGE = "grid_edge"
 # What may be chosen beside the epoch, under "selection/"; whether it is so without a search, too.
 _CHOSEN = {"age": True, "alpha": False, "beta": False, "ratio": False, "calibration": True}
-# Flags that are a matter of selection.
-_MARKS = ("last_epoch", _EDGE)
 
 
 def selection_tables(study: Study) -> list[Table]:
@@ -51,19 +50,8 @@ def selection_tables(study: Study) -> list[Table]:
         " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
         " value"
     )
-    return [
-        noted_table(
-            study,
-            "selected",
-            "what selection chose",
-            columns,
-            made,
-            [note],
-            labels=len(first.labels),
-            shown=first.shown,
-            place="files",
-        )
-    ]
+    told: dict[str, Any] = {"labels": len(first.labels), "shown": first.shown, "place": "files"}
+    return [noted_table(study, "selected", "what selection chose", columns, made, [note], **told)]
 
 
 def _chosen_row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
@@ -75,7 +63,7 @@ def _chosen_row(group: Group, labels: Sequence[Column], score: str, chosen: Sequ
     for name in chosen:
         if taken := group.known(f"selection/{name}"):
             cells[name] = Text(_tally(taken))
-    return group_row(group, labels, cells, flags=group.flags(_MARKS))
+    return group_row(group, labels, cells)
 
 
 def _tally(values: Sequence[float]) -> str:

@@ -8,7 +8,7 @@ from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
 from reports.read import Study, heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
-from reports.tables.comparison import compared_cells, is_designed
+from reports.tables.comparison import compared_cells, design_of
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import decimals_of, measured, with_metric
@@ -140,7 +140,7 @@ def _compared(family: Family) -> Iterator[Column]:
     if any(one and one.classes for one in family.compared):
         yield Column(CLASSES, f"Δ{family.head} over classes", drop=4)
     yield Column("pairs", "pairs", drop=2)
-    if is_designed(family.study, family.metric):
+    if design_of(family.study, family.metric):
         yield Column("decision", "decision", "left")
     else:
         yield from (Column("p", "Holm p"), Column("detectable", "MDE", drop=5))

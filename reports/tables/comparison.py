@@ -11,7 +11,7 @@ import numpy as np
 from reports import stats
 from reports.contract import TARGET
 from reports.read import Study
-from reports.stats import Array, Comparison, Decision, Ending, Estimate, Share, Verdict
+from reports.stats import Array, Comparison, Decision, Design, Ending, Estimate, Share, Verdict
 from reports.tables.groups import Group, Place
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
@@ -37,10 +37,12 @@ Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
 
 
-def is_designed(study: Study, metric: str) -> bool:
-    """Whether the study's own design says what its differences in a metric have come to."""
-    of_one_factor = len(study.factors) == 1
-    return of_one_factor and study.detection is not None and study.detection.metric == metric
+def design_of(study: Study, metric: str) -> Design | None:
+    """The study's own design, where it says what its differences in a metric have come to."""
+    found = study.detection
+    if found is None or found.metric != metric or len(study.factors) != 1:
+        return None
+    return found.design
 
 
 def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
@@ -67,9 +69,9 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]
     """
     plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
     decimals, effect = decimals_of(study, metric), effect_of(study, metric)
-    if study.detection is not None and is_designed(study, metric):
+    if design := design_of(study, metric):
         family = [given_out(differences(*pair), study.seeds) for pair in pairs]
-        told = stats.endings(study.detection.design, family, _PERCENT)
+        told = stats.endings(design, family, _PERCENT)
         return [_by_design(*both, decimals) for both in zip(plain, told, strict=True)]
     corrected = stats.holm([one.p for one in plain])
     tests = max(1, sum(p is not None for p in corrected))
@@ -91,8 +93,8 @@ def effect_of(study: Study, metric: str) -> float | None:
 
     A study whose seeds were given out to detect an effect is judged by that.
     """
-    if study.detection is not None and is_designed(study, metric):
-        return study.detection.design.effect
+    if design := design_of(study, metric):
+        return design.effect
     return study.smallest_effect if is_percent(metric) else None
 
 

@@ -1,7 +1,7 @@
 """Which ledger rows one row of a table stands for, and their numbers by seed."""
 
 import json
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -125,18 +125,13 @@ class Group:
         done, failed, pruned = (self.count(state) for state in (COMPLETE, FAIL, PRUNED))
         return Counts(done, failed, pruned, len(self.rows) - done - failed - pruned)
 
-    def flags(self, only: Collection[str] | None = None) -> tuple[Flagged, ...]:
-        """The flags that finished trials raised; where one was not looked for does not count.
-
-        Args:
-            only: names of the flags that are asked for; None: all.
-        """
+    def flags(self) -> tuple[Flagged, ...]:
+        """The flags that finished trials raised; where one was not looked for does not count."""
         found = []
         for name in (name for name in self.rows.columns if name.startswith(FLAG)):
-            flag, values = name.removeprefix(FLAG), self.known(name)
-            raised = sum(value >= 0.5 for value in values)
-            if raised and (only is None or flag in only):
-                found.append(Flagged(flag, raised, len(values)))
+            values = self.known(name)
+            if raised := sum(value >= 0.5 for value in values):
+                found.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
         return tuple(found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.read import Study, heading
 from reports.stats import DRAWS
-from reports.tables.comparison import is_designed
+from reports.tables.comparison import design_of
 from reports.tables.families import Family
 from reports.tables.formatting import listed
 from reports.tables.groups import Group, spelled
@@ -19,7 +19,6 @@ from reports.tables.model import (
     Cell,
     Column,
     Compared,
-    Flagged,
     Legend,
     Row,
     Table,
@@ -63,7 +62,6 @@ def group_row(
     cells: Mapping[str, Cell | None],
     *,
     n: int | None = None,
-    flags: tuple[Flagged, ...] | None = None,
     baseline: bool = False,
     compared: Compared | None = None,
 ) -> Row:
@@ -74,7 +72,6 @@ def group_row(
         labels: columns that name it.
         cells: what is measured, by column.
         n: rows behind its means; None: all that finished.
-        flags: that were raised; None: those of the group's rows.
         baseline: whether the others are compared with it.
         compared: with the baseline.
     """
@@ -86,7 +83,7 @@ def group_row(
         baseline,
         chosen_by(group.trials.column("selection")),
         group.arm,
-        group.trials.flags() if flags is None else flags,
+        group.trials.flags(),
         group.added,
         compared,
         name=name or first,
@@ -191,7 +188,7 @@ def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
         effect, first, last = f"{design.effect:g}", design.looks[0], design.looks[-1]
         of = heading(study.protocol, study.detection.metric)
         given = f"ship-sweep --detect {effect}: seeds were added until differences in {of}"
-        if is_designed(study, family.metric):
+        if design_of(study, family.metric):
             told = f"Δ{head}: to {base.name}, paired by seed"
             yield (
                 f"{given}, from {first} to at most {last}, differed from 0 (at 5% for all"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reports.contract import COMPLETE, RIVALS, printable
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
-from reports.tables.comparison import is_designed
+from reports.tables.comparison import design_of
 from reports.tables.families import first_family
 from reports.tables.formatting import DASH, listed, number
 from reports.tables.groups import (
@@ -98,7 +98,7 @@ def headline(study: Study, metric: str) -> Headline | None:
         groups = {"baseline": baseline, **groups}
     compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
     beside = {name: found.difference for name, found in compared.items() if found}
-    if is_designed(whole, metric):
+    if design_of(whole, metric):
         beside = _by_design(whole, metric, best, beside)
     return Headline(
         tied_names([spelled(group, factor_labels(whole)) for group in best]),
