@@ -45,15 +45,14 @@ def _findings(analysis: Analysis, made: Sequence[Table], head: str) -> Iterator[
     study = analysis.study
     over = tables.datasets(study)
     # scores of different rules choose no setting
-    if len(study.factors) > 1 and not over and not incomparable(study):
+    ranked = any(table.kind == "settings" for table in made)
+    if ranked and not over and not incomparable(study):
         yield from _best(study, analysis.metric, head)
     for table in made:
         whole = not over or table.kind == "methods" or table.name.startswith(f"{tables.AVERAGE}-")
         if whole and table.kind == "ranks":
             yield ranks_finding(table, head, study)
-        elif (
-            whole and table.kind not in ("", "settings") and (found := levels_finding(table, head))
-        ):
+        elif whole and (found := levels_finding(table, head)):
             depends = _depends(analysis, table) if table.kind == "effects" else ""
             yield dataclasses.replace(found, text=f"{found.text} {depends}".strip())
     if shares := shares_finding(analysis, head):
@@ -112,10 +111,7 @@ def cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
     """
     rule = tables.chosen_by(study.rows["selection"].to_list())
     if tables.on_test(rule):
-        what = (
-            "some settings, which flatters them" if "+" in rule else "which flatters every number"
-        )
-        yield f"Selected on test data ({rule}): {what}."
+        yield f"Selected on test data ({rule}), which flatters the numbers."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
     if any(_without_baseline(table) for table in made):
