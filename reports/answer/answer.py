@@ -15,7 +15,7 @@ from reports.answer.findings import (
     ranks_finding,
     shares_finding,
 )
-from reports.contract import COMPLETE
+from reports.contract import ARMS, COMPLETE
 from reports.read import Study, heading
 from reports.tables import Table
 
@@ -76,17 +76,19 @@ def _depends(analysis: Analysis, table: Table) -> str:
 
 
 def _best(study: Study, metric: str, head: str) -> Iterator[Finding]:
-    """The setting with the best selection score, with its test result and that of the baseline."""
+    """The setting with the best selection score, with its test result beside the baseline's."""
     found = tables.headline(study, metric)
     if found is None or len(tables.by_preference(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
     text = tables.cell_text(tables.Value(found.estimate, decimals=decimals))
-    if beside := found.beside.get("baseline"):
+    name, beside = next(iter(found.beside.items()), ("", None))
+    if beside is not None:
         told = tables.cell_text(tables.Value(beside, signed=True, decimals=decimals))
+        than = ARMS[name][0] if name in ARMS else "the baseline"
         same = beside.mean == 0 and beside.low is None
-        text += ", as the baseline" if same else f", {told} against the baseline"
-    yield Finding(BEST, None, f"{found.setting}: {head} {text}.")
+        text += f", as {than}" if same else f", {told} against {than}"
+    yield Finding(BEST, None, f"{found.setting}: mean {head} {text}.")
 
 
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:
