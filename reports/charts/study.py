@@ -58,9 +58,7 @@ def _curves_chart(study: Study, found: LearningCurves | None) -> Iterator[Chart]
     values = [point for point in found.points if point["key"] in set(keys)]
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
-    named = {value["key"]: value["label"] for value in values}
-    # in the study's order, not in that of what selection likes best
-    labels = list(dict.fromkeys(named[s.key] for s in study.settings if s.key in named))
+    labels = list(dict.fromkeys(value["label"] for value in values))
     at: Spec = {"x": x, "y": y, "color": vega.named("label", labels), "detail": {"field": "key"}}
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
     lines = {**at, "tooltip": vega.tips(fields)}

@@ -12,7 +12,6 @@ from reports.read import Factor, Study, heading
 
 TOGETHER = "together"  # the section
 MOST_PAIRS = 6  # heat maps of a page
-MOST_ROWS = 24  # levels of a factor in a heat map
 MOST_LINES = 300  # of parallel coordinates: the settings that selection likes best
 
 
@@ -52,13 +51,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
 def interaction_charts(study: Study, pairs: Sequence[Effect], metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = tables.short_names(study), heading(study.protocol, metric)
-    sides = ("first", "second")
-    legible = [
-        pair
-        for pair in pairs
-        if max(len({cell[side] for cell in pair.cells}) for side in sides) <= MOST_ROWS
-    ]
-    for pair in legible[:MOST_PAIRS]:
+    for pair in pairs[:MOST_PAIRS]:
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
