@@ -13,7 +13,7 @@ from reports.read import Factor, Study, heading
 FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
 _REACH = 1.0
-_HEIGHT = 170  # pixels of the plot
+_HEIGHT = 170  # pixels of the plot, as vega.chart has it
 _LARGEST = 1e100  # of a level on an axis of numbers; no NaN is
 _COLUMN = 180  # pixels of its width in a paper's column
 _DOT = 5  # pixels of a dot
@@ -37,14 +37,15 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     arms = not over and (alone or study.sampler != "grid")
     for factor in study.factors:
         if over and not alone and factor.key == tables.DATASET:
-            yield from filter(None, [_dataset_chart(study, factor, metric)])
+            yield from _dataset_chart(study, factor, metric)
         elif whole or alone:
-            part = study if alone or not whole else whole
-            yield from filter(None, [factor_chart(part, factor, metric, arms=arms)])
+            yield from factor_chart(study if alone else whole or study, factor, metric, arms=arms)
 
 
-def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True) -> Chart | None:
-    """The chart of a test metric against a factor.
+def factor_chart(
+    study: Study, factor: Factor, metric: str, *, arms: bool = True
+) -> Iterator[Chart]:
+    """The chart of a test metric against a factor; none where nothing has finished.
 
     Up to 12 levels stand at equal distances, each with its label; more values, and those of a
     range, are a continuous axis, logarithmic where the factor is. In a sampled study of several
@@ -56,9 +57,6 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         factor: the horizontal axis.
         metric: name of the metric, without its split.
         arms: whether the reference arms are drawn, too, as horizontal lines.
-
-    Returns:
-        None where nothing has finished.
     """
     scattered = study.sampler != "grid" and len(study.factors) > 1
     groups = tables.level_groups(study, factor)
@@ -66,21 +64,18 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     numeric = tables.is_numeric(levels) and all(abs(level) <= _LARGEST for level in levels)
     many = numeric and len(groups) > tables.MOST_LEVELS
     ranged = many or (numeric and factor.levels is None)
-    texts = [tables.level_text(level) for level in levels]
-    at = [{"value": v} if ranged else {"level": t} for v, t in zip(levels, texts, strict=True)]
-    dots = [
-        {**place, **dot}
-        for place, group in zip(at, groups, strict=True)
-        for dot in seed_points(study, group, metric, scattered=scattered)
-    ]
-    if not dots:
-        return None
-    means, told = [], []
     decimals = tables.decimals_of(study, metric)
-    for place, text, group in zip(at, texts, () if scattered or many else groups, strict=False):
-        for mean in mean_points(group, metric):
+    dots, means, told = list[Spec](), list[Spec](), list[str]()
+    for level, group in zip(levels, groups, strict=True):
+        text = tables.level_text(level)
+        place = {"value": level} if ranged else {"level": text}
+        seeds = seed_points(study, group, metric, scattered=scattered)
+        dots += [{**place, **dot} for dot in seeds]
+        for mean in () if scattered or many else mean_points(group, metric):
             means.append({**place, **mean})
             told.append(f"{text} {tables.number(mean['y'], decimals)}")
+    if not dots:
+        return
     low, high = limits(dots, means, percent=tables.is_percent(metric))
     dots, some = vega.thinned(dots, "dots")
     lines = _arms(study, metric, low, high) if arms else []
@@ -93,17 +88,11 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         x = vega.steps("level", title, dots)
     encoding = {"x": x, "y": axis(study, metric, low, high)}
     joined = numeric and len(means) > 1
+    apart = _apart(dots, x["field"], (high - low) / _HEIGHT)
     layers = [
         *_arm_layers(lines, encoding["y"]),
         *[vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)] * joined,
-        *marks(
-            study,
-            _apart(dots, x["field"], (high - low) / _HEIGHT),
-            means,
-            encoding,
-            {x["field"]: title},
-            head,
-        ),
+        *marks(study, apart, means, encoding, {x["field"]: title}, head),
     ]
     dot = "a setting's mean over seeds" if scattered else "a seed"
     caption = (
@@ -115,12 +104,10 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     )
     beside = "each dot one setting" if scattered else "mean over the other factors"
     beside = beside if len(study.factors) > 1 else ""
-    return vega.chart(
-        study, (FIGURES, factor.key), title, caption, layers, beside=beside, height=_HEIGHT
-    )
+    yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
 
 
-def _dataset_chart(study: Study, over: Factor, metric: str) -> Chart | None:
+def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
     """Each method on each dataset where it has finished: every seed, the mean and its interval."""
     family = tables.method_family(study, metric)
     methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.arm}
@@ -133,7 +120,7 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Chart | None:
                 dots += [{**at, **dot} for dot in seed_points(study, part, metric)]
                 means += [{**at, **mean} for mean in mean_points(part, metric)]
     if not dots:
-        return None
+        return
     title, head = tables.short_name(study, over), heading(study.protocol, metric)
     y = axis(study, metric, *limits(dots, means, percent=tables.is_percent(metric)))
     dots, some = vega.thinned(dots, "dots")
@@ -146,7 +133,7 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Chart | None:
         " Diamonds are means with 95% intervals."
     )
     place = (FIGURES, over.key)
-    return vega.chart(study, place, title, caption, layers, beside="each method by itself")
+    yield vega.chart(study, place, title, caption, layers, beside="each method by itself")
 
 
 def _apart(dots: Values, field: str, pixel: float) -> list[Spec]:

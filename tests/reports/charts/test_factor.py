@@ -41,8 +41,8 @@ def test_a_run_s_address(uri: str, base: str) -> None:
 def test_many_dots_are_drawn_in_part() -> None:
     """Evenly over the levels, and the caption says how many of how many."""
     study = grid((600,), nothing, 2).study()
-    chart = factor_chart(study, study.factors[0], METRIC)
-    assert chart is not None and len(values(chart, "seeds")) == 600
+    (chart,) = factor_chart(study, study.factors[0], METRIC)
+    assert len(values(chart, "seeds")) == 600
     assert " 600 of 1,200 dots are drawn, one in 2." in chart.caption
 
 
@@ -67,8 +67,7 @@ def test_dots_lead_to_their_runs(store_uri: str) -> None:
     from reports.read import load_records
 
     study = load_records("prompt_len", prompt_len().write(store_uri))
-    chart = factor_chart(study, study.factors[0], "harmonic_mean")
-    assert chart is not None
+    (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
     runs = {dot["run"] for dot in values(chart, "seeds")}
     own = study.rows.filter(study.rows["arm"] == "")["run_id"].unique().to_list()
     assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
