@@ -74,7 +74,8 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
     if left is not None:
-        wall = f", about {duration(left.wall)} on this machine ({left.parts})" if here else ""
+        many = f"{left.at_once} at once, without features that are not cached"
+        wall = f", about {duration(left.wall)} on this machine ({many})" if here else ""
         compute = f"estimated compute time left: about {duration(left.compute)}"
         lines.append(f"{compute}{wall}; from {left.source}")
     console = Console(highlight=False)

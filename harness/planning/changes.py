@@ -1,11 +1,10 @@
 """Finished rows that leave the table of an edited study: which, why, and whether they may."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, levels, may_be, reference_arms, resolve
+from harness.config import StudyConfig, baseline, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, plugins_text
@@ -18,7 +17,6 @@ WAYS_OUT = (
     "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
     "nothing is lost where the old value is put back"
 )
-MOST_SHOWN = 12
 
 # (setting key, seed) -> the seconds that a finished row took
 Rows = dict[tuple[str, int], float]
@@ -42,11 +40,8 @@ class Changes:
         """What has changed and what it costs, some lines; "" without `changed`."""
         if not self.changed:
             return ""
-        listed = list(self.differences)
-        if len(listed) > MOST_SHOWN:
-            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
-        return "\n  ".join([f"{source}: the study has changed:", *listed]) + f"\n{left}"
+        return "\n  ".join([f"{source}: the study has changed:", *self.differences]) + f"\n{left}"
 
     def notes(self, source: str) -> list[str]:
         """What a dry run says of it."""
@@ -110,6 +105,22 @@ def compare(
         return changes
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
+    levels = {key: [*map(param_text, had or ())] for key, had in stored.factors.items()}
+    gone = {key for key, had in levels.items() if constants.get(key) not in had} - set(study.space)
+    young = {key: one for key, one in baseline(study).items() if key not in stored.factors}
+
+    def asked(arm: str, assignment: Mapping[str, Any]) -> TrialConfig | None:
+        """What is asked for in a setting's place; None: an arm that is not.
+
+        A younger factor stands at its baseline, as elsewhere. One that has become a constant has
+        its value, unless that was one of the levels: then the others were removed.
+        """
+        kept = {key: value for key, value in assignment.items() if key not in gone}
+        try:
+            return arms.get(arm) if arm else resolve(study, {**young, **kept})
+        except ValueError:  # the study's constants leave no room for such a level
+            return study.trial
+
     why: dict[str, list[str]] = {}
     rows_of = ((key, *row) for key, of in ledger.by_key.items() for row in of.items())
     for key, seed, run in rows_of:
@@ -119,45 +130,20 @@ def compare(
         if key not in why:
             why[key] = []
             for one in () if key in now else stored.settings[key]:
-                asked = arms.get(one.arm) if one.arm else _resolved(study, one.assignment)
-                if asked is None:
-                    continue
-                own = [] if one.arm else list(_moved(study, stored, run, constants))
-                if maker.key(asked) != key:
-                    own += [*_edited(study, one.arm, run, asked), *_tag_lines(run, asked, maker)]
-                    own = own or [_unrecorded(asked)]
-                why[key] += own
+                trial = asked(one.arm, one.assignment)
+                if trial is not None and maker.key(trial) != key:
+                    why[key] += _reasons(study, one.arm, run, trial, maker)
             changes.differences |= dict.fromkeys(why[key])
         rows = changes.changed if why[key] else changes.removed
         rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
     return changes
 
 
-def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
-    try:
-        return resolve(study, assignment)
-    except ValueError:  # the study's constants leave no room for such a level
-        return study.trial
-
-
-def _moved(
-    study: StudyConfig, stored: StoredStudy, run: LedgerRun, constants: Mapping[str, str]
-) -> Iterator[str]:
-    """A constant that became a factor without a row's value, or a factor without the constant's."""
-    for key, factor in study.space.items():
-        before = run.params.get(key)
-        if key not in stored.factors and before is not None:
-            held = levels(study, key)
-            if not (before in _texts(held) if held else may_be(factor, None, json.loads(before))):
-                yield f"{key}: {before} -> {_varied(held)}"
-    for key, varied in stored.factors.items():
-        if key not in study.space and constants.get(key) not in _texts(varied):
-            yield f"{key}: {_varied(varied)} -> {constants.get(key, 'not set')}"
-
-
-def _edited(study: StudyConfig, arm: str, run: LedgerRun, asked: TrialConfig) -> Iterator[str]:
-    """The keys of a row's trial that are others now, with both values."""
-    before, after = run.params, params(asked)
+def _reasons(
+    study: StudyConfig, arm: str, run: LedgerRun, asked: TrialConfig, maker: SettingMaker
+) -> list[str]:
+    """In what a row's trial differs from the one that is asked for, a line each."""
+    before, after, lines = run.params, params(asked), list[str]()
     for name in dict.fromkeys([*after, *before]):
         group, dot, leaf = name.partition(".")
         # the settings of a method say nothing once another stands in its place
@@ -165,45 +151,17 @@ def _edited(study: StudyConfig, arm: str, run: LedgerRun, asked: TrialConfig) ->
             continue
         if not dot or before.get(group) == after.get(group):
             path = f"space.{name}.baseline" if arm and name in study.space else name
-            yield f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}"
-
-
-def _texts(values: Sequence[Any] | None) -> list[str]:
-    return [param_text(value) for value in values or ()]
-
-
-def _varied(held: Sequence[Any] | None) -> str:
-    return f"varied over {', '.join(_texts(held))}" if held else "varied"
-
-
-def _tag_lines(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterator[str]:
-    """What else decides a result; nothing of what a run's tags do not tell."""
-    tags = run.prints
-    version = tags.get(Tag.RESULTS_VERSION, str(RESULTS_VERSION))
-    if version != str(RESULTS_VERSION):
-        yield f"results version of the method: {version} -> {RESULTS_VERSION}"
-    kept = {
-        "backbone": (Tag.BACKBONE_FINGERPRINT, "weights than before, under the same name"),
-        "dataset": (Tag.DATASET_FINGERPRINT, "pictures, names or splits than before"),
-    }
-    for kind, (tag, other) in kept.items():
-        name = getattr(config, kind)
-        now = getattr(maker.fingerprints, kind)(name)
-        if run.params.get(kind) == name and tags.get(tag, now) != now:
-            yield f"{kind} {name}: other {other}"
-    old, new = (_plugins(text) for text in (tags.get(Tag.PLUGINS, ""), plugins_text(config)))
-    for name in dict.fromkeys([*new, *old]):
-        if old.get(name) != new.get(name):
-            yield f"plugin {name}: {old.get(name, 'none')} -> {new.get(name, 'none')}"
-
-
-def _unrecorded(config: TrialConfig) -> str:
-    if config.targets:
-        return f"targets {', '.join(config.targets)}: other pictures or labels than before"
-    return "something that the store has not recorded"
-
-
-def _plugins(text: str) -> dict[str, str]:
-    """What plugins_text says: of each plugin its version, or its file's first digits."""
-    parts = (part.partition(": ") for part in text.split("; ") if part)
-    return {name: what[:19] if what.startswith("sha256:") else what for name, _, what in parts}
+            lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
+    prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.prints}
+    decisive = (
+        ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
+        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone(asked.backbone)),
+        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset(asked.dataset)),
+        ("plugins", Tag.PLUGINS, plugins_text(asked)),
+    )
+    for what, tag, now in decisive:
+        then = tags.get(tag, now)
+        if then != now and before.get(what) == after.get(what):
+            name = f"what {what} {after[what]} holds" if what in after else what
+            lines.append(f"{name}: {then or 'none'} -> {now or 'none'}")
+    return lines or ["something that the store has not recorded, such as a target's pictures"]

@@ -24,8 +24,6 @@ from ship.trial_config import TrialConfig
 
 # What finding out may take, of the processor's time.
 BUDGET = 15.0
-# What a study takes beside features and trials: Ray starts, workers load a backbone, Ray ends.
-START = 15.0
 # Epochs of each kind, and seeds at once, that are timed: fewer than two of either mislead.
 FEW = 2
 # Ages of the generator that selection `reference` trains a fine-tuner for.
@@ -41,7 +39,6 @@ def estimate_time(
     runs: Sequence[LedgerRun],
     fingerprints: Fingerprints,
     say: Say,
-    features: Callable[[], float | None] = lambda: None,
 ) -> Estimate | None:
     """What a plan takes: by the seconds a seed of runs that have ended, or without any, by steps.
 
@@ -49,7 +46,6 @@ def estimate_time(
         study: with resources in numbers.
         runs: that have ended, of the study and of its settings in other studies.
         say: told that steps are timed, or why there is no estimate.
-        features: seconds for those that the cache lacks, None: not known; asked for with steps.
     """
     if plan.finished or not fingerprints.method.timed:
         return None
@@ -62,11 +58,11 @@ def estimate_time(
     # those of reference arms say nothing of other settings: some take no time
     own = [run for run in ended if not run.arm and run.setting_key not in arms]
     left = {work.setting.key: (work.setting.config, len(work.seeds)) for work in plan.work}
-    typical, extraction, paces = resolve(study, baseline(study)), None, dict[str, float]()
+    typical, paces = resolve(study, baseline(study)), dict[str, float]()
     source, usual = count(len(ended), "finished trial"), _mean(own) if own else 0.0
     if not own and (left.keys() - known.keys() - arms or plan.proposals):
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
-        source, extraction = "a few steps of the baseline here, scaled by epochs: rough", features()
+        source = "a few steps of the baseline here, scaled by epochs: rough"
         try:
             paces = _paces(study, typical, fingerprints)
         except Exception as error:  # whatever it is, the plan can be shown without
@@ -78,21 +74,13 @@ def estimate_time(
             return _mean(known[key]) if key in known else usual
         return math.fsum(_epochs(config, stage) * pace for stage, pace in paces.items())
 
+    places = slots(study.resources, machine_resources(), study.concurrency)
     return Estimate(
         {key: a_seed(key, config) * n for key, (config, n) in left.items()},
-        a_seed("", typical) * len(study.seeds) * plan.proposals,
-        trials_at_once(study, len(plan.work) + plan.proposals),
+        (a_seed("", typical) * len(study.seeds),) * plan.proposals,
+        max(1, min(places, len(plan.work) + plan.proposals)),
         source,
-        plan.proposals,
-        extraction,
-        START,
     )
-
-
-def trials_at_once(study: StudyConfig, trials: int) -> int:
-    """How many of some trials run at once on this machine, by the resources of each."""
-    places = slots(study.resources, machine_resources(), study.concurrency)
-    return max(1, min(places, trials))
 
 
 def _mean(runs: Sequence[LedgerRun]) -> float:

@@ -17,11 +17,12 @@ from harness.planning.settings import (
     with_path,
 )
 from harness.store import Ledger, LedgerRun
-from harness.wording import duration
 from reports.contract import Failure, State
 
 # Seconds that pass between a trial's end and the next one's begin: the record, the worker's turn.
 BETWEEN_TRIALS = 0.2
+# What a study takes beside features and trials: Ray starts, workers load a backbone, Ray ends.
+START = 15.0
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 
@@ -63,54 +64,35 @@ class PlanRow:
 class Estimate:
     """Time of what is left; an upper bound where trials may end sooner.
 
+    Features that the cache lacks are not counted.
+
     seconds: setting key -> of its missing seeds, computation alone; in the order of the trials.
-    proposals: seconds of all settings that the sampler will still propose, computation alone.
+    proposals: seconds of each setting that the sampler will still propose, computation alone.
     at_once: how many trials run at once on this machine.
     source: where the numbers come from, e.g. "12 finished trials".
-    n_proposals: settings that the sampler will still propose.
-    features: seconds on this machine, before the first trial, for features that the cache lacks;
-        None: not known.
-    start: seconds on this machine until the first trial begins and after the last one's end.
     """
 
     seconds: Mapping[str, float]
-    proposals: float
+    proposals: tuple[float, ...]
     at_once: int
     source: str
-    n_proposals: int = 0
-    features: float | None = 0.0
-    start: float = 0.0
 
     @property
     def compute(self) -> float:
         """Seconds of all trials, one after the other."""
-        return math.fsum(self.seconds.values()) + self.proposals
+        return math.fsum((*self.seconds.values(), *self.proposals))
 
     @property
     def wall(self) -> float:
-        """Seconds of the whole command on this machine."""
-        return self.start + (self.features or 0.0) + self._trials()
-
-    @property
-    def parts(self) -> str:
-        """What `wall` is made of, for people."""
-        many = f"{self.at_once} trials at once" if self.at_once > 1 else "one trial at a time"
-        features = "features not counted"
-        if self.features is not None:
-            features = f"features {duration(self.features)}" if self.features else "features cached"
-        return f"{many}, {features}, start and end {duration(self.start)}"
-
-    def _trials(self) -> float:
-        """Seconds from the first trial's begin to the last one's end.
+        """Seconds of the whole command on this machine.
 
         Each trial is taken up by the worker that is the first to have nothing to do. At the end
         workers wait for the one that is the last: where trials are few, that is much.
         """
-        each = [self.proposals / max(1, self.n_proposals)] * self.n_proposals
         busy = [0.0] * self.at_once
-        for seconds in (*self.seconds.values(), *each):
+        for seconds in (*self.seconds.values(), *self.proposals):
             heapq.heapreplace(busy, busy[0] + seconds + BETWEEN_TRIALS)
-        return max(busy)
+        return START + max(busy)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # the settings that features depend on
 READ = ("backbone", "image_precision", "dataset", "targets", "views")
-SAMPLE_SECONDS = 0.5
 
 
 def fingerprints_of(
@@ -133,28 +132,6 @@ def prepare_features(
                 clip, pictures, need.views, cache, report, need.splits, encode
             )
     return features
-
-
-def features_seconds(needs: Sequence[Need], fingerprints: Fingerprints) -> float | None:
-    """Seconds that prepare_features would take for what the cache lacks, on this machine's cores.
-
-    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached; no feature is
-    written.
-
-    Returns:
-        None where nobody knows.
-
-    Raises:
-        ValueError: a backbone or a data set that cannot be loaded.
-    """
-    ask, cache = fingerprints.method.extraction_seconds, fingerprints.cache_dir
-    if ask is None:
-        return None
-    budget = SAMPLE_SECONDS / max(1, sum(len(need.splits) for need in needs))
-    return sum(
-        ask(clip, pictures, need.views, cache, need.splits, budget)
-        for need, clip, pictures in _loaded(needs, fingerprints)
-    )
 
 
 def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple[Need, Any, Any]]:

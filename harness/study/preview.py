@@ -14,10 +14,9 @@ from harness.planning import Fingerprints, Plan, Say
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Known
 from harness.study.detect import detectable_lines
-from harness.study.features import configs_of, features_seconds, fingerprints_of, needed
+from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
 from harness.study.standing import Standing, source_of, standing_at
-from harness.wording import one_line
 from ship.architectures import as_read
 from ship.templates import sentence
 
@@ -122,17 +121,7 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
     # of a setting that has seconds of its own, no others count
     runs = [*ledger.runs, *(one.row for one in known if one.row.setting_key not in ledger.by_key)]
 
-    def of_features() -> float | None:
-        if resources.gpus:  # GPUs extract in actors of the study, which a plan does not start
-            return None
-        try:
-            return features_seconds(needed(resolved, plan), prints)
-        except Exception as error:  # whatever it is, the plan can be shown without
-            say(f"the time of the feature extraction cannot be estimated: {one_line(error)}")
-            return None
-
-    estimate = planning.estimate_time(resolved, plan, runs, prints, say, of_features)
-    return replace(plan, estimate=estimate)
+    return replace(plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say))
 
 
 def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:

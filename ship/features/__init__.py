@@ -13,9 +13,9 @@ from ship.features.encode import (
     encode_split,
     undecodable,
 )
-from ship.features.extract import Encode, extract_features, missing_pictures
+from ship.features.extract import Encode, extract_features
 
 __all__ = [
     "Done", "Encode", "Features", "Layout", "Shard", "encode_pictures",
-    "encode_split", "extract_features", "missing_pictures", "undecodable",
+    "encode_split", "extract_features", "undecodable",
 ]  # fmt: skip

@@ -106,18 +106,6 @@ def extract_features(
     )
 
 
-def missing_pictures(
-    clip: FrozenCLIP,
-    dataset: PictureDataset,
-    views: int,
-    cache_dir: Path,
-    splits: Collection[str] = SPLITS,
-) -> dict[str, int]:
-    """How many pictures of each split extract_features would encode with the same arguments."""
-    works = _extractions(clip, dataset, views, cache_dir, splits)
-    return {work.split: sum(map(len, work.missing)) for work in works}
-
-
 def _extractions(
     clip: FrozenCLIP, dataset: PictureDataset, views: int, cache: Path, splits: Collection[str]
 ) -> "list[_SplitExtraction]":

@@ -185,7 +185,6 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         partial(fake_extract, log),
         accelerator="cpu",
         timed=False,
-        extraction_seconds=None,
     )
 
 

@@ -42,7 +42,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
         PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
     )
-    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials", 100, 30.0, 12.0)
+    left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, "12 finished trials")
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
     planned(rows=rows, proposals=3, estimate=left, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()
@@ -53,8 +53,8 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     ]
     assert lines[5:] == [
         "3 more settings to be proposed by the sampler",
-        "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 trials at once, "
-        "features 30 s, start and end 12 s); from 12 finished trials",
+        "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 at once, "
+        "without features that are not cached); from 12 finished trials",
         "x.yaml: the study has changed:",
         "  shots: 4, was \\x1b[31m8",
     ]

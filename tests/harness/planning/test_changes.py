@@ -126,8 +126,8 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
 @pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
-        ("backbone_fingerprint", "x", "backbone pocket: other weights than before, under the same"),
-        ("dataset_fingerprint", "x", "dataset emoji: other pictures, names or splits than before"),
+        ("backbone_fingerprint", "x", "what backbone pocket holds: x -> "),
+        ("dataset_fingerprint", "x", "what dataset emoji holds: x -> "),
         ("results_version", "1", f"results version of the method: 1 -> {RESULTS_VERSION}"),
         ("code_version", "1", "something that the store has not recorded"),
     ],
@@ -171,11 +171,10 @@ def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
     assert counts(history.changes(make_study(shots=4))) == (0, 0)
 
 
-def test_many_differences_are_cut_short() -> None:
-    """A new method may change a hundred settings; the rows and their time are told behind them."""
-    changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(20)))
+def test_what_has_changed_and_what_it_costs() -> None:
+    """A line for each difference; the rows and their time are told behind them."""
+    changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
     changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
-    head, first, *_, more, rows = changes.text("x.yaml").splitlines()
+    head, first, _, rows = changes.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")
-    assert more == "  and 8 more"
     assert rows.startswith("3 finished rows of 2 settings (1.0 min of computing) would leave the t")

@@ -13,9 +13,9 @@ import pytest
 
 import harness.resources
 from harness.config.study_config import StudyConfig
-from harness.planning.estimate import FEW, START, estimate_time, trials_at_once
+from harness.planning.estimate import FEW, estimate_time
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
+from harness.planning.plan import BETWEEN_TRIALS, START, Estimate, make_plan
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import make_method, make_study
@@ -101,10 +101,9 @@ def estimate_of(
     prints: Fingerprints,
     runs: tuple[LedgerRun, ...] = (),
     say: Callable[[str], None] = lambda line: None,
-    features: Callable[[], float | None] = lambda: 0.0,
 ) -> Estimate | None:
     """The estimate of what is left of a study with some runs."""
-    return estimate_time(study, make_plan(study, Ledger(runs), prints), runs, prints, say, features)
+    return estimate_time(study, make_plan(study, Ledger(runs), prints), runs, prints, say)
 
 
 def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> LedgerRun:
@@ -123,11 +122,11 @@ def test_finished_runs_tell_the_time(prints: Fingerprints, paced: Paced) -> None
         finished(study, prints, 0.1, arm="zero_shot", setting_key="arm"),
         finished(study, prints, 900.0, device="NVIDIA H100"),
     )
-    found = estimate_of(study, prints, runs, features=Mock(side_effect=AssertionError))
+    found = estimate_of(study, prints, runs)
     assert found is not None and not paced.timed
     one, two, four = (setting.key for setting in settings)
     assert found.seconds == {one: 3.0, two: 18.0, four: pytest.approx(3 * 5.0)}
-    assert (found.source, found.features, found.start) == ("3 finished trials", None, START)
+    assert found.source == "3 finished trials"
 
 
 @pytest.mark.parametrize("keys", [{"device": "NVIDIA H100"}, {"arm": "zero_shot"}])
@@ -159,7 +158,6 @@ def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: P
     assert found is not None
     assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2))]
     assert found.source == "a few steps of the baseline here, scaled by epochs: rough"
-    assert (found.features, found.start) == (0.0, START)
     features = paced.timed[-1][2]
     assert features.train.shape == (4, 1 + 3, 4) and list(features.train_labels) == [0, 0, 1, 1]
     assert features.test.shape == (5, 4)
@@ -204,7 +202,7 @@ def test_what_a_sampler_will_propose_is_like_the_baseline(prints: Fingerprints) 
     space = {"generator.n_ctx": {"choices": [1, 2, 4], "baseline": 2}}
     found = estimate_of(study_of(sampler="random", trials=3, space=space), prints)
     assert found is not None
-    assert found.proposals == pytest.approx(3 * 2 * a_seed(2))
+    assert found.proposals == (pytest.approx(2 * a_seed(2)),) * 3
 
 
 def test_nothing_is_told_where_nobody_knows(
@@ -232,18 +230,23 @@ SCHEDULES = told(__file__, "schedules.yaml")
 
 
 @pytest.mark.parametrize("case", SCHEDULES["at_once"], ids=str)
-def test_trials_at_once(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> None:
+def test_trials_at_once(
+    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]
+) -> None:
     """By cores, GPUs, concurrency, and the trials that there are."""
     monkeypatch.setattr(harness.resources, "usable_cpus", lambda: 8)
     monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 1)
-    study = make_study(**{"concurrency": None, **case["study"]})
-    assert trials_at_once(study, case["trials"]) == case["expected"]
+    space = {"generator.n_ctx": {"low": 1, "high": case["trials"], "step": 1}}
+    study = study_of(**{"concurrency": None, "space": space, **case["study"]})
+    device = "NVIDIA H100" if study.resources.gpus else "cpu (x86_64)"
+    known = finished(study, prints, 6.0, device=device, setting_key="of another study")
+    found = estimate_of(study, prints, (known,))
+    assert found and found.at_once == case["expected"]
 
 
 @pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)
 def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
-    keys = {key: case[key] for key in ("n_proposals", "features", "start") if key in case}
     trials = {str(place): seconds for place, seconds in enumerate(case["trials"])}
-    found = Estimate(trials, case.get("proposals", 0.0), case["at_once"], "", **keys)
-    assert found.wall == pytest.approx(case["wall"] + case["between"] * BETWEEN_TRIALS)
+    found = Estimate(trials, tuple(case.get("proposals", ())), case["at_once"], "")
+    assert found.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)

@@ -152,7 +152,7 @@ def write_runs(bench: Bench, study: StudyConfig, *, seconds: float) -> None:
 def planned(bench: Bench, study: StudyConfig) -> tuple[Plan, list[str]]:
     """A plan, and what was said on the way; steps and features that are measured raise."""
     said: list[str] = []
-    method = replace(bench.method, timed=True, run_trial=refused, extraction_seconds=refused)
+    method = replace(bench.method, timed=True, run_trial=refused)
     return bench.plan(study, method=method, say=said.append), said
 
 
