@@ -24,7 +24,7 @@ from reports.contract import ReportError, printable, printable_lines
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
 
-_STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "dim", "failed": "red"}
+_STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> int:

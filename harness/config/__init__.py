@@ -31,11 +31,3 @@ from harness.config.study_config import (
     StudyConfig,
     is_name,
 )
-
-__all__ = [
-    "MAX_SEEDS", "NAME_RULE", "SAMPLERS", "SCHEDULERS", "SELECTIONS", "STUDY_KEYS",
-    "AshaScheduler", "Detection", "Factor", "Record", "Resources", "StudyConfig", "assignments",
-    "baseline", "belongs", "distributions", "grid",
-    "is_name", "levels", "load_plugins", "load_study", "may_be", "parse_overrides", "parse_study",
-    "reference_arms", "resolve", "same", "suggest",
-]  # fmt: skip

@@ -166,10 +166,8 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Keys that say how one's own folder is read, where there is no such folder, or not one."""
     for key, value in study.reading.get(study.trial.dataset, {}).items():
-        if "dataset" in study.space:
-            yield Fault(key, "must be left out where dataset is a factor of the space", value)
-        elif not study.trial.dataset.startswith("image_folder:"):
-            yield Fault(key, "must be left out unless dataset is image_folder:NAME", value)
+        if "dataset" in study.space or not study.trial.dataset.startswith("image_folder:"):
+            yield Fault(key, "must be left out unless dataset is one image_folder:NAME", value)
         elif study.split and key != "split":
             yield Fault(key, "must be left out beside split, which says it", value)
 
@@ -230,11 +228,10 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     elif study.trials is None and _spans_many(space):
         must = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
         yield Fault("space", must)
-    why = "where selection is none, which measures nothing to be"
-    if study.trial.selection == "none" and sampler != "grid":
-        yield Fault("sampler", f"must be grid {why} maximised", sampler)
-    if study.trial.selection == "none" and scheduler != "none":
-        yield Fault("scheduler", f"must be none {why} compared", scheduler)
+    for key, value, must in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
+        if study.trial.selection == "none" and value != must:
+            why = "where selection is none, which measures nothing"
+            yield Fault(key, f"must be {must} {why}", value)
 
 
 def _spans_many(space: Mapping[str, Factor]) -> bool:

@@ -189,13 +189,10 @@ def factor_faults(factor: Factor) -> list[Fault]:
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
                 faults.append(Fault(name, "must be left out beside choices", value))
         return faults
-    if low is None and high is not None:
-        return [Fault("low", "must be given beside high")]
-    if high is None and low is not None:
-        return [Fault("high", "must be given beside low")]
     if low is None or high is None:
-        given = factor.model_dump(exclude_unset=True)
-        return [Fault("", "must have choices, or low and high", given)]
+        ends = {"low": low, "high": high}
+        must = "must be given where there are no choices"
+        return [Fault(name, must) for name, end in ends.items() if end is None]
     parts = (high - low) / step if step and low < high else 1
     uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
     rules = (

@@ -1,7 +1,6 @@
 """What a study is, once its YAML is read: typed settings, and what some choose from by name."""
 
 import re
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -186,13 +185,12 @@ class StudyConfig(Settings):
 
         A metric of the selection pictures that every setting has; "" under selection none.
         """
-        factors = {key: self.space[key].choices or () for key in SELECTING if key in self.space}
-        for asked in (factors, {**factors, "objective": (None,)}):
-            levels = (dict(zip(asked, values, strict=True)) for values in product(*asked.values()))
-            found = {self.trial.model_copy(update=level).selection_metric for level in levels}
-            if len(found - {""}) <= 1:
-                return max(found)
-        return SEEN_OBJECTIVES[self.trial.protocol]
+        factor, own = self.space.get("selection"), "objective" not in self.space
+        objective = self.trial.objective if own else None
+        levels = (factor.choices if factor else None) or (self.trial.selection,)
+        updates = ({"selection": level, "objective": objective} for level in levels)
+        found = {self.trial.model_copy(update=one).selection_metric for one in updates}
+        return max(found) if len(found - {""}) <= 1 else SEEN_OBJECTIVES[self.trial.protocol]
 
     @field_validator("name")
     @classmethod

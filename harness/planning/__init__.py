@@ -4,8 +4,15 @@ Answers for: the key of a setting, the plan, what a changed YAML takes out of th
 run has come to. Writes nothing.
 """
 
-from harness.planning.adopting import Adoption, adoption_lines, adoptions, once_adopted
-from harness.planning.changes import Changes, compare, require_consent
+from harness.planning.changes import (
+    Adoption,
+    Changes,
+    adoption_lines,
+    adoptions,
+    compare,
+    once_adopted,
+    require_consent,
+)
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
@@ -19,15 +26,7 @@ from harness.planning.plan import (
 from harness.planning.settings import (
     Setting,
     SettingMaker,
-    contains,
     enumerate_settings,
     label_of,
     plugins_text,
 )
-
-__all__ = [
-    "Adoption", "Changes", "Fingerprints", "Plan", "Say", "Setting", "SettingMaker", "StudyOutcome",
-    "Work", "adoption_lines", "adoptions", "compare", "contains", "enumerate_settings",
-    "estimate_time", "label_of", "make_plan", "once_adopted", "outcome_of", "plugins_text",
-    "require_consent", "study_prunes",
-]  # fmt: skip

@@ -24,7 +24,7 @@ BETWEEN_TRIALS = 0.2
 # What a study takes beside features and trials: Ray starts, workers load a backbone, Ray ends.
 START = 15.0
 
-RowState = Literal["done", "to run", "changed", "pruned", "failed"]
+RowState = Literal["done", "to run", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Work:
 class PlanRow:
     """One line of `--dry-run`.
 
-    state: "to run" also when some of the seeds are done; "changed" when the same assignment was run
-        under other constants, data, weights or results version, and so has to run again.
+    state: "to run" also when some of the seeds are done.
     seeds: the seeds that will run.
     done: the seeds that are finished.
     reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
@@ -188,14 +187,8 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     done = tuple(s for s in seeds if s in held and held[s].state is State.COMPLETE)
     failed = [held[s].reason for s in seeds if s in held and held[s].state is State.FAIL]
     reason = failed[-1] if failed else ""
-    state: RowState
-    if missing:
-        changed = not held and ledger.has_elsewhere(setting.arm, setting.assignment)
-        state = "changed" if changed else "to run"
-    elif reason:
-        state = "failed"
-    else:
-        state = "done" if len(done) == len(seeds) else "pruned"
+    whole: RowState = "done" if len(done) == len(seeds) else "pruned"
+    state: RowState = "to run" if missing else "failed" if reason else whole
     label = f"{setting.label} (for the path)" if setting.for_path else setting.label
     return PlanRow(label, state, missing, done, reason, key)
 

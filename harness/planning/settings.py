@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -12,7 +13,6 @@ from harness.config import (
     assignments,
     baseline,
     belongs,
-    distributions,
     grid,
     reference_arms,
     resolve,
@@ -122,12 +122,18 @@ class SettingMaker:
         config = resolve(self.study, dict(assignment))
         return Setting(self.key(config), config, dict(assignment))
 
-    def if_valid(self, assignment: Mapping[str, Any]) -> Setting | None:
-        """The same of an assignment of old; None where the TrialConfig of today refuses it."""
-        try:
-            return self(assignment)
-        except ValueError:
-            return None
+    def of_old(self, assignment: Mapping[str, Any]) -> Setting | None:
+        """The same of an assignment of old; None where the study's space does not have it.
+
+        A factor that is younger than the assignment stands at its baseline.
+        """
+        whole = {**baseline(self.study), **assignment}
+        young = {key: whole[key] for key in self.study.space if key in whole}
+        for one in (assignment, young):
+            if belongs(self.study, one):
+                with suppress(ValueError):  # the TrialConfig of today may refuse it
+                    return self(one)
+        return None
 
     def arms(self) -> list[Setting]:
         """The study's reference arms, [] if it has none."""
@@ -177,18 +183,14 @@ def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
         ledger: what the store has of the study.
         maker: of a study with a sampler other than grid.
     """
-    domain = distributions(maker.study)
-    settings: list[Setting] = []
-    cut_short: list[Setting] = []
+    settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was cut short
     for run in ledger.runs:
-        if run.arm or run.for_path or not run.assignment:
-            continue
-        if all(key in domain and contains(domain[key], x) for key, x in run.assignment.items()):
-            setting = maker.if_valid(run.assignment)
+        if not run.arm and not run.for_path and run.assignment:
+            setting = maker.of_old(run.assignment)
             if setting is not None and setting.key == run.setting_key:
-                (cut_short if run.state is State.INTERRUPTED else settings).append(setting)
-    ended = distinct(settings)
-    return distinct([*ended, *cut_short])[: max(len(ended), maker.study.trials or 0)]
+                settings[run.state is State.INTERRUPTED].append(setting)
+    ended = distinct(settings[False])
+    return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.trials or 0)]
 
 
 def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> list[Setting]:
@@ -204,39 +206,15 @@ def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> li
         ledger: what the store has of the study.
         maker: of the study, which asks for assignments (`for_path`).
     """
-    found = [_of_path(one, maker) for one in maker.study.for_path]
-    for run in ledger.runs:
-        if run.for_path and run.state is State.COMPLETE:
-            setting = _of_path(run.assignment, maker)
-            found += [setting] if setting and setting.key == run.setting_key else []
-    path = [setting for setting in found if setting is not None]
+    added = [run for run in ledger.runs if run.for_path and run.state is State.COMPLETE]
+    found = [(maker.of_old(one), "") for one in maker.study.for_path]
+    found += [(maker.of_old(run.assignment), run.setting_key) for run in added]
+    path = [replace(one, for_path=True) for one, key in found if one and key in ("", one.key)]
     keys, runs = {setting.key for setting in path}, [run for run in ledger.runs if not run.for_path]
     stopped = {run.setting_key for run in runs if run.state is State.PRUNED}
     finished = {run.setting_key for run in runs if run.state is State.COMPLETE}
     again = keys & stopped - finished
     return distinct([*(replace(s, for_path=True) if s.key in again else s for s in own), *path])
-
-
-def _of_path(assignment: Mapping[str, Any], maker: SettingMaker) -> Setting | None:
-    """The setting of an assignment; None where the study's space does not have it.
-
-    A factor that is younger than the assignment stands at its baseline.
-    """
-    study = maker.study
-    whole = {**baseline(study), **assignment}
-    for one in (assignment, {key: whole[key] for key in study.space if key in whole}):
-        if belongs(study, one):
-            setting = maker.if_valid(one)
-            return setting and replace(setting, for_path=True)
-    return None
-
-
-def contains(distribution: Any, value: Any) -> bool:
-    """Whether an Optuna distribution holds a value, of whatever type."""
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except (ValueError, TypeError):
-        return False
 
 
 def distinct(settings: Sequence[Setting]) -> list[Setting]:

@@ -54,13 +54,9 @@ class LedgerRun:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The trial runs of a study in the order they began, whatever became of them.
-
-    table: keys of the settings that the study's table holds now; None: not known.
-    """
+    """The trial runs of a study in the order they began, whatever became of them."""
 
     runs: tuple[LedgerRun, ...] = ()
-    table: frozenset[str] | None = None
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
@@ -98,19 +94,6 @@ class Ledger:
     def failed(self) -> frozenset[str]:
         """Keys of the settings whose state is FAIL."""
         return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
-
-    def has_elsewhere(self, arm: str, assignment: Mapping[str, Any]) -> bool:
-        """Whether a complete run of the table has the same assignment (or arm) under any key."""
-        return (arm, _text(assignment)) in self._finished_assignments
-
-    @cached_property
-    def _finished_assignments(self) -> frozenset[tuple[str, str]]:
-        """Arm and assignment of each complete run of the table."""
-        return frozenset(
-            (run.arm, _text(run.assignment))
-            for run in self.runs
-            if run.state is State.COMPLETE and (self.table is None or run.setting_key in self.table)
-        )
 
 
 def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> Ledger:
@@ -174,11 +157,6 @@ def ledger_run(run: "Run", objective: str) -> LedgerRun:
         params=run.params,
         prints={name: tags[name] for name in FINGERPRINTS if name in tags},
     )
-
-
-def _text(assignment: Mapping[str, Any]) -> str:
-    """What equal assignments have in common."""
-    return json.dumps(dict(assignment), sort_keys=True, default=list)
 
 
 @dataclass(frozen=True)

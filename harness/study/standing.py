@@ -1,6 +1,6 @@
 """What a store has of a study, and what is left of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness import planning, store
 from harness.config import StudyConfig
@@ -65,8 +65,7 @@ def read_standing(
     if opened is not None and experiment_id is not None:
         own, objective = experiment_id, study.objective
         stored = store.read_stored_study(opened, own)
-        found = opened.read(lambda client: store.read_ledger(client, own, objective))
-        ledger = replace(found, table=frozenset(stored.settings) if stored else None)
+        ledger = opened.read(lambda client: store.read_ledger(client, own, objective))
     plan = planning.make_plan(study, ledger, fingerprints)
     return Standing(study, fingerprints, opened, experiment_id, ledger, stored, plan)
 

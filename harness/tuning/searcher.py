@@ -13,14 +13,13 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig, distributions, suggest
+from harness.config import StudyConfig, belongs, distributions, suggest
 from harness.messages import trial_spec
 from harness.planning import (
     Plan,
     Setting,
     SettingMaker,
     Work,
-    contains,
     enumerate_settings,
     study_prunes,
 )
@@ -102,8 +101,8 @@ class Sampler:
             self.optuna_study.tell(proposed, value, state=state)
             return
         params = dict(proposed.assignment)
-        domain = {name: self._distributions[name] for name in params}
-        if all(contains(domain[name], level) for name, level in params.items()):
+        if belongs(self._study, params):
+            domain = {name: self._distributions[name] for name in params}
             made = optuna.trial.create_trial(
                 state=state, value=value, params=params, distributions=domain
             )

@@ -126,8 +126,8 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
 @pytest.mark.parametrize(
     ("tag", "value", "words"),
     [
-        ("backbone_fingerprint", "x", "what backbone pocket holds: x -> "),
-        ("dataset_fingerprint", "x", "what dataset emoji holds: x -> "),
+        ("backbone_fingerprint", "x", "backbone pocket: other content than before"),
+        ("dataset_fingerprint", "x", "dataset emoji: other content than before"),
         ("results_version", "1", f"results version of the method: 1 -> {RESULTS_VERSION}"),
         ("code_version", "1", "something that the store has not recorded"),
     ],

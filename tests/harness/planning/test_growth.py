@@ -66,7 +66,7 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
     stored = StoredStudy(held, dict.fromkeys(held, frozenset(SEEDS)), {key: levels})
 
     def work() -> tuple[Plan, Changes]:
-        ledger = Ledger(runs, frozenset(held))
+        ledger = Ledger(runs)
         plan = make_plan(study, ledger, prints)
         changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
         outcome_of(plan, "small", "sqlite://", interrupted=False, ran=False)

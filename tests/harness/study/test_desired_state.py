@@ -34,7 +34,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     bench.run(make_study())
     edited, before = make_study(shots=4), contents(bench)
     shown = bench.plan(edited)
-    assert [row.state for row in shown.rows] == ["changed"] * 3
+    assert [row.state for row in shown.rows] == ["to run"] * 3
     assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
     with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
         bench.run(edited)
@@ -70,7 +70,7 @@ def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
     bench.run(over(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
     study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.wanted"]
-    words = "backbone pocket: other weights than before, under the same name"
+    words = "backbone pocket: other content than before, under the same name"
     with pytest.raises(StudyChanged, match=words):
         bench.run(study, method=method)
     assert bench.parent().data.tags["ship.wanted"] == wanted
