@@ -111,7 +111,7 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     """Whether a factor may be a value.
 
     Args:
-        levels: that it takes; None: it is a range, any number of which may be drawn.
+        levels: that it takes; None: it is a range, any number of which, or step, may be drawn.
     """
     if levels is not None:
         return is_among(value, levels)
@@ -119,7 +119,8 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     whole = isinstance(low, int) and isinstance(high, int)
-    return low <= value <= high and (not whole or value == int(value))
+    steps = (value - low) / (factor.step or 1) if factor.step or whole else 0
+    return low <= value <= high and abs(steps - round(steps)) < 1e-8
 
 
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:

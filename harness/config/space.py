@@ -145,9 +145,11 @@ def levels(study: StudyConfig, key: str) -> list[Any] | None:
 
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Whether an assignment has the factors that are active beside each other, each at a level."""
+    on_grid = study.sampler == "grid"
     return set(assignment) <= set(study.space) and all(
-        is_active(factor, assignment) == (key in assignment)
-        and (key not in assignment or may_be(factor, levels(study, key), assignment[key]))
+        may_be(factor, factor.enumerate() if on_grid else factor.choices, assignment[key])
+        if key in assignment and is_active(factor, assignment)
+        else key not in assignment and not is_active(factor, assignment)
         for key, factor in study.space.items()
     )
 

@@ -39,19 +39,18 @@ class Changes:
     differences: dict[str, None] = field(default_factory=dict)
 
     def text(self, source: str) -> str:
-        """What has changed and what it costs, some lines; "" without `changed`."""
+        """What has changed, what it costs, and the ways out; "" without `changed`."""
         if not self.changed:
             return ""
+        lines = "\n  ".join([f"{source}: the study has changed:", *self.differences])
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
-        return "\n  ".join([f"{source}: the study has changed:", *self.differences]) + f"\n{left}"
+        return f"{lines}\n{left}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
         """What a dry run says of it."""
-        notes = [f"{self.text(source)}\n{WAYS_OUT}"] if self.changed else []
-        if self.removed:
-            left = "leave the table: they are not asked for any more"
-            notes.append(f"{_rows_text(self.removed)} {left}")
-        return notes
+        left = "leave the table: they are not asked for any more"
+        removed = f"{_rows_text(self.removed)} {left}" if self.removed else ""
+        return [note for note in (self.text(source), removed) if note]
 
 
 def _rows_text(rows: Rows) -> str:
@@ -81,10 +80,8 @@ def require_consent(
     text = changes.text(source)
     if not text or accepted:
         return
-    if ask is None:
-        raise StudyChanged(f"{text}\n{WAYS_OUT}")
-    if not ask(f"{text}\n{WAYS_OUT}\nRun these settings anew?"):
-        raise StudyChanged("nothing was run")
+    if ask is None or not ask(f"{text}\nRun these settings anew?"):
+        raise StudyChanged("nothing was run" if ask else text)
 
 
 def compare(

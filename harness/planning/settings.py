@@ -150,7 +150,7 @@ class SettingMaker:
 
 
 def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
-    """The settings of a space in order, `trials` of them at most; [] for one that does not end.
+    """The settings of a space in order, `trials` of them at most; [] for one that has more.
 
     Args:
         maker: of a grid study, or of one with a sampler.
@@ -159,16 +159,16 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
     study = maker.study
     if study.sampler == "grid":
         return distinct([maker(assignment) for assignment in grid(study)])
-    most, space = (study.trials or 1) + more, {}
-    for key, factor in study.space.items():
-        levels = factor.choices
-        if levels is None:
+    most, space = (study.trials or 1) + more, dict(study.space)
+    for key, factor in space.items():
+        if factor.choices is None:
             low, high = factor.bounds
-            step = factor.step or (1 if isinstance(low, int) and isinstance(high, int) else None)
-            if step is None:
+            step = factor.step or int(isinstance(low, int) and isinstance(high, int))
+            if not step or (high - low) / step >= most:
                 return []
-            levels = tuple(low + n * step for n in range(min(most, round((high - low) / step) + 1)))
-        space[key] = factor.model_copy(update={"choices": levels})
+            # as Optuna draws them, with all digits
+            levels = tuple(low + n * step for n in range(round((high - low) / step) + 1))
+            space[key] = factor.model_copy(update={"choices": levels})
     return distinct([maker(found) for found in islice(assignments(space), most)])
 
 

@@ -175,6 +175,6 @@ def test_what_has_changed_and_what_it_costs() -> None:
     """A line for each difference; the rows and their time are told behind them."""
     changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
     changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
-    head, first, _, rows = changes.text("x.yaml").splitlines()
+    head, first, _, rows, _ = changes.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")
     assert rows.startswith("3 finished rows of 2 settings (1.0 min of computing) would leave the t")
