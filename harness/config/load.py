@@ -73,7 +73,6 @@ def parse_study(
     given, unread = parse_overrides(overrides)
     usual = {"dataset": DEFAULTS.dataset} | ({} if name is None else {"name": name})
     tree, blocked = apply_overrides({**usual, **mapping}, given)
-    tree |= default_selection(tree)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
@@ -100,14 +99,16 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
     known = (*STUDY_KEYS, *TRIAL_KEYS)
     must = "must be a known key"
     faults = [_unknown(key, must, key, known, known) for key in tree if key not in known]
+    space, of_factors = _factors(tree["space"])
+    if tree.get("protocol") == "few_shot" and "selection" not in space:
+        tree.setdefault("selection", "base_val")  # there are no new classes to hide
     trial, found = sound_part(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
     faults += found
-    own = {"trial": trial, **{key: tree[key] for key in STUDY_KEYS if key in tree}}
-    own["space"], of_factors = _factors(own["space"])
+    own = {key: tree[key] for key in STUDY_KEYS if key in tree} | {"trial": trial, "space": space}
     own["variants"], of_variants = _variants(own["variants"])
-    if "dataset" not in own["space"]:
+    if "dataset" not in space:
         _set_over_own(own["variants"].get("dataset", {}).get(str(tree["dataset"]), {}), given)
-    if "sampler" not in own and any(one.enumerate() is None for one in own["space"].values()):
+    if "sampler" not in own and any(one.enumerate() is None for one in space.values()):
         own["sampler"] = "tpe"
     study, found = sound_part(StudyConfig, own, {"name": "none"})
     return study, [*faults, *found, *of_variants, *of_factors]
@@ -207,13 +208,6 @@ def _as_floats(factor: Factor) -> Factor:
 
     given = factor.model_fields_set & {"choices", "low", "high", "step", "baseline"}
     return factor.model_copy(update={name: typed(getattr(factor, name)) for name in given})
-
-
-def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The selection that a YAML means where it names none: few_shot has no new classes to hide."""
-    space = tree.get("space")
-    given = "selection" in tree or (isinstance(space, dict) and "selection" in space)
-    return {"selection": "base_val"} if tree.get("protocol") == "few_shot" and not given else {}
 
 
 def load_plugins(files: Sequence[Path | str]) -> None:
