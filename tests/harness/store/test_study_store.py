@@ -301,7 +301,7 @@ def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
 def test_what_is_out_of_date_is_never_sent(tmp_path: Path) -> None:
     """Another driver has run it again, so that it would be there twice; the last one's is sent.
 
-    That is the last one that ran something, whoever has only looked since.
+    That is the last one that has reached the store.
     """
     store = FakeStore()
     left_by_a_driver(tmp_path, "first", last="other")
