@@ -187,17 +187,20 @@ def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
         design = study.detection.design
         effect, first, last = f"{design.effect:g}", design.looks[0], design.looks[-1]
         of = heading(study.protocol, study.detection.metric)
-        given = f"ship-sweep --detect {effect}: seeds were added until differences in {of}"
+        given = f"ship-sweep --detect {effect}: seeds were added"
         if design_of(study, family.metric):
             told = f"Δ{head}: to {base.name}, paired by seed"
             yield (
-                f"{given}, from {first} to at most {last}, differed from 0 (at 5% for all"
-                f" {design.comparisons} comparisons together) or were equivalent (within ±{effect},"
+                f"{given}, from {first} to at most {last}, until a Δ differed from 0 (at 5% for all"
+                f" {design.comparisons} comparisons together) or was equivalent (within ±{effect},"
                 " at 2.5% for each), which the column decision says. The interval of Δ allows for"
                 " the looks, those of the rows' means do not. No other test is made of Δ"
             )
         else:
-            yield f"{given} were decided: intervals and p-values here do not allow for that"
+            yield (
+                f"{given} until differences in {of} were decided: intervals and p-values of other"
+                " metrics do not allow for that"
+            )
     yield Legend(told)
     if any(CLASSES in row.cells for row in rows):
         yield Legend(
