@@ -46,17 +46,21 @@ class StudyStore(Store):
     experiment_id: of the study.
     """
 
-    def __init__(self, store: Store, experiment_id: str, pending: Pending, say: Say) -> None:
+    def __init__(
+        self, store: Store, experiment_id: str, driver: str, pending: Pending, say: Say
+    ) -> None:
         """Build it.
 
         Args:
             store: to send to.
             experiment_id: of the study.
+            driver: token of this driver; from its first write on, what others left is out of date.
             pending: what waits for this store and study.
             say: shows one line to the user.
         """
         super().__init__(store.uri, store.client, store.artifacts)
         self.experiment_id, self.pending, self._say = experiment_id, pending, say
+        self._driver: str | None = driver  # until the store has noted it
         self._next_try = 0.0  # of a store that is away, while trials run
         self._away = ""  # why a study goes on without its store; "": it does not
         self._moved = 0.0  # when something that had waited was last sent
@@ -69,6 +73,10 @@ class StudyStore(Store):
             StoreError: the store refuses them, or some that had waited, or they cannot be put on
                 disk.
         """
+        if self._driver is not None:
+            tag = (self.experiment_id, Tag.LAST_DRIVER, self._driver)
+            super().read(lambda client: client.set_experiment_tag(*tag))
+            self._driver = None
         began, away = time.monotonic(), self._away
         if not self.pending.waiting or began >= self._next_try:
             try:
@@ -150,7 +158,7 @@ def study_store(
     Args:
         store: to send to.
         experiment_id: of the study.
-        driver: token of this driver: what others left unsent is out of date from now on.
+        driver: token of this driver.
         pending: what waits.
         say: shows one line.
 
@@ -160,9 +168,9 @@ def study_store(
     """
     if pending.waiting:
         say(f"{len(pending.waiting)} writes of an earlier run wait in {pending.path}: sending them")
-    own = StudyStore(store, experiment_id, pending, say)
+    own = StudyStore(store, experiment_id, driver, pending, say)
     try:
-        own.read(lambda client: client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, driver))
+        own.read(lambda client: None)
         yield own
         own.read(lambda client: None)
     except (StoreError, StudyLost):
