@@ -12,7 +12,7 @@ from harness.errors import ConfigError, Fault, UserError
 from reports import tables
 from reports.contract import COMPLETE
 from reports.read import Study, load_records
-from ship.datasets import SUFFIXES, UndecodableError
+from ship.datasets import SUFFIXES, Picture, UndecodableError
 
 MOST_TOLD = 10  # settings, or pictures, that an error names
 
@@ -159,7 +159,7 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
             try:
                 features = model.encode(files)
             except UndecodableError as error:
-                raise UserError(f"{error}: cannot be decoded") from error
+                raise UserError("\n".join(_undecodable(files)) or str(error)) from error
         names, probabilities = model.predict(features)
         votes.append(names)
         total = total + probabilities.double()
@@ -174,3 +174,12 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         "seeds": [len(runs)] * len(files),
         "seeds_agreeing": agreeing,
     }
+
+
+def _undecodable(files: Sequence[Path]) -> Iterator[str]:
+    """A line for each picture that cannot be decoded."""
+    for path in files:
+        try:
+            Picture(path.name, path).open()
+        except UndecodableError as error:
+            yield f"{error}: cannot be decoded"
