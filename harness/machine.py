@@ -53,29 +53,31 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
         The place of the lock: whoever finds the place of their own lock in a lease knows that the
         lease's holder is dead, since they have the lock. It names this start of this host, and the
         very file: two containers have the same kernel and perhaps the same host name, but not the
-        same file, and a /tmp that two hosts share has one file.
+        same file, and a /tmp that two hosts share has one file. "" where files cannot be locked.
 
     Raises:
         BlockingIOError: another process holds it, and is not waited for.
         UserError: the folder for temporary files cannot be used.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-    file = None
     try:
         path = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}-{digest}.lock"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise
     except OSError as error:
         raise no_temporary(error) from error
-    else:
+    try:
         about = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
-        yield f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+        place = f"{socket.gethostname()} {boot} {about.st_dev}:{about.st_ino}"
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if not wait and isinstance(error, BlockingIOError | PermissionError):
+                raise BlockingIOError(*error.args) from error
+            place = ""
+        yield place
     finally:
-        if file is not None:
-            os.close(file)
+        os.close(file)
 
 
 @contextmanager

@@ -179,7 +179,7 @@ def idle_gpus(
     """
     gpus = int(there.get("GPU", 0))
     idle = int(gpus - slots(resources, there, concurrency) * resources.gpus + 1e-9)
-    if resources.auto or idle < 1:
+    if resources.auto or idle < 1 or why_no_gpu():
         return None
     return (
         f"{idle} of {gpus} GPUs would stand idle: `resources: auto` and `concurrency: null` in the "

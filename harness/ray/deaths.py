@@ -5,6 +5,7 @@ A Ray that dies or cannot start ends this process, with a line, where nothing el
 
 import faulthandler
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -32,6 +33,9 @@ START_SECONDS = 300.0
 # Writes its argument when its input ends before a byte has come.
 WITNESS = "import sys; sys.stdin.read(1) or sys.stderr.write(sys.argv[1])"
 INCOMPLETE = 3  # the command line's exit code for a study that can go on
+# In the file in which Tune keeps a trial's errors: the head of each, and the line that names one.
+_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
+_IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,14 @@ def death_of(told: str) -> Death:
 def last_error(text: str) -> str:
     """What went wrong last, in one line, by the text that Tune or Ray has of it.
 
-    An exception is named by its last line. What Ray says of a worker that died has up to three
-    lines, beside indented ones with ids and the stack.
+    That is an exception from the line that names it on. What Ray says of a worker that died has up
+    to three lines, beside indented ones with ids and the stack.
     """
-    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    told = [line for line in lines if not line.startswith(("Failure # ", "Traceback "))]
-    return " ".join(told[-3:]) or "its process ended without a word"
+    last = _FAILURE.split(text)[-1]
+    lines = [line.rstrip() for line in last.splitlines() if line.strip() and not line[0].isspace()]
+    told = [line for line in lines if not line.startswith("Traceback ")]
+    named = [place for place, line in enumerate(told) if _IS_ERROR.match(line)]
+    return " ".join(told[named[-1] if named else -3 :]) or "its process ended without a word"
 
 
 @contextmanager

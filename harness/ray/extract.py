@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import ray
 import torch
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from harness.config import Resources
 from harness.errors import ClusterError
@@ -167,10 +167,7 @@ class ClusterEncoder(ExitStack):
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
         left, tries = list(shards), stop_after_attempt(MOST_TRIES)
-        died, end = (
-            retry_if_exception_type((RayActorError, OutOfMemoryError)),
-            lambda _: self._end_actors(),
-        )
+        died, end = retry_if_exception(_is_loss), lambda _: self._end_actors()
         try:
             for attempt in Retrying(stop=tries, retry=died, after=end, reraise=True):
                 with attempt:
@@ -242,6 +239,11 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
     """
     own = max(1, math.ceil(resources.cpus))
     return max(own, int(cores * resources.gpus / gpus)) if resources.gpus and gpus else own
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether an actor, its node or its answer was lost; what it raised, the next would, too."""
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
 def _reason(error: RayError) -> str:

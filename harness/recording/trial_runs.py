@@ -235,17 +235,19 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
         seeds: that are wanted.
 
     Returns:
-        {} where one of them is not there.
+        {} where one of them is not there, or what they say of themselves is damaged.
     """
     path = f"{TRAINED}/{SAID}"
     names = [path, *(f"{TRAINED}/{trained_file(seed)}" for seed in seeds)]
     if not files.keys() >= set(names):
         return {}
-    said = json.loads(files[path])
     own = {name: files[name] for name in names}
-    if len(said["seeds"]) > len(seeds):
+    try:
+        said = json.loads(files[path])
         said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
-        own[path] = json.dumps(said, indent=1).encode()
+    except (ValueError, KeyError, TypeError):
+        return {}
+    own[path] = json.dumps(said, indent=1).encode()
     return own
 
 

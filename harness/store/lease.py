@@ -12,6 +12,7 @@ seconds at most, and runs of both may be in the store; the ledger takes one of t
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -93,9 +94,17 @@ def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
         return Holder(tag)
 
 
-def busy(study: str, holder: Holder | None) -> StudyBusy:
-    """What a driver is told that finds a study held; holder: by its lease."""
+def busy(study: str, holder: Holder | None, *, here: bool = False) -> StudyBusy:
+    """What a driver is told that finds a study held.
+
+    Args:
+        study: its name.
+        holder: who holds it, by its lease.
+        here: whether a process of this machine holds it, whatever the lease says yet.
+    """
     who = str(holder or "another driver")
+    if here and not (holder and holder.host == socket.gethostname()):
+        who = "another process of this machine"
     return StudyBusy(f"study {study!r} is being run by {who} on the same store")
 
 
@@ -131,7 +140,8 @@ class Lease:
         """
         holder = self._read()
         # whoever had the very lock that this process has now is dead
-        if holder and not self._is_me(holder) and self.me.place != holder.place:
+        is_dead = holder and holder.place and holder.place == self.me.place
+        if holder and not is_dead and not self._is_me(holder):
             self._watch(holder)
         self._renewed = self.timing.now()
         self._write()
@@ -220,14 +230,22 @@ class Lease:
             f"study {self.study!r} is held by {holder}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
         )
-        while timing.now() - began < timing.expiry:
+        while True:
             timing.sleep(LOOK_SECONDS)
-            seen = self._read()
+            looked = timing.now()
+            try:
+                seen = self._read()
+            except Exception:  # a server that restarts; one that stays away is an error in the end
+                if looked - began >= 2 * timing.expiry:
+                    raise
+                continue
             if seen is None:
                 return
             if seen != holder:
                 raise busy(self.study, seen)
-        self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
+            if looked - began >= timing.expiry:
+                self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
+                return
 
     def _is_me(self, holder: Holder | None) -> bool:
         return holder is not None and holder.token == self.me.token

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.store.changes import Point
+from harness.store.trained import keeps_trained
 from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def experiments(client: "MlflowClient") -> dict[str, str]:
 
 
 def read_known(
-    client: "MlflowClient", experiment_id: str | None, keys: Sequence[str]
+    client: "MlflowClient", experiment_id: str | None, keys: Sequence[str], *, trained: bool = False
 ) -> list[Known]:
     """The finished runs of settings in other studies of a store, oldest first.
 
@@ -190,6 +191,7 @@ def read_known(
         client: of the store.
         experiment_id: of the study that asks; None: it has none yet.
         keys: of the settings.
+        trained: whether a run must have kept what it trained.
     """
     from reports.read import plain_run, sqlite_finished
 
@@ -207,6 +209,8 @@ def read_known(
     known = []
     for run in sorted(found, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
+            continue
+        if trained and not keeps_trained(client, run):
             continue
         try:
             known.append(Known(names[run.experiment_id], run, ledger_run(run, "")))

@@ -62,6 +62,8 @@ class Pending:
         with _usable(self.path):
             if self.path.exists():
                 self._load()
+        if not self.waiting:  # nor a whole line in it: what is added is this driver's
+            self.path, self._end = own, 0
 
     def _load(self) -> None:
         with self.path.open("rb") as file:

@@ -75,7 +75,7 @@ class StudyStore(Store):
         """
         if self._driver is not None:
             tag = (self.experiment_id, Tag.LAST_DRIVER, self._driver)
-            super().read(lambda client: client.set_experiment_tag(*tag))
+            super().read(lambda client: again(self.uri, lambda: client.set_experiment_tag(*tag)))
             self._driver = None
         began, away = time.monotonic(), self._away
         if not self.pending.waiting or began >= self._next_try:
@@ -217,7 +217,7 @@ def own_study(
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             with store_errors(uri):
-                raise busy(name, read_holder(client, experiment_id)) from error
+                raise busy(name, read_holder(client, experiment_id), here=True) from error
         me = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)

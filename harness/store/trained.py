@@ -136,6 +136,19 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     return files
 
 
+def keeps_trained(client: "MlflowClient", run: "Run") -> bool:
+    """Whether a run has kept what it trained, as far as its store can say.
+
+    Raises:
+        Exception: whatever the client raises where the store is away.
+    """
+    try:
+        return any(one.path == TRAINED for one in client.list_artifacts(run.run_id))
+    except Exception:  # a server may have numbers, and no files
+        require_answer(client, run.run_id)
+        return False
+
+
 def _read(artifacts: str, name: str, store: str) -> dict[str, bytes]:
     """A file, or each file in a folder."""
     files = {}

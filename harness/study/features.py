@@ -249,9 +249,12 @@ def fetch_features(
         ValueError: a backbone or a data set cannot be read.
         ClusterError: Ray cannot do it.
     """
-    if why_no_gpu() is not None:
+    say, why = line_printer(console), why_no_gpu()
+    if why is not None:
+        if study.resources.gpus:
+            say(f"torch cannot use a GPU here ({why.rstrip('.')}): the CPU extracts features")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus)})
     needs = needed(study, make_plan(study, Ledger(), prints))
     with encoder_here(study, prints.method, verbose=verbose) as encode:
         prepare_features(needs, prints, console, encode)
-    line_printer(console)(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")
+    say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")

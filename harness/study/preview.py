@@ -102,9 +102,12 @@ def typed_study(
     if isinstance(space, StudyConfig):
         return space
     root = None if data_root is None else Path(data_root)
-    if isinstance(space, Mapping):
+    if not isinstance(space, Mapping):
+        return load_study(space, overrides, root)
+    try:
         return parse_study(space, None, overrides=overrides, data_root=root)
-    return load_study(space, overrides, root)
+    except RecursionError as error:
+        raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
 
 
 def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:

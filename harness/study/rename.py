@@ -76,8 +76,8 @@ def _rename(opened: StudyStore, old: str, new: str) -> None:
         raise UserError(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
     said = store.joined_tag(Tag.STUDY, opened.read(lambda client: client.get_run(run_id)).data.tags)
     try:
-        study = json.loads(said or "{}")
-    except ValueError as error:
+        others = {key: value for key, value in json.loads(said or "{}").items() if key != "name"}
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{opened.uri}: study {show(old)}: {Tag.STUDY} is damaged") from error
     ids, query = [*opened.read(store.experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
     while runs := opened.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
@@ -85,10 +85,9 @@ def _rename(opened: StudyStore, old: str, new: str) -> None:
             opened.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
     # the name last, where a run has it first: the next run then writes the tag, and with it the
     # YAML among the run's files, in which the old name may stand
-    study.pop("name", None)
-    text = json.dumps({**study, "name": new})
+    text = json.dumps({**others, "name": new})
     old_tags = dict.fromkeys(store.split_tag(Tag.STUDY, said), "")
-    tags = {**old_tags, **store.split_tag(Tag.STUDY, text)}
+    tags = {**old_tags, **store.split_tag(Tag.STUDY, text)} if said else {}
     opened.write(Changes(run=run_id, tags=tags))
     opened.read(lambda client: client.update_run(run_id, name=new))
     opened.read(lambda client: client.rename_experiment(experiment_id, new))

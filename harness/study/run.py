@@ -178,9 +178,7 @@ class Execution:
             adoptable = planning.adoptions(self.study, standing.plan, known)
             left = sum(len(work.seeds) for work in standing.plan.work)
             if left > sum(len(one.work.seeds) for one in adoptable) or standing.plan.proposals:
-                resources.preflight(self.options.address, self.study.resources)
-                if self.study.checkpoint_every is not None:
-                    self.storage.check()
+                self._check_places()
             if store.close_dead_runs(self.store, self.store.experiment_id):
                 standing = standing.again()
             if before is not None and standing.ledger.runs and not standing.plan.finished:
@@ -220,6 +218,12 @@ class Execution:
         experiment_id = self.store.experiment_id
         return read_standing(self.study, self.fingerprints, self.store, experiment_id)
 
+    def _check_places(self) -> None:
+        """Raise a UserError where trials could not run, or not leave their checkpoints."""
+        resources.preflight(self.options.address, self.study.resources)
+        if self.study.checkpoint_every is not None:
+            self.storage.check()
+
     def _outcome(
         self, standing: Standing, *, interrupted: bool = False, ran: bool = False
     ) -> StudyOutcome:
@@ -252,6 +256,8 @@ class Execution:
         written = [one for one in adoptable if adopt(recorder, one)]
         for line in planning.adoption_lines(written):
             self.options.say(line)
+        if len(written) < len(adoptable):  # what could not be taken over runs here
+            self._check_places()
         return standing.again()
 
 

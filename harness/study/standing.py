@@ -49,8 +49,8 @@ class Standing:
         keys, opened = [work.setting.key for work in self.plan.work], self.store
         if opened is None or not keys:
             return []
-        own = self.experiment_id
-        return opened.read(lambda client: store.read_known(client, own, keys))
+        own, trained = self.experiment_id, self.study.save
+        return opened.read(lambda client: store.read_known(client, own, keys, trained=trained))
 
 
 def read_standing(

@@ -20,6 +20,7 @@ from harness.tuning.searcher import StudySearcher
 from harness.wording import count
 from reports.contract import Failure, State
 
+GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5
 
 
@@ -108,11 +109,12 @@ class Monitor(tune.Callback):
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
+        why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
         try:
-            self.recorder.interrupt_all(INTERRUPTED)
+            self.recorder.interrupt_all(why)
         finally:
             for name in self._running:
-                self.view.end(name, State.INTERRUPTED, INTERRUPTED)
+                self.view.end(name, State.INTERRUPTED, why)
             self._running.clear()
 
     def _start(self, trial: Any) -> None:

@@ -88,6 +88,14 @@ def test_a_write_that_was_cut_off_is_not_there(path: Path, cut: int) -> None:
     assert steps(opened(path)) == [0, 2]
 
 
+def test_nothing_goes_behind_a_first_write_that_was_cut_off(path: Path) -> None:
+    """The file is of a driver whose name the store will no longer know: its own file is asked."""
+    path.write_bytes(path.read_bytes()[:5])
+    waiting = opened(path)
+    waiting.append(change_of(2))
+    assert steps(Pending(path.with_name("next.jsonl"), path.with_name("own.jsonl"))) == [2]
+
+
 @pytest.mark.parametrize("text", ["{", "\0", "[[]]", "7", "[" * 100_000, '{"a":' * 100_000])
 def test_a_damaged_write_is_an_error_that_names_the_file(path: Path, text: str) -> None:
     """However deep it is nested; nothing is thrown away: somebody may repair it."""

@@ -139,6 +139,14 @@ def test_what_would_not_be_the_same_is_run(
     assert sum(load_records("small", bench.uri).adopted.values()) == new
 
 
+def test_runs_without_models_are_not_promised_where_models_are_wanted(bench: Bench) -> None:
+    """A plan says what a run would take."""
+    bench.run(make_study(name="before"))
+    for save, known in ((False, True), (True, False)):
+        notes = bench.plan(make_study(save=save)).notes
+        assert any("known" in note for note in notes) is known
+
+
 @pytest.mark.parametrize(("call", "spared", "ran"), [
     ("list_artifacts", 0, 2), ("get_metric_history", 2, 0), ("search_experiments", 2, 0),
 ])  # fmt: skip
