@@ -85,6 +85,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
 
     uri = tracking_uri or default_tracking_uri()
     left_out: list[str] = []
+    damaged: list[str] = []
 
     def made() -> Iterator["Report"]:
         for name in dict.fromkeys(names or study_names(uri)):
@@ -93,13 +94,16 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
             except ReportError as error:
                 if names and not isinstance(error, EmptyStudyError):
                     raise
+                if not isinstance(error, EmptyStudyError):
+                    damaged.append(name)
                 told = str(error)
                 left_out.append(told if told.startswith(name) else f"{name}: {told}")
 
     files, lines = overview_files(made(), left_out)
     many = len(files) - 1
     if not many:
-        raise EmptyStudyError("; ".join(left_out) or f"{redacted(uri)}: no study here")
+        kind = ReportError if damaged else EmptyStudyError
+        raise kind("; ".join(left_out) or f"{redacted(uri)}: no study here")
     written = write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")

@@ -45,6 +45,9 @@ def load_study(
         ReportError: unreadable store, unknown study or metric (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
+    for key, value in (("name", name), ("metric", metric or "")):
+        if not isinstance(value, str):
+            raise ReportError(f"load_study: {key} must be a text, got {value!r}")
     return LoadedStudy(
         make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
     )

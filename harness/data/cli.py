@@ -89,8 +89,9 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     given = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    read = () if not name.startswith(PREFIX) else ("split",) if split else tuple(given)
-    why = f"must be left out beside --split, and unless NAME is {PREFIX}NAME"
+    own = name.startswith(PREFIX)
+    read = () if not own else ("split",) if split else tuple(given)
+    why = "must be left out beside --split" if own else f"is for {PREFIX}NAME alone"
     if unread := [f"--{key} {why}" for key, value in given.items() if value and key not in read]:
         _refuse(unread)
     folder = ImageFolder(class_names or None, split or None, split_seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.config import StudyConfig, baseline, reference_arms, resolve
+from harness.config import StudyConfig, baseline, is_active, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
@@ -19,6 +19,7 @@ WAYS_OUT = (
     "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
     "nothing is lost where the old value is put back"
 )
+MOST_SHOWN = 12
 
 # (setting key, seed) -> the seconds that a finished row took
 Rows = dict[tuple[str, int], float]
@@ -42,7 +43,10 @@ class Changes:
         """What has changed, what it costs, and the ways out; "" without `changed`."""
         if not self.changed:
             return ""
-        lines = "\n  ".join([f"{source}: the study has changed:", *self.differences])
+        listed = [*self.differences]
+        if len(listed) > MOST_SHOWN:
+            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
+        lines = "\n  ".join([f"{source}: the study has changed:", *listed])
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{left}\n{WAYS_OUT}"
 
@@ -114,9 +118,14 @@ def compare(
         A younger factor stands at its baseline, as elsewhere. One that has become a constant has
         its value, unless that was one of the levels: then the others were removed.
         """
-        kept = {key: value for key, value in assignment.items() if key not in gone}
+        if arm:
+            return arms.get(arm)
+        found = {key: value for key, value in assignment.items() if key not in gone}
+        for key, one in young.items():
+            if is_active(study.space[key], found):
+                found[key] = one
         try:
-            return arms.get(arm) if arm else resolve(study, {**young, **kept})
+            return resolve(study, found)
         except ValueError:  # the study's constants leave no room for such a level
             return study.trial
 

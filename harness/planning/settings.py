@@ -150,7 +150,7 @@ class SettingMaker:
 
 
 def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
-    """The settings of a space in order, `trials` of them at most; [] for one that has more.
+    """The settings of a space in order, `trials` of them at most; [] for one that does not end.
 
     Args:
         maker: of a grid study, or of one with a sampler.
@@ -164,10 +164,9 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
         if factor.choices is None:
             low, high = factor.bounds
             step = factor.step or int(isinstance(low, int) and isinstance(high, int))
-            if not step or (high - low) / step >= most:
+            if not step:
                 return []
-            # as Optuna draws them, with all digits
-            levels = tuple(low + n * step for n in range(round((high - low) / step) + 1))
+            levels = tuple(low + n * step for n in range(min(most, round((high - low) / step) + 1)))
             space[key] = factor.model_copy(update={"choices": levels})
     return distinct([maker(found) for found in islice(assignments(space), most)])
 

@@ -70,7 +70,7 @@ class Importance:
     def interactions(self) -> list[Effect]:
         """The pairs whose interaction can be told, the surest first."""
         told = [pair for pair in self.pairs if pair.statistic is not None]
-        return sorted(told, key=lambda pair: pair.holm or 0.0)
+        return sorted(told, key=lambda pair: (pair.holm or 0.0, -(pair.statistic or 0.0)))
 
 
 class _Test(NamedTuple):

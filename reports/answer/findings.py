@@ -7,7 +7,7 @@ from reports import tables
 from reports.analysis import Analysis
 from reports.contract import ARMS, RIVALS
 from reports.read import Study
-from reports.stats import MOST_SEEDS, Verdict
+from reports.stats import FEWEST_RANKED, MOST_SEEDS, Verdict
 from reports.tables import Compared, Table
 
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
@@ -164,8 +164,10 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
         rho = f"ρ {tables.cell_text(tables.Ranged(one.rho))}, " if one.rho else ""
         goes = "goes" if tables.is_beyond_chance(one.p) else "does not go beyond chance"
         phrase = f"{head} {goes} with"
+        if one.least is None and one.n >= FEWEST_RANKED:
+            phrase = "Nothing can be said, as nothing differs, of"
         # no order of the settings that finished would have had such a p
-        if not tables.is_beyond_chance(one.least):
+        elif not tables.is_beyond_chance(one.least):
             phrase = "Nothing can be said, for want of settings, of"
         named.setdefault(phrase, []).append(f"{name} ({rho}{p_words(one.p)})" if one.p else name)
     own = tables.without_added(study)

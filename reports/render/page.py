@@ -185,7 +185,7 @@ def _levels(study: Study, key: str) -> Iterator[str]:
 
 def _days(study: Study) -> str:
     """The day of its first run, and of its last; a store may hold any number in their place."""
-    started = sorted(one for one in study.rows["started"].drop_nulls() if abs(one) < _LATEST)
+    started = sorted(one for one in study.rows["started"].drop_nulls() if 0 <= one < _LATEST)
     days = [datetime.fromtimestamp(one / 1000, UTC).date() for one in started]
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 

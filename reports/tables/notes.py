@@ -31,11 +31,6 @@ _SETUP = (
     *("dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol"),
     *("shots", "finetuner.name", "generator.name"),
 )
-_INTERVAL = Legend(
-    "±: 95% t-interval over seeds (few-shot draw, class split and initialisation at once), for"
-    " percentages computed on the logit scale; a dash: the seeds do not differ. The test set is"
-    " fixed, its sampling error is not in it"
-)
 _AVERAGES = (
     "averages are over datasets by seed, an H that of the mean halves, not the mean H; (k/m): over"
     " k of the m datasets only, not comparable with the others, and a Δ over those that both have"
@@ -91,6 +86,16 @@ def group_row(
     )
 
 
+def _interval(study: Study) -> str:
+    """What the ± covers."""
+    split = ", class split" if study.protocol.unseen else ""
+    return (
+        f"±: 95% t-interval over seeds (few-shot draw{split} and initialisation at once), for"
+        " percentages computed on the logit scale; a dash: the seeds do not differ. The test set is"
+        " fixed, its sampling error is not in it"
+    )
+
+
 def noted_table(
     study: Study,
     name: str,
@@ -110,7 +115,7 @@ def noted_table(
     """
     said = [*_warnings(study, rows), _setup(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
-        said.append(_INTERVAL)
+        said.append(Legend(_interval(study)))
     said += [*_flags(study, rows), *_arms(study, rows), *_unfinished(study)]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""

@@ -66,7 +66,7 @@ def published_table(study: Study) -> Table:
     """A row for each method and dataset of the study that a paper has figures of.
 
     A difference is the study's mean less the figure; its interval is over the study's seeds, as a
-    figure has none. Where nothing can be compared, there is no row, and a note says why.
+    figure has none. Where nothing can be compared, there is no row, and a note says so.
     """
     rows = list(_rows(study))
     columns = [Column("setting", "setting", "left"), Column("dataset", "dataset", "left")]

@@ -10,7 +10,7 @@ from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.charts.test_charts import STUDIES, charts_of
 from tests.reports.studies import one_factor
 
-ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500)
+ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor")
 
 
 def test_one_chart_of_each_kind_is_drawn() -> None:

@@ -113,6 +113,17 @@ def test_the_run_and_the_row_are_named(
     assert str(raised.value) == f"{path}: damaged: {where}: not what MLflow writes"
 
 
+def test_a_text_that_is_no_utf_8(sound: bytes, tmp_path: Path) -> None:
+    """One line that names the file, without MLflow's own."""
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(sound)
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("UPDATE tags SET value = CAST(x'ff' AS TEXT)")
+        base.commit()
+    with pytest.raises(ReportError, match="damaged: it holds a text that is no UTF-8"):
+        read_runs("small", f"sqlite:///{path}")
+
+
 def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
     """The file is named."""
     path = tmp_path / "mlflow.db"
