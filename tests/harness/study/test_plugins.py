@@ -65,7 +65,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
     load_plugins([path])
     with pytest.raises(
-        StudyChanged, match=r"plugin finetuner nearest_mean: sha256:\w{12} -> sha256:\w{12}\n"
+        StudyChanged, match=r"plugins: finetuner nearest_mean: sha256:\w{64}.* -> finetuner nearest"
     ):
         ray_bench.run(asked, method=Method())
     assert ray_bench.run(asked, method=Method(), accept_changes=True).complete
