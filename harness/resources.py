@@ -179,9 +179,14 @@ def idle_gpus(
     """
     gpus = int(there.get("GPU", 0))
     idle = int(gpus - slots(resources, there, concurrency) * resources.gpus + 1e-9)
-    if resources.auto or idle < 1 or why_no_gpu():
+    if resources.auto or idle < 1:
         return None
     return (
         f"{idle} of {gpus} GPUs would stand idle: `resources: auto` and `concurrency: null` in the "
         "YAML use them all"
     )
+
+
+def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:
+    """The same of this machine; None also where torch cannot use what it has."""
+    return None if why_no_gpu() else idle_gpus(resources, machine_resources(), concurrency)

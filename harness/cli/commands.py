@@ -17,7 +17,7 @@ from harness.cli.new_study import write_new
 from harness.config import StudyConfig
 from harness.errors import ClusterError, Fault, UserError
 from harness.planning import Plan
-from harness.resources import idle_gpus, machine_resources, preflight
+from harness.resources import idle_gpus_here, preflight
 from harness.study_files import write_for_user
 from harness.wording import duration, nearest
 from reports.contract import ReportError, printable, printable_lines
@@ -48,8 +48,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     except ClusterError as error:  # the plan may be made elsewhere than the run
         say(f"warning: a run would be refused: {error}")
     else:
-        there = {} if address else machine_resources()
-        if idle := idle_gpus(study.resources, there, study.concurrency):
+        if address is None and (idle := idle_gpus_here(study.resources, study.concurrency)):
             say(f"warning: {idle}")
     return COMPLETE
 

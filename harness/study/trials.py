@@ -83,7 +83,7 @@ class Trials:
     def _here(self) -> None:
         """Ray starts after the extraction, its store as large as the features."""
         study, verbose = self._study, self.options.verbose
-        self._warn_of_idle_gpus(resources.machine_resources())
+        self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
         with encoder_here(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import ray_session
@@ -99,7 +99,7 @@ class Trials:
         study, method = self._study, self._prints.method
         with ray_session(study, address, 0, self.options.verbose) as owned:
             there = cluster_resources()
-            self._warn_of_idle_gpus(there)
+            self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
             actor = resources.extraction_resources(study.resources, there)
             with encoder_on(actor, method, nullcontext) as encode:
                 features = self._extract(encode)
@@ -202,6 +202,6 @@ class Trials:
             # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
             raise KeyboardInterrupt
 
-    def _warn_of_idle_gpus(self, there: Mapping[str, float]) -> None:
-        if line := resources.idle_gpus(self._study.resources, there, self._study.concurrency):
+    def _warn(self, line: str | None) -> None:
+        if line:
             self.options.say(f"warning: {line}")
