@@ -30,7 +30,7 @@ _INSTEAD = {
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
 # options that need each other, and that exclude each other
-_TOGETHER = (("--predict", "FOLDER"), ("FOLDER", "--predict"), ("--setting", "--predict"))
+_TOGETHER = (("--predict", "FOLDER"), ("--setting", "--predict"))
 _APART = (
     ("--in-process", "--address"),
     *(("--prefetch", other) for other in ("--address", "--dry-run", "--detect", "--path")),
@@ -163,6 +163,8 @@ def check_options(options: Options) -> None:
         lines.append(redacted(fault))
     if what not in (None, *PREFETCHED):
         lines.append(Fault("--prefetch", "must be one of the choices", what, PREFETCHED).text)
+    if "FOLDER" in given and "--predict" not in given:
+        lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
     pairs = [(one, other) for one, other in _APART if one in given and other in given]
     if instead is not None:
