@@ -184,9 +184,11 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
     return _KNOWN[study]
 
 
-def labels_of(study: Study, assignment: Mapping[str, Any]) -> tuple[Text, ...]:
+def labels_of(
+    study: Study, assignment: Mapping[str, Any], alone: str = "constants"
+) -> tuple[Text, ...]:
     """The cells that name a setting, one a factor; of a study without factors, one of a word."""
-    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text("constants"),)
+    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text(alone),)
 
 
 def arm_groups(study: Study) -> list[Group]:

@@ -194,9 +194,11 @@ def method_groups(study: Study, wanted: Sequence[Method]) -> list[Group]:
     ]
     whole = _averaged_over(study, finished)
     averages = rows_by_setting(whole)
+    named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
+    alone = " + ".join(name for name in named if name not in ("", "none", "null"))
     return [
         Group(
-            labels_of(whole, method.assignment),
+            labels_of(whole, method.assignment, alone or "constants"),
             averages[setting.key],
             value=setting,
             parts={name: Group((), rows[key]) for name, key in method.keys.items()},
