@@ -75,7 +75,8 @@ class StudyStore(Store):
         """
         if self._driver is not None:
             tag = (self.experiment_id, Tag.LAST_DRIVER, self._driver)
-            super().read(lambda client: again(self.uri, lambda: client.set_experiment_tag(*tag)))
+            with store_errors(self.uri):
+                again(self.uri, lambda: self.client.set_experiment_tag(*tag))
             self._driver = None
         began, away = time.monotonic(), self._away
         if not self.pending.waiting or began >= self._next_try:
