@@ -62,15 +62,16 @@ def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
 
 
 def protocols() -> Iterator[dict[str, Any]]:
-    """Each protocol under each selection, on quick trained methods."""
+    """Each protocol, and each rule of selection under the first of them, on quick methods."""
     quick = {
         "generator": small("generator", "mlp_vae"),
         "finetuner": small("finetuner", "linear_probe"),
     }
     for protocol in PROTOCOLS:
         targets = {"targets": ("here", "there")} if protocol == "cross_dataset" else {}
-        for selection in get_args(Selection):
-            yield {**quick, "protocol": protocol, "selection": selection, **targets}
+        selection = "base_val" if protocol == "few_shot" else "pseudo_new"
+        yield {**quick, "protocol": protocol, "selection": selection, **targets}
+    yield from ({**quick, "selection": rule} for rule in get_args(Selection)[1:])
 
 
 def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
@@ -87,16 +88,11 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
 def test_a_trial_on_the_device_is_that_on_the_cpu(
     settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """So is one that goes on from a checkpoint; what a protocol refuses is refused there, too."""
+    """So is one that goes on from a checkpoint."""
     defaults = {"generator": small("generator", "vae"), "finetuner": small("finetuner", "coop")}
     config = TrialConfig(**{"shots": 2, **defaults, **settings})
     targets = dict.fromkeys(config.targets, features)
-    try:
-        host = list(run_trial(config, SEEDS, features, host_clip, targets))
-    except ValueError as refusal:
-        with pytest.raises(ValueError, match=str(refusal)):
-            list(run_trial(config, SEEDS, features, device_clip, targets))
-        return
+    host = list(run_trial(config, SEEDS, features, host_clip, targets))
     running = run_trial(config, SEEDS, features, device_clip, targets)
     device, held = [], None
     for item in running:

@@ -5,10 +5,9 @@ On a pretended machine, and on a simulated cluster of two nodes.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -86,6 +85,9 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None
         with pytest.raises(ClusterError, match="other weights on a node"):
             extract_features(third, dataset, 0, tmp_path / "third", encode=encoder)
     assert spans == ["open", "closed"]
+    with encoder:  # its actors went with the first context
+        extract_features(Driver(), dataset, 0, tmp_path / "anew", encode=encoder)
+    assert spans == ["open", "closed"] * 2
     expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
     for split in ("train", "val", "test"):
         np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
@@ -104,17 +106,6 @@ def test_what_an_actor_raises_is_named_by_its_first_line(tmp_path: Path) -> None
         pytest.raises(ClusterError, match=r"extracted: RuntimeError: CUDA error: assert$"),
     ):
         extract_features(Driver(), pictures(), 0, tmp_path, encode=encoder)
-
-
-@pytest.mark.usefixtures("sent")
-def test_an_encoder_opens_a_session_again_after_its_context(tmp_path: Path) -> None:
-    """Its actors have gone with the first."""
-    session = Mock(side_effect=nullcontext)
-    encoder = ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session)
-    for name in "ab":
-        with encoder:
-            extract_features(Driver(), pictures(), 0, tmp_path / name, encode=encoder)
-    assert session.call_count == 2
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def test_no_other_file_names_what_ray_does_not_promise() -> None:
     assert not private_names("import ray\nself._own") and not private_names("array._x")
 
 
+@pytest.mark.slow
 def test_a_study_runs_where_ray_has_none_of_the_names(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def runs(path: Path) -> list[str]:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
 
+@pytest.mark.faults
 def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
     """The file has no tables, nothing lies beside it, and the next run makes them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"

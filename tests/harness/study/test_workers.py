@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import Behaviour, make_study, trap_elsewhere
@@ -57,14 +55,14 @@ def staggered(folder: Path) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize("keys", [{}, {"scheduler": "asha", "sampler": "tpe", "trials": N_TRIALS}])
 def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
-    ray_bench: Bench, tmp_path: Path, keys: dict[str, object]
+    ray_bench: Bench, tmp_path: Path
 ) -> None:
     """The first worker takes up further trials meanwhile, then both run the rest."""
     ray_bench.behave = staggered(tmp_path)
     space = {"generator.n_ctx": list(range(1, 1 + N_TRIALS))}
-    study = make_study(space=space, seeds=1, concurrency=None, **keys)
+    drawn = {"scheduler": "asha", "sampler": "tpe", "trials": N_TRIALS}
+    study = make_study(space=space, seeds=1, concurrency=None, **drawn)
     assert ray_bench.run(study).complete
     served = (tmp_path / "served").read_text().split()
     assert len(served) == N_TRIALS
