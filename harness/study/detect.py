@@ -13,15 +13,13 @@ from harness.config import MAX_SEEDS, Detection, StudyConfig
 from harness.errors import ConfigError
 from harness.planning import Plan, Setting, study_prunes
 from harness.wording import count, duration
-from reports.contract import PROTOCOLS, ReportError
+from reports.contract import APART, PROTOCOLS, ReportError
 
 if TYPE_CHECKING:
     from reports.stats import Ending
     from reports.tables import Family
 
 PILOTS = 6  # of which the most seeds of a setting consist, unless --max-seeds says otherwise
-# Factors whose levels are tested on pictures of their own: they are not compared.
-OTHER_PICTURES = ("dataset", "unseen_class")
 _PERCENT = 100.0
 FEWEST_PAIRS = 3  # that a difference's deviation is told from
 MOST_SEEDS = 100_000  # that are looked at
@@ -43,7 +41,7 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot, space, others = len(study.seeds), study.space, " and ".join(OTHER_PICTURES)
+    pilot, space, others = len(study.seeds), study.space, " and ".join(APART)
     fits = study.sampler == "grid" and not study_prunes(study) and pilot > 1
     bounded = most is None or pilot <= most <= MAX_SEEDS
     faults = {
@@ -53,7 +51,7 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
         f"than {others}), whose levels are compared with its baseline, got {study.sampler}, "
         f"{study.scheduler.name}, {count(pilot, 'seed')} and {', '.join(space)}": not fits
         or len(space) > 1
-        or bool(set(space) & set(OTHER_PICTURES)),
+        or bool(set(space) & set(APART)),
     }
     lines = [line for line, there in faults.items() if there]
     if lines:

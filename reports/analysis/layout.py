@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports import tables
-from reports.contract import COMPLETE
+from reports.contract import APART, COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array
 
@@ -103,7 +103,7 @@ def subject(study: Study, metric: str) -> Study:
     part = tables.averaged(study)
     if part is None:
         raise Unavailable("no method is wanted on every dataset")
-    apart = [factor.key for factor in part.factors if factor.key in tables.APART]
+    apart = [factor.key for factor in part.factors if factor.key in APART]
     if apart:
         raise Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
     return part

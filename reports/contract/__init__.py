@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
+from reports.contract.protocols import APART, ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
 from reports.contract.words import (
     SERVED,
     SQLITE,

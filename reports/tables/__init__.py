@@ -24,7 +24,6 @@ from reports.tables.formatting import (
     p_text,
 )
 from reports.tables.groups import (
-    APART,
     MOST_LEVELS,
     Group,
     arm_groups,

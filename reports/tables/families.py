@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from reports.contract import COMPLETE
+from reports.contract import APART, COMPLETE
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import is_rounding, scale_of
 from reports.tables.comparison import (
@@ -19,7 +19,6 @@ from reports.tables.comparison import (
     draws_of,
 )
 from reports.tables.groups import (
-    APART,
     MOST_LEVELS,
     Group,
     Place,

@@ -19,9 +19,6 @@ from reports.tables.model import Column, Counts, Flagged, Text, level_id, level_
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12
 
-# Factors whose levels are measured on classes of their own: nothing is compared between them.
-APART = ("dataset", "targets", "unseen_class")
-
 # What else was set, and the seed: two levels are compared only where both agree.
 Place = tuple[str, int]
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
+from reports.contract import APART, COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Setting, Study, average, frame
-from reports.tables.groups import APART, Group, labels_of, ordered_levels, rows_by_setting, rows_of
+from reports.tables.groups import Group, labels_of, ordered_levels, rows_by_setting, rows_of
 from reports.tables.model import level_id, level_text
 
 DATASET = "dataset"
