@@ -24,13 +24,19 @@ PREFETCHED = ("downloads", "features")
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
+    "--list": (),
+    "--list-options": ("--plugin",),
+    "--list-backbones": ("--all",),
+    "--check": ("--plugin", "--data-root"),
     "--rename": ("--cache-dir",),
     "--copy": (),
     "--new": ("--plugin", "--data-root"),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
 # options that need each other, and that exclude each other
-_TOGETHER = (("--predict", "FOLDER"), ("--setting", "--predict"))
+_TOGETHER = (
+    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("--setting", "--predict"),
+)  # fmt: skip
 _APART = (
     ("--in-process", "--address"),
     *(("--prefetch", other) for other in ("--address", "--dry-run", "--detect", "--path")),
@@ -143,7 +149,7 @@ def signature() -> Signature:
 
 
 def check_options(options: Options) -> None:
-    """Refuse options of a study that cannot be meant, before anything heavy is imported.
+    """Refuse options that cannot be meant, before anything heavy is imported.
 
     Raises:
         ConfigError: a line for each.

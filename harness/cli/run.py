@@ -49,12 +49,11 @@ def exit_code(options: Options) -> int:
 
 def _done(options: Options) -> int:
     """Show, check, plan or run; the exit code."""
+    check_options(options)
     if options.list_spaces:
         return lists.print_spaces()
     if options.list_backbones:
         return lists.print_backbones(every=options.every)
-    if not options.list_options and options.check is None:
-        check_options(options)
     if options.copy is not None:
         return commands.say_written(copy_packaged(options.copy))
     if options.rename is not None:
