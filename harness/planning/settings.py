@@ -166,7 +166,9 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
             step = factor.step or int(isinstance(low, int) and isinstance(high, int))
             if not step:
                 return []
-            levels = tuple(low + n * step for n in range(min(most, round((high - low) / step) + 1)))
+            last = round((high - low) / step)
+            # the end as Optuna has it: 0.7, where 7 * 0.1 is more
+            levels = tuple(min(low + n * step, high) for n in range(min(most, last + 1)))
             space[key] = factor.model_copy(update={"choices": levels})
     return distinct([maker(found) for found in islice(assignments(space), most)])
 

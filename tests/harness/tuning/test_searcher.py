@@ -1,6 +1,7 @@
 """The searcher against a driver of the test's own: no Ray, milliseconds."""
 
 from statistics import mean
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -8,6 +9,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.sweep import StudyScheduler
@@ -143,13 +145,24 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
     assert mean(truth(work.setting.config, 0) for work in more) > mean(values) + 0.5
 
 
-def test_a_finite_space_is_emptied_without_repeats(prints: Fingerprints) -> None:
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        ({"generator.n_ctx": [1, 2, 4], "shots": [1, 2]}, 6),
+        # 7 * 0.1 is 0.7000000000000001
+        ({"generator.kl_weight": {"low": 0.0, "high": 0.7, "step": 0.1}}, 8),
+    ],
+)
+def test_a_finite_space_is_emptied_without_repeats(
+    prints: Fingerprints, space: dict[str, Any], settings: int
+) -> None:
     """A sampler that repeats itself is told what it knows, and helped out by the grid."""
-    space = {"generator.n_ctx": [1, 2, 4], "shots": [1, 2]}
     study = make_study(space=space, sampler="tpe", trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
-    assert len(ran) == len({work.setting.key for work in ran}) == 6
+    assert len(ran) == len({work.setting.key for work in ran}) == settings
     told, make = optuna_trials(searcher), SettingMaker(study, prints)
-    assert len(told) > 6
+    assert len(told) > settings
     assert [trial.value for trial in told] == [truth(make(t.params).config, 0) for t in told]
+    ledger = Ledger(tuple(run_of(work.setting, work.seeds) for work in ran))
+    assert make_plan(study, ledger, prints).finished
