@@ -190,7 +190,8 @@ def address_fault(address: str) -> str | None:
     local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
     if local and not named.startswith("ray://"):
         return None
-    return f"--address must be local, auto or HOST:PORT, and not Ray Client's, got {named!r}"
+    got = f"{named!r}" if named == address else f"{named!r} by RAY_ADDRESS"
+    return f"--address must be local, auto or HOST:PORT, and not Ray Client's, got {got}"
 
 
 _EPILOG = (
