@@ -1,10 +1,12 @@
-"""Few-shot draws and pseudo-new classes."""
+"""Few-shot draws, pseudo-new classes, and the first classes of a feature set."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.subsets import few_shot_indices, pseudo_new_classes
+from ship.subsets import FeatureSet, few_shot_indices, pseudo_new_classes
+from tests.told import told
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
 
@@ -66,3 +68,46 @@ def test_pseudo_new_ignores_the_order_of_base_ids_and_follows_the_seed() -> None
     one, other = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
     assert np.array_equal(one, other)
     assert len({tuple(pseudo_new_classes(range(20), 0.5, s)[1]) for s in range(10)}) > 5
+
+
+def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
+    """n classes with one picture each in every split; a feature is its class's number."""
+    labels = np.arange(n)
+    features = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
+    return FeatureSet(
+        class_names=tuple("abcdefghij"[:n]),
+        template="{}",
+        dataset="letters",
+        dataset_fingerprint="d",
+        backbone_fingerprint="b",
+        train=features[:, None],
+        train_labels=labels,
+        val=features,
+        val_labels=labels,
+        test=features,
+        test_labels=labels,
+        n_seen=n_seen,
+    )
+
+
+@pytest.mark.parametrize(("n_seen", "n", "names"), told(__file__, "halves.yaml"))
+def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: str) -> None:
+    """Half seen and half unseen, the rest of one kind where the other has no more; relabelled."""
+    whole = seen_unseen(n_seen, 10)
+    part = whole.first_classes(n)
+    assert "".join(part.class_names) == names
+    assert len(part.class_names) == n
+    if n_seen is None:  # CoOp's half: the larger one
+        assert (whole.n_base, part.n_base) == (5, 2) and seen_unseen(None, 7).n_base == 4
+    else:
+        assert part.n_seen == sum(whole.class_names.index(name) < n_seen for name in names)
+        assert whole.n_base == n_seen
+    for labels, features in (
+        (part.train_labels, part.train[:, 0]),
+        (part.val_labels, part.val),
+        (part.test_labels, part.test),
+    ):
+        assert labels.tolist() == list(range(n))
+        assert labels.dtype == np.int64
+        expected = [whole.class_names.index(name) for name in names]
+        assert features[:, 0].astype(int).tolist() == expected

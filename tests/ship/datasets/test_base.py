@@ -1,13 +1,35 @@
-"""Pictures of every mode, and the error that lists faults."""
+"""Pictures of every mode, the error that lists faults, and names.
+
+Names of datasets from elsewhere, and class names that CLIP cannot tell apart.
+"""
 
 import io
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
-from ship.datasets.base import DatasetError, Picture, some
+from ship.architectures import load_tokenizer
+from ship.configs import FINETUNERS
+from ship.datasets import DATASETS, ELSEWHERE, nearest_dataset
+from ship.datasets.base import (
+    CONTEXT_LENGTH,
+    DatasetError,
+    Faults,
+    Picture,
+    clean_class_name,
+    some,
+    spoken,
+)
+from ship.datasets.xlsa import xlsa_class_name
+from ship.templates import AUTHORS, sentence, sound_template
+from tests.told import told
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -66,3 +88,104 @@ def test_dataset_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(DatasetError("a", "b")))  # noqa: S301
     assert error.faults == ("a", "b")
     assert str(error) == "a\nb"
+
+
+NAMES = told(__file__, "names.yaml")
+TEMPLATE = "a photo of a {}."
+LETTERS = "aAbé2 _-.'(&;<|"  # what makes pieces, ends them, or makes no difference
+
+
+@pytest.fixture(scope="module")
+def clip() -> SimpleTokenizer:
+    """CLIP's own tokenizer."""
+    return SimpleTokenizer()
+
+
+@pytest.fixture(scope="module")
+def pocket() -> SimpleTokenizer:
+    """The packaged one, with fewer words."""
+    tokenizer = load_tokenizer("pocket")
+    assert isinstance(tokenizer, SimpleTokenizer)
+    return tokenizer
+
+
+@pytest.mark.parametrize(("name", "meant"), NAMES["datasets"].items())
+def test_a_dataset_is_found_by_its_name_elsewhere(name: str, meant: str | None) -> None:
+    """Names of papers, folders and torchvision lead to ours, however hyphenated; others to none."""
+    assert nearest_dataset(name) == meant
+
+
+def test_every_dataset_means_itself() -> None:
+    """A dataset's own name is never somebody else's spelling, and the table names datasets."""
+    assert {name: nearest_dataset(name) for name in DATASETS} == {name: name for name in DATASETS}
+    assert set(ELSEWHERE.values()) <= set(DATASETS)
+
+
+def test_the_authors_templates_are_of_what_there_is() -> None:
+    """Of fine-tuners and datasets by name; none repeats what the dataset brings with it."""
+    for (finetuner, dataset), found in AUTHORS.items():
+        assert finetuner in FINETUNERS and found != (DATASETS[dataset].template,)
+        assert [sound_template(one).count("{}") for one in found] == [1] * len(found)
+
+
+@pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
+def test_class_names_of_xlsa17_become_words(written: str, words: str) -> None:
+    """Plus signs, underscores, numbers in front and SUN's letters go; other digits stay."""
+    assert xlsa_class_name(written) == words
+
+
+def test_class_names_lose_underscores_and_keep_accents() -> None:
+    """Underscores and stray spaces go; characters are composed, so two spellings are one."""
+    assert clean_class_name(" sea__horse ") == "sea horse"
+    assert clean_class_name("cafe\u0301_au_lait") == "caf\u00e9 au lait"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [(*pair, kind == "same") for kind in ("same", "apart") for pair in NAMES[kind]],
+)
+def test_names_are_the_same_when_their_token_ids_are(
+    clip: SimpleTokenizer, pocket: SimpleTokenizer, one: str, other: str, same: bool
+) -> None:
+    """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
+    for tokenizer in (clip, pocket):
+        for text in ("{}", TEMPLATE):
+            ids = [tokenizer.encode(sentence(text, clean_class_name(n))) for n in (one, other)]
+            assert (ids[0] == ids[1]) == same
+    found = Faults()
+    found.tell_same_names("x", ["fox", one, other])
+    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
+
+
+@given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
+def test_pieces_and_token_ids_tell_the_same_names_apart(
+    clip: SimpleTokenizer, one: str, other: str
+) -> None:
+    """Whatever the two names are."""
+    ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
+    assert (spoken(one) == spoken(other)) == (ids[0] == ids[1])
+
+
+def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenizer) -> None:
+    """The last token that is read keeps two names apart, the next one does not.
+
+    Of signs that CLIP has no word for, and no space between, some twenty fill the prompt.
+    """
+    room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
+    for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
+        names = [said + end for end in ("big", "small")]
+        ids = clip([sentence(TEMPLATE, name) for name in names])
+        assert bool((ids[0] != ids[1]).any()) == fine
+        found = Faults()
+        found.tell_odd_names("x", ["dog", *names], TEMPLATE)
+        assert len(found) == (not fine)
+        assert all("cuts a prompt after 77 tokens: " in fault for fault in found)
+
+
+def test_open_clip_is_not_loaded_for_names_that_fit() -> None:
+    """It takes seconds, and every command that looks at a dataset would wait for them."""
+    code = (
+        "import sys; from ship.datasets import survey_dataset; survey_dataset('emoji');"
+        "sys.exit('open_clip' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -97,14 +97,6 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     )
 
 
-def test_a_class_may_be_called_train(folder_root: Path) -> None:
-    """A folder of vehicles with a class "train" is not mistaken for a split."""
-    for i in range(3):
-        save_picture(folder_root / "pets/train" / f"{i}.png")
-    names = load_dataset("image_folder:pets", folder_root).class_names
-    assert names == ("dog", "sea lion", "train")
-
-
 def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Files by their endings, hidden files and folders, and links in a ring: no mistakes.
 

@@ -1,13 +1,23 @@
-"""The packaged pictures, as datasets."""
+"""The packaged pictures and model: the files themselves, and what ship reads of them.
 
+They were made once (ship/pocket/NOTICE) and do not change: results that are on record hang on each
+byte of them.
+"""
+
+import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
+from ship.clip import FrozenCLIP
 from ship.datasets import PACKAGED, DatasetError, PackagedDataset, load_dataset
-from ship.pocket import EMOJI_PARQUET
+from ship.datasets.base import Picture
+from ship.pocket import EMOJI_PARQUET, MODEL_DIR
 
 
 @pytest.mark.parametrize(("name", "short_side"), [("emoji", 128), ("photos", 128)])
@@ -43,3 +53,53 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
     with pytest.raises(DatasetError, match="; install ship-sweep again") as caught:
         PackagedDataset(path, "picture", "photographs").survey("photos", None)
     assert str(path) in str(caught.value)
+
+
+ZERO_SHOT_BOUND = 0.48
+"""Of every tenth test picture of emoji; NOTICE has the figure over all."""
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "most"),
+    [
+        ("open_clip_model.safetensors", "a580f576732d86e7223693fcbfcea761", 16.5e6),
+        ("open_clip_config.json", "e92af948d5e5d77f3779efa7bfd8a39d", 2e3),
+        ("bpe_pocket.txt.gz", "582aa59729a7664db1dfea04a523433f", 1e5),
+        ("emoji.parquet", "b41ae4f40d21b0d8f4fde3c9df8d03bf", 6e6),
+        ("photos.parquet", "5828ec97f1fb618903e9457bb194810d", 16e6),
+    ],
+)
+def test_the_files_are_those_of_the_notice(name: str, digest: str, most: float) -> None:
+    """The same bytes, few enough to ship, and readable by every user."""
+    path = MODEL_DIR / name
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:32] == digest
+    assert path.stat().st_size < most
+    assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_every_drawing_names_its_licence() -> None:
+    """One for each style, the ones that NOTICE lists; none asks to share alike."""
+    drawings = pl.read_parquet(EMOJI_PARQUET, columns=["style", "licence"]).unique()
+    notice = (MODEL_DIR / "NOTICE").read_text("utf-8").splitlines()
+    for style, licence in drawings.rows():
+        assert any(line.startswith(f"{style} ") and line.endswith(licence) for line in notice)
+        assert "SA" not in licence
+
+
+def test_importing_the_paths_is_light() -> None:
+    """They cost no torch."""
+    code = "import sys, ship.pocket; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_backbone_names_drawings() -> None:
+    """Every tenth test picture, well above the bound, where chance is 0.3%."""
+    drawings = pl.read_parquet(EMOJI_PARQUET)
+    names = drawings["class_name"].unique().sort().to_list()
+    sample = drawings.filter(pl.col("split") == "test").gather_every(10)
+    clip = FrozenCLIP.load("pocket")
+    pictures = [Picture("", image).open().convert("RGB") for image in sample["image"]]
+    seen = clip.encode_images(torch.stack([clip.preprocess(picture) for picture in pictures]))
+    texts = clip.encode_texts([f"a photo of a {name}." for name in names])
+    labels = torch.tensor([names.index(name) for name in sample["class_name"]])
+    assert ((seen @ texts.T).argmax(1) == labels).float().mean() > ZERO_SHOT_BOUND

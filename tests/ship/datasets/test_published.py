@@ -1,14 +1,19 @@
-"""CoOp's split files, FGVC-Aircraft's lists and ImageNet's folders: what a sound one becomes."""
+"""What sound trees become: CoOp's split files, FGVC-Aircraft's lists, ImageNet's folders.
+
+And what holds for every layout.
+"""
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ship.datasets import PUBLISHED, load_dataset, survey_dataset
+from ship.datasets import DATASETS, PUBLISHED, SPLITS, load_dataset, survey_dataset
 from ship.datasets.folders import used_part
-from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
+from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
 from tests.told import told
 
@@ -25,22 +30,17 @@ def test_coops_names_labels_and_template(coop_root: Path) -> None:
     assert dataset.splits["train"].labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_the_fingerprint_follows_content_alone(coop_root: Path) -> None:
-    """Dates do not change it; a picture's bytes, a class name and the order of rows do."""
-    folder = coop_root / "caltech-101"
-    picture, split_file = folder / "101_ObjectCategories/sea_horse/train0.jpg", folder / SPLIT_FILE
-    seen = [load_dataset("caltech101", coop_root).fingerprint]
-    os.utime(picture, (0, 0))
-    assert load_dataset("caltech101", coop_root).fingerprint == seen[0]
-    save_picture(picture, seed=99)
-    seen.append(load_dataset("caltech101", coop_root).fingerprint)
+def test_the_fingerprint_follows_the_order_of_rows(coop_root: Path) -> None:
+    """Features are kept by it, and they are a row for each picture; a class name is in it, too."""
+    split_file = coop_root / "caltech-101" / SPLIT_FILE
     document = json.loads(split_file.read_text(encoding="utf-8"))
     document["train"].reverse()
-    split_file.write_text(json.dumps(document))
-    seen.append(load_dataset("caltech101", coop_root).fingerprint)
-    split_file.write_text(json.dumps(document).replace('"sea_horse"', '"sea_lion"'))
-    seen.append(load_dataset("caltech101", coop_root).fingerprint)
-    assert len(set(seen)) == 4
+    turned = json.dumps(document)
+    seen = {load_dataset("caltech101", coop_root).fingerprint}
+    for text in (turned, turned.replace('"sea_horse"', '"sea_lion"')):
+        split_file.write_text(text)
+        seen.add(load_dataset("caltech101", coop_root).fingerprint)
+    assert len(seen) == 3
 
 
 def test_aircrafts_labels_are_the_lines_of_variants(tmp_path: Path) -> None:
@@ -148,3 +148,44 @@ def test_caltech101_as_published(caplog: pytest.LogCaptureFixture) -> None:
     assert tuple(len(split) for split in dataset.splits.values()) == spec.counts
     assert dataset.class_names[:3] == ("face", "leopard", "motorbike")
     assert len(dataset.class_names) == spec.classes and not caplog.records
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_sound_tree_loads(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Labels fit the names, which keep their accents; none is in two splits, and they open.
+
+    Where counts are published, a set that differs from them loads with a warning. A moved tree
+    keeps its fingerprint, whatever its dates are; one with a picture of other content has another.
+    """
+    LAYOUTS[name](tmp_path)
+    dataset = load_dataset(name, tmp_path)
+    assert dataset.name == name
+    assert dataset.template.format("X").count("X") == 1
+    assert list(dataset.splits) == list(SPLITS)
+    assert set(dataset.splits["test"].labels.tolist()) == set(range(len(dataset.class_names)))
+    pictures = [p for split in dataset.splits.values() for p in split.pictures]
+    assert len({picture.name for picture in pictures}) == len(pictures)
+    for split in dataset.splits.values():
+        assert split.labels.dtype == np.int64
+        assert len(split.labels) == len(split.pictures)
+    assert pictures[0].open().size == (40, 32)
+    assert any("café" in found.lower() for found in dataset.class_names)
+
+    spec = DATASETS.get(name)
+    assert ("cannot be compared with published" in caplog.text) == (spec is not None)
+    assert spec is None or f" of {spec.classes} classes" in caplog.text
+
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    shutil.copytree(tmp_path, moved)
+    source = load_dataset(name, moved).splits["test"].pictures[0].source
+    assert isinstance(source, Path)
+    os.utime(source, (0, 0))
+    assert load_dataset(name, moved).fingerprint == dataset.fingerprint
+    source.write_bytes(source.read_bytes() + b"x")
+    assert load_dataset(name, moved).fingerprint != dataset.fingerprint
+
+
+def test_every_name_has_a_layout_under_test() -> None:
+    """Each kind of dataset is in LAYOUTS, so that a new one cannot be forgotten."""
+    kinds = {type(DATASETS[name]) for name in LAYOUTS if name in DATASETS}
+    assert kinds | {type(DATASETS["emoji"])} == {type(spec) for spec in DATASETS.values()}

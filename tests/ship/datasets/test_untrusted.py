@@ -1,18 +1,26 @@
-"""Files of a dataset that somebody else has made: what they may not do."""
+"""Files of a dataset that somebody else has made: what they may not do.
 
+Lists and MATLAB files of any content are a dataset inside its folder, or DatasetError.
+"""
+
+import json
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
-from ship.datasets import Picture, load_dataset, survey_dataset
+from ship.datasets import DatasetError, Picture, load_dataset, survey_dataset
 from ship.datasets.base import LARGEST_PICTURE, UndecodableError
 from ship.datasets.layouts import is_inside
 from ship.features import undecodable
-from tests.ship.datasets.trees import folder_tree
+from tests.damage import DAMAGE, Damage, damaged
+from tests.ship.datasets.conftest import SPLIT_FILE
+from tests.ship.datasets.trees import LAYOUTS, WNIDS, folder_tree
 from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
@@ -77,3 +85,108 @@ def test_a_picture_starts_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(UndecodableError):
         Picture("x.jpg", content).open()
+
+
+_TRICKS = st.sampled_from(
+    [
+        "../x.jpg", "/etc/passwd", "a/../../b", "\0", "\ud800", "..\\x", "C:/x", "", ".", "x" * 300,
+        "sea_horse/train0.jpg", "./sea_horse/train0.jpg", "café/test0.jpg", "sea_horse", "café",
+    ]
+)  # fmt: skip
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | _TRICKS
+    | st.sampled_from([2**31, 2**64, 10**30, -1, 0, 1]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["train", "val", "test", "x"]), inner, max_size=4),
+    max_leaves=6,
+)  # fmt: skip
+_PLACES = st.tuples(
+    st.sampled_from(["train", "val", "test"]), st.integers(0, 11) | st.none(), st.integers(0, 3)
+)
+_EDITS = st.lists(st.tuples(_PLACES, _JSON), min_size=1, max_size=3)
+_LINES = st.lists(
+    st.sampled_from(["Yak-42", "A300B4", "0000000 Yak-42", "../x Yak-42", "\x1b[2J", "n01440764 a"])
+    | st.sampled_from(["n01440764 \x1b[2J", *(f"{wnid} {name}" for wnid, name in WNIDS.items())])
+    | st.sampled_from(["café,a", "dog,b", "dog,\x1b[2J", "folder,name", 'dog,"'])
+    | st.text(max_size=8),
+    max_size=6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five sound datasets."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("caltech101", "fgvc_aircraft", "imagenet", "cub", "image_folder:pets"):
+        LAYOUTS[name](root)
+    (root / "pets/class_names.csv").write_text("café,a\ndog,b")
+    return root
+
+
+def check(name: str, root: Path, pictures: Path) -> None:
+    """The answer is a dataset whose pictures are its own, or faults of one line each."""
+    try:
+        dataset = load_dataset(name, root)
+    except DatasetError as error:
+        assert error.faults
+        assert all(fault and "\n" not in fault and "\x1b" not in fault for fault in error.faults)
+        return
+    seen: dict[Path, str] = {}
+    for split, part in dataset.splits.items():
+        assert len(part.pictures) == len(part.labels)
+        assert all(0 <= label < len(dataset.class_names) for label in part.labels)
+        for picture in part.pictures:
+            assert isinstance(picture.source, Path)
+            where = picture.source.resolve()
+            assert where.is_relative_to(pictures.resolve())
+            assert seen.setdefault(where, split) == split
+            picture.open()
+    assert all(name.isprintable() for name in dataset.class_names)
+
+
+def look(name: str, root: Path, pictures: str, path: Path, content: bytes) -> None:
+    """Check while a file holds something else."""
+    sound = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        check(name, root, root / pictures)
+    finally:
+        path.write_bytes(sound)
+
+
+@example([(("train", 0, 1), 2**64)])
+@example([(("test", 0, 0), "\ud800")])
+@example([(("test", 0, 0), "./sea_horse/train0.jpg")])
+@given(edits=_EDITS)
+def test_split_files(root: Path, edits: list[Any]) -> None:
+    """JSON values in the place of rows, of what is in them, or of whole splits of CoOp's file."""
+    path = root / "caltech-101" / SPLIT_FILE
+    document = json.loads(path.read_text("utf-8"))
+    for (split, row, field), value in edits:
+        rows = document.get(split)
+        if row is None or not isinstance(rows, list) or row >= len(rows):
+            document[split] = value
+        elif field < 3 and isinstance(rows[row], list) and field < len(rows[row]):
+            rows[row][field] = value
+        else:
+            rows[row] = value
+    content = json.dumps(document).encode()
+    look("caltech101", root, "caltech-101/101_ObjectCategories", path, content)
+
+
+@given(name=st.sampled_from(["res101.mat", "att_splits.mat"]), damage=DAMAGE)
+def test_mat_files(root: Path, name: str, damage: Damage) -> None:
+    """xlsa17's files with other bytes, or cut."""
+    path = root / "xlsa17/data/CUB" / name
+    look("cub", root, "CUB_200_2011/images", path, damaged(path.read_bytes(), damage))
+
+
+@given(lines=_LINES)
+def test_lists_of_lines(root: Path, lines: list[str]) -> None:
+    """Whatever the lists of FGVC-Aircraft, ImageNet and one's own class names hold."""
+    content = "\n".join(lines).encode("utf-8", "surrogatepass")
+    for name in ("variants.txt", "images_variant_val.txt"):
+        path = root / "fgvc_aircraft" / name
+        look("fgvc_aircraft", root, "fgvc_aircraft/images", path, content)
+    look("imagenet", root, "imagenet/images", root / "imagenet/classnames.txt", content)
+    look("image_folder:pets", root, "pets", root / "pets/class_names.csv", content)

@@ -5,7 +5,7 @@ import pytest
 from ship.datasets import PictureDataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
-from tests.ship.streamed import VIEWS, SlowEncoder, streamed_dataset
+from tests.ship.features.encoders import VIEWS, SlowEncoder, streamed_dataset
 
 
 @pytest.fixture(scope="session")

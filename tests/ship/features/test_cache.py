@@ -28,13 +28,6 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_array_comes_back_to_the_bit(path: Path) -> None:
-    """Nothing lies beside it."""
-    found = read_features(path, KEY, ROWS)
-    assert found is not None and np.array_equal(found, ARRAY)
-    assert list(path.parent.iterdir()) == [path]
-
-
 def fold(path: Path) -> None:
     """A folder in the file's place."""
     path.unlink()
@@ -99,7 +92,7 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
 @example(damage=([], 0), appended=b"")
 @given(damage=DAMAGE, appended=st.binary(max_size=40))
 def test_no_damage_gives_another_array(path: Path, damage: Damage, appended: bytes) -> None:
-    """Flipped bytes anywhere, a cut, and what is put behind it."""
+    """Flipped bytes anywhere, a cut, and what is put behind it; without any it is the array."""
     assert write_features(path, KEY, ARRAY)
     sound = path.read_bytes()
     for changed in (damaged(sound, damage), damaged(sound, damage) + appended):

@@ -1,4 +1,4 @@
-"""Extraction of whole datasets with a fake encoder, and the feature set it gives."""
+"""Extraction of whole datasets with a fake encoder: rows, splits, keys, and the feature set."""
 
 import pickle
 from collections.abc import Callable
@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split
+from ship.datasets import Picture, PictureDataset, Split, load_dataset
 from ship.datasets.content import fingerprint
 from ship.features import extract_features
 from ship.features.encode import augmented_view
 from ship.subsets import FeatureSet
 from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import SIZE, FakeEncoder, preprocess
 
 SIZES = {"train": 11, "val": 3, "test": 5}
@@ -142,3 +143,48 @@ def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path
     assert len(body) < 2000
     found: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
     assert np.shares_memory(found.train, mapped.train)
+
+
+def small(name: str, root: Path) -> PictureDataset:
+    """A small dataset of a layout."""
+    LAYOUTS[name](root)
+    return load_dataset(name, root)
+
+
+def test_every_picture_has_its_row(tmp_path: Path) -> None:
+    """In every split, with the dataset's labels and official classes."""
+    dataset = small("awa2", tmp_path)
+    found = extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
+    assert found.n_seen == dataset.n_seen == 2
+    for part, split in dataset.splits.items():
+        assert len(getattr(found, part)) == len(split)
+        assert np.array_equal(getattr(found, f"{part}_labels"), split.labels)
+
+
+def test_empty_splits_cost_nothing(tmp_path: Path) -> None:
+    """Splits without pictures are empty arrays of the right form, without files or progress."""
+    encoder, calls = FakeEncoder(), []
+    target = small("imagenet_r", tmp_path)
+    found = extract_features(encoder, target, 2, tmp_path / "cache", lambda *at: calls.append(at))
+    assert (found.train.shape, found.val.shape) == ((0, 3, 12), (0, 12))
+    assert found.train_labels.shape == found.val_labels.shape == (0,)
+    assert found.train_labels.dtype == np.int64
+    assert found.test.shape == (4, 12)
+    assert encoder.encoded == calls[-1][1] == 4
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
+    assert found.first_classes(1).test.shape == (2, 12)
+
+
+def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
+    """Others are empty whatever pictures they have, and are extracted when they are asked for."""
+    dataset = small("caltech101", tmp_path)
+    encoder, cache = FakeEncoder(), tmp_path / "cache"
+    part = extract_features(encoder, dataset, 1, cache, splits=("test",))
+    assert encoder.encoded == 4
+    assert (part.train.shape, part.val.shape, part.test.shape) == ((0, 2, 12), (0, 12), (4, 12))
+    assert len(part.train_labels) == len(part.val_labels) == 0
+    whole = extract_features(encoder, dataset, 1, cache)
+    assert encoder.encoded == 4 + 12 + 2
+    assert np.array_equal(part.test, whole.test)
+    nothing = extract_features(encoder, dataset, 1, cache, splits=())
+    assert nothing.test.shape == (0, 0)

@@ -1,0 +1,112 @@
+"""Augmented views, and the threads that decode and encode them.
+
+Views are seeded per picture, and cut by torchvision's rule. Many threads decode, and few encode
+where memory is the device's.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from ship.datasets import PictureDataset
+from ship.features.encode import Layout, Shard, augmented_view, crop_box, encode_pictures
+from tests.ship.features.encoders import FakeEncoder, preprocess
+
+
+class WatchedEncoder(FakeEncoder):
+    """Notes how many threads decode, and how many encode, at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.most = Counter[str](), Counter[str]()
+        self.preprocess: Callable[[Image.Image], Tensor] = self._decode
+
+    def _stay(self, what: str, seconds: float) -> None:
+        with self._lock:
+            self.now[what] += 1
+            self.most[what] = max(self.most[what], self.now[what])
+        time.sleep(seconds)
+        with self._lock:
+            self.now[what] -= 1
+
+    def _decode(self, image: Image.Image) -> Tensor:
+        self._stay("decoding", 0.005)
+        return preprocess(image)
+
+    def encode_images(self, pictures: Tensor, /) -> Tensor:
+        self._stay("encoding", 0.02)
+        return super().encode_images(pictures)
+
+
+@pytest.mark.parametrize(("at_device", "most"), [(2, 2), (None, 6)])
+def test_few_threads_encode_while_all_decode(
+    streamed: PictureDataset, at_device: int | None, most: int
+) -> None:
+    """Each batch in work takes memory of the device; without a bound all threads encode."""
+    encoder, pictures = WatchedEncoder(), streamed.splits["train"].pictures
+    layout = Layout(threads=6, cores_each=1, views_per_batch=4, at_device=at_device)
+    blocks = encode_pictures(encoder, pictures, 0, [Shard(0, 96)], layout)
+    assert sum(len(features) for _, features in blocks) == 96
+    assert encoder.most["encoding"] <= most
+    assert encoder.most["decoding"] > 2
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (16, 16), (128, 32)])
+def test_a_gpu_gets_the_threads_that_it_is_given(cores: int, threads: int) -> None:
+    """And memory for two batches, however many they are."""
+    layout = Layout.for_device(torch.device("cuda"), cores)
+    assert (layout.threads, layout.at_device) == (threads, 2)
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+
+
+def test_a_view_depends_on_picture_and_view_alone() -> None:
+    """The same picture and view give the same pixels; another index or view gives others."""
+    first = augmented_view(NOISE, (32, 32), 5, 1)
+    assert first.shape == (32, 32, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 1))
+    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 2))
+    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 6, 1))
+
+
+def test_half_of_the_views_are_flipped() -> None:
+    """On a picture that is dark on the left, about half of the views are dark on the right."""
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], (64, 1, 3))
+    image = Image.fromarray(np.ascontiguousarray(ramp))
+    views = [augmented_view(image, (16, 16), index, 1) for index in range(200)]
+    flipped = sum(bool(view[:, 0].mean() > view[:, -1].mean()) for view in views)
+    assert 70 < flipped < 130
+
+
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
+)
+def test_a_crop_lies_inside_the_picture(width: int, height: int, draws: list[float]) -> None:
+    """Whatever the shape of the picture, the box is not empty and does not stick out."""
+    left, top, right, bottom = crop_box(width, height, np.array(draws))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_crops_have_the_area_and_ratio_of_the_rule() -> None:
+    """Areas fill 0.5 to 1 evenly, and ratios stay within 3/4 to 4/3, up to rounding."""
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box(500, 500, rng.random(22)) for _ in range(2000)])
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    areas = w * h / 500**2
+    assert areas.min() > 0.49
+    assert areas.max() <= 1
+    assert np.all((w / h > 0.74) & (w / h < 1.35))
+    assert np.mean(areas) == pytest.approx(0.72, abs=0.03)
