@@ -1,16 +1,30 @@
-"""Zero-shot CLIP under each choice of templates, against open_clip's own encode_text."""
+"""Zero-shot CLIP of templates and of descriptions in a file, against open_clip's own encode_text.
+
+Random words in the descriptions' place, and faults of the file.
+"""
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from pydantic import ValidationError
 
+import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
+from ship.finetuners.zero_shot import described
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
+from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
+from tests.ship.trial.cases import config as trial
+from tests.ship.trial.trained.made import answers, kept, pictures
+from tests.told import told
 
 OWN = "a photo of a {}, a type of toy."
 
@@ -42,3 +56,118 @@ def test_classes_are_the_normalised_mean_of_unit_norm_features(
     expected = clip64.logit_scale * x @ torch.nn.functional.normalize(mean, dim=1).T
     made = built("zero_shot", {"templates": templates}, task, clip64).logits(x, {})
     torch.testing.assert_close(made, expected.expand(2, -1, -1), atol=1e-9, rtol=0)
+
+
+WRITTEN = {
+    name.upper(): [f"A {name} is round.", f"Most {name}s are quite small and old."][: 1 + i % 2]
+    for i, name in enumerate(WORDS)
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Descriptions of all classes, one or two of each, and of one that there is not."""
+    path = tmp_path / "written.json"
+    path.write_text(json.dumps({**WRITTEN, "unicorn": ["Some zebra words."]}))
+    return path
+
+
+def config(file: Path, **more: Any) -> ZeroShotConfig:
+    """Settings with the file."""
+    return ZeroShotConfig(descriptions=str(file), **more)
+
+
+def test_a_class_is_the_mean_of_its_descriptions(
+    file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In passes of three sentences; names are found in any case."""
+    monkeypatch.setattr("ship.clip.sentences._AT_ONCE", 3)
+    task = final_task(clip64, features, SEEDS)
+    zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
+    means = []
+    for name in WORDS:
+        with torch.no_grad():
+            text = clip64._model.encode_text(clip64.tokenizer(WRITTEN[name.upper()]))
+        means.append((text / text.norm(dim=1, keepdim=True)).mean(0))
+    x = task.features[0, :, 0]
+    logits = task.logit_scale * x @ torch.nn.functional.normalize(torch.stack(means)).T
+    torch.testing.assert_close(zero_shot.logits(x, {})[1], logits, atol=1e-9, rtol=0)
+
+
+def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> None:
+    """The n-th description of each class begins the same row of words; a seed makes other rows."""
+    made = described(config(file, random_words=3), WORDS)
+    pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
+    pool |= {"Some", "zebra", "words."}
+    rows: list[list[str]] = [[], []]
+    for name, own in zip(WORDS, made, strict=True):
+        for row, text, was in zip(rows, own, WRITTEN[name.upper()], strict=False):
+            head, words = text.split(", ", 1)[0], text.split(", ", 1)[1].split()
+            assert head == f"a photo of a {name}" and len(words) == len(was.split())
+            assert set(words) <= pool and words[: len(row)] == row[: len(words)]
+            row += words[len(row) :]
+    assert [len(own) for own in made] == [len(own) for own in WRITTEN.values()]
+    assert rows[0] != rows[1][: len(rows[0])]
+    assert described(config(file, random_words=3), WORDS) == made
+    assert described(config(file, random_words=4), WORDS) != made
+
+
+def test_another_content_is_another_setting(file: Path) -> None:
+    """The digest is part of the setting; a file that changed since is not taken."""
+    old = config(file)
+    assert ZeroShotConfig.model_validate(old.model_dump()) == old
+    file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
+    assert config(file).model_dump() != old.model_dump()
+    with pytest.raises(ValueError, match="is not the file that the study began with"):
+        described(old, WORDS)
+    assert described(config(file), WORDS)[0] == ["Another one."]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is no JSON"}],
+    ids=lambda case: case["says"],
+)
+def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None:
+    """One line with the file's name."""
+    path = tmp_path / "faulty.json"
+    content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=f"faulty.json: {case['says']}"):
+        described(config(path), WORDS)
+
+
+@given(damage=DAMAGE)
+def test_damaged_files_raise_nothing_else(tmp_path: Path, damage: Damage) -> None:
+    """Bytes changed at random, or cut off."""
+    path = tmp_path / "damaged.json"
+    path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
+    try:
+        assert len(described(config(path), WORDS)) == 8
+    except ValueError as error:
+        assert "damaged.json" in str(error)
+
+
+def test_faults_of_the_setting_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    """No file, a folder, too large a file, random words of nothing."""
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ValidationError, match=r"No such file|must be a regular file"):
+            config(path)
+    with pytest.raises(ValidationError, match="random_words needs descriptions"):
+        ZeroShotConfig(random_words=1)
+    monkeypatch.setattr("ship.configs.finetuners.MOST_BYTES", 10)
+    with pytest.raises(ValidationError, match="has more than 10 bytes"):
+        config(file)
+
+
+def test_what_is_kept_needs_the_file_no_more(
+    tmp_path: Path, file: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Loaded after the file has gone, it gives the answers of the trial."""
+    setting = trial(selection="none", generator={"name": "none"}, finetuner=config(file))
+    last = kept(tmp_path, setting, SEEDS, features, clip)
+    file.unlink()
+    loaded = ship.load_trained(tmp_path, SEEDS[1], clip=clip)
+    assert all(answers(loaded.logits(pictures(features)), last, 1).values())

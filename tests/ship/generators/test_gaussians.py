@@ -1,4 +1,7 @@
-"""Moments of few-shot features against numpy, scikit-learn, and what was planted."""
+"""Moments of few-shot features, and of the nearest pictures, against numpy and scikit-learn.
+
+That what is drawn has these moments, test_controls says.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +9,21 @@ import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
-from ship.generators.gaussians import modality_shift, shrunk_cholesky, within_class_rows
+from ship.clip import FrozenCLIP
+from ship.configs.generators import KnnGaussianConfig
+from ship.generators import gaussians
+from ship.generators.fit import FusedGenerator
+from ship.generators.gaussians import (
+    KnnGaussian,
+    modality_shift,
+    neighbour_means,
+    neighbour_precision,
+    shrunk_cholesky,
+    within_class_rows,
+)
+from ship.replicas import ReplicaRng
+from ship.subsets import FeatureSet
+from tests.ship.conftest import all_seen, final_task
 
 TEXT = torch.nn.functional.normalize(
     torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=-1
@@ -70,3 +87,46 @@ def test_factor_is_of_the_shrunk_covariance(m: int, shrinkage: float | None) -> 
 def test_no_spread_is_no_noise() -> None:
     """Equal pictures give a covariance of 0, not a failed factorisation."""
     assert not shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
+
+
+SEEDS = [0, 1]
+
+
+def planted() -> tuple[np.ndarray, np.ndarray]:
+    """Forty views and five text features, unit norm."""
+    rng = np.random.default_rng(0)
+    x, text = rng.standard_normal((40, 8)), rng.standard_normal((5, 8))
+    return tuple(a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, text))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("around_text", [True, False])
+@pytest.mark.parametrize("k", [1, 6, 64])
+def test_moments_by_hand(monkeypatch: pytest.MonkeyPatch, k: int, around_text: bool) -> None:
+    """Mean of k views and 3 texts; mean of d ((k - 1) S + tr(S) I)^-1, in parts of two classes."""
+    monkeypatch.setattr(gaussians, "_CLASSES_AT_ONCE", 2)
+    x, text = planted()
+    means, precisions = [], []
+    for t in text:
+        near = x[np.argsort(-(x @ t))[:k]]
+        means.append(np.concatenate([near, np.tile(t, (3, 1))]).mean(0))
+        apart = near - (t if around_text else near.mean(0))
+        s = apart.T @ apart / max(len(near) - 1, 1)
+        if np.trace(s) < 1e-12:  # one view around itself
+            precisions.append(8 * np.eye(8))
+            continue
+        total = max(len(near) - 1, 1) * s + np.trace(s) * np.eye(8)
+        precisions.append(8 * np.linalg.inv(total))
+    views, names = torch.from_numpy(x), torch.from_numpy(text)
+    found = neighbour_precision(views, names, k, around_text=around_text).numpy()
+    np.testing.assert_allclose(found, np.mean(precisions, axis=0), atol=1e-11)
+    np.testing.assert_allclose(neighbour_means(views, names, k, 3).numpy(), means, atol=1e-14)
+
+
+def test_where_all_classes_are_seen_all_of_them_have_a_part(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """As in few_shot, where features of seen classes are drawn."""
+    few = all_seen(final_task(clip, features, SEEDS, shots=3))
+    generator = FusedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
+    made = generator.sample(few.synthesized_ids, ReplicaRng(SEEDS, "n"))
+    assert made.shape == (2, 4, 16) and bool(made.isfinite().all())

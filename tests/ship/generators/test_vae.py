@@ -68,15 +68,6 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
     assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
-def test_a_step_takes_the_epochs_kl_weight(clip64: FrozenCLIP, task: Task) -> None:
-    """Weights are those of kl_weight 0 until the second epoch of the warm-up."""
-    warm, free = build(clip64, task, kl_warmup=2), build(clip64, task, kl_weight=0.0)
-    for same in (True, False):
-        warm.train_epoch(), free.train_epoch()
-        ours, theirs = warm.stack.trained, free.stack.trained
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours) == same
-
-
 def test_active_units_are_counted_over_each_replicas_own_pictures(
     clip64: FrozenCLIP, task: Task
 ) -> None:
