@@ -38,12 +38,6 @@ def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[s
     assert compared >= 12
 
 
-def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Seeds differ in draw, split and noise."""
-    losses = next(run_trial(config(), [0, 1], features, clip)).per_replica["reconstruction"]
-    assert losses[0] != losses[1]
-
-
 @pytest.mark.parametrize(("selection", "stages"), TOLD["stages"].items())
 def test_stages_and_metrics(
     clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]

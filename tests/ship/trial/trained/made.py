@@ -33,8 +33,8 @@ def kept(
 ) -> EpochMetrics:
     """The report of the test; the folder has the files of what was tested."""
     run = run_trial(setting, seeds, features, clip, keep=True, **more)
-    last = list(run)[-1]
-    assert run.trained is not None
+    *before, last = run
+    assert run.trained is not None and not any(item.hits for item in before)
     written(run.trained, folder)
     return last
 

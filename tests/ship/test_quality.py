@@ -1,4 +1,4 @@
-"""Which features are compared, what is told of their classes, and planted faults."""
+"""What is told of synthetic features and their classes, planted faults, and the judge."""
 
 import itertools
 import math
@@ -6,21 +6,25 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from torch import Tensor
 
-from ship import distances
-from ship.distances import LabelledSet, compared, even_draw, matched, rank_within_class
+from ship.clip import FrozenCLIP
+from ship.distances import LabelledSet
+from ship.protocols import Exam, build_protocol
 from ship.quality import (
     cosines_of_means,
     cross_accuracies,
     diversity,
     effective_rank,
     flags,
+    judge_exam,
     measure_quality,
 )
 from ship.replicas import ReplicaRng
-from tests.ship.quality.planted import clustered, generator, unit
+from ship.subsets import FeatureSet
+from ship.tasks import Pictures
+from ship.trial_config import TrialConfig
+from tests.ship.test_distances import clustered, unit
 
 CENTRES = unit(6, 12)
 TEXT = torch.nn.functional.normalize(CENTRES + 0.8 * unit(6, 12, seed=9), dim=1)
@@ -31,62 +35,6 @@ METRICS = {
     "effective_rank", "real_effective_rank",
 }  # fmt: skip
 Rows = tuple[torch.Tensor, torch.Tensor]
-
-
-def test_only_shared_classes_are_compared() -> None:
-    """Classes of one set alone drop out of both, and of the text features; ids are renumbered."""
-    text = unit(6, 4)
-    made = LabelledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
-    real = LabelledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
-    ours, theirs, texts = compared(made, real, text, generator())
-    torch.testing.assert_close(texts, text[[3, 5]])
-    assert ours.labels.tolist() == [1, 0, 1]
-    torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
-    assert theirs.labels.tolist() == [1, 0, 0, 0]
-    torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
-    apart = LabelledSet(real.features, torch.full((5,), 2))
-    assert len(compared(made, apart, text, generator())[2]) == 0
-
-
-def test_long_sets_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each set is cut on its own, and both keep every class."""
-    monkeypatch.setattr(distances, "MAX_FEATURES", 12)
-    labels = torch.arange(5).repeat(10)
-    long, short = LabelledSet(unit(50, 4), labels), LabelledSet(unit(8, 4), labels[:8])
-    made, real, _ = compared(long, short, unit(5, 4), generator())
-    assert len(made.labels) == 12 and made.counts.min() == 2 and len(real.labels) == 8
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
-def test_even_draw(labels: list[int], size: int, seed: int) -> None:
-    """Distinct rows, as many as asked for; no class is short while another has more to give."""
-    ids = torch.tensor(labels)
-    kept = even_draw(ids, size, generator(seed))
-    assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == min(size, len(ids))
-    before, after = ids.bincount(minlength=5), ids[kept].bincount(minlength=5)
-    short = after < before
-    if short.any():
-        assert after[short].min() >= after.max() - 1
-
-
-def test_ranks_number_the_rows_of_each_class() -> None:
-    """Every class's ranks are 0, 1, 2, ...; another seed orders them differently."""
-    labels = torch.tensor([2, 0, 2, 2, 0, 1] * 5)
-    rank = rank_within_class(labels, generator())
-    for c in range(3):
-        mine = rank[labels == c]
-        assert sorted(mine.tolist()) == list(range(len(mine)))
-    assert rank.tolist() != rank_within_class(labels, generator(1)).tolist()
-
-
-def test_matched_sets_have_equal_counts() -> None:
-    """Each class is cut to the fewer; classes without two of both are left out."""
-    made = LabelledSet(unit(9, 4), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2]))
-    real = LabelledSet(unit(7, 4, seed=1), torch.tensor([0, 0, 1, 2, 2, 2, 2]))
-    pair = matched(made, real, generator())
-    assert pair[0].counts.tolist() == pair[1].counts.tolist() == [2, 0, 3]
-    alone = LabelledSet(unit(3, 4), torch.arange(3))
-    assert not any(len(own.labels) for own in matched(made, alone, generator()))
 
 
 def test_cosines_equal_a_loop_over_classes() -> None:
@@ -224,3 +172,71 @@ def test_total_collapse_is_finite() -> None:
     assert set(made) == METRICS and all(value.isfinite().all() for value in made.values())
     assert flags(made)["diversity_collapse"].item() == 1
     assert not any(value.requires_grad for value in made.values())
+
+
+SEEDS = [0, 1]
+
+
+class Table:
+    """Gives the same feature for a class each time, and notes what it was asked for."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+        self.asked: list[Tensor] = []
+
+    def sample(self, class_ids: Tensor, rng: ReplicaRng) -> Tensor:
+        """Rows of the table."""
+        self.asked.append(class_ids)
+        return self.features[class_ids]
+
+
+def exams(clip: FrozenCLIP, features: FeatureSet) -> list[Exam]:
+    """The exam of selection and that of the test."""
+    made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
+    return [made.selection, made.finals[0][0]]
+
+
+def class_means(exam: Exam) -> Tensor:
+    """The mean of each class's pictures, a class at a time."""
+    labels, n_cls = exam.pictures.labels, len(exam.task.class_names)
+    rows = [exam.pictures.features[labels == c].mean(0) for c in range(n_cls)]
+    return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+
+def test_what_a_generator_gives_is_recognised_or_not(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """The class mean lies at itself, and has no diversity; its neighbour's mean is flagged.
+
+    Only classes without pictures are asked for: each seed's pseudo-new ones in selection, new ones
+    in the test. The zero-shot classifier takes its own rows for what they are.
+    """
+    for exam in exams(clip, features):
+        means = class_means(exam)
+        right, wrong, text = (
+            Table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
+        )
+        made = judge_exam(right.sample, exam, SEEDS)
+        assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
+        assert bool((made["quality/cosine_to_mean"] > 0.999).all())
+        assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
+        assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
+        (asked,) = right.asked
+        for replica, ids in enumerate(asked):
+            assert torch.equal(ids.unique(), (~exam.task.seen[replica]).nonzero()[:, 0])
+        made = judge_exam(wrong.sample, exam, SEEDS)
+        assert made["quality/recognised_by_pictures"].tolist() == [0.0, 0.0]
+        assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
+        made = judge_exam(text.sample, exam, SEEDS)
+        assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
+        gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
+        assert bool((gap.abs() < 1e-6).all())
+
+
+def test_without_pictures_there_is_nothing_to_judge(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """As in base_val, where selection has pictures of seen classes alone."""
+    exam = exams(clip, features)[1]
+    seen_only = exam.pictures.labels < 4
+    pictures = Pictures(exam.pictures.features[seen_only], exam.pictures.labels[seen_only])
+    sample = Table(exam.task.text_features).sample
+    assert judge_exam(sample, Exam(exam.task, pictures), SEEDS) == {}

@@ -1,4 +1,7 @@
-"""Distances against independent derivations and redraws; k-NN metrics against every pair."""
+"""Distances against independent derivations and redraws; k-NN metrics against every pair.
+
+And which features are compared.
+"""
 
 import math
 
@@ -6,9 +9,42 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 
-from ship.distances import frechet, manifold_metrics, mmd, squared_distances
-from tests.ship.quality.planted import generator, unit
+from ship import distances
+from ship.distances import (
+    LabelledSet,
+    compared,
+    even_draw,
+    frechet,
+    manifold_metrics,
+    matched,
+    mmd,
+    rank_within_class,
+    squared_distances,
+)
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    """Random unit-norm rows in double precision."""
+    return F.normalize(torch.randn(shape, generator=generator(seed), dtype=torch.float64), dim=-1)
+
+
+def clustered(
+    centres: Tensor, per_class: int, spread: float = 0.5, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Unit-norm features around each class's centre, and their labels."""
+    labels = torch.arange(len(centres)).repeat_interleave(per_class)
+    noise = unit(len(labels), centres.shape[1], seed=seed)
+    return F.normalize(centres[labels] + spread * noise, dim=1), labels
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A seeded stream."""
+    return torch.Generator().manual_seed(seed)
 
 
 def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -36,23 +72,13 @@ def test_frechet_equals_the_square_root_of_a_matrix(n: int, m: int, d: int) -> N
 
 
 def test_frechet_error_is_the_spread_over_redraws() -> None:
-    """The closed form agrees with fresh samples, and with a plain bootstrap of one sample."""
+    """The closed form agrees with fresh samples."""
     fresh = [
         frechet(gaussian(400, 4, 2 * i), gaussian(300, 4, 2 * i + 1, shift=0.4, scale=0.6))
         for i in range(200)
     ]
     values, errors = torch.tensor(fresh).T
     assert errors.mean() == pytest.approx(float(values.std()), rel=0.2)
-    x, y = gaussian(400, 4, 0), gaussian(300, 4, 1, shift=0.4, scale=0.6)
-    picks = generator()
-    redrawn = [
-        frechet(
-            x[torch.randint(400, (400,), generator=picks)],
-            y[torch.randint(300, (300,), generator=picks)],
-        )[0]
-        for _ in range(200)
-    ]
-    assert frechet(x, y)[1] == pytest.approx(float(torch.tensor(redrawn).std()), rel=0.2)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 100), (60, 40, 32)])
@@ -128,3 +154,59 @@ def test_equals_brute_force(n: int, m: int, k: int) -> None:
     """Every ball and every point, with fewer neighbours where there are few pictures."""
     real, made = unit(n, 3, seed=1), unit(m, 3, seed=2)
     assert metrics_of(real, made) == pytest.approx(brute_force(real.tolist(), made.tolist(), k))
+
+
+def test_only_shared_classes_are_compared() -> None:
+    """Classes of one set alone drop out of both, and of the text features; ids are renumbered."""
+    text = unit(6, 4)
+    made = LabelledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
+    real = LabelledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
+    ours, theirs, texts = compared(made, real, text, generator())
+    torch.testing.assert_close(texts, text[[3, 5]])
+    assert ours.labels.tolist() == [1, 0, 1]
+    torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
+    assert theirs.labels.tolist() == [1, 0, 0, 0]
+    torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
+    apart = LabelledSet(real.features, torch.full((5,), 2))
+    assert len(compared(made, apart, text, generator())[2]) == 0
+
+
+def test_long_sets_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each set is cut on its own, and both keep every class."""
+    monkeypatch.setattr(distances, "MAX_FEATURES", 12)
+    labels = torch.arange(5).repeat(10)
+    long, short = LabelledSet(unit(50, 4), labels), LabelledSet(unit(8, 4), labels[:8])
+    made, real, _ = compared(long, short, unit(5, 4), generator())
+    assert len(made.labels) == 12 and made.counts.min() == 2 and len(real.labels) == 8
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
+def test_even_draw(labels: list[int], size: int, seed: int) -> None:
+    """Distinct rows, as many as asked for; no class is short while another has more to give."""
+    ids = torch.tensor(labels)
+    kept = even_draw(ids, size, generator(seed))
+    assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == min(size, len(ids))
+    before, after = ids.bincount(minlength=5), ids[kept].bincount(minlength=5)
+    short = after < before
+    if short.any():
+        assert after[short].min() >= after.max() - 1
+
+
+def test_ranks_number_the_rows_of_each_class() -> None:
+    """Every class's ranks are 0, 1, 2, ...; another seed orders them differently."""
+    labels = torch.tensor([2, 0, 2, 2, 0, 1] * 5)
+    rank = rank_within_class(labels, generator())
+    for c in range(3):
+        mine = rank[labels == c]
+        assert sorted(mine.tolist()) == list(range(len(mine)))
+    assert rank.tolist() != rank_within_class(labels, generator(1)).tolist()
+
+
+def test_matched_sets_have_equal_counts() -> None:
+    """Each class is cut to the fewer; classes without two of both are left out."""
+    made = LabelledSet(unit(9, 4), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2]))
+    real = LabelledSet(unit(7, 4, seed=1), torch.tensor([0, 0, 1, 2, 2, 2, 2]))
+    pair = matched(made, real, generator())
+    assert pair[0].counts.tolist() == pair[1].counts.tolist() == [2, 0, 3]
+    alone = LabelledSet(unit(3, 4), torch.arange(3))
+    assert not any(len(own.labels) for own in matched(made, alone, generator()))
