@@ -2,15 +2,22 @@
 
 The trials are taken from ship's tables. A method that is added there is covered without a change
 here: its sizes are made small by the names that settings have, and each choice and switch of its
-settings gets a trial.
+settings gets a trial. Pictures are encoded there, too, by several threads at once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
+import numpy as np
 import pytest
+import torch
 
 from ship.clip import FrozenCLIP
+from ship.datasets import Split, load_dataset
+from ship.features import extract_features
+from ship.features.encode import Layout
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.requirements import PROTOCOLS
@@ -18,6 +25,7 @@ from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import EpochMetrics, Selection, SyntheticConfig, TrialConfig
+from tests.emulated import EmulatedDevice
 from tests.told import told
 
 SEEDS = (7, 2)
@@ -107,3 +115,28 @@ def test_a_trial_on_the_device_is_that_on_the_cpu(
         resume = Checkpoint.from_bytes(held.to_bytes())
         again = run_trial(config, SEEDS, features, device_clip, targets, resume=resume)
         assert list(again) == device
+
+
+SIZES = {"train": 70, "val": 3, "test": 5}  # in training more than one batch has
+
+
+def test_extraction_gives_the_cpus_features(
+    tmp_path: Path, device: EmulatedDevice, host_clip: FrozenCLIP, device_clip: FrozenCLIP
+) -> None:
+    """Views too. The host waits twice for each batch: pictures in, features out."""
+    whole = load_dataset("emoji")
+    few = {
+        name: Split(split.pictures[: SIZES[name]], split.labels[: SIZES[name]])
+        for name, split in whole.splits.items()
+    }
+    dataset = replace(whole, splits=few)
+    host = extract_features(host_clip, dataset, 1, tmp_path / "host")
+    with device.counting() as counts:
+        found = extract_features(device_clip, dataset, 1, tmp_path / "device")
+    for split in SIZES:
+        one, other = getattr(host, split), getattr(found, split)
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
+    per_batch = Layout.for_device(torch.device(device.name)).views_per_batch
+    batches = -(-2 * SIZES["train"] // per_batch) + 2
+    assert counts.n_syncs == 2 * batches
+    assert counts.sent == 4 * 3 * 32 * 32 * (2 * SIZES["train"] + SIZES["val"] + SIZES["test"])

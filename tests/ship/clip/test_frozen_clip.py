@@ -1,10 +1,25 @@
-"""Loading backbones, and refusing names that cannot be had."""
+"""Loading backbones and refusing names that cannot be had; fingerprints; TensorFloat-32.
+
+Whatever moves a backbone's features, and nothing else, moves its fingerprint. TensorFloat-32 is
+switched on for the trials that ask for it, and for nothing else.
+"""
+
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from open_clip.model import CLIP
+from open_clip.transformer import QuickGELU
+from torch import nn
 
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
+from ship.clip.weights import fingerprint
+from ship.subsets import FeatureSet
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
 from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 
@@ -57,3 +72,110 @@ def test_pictures_in_bfloat16(clip: FrozenCLIP) -> None:
     assert tiny.preprocess_id != plain and tiny.fingerprint == clip.fingerprint
     tiny.image_precision = "fp32"
     assert torch.equal(tiny.encode_images(pictures), exact) and tiny.preprocess_id == plain
+
+
+CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}
+
+
+@pytest.fixture
+def model() -> CLIP:
+    """The tiny CLIP's model."""
+    found: CLIP = build_clip()._model
+    return found
+
+
+def test_how_a_model_is_printed_does_not_matter(
+    model: CLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of torch that prints its layers otherwise makes no result foreign."""
+    before, printed = fingerprint(model, CONFIG), repr(model)
+    monkeypatch.setattr(nn.Module, "__repr__", lambda self: "something else")
+    monkeypatch.setattr(nn.Module, "extra_repr", lambda self: "more")
+    assert repr(model) != printed
+    assert fingerprint(model, CONFIG) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("transformer.resblocks.1.mlp.gelu", QuickGELU()),
+        ("transformer.resblocks.1.mlp.gelu", nn.GELU(approximate="tanh")),
+        ("transformer.resblocks.0.attn.num_heads", 4),
+        ("ln_final.eps", 1e-3),
+        ("text_pool_type", "last"),
+        ("context_length", 20),
+    ],
+)
+def test_whatever_changes_the_function_does(model: CLIP, place: str, value: Any) -> None:
+    """The activation, heads of the same matrices, constants, pooling and length are all in it."""
+    before = fingerprint(model, CONFIG)
+    where, _, name = place.rpartition(".")
+    setattr(model.get_submodule(where), name, value)
+    assert fingerprint(model, CONFIG) != before
+
+
+def test_weights_and_their_type_are_in_it(model: CLIP) -> None:
+    """The smallest change of one weight, or equal values in double precision."""
+    before = fingerprint(model, CONFIG)
+    with torch.no_grad():
+        weight = model.ln_final.weight
+        weight[3] = torch.nextafter(weight[3], torch.tensor(9.0))
+    changed = fingerprint(model, CONFIG)
+    assert len({before, changed, fingerprint(model.double(), CONFIG)}) == 3
+
+
+def test_the_configuration_is_in_it_but_for_the_activation(model: CLIP) -> None:
+    """The order of its keys is not, and neither is quick_gelu, which the layers tell better."""
+    before = fingerprint(model, CONFIG)
+    turned = {"quick_gelu": True, **dict(reversed(CONFIG.items()))}
+    assert fingerprint(model, turned) == before
+    for other in (None, {}, {**CONFIG, "embed_dim": 17}):
+        assert fingerprint(model, other) != before
+
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+def products(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """What a backbone's training would run in there."""
+    clip: Any = SimpleNamespace(device=device, precision=precision)
+    return FrozenCLIP.arithmetic(clip)
+
+
+def test_only_cuda_is_told() -> None:
+    """Numbers of a CPU stay what they are, and whatever was set is put back."""
+    before = torch.get_float32_matmul_precision()
+    with products(CPU, "tf32"):
+        assert torch.get_float32_matmul_precision() == before
+    with products(CUDA, "tf32"):
+        assert torch.get_float32_matmul_precision() == "high"
+        with products(CUDA, "fp32"):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    with pytest.raises(ZeroDivisionError), products(CUDA, "tf32"):
+        _ = 1 / 0
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_trial_runs_in_it_and_its_caller_does_not(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two epochs the setting is the process's own."""
+    tiny = build_clip()
+    clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, precision="tf32")
+    config = TrialConfig(
+        backbone="tiny", dataset="tiny", shots=2, generator="none", selection="none",
+        finetuner={"name": "coop", "epochs": 1, "batch_size": 16},
+    )  # fmt: skip
+    seen = []
+    monkeypatch.setattr(clip, "arithmetic", lambda: products(CUDA, clip.precision))
+    real = clip.text.encode_shared
+
+    def encode(*args: Any) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return real(*args)
+
+    monkeypatch.setattr(clip.text, "encode_shared", encode)
+    for _ in run_trial(config, [0], features, clip):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert set(seen) == {"high"}

@@ -1,4 +1,7 @@
-"""Protocols within one dataset: who is seen, what is measured, what is refused."""
+"""Protocols within one dataset: who is seen, and what is measured.
+
+What is refused, tests/harness/config has as tables.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,12 +67,10 @@ def test_generalized_zero_shot_metrics(clip: FrozenCLIP, features: FeatureSet) -
 
 
 def test_unseen_classes_need_no_training_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """As in the official GZSL sets; the ceiling, which would show them, says what it lacks."""
+    """As in the official GZSL sets."""
     keep = features.train_labels < 4
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     assert "unseen" in last(clip, poor, protocol="generalized_zero_shot")
-    with pytest.raises(ValueError, match=r"when generator is real: .* none of 'sea lion'"):
-        last(clip, poor, generator="real")
 
 
 def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: FeatureSet) -> None:
@@ -98,24 +99,6 @@ def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSe
     assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
 
 
-def test_pictures_of_both_groups_are_needed(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A seed whose selection has no unseen pictures is named, beside others and alone."""
-    poor = replace(features, val=features.val[:4], val_labels=features.val_labels[:4])  # cats
-    for seeds in ([0, 1, 2, 3], [0]):
-        with pytest.raises(ValueError, match=r"on both sides .*not so for seeds"):
-            plan(clip, poor, seeds)
-    bare = replace(features, test=features.test[:5], test_labels=features.test_labels[:5])
-    with pytest.raises(ValueError, match="must have test pictures of unseen classes"):
-        plan(clip, bare)
-
-
-def test_few_shot_refuses_what_needs_new_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Pseudo-new classes and the ceiling."""
-    for keys in ({"selection": "pseudo_new"}, {"selection": "base_val", "generator": "real"}):
-        with pytest.raises(ValueError, match="when protocol is few_shot, which has no new class"):
-            plan(clip, features, protocol="few_shot", **keys)
-
-
 def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
     """With unequal classes an epoch has as many steps as pictures, not as the largest class."""
     first = np.unique(features.train_labels, return_index=True)[1]
@@ -125,10 +108,3 @@ def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> 
     for shown, n in ((features, 24), (poor, 9)):
         task = plan(clip, shown, shots=None).finals[0][0].task
         assert task.n_nominal == task.counts[0] == n
-
-
-def test_no_validation_pictures_to_select_on(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A dataset without a val split says so."""
-    bare = replace(features, val=features.val[:0], val_labels=features.val_labels[:0])
-    with pytest.raises(ValueError, match=r"validation pictures of seen classes .*: tiny has none"):
-        plan(clip, bare)

@@ -1,6 +1,6 @@
 """Training never makes the host wait for the device, and an evaluation does so once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,11 +11,11 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
 from ship.generators import Synthesizer
 from ship.protocols import build_protocol
-from ship.replicas import fetched, sent
+from ship.replicas import fetched
+from ship.subsets import FeatureSet
 from ship.trial.selection import Best, evaluate
 from ship.trial_config import SyntheticConfig, TrialConfig
-from tests.emulated import EmulatedDevice, emulated_device
-from tests.ship.conftest import build_clip, build_features
+from tests.emulated import EmulatedDevice
 from tests.ship.finetuners.cases import FAST
 from tests.ship.generators.cases import CASES, build
 
@@ -25,10 +25,8 @@ SEEDS = [0, 4]
 class Setting:
     """The tiny CLIP on the device, and what a protocol makes of it."""
 
-    def __init__(self, device: EmulatedDevice, protocol: str) -> None:
-        tiny = build_clip()
-        features = build_features(tiny)  # before its weights are moved
-        self.clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, device.name)
+    def __init__(self, clip: FrozenCLIP, features: FeatureSet, protocol: str) -> None:
+        self.clip = clip
         config = TrialConfig(backbone="tiny", dataset="tiny", shots=4, protocol=protocol)
         self.protocol = build_protocol(config, SEEDS, features, {}, self.clip)
         assert self.protocol.selection is not None
@@ -44,16 +42,9 @@ class Setting:
 
 
 @pytest.fixture(scope="module")
-def device() -> Iterator[EmulatedDevice]:
-    """The emulated device."""
-    with emulated_device() as device:
-        yield device
-
-
-@pytest.fixture(scope="module")
-def settings(device: EmulatedDevice) -> Callable[[str], Setting]:
+def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Setting]:
     """Each protocol's, made once."""
-    return cache(lambda protocol: Setting(device, protocol))
+    return cache(lambda protocol: Setting(device_clip, features, protocol))
 
 
 @pytest.fixture
@@ -126,13 +117,3 @@ def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:
     assert list(found) == list(values) and found["host"] is host
     for name, value in values.items():
         assert torch.equal(found[name], value.cpu()) and found[name].dtype == value.dtype
-
-
-def test_a_host_tensor_is_sent_without_waiting(device: EmulatedDevice) -> None:
-    """From pinned memory; to a CPU it is itself."""
-    value = torch.arange(3)
-    assert sent(value, torch.device("cpu")) is value
-    with device.counting() as counts:
-        there = sent(value, torch.device(device.name))
-    assert not counts.syncs and counts.sent == 24
-    assert there.cpu().tolist() == [0, 1, 2]

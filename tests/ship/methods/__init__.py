@@ -1,1 +1,0 @@
-"""Methods for one seed, and their seeds as one."""

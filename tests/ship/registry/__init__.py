@@ -1,1 +1,0 @@
-"""Tests of ship.registry and ship.plugins."""

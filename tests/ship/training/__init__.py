@@ -1,1 +1,0 @@
-"""Tests of how seeds are trained side by side."""
