@@ -73,6 +73,7 @@ def test_what_the_user_has_set_stays(
     assert {MODE, TOKEN} & set(os.environ) == {MODE, TOKEN} & set(theirs)
 
 
+@pytest.mark.slow
 def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
     """The tests' own session answers during and after another one's token, whatever their order."""
     import ray

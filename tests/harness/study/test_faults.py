@@ -197,11 +197,11 @@ def test_a_store_that_breaks_ends_the_run(
     assert_same_table(bench.uri, calm(make_study()))
 
 
-def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
+def test_more_than_there_is_is_refused(bench: Bench) -> None:
     """Tune would wait for ever; nothing is written for what cannot run."""
     with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
-        ray_bench.run(make_study(resources={"cpus": 64}))
-    assert not ray_bench.runs("small")
+        bench.run(make_study(resources={"cpus": 64}), in_process=False)
+    assert not bench.runs("small")
 
 
 @pytest.mark.faults

@@ -1,8 +1,7 @@
 """Studies with a GPU, which is pretended: who touches it, and how many trials share it."""
 
-import os
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,39 +10,37 @@ import harness.ray
 from harness import resources as machine
 from harness.ray.session import ALLOCATOR, worker_environment
 from harness.study import features
+from harness.study.trials import Trials
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
 
 
-def test_the_driver_leaves_a_gpu_to_actors(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Extraction is given actors; the driver's backbone is on the CPU.
 
-    The Ray of the trials starts behind it, with room for the features.
+    The Ray of the trials, which do not run here, starts behind it, with room for the features.
     """
     there = {"CPU": 2.0, "GPU": 1.0}
     monkeypatch.setattr(features, "machine_resources", lambda: there)
     monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
     monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
-    driver, loaded = os.getpid(), tmp_path / "loaded"
-    begin, rooms = harness.ray.ray_session, list[int]()
+    rooms, loaded = list[int](), set[str]()
 
-    def session(*given: Any) -> Any:
-        rooms.append(given[2])
-        return begin(*given)
+    def session(study: Any, address: str | None, room: int, verbose: bool) -> Any:
+        rooms.append(room)
+        return nullcontext(True)
 
-    monkeypatch.setattr(harness.ray, "ray_session", session)
-
-    def load(name: str, device: str, precision: str = "fp32") -> FakeClip:
-        if os.getpid() == driver:
-            loaded.write_text(device)
+    def load(name: str, device: str) -> FakeClip:
+        loaded.add(device)
         return FakeClip(name)
 
-    method = replace(ray_bench.method, load_backbone=load)
-    assert ray_bench.run(make_study(resources={"gpus": 0.5}), method=method).complete
-    assert "extract emoji on a cluster" in ray_bench.log.read_text()
-    assert loaded.read_text() == "cpu"
+    monkeypatch.setattr(harness.ray, "ray_session", session)
+    monkeypatch.setattr(Trials, "_shared_out", lambda *_: None)
+    method = replace(bench.method, load_backbone=load)
+    study = make_study(resources={"gpus": 0.5})
+    assert bench.run(study, method=method, in_process=False).missing == 3
+    assert bench.log.read_text() == "extract emoji on a cluster\n"
+    assert loaded == {"cpu"}
     assert rooms == [8 * 3 * 4 * 4]  # pictures, views, numbers, bytes
 
 
