@@ -186,22 +186,13 @@ def test_epochs_are_written_together(
     assert run.data.tags["ship.reason"] == "why"
 
 
-def test_a_list_that_has_become_shorter(store: Store, prints: Fingerprints) -> None:
-    """What it went on in before is empty."""
-    experiment = store.create_experiment("small")
-    large = make_study(space={"generator.kl_weight": [n / 1000 for n in range(1, 120)]})
-    record = StudyRecord.create(store, experiment, large)
-    record.describe(large, make_plan(large, Ledger(), prints))
-    record.describe(make_study(), make_plan(make_study(), Ledger(), prints))
-    tags = store.client.get_run(record.run_id).data.tags
-    assert tags["ship.wanted.1"] == ""
-    assert len(json.loads(joined_tag("ship.wanted", tags))) == 3
-
-
 def test_a_proposal_writes_the_end_of_the_list_alone(
     store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """200 proposals write less than 8000 bytes each, and the list is whole after every write."""
+    """200 proposals write less than 8000 bytes each, and the list is whole after every write.
+
+    One that has become shorter goes on in no tag of before.
+    """
     experiment = store.create_experiment("small")
     study = make_study()
     record = StudyRecord.create(store, experiment, study)
