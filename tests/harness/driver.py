@@ -1,15 +1,22 @@
 """A study as a process of its own, for tests that interrupt, kill or starve it.
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
-complete. FAULT is JSON, see tests.harness.driver_faults; with "publish" in it the study's run shows
+complete. FAULT is JSON, see arrange(); with "publish" in it the study's run shows
 its report, with "in_process" nothing runs on Ray, with "reuse" what other studies have
 finished does not run.
 SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
+import itertools
 import json
 import os
+import pkgutil
+import signal
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +25,71 @@ import ray
 from harness.config.study_config import StudyConfig
 from harness.errors import RayLost, UserError
 from harness.progress import SteadyConsole
+from harness.ray import deaths
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost, Timing
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare
 from reports.contract import Publication
 from tests.harness import fakes
-from tests.harness.driver_faults import arrange
+from tests.harness.fakes import trial_lines
+
+
+def arrange(fault: Mapping[str, Any], log: Path) -> None:
+    """Prepare a fault.
+
+    Args:
+        fault: {"die": {"in": method of MlflowClient, "call": n, "after": bool}} for kill -9 at its
+            n-th call; {"jump": seconds} for the wall clock, {"shell": command} to run, both once
+            `at` (seed, setting) pairs have been started; {"terminate": function} for a SIGTERM when
+            that function, by its dotted name, is called; {"start": seconds} that Ray has to start.
+        log: of the analytic method.
+    """
+    if "die" in fault:
+        place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
+        _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
+    if "start" in fault:
+        deaths.START_SECONDS = fault["start"]
+    if "terminate" in fault:
+        _strike(fault["terminate"], signal.SIGTERM, 1, False)
+    if "jump" in fault:
+        _once(log, fault["at"], lambda: _jump(fault["jump"]))
+    if "shell" in fault:
+        _once(log, fault["at"], lambda: subprocess.run(fault["shell"], shell=True, check=False))
+
+
+def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
+    """Signal this process at the n-th call of a function, before or after it."""
+    home, name = pkgutil.resolve_name(place.rpartition(".")[0]), place.rpartition(".")[2]
+    original, calls = getattr(home, name), itertools.count(1)
+
+    def struck(*args: Any, **keys: Any) -> Any:
+        now = next(calls) == call
+        if now and not after:
+            os.kill(os.getpid(), number)
+        found = original(*args, **keys)
+        if now and after:
+            os.kill(os.getpid(), number)
+        return found
+
+    setattr(home, name, struck)
+
+
+def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
+    """Act when the method has begun so many (setting, seed) pairs."""
+
+    def watch() -> None:
+        while len(trial_lines(log)) < lines:
+            time.sleep(0.02)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _jump(seconds: float) -> None:
+    """Set the wall clock as Python sees it; the monotonic one goes on as a real one would."""
+    original = time.time
+    time.time = lambda: original() + seconds
 
 
 def study(**keys: Any) -> StudyConfig:

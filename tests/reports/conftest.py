@@ -20,7 +20,7 @@ def store_uri(tmp_path: Path) -> str:
 def undrawn() -> Iterator[None]:
     """The files of a report have no pictures, and Vega's script is put together once.
 
-    What draws is called by itself, in tests.reports.charts.test_drawing.
+    What draws is called by itself, in tests.reports.charts.test_charts.
     """
 
     def drawn(chart: Chart) -> dict[str, bytes]:

@@ -7,10 +7,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 import harness.study
 import reports.cli
 from harness.cli import commands
+from harness.cli.main import address_fault
+from harness.device import why_no_gpu
 from harness.errors import UserError
 from harness.planning.changes import WAYS_OUT, Changes, require_consent
 from harness.store.errors import StoreAway
@@ -207,3 +210,40 @@ def test_check_says_what_holds_and_what_fails() -> None:
     assert broken.stdout.count("means differs by seed: register_buffer it") == 1
     unknown = invoke("--check", "forgetfull", "--plugin", "forgetful.py")
     assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr
+
+
+MISTAKES = told(__file__, "mistakes.yaml")
+
+
+@pytest.mark.usefixtures("own_tables")
+@pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case["command"])
+def test_mistakes_exit_2_with_one_line_each(
+    case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every mistake of the command line and the YAML is its own line on stderr."""
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    Path("broken.py").write_text("1 / 0")
+    Path("empty.py").touch()
+    result = invoke(*shlex.split(case["command"]))
+    assert (result.exit_code, result.stdout) == (2, "")
+    found = result.stderr.splitlines()
+    assert len(found) == len(case["lines"]), found
+    for line, start in zip(found, case["lines"], strict=True):
+        assert line.startswith(start)
+    assert "geheim" not in result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
+    """Before anything is extracted."""
+    result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
+    assert (result.exit_code, result.stdout) == (2, "")
+    said = f"resources ask for a GPU, and torch cannot use a GPU here: {why_no_gpu()}"
+    assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "head:6379", "10.0.0.1:20003"])
+def test_addresses_that_can_be_meant(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine, a cluster that Ray finds, and a cluster by name."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert address_fault(address) is None

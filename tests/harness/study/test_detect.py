@@ -1,22 +1,27 @@
 """`--detect` on a real store: who gets seeds, when that ends, and what is left behind."""
 
 import json
+import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
 from harness.planning.plan import StudyOutcome
-from harness.study.detect import next_seeds
+from harness.study.detect import detectable_lines, next_seeds, seeds_for, smallest_shown
 from harness.study.rounds import rounds_of, run_rounds
 from reports.read import load_records
-from reports.tables import build_tables, load_values
+from reports.tables import Family, Quantity, build_tables, families, load_values
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench, cut_short
 from tests.harness.fakes import make_study
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.told import told
 
 EFFECTS = {1: -6.0, 2: 0.1, 4: 0.0, 8: 0.9}
 
@@ -166,3 +171,99 @@ def test_lagging_comparisons_go_first(bench: Bench) -> None:
     wanted, lines = next_seeds(study, 1.0, 12, found, values)
     assert wanted.seeds == seeds and wanted.own_seeds == {eight: seeds[:4]}
     assert [line.split()[0] for line in lines] == ["n_ctx=2"]
+
+
+REFUSED = told(__file__, "refused.yaml")
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_one_line_for_each_mistake(option: str) -> None:
+    """Of the study, and of the option's own numbers."""
+
+    def never(study: StudyConfig) -> Any:
+        raise AssertionError("nothing may run")
+
+    for case in REFUSED[option]:
+        study = make_study(**case["keys"])
+        with pytest.raises(ConfigError) as caught:
+            rounds_of(
+                study,
+                never,
+                "",
+                detect=case.get("effect"),
+                max_seeds=case.get("most"),
+                path=option == "path",
+            )
+        for line, start in zip(caught.value.faults, case["lines"], strict=True):
+            assert line.startswith(start)
+
+
+def spread(*deviations: float) -> list[dict[int, float]]:
+    """Comparisons of ten pairs whose differences have given standard deviations."""
+    shape = [(-1.0) ** seed for seed in range(10)]
+    scale = statistics.stdev(shape)
+    return [{seed: x * std / scale for seed, x in enumerate(shape)} for std in deviations]
+
+
+def packaged() -> Family:
+    """The comparisons of the packaged study."""
+    (found,) = families(prompt_len().study(), "harmonic_mean")
+    return found
+
+
+def test_families_and_what_they_show_are_the_tables() -> None:
+    """Levels and arms against the baseline; at the pairs that there are, its median MDE."""
+    study, found = prompt_len().study(), packaged()
+    assert (found.name, found.head, found.seconds) == ("generator.n_ctx", "H", 9 * 8.0)
+    rows = build_tables(study)[0].rows
+    means = [row.cells["difference"].estimate.mean for row in rows if "p" in row.cells]
+    assert [statistics.fmean(pair.values()) for pair in found.differences] == pytest.approx(means)
+    column = [row.cells.get("detectable") for row in rows]
+    shown = statistics.median(cell.number for cell in column if isinstance(cell, Quantity))
+    assert smallest_shown(found.differences, 5) == pytest.approx(shown)
+
+
+def test_the_seeds_that_are_needed_are_the_fewest() -> None:
+    """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
+    found = spread(1.0, 1.5, 2.0)
+    needed = seeds_for(found, 1.0)
+    assert needed is not None
+    assert (smallest_shown(found, needed) or 0) <= 1.0 < (smallest_shown(found, needed - 1) or 0)
+    assert seeds_for(found, 0.25) == pytest.approx(16 * needed, rel=0.15)
+    assert seeds_for(found, 1e-6) is None
+    assert smallest_shown(found, 1) is None  # a single pair has no deviation
+
+
+def equal() -> StoreBuilder:
+    """Two levels whose pairs do not vary."""
+    build = StoreBuilder()
+    for n_ctx in (1, 4):
+        build.trial({"generator.n_ctx": n_ctx}, {seed: scores(50.0) for seed in range(3)})
+    return build
+
+
+@pytest.mark.parametrize(
+    ("build", "head", "end"),
+    [
+        (prompt_len(), "generator.n_ctx: 10 seeds show differences in H of {shown:.2g} points or "
+         "more (with 80% power; median of 8 comparisons); for ",
+         "for 0.5 points about {needed} seeds (+{minutes:.1f} min of computing)"),
+        (prompt_len(seeds=range(2)), "which differences 10 seeds would show", "--set seeds=3"),
+        (None, "which differences 10 seeds would show", "--set seeds=3"),
+        (equal(), "which differences 10 seeds would show", "--set seeds=3"),
+    ],
+)  # fmt: skip
+def test_what_a_dry_run_says(
+    tmp_path: Path, build: StoreBuilder | None, head: str, end: str
+) -> None:
+    """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    if build is not None:
+        build.write(uri)
+    asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
+    (line,) = detectable_lines(asked, uri)
+    found = packaged().differences
+    shown, needed = smallest_shown(found, 10), seeds_for(found, 0.5)
+    assert shown is not None and needed is not None
+    told = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}
+    assert line.startswith(head.format(**told)) and end.format(**told) in line

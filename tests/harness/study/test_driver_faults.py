@@ -1,4 +1,7 @@
-"""A driver that dies at the worst moments, and clocks that jump: the same table in the end."""
+"""A driver that dies at the worst moments, and clocks that jump: the same table in the end.
+
+Two soaks among them are short: .ci/weekly runs long ones, and one with drivers on sqlite.
+"""
 
 import signal
 import subprocess
@@ -129,3 +132,28 @@ def test_four_processes_first_touch_a_new_store(tmp_path: Path) -> None:
         assert process.returncode == 0, said
     bench = Bench(uri, tmp_path / "log", tmp_path / "cache")
     assert [len(list(bench.runs(name))) for name in names] == [1] * 4
+
+
+def soak(*arguments: str) -> str:
+    """Run a soak, which has to end well; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_short_soak() -> None:
+    """Some trials under kills leave an exact ledger."""
+    told = soak("25")
+    assert "COMPLETE': 25" in told and "'itself': " in told
+
+
+def test_studies_whose_drivers_are_killed() -> None:
+    """Three of them, on a server that errs, leave what an undisturbed one leaves."""
+    told = soak("server", "3", "1", "3")
+    assert "3 studies, kills: {'" in told and "; 3 whole; " in told

@@ -1,5 +1,6 @@
-"""Which features a study needs, and the fingerprints that are remembered."""
+"""Which features a study needs, what is fetched ahead, and the fingerprints that are remembered."""
 
+import io
 import json
 from dataclasses import replace
 from itertools import product
@@ -11,11 +12,13 @@ from hypothesis import given
 from rich.console import Console
 
 from harness.config.factor import Factor
+from harness.config.study_config import StudyConfig
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
-from harness.study.features import Need, needed, prepare_features
+from harness.study import features
+from harness.study.features import Need, fetch_features, named_datasets, needed, prepare_features
 from ship.datasets import ImageFolder, Picture, Survey, content
 from tests.damage import DAMAGE, Damage, damaged
 from tests.harness.fakes import FakeClip, make_method, make_study
@@ -168,3 +171,33 @@ def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+
+
+def of_datasets(study: StudyConfig, *names: str) -> StudyConfig:
+    """The study with a dataset as a factor: datasets of the analytic method need not be there."""
+    factor = Factor(choices=names, baseline=names[0])
+    return study.model_copy(update={"space": {**study.space, "dataset": factor}})
+
+
+def test_every_dataset_that_a_study_may_read_is_named() -> None:
+    """Levels of the factor, and targets; each once."""
+    study = make_study()
+    assert named_datasets(study) == ["emoji"]
+    assert named_datasets(of_datasets(study, "a", "b")) == ["a", "b"]
+    transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
+    trial = study.trial.model_copy(update=transfer)
+    both = of_datasets(study, "a", "b").model_copy(update={"trial": trial})
+    assert named_datasets(both) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("resources", [{"gpus": 0.5}, "auto"])
+def test_a_login_node_without_a_gpu_extracts_on_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
+) -> None:
+    """The study itself would be refused there."""
+    monkeypatch.setattr(features, "why_no_gpu", lambda: "No CUDA GPUs are available")
+    out = io.StringIO()
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    study, console = make_study(resources=resources), Console(file=out, width=200)
+    fetch_features(study, prints, console, verbose=False)
+    assert (tmp_path / "log").read_text() == "extract emoji\n"

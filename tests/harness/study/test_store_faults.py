@@ -1,24 +1,32 @@
-"""Disks that are full in mid-study, or read-only, in a mount namespace of their own."""
+"""A store whose file or disk fails in mid-study; disks are in a mount namespace of their own."""
 
 import json
 import os
+import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from harness.config.study_config import StudyConfig
+from harness.store.errors import StoreError
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
+from tests.harness.fakes import sleepy
 from tests.harness.listening import marked
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE, ROOT, wait_for
+from tests.harness.study.drivers import HERE, ROOT, Driver, wait_for
 
 Calm = Callable[[StudyConfig], str]
 FOLDER = Path(__file__).parent
@@ -33,7 +41,7 @@ def can_mount() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("allowed")]
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(bench: Bench, empty_store: Path, tmp_path: Path) -> Disk:
+def disk(bench: Bench, empty_store: Path, tmp_path: Path, allowed: None) -> Disk:
     """A disk with an empty store on it."""
     return Disk(bench, empty_store, tmp_path / "disk")
 
@@ -117,7 +125,7 @@ def test_cache_and_checkpoints_whose_disk_fails(
     assert_same_table(bench.uri, calm(study(**checkpoints)))
 
 
-def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm) -> None:
+def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm, allowed: None) -> None:
     """One line and exit code 2, full or read-only; with space, a report and nothing beside it."""
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
@@ -132,3 +140,73 @@ def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm) -> None:
     for trouble, why in (("full", "No space left on device"), ("read-only", "Read-only file")):
         (line,) = Path(f"{disk}.{trouble}").read_text().splitlines()
         assert line.startswith(f"{disk}/report: cannot write the report: {why}")
+
+
+LOCKED_SECONDS = 3.0
+# how long MLflow waits for a lock by itself, and how long it does here
+MLFLOWS_MILLISECONDS, WAITED_MILLISECONDS = 20000, 300
+
+
+def run_while(bench: Bench, act: Callable[[Path], object]) -> None:
+    """Run the study, and do something to the store's file once the first trial has begun."""
+    path = Path(bench.uri.removeprefix("sqlite:///"))
+
+    def later() -> None:
+        wait_for(lambda: bool(bench.lines()))
+        act(path)
+
+    thread = Thread(target=later)
+    thread.start()
+    bench.behave = sleepy(0.5)
+    try:
+        assert bench.run(study()).complete
+    finally:
+        thread.join()
+        bench.behave = None
+
+
+def test_a_store_that_is_deleted_ends_the_study(
+    bench: Bench, calm: Calm, drive: Callable[..., Driver]
+) -> None:
+    """One line says so; the next command makes a new store, and all of the study in it."""
+    with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved away while it was in"):
+        run_while(bench, Path.unlink)
+    code, output = drive(0.0, fault=HERE).end()
+    assert code == 0, output
+    made = Path(bench.uri.removeprefix("sqlite:///"))
+    made = made.rename(made.with_name("made.db"))  # this process's MLflow has the old one open
+    bench.uri = f"sqlite:///{made}"
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study()))
+
+
+def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
+    """One line says so, in the next run, too, which leaves the file as it is."""
+    rubbish = random.Random(0).randbytes(100_000)
+    with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
+        run_while(bench, lambda path: path.write_bytes(rubbish))
+    with pytest.raises(StoreError, match="cannot use the MLflow store: file is not a database"):
+        bench.run(study())
+    assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
+
+
+def test_a_store_that_is_locked_for_a_while_is_waited_for(
+    bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials go on, and what they say waits on disk: no setting runs twice."""
+    text = sqlalchemy.sql.text
+    waiting = f"busy_timeout = {MLFLOWS_MILLISECONDS}"
+    shorter = f"busy_timeout = {WAITED_MILLISECONDS}"
+    monkeypatch.setattr(sqlalchemy.sql, "text", lambda said: text(said.replace(waiting, shorter)))
+
+    def lock(path: Path) -> None:
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as base:
+            base.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCKED_SECONDS)
+            base.execute("ROLLBACK")
+
+    run_while(bench, lock)
+    assert (bench.cache / "outbox").exists()  # where writes have waited
+    bench.check_invariants()
+    assert len(bench.lines()) == 8
+    assert_same_table(bench.uri, calm(study()))

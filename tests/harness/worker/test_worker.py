@@ -1,6 +1,8 @@
-"""A worker in this process."""
+"""A worker in this process: what it says of a trial, and plugins of a node that are not its."""
 
+import json
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,13 @@ from harness.messages import (
     target_key,
     trial_spec,
 )
+from harness.method import knowing_plugins
 from harness.worker import ShipTrainable
 from reports.contract import Failure
-from ship.trial_config import EpochMetrics
+from ship.configs import FINETUNERS
+from ship.plugins import carried, load_plugin
+from ship.registry import Origin
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 
@@ -154,3 +160,62 @@ def test_a_failure_has_its_traceback_in_the_log(caplog: pytest.LogCaptureFixture
     finish(make_worker(fail))
     (record,) = [one for one in caplog.records if one.exc_info]
     assert "in fail" in (record.exc_text or caplog.text) and "no more" in caplog.text
+
+
+FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
+
+
+@pytest.fixture
+def config(own_tables: None) -> TrialConfig:
+    """A trial with a plugin's fine-tuner."""
+    load_plugin(FILE)
+    return TrialConfig.model_validate({"finetuner": {"name": "nearest_mean"}})
+
+
+def forget_plugin() -> None:
+    """Be a node that has never seen the file."""
+    FINETUNERS.pop("nearest_mean")
+    FINETUNERS.origins.pop("nearest_mean")
+
+
+def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
+    """A worker that has never seen the file runs its trials, and the next one's."""
+    record = {"plugins": carried()}
+    forget_plugin()
+    worker = make_worker(analytic(tmp_path), record=record)
+    spec = dict(worker._spec)
+    spec["trial"] = config.model_dump(mode="json")
+    worker.begin({"spec": json.dumps(spec)})
+    assert FINAL in finish(worker)[-1]
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (None, "on this node: Input tag 'nearest_mean'"),
+        (
+            Origin("package theirs", "theirs 0.2"),
+            "finetuner nearest_mean is theirs 0.2 on this node, and was planned as",
+        ),
+    ],
+)
+def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
+    tmp_path: Path, config: TrialConfig, origin: Origin | None, told: str
+) -> None:
+    """Its trials fail: their numbers would be those of other code."""
+    worker = make_worker(analytic(tmp_path), config=config)
+    if origin is None:
+        forget_plugin()
+    else:
+        FINETUNERS.origins["nearest_mean"] = origin
+    (failed,) = finish(worker)[-1][FAILED]
+    assert told in failed["reason"]
+
+
+def test_what_encodes_pictures_knows_the_files(config: TrialConfig) -> None:
+    """On another node: pictures may be of a class that a file has, and come after the backbone."""
+    load = knowing_plugins(FakeClip)
+    forget_plugin()
+    assert pickle.dumps(load)  # as it goes to an actor
+    assert isinstance(load("pocket", "cpu"), FakeClip)
+    assert "nearest_mean" in FINETUNERS

@@ -1,22 +1,36 @@
-"""Charts of a study's settings together: each is drawn of the numbers that the analysis has."""
+"""Charts: made of the numbers that the analysis has, they lead to MLflow's pages of the runs.
 
+Their pictures are drawn here alone.
+"""
+
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import altair
 import pytest
+from PIL import Image
 
 from reports.analysis import LearningCurves
-from reports.charts import Chart, for_page, study_charts
+from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
+from reports.read.runs import run_address, runs_address
 from reports.report import make_report
+from reports.tables.model import AVERAGE, Value
 from tests.reports import cases
-from tests.reports.analysis.planted import drawn, grid
+from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.charts.test_factor import values
 from tests.reports.listed import listed
 from tests.reports.pages import check_golden, shortened
-from tests.reports.studies import collapsing, cross_dataset, few_shot, leveled, over_datasets
+from tests.reports.studies import (
+    collapsing,
+    cross_dataset,
+    few_shot,
+    leveled,
+    one_factor,
+    over_datasets,
+)
 
 
 def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
@@ -96,3 +110,96 @@ def test_curves() -> None:
     charts = {chart.name: chart for chart in study_charts(analysis)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {one["y"] for one in curve} == {50.0, 51.0, 52.0}
+
+
+def layer(chart: Chart, name: str) -> dict[str, Any]:
+    """The layer of that name."""
+    (found,) = [one for one in chart.spec["layer"] if one.get("name") == name]
+    return dict(found)
+
+
+def values(chart: Chart, name: str) -> list[dict[str, Any]]:
+    """The data of a layer, or of the chart where its layers share them."""
+    return list(layer(chart, name).get("data", chart.spec.get("data"))["values"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "base"),
+    [
+        ("sqlite:////x/mlflow.db", "http://127.0.0.1:5000"),
+        ("https://me:secret@host:8/ml/?token=x", "https://host:8/ml"),
+    ],
+)
+def test_a_run_s_address(uri: str, base: str) -> None:
+    """Of MLflow's UI, without a secret of the store's address; none of an id that is no id."""
+    runs = runs_address(uri, "7")
+    assert run_address(runs, "ab12") == f"{base}/#/experiments/7/runs/ab12"
+    assert run_address(runs, "javascript:alert(1)") == run_address("", "ab12") == ""
+
+
+def test_many_dots_are_drawn_in_part() -> None:
+    """Evenly over the levels, and the caption says how many of how many."""
+    study = grid((600,), nothing, 2).study()
+    (chart,) = factor_chart(study, study.factors[0], METRIC)
+    assert len(values(chart, "seeds")) == 600
+    assert " 600 of 1,200 dots are drawn, one in 2." in chart.caption
+
+
+def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
+    """An average has those alone that have a result on each."""
+    skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
+    report = make_report(over_datasets(skip=skip).study())
+    charts = {chart.name: chart for chart in study_charts(report.analysis)}
+    means = {(mean["method"], mean["level"]) for mean in values(charts["dataset"], "means")}
+    lines = [row for row in report.tables[0].rows if not row.arm]
+    assert means == {
+        (line.name, column.dataset)
+        for line in lines
+        for column in report.tables[0].columns
+        if isinstance(line.cells.get(column.key), Value) and column.dataset not in ("", AVERAGE)
+    }
+    assert [mean["level"] for mean in values(charts["generator"], "means")] == ["none"]
+
+
+def test_dots_lead_to_their_runs(store_uri: str) -> None:
+    """A click on a seed opens the run that measured it."""
+    from reports.read import load_records
+
+    study = load_records("prompt_len", prompt_len().write(store_uri))
+    (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
+    runs = {dot["run"] for dot in values(chart, "seeds")}
+    own = study.rows.filter(study.rows["arm"] == "")["run_id"].unique().to_list()
+    assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
+    (made,) = layer(chart, "seeds")["transform"]
+    assert f'"{study.runs_address}" + datum.run' in made["calculate"]
+
+
+ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor")
+
+
+def test_one_chart_of_each_kind_is_drawn() -> None:
+    """Of levels of any characters, too: what XML cannot hold would end the process, not raise."""
+    builder = StoreBuilder(name="odd", factors=one_factor("finetuner", ["coop", *ODD], "coop"))
+    for level in ("coop", *ODD):
+        builder.trial({"finetuner": level}, {s: scores(55.0 + s) for s in range(2)})
+    every = [*charts_of(builder).values()]
+    for make in STUDIES.values():
+        every += charts_of(make()).values()
+    kinds = {chart.name.split("-")[0]: chart for chart in reversed(every)}
+    for chart in (every[0], *kinds.values()):
+        assert all(chart_bytes(chart).values())
+
+
+def test_files() -> None:
+    """A paper's column wide, fonts embedded and none of Type 3; PNG alike every time."""
+    study = prompt_len().study()
+    (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
+    first, second = chart_bytes(chart), chart_bytes(chart)
+    assert first["png"] == second["png"]
+    picture = Image.open(io.BytesIO(first["png"]))
+    assert picture.width == pytest.approx(4 * 3.3 * 72, abs=4)
+    assert first["pdf"].startswith(b"%PDF") and b"/Font" in first["pdf"]
+    assert b"/Type3" not in first["pdf"]
+    assert b"<svg" in first["svg"] and b"<script" not in first["svg"]
+    wide = Image.open(io.BytesIO(chart_bytes(chart, 6.9)["png"]))
+    assert wide.width == pytest.approx(4 * 6.9 * 72, abs=4)

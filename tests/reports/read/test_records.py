@@ -1,6 +1,8 @@
-"""From runs to one row per (setting, seed)."""
+"""From a store's runs, read by plain SQL or MLflow's client, to one row per (setting, seed)."""
 
+import contextlib
 import math
+import sqlite3
 import sys
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from reports.contract import ReportError
 from reports.read.records import load_records, study_from_runs
-from reports.read.runs import Run
+from reports.read.runs import Run, read_runs, sqlite_runs
 from reports.stats import percent_interval
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -168,3 +170,47 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
     assert study.rows["flag/posterior_collapse"].to_list() == [0.0, 1.0]
     assert study.objective == "seen"
     assert not any(name.endswith(("_low", "_high")) for name in study.rows.columns)
+
+
+def test_sqlite_and_the_client_read_the_same(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain SQL gives what MLflow's client gives, page by page, NaN included."""
+    builder = prompt_len()
+    builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
+    fast = read_runs("prompt_len", builder.write(store_uri))
+    monkeypatch.setattr("reports.read.runs.PAGE", 2)
+    monkeypatch.setattr("reports.read.runs.sqlite_runs", lambda *_: None)
+    slow = read_runs("prompt_len", store_uri)
+    assert len(fast) == len(slow) == 10
+    for one, other in zip(fast, slow, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, nan_ok=True)
+        assert (one.run_id, one.started, one.params) == (other.run_id, other.started, other.params)
+        assert one.tags == other.tags
+
+
+def test_a_store_of_other_tables_is_left_to_the_client(store_uri: str) -> None:
+    """Where a later MLflow has renamed a table, plain SQL gives way and nothing is wrong."""
+    path = prompt_len().write(store_uri).removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("ALTER TABLE latest_metrics RENAME TO latest")
+    assert sqlite_runs(store_uri, "prompt_len") is None
+
+
+def test_deleted_runs_are_not_read(store_uri: str) -> None:
+    """A run in MLflow's bin is no run of the study."""
+    from mlflow.tracking import MlflowClient
+
+    uri = prompt_len().write(store_uri)
+    last = read_runs("prompt_len", uri)[-1]
+    MlflowClient(tracking_uri=uri).delete_run(last.run_id)
+    assert last.run_id not in {run.run_id for run in read_runs("prompt_len", uri)}
+
+
+def test_an_sqlite_address_with_options_is_refused(store_uri: str) -> None:
+    """As ship-sweep does: one line that says how to write it."""
+    uri = prompt_len().write(store_uri)
+    with pytest.raises(ReportError) as raised:
+        read_runs("prompt_len", f"{uri}?timeout=30")
+    hidden = f"{uri}?timeout=***"
+    assert str(raised.value) == f"{hidden}: an sqlite store takes no options: write {uri}"

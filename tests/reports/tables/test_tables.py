@@ -1,13 +1,35 @@
-"""Tables: what enters a mean, what is compared to what, and what every table must say."""
+"""Tables: what enters a mean, what is compared to what, and what every table must say.
+
+Of several factors, of each protocol, of seeds that were given until it was decided; and flags.
+"""
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats as reference
 
-from reports.stats import holm, minimum_detectable
-from reports.tables.build import build_tables
-from tests.reports.builder import prompt_len
-from tests.reports.tables.cells import cells_of
+from reports.contract import FLAGS, ReportError
+from reports.render import make_publication
+from reports.report import make_report
+from reports.stats import Design, endings, holm, minimum_detectable
+from reports.tables import Row, Table, Value, build_tables
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.listed import listed
+from tests.reports.studies import (
+    SEEDS,
+    collapsing,
+    cross_dataset,
+    few_shot,
+    one_factor,
+    over_datasets,
+)
+from tests.reports.tables.cells import cells_of, numbers
+from tests.told import told
 
 N_CTX = "generator.n_ctx"
 
@@ -48,3 +70,177 @@ def test_an_arm_that_is_the_baseline_differs_by_nothing() -> None:
     cells = cells_of(table, "text feature").cells
     assert cells["difference"].estimate.mean == 0.0
     assert cells["harmonic_mean"] == cells_of(table, "4").cells["harmonic_mean"]
+
+
+LEAKY: dict[str, Callable[[], StoreBuilder]] = {
+    "levels": prompt_len, "grid": lambda: listed("grid"), "sampled": lambda: listed("sampled"),
+    "datasets": over_datasets, "few shot": few_shot,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", LEAKY)
+def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
+    """Title, footnote and every row of every table carry the leak; an analysis its title."""
+    builder = LEAKY[shape]()
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    made = make_report(builder.study())
+    for table in (one for one in made.every_table if one.place != "csv"):
+        assert table.title.endswith("(selected on test)")
+    for table in (one for one in made.tables if one.place != "csv"):
+        assert table.notes[0].startswith("selected on test")
+        assert {row.selection for row in table.rows} == {"test"}
+
+
+def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its best settings are shown, all held, and the note says so."""
+    monkeypatch.setattr(import_module("reports.tables.families"), "MOST", 100)
+    levels = list(range(1, 12))
+    factors = one_factor(N_CTX, levels, 1) + one_factor("generator.latent_dim", levels, 1)
+    builder = StoreBuilder(name="large", factors=factors, seeds=(0,))
+    for first, second in product(levels, levels):
+        results = {0: scores(40.0 + first + second / 20)}
+        builder.trial({N_CTX: first, "generator.latent_dim": second}, results)
+    settings, *_ = build_tables(builder.study())
+    shown = dict(settings.sections())["levels"]
+    assert (len(shown), len(settings.rows)) == (100, 121)
+    assert "the best 100 of 121 settings shown; the CSV holds all" in settings.notes
+    assert max(row.cells["objective"].estimate.mean for row in settings.rows[100:]) <= min(
+        row.cells["objective"].estimate.mean for row in shown
+    )
+
+
+def test_no_number_is_nan() -> None:
+    """Every number of every table is finite, whatever a run logged."""
+    odd = prompt_len()
+    for run in odd.runs[::2]:
+        run.metrics["seed_1/test/new"] = math.nan
+        run.metrics["seed_2/selection/harmonic_mean"] = math.inf
+        run.metrics["cost/seconds"] = math.nan
+    studies = [odd, listed("grid"), listed("sampled")]
+    for builder in studies:
+        found = [x for table in build_tables(builder.study()) for x in numbers(table)]
+        assert found
+        assert all(map(math.isfinite, found))
+
+
+@pytest.mark.parametrize(
+    ("builder", "metric", "choices"),
+    [
+        (few_shot(), "new", "accuracy"),
+        (cross_dataset(), "base", "accuracy/caltech101, accuracy/dtd, accuracy, source"),
+        (collapsing(), "base", "seen, unseen, harmonic_mean, calibrated_seen, "),
+        (collapsing(), "quality/beauty", ".*ausuc.*quality/mmd"),
+    ],
+)
+def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:
+    """One line names the metrics that there are."""
+    with pytest.raises(ReportError, match=rf"no test metric '{metric}'; metric may be: {choices}"):
+        build_tables(builder.study(), metric)
+
+
+@pytest.mark.parametrize(
+    ("builder", "name"),
+    [(few_shot(), "accuracy"), (cross_dataset(), "accuracy"), (collapsing(), "unseen")],
+)
+def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: str) -> None:
+    """What a result must have is the protocol's to say."""
+    del builder.runs[0].metrics[f"seed_1/test/{name}"]
+    rows = builder.study().rows
+    failed = rows.filter(rows["state"] == "FAIL")
+    assert failed["seed"].to_list() == [1]
+    assert failed["reason"].to_list() == [f"no finite test/{name} logged"]
+
+
+def test_an_old_store_is_base_to_new() -> None:
+    """Without ship.protocol or the targets' param, the tables are what they were."""
+    old = prompt_len()
+    for run in old.runs:
+        del run.tags["ship.protocol"], run.params["protocol"], run.params["targets"]
+    new_tables, old_tables = build_tables(prompt_len().study()), build_tables(old.study())
+    assert [table.rows for table in old_tables] == [table.rows for table in new_tables]
+    assert [table.columns for table in old_tables] == [table.columns for table in new_tables]
+
+
+@pytest.mark.parametrize(
+    ("of", "protocol", "told"),
+    [
+        (9, "open_set", r"ship\.protocol: open_set: a study has one of base_to_new"),
+        (1, "few_shot", r"ship\.protocol: base_to_new, few_shot: a study has one of"),
+    ],
+)
+def test_protocols_that_no_table_has(of: int, protocol: str, told: str) -> None:
+    """Neither one of a newer harness, nor metrics of two in one table."""
+    builder = prompt_len()
+    for run in builder.runs[:of]:
+        run.tags["ship.protocol"] = protocol
+    with pytest.raises(ReportError, match=told):
+        builder.study()
+
+
+GIVEN = {1: 4, 2: 8, 4: 12, 8: 12}  # n_ctx -> seeds until it is decided
+
+
+def rows_of(table: Table) -> dict[str, Row]:
+    """Rows that are compared, by level."""
+    return {
+        row.cells["level"].text: row  # type: ignore[union-attr]
+        for row in table.rows
+        if isinstance(row.cells.get("difference"), Value)
+    }
+
+
+def test_differences_have_the_interval_of_the_design() -> None:
+    """Each row's, in the order in which the seeds were given out."""
+    study = listed("seeds-until-decided").study()
+    values = {
+        (n_ctx, seed): value
+        for n_ctx, seed, value in study.rows.select(N_CTX, "seed", "test/harmonic_mean").rows()
+    }
+    family = [
+        [values[n_ctx, seed] - values[4, seed] for seed in range(GIVEN[n_ctx])]
+        for n_ctx in (1, 2, 8)
+    ]
+    found = endings(Design(1.0, (4, 8, 12), 3), family, 100.0)
+    rows = rows_of(build_tables(study)[0])
+    for level, verdict in zip(("1", "2", "8"), found, strict=True):
+        cell = rows[level].cells["difference"]
+        assert verdict is not None and isinstance(cell, Value)
+        assert cell.estimate == verdict.difference
+
+
+def test_headlines_have_no_interval_beside_the_design_s() -> None:
+    """The best setting's to the baseline is the table's; to an arm there is none."""
+    made = make_report(listed("seeds-until-decided-narrowly").study())
+    shown = make_publication(made).metrics
+    estimate = rows_of(made.tables[0])["1"].cells["difference"].estimate  # type: ignore[union-attr]
+    head = "headline/vs_baseline/harmonic_mean"
+    assert [shown[f"{head}{end}"] for end in ("", "_low", "_high")] == [
+        estimate.mean, estimate.low, estimate.high,
+    ]  # fmt: skip
+    assert "headline/vs_no_synthetic/harmonic_mean" in shown
+    assert "headline/vs_no_synthetic/harmonic_mean_low" not in shown
+
+
+@pytest.mark.parametrize(("params", "hit"), told(__file__, "flags.yaml"))
+def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> None:
+    """A setting with the generator of such an arm, by its params, is treated like it."""
+    builder = StoreBuilder(name="gen", factors=one_factor("generator", ["one", "vae"], "vae"))
+    results = {s: scores(50.0 + s) for s in SEEDS}
+    builder.trial(
+        {"generator": "one"}, results, flags={"diversity_collapse": SEEDS, "mean_gap": SEEDS}
+    )
+    builder.trial({"generator": "vae"}, results)
+    builder.runs[0].params.update(params)
+    table, *_ = build_tables(builder.study())
+    raised = {flag.name for flag in cells_of(table, "one").flags}
+    assert raised == ({"diversity_collapse", "mean_gap"} if hit else {"mean_gap"})
+
+
+def test_footnotes_give_the_thresholds_of_the_method() -> None:
+    """The words of the flags agree with the numbers that the method raises them by."""
+    flags = pytest.importorskip("ship.quality")
+    vae = pytest.importorskip("ship.generators.vae")
+    assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
+    assert f"{flags.GAP_MARGIN} in cosine" in FLAGS["mean_gap"][1]
+    assert f"above {vae.ACTIVE_VARIANCE}" in FLAGS["posterior_collapse"][1]

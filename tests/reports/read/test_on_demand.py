@@ -1,19 +1,122 @@
-"""Metric histories are somebody else's: what is no number is left out, and too much is cut."""
+"""Files of right answers and metric histories are somebody else's.
+
+What is unsound, no number, or elsewhere is not read, and too much is cut.
+"""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.read import on_demand as curves
-from reports.read.on_demand import Histories
+from reports.contract import HITS
+from reports.read import on_demand
+from reports.read.on_demand import Histories, HitFiles
+from tests.damage import DAMAGE, Damage, damaged
 from tests.reports.builder import empty_store
+
+SOUND: dict[str, Any] = {
+    "exam": pl.Series(["", "", "x"]),
+    "class_id": pl.Series([4, 4, 7], dtype=pl.Int32),
+    "class": pl.Series(["ant", "ant", "bee"]),
+    "seen": pl.Series([True, True, False]),
+    "seed_3/own": pl.Series([True, False, True]),
+    "seed_3/all": pl.Series([False, False, None]),
+}
+
+
+def read(folder: Path, uri: str = "sqlite:///a.db") -> dict[str, Any]:
+    """Seed 3's exams of the run whose artifacts are there."""
+    return HitFiles({"run": folder.as_uri()}, uri).of("run", 3)
+
+
+def test_answers_are_counted_by_class(tmp_path: Path) -> None:
+    """An exam that lacks a kind of answer has none of it; another seed, another run: nothing."""
+    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
+    found = read(tmp_path)
+    assert (found[""].ids.tolist(), found[""].pictures.tolist()) == ([4], [2])
+    assert {kind: right.tolist() for kind, right in found[""].right.items()} == {
+        "own": [1.0],
+        "all": [0.0],
+    }
+    assert set(found["x"].right) == {"own"} and not found["x"].seen[0]
+    files = HitFiles({"run": tmp_path.as_uri()})
+    assert files.of("run", 4) == files.of("other", 3) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("class_id", pl.Series([-1, 4, 7], dtype=pl.Int32)),
+        ("class_id", pl.Series([None, 4, 7], dtype=pl.Int32)),
+        ("class_id", pl.Series([[1], [2], [3]])),
+        ("class_id", pl.Series(["a", "b", "c"])),
+        ("exam", pl.Series([["a"], ["b"], ["c"]])),
+        ("exam", pl.Series([None, "", ""])),
+        ("seen", pl.Series([1, 0, 1])),
+        ("seed_3/own", pl.Series([900, 0, 1])),
+        ("seed_99999999999999999999/own", pl.Series([1, 0, 1])),
+    ],
+)
+def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Series) -> None:
+    """Numbers where there should be answers would give an interval beyond 100."""
+    pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / HITS)
+    assert (read(tmp_path) == {}) == (column in SOUND)
+
+
+@given(damage=DAMAGE)
+def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
+    """Bytes of the file changed or cut at any place."""
+    file = tmp_path / HITS
+    pl.DataFrame(SOUND).write_parquet(file)
+    file.write_bytes(damaged(file.read_bytes(), damage))
+    read(tmp_path)
+
+
+def test_what_is_large_or_no_file_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few bytes may hold many rows; a pipe would wait for ever."""
+    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
+    for name, value in (("MOST_PICTURES", 2), ("MOST_BYTES", 100)):
+        with monkeypatch.context() as patch:
+            patch.setattr(on_demand, name, value)
+            assert read(tmp_path) == {}
+    (tmp_path / HITS).unlink()
+    os.mkfifo(tmp_path / HITS)
+    assert read(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "uri", "asked"),
+    [
+        ("http://host/api/2.0/mlflow-artifacts/artifacts/x", "http://server:5000", 0),
+        ("mlflow-artifacts:/1/run/artifacts", "sqlite:///a.db", 0),
+        ("mlflow-artifacts:/1/run/artifacts", "http://server:5000", 3),
+        ("ftp://host/x", "http://server:5000", 0),
+        ("", "http://server:5000", 0),
+    ],
+)
+def test_files_are_asked_for_where_a_server_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, folder: str, uri: str, asked: int
+) -> None:
+    """Never from an address that a store names, which would be sent the server's token."""
+    calls: list[str] = []
+
+    def fail(folder: str, uri: str) -> None:
+        calls.append(folder)
+
+    monkeypatch.setattr(on_demand, "_downloaded", fail)
+    files = HitFiles({f"run{i}": folder for i in range(9)}, uri)
+    assert all(files.of(f"run{i}", 0) == {} for i in range(9))
+    assert len(calls) == asked  # three that fail are enough
 
 
 def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m") -> list[str]:
@@ -44,7 +147,7 @@ def test_histories_in_the_order_of_steps(store_uri: str) -> None:
 def test_client_reads_the_same(store_uri: str) -> None:
     """MLflow's client and plain SQL give one answer."""
     ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
-    for read in (curves._from_client, curves._from_sqlite):
+    for read in (on_demand._from_client, on_demand._from_sqlite):
         own = [point for point in read(store_uri, "m", ids) if point[0] == ids[0]]
         assert own == [(ids[0], 1, 5.0), (ids[0], 2, 6.0)]
     assert Histories(store_uri).of("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
@@ -72,7 +175,7 @@ ANYTHING = st.one_of(
 def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, Any]]) -> None:
     """Steps ascend and are whole, values are finite, whatever stands in the columns."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(curves, "_from_client", lambda uri, metric, run_ids: iter(rows))
+        patched.setattr(on_demand, "_from_client", lambda uri, metric, run_ids: iter(rows))
         found = Histories("http://nowhere").of("m", ["a", "b"])
     for history in found.values():
         steps = [step for step, _ in history]
@@ -83,11 +186,11 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run can fill the memory of a report, nor can all of them together."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
-    monkeypatch.setattr(curves, "MOST_POINTS", 4)
+    monkeypatch.setattr(on_demand, "MOST_POINTS", 4)
     assert [len(h) for h in Histories(store_uri).of("m", ids).values()] == [4, 4, 4]
-    monkeypatch.setattr(curves, "MOST_VALUES", 10)
+    monkeypatch.setattr(on_demand, "MOST_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
-    assert len(list(curves._from_client(store_uri, "m", ids))) == 10
+    assert len(list(on_demand._from_client(store_uri, "m", ids))) == 10
 
 
 @pytest.mark.parametrize("fails", [True, False])
@@ -101,7 +204,9 @@ def test_a_server_is_asked_for_some_of_many_runs(
     histories = Histories("http://nowhere")
     assert histories.of("m", many) == histories.of("m", many) == {}
     asked = [call.args[0] for call in client.get_metric_history.call_args_list]
-    assert len(asked) == curves.MOST_FAILED if fails else 200 <= len(asked) <= curves.MOST_ASKED
+    assert (
+        len(asked) == on_demand.MOST_FAILED if fails else 200 <= len(asked) <= on_demand.MOST_ASKED
+    )
     assert fails or int(asked[-1]) > 990
 
 
