@@ -41,7 +41,7 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot, space, others = len(study.seeds), study.space, " and ".join(APART)
+    pilot, space, others = len(study.seeds), study.space, ", ".join(APART)
     fits = study.sampler == "grid" and not study_prunes(study) and pilot > 1
     bounded = most is None or pilot <= most <= MAX_SEEDS
     faults = {

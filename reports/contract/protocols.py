@@ -141,4 +141,4 @@ ARMS: Final = {
 RIVALS: Final = ("no_synthetic", "text_feature")  # those that a method has to beat, judged in order
 
 # Factors whose levels are measured on classes of their own: nothing is compared between them.
-APART: Final = ("dataset", "unseen_class")
+APART: Final = ("dataset", "targets", "unseen_class")
