@@ -50,12 +50,15 @@ def lines(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_driver_leaves_every_split_to_actors_with_gpus(local_ray: None, tmp_path: Path) -> None:
+def test_a_driver_leaves_every_split_to_actors_with_gpus(
+    local_ray: None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """However small; they are started once for all splits and backbones, in a session of their own.
 
     A backbone that has other weights on a node than the driver's is refused.
     """
     ray.cloudpickle.register_pickle_by_value(encoders)  # actors cannot import the tests
+    request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(encoders))
     dataset = pictures()
     spans: list[str] = []
 
