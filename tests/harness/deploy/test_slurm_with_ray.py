@@ -14,10 +14,11 @@ import pytest
 
 from harness.store.open import find_store
 from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
+from tests.harness.fakes import draw_pictures
 from tests.harness.listening import command, descendants
 from tests.harness.servers import postgres_programs
 
-SMALL = ["dataset=emoji", "seeds=2", "max_classes=10", "generator.epochs=2"]
+SMALL = ["dataset=image_folder:few", "seeds=2", "shots=2", "generator.epochs=2"]
 SMALL += ["finetuner.epochs=2", "space.generator.n_ctx.choices=[1, 2, 4]", "reference_arms=false"]
 
 
@@ -50,9 +51,11 @@ def states(folder: Path) -> list[str]:
 @pytest.mark.timeout(900)
 def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     """The time limit stops a study in order; the requeued job runs the rest, and Ray is gone."""
-    sets = [word for key in SMALL for word in ("--set", key)]
+    draw_pictures(tmp_path / "data")
+    words = ["--data-root", str(tmp_path / "data")]
+    words += [word for key in SMALL for word in ("--set", key)]
     out = tmp_path / "out"
-    with out.open("w") as file, job.started(*sets, stdout=file, stderr=file) as process:
+    with out.open("w") as file, job.started(*words, stdout=file, stderr=file) as process:
         end = time.monotonic() + 240
         while "[1/3]" not in out.read_text():
             assert process.poll() is None and time.monotonic() < end, out.read_text()
@@ -64,7 +67,7 @@ def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     before = states(tmp_path)
     assert 1 <= before.count("COMPLETE") < 3 and "RUNNING" not in before
     job.environment["SLURM_RESTART_COUNT"] = "1"
-    with out.open("w") as file, job.started(*sets, stdout=file, stderr=file) as process:
+    with out.open("w") as file, job.started(*words, stdout=file, stderr=file) as process:
         assert process.wait(400) == 0, out.read_text()
     assert states(tmp_path).count("COMPLETE") == 3
     assert [call[0] for call in job.named("scontrol")] == ["show", "requeue", "show"]

@@ -8,6 +8,7 @@ import pytest
 
 from harness import run_study
 from reports import load_study
+from tests.harness.fakes import draw_pictures
 from tests.harness.study.drivers import ROOT
 
 STUDY = str(Path(__file__).parent / "two_factors.yaml")
@@ -21,9 +22,10 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", "/proc/nowhere")  # where nobody, root included, can write
-    command = [sys.executable, "-m", "harness.cli.main", "--space", STUDY, "--path"]
+    draw_pictures(tmp_path / "data")
+    sweep = [sys.executable, "-m", "harness.cli.main", "--data-root", str(tmp_path / "data")]
     done = subprocess.run(
-        command,
+        [*sweep, "--space", STUDY, "--path"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -36,7 +38,7 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     assert told[0] == "path: its first setting, the baseline, is missing: kl_weight=0.01, lr=0.003"
     assert told[-1].endswith(", lr=0.03: nothing is missing, 2 steps")
     assert "path from the baseline to what selection prefers" in done.stdout
-    outcome = run_study(STUDY, path=True)
+    outcome = run_study(STUDY, path=True, data_root=tmp_path / "data")
     assert outcome.complete and not outcome.ran
     study = load_study("two_factors")
     path = study.table("path")
