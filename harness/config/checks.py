@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same, walk
+from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same
 from harness.config.mapping import checked
 from harness.config.needs import unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
@@ -114,18 +114,18 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
 def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
     """Every setting of a space, with a range by its ends; of too many some that are drawn."""
     deciding = {name for factor in space.values() for name in factor.when}
-    whole = {}
-    for key, factor in space.items():
+
+    def looked_at(key: str, factor: Factor) -> Sequence[Any]:
         levels = factor.choices or (factor.enumerate() if key in deciding else None)
-        whole[key] = factor.model_copy(update={"choices": levels or factor.bounds})
-    if not _spans_many(whole):
-        return assignments(whole)
+        return levels or factor.bounds
+
+    if not _are_many(assignments(space, looked_at)):
+        return assignments(space, looked_at)
     rng = random.Random(0)
-
-    def drawn(key: str, factor: Factor) -> dict[str, Any]:
-        return {key: rng.choice(factor.choices or ())}
-
-    return (walk(whole, drawn) for _ in range(MAX_GRID))
+    return (
+        next(assignments(space, lambda key, factor: [rng.choice(looked_at(key, factor))]))
+        for _ in range(MAX_GRID)
+    )
 
 
 def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
@@ -225,7 +225,7 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     elif endless:
         must = "must have levels, step or choices under sampler grid"
         yield from (Fault(f"space.{key}", must) for key in endless)
-    elif study.trials is None and _spans_many(space):
+    elif study.trials is None and _are_many(assignments(space)):
         must = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
         yield Fault("space", must)
     for key, value, must in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
@@ -234,8 +234,8 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
             yield Fault(key, f"must be {must} {why}", value)
 
 
-def _spans_many(space: Mapping[str, Factor]) -> bool:
-    return sum(1 for _ in islice(assignments(space), MAX_GRID + 1)) > MAX_GRID
+def _are_many(settings: Iterable[Any]) -> bool:
+    return sum(1 for _ in islice(settings, MAX_GRID + 1)) > MAX_GRID
 
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:

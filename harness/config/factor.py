@@ -1,7 +1,7 @@
 """One factor of a search space: what it may be, and the levels that it takes."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
@@ -74,6 +74,12 @@ class Factor(Settings):
             raise ValueError("a factor of choices has no low and high")
         return self.low, self.high
 
+    @property
+    def spacing(self) -> float | None:
+        """Distance between the values of a range; None: it may have any number between its ends."""
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        return self.step or (1 if whole else None)
+
     def enumerate(self) -> tuple[Any, ...] | None:
         """The levels of a grid, ascending for a range; None if nothing says how many there are."""
         if self.choices is not None:
@@ -90,11 +96,27 @@ class Factor(Settings):
         ramp = (low + i / (count - 1) * (high - low) for i in range(count))
         return self._tidy([math.exp(value) if self.log else value for value in ramp])
 
+    def drawn(self) -> Iterable[Any] | None:
+        """All that a sampler may draw, ascending for a range; None: any number between its ends."""
+        if self.choices is not None:
+            return self.choices
+        (low, high), step = self.bounds, self.spacing
+        if step is None:
+            return None
+        # the end as Optuna has it: 0.7, where 7 * 0.1 is more
+        return (min(low + n * step, high) for n in range(round((high - low) / step) + 1))
+
     def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
         """Levels as a person would write them: integers, or six digits; the ends are exact."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return tuple(round(value) for value in values)
         return (self.low, *(float(f"{value:.6g}") for value in values[1:-1]), self.high)
+
+
+# dotted name -> value, of the factors that are active
+Assignment = dict[str, Any]
+# given a factor and its key, the values that an assignment may have of it
+Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -118,8 +140,7 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     low, high = factor.bounds
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    whole = isinstance(low, int) and isinstance(high, int)
-    steps = (value - low) / (factor.step or 1) if factor.step or whole else 0
+    steps = (value - low) / factor.spacing if factor.spacing else 0
     return low <= value <= high and abs(steps - round(steps)) < 1e-8
 
 
@@ -143,40 +164,27 @@ def in_order(space: Mapping[str, Factor]) -> list[str]:
     return ordered
 
 
-def assignments(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
-    """Every combination of levels, the last factor running fastest; no combination comes twice.
+def assignments(
+    space: Mapping[str, Factor], values: Values = lambda _, factor: factor.enumerate()
+) -> Iterator[Assignment]:
+    """Every combination of factors that are active beside each other, the last running fastest.
 
-    Raises:
-        ValueError: a factor has no levels to run over.
+    Args:
+        values: gives those that a factor runs over; (), None: it is left out.
     """
-    found: Iterator[dict[str, Any]] = iter([{}])
+    found: Iterator[Assignment] = iter([{}])
     for key in in_order(space):
-        found = _extended(found, key, space[key])
+        found = _extended(found, key, space[key], values)
     return ({key: one[key] for key in space if key in one} for one in found)
 
 
-def _extended(done: Iterator[dict[str, Any]], key: str, factor: Factor) -> Iterator[dict[str, Any]]:
-    """The combinations with each level of one more factor, where that is active."""
-    levels = factor.enumerate()
-    if levels is None:
-        raise ValueError("a factor without choices, step or levels has no grid")
+def _extended(
+    done: Iterator[Assignment], key: str, factor: Factor, values: Values
+) -> Iterator[Assignment]:
+    """The combinations with each value of one more factor, where that is active."""
     for one in done:
-        yield from ({**one, key: level} for level in levels) if is_active(factor, one) else (one,)
-
-
-def walk(
-    space: Mapping[str, Factor], choose: Callable[[str, Factor], dict[str, Any]]
-) -> dict[str, Any]:
-    """An assignment of the factors that are active beside each other.
-
-    Args:
-        choose: gives a factor its value, under its name; {}: it is left out.
-    """
-    found: dict[str, Any] = {}
-    for key in in_order(space):
-        if is_active(space[key], found):
-            found |= choose(key, space[key])
-    return {key: found[key] for key in space if key in found}
+        found = values(key, factor) if is_active(factor, one) else ()
+        yield from ({**one, key: value} for value in found) if found else (one,)
 
 
 def factor_faults(factor: Factor) -> list[Fault]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from harness.config.factor import Factor, assignments, is_active, may_be, walk
+from harness.config.factor import Factor, assignments, is_active, may_be
 from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
@@ -125,13 +125,7 @@ _ARMS: dict[str, dict[str, Any]] = {
 
 
 def grid(study: StudyConfig) -> list[dict[str, Any]]:
-    """Every combination of levels as dotted name -> value, without factors that are not active.
-
-    The last factor runs fastest. `trials`, if given, keeps the first so many.
-
-    Raises:
-        ValueError: a factor is a range without step or levels (a loaded grid study has none).
-    """
+    """Every combination of levels, the last factor running fastest; the first `trials` of them."""
     return list(islice(assignments(study.space), study.trials))
 
 
@@ -156,12 +150,11 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
 
 def baseline(study: StudyConfig) -> dict[str, Any]:
     """Each active factor at its baseline; a range that has none is left out."""
-    return walk(
-        study.space,
-        lambda key, factor: (
-            {} if factor.choices is None and factor.baseline is None else {key: factor.baseline}
-        ),
-    )
+
+    def its_own(_: str, factor: Factor) -> tuple[Any, ...]:
+        return () if factor.choices is None and factor.baseline is None else (factor.baseline,)
+
+    return next(assignments(study.space, its_own))
 
 
 def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -178,11 +171,11 @@ def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDist
 def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
     """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
 
-    def drawn(key: str, factor: Factor) -> dict[str, Any]:
+    def drawn(key: str, factor: Factor) -> tuple[Any]:
         kind, args, options = _optuna(factor)
-        return {key: getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)}
+        return (getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options),)
 
-    return walk(study.space, drawn)
+    return next(assignments(study.space, drawn))
 
 
 def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
@@ -222,8 +215,5 @@ def _optuna(factor: Factor) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """What Optuna calls a factor's kind, and what it is given for one."""
     if factor.choices is not None:
         return "Categorical", (factor.choices,), {}
-    low, high = factor.bounds
-    if isinstance(low, int) and isinstance(high, int):
-        step = factor.step if isinstance(factor.step, int) else 1
-        return "Int", (low, high), {"log": factor.log, "step": step}
-    return "Float", (low, high), {"log": factor.log, "step": factor.step}
+    kind = "Int" if isinstance(factor.spacing, int) else "Float"
+    return kind, factor.bounds, {"log": factor.log, "step": factor.spacing}

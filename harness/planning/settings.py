@@ -159,18 +159,10 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
     study = maker.study
     if study.sampler == "grid":
         return distinct([maker(assignment) for assignment in grid(study)])
-    most, space = (study.trials or 1) + more, dict(study.space)
-    for key, factor in space.items():
-        if factor.choices is None:
-            low, high = factor.bounds
-            step = factor.step or int(isinstance(low, int) and isinstance(high, int))
-            if not step:
-                return []
-            last = round((high - low) / step)
-            # the end as Optuna has it: 0.7, where 7 * 0.1 is more
-            levels = tuple(min(low + n * step, high) for n in range(min(most, last + 1)))
-            space[key] = factor.model_copy(update={"choices": levels})
-    return distinct([maker(found) for found in islice(assignments(space), most)])
+    if any(factor.drawn() is None for factor in study.space.values()):
+        return []
+    space = assignments(study.space, lambda _, factor: factor.drawn())
+    return distinct([maker(found) for found in islice(space, (study.trials or 1) + more)])
 
 
 def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:

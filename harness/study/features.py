@@ -98,12 +98,10 @@ def levels_of(study: StudyConfig, name: str) -> list[Any]:
     """
     if name not in study.space:
         return [getattr(study.trial, name)]
-    values, factor = levels(study, name), study.space[name]
-    if values is not None:
-        return values
-    if not isinstance(factor.low, int) or not isinstance(factor.high, int):
+    values = levels(study, name) or study.space[name].drawn()
+    if values is None:
         raise ValueError(f"space.{name} must have choices: features are extracted for each")
-    return list(range(factor.low, factor.high + 1))
+    return list(values)
 
 
 def prepare_features(
