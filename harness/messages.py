@@ -3,7 +3,6 @@
 An order is plain JSON text; results are what Tune takes.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -14,13 +13,15 @@ import numpy as np
 
 from harness.device import out_of_memory
 from harness.wording import one_line
+from reports import contract
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, hit_column
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value) are
 # what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and
-# FAILED have their mapping in a list of one, as Tune takes mappings apart.
+# FAILED have their mapping in a list of one, as Tune takes mappings apart: "metrics" by their names
+# in the store, "files" of the run by path, "device"; "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
 OBJECTIVE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
@@ -80,20 +81,20 @@ def _plugins(config: TrialConfig) -> dict[str, str]:
     return identities(config.generator.name, config.finetuner.name)
 
 
-def epoch_means(item: EpochMetrics, *, seeds: bool = False) -> dict[str, Any]:
-    """An epoch as it travels: every metric's mean over the seeds.
+def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """An epoch as it travels: the mean of every metric over the seeds, by its name in the store.
 
     Args:
         item: the epoch.
-        seeds: whether each seed's own values travel, too.
+        seeds: of the trial, where the curve of each travels, too.
     """
-    return {
-        "stage": item.stage,
-        "epoch": item.epoch,
-        "progress": item.progress,
-        "means": {name: fmean(values) for name, values in item.per_replica.items()},
-        "seeds": {name: list(own) for name, own in item.per_replica.items()} if seeds else {},
-    }
+    # quality/NAME of selection stands with selection's other metrics
+    prefix = item.stage.removesuffix("_quality")
+    values = {f"{prefix}/{name}": own for name, own in item.per_replica.items()}
+    metrics = {name: fmean(own) for name, own in values.items()}
+    for place, seed in enumerate(seeds):
+        metrics |= {contract.curve_metric(seed, name): own[place] for name, own in values.items()}
+    return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
 def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, list[float]]:
@@ -116,13 +117,17 @@ def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, li
 
 
 def final_numbers(
-    tested: EpochMetrics | None, by_epoch: Mapping[int, PerReplica], objective: str
-) -> dict[str, Any]:
-    """The final numbers of a trial: test, selection, selection_epoch, objective.
+    tested: EpochMetrics | None,
+    by_epoch: Mapping[int, PerReplica],
+    seeds: Sequence[int],
+    objective: str,
+) -> dict[str, float]:
+    """The final numbers of a trial by their names in the store: each seed's, and the objective.
 
     Args:
         tested: stage test; None: there was none.
         by_epoch: the metrics of each evaluated selection epoch.
+        seeds: of the trial.
         objective: the selection metric whose mean over the seeds is the setting's objective; "":
             nothing was selected, and it has none.
 
@@ -135,13 +140,15 @@ def final_numbers(
     selection = chosen(test, by_epoch)
     if objective and objective not in selection:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
-    extra = ("selection_epoch", *(f"selection_{name}" for name in selection))
-    return {
-        "test": {name: list(values) for name, values in test.items() if name not in extra},
-        "selection": selection,
-        "selection_epoch": list(test.get("selection_epoch", ())),
-        "objective": fmean(selection[objective]) if objective else None,
-    }
+    chosen_by = {"selection_epoch", *(f"selection_{name}" for name in selection)}
+    values: dict[str, Sequence[float]] = {}
+    values |= {f"test/{name}": own for name, own in test.items() if name not in chosen_by}
+    values |= {name: own for name, own in test.items() if name == "selection_epoch"}
+    values |= {f"selection/{name}": own for name, own in selection.items()}
+    numbers = {contract.OBJECTIVE: fmean(selection[objective])} if objective else {}
+    for place, seed in enumerate(seeds):
+        numbers |= {contract.seed_metric(seed, name): own[place] for name, own in values.items()}
+    return numbers
 
 
 def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any]:
@@ -160,8 +167,8 @@ def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any
     return {"failure": kind, "reason": f"{type(error).__name__}: {one_line(error)} ({where})"}
 
 
-def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:
-    """A parquet file of one row a test picture, in base64; "" where there are no answers.
+def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> bytes:
+    """A parquet file of one row a test picture; empty where there are no answers.
 
     The worker makes it: what travels, and stays in Tune's memory, is then small.
 
@@ -172,12 +179,12 @@ def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:
     import polars as pl
 
     if not exams:
-        return ""
+        return b""
     text = {EXAM: pl.String, CLASS: pl.String}  # also where an exam has no pictures
     frames = [pl.DataFrame(_columns(exam, seeds), schema_overrides=text) for exam in exams]
     file = BytesIO()
     pl.concat(frames, how="diagonal").write_parquet(file)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()
 
 
 def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[str]]:

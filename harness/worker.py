@@ -17,7 +17,7 @@ from harness import messages
 from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
 from harness.method import RunTrial
-from reports.contract import TRAINED, Cost
+from reports.contract import HITS, TRAINED, Cost
 from ship.plugins import load_carried
 from ship.registry import Origin
 from ship.trial_config import EpochMetrics, TrialConfig
@@ -120,7 +120,7 @@ class Worker:
         if self._load is not None:
             result[messages.LOAD] = self._load.sample()
         if messages.FINAL in result:
-            result[messages.FINAL][0][Cost.SECONDS] = self._seconds
+            result[messages.FINAL][0]["metrics"][Cost.SECONDS] = self._seconds
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.write(self._items, notes)
@@ -155,7 +155,8 @@ class Worker:
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            result[messages.EPOCHS].append(messages.epoch_means(item, seeds=self.seed_curves))
+            curves = self._seeds if self.seed_curves else ()
+            result[messages.EPOCHS].append(messages.epoch_metrics(item, curves))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
@@ -195,19 +196,17 @@ class Worker:
 
     def _final(self) -> dict[str, Any]:
         """The final numbers of the trial, what it cost, and the files that its run keeps."""
-        costs: dict[str, float] = {}
+        given = self._test, self._selection, self._seeds, self._objective
+        metrics = messages.final_numbers(*given)
+        metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
         if self.gpus:  # what tells later trials how many of them share a GPU
-            costs = {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: device_memory_mb(self.device)}
+            memory = device_memory_mb(self.device)
+            metrics |= {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: memory}
+        hits = messages.hits_file(self._test.hits if self._test else (), self._seeds)
         trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
-        return {
-            **messages.final_numbers(self._test, self._selection, self._objective),
-            "device": device_label(self.device),
-            Cost.PEAK_MEMORY: self._memory.megabytes(),
-            Cost.TEXT_TOKENS: self._tokens(),
-            **costs,
-            "hits": messages.hits_file(self._test.hits if self._test else (), self._seeds),
-            "trained": {f"{TRAINED}/{name}": content for name, content in trained.items()},
-        }
+        files = {HITS: hits} if hits else {}
+        files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
+        return {"metrics": metrics, "files": files, "device": device_label(self.device)}
 
 
 class ShipTrainable(tune.Trainable):

@@ -9,11 +9,10 @@ from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from harness.planning import Fingerprints, Setting, plugins_text
 from reports import contract
-from reports.contract import FLAG, PROTOCOLS, Cost, Protocol, Tag
+from reports.contract import FLAG, PROTOCOLS, Protocol, Tag
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -28,42 +27,41 @@ def load_ahead() -> None:
     Thread(target=import_module, args=("reports.stats",), daemon=True).start()
 
 
-def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
+def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
     """ship.flags: JSON of each flag that was raised and the seeds that raised it; {} if none."""
     raised = {
-        name.removeprefix(FLAG): [seed for seed, value in zip(seeds, values, strict=True) if value]
-        for name, values in final["test"].items()
-        if name.startswith(FLAG) and any(values)
+        name: [seed for seed, value in zip(seeds, values, strict=True) if value]
+        for name, values in _over_seeds(numbers, seeds, f"test/{FLAG}").items()
+        if any(values)
     }
     return {Tag.FLAGS: json.dumps(raised)} if raised else {}
 
 
 def final_metrics(
-    final: Mapping[str, Any], seeds: Sequence[int], protocol: str
+    numbers: Mapping[str, float], seeds: Sequence[int], protocol: str
 ) -> dict[str, float]:
-    """The final metrics of a run: means over its seeds with intervals, each seed's own, the cost.
+    """The final metrics of a run: its numbers, and the means over its seeds with intervals.
 
     Args:
-        final: the FINAL part of a worker's last result.
-        seeds: the run's seeds, in the order of the values in `final`.
+        numbers: each seed's own, the objective and the cost, by their names in the store.
+        seeds: the run's seeds.
         protocol: of the run, for the metrics that have intervals.
     """
-    metrics: dict[str, float] = {}
-    if final["objective"] is not None:  # selection none measures nothing
-        metrics[contract.OBJECTIVE] = final["objective"]
-    for name, values in final["test"].items():
-        metrics[f"test/{name}"] = sum(values) / len(values)
-    metrics |= _intervals(final["test"], PROTOCOLS[protocol])
-    for index, seed in enumerate(seeds):
-        for split in ("test", "selection"):
-            for name, values in final[split].items():
-                metrics[contract.seed_metric(seed, f"{split}/{name}")] = values[index]
-        if final["selection_epoch"]:
-            metrics[contract.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
-    for name in (Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS):
-        metrics[name] = final[name]
-    of_gpus = (Cost.GPUS, Cost.DEVICE_MEMORY)
-    return metrics | {name: final[name] for name in of_gpus if name in final}
+    tested = _over_seeds(numbers, seeds, "test/")
+    means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
+    return {**means, **_intervals(tested, PROTOCOLS[protocol]), **numbers}
+
+
+def _over_seeds(
+    numbers: Mapping[str, float], seeds: Sequence[int], prefix: str
+) -> dict[str, list[float]]:
+    """Name behind the prefix -> the values under all seeds, of what each of them has."""
+    values: dict[str, dict[int, float]] = {}
+    for key, value in numbers.items():
+        found = contract.split_seed(key)
+        if found and found[1].startswith(prefix):
+            values.setdefault(found[1].removeprefix(prefix), {})[found[0]] = value
+    return {name: [of[s] for s in seeds] for name, of in values.items() if of.keys() >= {*seeds}}
 
 
 def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dict[str, float]:

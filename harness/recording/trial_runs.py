@@ -1,6 +1,5 @@
 """The one writer of a sweep's trials: a run for each, or for what another study has finished."""
 
-import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,6 @@ from reports.contract import (
     Kind,
     State,
     Tag,
-    curve_metric,
     seed_metric,
     split_seed,
     trained_file,
@@ -107,20 +105,14 @@ class TrialRecorder:
 
         Args:
             trial_id: Ray's id of it.
-            epochs: means and, where they are asked for, each seed's values.
+            epochs: as a worker gives them (harness.messages).
             load: of the machine that it runs on, by metric key; {}: not asked for.
         """
         run = self._open[trial_id]
         for epoch in epochs:
-            if epoch["stage"] == "test":  # once, at the end, as a final metric
-                continue
-            run.step += 1
-            # quality/NAME of selection stands with selection's other metrics
-            prefix = epoch["stage"].removesuffix("_quality")
-            self._add(run, {f"{prefix}/{name}": mean for name, mean in epoch["means"].items()})
-            for name, values in epoch["seeds"].items():
-                keys = [curve_metric(seed, f"{prefix}/{name}") for seed in run.work.seeds]
-                self._add(run, dict(zip(keys, values, strict=True)))
+            if epoch["stage"] != "test":  # that is once, at the end, a final metric
+                run.step += 1
+                self._add(run, epoch["metrics"])
         self._add(run, load)
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
@@ -137,13 +129,12 @@ class TrialRecorder:
         run = self._open[trial_id]
         run.step = 0  # beyond it, MLflow draws each as a curve of one point, not as bars
         seeds, protocol = run.work.seeds, run.work.setting.config.protocol
-        self._add(run, final_metrics(final, seeds, protocol))
-        hits = {HITS: base64.b64decode(final["hits"])} if final["hits"] else {}
-        for name, content in {**hits, **final["trained"]}.items():
+        self._add(run, final_metrics(final["metrics"], seeds, protocol))
+        for name, content in final["files"].items():
             # each for itself: a file may fill the row in which it waits
             self.store.write(Changes(run=run.run, files={name: content}))
-        final["trained"].clear()  # Tune holds every trial's last result to the study's end
-        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final, seeds)}
+        final["files"].clear()  # Tune holds every trial's last result to the study's end
+        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
         self._close(trial_id, State.COMPLETE, tags)
 
     def end(
@@ -209,21 +200,20 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
-    hits, trained = files.pop(HITS, b""), _of_seeds(files, seeds) if save else {}
+    hits = {name: content for name, content in files.items() if name == HITS}
+    trained = _of_seeds(files, seeds) if save else {}
     if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     points = store.read(lambda client: epoch_points(client, run.run_id, keys))
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
-    share = len(seeds) / len(one.known.row.seeds)
-    final = final_of(run.metrics, seeds, one.work.setting.config.selection_metric, share)
-    final["device"] = one.known.row.device
-    final["hits"] = base64.b64encode(hits).decode("ascii")
-    final["trained"] = trained
     recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, points)
-    recorder.complete(run.run_id, final)
+    recorder.complete(
+        run.run_id,
+        {"metrics": _numbers_of(one), "files": hits | trained, "device": one.known.row.device},
+    )
     return True
 
 
@@ -259,31 +249,16 @@ def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
     return of_seed is None or of_seed[0] in seeds
 
 
-def final_of(
-    metrics: Mapping[str, float], seeds: Sequence[int], objective: str, share: float
-) -> dict[str, Any]:
-    """The final numbers of some seeds of a run, as a worker gives them (see harness.messages).
-
-    Args:
-        metrics: of the run.
-        seeds: some of its seeds, or all.
-        objective: the selection metric that is its objective; "": it has none.
-        share: of the run's cost that is theirs.
-    """
-    values = {
-        name: [metrics[seed_metric(seed, name)] for seed in seeds]
-        for name in dict.fromkeys(found[1] for found in map(split_seed, metrics) if found)
-        if all(seed_metric(seed, name) in metrics for seed in seeds)
-    }
-    test, selection = (
-        {name.removeprefix(split): of for name, of in values.items() if name.startswith(split)}
-        for split in ("test/", "selection/")
-    )
+def _numbers_of(one: Adoption) -> dict[str, float]:
+    """The final numbers of an adoption's seeds, with their share of the run's cost."""
+    metrics, seeds = one.known.run.metrics, one.work.seeds
+    share = len(seeds) / len(one.known.row.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
-    return {
-        "test": test,
-        "selection": selection,
-        "selection_epoch": values.get("selection_epoch", []),
-        "objective": fmean(selection[objective]) if objective else None,
+    numbers: dict[str, float] = {
+        **{key: of for key, of in metrics.items() if (own := split_seed(key)) and own[0] in seeds},
         **{name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics},
     }
+    if objective := one.work.setting.config.selection_metric:
+        keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
+        numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
+    return numbers

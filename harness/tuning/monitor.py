@@ -18,7 +18,7 @@ from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.searcher import StudySearcher
 from harness.wording import count
-from reports.contract import Failure, State
+from reports.contract import OBJECTIVE, Failure, State
 
 GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5
@@ -79,17 +79,17 @@ class Monitor(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Some epochs of a trial."""
-        name, epochs, objective = trial.trial_id, result.get(EPOCHS), self.study.objective
+        name, epochs, objective = (
+            trial.trial_id,
+            result.get(EPOCHS),
+            f"selection/{self.study.objective}",
+        )
         if not epochs or name not in self._running:
             return
         last = epochs[-1]
         self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
-        seen = [
-            epoch["means"][objective]
-            for epoch in epochs
-            if epoch["stage"] == "selection" and objective in epoch["means"]
-        ]
+        seen = [one["metrics"][objective] for one in epochs if objective in one["metrics"]]
         at = f"{last['stage']} {last['epoch']}"
         self.view.progress(name, at, last["progress"], seen[-1] if seen else None)
 
@@ -131,7 +131,7 @@ class Monitor(tune.Callback):
         note = f"stopped {one.where}" if one.state is State.PRUNED else one.reason
         if one.state is State.COMPLETE:
             self._guard(lambda: self.recorder.complete(name, one.final))
-            self.view.progress(name, "", 1.0, one.final["objective"])
+            self.view.progress(name, "", 1.0, one.final["metrics"].get(OBJECTIVE))
         else:
             self._guard(lambda: self.recorder.end(name, one.state, one.reason, one.failure))
         self.view.end(name, one.state, note)

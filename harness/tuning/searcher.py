@@ -26,7 +26,7 @@ from harness.planning import (
 from harness.ray import death_of
 from harness.store import Ledger
 from harness.tuning.endings import Attempt
-from reports.contract import State
+from reports.contract import State, seed_metric
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
@@ -253,6 +253,7 @@ class StudySearcher(Searcher):
         for one in self._of[key]:
             if one.state is not State.COMPLETE:
                 return one.state, None
-            found = one.final["selection"].get(self._study.objective) or ()
-            values.update(zip(one.work.seeds, found, strict=bool(found)))
+            own, name = one.final["metrics"], f"selection/{self._study.objective}"
+            keys = {seed: seed_metric(seed, name) for seed in one.work.seeds}
+            values |= {seed: own[key] for seed, key in keys.items() if key in own}
         return outcome_of(State.COMPLETE, values, self._study.seeds)

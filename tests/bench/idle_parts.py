@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.study_config import StudyConfig
-from harness.messages import FINAL, epoch_means, final_numbers
+from harness.messages import FINAL, epoch_metrics, final_numbers
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
 from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
 from harness.tuning import StudySearcher
-from reports.contract import Cost
+from reports.contract import OBJECTIVE, Cost, seed_metric
 from tests.bench.idle_method import idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
 from tests.harness.planning.made import run_of
@@ -94,7 +94,8 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
 
 
 def _last() -> dict[str, Any]:
-    return {FINAL: [{"objective": 50.0, "selection": {"harmonic_mean": [50.0] * SEEDS}}]}
+    keys = [seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
+    return {FINAL: [{"metrics": {OBJECTIVE: 50.0, **dict.fromkeys(keys, 50.0)}}]}
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     name = work.setting.key
     recorder.start(name, work)
     *trained, test = items
-    recorder.epochs(name, [epoch_means(item) for item in trained], {})
+    recorder.epochs(name, [epoch_metrics(item) for item in trained], {})
     by_epoch = {item.epoch: item.per_replica for item in trained}
-    final = final_numbers(test, by_epoch, config.selection_metric)
-    cost = {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
-    recorder.complete(name, {**final, **cost, "device": "cpu", "hits": "", "trained": {}})
+    numbers = final_numbers(test, by_epoch, seeds, config.selection_metric)
+    numbers |= {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
+    recorder.complete(name, {"metrics": numbers, "files": {}, "device": "cpu"})

@@ -138,10 +138,16 @@ def test_a_dead_run_keeps_the_state_that_was_written(
 
 def test_raised_flags_become_one_tag() -> None:
     """Which seeds raised what; nothing where none did."""
-    quiet = {"flag/mean_gap": [0.0, 0.0], "harmonic_mean": [1.0, 2.0]}
-    assert flag_tags({"test": quiet}, (3, 5)) == {}
-    loud = {**quiet, "flag/posterior_collapse": [0.0, 1.0], "flag/diversity_collapse": [1.0, 1.0]}
-    (text,) = flag_tags({"test": loud}, (3, 5)).values()
+    quiet = {"seed_3/test/flag/mean_gap": 0.0, "seed_5/test/flag/mean_gap": 0.0}
+    quiet |= {"seed_3/test/harmonic_mean": 1.0, "seed_5/test/harmonic_mean": 2.0}
+    assert flag_tags(quiet, (3, 5)) == {}
+    collapses = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
+    raised = {
+        f"seed_{seed}/test/{name}": values[place]
+        for name, values in collapses.items()
+        for place, seed in enumerate((3, 5))
+    }
+    (text,) = flag_tags(quiet | raised, (3, 5)).values()
     assert json.loads(text) == {"posterior_collapse": [5], "diversity_collapse": [3, 5]}
 
 
@@ -176,7 +182,7 @@ def test_epochs_are_written_together(
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
         recorder.epochs(
-            "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}], {}
+            "t", [{"stage": "final", "epoch": epoch, "metrics": {"final/loss": 1 / epoch}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)
     assert sum(count > 0 for count in writes) <= 2

@@ -11,6 +11,7 @@ from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.searcher import StudySearcher
+from reports.contract import seed_metric
 from tests.harness.fakes import truth
 
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
@@ -40,8 +41,9 @@ def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
     """The last result of a trial that went well."""
     work = searcher.attempts[trial_id].work
-    values = [truth(work.setting.config, seed) for seed in work.seeds]
-    return {FINAL: [{"objective": 0.0, "selection": {"harmonic_mean": values}}]}
+    keys = {seed: seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
+    numbers = {key: truth(work.setting.config, seed) for seed, key in keys.items()}
+    return {FINAL: [{"metrics": numbers}]}
 
 
 def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:

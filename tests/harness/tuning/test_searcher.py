@@ -72,7 +72,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher.suggest("e again")
     searcher.on_trial_complete("e again", None)
     nan = float("nan")
-    final = {"final": [{"objective": nan, "selection": {"harmonic_mean": [nan]}}]}
+    final = {"final": [{"metrics": {"seed_0/selection/harmonic_mean": nan}}]}
     searcher.on_trial_complete("f", final)
     trials = optuna_trials(searcher)
     assert [trial.state for trial in trials] == [

@@ -148,22 +148,25 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
     recorder = pytest.importorskip("harness.recording.numbers")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
     judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
-    final = {
-        "objective": 51.0, "test": {**halves, **judged}, "selection": {"seen": [58.0, 59.0]},
-        "selection_epoch": [5, 10], "cost/seconds": 9.0, "cost/peak_memory_mb": 1.0,
-        "cost/text_tokens": 100.0,
-    }  # fmt: skip
+    tested = {f"test/{name}": values for name, values in (halves | judged).items()}
+    chosen = {"selection/seen": [58.0, 59.0], "selection_epoch": [5, 10]}
+    numbers = {
+        f"seed_{seed}/{name}": value
+        for name, values in (tested | chosen).items()
+        for seed, value in zip((3, 4), values, strict=True)
+    }
+    numbers |= {"cost/seconds": 9.0, "cost/peak_memory_mb": 1.0, "cost/text_tokens": 100.0}
     builder = StoreBuilder(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
     builder.trial(ONE, {3: {}, 4: {}})
     run = builder.runs[0]
     run.metrics.clear()
-    run.metrics.update(recorder.final_metrics(final, (3, 4), "generalized_zero_shot"))
+    run.metrics.update(recorder.final_metrics(numbers, (3, 4), "generalized_zero_shot"))
     told = percent_interval(halves["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
     assert ends == [told.low, told.high]
     ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}
     assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == ended
-    run.tags.update(recorder.flag_tags(final, (3, 4)))
+    run.tags.update(recorder.flag_tags(numbers, (3, 4)))
     study = builder.study()
     names = ("seed", "test/unseen", "selection/seen", "test/quality/frechet", "selection_epoch")
     assert study.rows.select(names).rows() == [(3, 50.0, 58.0, 0.4, 5), (4, 48.0, 59.0, 0.5, 10)]
