@@ -17,4 +17,4 @@ from reports.read.runs import (
     sqlite_runs,
     study_names,
 )
-from reports.read.tags import Factor, Setting, average, heading
+from reports.read.tags import Factor, Setting, heading

@@ -4,8 +4,8 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
@@ -58,6 +58,7 @@ class Setting:
 
     seeds: that it is wanted for; None: the study's.
     added: whether `ship-sweep --path` asked for its results, not the grid or the sampler.
+    parts: dataset -> the key of the setting there, of an average over datasets.
     """
 
     key: Annotated[str, Field(alias="setting_key")]
@@ -65,6 +66,7 @@ class Setting:
     arm: str
     seeds: Seeds | None = None
     added: Annotated[bool, BeforeValidator(bool)] = False
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,27 +175,3 @@ def heading(protocol: Protocol, metric: str) -> str:
     """A metric's column heading; the selection pictures' metrics may be another protocol's."""
     known = (protocol, *PROTOCOLS.values())
     return next((p.headings[metric] for p in known if metric in p.headings), metric)
-
-
-def average(
-    values: Sequence[Mapping[str, float | None]], metric: str, halves: Mapping[str, tuple[str, str]]
-) -> float:
-    """A metric averaged over datasets: the mean, but H of means, not the mean of H.
-
-    Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
-    2BN/(B+N) of the mean B and the mean N.
-
-    Args:
-        values: metric -> value of each dataset, at least one.
-        halves: a harmonic mean -> the two that it is of.
-
-    Raises:
-        LookupError: a dataset has no value of the metric, or of a half of it.
-    """
-    if metric in halves:
-        one, other = (average(values, half, halves) for half in halves[metric])
-        return 2 * one * other / (one + other) if one + other > 0 else 0.0
-    found = [value for row in values if (value := row.get(metric)) is not None]
-    if len(found) < len(values):
-        raise LookupError(metric)
-    return sum(found) / len(found)

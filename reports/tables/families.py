@@ -237,12 +237,11 @@ def method_family(study: Study, metric: str) -> Family:
         study: over several datasets.
         metric: a test metric of its protocol.
     """
-    home, wanted = arms_dataset(study), methods(study)
+    home, own = arms_dataset(study), method_groups(study, methods(study))
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
-    of = dict(zip(method_groups(study, wanted), wanted, strict=True))
-    groups, beside = [*of, *arms], dataclasses.replace(study, factors=beside_dataset(study))
-    baseline = baseline_setting(beside, [*of]) if beside.factors else None
-    pairs = [on_common(study, group, baseline, of) for group in groups]
+    groups, beside = [*own, *arms], dataclasses.replace(study, factors=beside_dataset(study))
+    baseline = baseline_setting(beside, own) if beside.factors else None
+    pairs = [on_common(study, group, baseline) for group in groups]
     labels = factor_labels(beside)
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
 

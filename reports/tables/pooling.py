@@ -1,31 +1,18 @@
 """Parts of a study: without what --path ran, on one dataset, by methods or by their averages."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import polars as pl
 
 from reports.contract import APART, COMPLETE, FAIL, MISSING, PRUNED
-from reports.read import Factor, Setting, Study, average, frame
+from reports.read import Factor, Setting, Study, frame
 from reports.tables.groups import Group, labels_of, ordered_levels, rows_by_setting, rows_of
 from reports.tables.model import level_id, level_text
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
-
-
-@dataclass(frozen=True)
-class Method:
-    """One combination of the factors beside the dataset.
-
-    keys: dataset -> setting_key, of the datasets on which the study wants it.
-    added: whether --path ran it on any of them.
-    """
-
-    assignment: dict[str, Any]
-    keys: dict[str, str]
-    added: bool = False
 
 
 def datasets(study: Study) -> list[str]:
@@ -70,8 +57,11 @@ def without_added(study: Study) -> Study:
     )
 
 
-def methods(study: Study) -> list[Method]:
-    """Every combination of the other factors, in the order of their levels; so are its datasets."""
+def methods(study: Study) -> list[Setting]:
+    """Every combination of the other factors, in the order of their levels; so are its parts.
+
+    A method was added where --path ran it on any dataset.
+    """
     places = {
         f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
         for f in sorted(study.factors, key=lambda f: f.key == DATASET)
@@ -81,13 +71,14 @@ def methods(study: Study) -> list[Method]:
         values = setting.assignment
         return [of[level_id(values[key])] if key in values else -1 for key, of in places.items()]
 
-    found: dict[str, Method] = {}
+    found: dict[str, Setting] = {}
     own = (s for s in study.settings if not s.arm and DATASET in s.assignment)
     for setting in sorted(own, key=order):
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
-        held = found.get(level_id(rest), Method(rest, {}))
-        keys = {**held.keys, level_text(setting.assignment[DATASET]): setting.key}
-        found[level_id(rest)] = Method(rest, keys, held.added or setting.added)
+        held = found.get(level_id(rest), Setting(f"average {len(found)}", rest, ""))
+        parts = {**held.parts, level_text(setting.assignment[DATASET]): setting.key}
+        added = held.added or setting.added
+        found[level_id(rest)] = dataclasses.replace(held, parts=parts, added=added)
     return list(found.values())
 
 
@@ -112,87 +103,90 @@ def one_dataset(study: Study, dataset: str) -> Study:
     )
 
 
-def averaged(study: Study) -> Study | None:
+def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     """Of a study over datasets a row for each method and seed, its average; others as they are.
 
     A row counts as finished where every dataset's is; H is that of the mean halves. Reference arms
-    ran on one dataset and are not in it. None where no method is wanted on every dataset.
+    ran on one dataset and are not in it.
+
+    Args:
+        study: as it was read.
+        names: of the datasets that an average is over; (): all that the study is over.
+
+    Returns:
+        None where no method is wanted on every one of them.
     """
-    if not (names := datasets(study)):
+    if not (names := names or datasets(study)):
         return study
-    whole = [method for method in methods(study) if len(method.keys) == len(names)]
-    return _averaged_over(study, whole) if whole else None
+    whole = [_on(method, names) for method in methods(study) if {*names} <= {*method.parts}]
+    return _averaged_over(study, whole, names) if whole else None
 
 
-def _averaged_over(study: Study, whole: Sequence[Method]) -> Study:
-    """The averages of some methods, each over the datasets in its keys."""
-    names, others = datasets(study), beside_dataset(study)
-    rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}
-    seeds: dict[str, list[int]] = {}
-    for key, seed in rows:
-        seeds.setdefault(key, []).append(seed)
-    settings = tuple(
-        Setting(f"average {i}", m.assignment, "", added=m.added) for i, m in enumerate(whole)
+def _averaged_over(study: Study, whole: Sequence[Setting], names: Sequence[str]) -> Study:
+    """The averages of some methods, each over the datasets of its parts; flags are of trials."""
+    others = beside_dataset(study)
+    places = [(m.key, name, key, len(m.parts)) for m in whole for name, key in m.parts.items()]
+    placed = pl.DataFrame(places, ["method", "place", "setting_key", "of"], orient="row")
+    rows = placed.join(study.rows, on="setting_key", maintain_order="left")
+    state, of = pl.col("state"), pl.col("of").first()
+    done = (state == COMPLETE).sum() == of
+    failed = pl.concat_str("place", pl.lit(": "), "reason").filter(state == FAIL).first()
+    numbers = [n for n in rows.columns if n in _COSTS or n.startswith(("test/", "selection/"))]
+    means = [pl.when(done & (pl.count(n) == of)).then(pl.mean(n)).alias(n) for n in numbers]
+    averages = rows.group_by(pl.col("method").alias("setting_key"), "seed").agg(
+        *means,
+        pl.col("protocol").first(),
+        pl.lit("").alias("arm"),
+        pl.col("selection").drop_nulls().unique().sort().str.join("+"),
+        pl.when(~done).then(failed).alias("reason"),
+        pl.when(done).then(pl.lit(COMPLETE))
+        .when((state == FAIL).any()).then(pl.lit(FAIL))
+        .when((state == PRUNED).any()).then(pl.lit(PRUNED))
+        .otherwise(pl.lit(MISSING)).alias("state"),
+    )  # fmt: skip
+    halves = product(("test", "selection"), study.protocol.halves.items())
+    averages = averages.with_columns(
+        _harmonic(f"{split}/{one}", f"{split}/{other}").alias(f"{split}/{name}")
+        for split, (name, (one, other)) in halves
     )
-    merged = []
-    for setting, method in zip(settings, whole, strict=True):
-        for seed in sorted({seed for key in method.keys.values() for seed in seeds[key]}):
-            parts = {name: rows.get((key, seed), {}) for name, key in method.keys.items()}
-            own = {"setting_key": setting.key, "seed": seed, "arm": ""}
-            merged.append({**own, **_merged(parts, study.protocol.halves)})
     return dataclasses.replace(
         study,
-        rows=frame(merged, others, settings, tuple(study.protocol.headings)),
+        rows=frame(averages.to_dicts(), others, whole, tuple(study.protocol.headings)),
         factors=others,
-        settings=settings,
+        settings=tuple(whole),
         scope=f"average over {len(names)} datasets",
         pooled=tuple(names),
     )
 
 
-def _merged(
-    of: Mapping[str, Mapping[str, Any]], halves: Mapping[str, tuple[str, str]]
-) -> dict[str, Any]:
-    """The average of one method and seed over datasets; no flags: those are of trials."""
-    parts = list(of.values())
-    states = {part.get("state") for part in parts}
-    rules = sorted({rule for part in parts if (rule := part.get("selection"))})
-    row: dict[str, Any] = {"state": COMPLETE, "selection": "+".join(rules) or None}
-    if states != {COMPLETE}:
-        failed = [f"{name}: {p.get('reason')}" for name, p in of.items() if p.get("state") == FAIL]
-        worst = next((state for state in (FAIL, PRUNED) if state in states), MISSING)
-        return {**row, "state": worst, "reason": failed[0] if failed else None}
-    row["protocol"] = parts[0].get("protocol")
-    of_splits = {
-        f"{split}/{name}": (f"{split}/{pair[0]}", f"{split}/{pair[1]}")
-        for split in ("test", "selection")
-        for name, pair in halves.items()
-    }
-    for name in parts[0]:
-        if name in _COSTS or name.startswith(("test/", "selection/")):
-            with suppress(LookupError):  # a dataset has no value of it
-                row[name] = average(parts, name, of_splits)
-    return row
+def _harmonic(one: str, other: str) -> pl.Expr:
+    """H of the means in two columns, unknown where one of them is.
+
+    Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
+    2BN/(B+N) of the mean B and the mean N, not the mean H.
+    """
+    total = pl.col(one) + pl.col(other)
+    return pl.when(total > 0).then(2 * pl.col(one) * pl.col(other) / total).otherwise(0 * total)
 
 
-def method_groups(study: Study, wanted: Sequence[Method]) -> list[Group]:
+def method_groups(study: Study, wanted: Sequence[Setting]) -> list[Group]:
     """A group for each method: its averages over the datasets with results, and their parts.
 
     Of a method without any result the averages, of which there are none, are over all of its own.
 
     Args:
         study: over several datasets.
-        wanted: the methods, each on the datasets in its keys.
+        wanted: the methods, each on the datasets of its parts.
     """
-    keys = [key for method in wanted for key in method.keys.values()]
+    keys = [key for method in wanted for key in method.parts.values()]
     study = dataclasses.replace(study, rows=rows_of(study, keys))
     rows = rows_by_setting(study)
     done = {key for key, own in rows.items() if COMPLETE in own["state"].to_list()}
     finished = [
-        _on(one, [name for name, key in one.keys.items() if key in done] or one.keys)
+        _on(one, [name for name, key in one.parts.items() if key in done] or one.parts)
         for one in wanted
     ]
-    whole = _averaged_over(study, finished)
+    whole = _averaged_over(study, finished, datasets(study))
     averages = rows_by_setting(whole)
     named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     alone = " + ".join(name for name in named if name not in ("", "none", "null"))
@@ -201,35 +195,32 @@ def method_groups(study: Study, wanted: Sequence[Method]) -> list[Group]:
             labels_of(whole, method.assignment, alone or "constants"),
             averages[setting.key],
             value=setting,
-            parts={name: Group((), rows[key]) for name, key in method.keys.items()},
+            parts={name: Group((), rows[key]) for name, key in method.parts.items()},
         )
         for setting, method in zip(whole.settings, wanted, strict=True)
     ]
 
 
-def _on(method: Method, names: Iterable[str]) -> Method:
+def _on(method: Setting, names: Iterable[str]) -> Setting:
     """A method on some of its datasets."""
-    return dataclasses.replace(method, keys={name: method.keys[name] for name in names})
+    return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 
 
-def on_common(
-    study: Study, group: Group, baseline: Group | None, of: Mapping[Group, Method]
-) -> tuple[Group, Group] | None:
+def on_common(study: Study, group: Group, baseline: Group | None) -> tuple[Group, Group] | None:
     """A method with the baseline, averaged over the datasets that both have results on.
 
     Args:
         study: over several datasets.
-        group: the method's.
+        group: the method's, or a reference arm.
         baseline: None: nothing is compared.
-        of: the method of each group; the reference arms have none.
 
     Returns:
-        None of the baseline itself, and of what has no dataset in common with it.
+        None of the baseline itself, of an arm, and of what has no dataset in common with it.
     """
-    if baseline is None or group is baseline or group not in of:
+    if baseline is None or group is baseline or group.arm:
         return None
     common = [name for name in group.present if name in baseline.present]
     if not common or common == group.present == baseline.present:
         return (group, baseline) if common else None
-    mine, theirs = method_groups(study, [_on(of[one], common) for one in (group, baseline)])
+    mine, theirs = method_groups(study, [_on(one.value, common) for one in (group, baseline)])
     return mine, theirs

@@ -12,11 +12,12 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from reports.read import Setting, Study, average
+from reports.read import Setting, Study
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
 from reports.tables.model import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
 from reports.tables.notes import noted_table
+from reports.tables.pooling import averaged
 
 PUBLISHED: Final = "published"
 PROTOCOL: Final = "base_to_new"
@@ -89,27 +90,15 @@ def published_table(study: Study) -> Table:
 
 
 def _rows(study: Study) -> Iterator[Row]:
-    """Each setting that a paper has figures of; then each that has run on all datasets."""
-    everywhere: dict[tuple[str, Method], dict[str, Numbers]] = {}
-    for setting in study.settings:
-        method, dataset = _method(study, setting), _value(study, setting, "dataset")
-        published = figures().get(method, {}) if _is_theirs(study, setting) else {}
-        if not published or not (numbers := _numbers(study, setting)):
-            continue
-        label = _label(study, setting, method)
-        if dataset in published:
-            yield _row(label, published[dataset], numbers)
-        if dataset in all_datasets():
-            everywhere.setdefault((label, method), {})[dataset] = numbers
-    for (label, method), found in everywhere.items():
-        seeds = sorted(set.intersection(*map(set, found.values())))
-        if AVERAGE_OF_ALL in figures()[method] and set(found) == all_datasets() and seeds:
-            of, halves = figures()[method][AVERAGE_OF_ALL], study.protocol.halves
-            means = {}
-            for seed in seeds:
-                each = [numbers[seed] for numbers in found.values()]
-                means[seed] = {metric: average(each, metric, halves) for metric in _METRICS}
-            yield _row(label, of, means)
+    """Each setting that a paper has figures of; then each method that ran on all datasets."""
+    pooled = averaged(study, sorted(all_datasets()))
+    for part in (study, pooled) if pooled else (study,):
+        for setting in part.settings:
+            method = _method(part, setting)
+            published = figures().get(method, {}) if _is_theirs(part, setting) else {}
+            place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
+            if place in published and (numbers := _numbers(part, setting)):
+                yield _row(_label(part, setting, method), published[place], numbers)
 
 
 def _row(label: str, figure: Mapping[str, str], seeds: Numbers) -> Row:
