@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-import numpy as np
 import polars as pl
 
 from reports.contract import (
@@ -23,11 +22,9 @@ from reports.contract import (
     SERVED,
     SQLITE,
     ReportError,
-    hit_column,
     split_hit,
 )
 from reports.read.runs import LARGEST, checked, quiet, read_only
-from reports.stats import ClassCounts
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
@@ -35,10 +32,11 @@ MOST_POINTS = 10_000  # of a run's history that is sound
 MOST_VALUES = 1_000_000  # of all histories together
 MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
 
-# exam -> its counts, of one seed
-Exams = dict[str, ClassCounts]
 # step, value: the steps ascend
 History = list[tuple[int, float]]
+# The columns that a file of answers must have.
+_PICTURE = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
+_NOTHING = pl.DataFrame(schema=_PICTURE)
 
 
 @dataclass(frozen=True)
@@ -126,16 +124,20 @@ class HitFiles:
 
     folders: Mapping[str, str] = field(default_factory=dict)
     uri: str = ""
-    _known: dict[str, dict[int, Exams]] = field(default_factory=dict)
+    _known: dict[str, pl.DataFrame] = field(default_factory=dict)
     _failed: list[str] = field(default_factory=list)
 
-    def of(self, run_id: str, seed: int) -> Exams:
-        """A seed's counts of each exam; {} where the run keeps none, or they cannot be read."""
+    def of(self, run_id: str) -> pl.DataFrame:
+        """Counts of a run, a row a class of an exam; no rows where it keeps none that can be read.
+
+        Columns: EXAM, CLASS_ID, SEEN, pictures, and of each seed and kind of answer how many were
+        right (see hit_column); null where an exam has no answers of that kind.
+        """
         if run_id not in self._known:
             self._known[run_id] = self._read(run_id)
-        return self._known[run_id].get(seed, {})
+        return self._known[run_id]
 
-    def _read(self, run_id: str) -> dict[int, Exams]:
+    def _read(self, run_id: str) -> pl.DataFrame:
         folder = self.folders.get(run_id, "")
         place, content = urlparse(folder), None
         # a server is asked unless it has failed to give several
@@ -145,48 +147,30 @@ class HitFiles:
         elif place.scheme in SERVED and served:
             content = _downloaded(folder, self.uri)
             self._failed.extend([run_id] * (content is None))
-        return _counts(content) if content else {}
+        return _counts(content) if content else _NOTHING
 
 
-def _counts(content: bytes) -> dict[int, Exams]:
-    """seed -> exam -> counts; {} of what is no such file."""
+def _counts(content: bytes) -> pl.DataFrame:
+    """The counts of a file (see HitFiles.of); no rows of what is no such file."""
     try:
         answers = pl.scan_parquet(BytesIO(content)).head(MOST_PICTURES + 1).collect()
     except (pl.exceptions.PolarsError, OSError, ValueError):
-        return {}
-    return _by_seed(answers) if len(answers) <= MOST_PICTURES and _is_sound(answers) else {}
+        return _NOTHING
+    hits = [name for name in answers.columns if split_hit(name)]
+    if len(answers) > MOST_PICTURES or not _is_sound(answers, hits):
+        return _NOTHING
+    right = [pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in hits]
+    pictures = pl.len().alias("pictures")
+    by_class = answers.group_by(EXAM, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
+    return by_class.sort(EXAM, CLASS_ID)
 
 
-def _is_sound(answers: pl.DataFrame) -> bool:
+def _is_sound(answers: pl.DataFrame, hits: Sequence[str]) -> bool:
     """Whether a frame has the columns that ship-sweep writes, without nulls where none may be."""
-    hits = {name: pl.Boolean for name in answers.columns if split_hit(name)}
-    must = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
-    if not {*must.items(), *hits.items()} <= {*answers.schema.items()}:
+    if not {*_PICTURE.items(), *((name, pl.Boolean) for name in hits)} <= {*answers.schema.items()}:
         return False
-    whole = not any(answers[name].null_count() for name in must)
+    whole = not any(answers[name].null_count() for name in _PICTURE)
     return whole and not (answers[CLASS_ID] < 0).any()
-
-
-def _by_seed(answers: pl.DataFrame) -> dict[int, Exams]:
-    """seed -> exam -> counts, from one row a picture."""
-    kinds = [split for name in answers.columns if (split := split_hit(name)) is not None]
-    found: dict[int, Exams] = {seed: {} for seed, _ in kinds}
-    for (exam,), part in answers.partition_by(EXAM, as_dict=True).items():
-        right = (pl.col(hit_column(seed, kind)).sum() for seed, kind in kinds)
-        pictures = pl.len().alias("pictures")
-        by_class = part.group_by(CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
-        counts = {column.name: column.to_numpy() for column in by_class.sort(CLASS_ID)}
-        for seed in found:
-            held = {kind: hit_column(s, kind) for s, kind in kinds if s == seed}
-            found[seed][str(exam)] = ClassCounts(
-                ids=counts[CLASS_ID].astype(np.int64),
-                seen=counts[SEEN],
-                pictures=counts["pictures"].astype(np.float64),
-                # an exam that has no answers of a kind has nulls
-                right={k: counts[n].astype(np.float64) for k, n in held.items()
-                       if not part[n].null_count()},
-            )  # fmt: skip
-    return found
 
 
 def _from_disk(path: Path) -> bytes | None:

@@ -6,8 +6,7 @@ pictures for independent, or its classes for all there are, is too narrow.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import numpy as np
@@ -21,38 +20,7 @@ DRAWS = 1_000
 FEWEST = 10  # classes of a kind; with fewer, drawing them again says little
 
 
-@dataclass(frozen=True)
-class ClassCounts:
-    """The test pictures of one exam by class, (k,) each.
-
-    ids: of the classes that have pictures.
-    seen: whether the model was trained on real pictures of a class.
-    pictures: of a class.
-    right: kind of answer -> how many of them were right.
-    """
-
-    ids: npt.NDArray[np.int64]
-    seen: npt.NDArray[np.bool_]
-    pictures: Array
-    right: Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Share:
-    """How an accuracy follows from the counts.
-
-    kind: of the answers. seen: of which classes; None: of all.
-    by_class: whether it averages the classes' accuracies, not the pictures'.
-    exam: whose pictures.
-    """
-
-    kind: str
-    seen: bool | None = None
-    by_class: bool = False
-    exam: str = ""
-
-
-def resampled(counts: ClassCounts, share: Share) -> Array | None:
+def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> Array | None:
     """An accuracy under DRAWS draws of as many classes as there are, with replacement.
 
     The draws depend on the exam and its classes alone: settings that were tested on the same ones
@@ -61,19 +29,16 @@ def resampled(counts: ClassCounts, share: Share) -> Array | None:
     quantile in place of Student's.
 
     Args:
-        counts: of one trained model.
-        share: which accuracy.
+        exam: that the test was.
+        ids: of its k classes, in ascending order.
+        right, pictures: (k,): of how many pictures of a class how many answers were right.
 
     Returns:
-        (DRAWS,) in percent; None with fewer than FEWEST classes, or without such answers.
+        (DRAWS,) in percent; None with fewer than FEWEST classes.
     """
-    own = np.ones(len(counts.ids), bool) if share.seen is None else counts.seen == share.seen
-    if int(own.sum()) < FEWEST or share.kind not in counts.right:
+    if len(ids) < FEWEST:
         return None
-    weights = _weights(share.exam, tuple(counts.ids[own].tolist()))
-    right, pictures = counts.right[share.kind][own], counts.pictures[own]
-    if share.by_class:
-        right, pictures = right / pictures, np.ones_like(pictures)
+    weights = _weights(exam, tuple(ids))
     mean, drawn = right.sum() / pictures.sum(), (weights @ right) / (weights @ pictures)
     return np.asarray(100 * (mean + _widening(len(right)) * (drawn - mean)))
 

@@ -5,13 +5,15 @@ Differences over other test classes are from the right answers that the runs kee
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from reports import stats
-from reports.contract import TARGET
+from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
 from reports.read import Study
-from reports.stats import Array, Comparison, Decision, Design, Ending, Estimate, Share, Verdict
+from reports.stats import Array, Comparison, Decision, Design, Ending, Estimate, Verdict
 from reports.tables.groups import Group, Place
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
@@ -127,6 +129,21 @@ def compared_cells(compared: Compared | None) -> Cells:
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
 
+
+class Share(NamedTuple):
+    """How an accuracy follows from the right answers.
+
+    kind: of the answers. seen: of which classes; None: of all.
+    by_class: whether it averages the classes' accuracies, not the pictures'.
+    exam: whose pictures.
+    """
+
+    kind: str
+    seen: bool | None = None
+    by_class: bool = False
+    exam: str = ""
+
+
 _SHARES = {
     "base": Share("own", seen=True),
     "new": Share("own", seen=False),
@@ -222,5 +239,14 @@ def _of_run(study: Study, run: str, seed: int, metric: str) -> Array | None:
         held = [draws for draws in found if draws is not None]
         return np.asarray(np.mean(held, axis=0)) if len(held) == len(found) else None
     share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)
-    counts = study.hits.of(run, seed).get(share.exam) if share else None
-    return None if share is None or counts is None else stats.resampled(counts, share)
+    if share is None:
+        return None
+    own = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
+    counts = study.hits.of(run).filter(own, pl.col(EXAM) == share.exam)
+    column = hit_column(seed, share.kind)
+    if column not in counts.columns or counts[column].null_count():
+        return None
+    right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
+    if share.by_class:
+        right, pictures = right / pictures, np.ones_like(pictures)
+    return stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)

@@ -32,23 +32,19 @@ SOUND: dict[str, Any] = {
 }
 
 
-def read(folder: Path, uri: str = "sqlite:///a.db") -> dict[str, Any]:
-    """Seed 3's exams of the run whose artifacts are there."""
-    return HitFiles({"run": folder.as_uri()}, uri).of("run", 3)
+def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
+    """The counts of the run whose artifacts are there."""
+    return HitFiles({"run": folder.as_uri()}, uri).of("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
-    """An exam that lacks a kind of answer has none of it; another seed, another run: nothing."""
+    """An exam that lacks a kind of answer has null; another run: nothing."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
-    found = read(tmp_path)
-    assert (found[""].ids.tolist(), found[""].pictures.tolist()) == ([4], [2])
-    assert {kind: right.tolist() for kind, right in found[""].right.items()} == {
-        "own": [1.0],
-        "all": [0.0],
-    }
-    assert set(found["x"].right) == {"own"} and not found["x"].seen[0]
-    files = HitFiles({"run": tmp_path.as_uri()})
-    assert files.of("run", 4) == files.of("other", 3) == {}
+    found = read(tmp_path).select(
+        "exam", "class_id", "seen", "pictures", "seed_3/own", "seed_3/all"
+    )
+    assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
+    assert HitFiles({"run": tmp_path.as_uri()}).of("other").is_empty()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +64,7 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
 def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Series) -> None:
     """Numbers where there should be answers would give an interval beyond 100."""
     pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / HITS)
-    assert (read(tmp_path) == {}) == (column in SOUND)
+    assert read(tmp_path).is_empty() == (column in SOUND)
 
 
 @given(damage=DAMAGE)
@@ -88,10 +84,10 @@ def test_what_is_large_or_no_file_is_left_alone(
     for name, value in (("MOST_PICTURES", 2), ("MOST_BYTES", 100)):
         with monkeypatch.context() as patch:
             patch.setattr(on_demand, name, value)
-            assert read(tmp_path) == {}
+            assert read(tmp_path).is_empty()
     (tmp_path / HITS).unlink()
     os.mkfifo(tmp_path / HITS)
-    assert read(tmp_path) == {}
+    assert read(tmp_path).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +111,7 @@ def test_files_are_asked_for_where_a_server_keeps_them(
 
     monkeypatch.setattr(on_demand, "_downloaded", fail)
     files = HitFiles({f"run{i}": folder for i in range(9)}, uri)
-    assert all(files.of(f"run{i}", 0) == {} for i in range(9))
+    assert all(files.of(f"run{i}").is_empty() for i in range(9))
     assert len(calls) == asked  # three that fail are enough
 
 

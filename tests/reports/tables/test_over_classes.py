@@ -12,7 +12,9 @@ import pytest
 from reports.contract import HITS, hit_column
 from reports.read import Study
 from reports.read.on_demand import HitFiles
+from reports.stats import DRAWS
 from reports.tables import Ranged, build_tables, cell_text
+from reports.tables.comparison import _of_run
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 
@@ -122,3 +124,16 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
     assert any("ΔH over classes" in note for note in table.notes)
     one = next(table for table in tables if table.name.startswith("a-"))
     assert "classes" in [column.key for column in one.columns]
+
+
+def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> None:
+    """As generalized zero-shot accuracies do, of their own kind of classes; of no other answers."""
+    ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
+    columns = {"exam": [""] * len(ids), "class_id": ids, "seen": ids < 12}
+    right = (ids > 0) & (ids < 12)
+    pl.DataFrame({**columns, hit_column(0, "all"): right}).write_parquet(tmp_path / HITS)
+    study = dataclasses.replace(study, hits=HitFiles({"run": tmp_path.as_uri()}))
+    seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
+    assert seen is not None and seen.mean() == pytest.approx(100 * 11 / 12, abs=1)
+    assert unseen == pytest.approx(np.zeros(DRAWS))
+    assert _of_run(study, "run", 0, "base") is None
