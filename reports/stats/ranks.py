@@ -1,8 +1,9 @@
 """Rank tests over the settings of a study."""
 
-import warnings
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +52,12 @@ def rank_correlation(
         return Association(None, None, n)
     middle = n * float(x.mean() * y.mean())
 
-    def strength(orders: Array, axis: int) -> Array:
-        # sums of quarters: two orders that are as far from none have one number, without rounding
-        return np.asarray(np.abs((orders * x).sum(axis=axis) - middle))
+    def strength(orders: Array) -> Array:
+        return np.asarray(np.abs((orders * x).sum(axis=-1) - middle))
 
     rho = rank_interval(factor, metric, rng)
-    return Association(rho, *_permuted(y, strength, rng, n))
+    p, least = _permuted(y, strength, rng)
+    return Association(rho, p, n, least)
 
 
 def rank_interval(
@@ -99,11 +100,12 @@ def rank_groups(
         return Association(None, None, n)
     member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 
-    def between(orders: Array, axis: int) -> Array:
-        sums = (np.moveaxis(orders, axis, -1) - ranks.mean()) @ member
+    def between(orders: Array) -> Array:
+        sums = (orders - ranks.mean()) @ member
         return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
 
-    return Association(None, *_permuted(ranks, between, rng, n))
+    p, least = _permuted(ranks, between, rng)
+    return Association(None, p, n, least)
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
@@ -140,64 +142,49 @@ def _ranks_of_drawn(drawn: Array) -> Array:
 
 
 def _permuted(
-    ranks: Array, statistic: Callable[[Array, int], Array], rng: np.random.Generator, n: int
-) -> tuple[float, int, float]:
-    """The rest of an Association: p, n and the least p.
+    ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
+) -> tuple[float, float]:
+    """p and the least p of an Association.
 
     p is the share of orders of `ranks` with a statistic, (orders, n) -> (orders,), that is at least
-    as large; the least p is that of the order with the largest one.
+    as large, but for rounding; the least p is that of the order with the largest one.
     """
-    from scipy import stats
-
-    test = stats.permutation_test(
-        (ranks,),
-        statistic,
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=RESAMPLES,  # where there are fewer orders, each is taken once
-        batch=_batch(n),
-        alternative="greater",
-        rng=rng,
-    )
-    found = np.append(test.null_distribution, test.statistic)
-    largest = found >= (1 - ROUNDING) * found.max()
-    if len(test.null_distribution) < RESAMPLES:  # each order once, the seen one among them
-        largest = largest[:-1]
-    return float(test.pvalue), n, float(largest.mean())
+    seen, found = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
+    if len(found) == RESAMPLES:  # drawn ones, and so without the seen one
+        found = np.append(found, seen)
+    p, least = (float((found >= (1 - ROUNDING) * one).mean()) for one in (seen, found.max()))
+    return p, least
 
 
-def _batch(n: int) -> int:
-    """Resamples of n values that are held in memory at once; the results do not depend on it."""
-    return max(1, MOST_HELD // n)
+def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
+    """Batches of orders, (orders, n): each once, or RESAMPLES drawn ones where there are more."""
+    if math.factorial(len(ranks)) < RESAMPLES:
+        yield np.array([*permutations(ranks)])
+        return
+    for size in _batches(RESAMPLES, len(ranks)):
+        yield rng.permuted(np.tile(ranks, (size, 1)), axis=-1)
 
 
-def _rho(x: Array, y: Array, axis: int = -1) -> Array:
-    """Correlation of ranks along an axis; not a number where a side is constant."""
-    x, y = x - x.mean(axis=axis, keepdims=True), y - y.mean(axis=axis, keepdims=True)
-    norm = np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
+def _batches(count: int, n: int) -> Iterator[int]:
+    """So many resamples of n values, as batches that memory holds; no result depends on them."""
+    most = max(1, MOST_HELD // n)
+    yield from (min(most, count - first) for first in range(0, count, most))
+
+
+def _rho(x: Array, y: Array) -> Array:
+    """Correlation of ranks along the last axis; not a number where a side is constant."""
+    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     with np.errstate(invalid="ignore"):
-        return np.asarray((x * y).sum(axis=axis) / norm)
+        return np.asarray((x * y).sum(axis=-1) / norm)
 
 
 def _bootstrap_rho(x: Array, y: Array, rng: np.random.Generator) -> tuple[float, float]:
     """Percentile interval of rho over resampled settings; draws with a constant side are void."""
-    from scipy import stats
-
-    def rho(x: Array, y: Array, axis: int) -> Array:
-        return _rho(_ranks_of_drawn(x), _ranks_of_drawn(y), axis)
-
-    with warnings.catch_warnings():  # scipy says that void draws leave it without an interval
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        made = stats.bootstrap(
-            (x, y),
-            rho,
-            paired=True,
-            n_resamples=DRAWS,
-            batch=_batch(len(x)),
-            rng=rng,
-            method="percentile",
-        )
-    drawn = made.bootstrap_distribution
+    drawn = []
+    for size in _batches(DRAWS, len(x)):
+        places = rng.integers(0, len(x), (size, len(x)))
+        drawn.append(_rho(_ranks_of_drawn(x[places]), _ranks_of_drawn(y[places])))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
     return float(low), float(high)
