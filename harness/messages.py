@@ -7,14 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.device import out_of_memory
+from harness.method import SPLITS
 from harness.wording import one_line
 from reports import contract
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, hit_column
+from ship.architectures import ImagePrecision
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
 
@@ -30,14 +32,21 @@ LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
 PerReplica = Mapping[str, Sequence[float]]
 
 
-def feature_key(config: TrialConfig) -> str:
-    """What features a trial reads, as the key of the shared feature sets."""
-    return json.dumps([config.backbone, config.image_precision, config.dataset, config.views])
+class Need(NamedTuple):
+    """A feature set that trials read, which a worker finds by all that this says."""
+
+    backbone: str
+    image_precision: ImagePrecision
+    dataset: str
+    views: int
+    splits: tuple[str, ...] = SPLITS
 
 
-def target_key(config: TrialConfig, target: str) -> str:
-    """The key of a target's feature set, which holds test pictures alone."""
-    return json.dumps([config.backbone, config.image_precision, target, "test"])
+def needs_of(config: TrialConfig) -> list[Need]:
+    """What a trial reads: the dataset that it is trained on, then each target's test pictures."""
+    clip = config.backbone, config.image_precision
+    targets = [Need(*clip, target, 0, ("test",)) for target in config.targets]
+    return [Need(*clip, config.dataset, config.views), *targets]
 
 
 def trial_spec(

@@ -36,7 +36,7 @@ class Worker:
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
     backbone it has loaded, serves the next trial; its traceback goes to the process's log.
 
-    features: feature_key -> FeatureSet, read-only arrays.
+    features: the feature sets that trials need, read-only arrays.
     run_trial, load_backbone: the method (harness.method).
     threads: torch threads of a trial.
     device: torch device.
@@ -48,7 +48,7 @@ class Worker:
     broken: whether the last trial has broken the GPU for this process.
     """
 
-    features: Mapping[str, Any]
+    features: Mapping[messages.Need, Any]
     run_trial: RunTrial
     load_backbone: Callable[..., Any]
     threads: int = 1
@@ -176,8 +176,8 @@ class Worker:
         self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
-        features = self.features[messages.feature_key(trial)]
-        targets = {name: self.features[messages.target_key(trial, name)] for name in trial.targets}
+        features, *others = (self.features[need] for need in messages.needs_of(trial))
+        targets = dict(zip(trial.targets, others, strict=True))
         wanted = getattr(features, "backbone_fingerprint", None)
         if wanted is not None and wanted != clip.fingerprint:
             raise RuntimeError(
@@ -216,11 +216,11 @@ class ShipTrainable(tune.Trainable):
     a class of its own of this, with what its workers share.
 
     Attributes:
-        shared: feature_key -> a feature set in Ray's object store.
+        shared: feature sets in Ray's object store.
         arguments: the others of Worker.
     """
 
-    shared: Mapping[str, Any]
+    shared: Mapping[messages.Need, Any]
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:

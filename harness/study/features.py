@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import chain, groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,13 @@ from rich.console import Console
 
 from harness.config import Resources, StudyConfig, levels, load_study, resolve
 from harness.device import why_no_gpu
-from harness.messages import feature_key, target_key
-from harness.method import SPLITS, Method, knowing_plugins
+from harness.messages import Need, needs_of
+from harness.method import Method, knowing_plugins
 from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
 from harness.wording import count
-from ship.architectures import ImagePrecision
 from ship.plugins import identities, require_builders
 from ship.trial_config import TrialConfig
 
@@ -56,31 +54,9 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-@dataclass(frozen=True)
-class Need:
-    """A feature set that trials read: the dataset that is trained on, or a target's test pictures.
-
-    key: what workers find it by.
-    """
-
-    key: str
-    backbone: str
-    image_precision: ImagePrecision
-    dataset: str
-    views: int
-    splits: tuple[str, ...] = SPLITS
-
-
 def needed(study: StudyConfig, plan: Plan) -> list[Need]:
     """Each feature set that the plan's work and any proposal may read."""
-    needs: dict[str, Need] = {}
-    for config in configs_of(study, plan, READ):
-        clip, own = (config.backbone, config.image_precision), feature_key(config)
-        needs[own] = Need(own, *clip, config.dataset, config.views)
-        for target in config.targets:
-            key = target_key(config, target)
-            needs[key] = Need(key, *clip, target, 0, ("test",))
-    return list(needs.values())
+    return list(dict.fromkeys(chain(*map(needs_of, configs_of(study, plan, READ)))))
 
 
 def configs_of(study: StudyConfig, plan: Plan, keys: Sequence[str]) -> Iterator[TrialConfig]:
@@ -109,8 +85,8 @@ def prepare_features(
     fingerprints: Fingerprints,
     console: Console,
     encode: "Encode | None" = None,
-) -> dict[str, Any]:
-    """Extract, or read from the cache, each feature set; the result is by Need.key.
+) -> dict[Need, Any]:
+    """Extract, or read from the cache, each feature set.
 
     Args:
         needs: the feature sets.
@@ -121,14 +97,12 @@ def prepare_features(
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
     """
-    features: dict[str, Any] = {}
+    features: dict[Need, Any] = {}
     extract, cache = fingerprints.method.extract, fingerprints.cache_dir
     for need, clip, pictures in _loaded(needs, fingerprints):
         fingerprints.remember(need.backbone, clip.fingerprint)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
-            features[need.key] = extract(
-                clip, pictures, need.views, cache, report, need.splits, encode
-            )
+            features[need] = extract(clip, pictures, need.views, cache, report, need.splits, encode)
     return features
 
 
@@ -137,8 +111,7 @@ def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple
 
     On the CPU: on a GPU, trials count on the whole of its memory.
     """
-    in_order = sorted(needs, key=lambda need: (need.backbone, need.dataset))
-    for backbone, group in groupby(in_order, lambda need: need.backbone):
+    for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
         clip = fingerprints.method.load_backbone(backbone, "cpu")
         for need in group:
             clip.image_precision = need.image_precision

@@ -10,6 +10,7 @@ from rich.console import Console
 from harness import planning, resources
 from harness.checkpoints import Storage, checkpoint_name
 from harness.errors import RayLost
+from harness.messages import Need
 from harness.planning import Changes, Plan
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
@@ -105,7 +106,7 @@ class Trials:
                 features = self._extract(encode)
             self._shared_out(features, owned)
 
-    def _extract(self, encode: "Encode | None") -> dict[str, Any]:
+    def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
         """The features of the plan, which is made anew where that is out of date with them."""
         while True:
             study, standing = self._study, self.standing
@@ -119,7 +120,7 @@ class Trials:
             self.options.consent(self.standing.changes(), source_of(study))
             self.record.describe(study, self.standing.plan)
 
-    def _shared_out(self, features: Mapping[str, Any], owned: bool) -> None:
+    def _shared_out(self, features: Mapping[Need, Any], owned: bool) -> None:
         """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
 
         Trials of reference arms are small, and tell nothing.
@@ -136,11 +137,11 @@ class Trials:
             self.standing = self.standing.again()
         self._sweep(self.standing.plan, shared, owned)
 
-    def _sweep(self, plan: Plan, features: Mapping[str, Any], owned: bool = True) -> None:
+    def _sweep(self, plan: Plan, features: Mapping[Need, Any], owned: bool = True) -> None:
         """Run a plan's trials, in the open Ray session or one after the other in this process.
 
         Args:
-            features: by their keys; those of a session lie in its object store.
+            features: those of a session lie in its object store.
             owned: whether this process leaves the session at the end.
         """
         if plan.finished:

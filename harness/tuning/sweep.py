@@ -16,7 +16,7 @@ from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.machine import scratch
-from harness.messages import EVALUATIONS, OBJECTIVE
+from harness.messages import EVALUATIONS, OBJECTIVE, Need
 from harness.method import Method
 from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
 from harness.tuning.monitor import Monitor
@@ -24,8 +24,8 @@ from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
 from ship.plugins import carried
 
-# feature_key -> a feature set in Ray's object store
-Shared = Mapping[str, Any]
+# feature sets in Ray's object store
+Shared = Mapping[Need, Any]
 # more evaluations than any trial has: the last rung of successive halving
 MOST_EVALUATIONS = 10_000
 
@@ -139,7 +139,7 @@ class Sweep:
                 verbose=0,
             )
 
-    def in_process(self, features: Mapping[str, Any]) -> None:
+    def in_process(self, features: Mapping[Need, Any]) -> None:
         """Run them one after the other, with Tune's order of calls.
 
         So a study has the same runs and the same numbers, a breakpoint in a method works, and a
@@ -196,7 +196,7 @@ class Sweep:
         }
 
 
-def share(features: Mapping[str, Any]) -> Shared:
+def share(features: Mapping[Need, Any]) -> Shared:
     """Put features into the object store, once for all workers of a node.
 
     tune.with_parameters does the same, but puts its objects again into every later session.
@@ -214,7 +214,7 @@ def plain_arrays(features: Any) -> Any:
     return type(features)(**fields)
 
 
-def array_bytes(features: Mapping[str, Any]) -> int:
+def array_bytes(features: Mapping[Need, Any]) -> int:
     """Size of the arrays of some feature sets."""
     arrays = (value for one in features.values() for value in vars(one).values())
     return sum(value.nbytes for value in arrays if isinstance(value, np.ndarray))

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
+from harness.messages import Need
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study import features
-from harness.study.features import Need, fetch_features, named_datasets, needed, prepare_features
+from harness.study.features import fetch_features, named_datasets, needed, prepare_features
 from ship.datasets import ImageFolder, Picture, Survey, content
 from tests.damage import DAMAGE, Damage, damaged
 from tests.harness.fakes import FakeClip, make_method, make_study
@@ -53,7 +54,6 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     assert found == [
         ("emoji", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
-    assert len({need.key for need in needed(study, plan)}) == 3
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
@@ -70,14 +70,10 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
     method = replace(make_method(tmp_path / "log"), load_backbone=load, extract=extract)
     prints = Fingerprints(method, None, tmp_path / "cache")
     asked = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
-    needs = [
-        Need(f"{name} {backbone} {precision}", backbone, precision, name, 2)
-        for name, backbone, precision in asked
-    ]
+    needs = [Need(backbone, precision, name, 2) for name, backbone, precision in asked]
     features = prepare_features(needs, prints, Console(quiet=True))
     assert features == {
-        f"{name} {backbone} {precision}": (f"weights-of-{backbone}", precision)
-        for name, backbone, precision in asked
+        need: (f"weights-of-{need.backbone}", need.image_precision) for need in needs
     }
     assert sorted(loaded) == ["RN50:openai", "pocket"]
     again = Fingerprints(method, None, tmp_path / "cache")
@@ -117,7 +113,7 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
         surveys.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset(name)
-        needs = [Need(str(views), "b", "fp32", name, views) for views in (0, 2)]
+        needs = [Need("b", "fp32", name, views) for views in (0, 2)]
         prepare_features(needs, prints, Console(quiet=True))
         return len(reads), len(surveys)
 

@@ -18,8 +18,7 @@ from harness.messages import (
     FAILED,
     FINAL,
     OBJECTIVE,
-    feature_key,
-    target_key,
+    needs_of,
     trial_spec,
 )
 from harness.method import knowing_plugins
@@ -83,7 +82,7 @@ def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -
     asked = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
     for name, precision in [*asked[1:2], *asked[:2], *asked[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
-        worker.features = {feature_key(config): features}
+        worker.features = dict.fromkeys(needs_of(config), features)
         worker.begin(trial_spec(config, (5,), True))
         assert finish(worker)[-1][FINAL][0]["metrics"]["seed_5/test/base"] > 0
     made = [("pocket", "fp32"), *asked[:1], *asked[2:]]
@@ -102,7 +101,7 @@ def test_targets_reach_the_trial_by_name() -> None:
     worker = make_worker(run_trial, config)
     worker.features = {
         **worker.features,
-        **{target_key(config, name): f"features of {name}" for name in "bc"},
+        **{need: f"features of {need.dataset}" for need in needs_of(config)[1:]},
     }
     finish(worker)
     assert seen == {"b": "features of b", "c": "features of c"}
