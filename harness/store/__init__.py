@@ -38,7 +38,6 @@ from harness.store.study_run import (
     StoredStudy,
     close_dead_runs,
     find_study_run,
-    joined_tag,
     param_text,
     params,
     read_stored_study,

@@ -1,6 +1,5 @@
 """Gives a study of the store another name, under which its YAML finds its runs."""
 
-import json
 from pathlib import Path
 
 from harness import store
@@ -67,27 +66,18 @@ def rename_study(
 def _rename(opened: StudyStore, old: str, new: str) -> None:
     """Write the new name wherever the old one stands: the rows of others, the study, the store.
 
+    The study's own tags say the old one until its next run; whoever reads them goes by the store.
+
     Raises:
-        UserError: the experiment holds no study, or what it says of it is damaged.
+        UserError: the experiment holds no study.
     """
     experiment_id = opened.experiment_id
     run_id = store.find_study_run(opened, experiment_id)
     if run_id is None:
         raise UserError(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
-    said = store.joined_tag(Tag.STUDY, opened.read(lambda client: client.get_run(run_id)).data.tags)
-    try:
-        others = {key: value for key, value in json.loads(said or "{}").items() if key != "name"}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{opened.uri}: study {show(old)}: {Tag.STUDY} is damaged") from error
     ids, query = [*opened.read(store.experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
     while runs := opened.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
         for run in runs:
             opened.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
-    # the name last, where a run has it first: the next run then writes the tag, and with it the
-    # YAML among the run's files, in which the old name may stand
-    text = json.dumps({**others, "name": new})
-    old_tags = dict.fromkeys(store.split_tag(Tag.STUDY, said), "")
-    tags = {**old_tags, **store.split_tag(Tag.STUDY, text)} if said else {}
-    opened.write(Changes(run=run_id, tags=tags))
     opened.read(lambda client: client.update_run(run_id, name=new))
     opened.read(lambda client: client.rename_experiment(experiment_id, new))

@@ -43,7 +43,7 @@ class Study:
     smallest_effect: that is of interest, in points.
     description: as the YAML has it.
     runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
-    config: the YAML's content with its defaults, as it was last run.
+    config: the YAML's content with its defaults, as it was last run, under the study's name.
     versions: what made the numbers: the code's version, and packages with theirs.
     seeds: that the study lists, in the order in which they were given out.
     detection: how `ship-sweep --detect` gave them out; None: every setting has them all.
@@ -148,7 +148,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=config.smallest_effect,
         description=config.description or "",
-        config=json_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
+        config={**json_tag(tags, Tag.STUDY, dict[str, Any], "{}"), "name": name},
         versions={key: str(version) for key, version in versions.items() if version},
         seeds=seeds,
         detection=config.detect,

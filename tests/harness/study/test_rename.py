@@ -1,5 +1,6 @@
 """A study gets another name, under which its YAML finds its runs."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_a_renamed_study_has_all_that_it_had(bench: Bench, monkeypatch: pytest.M
     outcome = bench.run(make_study(name="large"))
     assert outcome.complete and not outcome.ran and len(bench.lines()) == before
     tags = bench.parent("large").data.tags  # written anew, and the YAML with them
-    assert tags["ship.study"].startswith('{"name": "large"')
+    assert json.loads(tags["ship.study"])["name"] == "large"
     bench.run(make_study(reference_arms=True))  # the old name is free
     assert len(bench.trials()) == 7
 
@@ -44,7 +45,6 @@ REFUSED: dict[tuple[str, str], list[str]] = {
     ("small", "other"): ["and be free, got 'other'"],
     ("Default", "free"): ["must hold the study, got 'Default' (choices: other, small)"],
     ("small", "gone"): ["experiment 'gone' was deleted; bring it back with"],
-    ("small", "free"): ["study 'small': ship.study is damaged"],
     ("other", "free"): ["study 'other' is being run by process 7 on host elsewhere"],
 }
 
@@ -57,7 +57,6 @@ def test_what_cannot_be_is_refused(bench: Bench) -> None:
     for name in ("small", "other"):
         bench.run(make_study(name=name, space={"generator.n_ctx": [1]}, seeds=1))
     held, holder = store.experiment("other"), Holder("t", "elsewhere", 7, "")
-    client.set_tag(bench.parent().info.run_id, Tag.STUDY, "{damaged")
     client.set_experiment_tag(held, Tag.LOCK, holder.tag(1))
     beats = iter(range(2, 100))
 
