@@ -9,7 +9,7 @@ from string import Template
 
 import typer
 
-from harness.config import parse_study
+from harness.config import load_study
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value, write_for_user
 from ship.configs import FINETUNERS
@@ -95,7 +95,7 @@ def _check(answers: Mapping[str, str], data_root: Path | None) -> None:
         fault = Fault("", "must be one of the choices", answers["varies"], tuple(VARIED))
         raise ConfigError([fault.line("this answer")])
     tree = parse_value(text_of(answers), "this answer")
-    parse_study(tree, _stem(answers), label="this answer", data_root=data_root)
+    load_study({"name": _stem(answers), **tree}, (), data_root, label="this answer")
 
 
 def _stem(answers: Mapping[str, str]) -> str:

@@ -20,59 +20,38 @@ from ship.trial_config import TrialConfig
 
 
 def load_study(
-    path_or_name: str | Path,
+    space: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     data_root: Path | None = None,
-    *,
-    there: bool = True,
-) -> StudyConfig:
-    """Read a study from a YAML file, or from a packaged one by its name.
-
-    Args:
-        path_or_name: a file; without a folder, the working directory's comes before the packaged.
-        overrides: "key=value" each, later ones win; see harness.config.mapping.
-        data_root: where the datasets that are not packaged lie.
-        there: whether datasets and backbones are looked at, which have to be there then.
-
-    Raises:
-        ConfigError: as of parse_study.
-    """
-    path = find_space(path_or_name)
-    label = label_of(path)
-    return parse_study(
-        read_yaml(path, label), path.stem, label=label, source=path, overrides=overrides,
-        data_root=data_root, there=there,
-    )  # fmt: skip
-
-
-def parse_study(
-    mapping: Mapping[str, Any],
-    name: str | None,
     *,
     label: str = "study",
-    source: Path | None = None,
-    overrides: Sequence[str] = (),
-    data_root: Path | None = None,
     there: bool = True,
 ) -> StudyConfig:
-    """A study from a mapping as a YAML file gives it.
+    """Read a study from a YAML file, from a packaged one by its name, or from a mapping.
 
     Args:
-        name: the study's name where neither the mapping nor an override has one; None: one must.
-        label: what faults name as their source.
-        there: as of load_study.
+        space: a file; without a folder, the working directory's comes before the packaged. Or what
+            such a file gives, with a name, be it by an override.
+        overrides: "key=value" each, later ones win; see harness.config.mapping.
+        data_root: where the datasets that are not packaged lie.
+        label: what faults of a mapping name as their source.
+        there: whether datasets and backbones are looked at, which have to be there then.
 
     Raises:
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
             take), or, where there is none, with every other mistake at once.
     """
+    source = None
+    if not isinstance(space, Mapping):
+        source = find_space(space)
+        label = label_of(source)
+        space = {"name": source.stem, **read_yaml(source, label)}
     # these load what reads pictures, which a worker does not need
     from harness.config.checks import Spanned, study_faults
     from harness.config.needs import Needs
 
     given, unread = parse_overrides(overrides)
-    usual = {"dataset": DEFAULTS.dataset} | ({} if name is None else {"name": name})
-    tree, blocked = apply_overrides({**usual, **mapping}, given)
+    tree, blocked = apply_overrides({"dataset": DEFAULTS.dataset, **space}, given)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)

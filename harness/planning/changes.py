@@ -1,9 +1,8 @@
 """Finished rows that leave the table of an edited study, and those that other studies lend it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from harness.config import StudyConfig, baseline, is_active, reference_arms, resolve
 from harness.errors import UserError
@@ -89,7 +88,7 @@ def require_consent(
 
 
 def compare(
-    study: StudyConfig, plan: Plan, ledger: Ledger, stored: StoredStudy | None, maker: SettingMaker
+    study: StudyConfig, plan: Plan, ledger: Ledger, stored: StoredStudy, maker: SettingMaker
 ) -> Changes:
     """The finished rows of the study's table as stored that are not wanted any more, and why.
 
@@ -100,27 +99,25 @@ def compare(
         study: as its YAML is now.
         plan: of that study.
         ledger: its rows.
-        stored: its table when it was last worked on; None: nothing is known, so nothing left it.
+        stored: its table when it was last worked on; what is not in it has not left it.
         maker: gives the study's assignments their keys.
     """
     changes = Changes()
-    if stored is None:
-        return changes
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
     levels = {key: [*map(param_text, had or ())] for key, had in stored.factors.items()}
     gone = {key for key, had in levels.items() if constants.get(key) not in had} - set(study.space)
     young = {key: one for key, one in baseline(study).items() if key not in stored.factors}
 
-    def asked(arm: str, assignment: Mapping[str, Any]) -> TrialConfig | None:
-        """What is asked for in a setting's place; None: an arm that is not.
+    def asked(run: LedgerRun) -> TrialConfig | None:
+        """What is asked for in the place of a run's setting; None: an arm that is not.
 
         A younger factor stands at its baseline, as elsewhere. One that has become a constant has
         its value, unless that was one of the levels: then the others were removed.
         """
-        if arm:
-            return arms.get(arm)
-        found = {key: value for key, value in assignment.items() if key not in gone}
+        if run.arm:
+            return arms.get(run.arm)
+        found = {key: value for key, value in run.assignment.items() if key not in gone}
         for key, one in young.items():
             if is_active(study.space[key], found):
                 found[key] = one
@@ -136,11 +133,9 @@ def compare(
         if run.state is not State.COMPLETE or seed not in stored.seeds.get(key, ()) or stays:
             continue
         if key not in why:
-            why[key] = []
-            for one in () if key in now else stored.settings[key]:
-                trial = asked(one.arm, one.assignment)
-                if trial is not None and maker.key(trial) != key:
-                    why[key] += _reasons(study, one.arm, run, trial, maker)
+            trial = None if key in now else asked(run)
+            other = trial and maker.key(trial) != key
+            why[key] = _reasons(study, run, trial, maker) if trial and other else []
             changes.differences |= dict.fromkeys(why[key])
         rows = changes.changed if why[key] else changes.removed
         rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
@@ -148,7 +143,7 @@ def compare(
 
 
 def _reasons(
-    study: StudyConfig, arm: str, run: LedgerRun, asked: TrialConfig, maker: SettingMaker
+    study: StudyConfig, run: LedgerRun, asked: TrialConfig, maker: SettingMaker
 ) -> list[str]:
     """In what a row's trial differs from the one that is asked for, a line each."""
     before, after, lines = run.params, params(asked), list[str]()
@@ -158,7 +153,7 @@ def _reasons(
         if before.get(name) == after.get(name) or leaf == "name":
             continue
         if not dot or before.get(group) == after.get(group):
-            path = f"space.{name}.baseline" if arm and name in study.space else name
+            path = f"space.{name}.baseline" if run.arm and name in study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
     prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.prints}
     decisive = (

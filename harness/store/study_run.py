@@ -5,7 +5,7 @@ And how its settings and long texts are written there, as MLflow's params and ta
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.store.changes import MAX_TAG, Changes, runs_of, send, weight
@@ -23,25 +23,15 @@ LEFT = "its driver ended without closing it"
 
 
 @dataclass(frozen=True)
-class StoredSetting:
-    """A setting of the study's table, or a reference arm of it."""
-
-    assignment: Mapping[str, Any]
-    arm: str
-
-
-@dataclass(frozen=True)
 class StoredStudy:
     """The study's table when it was last worked on.
 
-    settings: setting key -> what the table holds under it; two where an arm equals a setting.
     seeds: setting key -> the seeds that the table holds of it.
     factors: key -> levels, None where values were drawn from a range.
     """
 
-    settings: Mapping[str, Sequence[StoredSetting]]
-    seeds: Mapping[str, frozenset[int]]
-    factors: Mapping[str, Sequence[Any] | None]
+    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    factors: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
 
 
 def find_study_run(store: Store, experiment_id: str) -> str | None:
@@ -61,29 +51,26 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
-def read_stored_study(store: Store, experiment_id: str) -> StoredStudy | None:
-    """What the study's own run says; None: there is none, or it says nothing that can be read.
+def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
+    """What the study's own run says; nothing where there is none, or it cannot be read.
 
     Raises:
         StoreError: the store cannot be read.
     """
     run_id = find_study_run(store, experiment_id)
     if run_id is None:
-        return None
+        return StoredStudy()
     tags = store.read(lambda client: client.get_run(run_id)).data.tags
-    settings: dict[str, list[StoredSetting]] = {}
-    seeds: dict[str, frozenset[int]] = {}
     try:
-        study = json.loads(joined_tag(Tag.STUDY, tags))
-        for entry in json.loads(joined_tag(Tag.WANTED, tags)):
-            key, one = entry["setting_key"], StoredSetting(entry["assignment"], entry["arm"])
-            settings.setdefault(key, []).append(one)
-            seeds[key] = frozenset(entry.get("seeds", study["seeds"]))
-        factors = json.loads(joined_tag(Tag.FACTORS, tags))
-        held = {one["key"]: one["levels"] for one in factors}
-        return StoredStudy(settings, seeds, held)
+        study, wanted, factors = (
+            json.loads(joined_tag(tag, tags)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)
+        )
+        return StoredStudy(
+            {one["setting_key"]: frozenset(one.get("seeds", study["seeds"])) for one in wanted},
+            {one["key"]: one["levels"] for one in factors},
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return StoredStudy()
 
 
 def close_dead_runs(store: Store, experiment_id: str, reason: str = LEFT) -> int:

@@ -23,9 +23,8 @@ from harness.recording import publish as show_report
 from harness.store import StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.preview import typed_study
 from harness.study.rounds import rounds_of, run_rounds
-from harness.study.standing import Standing, read_standing, source_of, standing_at
+from harness.study.standing import Standing, read_standing, source_of, standing_at, typed_study
 from harness.study.trials import Options, Trials
 from reports.contract import Publication, ReportError, State
 

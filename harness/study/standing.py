@@ -1,12 +1,27 @@
-"""What a store has of a study, and what is left of it."""
+"""A study as it stands: what the store has of it, what is left, and what a run of it would do."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
 
 from harness import planning, store
-from harness.config import StudyConfig
-from harness.planning import Changes, Fingerprints, Plan
+from harness.config import StudyConfig, load_plugins, load_study
+from harness.errors import ConfigError
+from harness.method import Method
+from harness.planning import Changes, Fingerprints, Plan, Say
+from harness.resources import machine_resources, resolved_resources
 from harness.store import Known, Ledger, Store, StoredStudy
+from harness.study.detect import detectable_lines
+from harness.study.features import configs_of, fingerprints_of
+from harness.study.rounds import rounds_of
 from harness.study_files import label_of
+from ship.architectures import as_read
+from ship.templates import sentence
+
+SHOWN = 3  # prompts of a dataset
+_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # what is in a prompt
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class Standing:
     store: Store | None
     experiment_id: str | None
     ledger: Ledger
-    stored: StoredStudy | None
+    stored: StoredStudy
     plan: Plan
 
     def again(self) -> "Standing":
@@ -61,7 +76,7 @@ def read_standing(
     Raises:
         StoreError: the store cannot be read.
     """
-    ledger, stored = Ledger(), None
+    ledger, stored = Ledger(), StoredStudy()
     if opened is not None and experiment_id is not None:
         own, objective = experiment_id, study.objective
         stored = store.read_stored_study(opened, own)
@@ -80,3 +95,126 @@ def standing_at(study: StudyConfig, fingerprints: Fingerprints, uri: str) -> Sta
 def source_of(study: StudyConfig) -> str:
     """What messages call the study's YAML."""
     return label_of(study.source) if study.source else f"study {study.name}"
+
+
+def typed_study(
+    space: str | Path | Mapping[str, Any] | StudyConfig,
+    overrides: Sequence[str],
+    plugins: Sequence[str | Path],
+    data_root: Path | str | None,
+) -> StudyConfig:
+    """The study, read with the plugins that it may name.
+
+    Args: see run_study.
+    """
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
+    if isinstance(space, StudyConfig) and overrides:
+        raise ConfigError([f"overrides must be left out beside a study, got {overrides!r}"])
+    load_plugins(plugins)
+    if isinstance(space, StudyConfig):
+        return space
+    try:
+        return load_study(space, overrides, None if data_root is None else Path(data_root))
+    except RecursionError as error:
+        raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
+
+
+def plan_study(
+    space: str | Path | Mapping[str, Any] | StudyConfig,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str | Path] = (),
+    data_root: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    tracking_uri: str | None = None,
+    detect: float | None = None,
+    max_seeds: int | None = None,
+    path: bool = False,
+    reuse: bool = True,
+    method: Method | None = None,
+    say: Say | None = print,
+) -> Plan:
+    """What run_study would do next, and how long that would take on this machine; runs nothing.
+
+    Args:
+        space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
+        detect, max_seeds, path: see run_study; with them it is the next round that is planned.
+        reuse: see run_study.
+        say: told what finding out the time takes; None: the plan comes without an estimate, and
+            without what the seeds will show.
+
+    Returns:
+        The plan: `rows` (setting, state, seeds that would run), `finished`, `estimate` and `notes`,
+        as ship-sweep --dry-run prints them.
+
+    Raises:
+        harness.errors.UserError, ValueError: see run_study.
+    """
+    study = typed_study(space, overrides, plugins, data_root)
+    uri = store.store_uri(tracking_uri)
+    prints = fingerprints_of(study, method, data_root, cache_dir)
+
+    def plan_of(study: StudyConfig) -> Plan:
+        return standing_at(study, prints, uri).plan
+
+    next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
+    wanted = next_round(None)
+    if path and plan_of(study).finished:
+        wanted = next_round(wanted)
+    standing = standing_at(wanted.study, prints, uri)
+    notes = standing.changes().notes(source_of(wanted.study))
+    known = standing.elsewhere() if reuse else []
+    found = planning.adoptions(wanted.study, standing.plan, known)
+    if found:
+        ledger, plan = planning.once_adopted(wanted.study, standing.ledger, found, prints)
+        standing = replace(standing, ledger=ledger, plan=plan)
+        notes += planning.adoption_lines(found)
+    notes += wanted.lines
+    plan = standing.plan
+    if say is not None:
+        notes += detectable_lines(wanted.study, uri)
+        if not plan.finished:
+            notes += prompt_lines(wanted.study, plan, prints)
+            plan = _with_time(standing, known, say)
+    return replace(plan, notes=tuple(notes))
+
+
+def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
+    """A study's plan with an estimate of its time, where one can be made.
+
+    Args:
+        known: what other studies know of settings that lack seeds.
+    """
+    study, plan = standing.study, standing.plan
+    ledger, prints = standing.ledger, standing.fingerprints
+    n_trials, there = len(plan.work) + plan.proposals, machine_resources()
+    resources = resolved_resources(study.resources, there, ledger, n_trials)
+    resolved = study.model_copy(update={"resources": resources})
+    # of a setting that has seconds of its own, no others count
+    runs = [*ledger.runs, *(one.row for one in known if one.row.setting_key not in ledger.by_key)]
+
+    return replace(plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say))
+
+
+def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:
+    """Three prompts of each dataset that is to be trained on or tested, as CLIP reads them.
+
+    A line for each backbone, dataset and templates; none where a method has its own sentences.
+    """
+    wanted = dict.fromkeys(
+        (config.backbone, name, config.templates_for(name, prints.pictures(name).template))
+        for config in configs_of(study, plan, _DECIDING)
+        if not config.finetuner.unread_reason("templates")
+        for name in (config.dataset, *config.targets)
+    )
+    lines = []
+    for backbone, name, templates in wanted:
+        class_names = prints.pictures(name).class_names
+        shown = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
+        texts = [sentence(template, class_name) for class_name, template in shown]
+        read = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
+        many = f"{len(class_names)} class names"
+        many += f", {len(templates)} templates each" if len(templates) > 1 else ""
+        lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {read}")
+    return lines

@@ -22,8 +22,8 @@ from harness.planning.plan import Plan
 from harness.store.lease import Timing
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.open import Store, open_store
-from harness.study.preview import plan_study
 from harness.study.run import StudyOutcome, run_study
+from harness.study.standing import plan_study
 from tests.harness import fakes
 
 OnCluster = Callable[[str], tuple[dict[str, Any], str]]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from ship.state import Checkpoint
@@ -196,7 +196,7 @@ def make_study(**keys: Any) -> StudyConfig:
         "reference_arms": False,
         "concurrency": 1,
     }
-    return parse_study({**defaults, **keys}, "small")
+    return load_study({"name": "small", **defaults, **keys})
 
 
 def trial_lines(log: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness import plan_study, run_study
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from harness.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ from harness.errors import ConfigError
             "overrides must be a list such as [\"seeds=3\"], got 'seeds=3'",
         ),
         (
-            (parse_study({"space": {"shots": [1, 2]}}, "x"), ["seeds=3"]),
+            (load_study({"name": "x", "space": {"shots": [1, 2]}}), ["seeds=3"]),
             "overrides must be left out beside a study, got ['seeds=3']",
         ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),

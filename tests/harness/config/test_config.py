@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.config import AshaScheduler
-from harness.config.load import load_study, parse_study
+from harness.config.load import load_study
 from harness.config.mapping import apply_overrides, parse_overrides
 from harness.config.space import reference_arms, resolve
 from harness.config.study_config import StudyConfig
@@ -27,7 +27,7 @@ CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 def faults_of(mapping: dict[str, Any], **given: Any) -> list[str]:
     """Every fault of a mapping, none where it is a study; paths begin with "x:" or "--set:"."""
     try:
-        parse_study(mapping, "x", label="x", **given)
+        load_study({"name": "x", **mapping}, label="x", **given)
     except ConfigError as error:
         return error.faults
     return []
@@ -38,25 +38,25 @@ def test_what_is_left_out_has_the_documented_default() -> None:
 
     A space that no grid can run over is searched, and a selection of one objective has that one.
     """
-    study = parse_study(SOUND, "prompt")
+    study = load_study({"name": "prompt", **SOUND})
     assert (study.name, study.sampler, study.trials) == ("prompt", "grid", None)
     assert study.seeds == (0, 1, 2, 3, 4)
     assert (study.scheduler.name, study.objective) == ("none", "harmonic_mean")
     assert (study.resources.cpus, study.resources.gpus) == (1.0, 0.0)
     assert study.reference_arms
     ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
-    assert parse_study({"space": ranged, "trials": 3}, "x").sampler == "tpe"
-    assert parse_study({**SOUND, "selection": "base_val"}, "x").objective == "base"
+    assert load_study({"name": "x", "space": ranged, "trials": 3}).sampler == "tpe"
+    assert load_study({**SOUND, "name": "x", "selection": "base_val"}).objective == "base"
     both = {"space": {"selection": ["pseudo_new", "few_val"]}}
-    assert parse_study(both, "x").objective == "base"
-    assert parse_study({**SOUND, "protocol": "few_shot"}, "x").objective == "accuracy"
+    assert load_study({"name": "x", **both}).objective == "base"
+    assert load_study({**SOUND, "name": "x", "protocol": "few_shot"}).objective == "accuracy"
 
 
 def test_study_survives_json() -> None:
     """The JSON that the store keeps is the whole study."""
     scheduler = {"name": "asha", "grace_period": 2}
     given = {**SOUND, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
-    study = parse_study(given, "x", source=Path("x.yaml"))
+    study = load_study(given).model_copy(update={"source": Path("x.yaml")})
     assert (study.name, study.description) == ("own-name", "a line")
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
     assert StudyConfig.model_validate_json(study.model_dump_json()) == study
@@ -170,7 +170,7 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
     if "left" in case:
         study: Any = apply_overrides(case["study"], parse_overrides(case["set"])[0])[0]
     else:
-        study = parse_study(case["study"], "x", overrides=case["set"])
+        study = load_study({"name": "x", **case["study"]}, case["set"])
     assert {key: found(study, key) for key in expected} == expected
 
 
@@ -178,5 +178,5 @@ def test_a_smaller_space_names_the_variants_to_drop() -> None:
     """The lines have every --set that the command lacks; with them the study is sound."""
     case = OVERRIDES[-1]
     with pytest.raises(ConfigError) as caught:
-        parse_study(case["study"], "x", label="x", overrides=case["set"][:2])
+        load_study({"name": "x", **case["study"]}, case["set"][:2], label="x")
     assert re.findall(r"--set (\S+?)\)", str(caught.value)) == case["set"][2:]

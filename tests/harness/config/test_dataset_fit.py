@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
@@ -65,7 +65,7 @@ def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, A
     root = None if below is None else tmp_path / below
     lines: list[str] = []
     try:
-        parse_study(study, "x", label="x", data_root=root)
+        load_study({"name": "x", **study}, (), root, label="x")
     except ConfigError as error:
         lines = [line.replace(str(tmp_path), "ROOT") for line in error.faults]
     assert matching(lines, case.get("lines", []))

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.config import space
-from harness.config.load import load_study, parse_study
+from harness.config.load import load_study
 from harness.config.mapping import Override, apply_overrides
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from harness.errors import ConfigError
@@ -57,7 +57,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
     }
     mapping, _ = apply_overrides(sound, [Override(path, value) for path, value in mutations])
     try:
-        study = parse_study(mapping, "x")
+        study = load_study({"name": "x", **mapping})
     except ConfigError as error:
         assert error.faults
         assert all(fault.startswith("study: ") for fault in error.faults)

@@ -10,7 +10,7 @@ import pytest
 import harness
 import harness.study
 from harness.config import load_plugins, resolve
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from harness.errors import ConfigError
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
@@ -24,7 +24,7 @@ SHORT = {"generator": "none", "reference_arms": False}
 def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:
     """All that is said against a study."""
     with pytest.raises(ConfigError) as caught:
-        parse_study({**SHORT, **mapping}, "x", label="x", overrides=overrides)
+        load_study({**SHORT, "name": "x", **mapping}, overrides, label="x")
     return caught.value.faults
 
 
@@ -45,8 +45,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plugins_settings_are_factors_like_any_other() -> None:
     """As a constant, as a level with variants, and in --set."""
     load_plugins([FILE])
-    study = parse_study(
+    study = load_study(
         {
+            "name": "x",
             "generator": "noisy_text",
             "finetuner": {"name": "coop", "epochs": 3},
             "space": {
@@ -55,8 +56,7 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
             },
             "variants": {"finetuner": {"nearest_mean": {"epochs": 2}}},
         },
-        "x",
-        overrides=["generator.scale=0.5"],
+        ["generator.scale=0.5"],
     )
     found = resolve(study, {"finetuner": "nearest_mean", "finetuner.step": 1.0})
     assert found.finetuner.model_dump() == {
@@ -109,9 +109,9 @@ def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
     (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
     assert line == "x: space.shots must have an effect: finetuner quiet looks at one picture"
     levels = {"shots": [1, 2], "finetuner.loud": [False, True]}
-    parse_study({**SHORT, "finetuner": "quiet", "space": levels}, "x")
+    load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
     levels = {"shots": [1, 2], "finetuner": ["quiet", "coop"]}
-    parse_study({**SHORT, "finetuner": "quiet", "space": levels}, "x")
+    load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
 
 
 def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.config import space
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from ship.trial_config import TrialConfig
 from tests.told import told
 
@@ -28,13 +28,13 @@ def parts(trial: TrialConfig, keys: dict[str, Any]) -> dict[str, Any]:
 @having("grid")
 def test_grid_is_the_product_in_order(case: dict[str, Any]) -> None:
     """Over every combination in the YAML's order; with trials, over the first ones."""
-    assert space.grid(parse_study(case["study"], "x")) == case["grid"]
+    assert space.grid(load_study({"name": "x", **case["study"]})) == case["grid"]
 
 
 @having("settings")
 def test_conditional_factors_are_there_only_when_they_hold(case: dict[str, Any]) -> None:
     """In whatever order the YAML has them."""
-    found = space.grid(parse_study(case["study"], "x"))
+    found = space.grid(load_study({"name": "x", **case["study"]}))
     assert sorted(map(sorted_items, found)) == sorted(map(sorted_items, case["settings"]))
 
 
@@ -46,14 +46,14 @@ def sorted_items(setting: dict[str, Any]) -> str:
 @having("levels")
 def test_levels_of_a_number(case: dict[str, Any]) -> None:
     """By value and by type."""
-    study = parse_study(case["study"], "x")
+    study = load_study({"name": "x", **case["study"]})
     assert repr(space.levels(study, *study.space)) == repr(case["levels"])
 
 
 @having("baseline")
 def test_a_factors_baseline_is_the_constant_where_it_can_be(case: dict[str, Any]) -> None:
     """As the factor and as the whole space have it."""
-    study = parse_study(case["study"], "x")
+    study = load_study({"name": "x", **case["study"]})
     assert space.baseline(study) == case["baseline"]
     of_factors = {key: factor.baseline for key, factor in study.space.items()}
     assert {key: value for key, value in of_factors.items() if value} == case["baseline"]
@@ -62,7 +62,7 @@ def test_a_factors_baseline_is_the_constant_where_it_can_be(case: dict[str, Any]
 @having("belong")
 def test_what_belongs_to_a_space(case: dict[str, Any]) -> None:
     """Levels of the factors that are active beside each other, all of them and no others."""
-    study = parse_study(case["study"], "x")
+    study = load_study({"name": "x", **case["study"]})
     asked = [*case["belong"], *case["foreign"]]
     assert [one for one in asked if space.belongs(study, one)] == case["belong"]
 
@@ -75,7 +75,7 @@ def test_distributions() -> None:
         "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
         "finetuner": ["coop", "tip_adapter_f"],
     }
-    assert space.distributions(parse_study({"space": factors, "trials": 3}, "x")) == {
+    assert space.distributions(load_study({"name": "x", "space": factors, "trials": 3})) == {
         "generator.n_ctx": IntDistribution(1, 16, log=True),
         "generator.epochs": IntDistribution(10, 30, step=10),
         "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
@@ -86,7 +86,7 @@ def test_distributions() -> None:
 @having("trials")
 def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
     """What a trial has that stands for a setting."""
-    study = parse_study(case["study"], "x")
+    study = load_study({"name": "x", **case["study"]})
     for one in case["trials"]:
         assert one["at"] in space.grid(study)
         assert parts(space.resolve(study, one["at"]), one["has"]) == one["has"], one
@@ -95,6 +95,6 @@ def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
 @having("arms")
 def test_reference_arms(case: dict[str, Any]) -> None:
     """Which there are, and what they have."""
-    found = space.reference_arms(parse_study(case["study"], "x"))
+    found = space.reference_arms(load_study({"name": "x", **case["study"]}))
     assert found.keys() == case["arms"].keys()
     assert {name: parts(found[name], keys) for name, keys in case["arms"].items()} == case["arms"]

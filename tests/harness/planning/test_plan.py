@@ -20,7 +20,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan, outcome_of
 from harness.planning.settings import Setting, SettingMaker
 from harness.store.ledger import Ledger, LedgerRun
-from harness.store.study_run import StoredSetting, StoredStudy
+from harness.store.study_run import StoredStudy
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -127,8 +127,7 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
         run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
         for place, one in enumerate(every)
     )
-    held = {one.key: [StoredSetting(one.assignment, one.arm)] for one in every}
-    stored = StoredStudy(held, dict.fromkeys(held, frozenset(SEEDS)), {key: levels})
+    stored = StoredStudy({one.key: frozenset(SEEDS) for one in every}, {key: levels})
 
     def work() -> tuple[Plan, Changes]:
         ledger = Ledger(runs)

@@ -224,12 +224,12 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
     assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
     stored = read_stored_study(store, experiment)
-    assert stored is not None and len(stored.settings) == 203
-    assert [*stored.settings.values()][-1][0].assignment == assignment
+    assert len(stored.seeds) == 203
+    assert [*stored.seeds][-1] == "proposed 199"
     again = StudyRecord.create(store, experiment, study)
     again.describe(study, replace(plan, settings=(*plan.settings, setting)))
     kept = read_stored_study(store, experiment)
-    assert kept is not None and len(kept.settings) == 4
+    assert len(kept.seeds) == 4
 
 
 @pytest.mark.parametrize("size", [0, 1, *(n * MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))])

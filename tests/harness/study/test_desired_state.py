@@ -14,7 +14,7 @@ from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work
 from harness.planning.settings import Setting
-from harness.study.preview import plan_study, prompt_lines
+from harness.study.standing import plan_study, prompt_lines
 from reports.read.records import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes

@@ -81,7 +81,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 from harness.cli.run import FinalReport
-from harness.config.load import parse_study
+from harness.config.load import load_study
 from harness.method import Method
 from harness.study import run_study
 
@@ -90,7 +90,7 @@ uri, cache = sys.argv[1:]
 keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "reference_arms": False}
 closing = FinalReport()
 outcome = run_study(
-    parse_study({**keys, "concurrency": 1}, "small"),
+    load_study({"name": "small", **keys, "concurrency": 1}),
     data_root=None,
     tracking_uri=uri,
     cache_dir=Path(cache),
