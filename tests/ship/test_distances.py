@@ -81,6 +81,17 @@ def test_frechet_error_is_the_spread_over_redraws() -> None:
     assert errors.mean() == pytest.approx(float(values.std()), rel=0.2)
 
 
+def test_frechet_error_is_the_jackknifes() -> None:
+    """Of skewed sets too, where the means' shift and the covariances go together."""
+    sets = gaussian(200, 3, 0).square(), gaussian(150, 3, 1, shift=0.4, scale=0.6).square()
+    total = 0.0
+    for own, other in (sets, sets[::-1]):
+        n = len(own)
+        left = [frechet(own[torch.arange(n) != i], other)[0] for i in range(n)]
+        total += (n - 1) ** 2 / n * float(torch.tensor(left).var())
+    assert frechet(*sets)[1] == pytest.approx(math.sqrt(total), rel=0.03)
+
+
 @pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 100), (60, 40, 32)])
 def test_frechet_error_holds_in_small_sets(n: int, m: int, d: int) -> None:
     """With fewer pictures than dimensions, or hardly more, it is within a factor of two."""
@@ -106,6 +117,13 @@ def test_mmd_equals_a_double_loop() -> None:
     own_y = sum(k(ys[i], ys[j]) for i in range(6) for j in range(6) if i != j) / (6 * 5)
     across = sum(k(a, b) for a in xs for b in ys) / (7 * 6)
     assert mmd_of(x, y)[0] == pytest.approx(own_x + own_y - 2 * across, abs=1e-12)
+
+
+def test_mmd_of_sets_that_are_mostly_copies() -> None:
+    """A median distance of 0 is no bandwidth: that of the distances above 0 is."""
+    here, there = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
+    x, y = here.expand(6, 2), torch.stack([here] * 3 + [there] * 3)
+    assert mmd_of(x, y)[0] == pytest.approx(0.4 * (1 - math.exp(-0.5)), abs=1e-12)
 
 
 def test_mmd_error_is_the_spread_over_redraws() -> None:
