@@ -5,13 +5,10 @@ ship (torch, open_clip) is imported inside the functions: a finished study never
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
-from ship.plugins import carried, load_carried
-from ship.registry import Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
@@ -44,20 +41,6 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     from ship.clip import FrozenCLIP
 
     return FrozenCLIP.load(name, device=device, precision=precision)
-
-
-def knowing_plugins(load: Callable[..., Any]) -> Callable[..., Any]:
-    """A load_backbone that loads the files of plugins, too, before the backbone.
-
-    What encodes pictures loads its backbone first, and a plugin may have pictures of its own kind.
-    """
-    files = carried()
-    return partial(_load_knowing, files, load) if files else load
-
-
-def _load_knowing(files: tuple[Origin, ...], load: Callable[..., Any], *args: Any) -> Any:
-    load_carried(files)
-    return load(*args)
 
 
 def load_dataset(

@@ -17,13 +17,7 @@ from pathlib import Path
 import ray
 
 from harness.errors import RayLost
-from harness.ray.internals import (
-    CONNECTION_BROKE,
-    LOW_MEMORY,
-    MEMORY_USED,
-    NODE_DIED,
-    dead_daemon,
-)
+from harness.ray.internals import CONNECTION_BROKE, LOW_MEMORY, MEMORY_USED, NODE_DIED, dead_daemon
 from reports.contract import Failure
 
 # How long a study may take to end in order once Ray has died; it does so in 10 s.

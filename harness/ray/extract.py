@@ -28,15 +28,9 @@ from harness.wording import one_line
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
-from ship.features import (
-    Done,
-    Features,
-    Layout,
-    Shard,
-    encode_pictures,
-    encode_split,
-    undecodable,
-)
+from ship.features import Done, Features, Layout, Shard, encode_pictures, encode_split, undecodable
+from ship.plugins import carried, load_carried
+from ship.registry import Origin
 
 LARGE: Final = 16_384
 """Views to encode, from which on actors without a GPU are worth their start of some 15 s.
@@ -57,8 +51,14 @@ LoadBackbone = Callable[[str, str], FrozenCLIP]
 class Encoder:
     """An actor: encodes shards on the node where Ray has placed it."""
 
-    def __init__(self, resources: Resources, load_backbone: LoadBackbone, device: str) -> None:
-        self._load_backbone, self._device = load_backbone, device
+    def __init__(
+        self,
+        resources: Resources,
+        load_backbone: LoadBackbone,
+        device: str,
+        plugins: tuple[Origin, ...],
+    ) -> None:
+        self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
         own = ray.get_runtime_context().get_node_id()
         (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == own)
         threads = decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
@@ -99,6 +99,7 @@ class Encoder:
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
             self._clip = None  # never two in memory
+            load_carried(self._plugins)  # pictures may be of a kind that only a plugin has
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
                 raise ValueError(f"backbone {name} has other weights on a node than on the driver")
@@ -212,7 +213,7 @@ class ClusterEncoder(ExitStack):
         kind: Any = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        given = self._resources, self._load_backbone, self._device
+        given = self._resources, self._load_backbone, self._device, carried()
         many = max(1, at_once(self._resources, cluster_resources()))
         begun = {
             actor.begin.remote(): actor for actor in (kind.remote(*given) for _ in range(many))

@@ -14,10 +14,11 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
+from unittest.mock import patch
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -58,23 +59,12 @@ def _of_ray(name: str) -> Any | None:
         return None
 
 
-@contextmanager
-def _replaced(name: str, replacement: Any) -> Iterator[None]:
+def _replaced(name: str, replacement: Any) -> AbstractContextManager[Any]:
     """Replace what a full dotted name stands for, where Ray has it, while the context lasts."""
-    original = _of_ray(name)
-    if original is None:
-        yield
-        return
-    home, _, last = name.rpartition(".")
-    place = resolve_name(home)
-    setattr(place, last, replacement)
-    try:
-        yield
-    finally:
-        setattr(place, last, original)
+    return nullcontext() if _of_ray(name) is None else patch(name, replacement)
 
 
-def _wrapped(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[None]:
+def _wrapped(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
     """The same of a function or a method: wrapper gets the original one, then its arguments."""
     original = _of_ray(name)
     return _replaced(name, lambda *given, **keys: wrapper(original, *given, **keys))

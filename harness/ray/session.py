@@ -16,15 +16,8 @@ import ray
 from harness.config import StudyConfig
 from harness.errors import ClusterError
 from harness.machine import environment, scratch
+from harness.ray import internals
 from harness.ray.deaths import bounded_start, leave_a_dead_ray
-from harness.ray.internals import (
-    UNDOCUMENTED_ENVIRONMENT,
-    alive_nodes,
-    leave_ray,
-    private_ray,
-    quiet_ray,
-    workers_import_as_the_driver,
-)
 from harness.resources import LARGEST_NODE, check_room, usable_cpus
 from harness.wording import one_line
 
@@ -34,7 +27,7 @@ SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 # Ray and Tune read these from the driver's environment.
 DRIVER_ENVIRONMENT = {
-    **UNDOCUMENTED_ENVIRONMENT,
+    **internals.UNDOCUMENTED_ENVIRONMENT,
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -74,8 +67,8 @@ def ray_session(
     starts = owned and address is None
     with (
         environment(DRIVER_ENVIRONMENT),
-        quiet_ray(verbose),
-        private_ray() if starts else nullcontext(),
+        internals.quiet_ray(verbose),
+        internals.private_ray() if starts else nullcontext(),
         # Ray lets every user of the machine into its own folder, but not into this one around it
         scratch(LONGEST_SOCKET - len(SOCKET)) if starts else nullcontext() as folder,
     ):
@@ -83,12 +76,12 @@ def ray_session(
             if owned:
                 with bounded_start(), own_handlers(), nullcontext() if verbose else quiet_core():
                     _init(study, address, folder, object_bytes, verbose)
-            check_room(study.resources, [node["Resources"] for node in alive_nodes()])
+            check_room(study.resources, [node["Resources"] for node in internals.alive_nodes()])
             with leave_a_dead_ray() if starts else nullcontext():
                 yield owned
         finally:
             if owned:
-                leave_ray()
+                internals.leave_ray()
 
 
 @contextmanager
@@ -154,7 +147,7 @@ def _init(
         variables["RAY_TMPDIR"] = str(folder)  # for Ray's sockets, logs and spilled objects
     try:
         here = nullcontext() if address else environment(variables, over=True)
-        with workers_import_as_the_driver(), here:
+        with internals.workers_import_as_the_driver(), here:
             ray.init(
                 address=address or "local",
                 log_to_driver=verbose,
@@ -169,5 +162,7 @@ def _init(
 
 def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
-    largest = max((node["Resources"].get("CPU", 0.0) for node in alive_nodes()), default=0.0)
+    largest = max(
+        (node["Resources"].get("CPU", 0.0) for node in internals.alive_nodes()), default=0.0
+    )
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]

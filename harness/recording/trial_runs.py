@@ -22,20 +22,8 @@ from harness.store import (
     params,
     points,
 )
-from reports.contract import (
-    ADDED_BY_PATH,
-    HITS,
-    OBJECTIVE,
-    TRAINED,
-    Cost,
-    Failure,
-    Kind,
-    State,
-    Tag,
-    seed_metric,
-    split_seed,
-    trained_file,
-)
+from reports import contract
+from reports.contract import Cost, Failure, Kind, State, Tag, seed_metric, split_seed
 
 # Of these the source's hold: what else made its numbers follows from the setting.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
@@ -176,7 +164,7 @@ class TrialRecorder:
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self.study.resources.gpus else "cpu",
             **setting_tags(setting),
-            **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
+            **({Tag.ADDED: contract.ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self.fingerprints),
         }
 
@@ -200,7 +188,7 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
-    hits = {name: content for name, content in files.items() if name == HITS}
+    hits = {name: content for name, content in files.items() if name == contract.HITS}
     trained = _of_seeds(files, seeds) if save else {}
     if save and not trained:
         return False
@@ -227,8 +215,8 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
     Returns:
         {} where one of them is not there, or what they say of themselves is damaged.
     """
-    path = f"{TRAINED}/{SAID}"
-    names = [path, *(f"{TRAINED}/{trained_file(seed)}" for seed in seeds)]
+    path = f"{contract.TRAINED}/{SAID}"
+    names = [path, *(f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds)]
     if not files.keys() >= set(names):
         return {}
     own = {name: files[name] for name in names}
@@ -243,7 +231,7 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
     """Whether a metric is none of the final ones, nor a curve of a seed that is not wanted."""
-    if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
+    if key.startswith("test/") or key in (contract.OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
     of_seed = split_seed(key.removeprefix("curve/"))
     return of_seed is None or of_seed[0] in seeds
@@ -260,5 +248,5 @@ def _numbers_of(one: Adoption) -> dict[str, float]:
     }
     if objective := one.work.setting.config.selection_metric:
         keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
-        numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
+        numbers[contract.OBJECTIVE] = fmean(numbers[key] for key in keys)
     return numbers

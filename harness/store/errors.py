@@ -6,13 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-)
+import tenacity
 
 from harness.errors import UserError
 from harness.wording import one_line
@@ -133,10 +127,10 @@ def again(uri: str, ask: Callable[[], T]) -> T:
     Raises:
         Exception: whatever `ask` raises the last time, or where asking again would not help.
     """
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: transient(error, uri)),
-        stop=stop_after_attempt(TRIES) | stop_after_delay(LONGEST_TRY),
-        wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: transient(error, uri)),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(LONGEST_TRY),
+        wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
         reraise=True,
     )
     return retrying(ask)

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.config import Resources, StudyConfig, levels, load_study, resolve
 from harness.device import why_no_gpu
 from harness.messages import Need, needs_of
-from harness.method import Method, knowing_plugins
+from harness.method import Method
 from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
@@ -151,8 +151,7 @@ def encoder_on(
     """
     from harness.ray import ClusterEncoder
 
-    load = knowing_plugins(method.load_backbone)
-    return ClusterEncoder(actor, load, method.accelerator, session)
+    return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:

@@ -15,14 +15,7 @@ from ray.tune.search import Searcher
 from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, belongs, distributions, suggest
 from harness.messages import trial_spec
-from harness.planning import (
-    Plan,
-    Setting,
-    SettingMaker,
-    Work,
-    enumerate_settings,
-    study_prunes,
-)
+from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
 from harness.ray import death_of
 from harness.store import Ledger
 from harness.tuning.endings import Attempt

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import numpy as np
 import pytest
 
+from harness.config import Resources
 from harness.messages import (
     EPOCHS,
     EVALUATIONS,
@@ -21,7 +22,7 @@ from harness.messages import (
     needs_of,
     trial_spec,
 )
-from harness.method import knowing_plugins
+from harness.ray import extract
 from harness.worker import ShipTrainable
 from reports.contract import Failure
 from ship.configs import FINETUNERS
@@ -211,10 +212,16 @@ def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
     assert told in failed["reason"]
 
 
-def test_what_encodes_pictures_knows_the_files(config: TrialConfig) -> None:
+def test_what_encodes_pictures_knows_the_files(
+    config: TrialConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On another node: pictures may be of a class that a file has, and come after the backbone."""
-    load = knowing_plugins(FakeClip)
+    monkeypatch.setattr(extract.ray, "get_runtime_context", Mock())
+    node = extract.ray.get_runtime_context().get_node_id()
+    monkeypatch.setattr(extract, "alive_nodes", lambda: [{"NodeID": node, "Resources": {}}])
+    plugins = pickle.loads(pickle.dumps(carried()))  # as they go to an actor
+    load: Any = FakeClip
+    encoder = extract.Encoder(Resources(), load, "cpu", plugins)
     forget_plugin()
-    assert pickle.dumps(load)  # as it goes to an actor
-    assert isinstance(load("pocket", "cpu"), FakeClip)
-    assert "nearest_mean" in FINETUNERS
+    clip = encoder._backbone("pocket", FakeClip("pocket").fingerprint, "fp32")
+    assert isinstance(clip, FakeClip) and "nearest_mean" in FINETUNERS
