@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 # Characters that MLflow takes: it cuts longer values off. Entities that it takes in a request.
 MAX_TAG, MAX_PARAM = 8000, 6000
 MAX_METRICS, MAX_OTHERS = 800, 100
-# Bytes of a file, which may have to wait on disk as text (pending.py): so many has the largest file
-# of what was trained under a seed.
+# Bytes of a file, which may have to wait on disk as text (study_store.py): so many has the largest
+# file of what was trained under a seed.
 MOST_BYTES = 40 * 2**20
 # Of a file that a store refuses while it answers questions. A file takes two requests, so that two
 # tries would lose one file in thirty where one request in ten fails.

@@ -1,28 +1,31 @@
 """A store that a study goes on without: while it is away, changes wait on disk and follow in order.
 
-The first changes that get no answer go into a file (pending.py), and so do all later ones, until
+The first changes that get no answer go into a file (Pending), and so do all later ones, until
 those before them were sent. Whatever is killed, the next run of the study sends what is left, and
 each run is as if written once (changes.py).
 """
 
+import hashlib
 import math
 import os
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
 
 from harness.machine import locked
 from harness.store.changes import Changes, send
 from harness.store.errors import StoreAway, StoreError, again, patient, store_errors
 from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_holder
 from harness.store.open import Store, open_store
-from harness.store.pending import Pending, waiting_file
 from harness.store.study_run import close_dead_runs
-from reports.contract import Tag
+from reports.contract import Tag, store_key
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -36,8 +39,114 @@ TURN = 1.0
 # waits once somebody has asked the study to stop.
 PATIENCE, HURRIED = 300.0, 5.0
 
+FOLDER = "outbox"
+# Bytes of a line at most: JSON makes a file's MOST_BYTES a third longer, and a batch of the longest
+# tags and params that MLflow takes has 17 MB.
+LONGEST = 64 * 2**20
+
 T = TypeVar("T")
 Say = Callable[[str], None]
+
+
+def waiting_file(cache_dir: Path, uri: str, study: str, experiment_id: str, driver: str) -> Path:
+    """Where the changes of a driver wait: of one that was replaced, nobody asks for them again.
+
+    Args:
+        cache_dir: holds the folder of such files.
+        uri: of the store that the changes are for.
+        study: name of the experiment.
+        experiment_id: its id: a store that was made anew has another one.
+        driver: token of the driver.
+    """
+    said = f"{store_key(uri)}\n{experiment_id}\n{driver}"
+    digest = hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+    return cache_dir / FOLDER / f"{study}-{digest}.jsonl"
+
+
+class Pending:
+    """What waits of one study, oldest first: in memory, and a line of JSON each in a file.
+
+    The file belongs to one driver, and is there as long as something waits. A last line without its
+    end is of a driver that was killed while it wrote it. What was sent from a file goes with the
+    whole of it: sent once more, it changes nothing (changes.py).
+
+    path: of the file that it is in. waiting: the changes in it.
+    """
+
+    def __init__(self, own: Path, left: Path) -> None:
+        """Load what the study's last driver left.
+
+        Args:
+            own: file of this driver, which is made if need be.
+            left: file of the driver that has last changed a run of the study.
+
+        Raises:
+            StoreError: the file cannot be read, or a line is damaged; nothing was changed.
+        """
+        self._own = own
+        self.path = left if left.exists() else own
+        self.waiting: deque[Changes] = deque()
+        self._end = 0  # of the last whole line
+        with _usable(self.path):
+            if self.path.exists():
+                self._load()
+        if not self.waiting:  # nor a whole line in it: what is added is this driver's
+            self.path, self._end = own, 0
+
+    def _load(self) -> None:
+        with self.path.open("rb") as file:
+            while (line := file.readline(LONGEST)).endswith(b"\n"):
+                self.waiting.append(Changes.model_validate_json(line))
+                self._end = file.tell()
+
+    def append(self, changes: Changes) -> None:
+        """Add changes; they are on disk when this returns.
+
+        Raises:
+            StoreError: they cannot be written, and what waited before them still does.
+        """
+        line = changes.model_dump_json().encode() + b"\n"
+        with _usable(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.seek(self._end)
+                file.truncate()
+                file.write(line)
+                file.flush()
+                os.fsync(handle)
+        self._end += len(line)
+        self.waiting.append(changes)
+
+    def done(self) -> None:
+        """The oldest changes have reached the store.
+
+        Raises:
+            StoreError: the file cannot be removed, as it is where nothing waits any more.
+        """
+        if len(self.waiting) == 1:
+            with _usable(self.path):
+                self.path.unlink()
+            self.path, self._end = self._own, 0
+        self.waiting.popleft()
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the file into one line that names it.
+
+    Raises:
+        StoreError: it cannot be used, or is damaged.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be used: {error.strerror}") from error
+    except ValidationError as error:
+        raise StoreError(
+            f"{path}: is damaged ({error.errors()[0]['msg']}); it was left as it is: repair it, or "
+            f"move it away to go on without what waits in it"
+        ) from error
 
 
 class StudyStore(Store):

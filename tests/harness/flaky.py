@@ -14,8 +14,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from harness.store.changes import Changes, new_run
 from harness.store.errors import StoreError
 from harness.store.open import Store
-from harness.store.pending import Pending
-from harness.store.study_store import StudyStore
+from harness.store.study_store import Pending, StudyStore
 from reports.contract import Tag
 
 URI = "http://me:geheim@server:5000"

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from harness.store.changes import Changes, Point
 from harness.store.errors import StoreError
-from harness.store.pending import Pending, waiting_file
+from harness.store.study_store import Pending, waiting_file
 from tests.damage import DAMAGE, Damage, damaged
 
 

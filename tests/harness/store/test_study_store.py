@@ -15,9 +15,8 @@ from harness.store.changes import FILE_TRIES, Changes, Point, new_run
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
 from harness.store.open import Store
-from harness.store.pending import Pending, waiting_file
 from harness.store.study_run import close_dead_runs
-from harness.store.study_store import StudyStore, study_store
+from harness.store.study_store import Pending, StudyStore, study_store, waiting_file
 from reports.contract import State, Tag
 from ship.trial.trained import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient, Post

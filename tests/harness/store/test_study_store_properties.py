@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from harness.store.changes import Changes, Point, new_run
 from harness.store.errors import StoreError
 from harness.store.open import Store
-from harness.store.pending import Pending
-from harness.store.study_store import StudyStore
+from harness.store.study_store import Pending, StudyStore
 from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 

@@ -158,7 +158,7 @@ def test_sigterm_between_the_start_of_ray_and_the_first_trial(
 def test_a_driver_that_is_refused_outdates_nobodys_writes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever wrote something last stays the last driver: see harness/store/pending.py."""
+    """Whoever wrote something last stays the last driver: see harness/store/study_store.py."""
 
     def last() -> str:
         store = bench.store()
