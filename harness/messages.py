@@ -65,29 +65,10 @@ def trial_spec(
         "objective": config.selection_metric,
         "may_stop": may_stop,
         "checkpoint": checkpoint,
-        "plugins": _plugins(config),
+        # those that run on a worker; a dataset's has done its work by then
+        "plugins": identities(config.generator.name, config.finetuner.name),
     }
     return {"spec": json.dumps(spec)}
-
-
-def plugins_differ(config: TrialConfig, planned: dict[str, str]) -> str:
-    """In what a worker's plugins are others than those that a trial was planned with; "": in none.
-
-    Args:
-        config: the trial.
-        planned: what the order says of them.
-    """
-    here = _plugins(config)
-    differing = [name for name in planned if here.get(name) != planned[name]]
-    return "; ".join(
-        f"{name} is {here.get(name)} on this node, and was planned as {planned[name]}"
-        for name in differing
-    )
-
-
-def _plugins(config: TrialConfig) -> dict[str, str]:
-    """Those that run on a worker; a dataset's has done its work by then."""
-    return identities(config.generator.name, config.finetuner.name)
 
 
 def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from statistics import fmean
 from typing import Any
 
 import ray
-from pydantic import ValidationError
 from ray import tune
 
 from harness import messages
@@ -18,7 +17,7 @@ from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
 from harness.method import RunTrial
 from reports.contract import HITS, TRAINED, Cost
-from ship.plugins import load_carried
+from ship.plugins import load_carried, require_builders
 from ship.registry import Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
@@ -140,17 +139,11 @@ class Worker:
         """The trial's settings, read with the plugins that they name.
 
         Raises:
-            ValueError: this node lacks a plugin, or has another version of it.
+            PluginError: this node lacks a plugin, or has another version of it.
         """
         load_carried(self.plugins)
-        try:
-            trial = TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
-        except ValidationError as error:  # of the driver's settings: a plugin is not here
-            told = error.errors(include_url=False)[0]["msg"]
-            raise ValueError(f"on this node: {told}") from error
-        if differ := messages.plugins_differ(trial, self._spec["plugins"]):
-            raise ValueError(differ)
-        return trial
+        require_builders(self._spec["plugins"])
+        return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():

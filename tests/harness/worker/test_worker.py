@@ -192,10 +192,10 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "on this node: Input tag 'nearest_mean'"),
+        (None, "finetuner nearest_mean is not installed here, and was planned as"),
         (
             Origin("package theirs", "theirs 0.2"),
-            "finetuner nearest_mean is theirs 0.2 on this node, and was planned as",
+            "finetuner nearest_mean is theirs 0.2 here, and was",
         ),
     ],
 )
