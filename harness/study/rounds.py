@@ -71,16 +71,12 @@ def rounds_of(
         )
     if path:
         check_path(study)
-
-        def path_round(before: Round | None) -> Round:
-            """The study itself, then with what its path lacks."""
-            if before is None:
-                return Round(study)
-            wanted, line = with_path(study, uri, before.study)
-            return Round(wanted, (line,))
-
-        return path_round
-    return lambda before: Round(study)
+    # the study itself, then, once nothing of it is left, with what its path lacks
+    return lambda before: (
+        with_path(study, uri, before.study if before else study)
+        if path and (before or plan(study).finished)
+        else Round(study)
+    )
 
 
 def run_rounds(
@@ -130,7 +126,7 @@ def check_path(study: StudyConfig) -> None:
         raise ConfigError(lines)
 
 
-def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> tuple[StudyConfig, str]:
+def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
     """The study with what its path lacks, by what has finished, and a line about the path.
 
     Args:
@@ -141,25 +137,27 @@ def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> tuple[StudyC
     # Light until somebody asks for a path: reports.analysis brings polars and scipy.
     from reports.analysis import NoBaseline, Unavailable, load_path
 
-    added = before.for_path
+    added, lacks = before.for_path, list[Assignment]()
     try:
         found = load_path(study.name, uri)
     except NoBaseline as error:
         start = {key: level for key, level in baseline(study).items() if key != _DATASET}
-        lacks, head = _everywhere(study, start), "path: its first setting, the baseline, is missing"
+        lacks, told = _everywhere(study, start), "path: its first setting, the baseline, is missing"
         if all(one in added for one in lacks):
-            return before, f"no path: {error}"
+            lacks, told = [], f"no path: {error}"
     except Unavailable as error:
-        return before, f"no path: {error}"
+        told = f"no path: {error}"
     else:
         lacks = [one for part in found.missing for one in _everywhere(study, part)]
-        head = f"path from the baseline to {label_of(_ordered(study, found.target))}"
-        if not lacks:
-            return before, f"{head}: nothing is missing, {count(len(found.steps), 'step')}"
-        head += f" lacks {count(len(lacks), 'setting')}"
+        told = f"path from the baseline to {label_of(_ordered(study, found.target))}"
+        nothing = f": nothing is missing, {count(len(found.steps), 'step')}"
+        told += f" lacks {count(len(lacks), 'setting')}" if lacks else nothing
+    if not lacks:
+        return Round(before, (told,))
     new = [one for one in lacks if one not in added]
     named = "; ".join(map(label_of, lacks[:MOST_NAMED])) + "; ..." * (len(lacks) > MOST_NAMED)
-    return study.model_copy(update={"for_path": (*added, *new)}), f"{head}: {named}"
+    wanted = study.model_copy(update={"for_path": (*added, *new)})
+    return Round(wanted, (f"{told}: {named}",))
 
 
 def _everywhere(study: StudyConfig, assignment: Mapping[str, Any]) -> list[Assignment]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -196,7 +197,8 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(reports.analysis, "load_path", state)
     said: list[str] = []
-    rounds = rounds_of(corner(), lambda study: None, "sqlite://", path=True)  # type: ignore[arg-type]
+    left: Any = SimpleNamespace(finished=False)
+    rounds = rounds_of(corner(), lambda study: left, "sqlite://", path=True)
     run_rounds(rounds, run, said.append)
     assert asked == list(range(MOST_ROUNDS + 1))
     assert said[-1] == (
