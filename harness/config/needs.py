@@ -56,7 +56,6 @@ class Needs:
                 yield from (replace(fault, path=fault.path or key) for fault in survey)
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
-        yield from _source_faults(trial)
         reason, text = self._backbone(trial.backbone)
         if reason:
             yield Fault("backbone", reason)
@@ -129,24 +128,6 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
         return Fault("", f"must load: {error}")
     names = (*DATASETS.names(), f"{datasets.PREFIX}NAME")
     return Fault("", "must be a dataset", name, names, datasets.nearest_dataset(name, data_root))
-
-
-def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
-    """What is trained on must have training pictures, of every class that is to be shown."""
-    name, protocol = trial.dataset, trial.protocol
-    if name not in DATASETS.data:  # a folder, or one that has a line of its own
-        return
-    if getattr(DATASETS[name], "target", False):  # one of ImageNet's
-        must = "must have training pictures (this one is for targets, under cross_dataset)"
-        yield Fault("dataset", must, name)
-    elif not datasets.has_unseen_pictures(name):
-        if PROTOCOLS[protocol].unseen_class or not PROTOCOLS[protocol].new_classes:
-            must = f"must have training pictures of every class when protocol is {protocol}"
-            yield Fault("dataset", must, name)
-        elif trial.shows_unseen:
-            key, what = trial.shows_unseen
-            must = f"must not be {what}: {name} has no training pictures of its unseen classes"
-            yield Fault(key, must, value_of(trial, key))
 
 
 def _backbone(name: str) -> tuple[str, Any]:
