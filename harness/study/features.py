@@ -74,10 +74,7 @@ def levels_of(study: StudyConfig, name: str) -> list[Any]:
     """
     if name not in study.space:
         return [getattr(study.trial, name)]
-    values = levels(study, name) or study.space[name].drawn()
-    if values is None:
-        raise ValueError(f"space.{name} must have choices: features are extracted for each")
-    return list(values)
+    return list(levels(study, name) or study.space[name].drawn() or ())
 
 
 def prepare_features(
