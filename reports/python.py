@@ -213,9 +213,8 @@ class LoadedStudy:
         Raises:
             ReportError: there are no shares, with the reason.
         """
-        analysis = self._report.analysis
         try:
-            found = importance(analysis.study, analysis.metric)
+            found = importance(self._report.study, self.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
         numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
@@ -252,4 +251,4 @@ class LoadedStudy:
 
     @cached_property
     def _charts(self) -> dict[str, Chart]:
-        return {chart.name: chart for chart in study_charts(self._report.analysis)}
+        return {chart.name: chart for chart in study_charts(self._report)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reports.analysis import Analysis, analysis_tables
+from reports.analysis import Importance, available, importance, together_tables
 from reports.answer import Answer, build_answer
 from reports.read import Study
 from reports.tables import PUBLISHED, Table, build_tables, published_table, with_metric
@@ -17,16 +17,16 @@ class Report:
     """A study with its answer and its tables.
 
     metric: what differences, p-values and figures are of; the study has a heading for it.
-    analysis: of its settings together.
     tables: of settings, selection and quality. together: of its factors taken together.
+    importance: of its factors, for the metric; None where there is none.
     """
 
     study: Study
     metric: str
-    analysis: Analysis
     answer: Answer
     tables: tuple[Table, ...]
     together: tuple[Table, ...] = ()
+    importance: Importance | None = None
 
     @cached_property
     def stamp(self) -> str:
@@ -63,10 +63,11 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     """
     tables = build_tables(study, metric)
     study, metric = with_metric(study, metric)
-    analysis = Analysis(study, metric)
-    answer = build_answer(analysis, tables)
+    found = available(importance, study, metric)
+    answer = build_answer(study, metric, tables, found)
     tables += [published_table(study)] if published else []
-    return Report(study, metric, analysis, answer, tuple(tables), tuple(analysis_tables(analysis)))
+    together = tuple(together_tables(study, metric, found))
+    return Report(study, metric, answer, tuple(tables), together, found)
 
 
 def stamp_of(study: Study, metric: str) -> str:

@@ -1,12 +1,19 @@
 """What the settings of a study say together: importance, interactions, paths, curves, cost.
 
-Answers for: the numbers behind figures and tables, as frozen dataclasses, or the reason why there
-are none (Unavailable). Renders nothing.
+Answers for: the numbers behind figures and tables, or the reason why there are none (Unavailable).
+Renders nothing.
 """
 
-from reports.analysis.analysis import PATH_TABLE, Analysis, analysis_tables
-from reports.analysis.dependence import Dependence
-from reports.analysis.importance import Effect, Importance, importance
-from reports.analysis.layout import Unavailable, incomparable
+from reports.analysis.dependence import Dependence, partial_dependence
+from reports.analysis.importance import Importance, importance
+from reports.analysis.layout import Unavailable, available, incomparable, subject
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
-from reports.analysis.training import BudgetCorrelation, CostPoint, LearningCurves
+from reports.analysis.together import PATH_TABLE, together_tables
+from reports.analysis.training import (
+    OPTIMAL,
+    OTHER,
+    budget_correlation,
+    cost_points,
+    interval_values,
+    learning_curves,
+)

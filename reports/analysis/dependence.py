@@ -1,7 +1,8 @@
 """How a metric goes with the levels of one factor, over the others and for each of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ FEWEST = 10  # settings of a forest
 _TREES = 100
 _POINTS = 20  # along a range
 MOST_ROWS = 300  # settings that a forest's curve is averaged over, spread evenly
+
+# L levels, the metric at each under R seeds, (L, R), and of each setting of the other factors, in
+# words, the mean over seeds at each, (L,)
+Curves = tuple[Sequence[Any], Sequence[Array], Sequence[tuple[str, Array]]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,30 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
         Unavailable: see layout.
     """
     found = layout(study, metric)
-    if found.study.sampler == "grid":
-        return tuple(_on_grid(found, factor, metric) for factor in found.factors)
-    return tuple(_by_forest(found, metric)) if len(found.settings) >= FEWEST else ()
+    fitted = found.study.sampler != "grid"
+    if fitted and len(found.settings) < FEWEST:
+        return ()
+    follow = _forest(found) if fitted else partial(_on_grid, found)
+    made = []
+    for factor in found.factors:
+        levels, points, lines = follow(factor)
+        xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
+        at = [{"level": level_text(one), "x": x} for one, x in zip(levels, xs, strict=True)]
+        intervals = [asdict(interval_of(metric, list(seeds))) for seeds in points]
+        means = [place | interval for place, interval in zip(at, intervals, strict=True)]
+        drawn = _spread(len(lines), max(1, min(MOST_LINES, MOST_VALUES // len(levels))))
+        single = [
+            {"line": number, "others": lines[line][0], **place, "value": float(value)}
+            for number, line in enumerate(drawn)
+            for place, value in zip(at, lines[line][1], strict=True)
+            if np.isfinite(value)  # a line that lacks a level has no row there
+        ]
+        key = factor.factor.key
+        made.append(Dependence(key, fitted, means, single, len(drawn), len(lines)))
+    return tuple(made)
 
 
-def _on_grid(found: Layout, factor: Varied, metric: str) -> Dependence:
+def _on_grid(found: Layout, factor: Varied) -> Curves:
     places = range(len(factor.levels))
     points = [found.values[factor.codes == place].mean(axis=0) for place in places]
     means = found.values.mean(axis=1)
@@ -72,49 +95,44 @@ def _on_grid(found: Layout, factor: Varied, metric: str) -> Dependence:
     for row in np.flatnonzero(factor.codes >= 0).tolist():
         line = lines.setdefault(_others(found, factor, row), np.full(len(places), np.nan))
         line[factor.codes[row]] = means[row]
-    return _dependence(factor, factor.levels, points, list(lines.items()), metric, fitted=False)
+    return factor.levels, points, list(lines.items())
 
 
-def _by_forest(found: Layout, metric: str) -> Iterator[Dependence]:
-    """Fit one forest to all seeds, and follow each factor through it."""
+def _forest(found: Layout) -> Callable[[Varied], Curves]:
+    """What follows a factor through one forest, which is fitted to all seeds."""
     from sklearn.ensemble import RandomForestRegressor
 
-    values, factors = found.values, found.factors
-    parts = [
-        _columns(factor, [None if code < 0 else factor.levels[code] for code in factor.codes])
-        for factor in factors
-    ]
-    known = np.hstack(parts)
+    parts = {f.factor.key: _columns(f, f.levels)[f.codes] for f in found.factors}
     forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0)
-    forest.fit(known, values if values.shape[1] > 1 else values.ravel())
-    ends = np.cumsum([part.shape[1] for part in parts])
-    for factor, end, part in zip(factors, ends, parts, strict=True):
-        active = np.flatnonzero(factor.codes >= 0)
+    values = found.values if found.values.shape[1] > 1 else found.values.ravel()
+    forest.fit(np.hstack([*parts.values()]), values)
+
+    def follow(factor: Varied) -> Curves:
+        active, levels = np.flatnonzero(factor.codes >= 0), _along(factor)
         rows = active[_spread(len(active), MOST_ROWS)]
-        levels = _along(factor)
         # sklearn.inspection would set one column at a time, and words have several
-        asked = np.repeat(known[rows], len(levels), axis=0)
-        asked[:, end - part.shape[1] : end] = np.tile(_columns(factor, levels), (len(rows), 1))
-        predicted = forest.predict(asked).reshape(len(rows), len(levels), -1)
+        asked = {key: np.repeat(part[rows], len(levels), axis=0) for key, part in parts.items()}
+        asked[factor.factor.key] = np.tile(_columns(factor, levels)[:-1], (len(rows), 1))
+        predicted = forest.predict(np.hstack([*asked.values()])).reshape(len(rows), len(levels), -1)
         names = [_others(found, factor, row) for row in rows.tolist()]
         lines = list(zip(names, predicted.mean(axis=2), strict=True))
-        yield _dependence(factor, levels, predicted.mean(axis=0), lines, metric, fitted=True)
+        return levels, predicted.mean(axis=0), lines
+
+    return follow
 
 
-def _columns(factor: Varied, values: Sequence[Any]) -> Array:
-    """Numbers as they are, words as a column each.
+def _columns(factor: Varied, levels: Sequence[Any]) -> Array:
+    """A row for each of L levels, numbers as they are, words as a column each, (L + 1, c).
 
-    Where the factor is not active it stands at its middle: what activates it is the only column
-    that tells those settings apart.
+    The last row, which is that of code -1, is where the factor is not active: at its middle, since
+    what activates it is the only column that tells those settings apart.
     """
     numbers = as_numbers(factor.levels)
-    if numbers is not None:
-        middle = float(np.median([numbers[code] for code in factor.codes if code >= 0]))
-        return np.array([[middle if value is None else float(value)] for value in values])
-    even = 1 / len(factor.levels)
-    return np.array(
-        [[even if v is None else float(v == level) for level in factor.levels] for v in values]
-    )
+    if numbers is None:
+        rows = np.eye(len(levels))
+        return np.vstack([rows, rows.mean(axis=0)])
+    middle = float(np.median([numbers[code] for code in factor.codes if code >= 0]))
+    return np.array([[float(level)] for level in (*levels, middle)])
 
 
 def _along(factor: Varied) -> Sequence[Any]:
@@ -127,39 +145,6 @@ def _along(factor: Varied) -> Sequence[Any]:
     points = (np.geomspace if log else np.linspace)(low, high, _POINTS).tolist()
     whole = all(isinstance(level, int) for level in factor.levels)
     return sorted({round(point) for point in points}) if whole else points
-
-
-def _dependence(
-    factor: Varied,
-    levels: Sequence[Any],
-    points: Sequence[Array],
-    lines: Sequence[tuple[str, Array]],
-    metric: str,
-    *,
-    fitted: bool,
-) -> Dependence:
-    """The means and the lines of a factor; a line's value that is not a number has no row.
-
-    Args:
-        factor: whose levels they are.
-        levels: L of them.
-        points: (L, R).
-        lines: each setting of the other factors in words, with its values, (L,).
-        metric: that they are of.
-        fitted: whether they are a forest's.
-    """
-    xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
-    places = [{"level": level_text(one), "x": x} for one, x in zip(levels, xs, strict=True)]
-    estimates = [asdict(interval_of(metric, list(seeds))) for seeds in points]
-    shown = _spread(len(lines), max(1, min(MOST_LINES, MOST_VALUES // len(levels))))
-    single = [
-        {"line": number, "others": lines[line][0], **at, "value": float(value)}
-        for number, line in enumerate(shown)
-        for at, value in zip(places, lines[line][1], strict=True)
-        if np.isfinite(value)
-    ]
-    means = [{**at, **estimate} for at, estimate in zip(places, estimates, strict=True)]
-    return Dependence(factor.factor.key, fitted, means, single, len(shown), len(lines))
 
 
 def _spread(count: int, most: int) -> list[int]:

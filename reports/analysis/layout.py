@@ -1,8 +1,8 @@
 """What an analysis is made of: settings under seeds that all of them finished, and their levels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,21 @@ from reports.read import Factor, Setting, Study
 from reports.stats import Array
 
 Codes = npt.NDArray[np.int64]
+Found = TypeVar("Found")
 
 LARGEST = 1e100  # of a number whose square can be taken
 
 
 class Unavailable(Exception):
     """Something cannot be computed of a study; its text says why, and ends a sentence."""
+
+
+def available(compute: Callable[[Study, str], Found], study: Study, metric: str) -> Found | None:
+    """What can be computed of a study and a test metric of it; None of what is Unavailable."""
+    try:
+        return compute(study, metric)
+    except Unavailable:
+        return None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.analysis import interval_values
 from reports.charts import vega
 from reports.charts.vega import Spec, Values
 from reports.contract import COMPLETE
@@ -38,7 +39,7 @@ def seed_points(
 def mean_points(group: Group, metric: str) -> Iterator[Spec]:
     """The mean over a group's seeds with its interval, as in the tables; none without any."""
     if found := group.estimate(f"test/{metric}"):
-        yield {**vega.ends("y", found), "n": found.n}
+        yield {**interval_values("y", found), "n": found.n}
 
 
 def limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:

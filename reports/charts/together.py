@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reports import tables
-from reports.analysis import Dependence, Effect, Importance
+from reports.analysis import Dependence, Importance, interval_values
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
@@ -25,7 +25,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
             "p": "–" if effect.holm is None else tables.p_text(effect.holm),
-            **vega.ends("share", effect.share),
+            **interval_values("share", effect.share),
         }
         for effect in (*found.factors, *found.pairs)
         if effect.share is not None
@@ -48,10 +48,10 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
-def interaction_charts(study: Study, pairs: Sequence[Effect], metric: str) -> Iterator[Chart]:
+def interaction_charts(study: Study, found: Importance | None, metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = tables.short_names(study), heading(study.protocol, metric)
-    for pair in pairs[:MOST_PAIRS]:
+    for pair in found.interactions[:MOST_PAIRS] if found else ():
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)

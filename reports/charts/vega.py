@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from reports.read import Study, heading
-from reports.stats import Estimate
 from reports.tables import chosen_by, is_percent, on_test
 
 Spec = dict[str, Any]
@@ -144,11 +143,6 @@ def estimates(values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: 
         *intervals(values, at),
         points({**at, "tooltip": tips}, name=name, values=values, **mark),
     ]
-
-
-def ends(name: str, estimate: Estimate) -> Spec:
-    """An estimate as values: its mean under a name, low and high."""
-    return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
 def spread(field: str, title: str, values: Values, *, log: bool) -> Spec:

@@ -114,7 +114,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     files: dict[str, bytes] = {}
     study, tables = report.study, report.every_table
     name = file_name(study.name)
-    charts = study_charts(report.analysis)
+    charts = study_charts(report)
     for chart in charts:
         if every_figure or chart.section == FIGURES:
             own = f"{name}-{file_name(chart.name)}"
@@ -149,7 +149,7 @@ def overview_files(
         own = file_name(report.study.name)
         while f"{own}.html" in files or own == "index":
             own += "-"
-        files[f"{own}.html"] = page(report, study_charts(report.analysis)).encode()
+        files[f"{own}.html"] = page(report, study_charts(report)).encode()
         entries.append(entry(report, f"{own}.html"))
     text = overview(entries, left_out)
     return {"index.html": text.encode(), **files}, list(overview_lines(entries, left_out))

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.analysis import Analysis
-from reports.answer import Answer, build_answer
-from reports.tables import build_tables
+from reports.answer import Answer
+from reports.report import make_report
 from tests.reports.analysis.planted import METRIC
 from tests.reports.answer.claims import check
 from tests.reports.answer.known import Claims, Known
@@ -137,8 +136,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], Known]] = {
 
 def answered(known: Known) -> Answer:
     """The answer of a study, by the code that makes reports."""
-    study = known.builder.study()
-    return build_answer(Analysis(study, METRIC), build_tables(study))
+    return make_report(known.builder.study()).answer
 
 
 def judged(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Claims]:

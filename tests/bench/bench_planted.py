@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.analysis import Analysis, Effect, Importance, importance
-from reports.answer import build_answer
+from reports.analysis import Importance, importance
+from reports.analysis.importance import Effect
 from reports.read import Study
+from reports.report import make_report
 from reports.stats import Verdict
-from reports.tables import build_tables
 from tests.reports.analysis.planted import METRIC, drawn, levelled, nothing, planted
 from tests.reports.builder import StoreBuilder
 
@@ -172,7 +172,7 @@ def _count(
 
 def _judge(counts: Counts, study: Study, target: str) -> None:
     """Add the answer's verdicts on the factors; a target of "": none was planted."""
-    answer = build_answer(Analysis(study, METRIC), build_tables(study))
+    answer = make_report(study).answer
     decided = {f.subject.split(",")[0] for f in answer.findings if f.verdict is Verdict.DECIDED}
     if target:
         counts["decided"].append(target in decided)

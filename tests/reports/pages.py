@@ -8,7 +8,6 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from reports.analysis import Analysis
 from reports.answer import Answer
 from reports.charts import study_charts
 from reports.render.page import page
@@ -58,17 +57,13 @@ def terminal_text(tables: list[Table], width: int) -> str:
 def page_of(tables: list[Table]) -> str:
     """A page of some tables, without an answer and without figures."""
     study = prompt_len().study()
-    return page(
-        Report(
-            study, "harmonic_mean", Analysis(study, "harmonic_mean"), Answer((), ()), tuple(tables)
-        )
-    )
+    return page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     made = make_report(builder.study())
-    return page(made, study_charts(made.analysis))
+    return page(made, study_charts(made))
 
 
 class Parsed(HTMLParser):

@@ -9,14 +9,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports.analysis import Analysis, Unavailable, ablation_path, analysis_tables, importance
-from reports.analysis.dependence import partial_dependence
-from reports.analysis.training import cost_against
+from reports.analysis import (
+    Unavailable,
+    ablation_path,
+    available,
+    cost_points,
+    importance,
+    partial_dependence,
+    together_tables,
+)
 from reports.render import csv_text, markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
-ANALYSES: tuple[Any, ...] = (importance, partial_dependence, ablation_path, cost_against)
+ANALYSES: tuple[Any, ...] = (importance, partial_dependence, ablation_path, cost_points)
 LEVELS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
@@ -56,7 +62,7 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         for analyse in ANALYSES:
             with contextlib.suppress(Unavailable):
                 analyse(study, METRIC)
-        tables = analysis_tables(Analysis(study, METRIC))
+        tables = together_tables(study, METRIC, available(importance, study, METRIC))
     assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
 
 

@@ -12,7 +12,6 @@ import altair
 import pytest
 from PIL import Image
 
-from reports.analysis import LearningCurves
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
 from reports.read.runs import run_address, runs_address
 from reports.report import make_report
@@ -35,8 +34,7 @@ from tests.reports.studies import (
 
 def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
     """A study's charts by name."""
-    analysis = make_report(builder.study(), metric).analysis
-    found = study_charts(analysis)
+    found = study_charts(make_report(builder.study(), metric))
     assert len({chart.name for chart in found}) == len(found)
     return {chart.name: chart for chart in found}
 
@@ -105,9 +103,8 @@ def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
 def test_curves() -> None:
     """A curve for each setting that logged its objective, by the steps of its run."""
     logged = {f"run{i}": [50.0, 51.0, 52.0] for i in range(5)}
-    analysis = make_report(with_curves(grid((5,), lambda s: 0.0, 2), logged)).analysis
-    assert isinstance(analysis.curves, LearningCurves) and analysis.curves.settings == 5
-    charts = {chart.name: chart for chart in study_charts(analysis)}
+    report = make_report(with_curves(grid((5,), lambda s: 0.0, 2), logged))
+    charts = {chart.name: chart for chart in study_charts(report)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {one["y"] for one in curve} == {50.0, 51.0, 52.0}
 
@@ -149,7 +146,7 @@ def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
     """An average has those alone that have a result on each."""
     skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
     report = make_report(over_datasets(skip=skip).study())
-    charts = {chart.name: chart for chart in study_charts(report.analysis)}
+    charts = {chart.name: chart for chart in study_charts(report)}
     means = {(mean["method"], mean["level"]) for mean in values(charts["dataset"], "means")}
     lines = [row for row in report.tables[0].rows if not row.arm]
     assert means == {

@@ -94,7 +94,7 @@ def linked() -> str:
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     made = make_report(study)
-    return page(made, study_charts(made.analysis))
+    return page(made, study_charts(made))
 
 
 def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_page_shows_what_a_browser_would_obey() -> None:
     text = "a\x00b\x1b[2Jc\u202ed"
     made = study_of([text, "b", "c"], reason=text)
     made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
-    specs = as_json([for_page(chart.spec) for chart in study_charts(made.analysis)])
+    specs = as_json([for_page(chart.spec) for chart in study_charts(made)])
     shown = page(made)
     for where in (specs, shown, table_html(labelled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)

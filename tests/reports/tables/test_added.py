@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.analysis import Analysis, Importance
-from reports.analysis.training import budget_correlation
+from reports.analysis import budget_correlation, importance
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render import csv_text, latex
@@ -78,7 +77,7 @@ def test_main_effects_are_those_of_the_grid() -> None:
     alone, beside = made(cut_grid()), made(builder)
     for name in ("f0", "f1"):
         assert csv_text(table_of(alone, name)) == csv_text(table_of(beside, name))
-    assert alone.analysis.importance == beside.analysis.importance
+    assert alone.importance == beside.importance
     assert len(table_of(beside, "settings").rows) == 4
     own = {f.name: f.differences for f in families(builder.study(), METRIC)}
     assert {name: len(found) for name, found in own.items()} == {"settings": 3, "f0": 1, "f1": 1}
@@ -97,8 +96,8 @@ def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -
         def of(self, metric: str, run_ids: Any) -> dict[str, list[tuple[int, float]]]:
             return {run: [(i, float(rng.normal())) for i in range(3)] for run in runs}
 
-    found = budget_correlation(replace(study, histories=Histories()))  # type: ignore[arg-type]
-    assert found is not None and [rung.n for rung in found.rungs] == [12, 12]
+    found, _ = budget_correlation(replace(study, histories=Histories()))  # type: ignore[arg-type]
+    assert [point["n"] for point in found] == [12, 12]
 
 
 def test_they_count_for_no_trials_of_the_sampler() -> None:
@@ -124,8 +123,7 @@ def test_what_the_scheduler_stopped_before_is_still_a_trial_of_the_samplers() ->
     builder.trial(assignment, results, added=True)
     study = builder.study()
     assert study.untried == 0 and set(study.rows["state"]) == {"COMPLETE"}
-    found = Analysis(study, METRIC).importance
-    assert isinstance(found, Importance) and found.settings == 11
+    assert importance(study, METRIC).settings == 11
 
 
 def test_exports_and_stamps_tell_them_apart() -> None:

@@ -1,75 +1,38 @@
-"""Everything that is computed of a study's settings together, when it is asked for; its tables."""
+"""The tables of a study's factors taken together: importance, pairs, and the path."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from reports import tables
-from reports.analysis.dependence import partial_dependence
-from reports.analysis.importance import Effect, Importance, importance
-from reports.analysis.layout import Unavailable, subject
+from reports.analysis.importance import Effect, Importance
+from reports.analysis.layout import available, subject
 from reports.analysis.path import AblationPath, Step, ablation_path
-from reports.analysis.training import budget_correlation, cost_against, learning_curves
 from reports.read import Study, heading
 from reports.stats import Estimate
 from reports.tables import Cell, Cells, Column, Quantity, Ranged, Table, Text, Value, known
 
 PATH_TABLE = "path"  # its name
 
-Part = TypeVar("Part")
 
+def together_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
+    """The tables of a study's factors taken together; none of a study of one factor.
 
-def _part(compute: Callable[[Study, str], Part]) -> "cached_property[Part | None]":
-    """A part of an Analysis; None where it is Unavailable."""
-
-    def found(analysis: "Analysis") -> Part | None:
-        try:
-            return compute(analysis.study, analysis.metric)
-        except Unavailable:
-            return None
-
-    return cached_property(found)
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Of a study; each part is computed once, and None where it cannot be.
-
-    study: as it was read. metric: of its test metrics; the study has a heading for it.
-    subject: the study that is analysed: one over datasets by its averages.
+    Args:
+        study: the study; one over datasets is taken by its averages.
+        metric: of its test metrics.
+        found: of the same; None where there is none.
     """
-
-    study: Study
-    metric: str
-
-    subject = _part(subject)
-    importance = _part(importance)
-    dependence = _part(partial_dependence)
-    path = _part(ablation_path)
-    costs = _part(cost_against)
-    curves = _part(lambda study, _: learning_curves(study))
-    budget = _part(lambda study, _: budget_correlation(study))
-
-    @property
-    def interactions(self) -> Sequence[Effect]:
-        """Of pairs of a grid's factors."""
-        return self.importance.interactions if self.importance else ()
-
-
-def analysis_tables(analysis: Analysis) -> list[Table]:
-    """The tables of a study's factors taken together; none of a study of one factor."""
-    part, metric = analysis.subject, analysis.metric
+    part = available(subject, study, metric)
     if part is None or len(part.factors) < 2:
         return []
-    found, own = [], tables.without_added(part)
-    if analysis.importance:
-        found.append(_importance(own, analysis.importance))
-    if pairs := analysis.interactions:
-        found.append(_cells(own, pairs, metric))
-    if analysis.path and analysis.path.steps:
-        found.append(_path(part, analysis.path))
-    return found
+    made, own = [], tables.without_added(part)
+    if found:
+        made.append(_importance(own, found))
+    if found and found.interactions:
+        made.append(_cells(own, found.interactions, metric))
+    path = available(ablation_path, study, metric)
+    if path and path.steps:
+        made.append(_path(part, path))
+    return made
 
 
 def _importance(study: Study, found: Importance) -> Table:

@@ -1,0 +1,321 @@
+"""What a study says, in a sentence for each factor: decided, equivalent or undecided.
+
+Answers for: the words that stand before every table, made from the tables' numbers alone, and what
+weakens them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reports import tables
+from reports.analysis import Importance, incomparable
+from reports.contract import ARMS, COMPLETE, RIVALS
+from reports.read import Study, heading
+from reports.stats import FEWEST_RANKED, MOST_SEEDS, Verdict
+from reports.tables import Compared, Table
+
+BEST = "best setting by selection"  # the subject of a finding
+# With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
+FEWEST_SEEDS = 5
+_LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
+_OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
+_CEILING = "real_pictures"
+# Any row that is decided decides what is said of several, any that is open leaves it open.
+_PHRASES: Mapping[Verdict, str] = {
+    Verdict.DECIDED: "Decided against",
+    Verdict.DIFFERS: "Different from",
+    Verdict.UNDECIDED: "Undecided against",
+    Verdict.EQUIVALENT: "Equivalent to",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one factor, or of the study beside its reference arms.
+
+    verdict: None where nothing was judged against the smallest effect of interest.
+    text: whole sentences, without the subject and the verdict.
+    """
+
+    subject: str
+    verdict: Verdict | None
+    text: str
+
+    @property
+    def sentence(self) -> str:
+        """The finding in one line."""
+        judged = f"{self.verdict}. " if self.verdict else ""
+        return f"{self.subject}: {judged}{self.text}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A study's findings, and what weakens all of them.
+
+    rule: what the verdicts mean, in one sentence; "" where there are none.
+    """
+
+    findings: tuple[Finding, ...]
+    cautions: tuple[str, ...]
+    rule: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Findings and cautions, one line each, the rule last."""
+        found = [finding.sentence for finding in self.findings]
+        return [*found, *self.cautions, *([self.rule] if self.rule else [])]
+
+
+def build_answer(
+    study: Study, metric: str, made: Sequence[Table], importance: Importance | None
+) -> Answer:
+    """What the tables say of each factor, of the reference arms, and what weakens it.
+
+    Args:
+        study: as it was read.
+        metric: that its tables are of.
+        made: as reports.tables.build_tables gives them.
+        importance: of the study's factors, if there is one.
+    """
+    findings = list(_findings(study, metric, made, importance))
+    effect = tables.effect_of(study, metric)
+    judged = effect is not None and any(finding.verdict for finding in findings)
+    rule = _rule(study, metric, effect) if judged and effect is not None else ""
+    return Answer(tuple(findings), tuple(_cautions(study, made)), rule)
+
+
+def _findings(
+    study: Study, metric: str, made: Sequence[Table], importance: Importance | None
+) -> Iterator[Finding]:
+    """The findings, the most general first; of parts of a study, such as one dataset, none."""
+    head, names = _head(study, metric), tables.short_names(study)
+    over = tables.datasets(study)
+    # scores of different rules choose no setting
+    ranked = any(table.kind == "settings" for table in made)
+    if ranked and not over and not incomparable(study):
+        yield from _best(study, metric)
+    for table in made:
+        whole = not over or table.kind == "methods" or table.name.startswith(f"{tables.AVERAGE}-")
+        if whole and table.kind == "ranks":
+            yield _ranks(table, head, study)
+        elif whole and (found := _levels(table, head)):
+            if importance and table.kind == "effects":
+                depends = _depends(importance, table, names)
+                found = replace(found, text=f"{found.text} {depends}".strip())
+            yield found
+    if importance:
+        yield from _shares(importance, head, names)
+    # The reference arms ran on one dataset, in whose table they are.
+    place = f" on {tables.arms_dataset(study)}" if over else ""
+    yield from [one for table in made if (one := _arms(table, place))][:1]
+
+
+def _best(study: Study, metric: str) -> Iterator[Finding]:
+    """The setting with the best selection score, with its test result beside the baseline's."""
+    found = tables.headline(study, metric)
+    if found is None or len(tables.by_preference(study)) < 2:
+        return
+    decimals = tables.decimals_of(study, metric)
+    text = tables.cell_text(tables.Value(found.estimate, decimals=decimals))
+    name, beside = next(iter(found.beside.items()), ("", None))
+    if beside is not None:
+        told = tables.cell_text(tables.Value(beside, signed=True, decimals=decimals))
+        than = ARMS[name][0] if name in ARMS else "the baseline"
+        same = beside.mean == 0 and beside.low is None
+        text += f", as {than}" if same else f", {told} against {than}"
+    yield Finding(BEST, None, f"{found.setting}: mean {_head(study, metric)} {text}.")
+
+
+def _levels(table: Table, head: str) -> Finding | None:
+    """The finding of a table whose rows are levels, or methods over datasets.
+
+    Args:
+        table: with differences to its baseline; without any there is no finding.
+        head: the metric's heading.
+    """
+    told = [(row.level, row.compared) for row in table.own if row.compared]
+    if table.kind in ("", "settings") or table.baseline is None or not told:
+        return None
+    judged = [None if one.unchanged else one.verdict for _, one in told]
+    verdicts = [verdict for verdict in _PHRASES if verdict in judged]
+    named: dict[str, list[str]] = {_PHRASES[verdict]: [] for verdict in verdicts}
+    for level, one in told:
+        name = level if one.unchanged else f"{level} ({_known(one)})"
+        named.setdefault(_phrase(one, head), []).append(name)
+    than = table.baseline.level
+    texts = [f"{phrase} {than}: {tables.listed(names)}." for phrase, names in named.items()]
+    subject = ", ".join(column.heading for column in table.columns[: table.labels])
+    subject += _OVER.get(table.kind, "")
+    return Finding(subject, next(iter(verdicts), None), " ".join(texts))
+
+
+def _phrase(one: Compared, head: str = "") -> str:
+    """How a row is to the baseline, before its name."""
+    if one.unchanged:
+        return f"The same {head} under each seed as"
+    if one.verdict:
+        return _PHRASES[one.verdict]
+    return "Beyond chance different from" if one.differs else "Not told from"
+
+
+def _known(one: Compared, *, turned: bool = False) -> str:
+    """A difference with what is known of it: "+0.5 ± 0.4, Holm p 0.030, about 3 seeds more".
+
+    Holm's p stands there where it is beyond chance.
+
+    Args:
+        one: of a row.
+        turned: whether it is of the baseline to the row.
+    """
+    estimate = one.difference
+    if turned:
+        low, high = (None if end is None else -end for end in (estimate.high, estimate.low))
+        estimate = replace(estimate, mean=-estimate.mean, low=low, high=high)
+    over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
+    parts = [
+        tables.cell_text(tables.Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
+        _p_words(one.p) if one.differs else "",
+        f"after {one.difference.n} seeds" if one.decision else "",
+    ]
+    if one.verdict is Verdict.UNDECIDED and one.more is not None:
+        many = f"over {MOST_SEEDS}" if one.more > MOST_SEEDS else f"about {one.more}"
+        parts.append(f"{many} seed{'s' * (one.more > 1)} more")
+    return ", ".join(filter(None, parts))
+
+
+def _arms(table: Table, place: str = "") -> Finding | None:
+    """The finding of a table with reference arms beside its baseline.
+
+    Args:
+        table: with differences of the arms to its baseline; without any there is no finding.
+        place: what the subject ends in, such as the dataset that the arms ran on.
+    """
+    base = table.baseline
+    every = [(row.arm, row.compared) for row in table.rows if row.arm and row.compared]
+    found = {arm: one for arm, one in every if not one.unchanged}
+    rivals = [arm for arm in RIVALS if arm in found]
+    if base is None or base.arm or not rivals:
+        return None
+    told = [
+        f"{_phrase(found[arm])} {ARMS[arm][0]}: {_known(found[arm], turned=True)}."
+        for arm in rivals
+    ]
+    if _CEILING in found:
+        told.append(f"Real pictures differ from it by {_known(found[_CEILING])}.")
+    # The first rival's verdict tells whether synthesis helps at all.
+    subject, verdict = f"the baseline ({base.name}){place}", found[rivals[0]].verdict
+    return Finding(subject, verdict, " ".join(told))
+
+
+def _ranks(table: Table, head: str, study: Study) -> Finding:
+    """The finding of a table of rank associations.
+
+    Args:
+        table: a row a factor.
+        head: the metric's heading.
+        study: whose settings they are over.
+    """
+    named: dict[str, list[str]] = {}
+    every = [(row.name, row.ranked) for row in table.rows if row.ranked]
+    for name, one in every:
+        rho = f"ρ {tables.cell_text(tables.Ranged(one.rho))}, " if one.rho else ""
+        goes = "goes" if tables.is_beyond_chance(one.p) else "does not go beyond chance"
+        phrase = f"{head} {goes} with"
+        if one.least is None and one.n >= FEWEST_RANKED:
+            phrase = "Nothing can be said, as nothing differs, of"
+        # no order of the settings that finished would have had such a p
+        elif not tables.is_beyond_chance(one.least):
+            phrase = "Nothing can be said, for want of settings, of"
+        named.setdefault(phrase, []).append(f"{name} ({rho}{_p_words(one.p)})" if one.p else name)
+    own = tables.without_added(study)
+    wanted = sum(not setting.arm for setting in own.settings) + own.untried
+    texts = [f"{max((one.n for _, one in every), default=0)} of {wanted} settings finished."]
+    texts += [f"{phrase} {tables.listed(names)}." for phrase, names in named.items()]
+    return Finding("factors, varied together", None, " ".join(texts))
+
+
+def _depends(found: Importance, table: Table, names: Mapping[str, str]) -> str:
+    """On which other factors a factor's effect depends, beyond chance; "" on none."""
+    key = table.name.removeprefix(f"{tables.AVERAGE}-")
+    others = [
+        f"{names[other]} ({_p_words(pair.holm)})"
+        for pair in found.interactions
+        if key in pair.factors and tables.is_beyond_chance(pair.holm)
+        for other in pair.factors
+        if other != key
+    ]
+    return f"Its effect depends on {tables.listed(others)}." if others else ""
+
+
+def _shares(found: Importance, head: str, names: Mapping[str, str]) -> Iterator[Finding]:
+    """Which factors explain some of the variance, beyond chance; none where none does."""
+    sure = [
+        (effect, effect.share)
+        for effect in (*found.factors, *found.pairs)
+        if effect.share and effect.share.mean >= _LEAST and tables.is_beyond_chance(effect.holm)
+    ]
+    told = []
+    for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
+        who = " with ".join(names[key] for key in effect.factors)
+        ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
+        told.append(f"{who} explains {share.mean:.0f}%{ends} ({_p_words(effect.holm)})")
+    if told:
+        text = f"Of the variance of {head} between settings, {tables.listed(told)}."
+        yield Finding("importance", None, text)
+
+
+def _p_words(p: float | None) -> str:
+    """A corrected p in words, "" without one."""
+    return "" if p is None else f"Holm p {tables.p_text(p)}"
+
+
+def _head(study: Study, metric: str) -> str:
+    """The metric's heading within a sentence."""
+    return heading(study.protocol, metric).rstrip(".")
+
+
+def _rule(study: Study, metric: str, effect: float) -> str:
+    """What the verdicts mean."""
+    points = f"{effect:g} point{'' if effect == 1 else 's'}"
+    within = f"Equivalent: the 95% interval is within ±{points} of {_head(study, metric)}"
+    if tables.design_of(study, metric):
+        return (
+            f"Differs: from 0, by the study's own design (--detect). {within}. ±: 95% over seeds."
+        )
+    return (
+        f"Decided: beyond the smallest effect of interest (Holm p of that < 0.05). {within}. ±: 95%"
+        " over seeds, uncorrected."
+    )
+
+
+def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
+    """The cautions of a study, the gravest first.
+
+    Args:
+        study: whose answer it is.
+        made: the tables that the answer is made from.
+    """
+    rule = tables.chosen_by(study.rows["selection"].to_list())
+    if tables.on_test(rule):
+        yield f"Selected on test data ({rule}), which flatters the numbers."
+    if study.demonstration:
+        yield "Demonstration backbone: this says nothing about CLIP."
+    if any(_without_baseline(table) for table in made):
+        yield "The baseline has not finished: nothing is compared with it."
+    lacking = tables.Group((), study.rows).counts.absent()
+    lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
+    if lacking:
+        yield f"Not answered in full: of {len(study.rows)} rows, {', '.join(lacking)}."
+    seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
+    if not seeds:
+        yield "Nothing has finished."
+    elif seeds < FEWEST_SEEDS:
+        yield f"Only {seeds} seed{'' if seeds == 1 else 's'} finished: intervals are rough."
+
+
+def _without_baseline(table: Table) -> bool:
+    """Whether a table of levels or settings has results and no baseline to hold them against."""
+    if table.kind not in ("levels", "effects", "settings") or table.place != "page":
+        return False
+    base, measured = table.baseline, any(table.metric in row.cells for row in table.own)
+    return base is not None and table.metric not in base.cells and measured
