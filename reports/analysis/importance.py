@@ -143,44 +143,44 @@ def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance
 def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str) -> Importance:
     """The result of a model, given its terms' tests."""
     sampled = found.study.sampler != "grid"
-    rest = variance.grams(found.values, model, None)
-
-    def leak(freedom: int) -> float:
-        return freedom / model.left if sampled and model.left else 0.0
+    total, rest, *own = variance.products(found.values, model)
+    # Settings that were drawn differ in more ways than a term has: what is expected of the rest in
+    # a degree of freedom is in each of the term's, too.
+    leak = rest / model.left if sampled and model.left else 0.0 * rest
+    parts = [part - term.freedom * leak for term, part in zip(model.terms, own, strict=True)]
 
     def effects(size: int) -> tuple[Effect, ...]:
-        own = [
-            (t, one) for t, one in zip(model.terms, tests, strict=True) if len(t.factors) == size
-        ]
+        every = zip(model.terms, tests, parts, strict=True)
+        family = [one for one in every if len(one[0].factors) == size]
+        adjusted = holm([test.p for _, test, _ in family])
         made = []
-        for (term, one), p in zip(own, holm([one.p for _, one in own]), strict=True):
-            products, leaked = variance.grams(found.values, model, term), leak(term.freedom)
+        for (term, test, part), p in zip(family, adjusted, strict=True):
             factors = [found.factors[place] for place in term.factors]
             effect = Effect(
                 tuple(one.factor.key for one in factors),
-                variance.share(products, leaked) if term.freedom else None,
+                variance.share(part, total) if term.freedom else None,
                 term.freedom,
                 p,
-                one.statistic,
-                one.freedom,
-                one.freedom * (len(found.seeds) - 1),
-                () if one.statistic is None else _cells(found, *factors, metric=metric),
+                test.statistic,
+                test.freedom,
+                test.freedom * (len(found.seeds) - 1),
+                () if test.statistic is None else _cells(found, *factors, metric=metric),
             )
-            made.append((variance.strength(products, leaked), effect))
+            made.append((variance.square(part), effect))
         # of sizes that differ by rounding alone the order is the study's, on every machine
         scale = max((abs(size) for size, _ in made), default=0.0) or 1.0
         ranked = sorted(made, key=lambda pair: -round(pair[0] / scale, 9))
         return tuple(effect for _, effect in ranked)
 
     # what polynomials leave over has given some of itself to the factors
-    own_leak = -leak(len(found.settings) - 1 - model.left)
+    given = (len(found.settings) - 1 - model.left) * leak
     return Importance(
         metric,
         sampled,
         effects(1),
         effects(2),
-        variance.share(rest, own_leak) if model.left else None,
-        variance.noise(rest.total) if len(found.seeds) > 1 else None,
+        variance.share(rest + given, total) if model.left else None,
+        variance.noise(total),
         len(found.settings),
         len(found.seeds),
         found.left_out,

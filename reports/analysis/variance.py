@@ -11,7 +11,6 @@ Annals of Mathematical Statistics 40, 1969).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,15 +22,6 @@ FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
 DRAWS = 999  # the least p is 0.001: below 0.05 after Holm over 50 factors
 _EQUAL = 1 - ROUNDING  # a statistic this close to another is the same, apart from rounding
 _NOTHING = 1e-12  # share of a sum of squares that is rounding
-
-
-@dataclass(frozen=True)
-class Grams:
-    """Products between seeds of what a term, the rest, and all settings do, (R, R) each."""
-
-    own: Array
-    rest: Array
-    total: Array
 
 
 def contrasts(term: Term, values: Array) -> Array:
@@ -46,41 +36,47 @@ def contrasts(term: Term, values: Array) -> Array:
     return without_rounding(found, scale_of(values))
 
 
-def grams(values: Array, model: Model, term: Term | None) -> Grams:
-    """The products of a term, of what no term explains, and of all differences between settings.
+def products(values: Array, model: Model) -> Array:
+    """Products between seeds of differences between settings, (2 + T, R, R).
+
+    Of all differences, of what no term explains, and of each of the model's T terms.
 
     Args:
         values: (S, R).
         model: of the S settings.
-        term: of the model; None: what no term explains stands in its place.
     """
     scale = scale_of(values)
     centred = without_rounding(values - values.mean(axis=0), scale)
     left = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    own = left if term is None else contrasts(term, values)
-    return Grams(own.T @ own, left.T @ left, centred.T @ centred)
+    parts = (centred, left, *(contrasts(term, values) for term in model.terms))
+    return np.array([part.T @ part for part in parts])
 
 
-def share(found: Grams, leak: float) -> Estimate | None:
-    """The percentage of the variance between settings that is a term's, and its interval.
+def share(own: Array, total: Array) -> Estimate | None:
+    """The percentage of the variance between settings that a part has, and its interval.
 
     Args:
-        found: of the term.
-        leak: how much of the rest's square is expected in the term's; 0 on a grid. A term of a
-            sampled study has df/(df of the rest): its settings differ in other ways, too.
+        own: products between seeds of the part, (R, R), without what leaks into it.
+        total: of all differences between settings, (R, R).
 
     Returns:
         Within 0 to 100; n is the number of seeds. Without an interval below three seeds. None where
         the settings differ no more than their seeds' noise would make them.
     """
-    n = len(found.own)
-    whole = _ratio(found, range(n), leak)
+    n, least = len(total), _NOTHING * float(np.trace(total))
+
+    def ratio(seeds: Sequence[int]) -> float | None:
+        kept = np.ix_(seeds, seeds)
+        whole = square(total[kept])
+        return square(own[kept]) / whole if whole > least else None
+
+    whole = ratio(range(n))
     if whole is None:
         return None
     alone = Estimate(_percent(whole), None, None, n)
     if n < FEWEST_FOR_INTERVAL:
         return alone
-    parts = [_ratio(found, [s for s in range(n) if s != one], leak) for one in range(n)]
+    parts = [ratio([s for s in range(n) if s != one]) for one in range(n)]
     known = [part for part in parts if part is not None]
     if len(known) < n:
         return alone
@@ -92,32 +88,26 @@ def noise(total: Array) -> float | None:
     """The percentage of the variance of settings' means that comes from their seeds.
 
     Args:
-        total: products between seeds of the differences between settings, (R, R), R > 1.
+        total: products between seeds of the differences between settings, (R, R).
+
+    Returns:
+        None of one seed, or where the means do not differ.
     """
     n = len(total)
     means = float(total.sum()) / n**2
-    return None if n < 2 or means <= 0 else _percent(1 - _square(total) / means)
+    return None if n < 2 or means <= 0 else _percent(1 - square(total) / means)
 
 
-def _square(products: Array) -> float:
-    """The squared length of the expected vector; of one seed, that of its own with its noise."""
+def square(products: Array) -> float:
+    """The squared length of the expected vector; of one seed, that of its own with its noise.
+
+    Args:
+        products: between seeds, (R, R).
+    """
     n = len(products)
     if n == 1:
         return float(products[0, 0])
     return float(products.sum() - np.trace(products)) / (n * (n - 1))
-
-
-def strength(found: Grams, leak: float) -> float:
-    """The squared length of a term's expected contrasts: what terms are ordered by."""
-    return _square(found.own) - leak * _square(found.rest)
-
-
-def _ratio(found: Grams, seeds: Sequence[int], leak: float) -> float | None:
-    kept = np.ix_(list(seeds), list(seeds))
-    total = _square(found.total[kept])
-    if total <= _NOTHING * float(np.trace(found.total)):
-        return None
-    return strength(Grams(found.own[kept], found.rest[kept], found.total[kept]), leak) / total
 
 
 def _percent(part: float) -> float:

@@ -7,13 +7,12 @@ from scipy import stats
 from reports.analysis.contrasts import distinct, grid_model
 from reports.analysis.layout import Varied
 from reports.analysis.variance import (
-    Grams,
     block_f,
     contrasts,
-    grams,
     grid_p,
     noise,
     over_seeds,
+    products,
     share,
 )
 from reports.read import Factor
@@ -44,7 +43,8 @@ def test_intervals_hold_the_true_share() -> None:
     by_first = effect.reshape(3, 4).mean(axis=1)
     true, held = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
-        made = share(grams(drawn(effect, 5, rng), model, model.terms[0]), 0.0)
+        total, _, first, *_ = products(drawn(effect, 5, rng), model)
+        made = share(first, total)
         assert made is not None and made.low is not None and made.high is not None
         held += made.low <= true <= made.high
     assert 0.93 <= held / 600 <= 0.99
@@ -80,14 +80,14 @@ def test_permutation_counts_out_a_case_by_hand() -> None:
 def test_no_share_where_settings_differ_by_noise_alone() -> None:
     """Where seeds disagree about everything there is nothing to share out."""
     own = np.array([[1.0, -0.5], [-0.5, 1.0]])
-    assert share(Grams(own, own, own), 0.0) is None
+    assert share(own, own) is None
     assert noise(own) == 100
 
 
 def test_two_seeds_have_no_interval() -> None:
     """One seed less would leave nothing to multiply."""
     own = np.array([[1.0, 0.5], [0.5, 1.0]])
-    made = share(Grams(own / 2, own, own), 0.0)
+    made = share(own / 2, own)
     assert made is not None and (made.mean, made.low, made.high, made.n) == (50, None, None, 2)
 
 
@@ -101,9 +101,11 @@ def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
     for _ in range(50):
         of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
         values = np.repeat(of_first, levels[1], axis=0)
-        for term in model.terms[1:]:  # the second factor, and its pair with the first
+        total, _, _, *parts = products(values, model)
+        # the second factor, and its pair with the first
+        for term, part in zip(model.terms[1:], parts, strict=True):
             assert block_f(contrasts(term, values)) == (0.0, 1.0)
-            found = share(grams(values, model, term), 0.0)
+            found = share(part, total)
             assert found is None or (found.mean, found.high or 0) == (0, 0)
         assert grid_p(values, factors, model.terms[1], rng) == 1
 
@@ -138,9 +140,8 @@ def test_levels_that_differ_once_are_two_levels() -> None:
 def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
     """Not even what the means over them are rounded by."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
-    model = grid_model(two_factors(3, 4))
-    found = grams(values, model, model.terms[0])
-    assert share(found, 0.0) is None and noise(found.total) is None
+    total, _, first, *_ = products(values, grid_model(two_factors(3, 4)))
+    assert share(first, total) is None and noise(total) is None
 
 
 def test_constant_contrasts_have_no_part() -> None:
