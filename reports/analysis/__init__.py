@@ -8,7 +8,7 @@ from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.importance import Importance, importance
 from reports.analysis.layout import Unavailable, available, incomparable, subject
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
-from reports.analysis.together import PATH_TABLE, together_tables
+from reports.analysis.together import together_tables
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

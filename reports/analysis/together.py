@@ -1,6 +1,7 @@
 """The tables of a study's factors taken together: importance, pairs, and the path."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports import tables
 from reports.analysis.importance import Effect, Importance
@@ -9,8 +10,6 @@ from reports.analysis.path import AblationPath, Step, ablation_path
 from reports.read import Study, heading
 from reports.stats import Estimate
 from reports.tables import Cell, Cells, Column, Quantity, Ranged, Table, Text, Value, known
-
-PATH_TABLE = "path"  # its name
 
 
 def together_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
@@ -73,7 +72,8 @@ def _importance(study: Study, found: Importance) -> Table:
         f"{kind}. Holm over the factors, and over the pairs",
     ]
     notes += [f"left out: {found.left_out}"] if found.left_out else []
-    return tables.plain_table(study, "importance", "importance of factors", columns, rows, notes)
+    title, name = "importance of factors", "importance"
+    return tables.plain_table(study, name, title, columns, rows, notes, place="files")
 
 
 def _statistic(effect: Effect) -> Cell | None:
@@ -144,7 +144,8 @@ def _path(study: Study, path: AblationPath) -> Table:
         notes.append(f"not run, or not finished, on the way: {tables.listed(lacking, '; ')}")
     title = "path from the baseline to what selection prefers"
     about = [{"added": key in ran} for key in keys]
-    return tables.plain_table(study, PATH_TABLE, title, columns, rows, notes, about=about)
+    more: dict[str, Any] = {"about": about, "place": "page" if ran & {*keys} else "files"}
+    return tables.plain_table(study, "path", title, columns, rows, notes, **more)
 
 
 def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
-from reports.analysis import PATH_TABLE
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import HEADLINE, Publication, ReportError, interval_metrics
 from reports.estimates import estimates
@@ -18,7 +17,7 @@ from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import LEVELS, PUBLISHED, Table, headline
+from reports.tables import LEVELS, Table, headline
 
 MOST_PRINTED = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters of a page in which its stamp stands
@@ -43,23 +42,9 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
 
 
 def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
-    """The answer for a console `width` characters wide, and the tables that it is made from.
-
-    What quality is and what selection chose is one step further, in the files. So is the path from
-    the baseline, unless somebody had settings run for it. What is published comes where asked for.
-    """
+    """The answer for a console `width` characters wide, and the tables that it is made from."""
     answer = answer_view(report.study.name, report.answer)
-    tables = [
-        table if _is_told(table) or table.place == "csv" else replace(table, place="files")
-        for table in report.every_table
-    ]
-    return Group(answer, terminal_view(tables, width, legend=legend))
-
-
-def _is_told(table: Table) -> bool:
-    if table.name == PATH_TABLE:
-        return any(row.added for row in table.rows)
-    return bool(table.kind) or table.name == PUBLISHED
+    return Group(answer, terminal_view(report.every_table, width, legend=legend))
 
 
 def print_report(

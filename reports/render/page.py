@@ -52,10 +52,10 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
     specs = {chart.name: for_page(chart.spec) for chart in charts}
     return page_html(
         "page",
-        stamp=report.stamp,
+        report=report,
         study=report.study,
         answer=report.answer,
-        parts=list(_parts(report, charts)),
+        charts=charts,
         lost=_lost(report),
         runs=_runs(report.study),
         count=len(setting_groups(report.study)),
@@ -64,22 +64,6 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
     )
-
-
-def _parts(report: Report, charts: Sequence[Chart]) -> Iterator[dict[str, Any]]:
-    """The page's parts between the answer and its end, those left out that are empty."""
-    parts: list[tuple[str, str, Sequence[Table]]] = [
-        ("figures", "Figures", ()),
-        ("tables", "Tables", report.main),
-        ("together", "Factors together", report.together),
-        ("training", "Training", ()),
-        ("settings", "Cost and feature quality", report.beside),
-    ]
-    for name, title, tables in parts:
-        own = [chart for chart in charts if chart.section == name]
-        shown = [table for table in tables if table.place != "csv"]
-        if own or shown:
-            yield {"name": name, "title": title, "charts": own, "tables": shown}
 
 
 def _runs(study: Study) -> list[tuple[str, str]]:

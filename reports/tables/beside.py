@@ -124,7 +124,7 @@ def quality_tables(study: Study) -> list[Table]:
     )
     kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
     title = f"quality of synthesized features ({kind})"
-    about = {"labels": len(family.labels), "shown": family.shown}
+    about: dict[str, Any] = {"labels": len(family.labels), "shown": family.shown, "place": "files"}
     return [noted_table(study, "quality", title, columns, rows, notes, **about)]
 
 

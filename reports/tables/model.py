@@ -199,7 +199,8 @@ class Table:
     """A table: `labels` of its columns (the first ones) name a row, the others measure it.
 
     shown: how many rows of the first section a page shows (None: all); CSV always holds all.
-    place: "page": everywhere; "files": not in the terminal; "csv": for programs alone.
+    place: "page": everywhere; "files": not in the terminal, where an answer stands with the tables
+        that it is made from; "csv": for programs alone.
     kind: what its rows are; "levels" of the only factor, "effects" of one among others, "settings",
         "methods" over datasets, factors by their "ranks"; "" of what compares nothing.
     metric: that its differences are of.

@@ -63,7 +63,7 @@ def test_tables_of_many_datasets_leave_the_terminal() -> None:
     """Over more than three datasets each one's table is in the files alone."""
     builder = over_datasets(("a", "b", "c", "d"), ("none", "vae"))
     assert {t.name: t.place for t in build_tables(builder.study())} == {
-        "datasets": "page", "quality": "page", "selected": "files",
+        "datasets": "page", "quality": "files", "selected": "files",
         **{f"{name}-generator": "files" for name in "abcd"},
     }  # fmt: skip
 
