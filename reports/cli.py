@@ -44,26 +44,6 @@ def main() -> None:
         app()
 
 
-def render(
-    study_name: str, tracking_uri: str | None = None, out_dir: Path | None = None
-) -> list[Path]:
-    """Print a study's tables and write its report.
-
-    Args:
-        study_name: of its MLflow experiment.
-        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        out_dir: None: ./NAME-report.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ReportError: unreadable store, unknown study, unwritable folder (one line).
-        EmptyStudyError: a ReportError; no run of the study has ended yet.
-    """
-    return _show(_read(study_name, tracking_uri), out_dir)
-
-
 def render_several(names: list[str], tracking_uri: str | None, out: Path) -> list[Path]:
     """Write one page over several studies, with a page of each; print what each says.
 
@@ -80,8 +60,9 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
             (one line).
         EmptyStudyError: a ReportError; there is nothing to report.
     """
-    from reports.read import default_tracking_uri, study_names
+    from reports.read import default_tracking_uri, load_records, study_names
     from reports.render import overview_files, write_files
+    from reports.report import make_report
 
     uri = tracking_uri or default_tracking_uri()
     left_out: list[str] = []
@@ -90,7 +71,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
     def made() -> Iterator["Report"]:
         for name in dict.fromkeys(names or study_names(uri)):
             try:
-                yield _read(name, uri)
+                yield make_report(load_records(name, uri))
             except ReportError as error:
                 if names and not isinstance(error, EmptyStudyError):
                     raise
@@ -114,8 +95,8 @@ class Prepared(NamedTuple):
     """A report that is made, and not shown yet.
 
     publication: what the study's own run in MLflow shows of it.
-    show: prints the tables and writes the report to a folder, as render does; a folder that has
-        this report already is left as it is. It returns the files written.
+    show: prints the tables and writes the report to a folder; one that has this report already is
+        left as it is. It returns the files written.
     study: as it was read.
     """
 
@@ -135,29 +116,13 @@ def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
+    from reports.read import load_records
     from reports.render import make_publication
-
-    made = _read(study_name, tracking_uri)
-    publication = make_publication(made)
-    return Prepared(publication, lambda out: _show(made, out, publication), made.study)
-
-
-def _read(
-    study_name: str,
-    tracking_uri: str | None = None,
-    metric: str | None = None,
-    *,
-    published: bool = False,
-) -> "Report":
     from reports.report import make_report
 
-    return make_report(_records(study_name, tracking_uri), metric, published=published)
-
-
-def _records(study_name: str, tracking_uri: str | None) -> "Study":
-    from reports.read import default_tracking_uri, load_records
-
-    return load_records(study_name, tracking_uri or default_tracking_uri())
+    made = make_report(load_records(study_name, tracking_uri))
+    publication = make_publication(made)
+    return Prepared(publication, lambda out: _show(made, out, publication), made.study)
 
 
 def _show(
@@ -204,10 +169,11 @@ def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared],
         A function of the report that is made after the run. It gives lines, none where no row has
         changed, or where nothing of the study can be reported now.
     """
+    from reports.read import load_records
     from reports.tables import change_lines
 
     try:
-        before = _records(study_name, tracking_uri)
+        before = load_records(study_name, tracking_uri)
     except ReportError:
         return lambda after: []
     return lambda after: change_lines(before, after.study)
@@ -304,13 +270,16 @@ def report(
         if several:
             render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        (name,) = asked
+        from reports.read import load_records
+        from reports.report import make_report
+
+        study = load_records(asked[0], tracking_uri)
         if target is not None:
             from reports.export import export
 
-            typer.echo(export(_records(name, tracking_uri), target))
+            typer.echo(export(study, target))
             return
-        made = _read(name, tracking_uri, metric, published=published)
+        made = make_report(study, metric, published=published)
         if form:
             from reports.render import FILE_WIDTH, text_of, write_report
 

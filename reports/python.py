@@ -48,9 +48,8 @@ def load_study(
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
             raise ReportError(f"load_study: {key} must be a text, got {value!r}")
-    return LoadedStudy(
-        make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
-    )
+    study = load_records(name, str(tracking_uri) if tracking_uri else None)
+    return LoadedStudy(make_report(study, metric))
 
 
 def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStudy]":

@@ -19,7 +19,7 @@ from reports.contract import (
 )
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, missing_rows, one_per_seed, seed_rows, trials_of
-from reports.read.runs import Run, read_runs, runs_address
+from reports.read.runs import Run, default_tracking_uri, read_runs, runs_address
 from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
 
 
@@ -76,21 +76,26 @@ class Study:
     adopted: Mapping[str, int] = field(default_factory=dict)
 
 
-def load_records(study_name: str, tracking_uri: str) -> Study:
+def load_records(study_name: str, tracking_uri: str | None = None) -> Study:
     """Read a study from MLflow, by its experiment's name.
+
+    Args:
+        study_name: of its experiment.
+        tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    runs = read_runs(study_name, tracking_uri)
+    uri = tracking_uri or default_tracking_uri()
+    runs = read_runs(study_name, uri)
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)
     return replace(
         study,
-        hits=HitFiles(folders, tracking_uri),
-        histories=Histories(tracking_uri),
-        runs_address=runs_address(tracking_uri, runs[0].experiment_id),
+        hits=HitFiles(folders, uri),
+        histories=Histories(uri),
+        runs_address=runs_address(uri, runs[0].experiment_id),
     )
 
 

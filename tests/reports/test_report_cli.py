@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from reports.cli import app, render
+from reports import load_study
+from reports.cli import app
 from reports.contract import EmptyStudyError
 from tests.addresses import WITH_PASSWORDS
 from tests.reports.builder import StoreBuilder, prompt_len
@@ -117,7 +118,7 @@ def test_rows_behind_the_table_are_written(store_uri: str, here: Path) -> None:
     """The tidy rows as CSV, one per (setting, seed), whatever their state."""
     builder = prompt_len()
     builder.trial({"generator.n_ctx": 32}, {0: {}}, state="FAIL", reason='odd, "quoted" reason')
-    render("prompt_len", builder.write(store_uri), here / "out")
+    load_study("prompt_len", builder.write(store_uri)).write(here / "out")
     rows = pl.read_csv(here / "out" / "prompt_len-rows.csv")
     assert len(rows) == 50
     assert rows.filter(pl.col("state") == "FAIL")["reason"].to_list() == ['odd, "quoted" reason']
@@ -154,7 +155,7 @@ def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
     """A CSV a table; a dataset's name does not make a folder."""
     names = ("emoji", "image_folder:my/pets")
     uri = over_datasets(names, ("none", "vae"), seeds=(0, 1)).write(store_uri)
-    files = {path.name for path in render("main", uri, here / "out")}
+    files = {path.name for path in load_study("main", uri).write(here / "out")}
     csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
     assert csv == {
         "datasets.csv", "emoji-generator.csv", "estimates.csv",
@@ -169,7 +170,7 @@ def test_a_second_report_replaces_the_first(store_uri: str, here: Path) -> None:
     first, second = (
         {
             p.name: p.read_bytes()
-            for p in render("prompt_len", uri, here / "out")
+            for p in load_study("prompt_len", uri).write(here / "out")
             if p.suffix not in (".pdf", ".svg")
         }
         for _ in range(2)
@@ -220,4 +221,4 @@ def test_empty_study_exits_3(store_uri: str, here: Path) -> None:
     assert line == "prompt_len: nothing to report, no run has ended yet"
     assert list(here.iterdir()) == []
     with pytest.raises(EmptyStudyError):
-        render("prompt_len", uri, here / "out")
+        load_study("prompt_len", uri).write(here / "out")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from reports.cli import render
+from reports import load_study
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import make_study
@@ -87,7 +87,7 @@ def test_a_report_that_is_cut_short_leaves_whole_files(
 
     out, fresh = tmp_path / "report", tmp_path / "fresh"
     bench.run(make_study(seeds=2))
-    files = render("small", bench.uri, out)
+    files = load_study("small", bench.uri).write(out)
     old = plain(out)
     bench.run(make_study(seeds=3))
     written, move = list[str](), Path.replace
@@ -100,13 +100,13 @@ def test_a_report_that_is_cut_short_leaves_whole_files(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", cut_short)
-        render("small", bench.uri, out)
-    render("small", bench.uri, fresh)
+        load_study("small", bench.uri).write(out)
+    load_study("small", bench.uri).write(fresh)
     new, now = plain(fresh), plain(out)
     changed = [name for name in old if now[name] != old[name]]
     assert changed and len(changed) < len(old)
     assert all(now[name] == new[name] for name in changed)
-    render("small", bench.uri, out)
+    load_study("small", bench.uri).write(out)
     assert plain(out) == new
 
 
