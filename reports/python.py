@@ -73,7 +73,6 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
 class AnswerView:
     """The answer; its text by str(), in a notebook with its verdicts marked."""
 
-    name: str
     answer: Answer
 
     def __str__(self) -> str:
@@ -148,7 +147,7 @@ class LoadedStudy:
 
     def answer(self) -> AnswerView:
         """What the study says: decided, equivalent or undecided, for each factor and arm."""
-        return AnswerView(self.name, self._report.answer)
+        return AnswerView(self._report.answer)
 
     @property
     def estimates(self) -> pl.DataFrame:

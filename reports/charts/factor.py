@@ -1,14 +1,16 @@
 """A metric against one factor: every seed's dot, means with 95% intervals, the reference arms."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from reports import tables
+from reports.analysis import interval_values
 from reports.charts import vega
-from reports.charts.seeds import axis, limits, marks, mean_points, seed_points
 from reports.charts.vega import Chart, Spec, Values
-from reports.contract import ARMS
-from reports.read import Factor, Study, heading
+from reports.contract import ARMS, COMPLETE
+from reports.read import Factor, Study, heading, run_address
+from reports.tables import Group
 
 FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
@@ -69,14 +71,14 @@ def factor_chart(
     for level, group in zip(levels, groups, strict=True):
         text = tables.level_text(level)
         place = {"value": level} if ranged else {"level": text}
-        seeds = seed_points(study, group, metric, scattered=scattered)
+        seeds = _seeds(study, group, metric, scattered=scattered)
         dots += [{**place, **dot} for dot in seeds]
-        for mean in () if scattered or many else mean_points(group, metric):
+        for mean in () if scattered or many else _mean(group, metric):
             means.append({**place, **mean})
             told.append(f"{text} {tables.number(mean['y'], decimals)}")
     if not dots:
         return
-    low, high = limits(dots, means, percent=tables.is_percent(metric))
+    low, high = _limits(dots, means, percent=tables.is_percent(metric))
     dots, some = vega.thinned(dots, "dots")
     lines = _arms(study, metric, low, high) if arms else []
     near = [line["y"] for line in lines if line["near"]]
@@ -86,13 +88,13 @@ def factor_chart(
         x = vega.spread("value", title, dots, log=factor.log)
     else:
         x = vega.steps("level", title, dots)
-    encoding = {"x": x, "y": axis(study, metric, low, high)}
+    encoding = {"x": x, "y": _axis(study, metric, low, high)}
     joined = numeric and len(means) > 1
     apart = _apart(dots, x["field"], (high - low) / _HEIGHT)
     layers = [
         *_arm_layers(lines, encoding["y"]),
         *[vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)] * joined,
-        *marks(study, apart, means, encoding, {x["field"]: title}, head),
+        *_marks(study, apart, means, encoding, {x["field"]: title}, head),
     ]
     dot = "a setting's mean over seeds" if scattered else "a seed"
     caption = (
@@ -117,17 +119,17 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
         for method, line in methods.items():
             if part := line.parts.get(name):
                 at = {"level": name, "method": method}
-                dots += [{**at, **dot} for dot in seed_points(study, part, metric)]
-                means += [{**at, **mean} for mean in mean_points(part, metric)]
+                dots += [{**at, **dot} for dot in _seeds(study, part, metric)]
+                means += [{**at, **mean} for mean in _mean(part, metric)]
     if not dots:
         return
     title, head = tables.short_name(study, over), heading(study.protocol, metric)
-    y = axis(study, metric, *limits(dots, means, percent=tables.is_percent(metric)))
+    y = _axis(study, metric, *_limits(dots, means, percent=tables.is_percent(metric)))
     dots, some = vega.thinned(dots, "dots")
     encoding = {"x": vega.steps("level", title, dots), "y": y}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "sort": list(methods)}
     encoding["color"] = vega.named("method", list(methods))
-    layers = marks(study, dots, means, encoding, {"level": title, "method": "method"}, head)
+    layers = _marks(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
         " Diamonds are means with 95% intervals."
@@ -165,7 +167,7 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
     """
     reach, decimals, found = _REACH * (high - low), tables.decimals_of(study, metric), []
     for group in tables.arm_groups(study):
-        for mean in mean_points(group, metric):
+        for mean in _mean(group, metric):
             near = low - reach <= mean["y"] <= high + reach
             told = f"{ARMS[group.arm][0]} {tables.number(mean['y'], decimals)}"
             told += "" if near else " (beyond)"
@@ -186,3 +188,87 @@ def _arm_layers(arms: Sequence[Spec], y: Spec) -> Iterator[Spec]:
         encoding[channel] = {"field": "arm", "type": "nominal", "scale": scale, "legend": legend}
     values = [{"arm": arm["arm"], "y": arm["y"]} for arm in arms if arm["near"]]
     yield vega.layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)
+
+
+def _seeds(study: Study, group: Group, metric: str, *, scattered: bool = False) -> Iterator[Spec]:
+    """y and name of each seed of a group; scattered: of each setting, the mean over its seeds.
+
+    `run` is the only run behind a dot, if that has an address.
+    """
+    seeds: dict[Any, dict[int, list[float]]] = {}
+    runs: dict[Any, set[str]] = {}
+    names = ("setting_key" if scattered else "seed", "seed", "state", "run_id", f"test/{metric}")
+    for dot, seed, state, run_id, value in zip(*map(group.column, names), strict=True):
+        if state == COMPLETE and value is not None:
+            seeds.setdefault(dot, {}).setdefault(seed, []).append(value)
+        if state == COMPLETE and run_id is not None:
+            runs.setdefault(dot, set()).add(run_id)
+    for dot, own in seeds.items() if scattered else sorted(seeds.items()):
+        means = [tables.mean(values) for values in own.values()]
+        name = f"mean of {len(means)} seeds" if scattered else f"seed {dot}"
+        run_id, *others = runs.get(dot, {""})
+        known = not others and run_address(study.runs_address, run_id)
+        run = {"run": run_id} if known else {}
+        yield {"y": tables.mean(means), "name": name, **run}
+
+
+def _mean(group: Group, metric: str) -> Iterator[Spec]:
+    """The mean over a group's seeds with its interval, as in the tables; none without any."""
+    if found := group.estimate(f"test/{metric}"):
+        yield {**interval_values("y", found), "n": found.n}
+
+
+def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
+    """The range of dots and intervals, never of zero height: half a point, or a part of the values.
+
+    Args:
+        dots, means: that are drawn.
+        percent: whether they are percentages.
+    """
+    values = [dot["y"] for dot in dots]
+    for one in means:
+        # An interval of two seeds may be vast; the dots then decide, and it is cut off.
+        if one["low"] is not None and one["n"] > 2:
+            values += [one["low"], one["high"]]
+    low, high = min(values), max(values)
+    least = 0.5 if percent else 0.02 * max(abs(low), abs(high), 1e-6)
+    return (low, high) if high - low > least else (low - least, high + least)
+
+
+def _axis(study: Study, metric: str, low: float, high: float) -> Spec:
+    """The vertical axis of a test metric, with a little room around what is drawn."""
+    margin = 0.05 * (high - low)
+    scale = {"domain": [low - margin, high + margin], "nice": False}
+    return vega.number("y", vega.test_title(study, metric), scale)
+
+
+def _marks(
+    study: Study, dots: Values, means: Values, at: Spec, named: Mapping[str, str], head: str
+) -> Iterator[Spec]:
+    """The dots, a click on which opens their run, and before them the means.
+
+    Args:
+        study: that they are of.
+        dots, means: with what `at` and `named` ask for; `side` moves a dot by so many pixels.
+        at: the encoding: x, y, and what else tells points apart.
+        named: the fields that name a point, as tips takes them.
+        head: heading of the metric.
+    """
+    encoding = {"color": {"value": vega.DOT}, **at}
+    encoding["tooltip"] = vega.tips({**named, "name": "dot", "y*": head})
+    mark: Spec = {"size": 22, "opacity": 0.75}
+    more: Spec = {}
+    if any("side" in dot for dot in dots):
+        mark["xOffset"] = {"expr": "datum.side || 0"}
+    if any("run" in dot for dot in dots):
+        # what all addresses begin with is written once
+        begin = json.dumps(study.runs_address)
+        more["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
+        encoding["href"] = {"field": "href"}
+        mark["cursor"] = "pointer"
+    yield {**vega.layer("circle", encoding, name="seeds", values=dots, **mark), **more}
+    if means:
+        encoding = {"color": {"value": vega.MEAN}, **at}
+        told = [*vega.interval_tips({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
+        look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
+        yield from vega.estimates(means, encoding, told, name="means", **look)
