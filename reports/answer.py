@@ -11,8 +11,8 @@ from reports import tables
 from reports.analysis import Importance, incomparable
 from reports.contract import ARMS, COMPLETE, RIVALS
 from reports.read import Study, heading
-from reports.stats import FEWEST_RANKED, MOST_SEEDS, Verdict
-from reports.tables import Compared, Table
+from reports.stats import FEWEST_RANKED, MOST_SEEDS, Compared, Verdict, is_beyond_chance
+from reports.tables import Table
 
 BEST = "best setting by selection"  # the subject of a finding
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -136,11 +136,11 @@ def _levels(table: Table, head: str) -> Finding | None:
     told = [(row.level, row.compared) for row in table.own if row.compared]
     if table.kind in ("", "settings") or table.baseline is None or not told:
         return None
-    judged = [None if one.unchanged else one.verdict for _, one in told]
+    judged = [None if one.is_unchanged else one.verdict for _, one in told]
     verdicts = [verdict for verdict in _PHRASES if verdict in judged]
     named: dict[str, list[str]] = {_PHRASES[verdict]: [] for verdict in verdicts}
     for level, one in told:
-        name = level if one.unchanged else f"{level} ({_known(one)})"
+        name = level if one.is_unchanged else f"{level} ({_known(one)})"
         named.setdefault(_phrase(one, head), []).append(name)
     than = table.baseline.level
     texts = [f"{phrase} {than}: {tables.listed(names)}." for phrase, names in named.items()]
@@ -151,7 +151,7 @@ def _levels(table: Table, head: str) -> Finding | None:
 
 def _phrase(one: Compared, head: str = "") -> str:
     """How a row is to the baseline, before its name."""
-    if one.unchanged:
+    if one.is_unchanged:
         return f"The same {head} under each seed as"
     if one.verdict:
         return _PHRASES[one.verdict]
@@ -174,12 +174,12 @@ def _known(one: Compared, *, turned: bool = False) -> str:
     over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
     parts = [
         tables.cell_text(tables.Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
-        _p_words(one.p) if one.differs else "",
+        _p_words(one.holm_p) if one.differs else "",
         f"after {one.difference.n} seeds" if one.decision else "",
     ]
-    if one.verdict is Verdict.UNDECIDED and one.more is not None:
-        many = f"over {MOST_SEEDS}" if one.more > MOST_SEEDS else f"about {one.more}"
-        parts.append(f"{many} seed{'s' * (one.more > 1)} more")
+    if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:
+        many = f"over {MOST_SEEDS}" if one.pairs_more > MOST_SEEDS else f"about {one.pairs_more}"
+        parts.append(f"{many} seed{'s' * (one.pairs_more > 1)} more")
     return ", ".join(filter(None, parts))
 
 
@@ -192,7 +192,7 @@ def _arms(table: Table, place: str = "") -> Finding | None:
     """
     base = table.baseline
     every = [(row.arm, row.compared) for row in table.rows if row.arm and row.compared]
-    found = {arm: one for arm, one in every if not one.unchanged}
+    found = {arm: one for arm, one in every if not one.is_unchanged}
     rivals = [arm for arm in RIVALS if arm in found]
     if base is None or base.arm or not rivals:
         return None
@@ -219,12 +219,12 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
     every = [(row.name, row.ranked) for row in table.rows if row.ranked]
     for name, one in every:
         rho = f"ρ {tables.cell_text(tables.Ranged(one.rho))}, " if one.rho else ""
-        goes = "goes" if tables.is_beyond_chance(one.p) else "does not go beyond chance"
+        goes = "goes" if is_beyond_chance(one.p) else "does not go beyond chance"
         phrase = f"{head} {goes} with"
         if one.least is None and one.n >= FEWEST_RANKED:
             phrase = "Nothing can be said, as nothing differs, of"
         # no order of the settings that finished would have had such a p
-        elif not tables.is_beyond_chance(one.least):
+        elif not is_beyond_chance(one.least):
             phrase = "Nothing can be said, for want of settings, of"
         named.setdefault(phrase, []).append(f"{name} ({rho}{_p_words(one.p)})" if one.p else name)
     own = tables.without_added(study)
@@ -240,7 +240,7 @@ def _depends(found: Importance, table: Table, names: Mapping[str, str]) -> str:
     others = [
         f"{names[other]} ({_p_words(pair.holm)})"
         for pair in found.interactions
-        if key in pair.factors and tables.is_beyond_chance(pair.holm)
+        if key in pair.factors and is_beyond_chance(pair.holm)
         for other in pair.factors
         if other != key
     ]
@@ -252,7 +252,7 @@ def _shares(found: Importance, head: str, names: Mapping[str, str]) -> Iterator[
     sure = [
         (effect, effect.share)
         for effect in (*found.factors, *found.pairs)
-        if effect.share and effect.share.mean >= _LEAST and tables.is_beyond_chance(effect.holm)
+        if effect.share and effect.share.mean >= _LEAST and is_beyond_chance(effect.holm)
     ]
     told = []
     for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from reports.stats import Estimate
-from reports.tables import AVERAGE, Compared, Counts, Row, Table, Value
+from reports.stats import Compared, Estimate
+from reports.tables import AVERAGE, Counts, Row, Table, Value
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
 _COUNTS = ["n", "failed", "pruned", "missing", "pairs", "pairs_more"]
@@ -63,20 +63,10 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         yield own | _ends(cell.estimate) | compared
 
 
-def _compared(compared: Compared) -> dict[str, Any]:
-    found = {
-        **_ends(compared.difference, "difference"),
-        "pairs": compared.difference.n,
-        "p": compared.raw_p,
-        "holm_p": compared.p,
-        "detectable": compared.detectable,
-        "decision": compared.decision,
-        "verdict": compared.verdict and str(compared.verdict),
-        "pairs_more": compared.more,
-        "is_unchanged": compared.unchanged,
-    }
-    over = compared.classes
-    return found | ({"classes_low": over.low, "classes_high": over.high} if over else {})
+def _compared(one: Compared) -> dict[str, Any]:
+    told = {name: value for name, value in vars(one).items() if name in COLUMNS}
+    over = {"classes_low": one.classes.low, "classes_high": one.classes.high} if one.classes else {}
+    return told | _ends(one.difference, "difference") | {"pairs": one.difference.n} | over
 
 
 def _ends(estimate: Estimate, name: str = "") -> dict[str, float | None]:

@@ -22,10 +22,11 @@ from reports.stats.intervals import (
 )
 from reports.stats.paired import (
     MOST_SEEDS,
-    Comparison,
+    Compared,
     Verdict,
     compare_paired,
     holm,
+    is_beyond_chance,
     judge,
     minimum_detectable,
     one_sample_p,
@@ -47,4 +48,4 @@ from reports.stats.sequential import (
     decide,
     stages,
 )
-from reports.stats.stopped import Decision, Ending, Outcome, endings
+from reports.stats.stopped import Ending, Outcome, endings

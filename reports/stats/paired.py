@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -20,24 +21,72 @@ from reports.stats.intervals import (
 )
 
 POWER = 0.80
+CHANCE = 0.05  # a corrected p below it is beyond chance
 FAR = 1_000.0  # a critical value that only two pairs, or three of very many comparisons, have
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A paired difference to the baseline.
+Decision = Literal["open", "differs", "equivalent", "constant"]  # see Ending
 
-    difference: estimate over pairs.
-    p: two-sided.
+
+class Verdict(StrEnum):
+    """What an interval says about the smallest effect of interest.
+
+    DECIDED: the true difference is beyond it, Holm-corrected over the family. EQUIVALENT: the 95%
+    interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
+    own design says it (see Ending), where that takes the place of DECIDED.
+    """
+
+    DECIDED = "decided"
+    DIFFERS = "differs"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A difference to a baseline, and all that is known of it.
+
+    difference: over pairs, as many as its n.
     std: standard deviation of the pairs' differences; None where they do not vary, or with one.
+    p: two-sided, of this difference alone.
+    holm_p: corrected over its family; None where no test is made, or the design's own speaks.
+    detectable: the smallest difference that as many pairs would find; None where it is not known.
+    verdict: against the smallest effect of interest; None where nothing is judged.
+    pairs_more: that would settle it, beside those there are, were mean and deviation to stay as
+        they are; more than MOST_SEEDS where none up to that number would. None where it is settled,
+        or where nothing is known of the deviation.
+    decision: what the study's own design (--detect) has come to; None: it has no say.
+    classes: the difference's interval over other test classes, if there is one.
+    is_unchanged: whether every result that is compared is exactly the baseline's.
+    datasets: how many of how many the difference is over; None: it is over no datasets, or all.
+    decimals: of the metric.
     """
 
     difference: Estimate
-    p: float | None
-    std: float | None
+    std: float | None = None
+    p: float | None = None
+    holm_p: float | None = None
+    detectable: float | None = None
+    verdict: Verdict | None = None
+    pairs_more: int | None = None
+    decision: Decision | None = None
+    classes: Estimate | None = None
+    is_unchanged: bool = False
+    datasets: tuple[int, int] | None = None
+    decimals: int = 1
+
+    @property
+    def differs(self) -> bool:
+        """Whether the corrected p says that the difference is not 0."""
+        return is_beyond_chance(self.holm_p)
 
 
-def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
+def is_beyond_chance(p: float | None) -> bool:
+    """Whether a corrected p says that there is an effect."""
+    return p is not None and p < CHANCE
+
+
+def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compared | None:
     """Compare two settings on the seeds that both finished.
 
     Args:
@@ -57,12 +106,12 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     estimate = mean_interval(list(differences))
     n = len(seeds)
     if n == 1:
-        return Comparison(estimate, None, None)
+        return Compared(estimate)
     std = float(differences.std(ddof=1))
     if std <= ROUNDING * scale:
         alone = Estimate(estimate.mean, None, None, n)
-        return Comparison(alone, 2.0 ** (1 - n) if differences.any() else 1.0, None)
-    return Comparison(estimate, _t_test(estimate.mean, std, n), std)
+        return Compared(alone, p=2.0 ** (1 - n) if differences.any() else 1.0)
+    return Compared(estimate, std, _t_test(estimate.mean, std, n))
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
@@ -80,19 +129,19 @@ def _t_test(mean: float, std: float, n: int) -> float:
     return min(1.0, 2 * t_tail(abs(mean) / (std / math.sqrt(n)), n - 1))
 
 
-def minimum_detectable(std: float, n: int, comparisons: int = 1) -> float | None:
+def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
     """The true mean difference that a paired t-test of n pairs finds with 80% power.
 
     Of several comparisons, Holm's method tests the first at 5% divided by their number, two-sided.
     That level is taken here: a difference of this size is found whatever the others are.
 
     Args:
-        std: standard deviation of the paired differences, > 0; the observed one is itself a rough
-            guess at small n.
-        n: pairs; below 2 nothing is detectable (None).
+        std: standard deviation of the paired differences; the observed one is itself a rough guess
+            at small n.
+        n: pairs; below 2, or where they do not vary, nothing is detectable (None).
         comparisons: in the family, at least 1.
     """
-    if n < 2 or std <= 0:
+    if n < 2 or not std:
         return None
     return _noncentrality(n - 1, (1 - CONFIDENCE) / comparisons) * std / math.sqrt(n)
 
@@ -131,35 +180,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 MOST_SEEDS = 500  # further ones that a reader is told of; beyond, the number says nothing
 
 
-class Verdict(StrEnum):
-    """What an interval says about the smallest effect of interest.
-
-    DECIDED: the true difference is beyond it, Holm-corrected over the family. EQUIVALENT: the 95%
-    interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
-    own design says it (see Ending), where that takes the place of DECIDED.
-    """
-
-    DECIDED = "decided"
-    DIFFERS = "differs"
-    EQUIVALENT = "equivalent"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on one difference.
-
-    more: pairs that would settle it, beside those there are, were mean and deviation to stay as
-        they are; more than MOST_SEEDS where none up to that number would. None where it is settled,
-        or where nothing is known of the deviation.
-    """
-
-    verdict: Verdict
-    more: int | None = None
-
-
-def judge(differences: Sequence[Estimate], effect: float) -> list[Judgement]:
-    """Judge a family of differences.
+def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
+    """What is known of differences that are tested together: Holm's p, and the verdicts.
 
     A difference is decided by the minimum-effect test (Murphy and Myors, 1999): Student's t of
     |mean| - effect, two-sided, Holm-corrected over the family. It is equivalent where its 95%
@@ -167,25 +189,33 @@ def judge(differences: Sequence[Estimate], effect: float) -> list[Judgement]:
     is not corrected, since a claim that all are equivalent needs no correction.
 
     Args:
-        differences: with their 95% t-intervals.
-        effect: the smallest effect of interest, > 0, in the differences' unit.
+        family: as compare_paired gives them.
+        effect: the smallest effect of interest, > 0, in the differences' unit; None: there is none.
 
     Returns:
-        A judgement each. Pairs that do not vary say nothing about others: undecided.
+        The same. Pairs that do not vary say nothing about others: undecided.
     """
-    corrected = holm([beyond_p(one, effect) for one in differences])
-    family = sum(p is not None for p in corrected)
-    pairs = zip(differences, corrected, strict=True)
-    return [_judged(one, p, effect, family) for one, p in pairs]
+    corrected = holm([one.p for one in family])
+    tests = max(1, sum(p is not None for p in corrected))
+    found = [
+        replace(one, holm_p=p, detectable=minimum_detectable(one.std, one.difference.n, tests))
+        for one, p in zip(family, corrected, strict=True)
+    ]
+    if effect is None:
+        return found
+    beyond = holm([beyond_p(one.difference, effect) for one in found])
+    count = sum(p is not None for p in beyond)
+    return [_judged(one, p, effect, count) for one, p in zip(found, beyond, strict=True)]
 
 
-def _judged(difference: Estimate, p: float | None, effect: float, family: int) -> Judgement:
+def _judged(one: Compared, p: float | None, effect: float, family: int) -> Compared:
+    low, high = one.difference.low, one.difference.high
     if p is not None and p < 1 - CONFIDENCE:
-        return Judgement(Verdict.DECIDED)
-    low, high = difference.low, difference.high
+        return replace(one, verdict=Verdict.DECIDED)
     if low is not None and high is not None and -effect < low and high < effect:
-        return Judgement(Verdict.EQUIVALENT)
-    return Judgement(Verdict.UNDECIDED, further_pairs(difference, effect, family))
+        return replace(one, verdict=Verdict.EQUIVALENT)
+    more = further_pairs(one.difference, effect, family)
+    return replace(one, verdict=Verdict.UNDECIDED, pairs_more=more)
 
 
 def standard_error(difference: Estimate) -> float | None:

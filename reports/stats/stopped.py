@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate
+from reports.stats.paired import Decision
 from reports.stats.sequential import (
     DIFFERS,
     EQUIVALENT,
@@ -27,7 +27,6 @@ from reports.stats.sequential import (
     simulated,
 )
 
-Decision = Literal["open", "differs", "equivalent", "constant"]
 _DECISIONS: dict[int, Decision] = {OPEN: "open", DIFFERS: "differs", EQUIVALENT: "equivalent"}
 SIMULATED = 10_000  # comparisons that an interval's ends come from
 FARTHEST, HALVINGS = 40.0, 25  # standard errors that an end may lie away; steps towards it

@@ -13,13 +13,12 @@ import polars as pl
 from reports import stats
 from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
 from reports.read import Study
-from reports.stats import Array, Comparison, Decision, Design, Ending, Estimate, Verdict
+from reports.stats import Array, Compared, Design, Ending, Estimate, Verdict
 from reports.tables.groups import Group, Place
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
     CLASSES,
     Cells,
-    Compared,
     PValue,
     Quantity,
     Ranged,
@@ -70,24 +69,14 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]
         there is no p.
     """
     plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
-    decimals, effect = decimals_of(study, metric), effect_of(study, metric)
     if design := design_of(study, metric):
         family = [given_out(differences(*pair), study.seeds) for pair in pairs]
         told = stats.endings(design, family, _PERCENT)
-        return [_by_design(*both, decimals) for both in zip(plain, told, strict=True)]
-    corrected = stats.holm([one.p for one in plain])
-    tests = max(1, sum(p is not None for p in corrected))
-    found = []
-    for one, p in zip(plain, corrected, strict=True):
-        least = one.std and stats.minimum_detectable(one.std, one.difference.n, tests)
-        found.append(Compared(one.difference, p, one.p, least, decimals=decimals))
-    if effect is None:
-        return found
-    judged = stats.judge([one.difference for one in plain], effect)
-    return [
-        replace(one, verdict=told.verdict, more=told.more)
-        for one, told in zip(found, judged, strict=True)
-    ]
+        found = [_by_design(*both) for both in zip(plain, told, strict=True)]
+    else:
+        found = stats.judge(plain, effect_of(study, metric))
+    decimals = decimals_of(study, metric)
+    return [replace(one, decimals=decimals) for one in found]
 
 
 def effect_of(study: Study, metric: str) -> float | None:
@@ -100,14 +89,14 @@ def effect_of(study: Study, metric: str) -> float | None:
     return study.smallest_effect if is_percent(metric) else None
 
 
-def _by_design(comparison: Comparison, ending: Ending | None, decimals: int) -> Compared:
+def _by_design(plain: Compared, ending: Ending | None) -> Compared:
     """What the design has come to; with fewer seeds than its first look has, nothing is known."""
-    decision: Decision = ending.decision if ending else "open"
-    bare = replace(comparison.difference, low=None, high=None)
-    difference = ending.difference if ending else bare
-    decided = decision in ("differs", "equivalent")
-    verdict = Verdict(decision) if decided else Verdict.UNDECIDED
-    return Compared(difference, decision=decision, verdict=verdict, decimals=decimals)
+    if ending is None:
+        bare = replace(plain.difference, low=None, high=None)
+        return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
+    decided = ending.decision in ("differs", "equivalent")
+    verdict = Verdict(ending.decision) if decided else Verdict.UNDECIDED
+    return Compared(ending.difference, decision=ending.decision, verdict=verdict)
 
 
 def compared_cells(compared: Compared | None) -> Cells:
@@ -120,7 +109,7 @@ def compared_cells(compared: Compared | None) -> Cells:
         "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
         "pairs": Quantity(compared.difference.n, 0),
         CLASSES: known(Ranged, compared.classes, 1, True),
-        "p": known(PValue, compared.p),
+        "p": known(PValue, compared.holm_p),
         "detectable": known(Quantity, compared.detectable, decimals),
         "decision": known(Text, "no spread" if decision == "constant" else decision),
     }

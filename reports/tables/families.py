@@ -8,7 +8,7 @@ from typing import Literal
 
 from reports.contract import APART, COMPLETE
 from reports.read import Factor, Study, heading, load_records
-from reports.stats import is_rounding, scale_of
+from reports.stats import Compared, is_rounding, scale_of
 from reports.tables.comparison import (
     MOST_RUNS,
     Draws,
@@ -34,7 +34,7 @@ from reports.tables.groups import (
     short_name,
 )
 from reports.tables.metric import with_metric
-from reports.tables.model import Column, Compared
+from reports.tables.model import Column
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
@@ -141,7 +141,7 @@ class Family:
             one,
             classes=difference_over_classes(mine, theirs, mean),
             # looked up where the mean does not deny it
-            unchanged=not mean and self._is_unchanged(group, baseline),
+            is_unchanged=not mean and self._is_unchanged(group, baseline),
             datasets=(common, of) if common < of else None,
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.stats import Association, Decision, Estimate, Verdict
+from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
@@ -120,49 +120,6 @@ class Flagged:
     name: str
     raised: int
     of: int
-
-
-CHANCE = 0.05  # a corrected p below it is beyond chance
-
-
-def is_beyond_chance(p: float | None) -> bool:
-    """Whether a corrected p says that there is an effect."""
-    return p is not None and p < CHANCE
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A row's difference to the baseline of its table, and all that is known of it.
-
-    difference: over pairs, as many as its n.
-    p: corrected over the table's family; None where no test is made, or the design's own speaks.
-    raw_p: before that.
-    detectable: the smallest difference that as many pairs would find; None where it is not known.
-    classes: the difference's interval over other test classes, if there is one.
-    decision: what the study's own design (--detect) has come to; None: it has no say.
-    verdict: against the smallest effect of interest; None where nothing is judged.
-    more: pairs that would settle it (see Judgement).
-    unchanged: whether every result of the row that is compared is exactly the baseline's.
-    datasets: how many of how many the difference is over; None: it is over no datasets, or all.
-    decimals: of the metric.
-    """
-
-    difference: Estimate
-    p: float | None = None
-    raw_p: float | None = None
-    detectable: float | None = None
-    classes: Estimate | None = None
-    decision: Decision | None = None
-    verdict: Verdict | None = None
-    more: int | None = None
-    unchanged: bool = False
-    datasets: tuple[int, int] | None = None
-    decimals: int = 1
-
-    @property
-    def differs(self) -> bool:
-        """Whether the corrected p says that the difference is not 0."""
-        return is_beyond_chance(self.p)
 
 
 @dataclass(frozen=True)

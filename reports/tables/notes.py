@@ -6,7 +6,7 @@ from typing import Any
 
 from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.read import Study, heading
-from reports.stats import DRAWS
+from reports.stats import DRAWS, Compared
 from reports.tables.comparison import design_of
 from reports.tables.families import Family
 from reports.tables.formatting import listed
@@ -18,7 +18,6 @@ from reports.tables.model import (
     MARK,
     Cell,
     Column,
-    Compared,
     Legend,
     Row,
     Table,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from reports.stats import MOST_SEEDS, Estimate, Verdict, judge, mean_interval
+from reports.stats import MOST_SEEDS, Compared, Estimate, Verdict, judge, mean_interval
 
 
-def estimate(mean: float, half: float, n: int = 10) -> Estimate:
+def difference(mean: float, half: float, n: int = 10) -> Compared:
     """A difference with its interval."""
-    return Estimate(mean, mean - half, mean + half, n)
+    return Compared(Estimate(mean, mean - half, mean + half, n))
 
 
 @pytest.mark.parametrize(
@@ -26,18 +26,18 @@ def test_a_difference_alone_is_judged_by_its_interval(
     mean: float, half: float, verdict: Verdict
 ) -> None:
     """Beyond the effect, within it, or across one of its bounds."""
-    (found,) = judge([estimate(mean, half)], 1.0)
+    (found,) = judge([difference(mean, half)], 1.0)
     assert found is not None and found.verdict is verdict
-    assert (found.more is None) == (verdict is not Verdict.UNDECIDED)
+    assert (found.pairs_more is None) == (verdict is not Verdict.UNDECIDED)
 
 
 def test_a_family_needs_more_to_decide() -> None:
     """What one comparison decides, the same among ten does not; equivalence is not corrected."""
-    near, within = estimate(1.55, 0.5), estimate(0.2, 0.5)
+    near, within = difference(1.55, 0.5), difference(0.2, 0.5)
     alone = judge([near], 1.0)
     among = judge([near, *[within] * 9], 1.0)
-    assert [one.verdict for one in alone if one] == [Verdict.DECIDED]
-    assert [one.verdict for one in among if one] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
+    assert [one.verdict for one in alone] == [Verdict.DECIDED]
+    assert [one.verdict for one in among] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
 
 
 def test_further_seeds_would_decide() -> None:
@@ -45,9 +45,9 @@ def test_further_seeds_would_decide() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, 8)
     values = 0.4 + (values - values.mean()) / values.std(ddof=1) * 1.2
-    (found,) = judge([mean_interval(list(values))], 1.0)
-    assert found is not None and found.more is not None and found.more > 2
-    for pairs, enough in ((8 + found.more, True), (7 + found.more, False)):
+    (found,) = judge([Compared(mean_interval(list(values)))], 1.0)
+    assert found.pairs_more is not None and found.pairs_more > 2
+    for pairs, enough in ((8 + found.pairs_more, True), (7 + found.pairs_more, False)):
         many = rng.normal(0, 1, pairs)
         many = 0.4 + (many - many.mean()) / many.std(ddof=1) * 1.2
         high = mean_interval(list(many)).high
@@ -60,21 +60,24 @@ def test_errors_over_many_families() -> None:
     called = 0
     for _ in range(1000):
         pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
-        found = judge([mean_interval(list(row)) for row in pairs], 1.0)
-        called += any(one is not None and one.verdict is Verdict.DECIDED for one in found)
+        found = judge([Compared(mean_interval(list(row))) for row in pairs], 1.0)
+        called += any(one.verdict is Verdict.DECIDED for one in found)
     assert called <= 65  # 50 expected at the most, and three standard errors
 
 
 def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
     """What Holm asks of a difference beyond the effect is in the number of further seeds."""
-    near = estimate(1.4, 0.5)
+    near = difference(1.4, 0.5)
     (alone,) = judge([near], 1.0)
-    among, *_ = judge([near, *[estimate(0.1, 0.5)] * 7], 1.0)
-    assert alone is not None and among is not None
-    assert alone.more is not None and among.more is not None and among.more > alone.more
+    among, *_ = judge([near, *[difference(0.1, 0.5)] * 7], 1.0)
+    assert (
+        alone.pairs_more is not None
+        and among.pairs_more is not None
+        and among.pairs_more > alone.pairs_more
+    )
 
 
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
-    (found,) = judge([estimate(1.0, 0.5)], 1.0)
-    assert found is not None and found.more == MOST_SEEDS + 1
+    (found,) = judge([difference(1.0, 0.5)], 1.0)
+    assert found.pairs_more == MOST_SEEDS + 1
