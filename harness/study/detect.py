@@ -16,7 +16,7 @@ from harness.wording import count, duration
 from reports.contract import APART, PROTOCOLS, ReportError
 
 if TYPE_CHECKING:
-    from reports.stats import Ending
+    from reports.stats import Compared
     from reports.tables import Family
 
 PILOTS = 6  # of which the most seeds of a setting consist, unless --max-seeds says otherwise
@@ -104,11 +104,11 @@ def next_seeds(
     found = endings(Design(effect, looks, len(compared)), family, _PERCENT)
     endings_of = list(zip(compared, found, strict=True))
     # of those without enough seeds for the first look nothing is known
-    through = [looks.index(one.seeds) + 1 if one else 0 for one in found if _goes_on(one)]
+    through = [looks.index(one.difference.n) + 1 if one else 0 for one in found if _goes_on(one)]
     waiting = [n for n in through if n < len(looks)]
     now = looks[min(waiting)] if waiting else 0
     own = {
-        setting.key: seeds[: max(now if _goes_on(one) else 0, one.seeds if one else 0)]
+        setting.key: seeds[: max(now if _goes_on(one) else 0, one.difference.n if one else 0)]
         for setting, one in endings_of
     }
     listed = seeds[: max(map(len, own.values()))]
@@ -128,16 +128,16 @@ def in_order(pilot: Sequence[int], most: int) -> tuple[int, ...]:
     return (*pilot, *others)[:most]
 
 
-def _goes_on(found: "Ending | None") -> bool:
+def _goes_on(found: "Compared | None") -> bool:
     return found is None or found.decision == "open"
 
 
-def _line(setting: Setting, baseline: Setting, found: "Ending") -> str:
+def _line(setting: Setting, baseline: Setting, found: "Compared") -> str:
     """E.g. "n_ctx=8 against n_ctx=4: -0.20 [-0.70, 0.30], equivalent after 10 seeds"."""
     mean, low, high = found.difference.mean, found.difference.low, found.difference.high
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     both = f"{setting.label} against {baseline.label}"
-    return f"{both}: {mean:.2f}{interval}, {found.decision} after {found.seeds} seeds"
+    return f"{both}: {mean:.2f}{interval}, {found.decision} after {found.difference.n} seeds"
 
 
 def detectable_lines(study: StudyConfig, uri: str) -> list[str]:

@@ -48,4 +48,4 @@ from reports.stats.sequential import (
     decide,
     stages,
 )
-from reports.stats.stopped import Ending, Outcome, endings
+from reports.stats.stopped import Outcome, endings

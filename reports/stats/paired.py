@@ -25,7 +25,7 @@ CHANCE = 0.05  # a corrected p below it is beyond chance
 FAR = 1_000.0  # a critical value that only two pairs, or three of very many comparisons, have
 
 
-Decision = Literal["open", "differs", "equivalent", "constant"]  # see Ending
+Decision = Literal["open", "differs", "equivalent", "constant"]  # see Compared
 
 
 class Verdict(StrEnum):
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
     DECIDED: the true difference is beyond it, Holm-corrected over the family. EQUIVALENT: the 95%
     interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
-    own design says it (see Ending), where that takes the place of DECIDED.
+    own design says it, where that takes the place of DECIDED.
     """
 
     DECIDED = "decided"
@@ -55,7 +55,10 @@ class Compared:
     pairs_more: that would settle it, beside those there are, were mean and deviation to stay as
         they are; more than MOST_SEEDS where none up to that number would. None where it is settled,
         or where nothing is known of the deviation.
-    decision: what the study's own design (--detect) has come to; None: it has no say.
+    decision: what the study's own design (--detect) has come to; None: it has no say. "differs":
+        from 0; "equivalent": its interval lies within the effect; "open": neither yet, or not by
+        the last look; "constant": the differences do not vary, so that nothing can be said of other
+        seeds.
     classes: the difference's interval over other test classes, if there is one.
     is_unchanged: whether every result that is compared is exactly the baseline's.
     datasets: how many of how many the difference is over; None: it is over no datasets, or all.

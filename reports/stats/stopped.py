@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate
-from reports.stats.paired import Decision
+from reports.stats.paired import Compared, Decision, Verdict
 from reports.stats.sequential import (
     DIFFERS,
     EQUIVALENT,
@@ -27,28 +27,18 @@ from reports.stats.sequential import (
     simulated,
 )
 
-_DECISIONS: dict[int, Decision] = {OPEN: "open", DIFFERS: "differs", EQUIVALENT: "equivalent"}
+_SAID: dict[int, tuple[Decision, Verdict]] = {
+    OPEN: ("open", Verdict.UNDECIDED),
+    DIFFERS: ("differs", Verdict.DIFFERS),
+    EQUIVALENT: ("equivalent", Verdict.EQUIVALENT),
+}
 SIMULATED = 10_000  # comparisons that an interval's ends come from
 FARTHEST, HALVINGS = 40.0, 25  # standard errors that an end may lie away; steps towards it
 
 
-@dataclass(frozen=True)
-class Ending:
-    """What a comparison has come to.
-
-    decision: "differs": from 0; "equivalent": its interval lies within the effect; "open": neither
-        yet, or not by the last look; "constant": the differences do not vary, so that nothing can
-        be said of other seeds.
-    seeds: that it stopped after; of an open one, those of the last look that it has been through.
-    difference: the mean over these seeds with its 95% interval (none of a constant one).
-    """
-
-    decision: Decision
-    seeds: int
-    difference: Estimate
-
-
-def endings(design: Design, family: Sequence[Sequence[float]], scale: float) -> list[Ending | None]:
+def endings(
+    design: Design, family: Sequence[Sequence[float]], scale: float
+) -> list[Compared | None]:
     """Look at a study's comparisons as often as their seeds allow.
 
     What comes after a comparison has stopped is not read.
@@ -60,7 +50,8 @@ def endings(design: Design, family: Sequence[Sequence[float]], scale: float) -> 
         scale: size of the values that were subtracted: a spread far below it is rounding.
 
     Returns:
-        None for a comparison of fewer seeds than the first look has.
+        Each difference over the seeds that it stopped after; of an open one, over those of the last
+        look that it has been through. None with fewer seeds than the first look has.
     """
     shape = len(design.looks), len(family)
     means, stds, given = np.zeros(shape), np.zeros(shape), np.zeros(len(family), np.int64)
@@ -78,15 +69,16 @@ def endings(design: Design, family: Sequence[Sequence[float]], scale: float) -> 
     ]
 
 
-def _ending(design: Design, stops: Stops, means: Array, stds: Array, place: int) -> Ending:
+def _ending(design: Design, stops: Stops, means: Array, stds: Array, place: int) -> Compared:
     at = int(stops.look[place])
     mean, std, seeds = float(means[at, place]), float(stds[at, place]), design.looks[at]
     if not std:
-        return Ending("constant", seeds, Estimate(mean, None, None, seeds))
+        alone = Estimate(mean, None, None, seeds)
+        return Compared(alone, decision="constant", verdict=Verdict.UNDECIDED)
     outcome = Outcome(design, tuple(stops.outer[:, place].tolist()), mean, std, seeds)
     low, high = outcome.interval()
-    estimate = Estimate(mean, low, high, seeds)
-    return Ending(_DECISIONS[int(stops.why[place])], seeds, estimate)
+    decision, verdict = _SAID[int(stops.why[place])]
+    return Compared(Estimate(mean, low, high, seeds), decision=decision, verdict=verdict)
 
 
 @dataclass(frozen=True)

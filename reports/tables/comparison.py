@@ -13,7 +13,7 @@ import polars as pl
 from reports import stats
 from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
 from reports.read import Study
-from reports.stats import Array, Compared, Design, Ending, Estimate, Verdict
+from reports.stats import Array, Compared, Design, Estimate, Verdict
 from reports.tables.groups import Group, Place
 from reports.tables.metric import decimals_of, is_percent
 from reports.tables.model import (
@@ -72,7 +72,7 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]
     if design := design_of(study, metric):
         family = [given_out(differences(*pair), study.seeds) for pair in pairs]
         told = stats.endings(design, family, _PERCENT)
-        found = [_by_design(*both) for both in zip(plain, told, strict=True)]
+        found = [end or _open(one) for one, end in zip(plain, told, strict=True)]
     else:
         found = stats.judge(plain, effect_of(study, metric))
     decimals = decimals_of(study, metric)
@@ -89,14 +89,10 @@ def effect_of(study: Study, metric: str) -> float | None:
     return study.smallest_effect if is_percent(metric) else None
 
 
-def _by_design(plain: Compared, ending: Ending | None) -> Compared:
-    """What the design has come to; with fewer seeds than its first look has, nothing is known."""
-    if ending is None:
-        bare = replace(plain.difference, low=None, high=None)
-        return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
-    decided = ending.decision in ("differs", "equivalent")
-    verdict = Verdict(ending.decision) if decided else Verdict.UNDECIDED
-    return Compared(ending.difference, decision=ending.decision, verdict=verdict)
+def _open(plain: Compared) -> Compared:
+    """A comparison of fewer seeds than its design's first look has: nothing is known yet."""
+    bare = replace(plain.difference, low=None, high=None)
+    return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
 
 
 def compared_cells(compared: Compared | None) -> Cells:

@@ -118,7 +118,7 @@ def test_seeds_after_the_stop_are_not_read() -> None:
     large, small = rng.normal(5, 0.5, 15).tolist(), rng.normal(0.0, 0.4, 15).tolist()
     whole = endings(TWO, [large, small], 60.0)
     assert [found.decision for found in whole if found] == ["differs", "equivalent"]
-    stopped = [found.seeds for found in whole if found]
+    stopped = [found.difference.n for found in whole if found]
     assert stopped[0] == 5
     cut = [large[: stopped[0]], [*small[: stopped[1]], *[99.0] * (15 - stopped[1])]]
     assert endings(TWO, cut, 60.0) == whole
@@ -133,4 +133,4 @@ def test_what_cannot_be_decided() -> None:
     assert (constant.decision, constant.difference.low) == ("constant", None)
     for n, seeds in ((15, 15), (12, 10)):
         found, _ = endings(TWO, [wide[:n], wide[:n]], 60.0)
-        assert found is not None and (found.decision, found.seeds) == ("open", seeds)
+        assert found is not None and (found.decision, found.difference.n) == ("open", seeds)
