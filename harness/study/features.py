@@ -1,8 +1,9 @@
 """Before the sweep, on the driver: plugins and features that trials will need; `--prefetch`."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import chain, groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,24 +96,19 @@ def prepare_features(
         ValueError: a backbone or a data set that cannot be loaded.
     """
     features: dict[Need, Any] = {}
-    extract, cache = fingerprints.method.extract, fingerprints.cache_dir
-    for need, clip, pictures in _loaded(needs, fingerprints):
-        fingerprints.remember(need.backbone, clip.fingerprint)
-        with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
-            features[need] = extract(clip, pictures, need.views, cache, report, need.splits, encode)
-    return features
-
-
-def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple[Need, Any, Any]]:
-    """Each need with its backbone, one of them at a time, and with its pictures.
-
-    On the CPU: on a GPU, trials count on the whole of its memory.
-    """
+    method, cache = fingerprints.method, fingerprints.cache_dir
     for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
-        clip = fingerprints.method.load_backbone(backbone, "cpu")
+        # on a GPU, trials count on the whole of its memory
+        clip = method.load_backbone(backbone, "cpu")
+        fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision = need.image_precision
-            yield need, clip, fingerprints.pictures(need.dataset)
+            pictures = fingerprints.pictures(need.dataset)
+            with reporter(f"features: {need.dataset} through {backbone}", console) as report:
+                features[need] = method.extract(
+                    clip, pictures, need.views, cache, report, need.splits, encode
+                )
+    return features
 
 
 def encoder_here(
@@ -131,23 +127,9 @@ def encoder_here(
     actor = extraction_resources(study.resources, machine_resources())
     if not actor.gpus:
         return nullcontext()
-    from harness.ray import ray_session
+    from harness.ray import ClusterEncoder, ray_session
 
-    return encoder_on(actor, method, lambda: ray_session(study, None, 0, verbose))
-
-
-def encoder_on(
-    actor: Resources, method: Method, session: Callable[[], AbstractContextManager[Any]]
-) -> "AbstractContextManager[Encode]":
-    """Give actors that encode while the context lasts.
-
-    Args:
-        actor: what each takes.
-        method: ship.
-        session: a Ray session around the actors; nullcontext: one is open.
-    """
-    from harness.ray import ClusterEncoder
-
+    session = partial(ray_session, study, None, 0, verbose)
     return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
 
 

@@ -1,7 +1,6 @@
 """The trials of a study run: its features come first, then a Ray session, and a sweep or two."""
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from harness.messages import Need
 from harness.planning import Changes, Plan
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
-from harness.study.features import check_plugins, encoder_here, encoder_on, needed, prepare_features
+from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.standing import Standing, source_of
 
@@ -95,14 +94,14 @@ class Trials:
 
     def _on_cluster(self, address: str) -> None:
         """The cluster shares the extraction out, too."""
-        from harness.ray import cluster_resources, ray_session
+        from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
         with ray_session(study, address, 0, self.options.verbose) as owned:
             there = cluster_resources()
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
             actor = resources.extraction_resources(study.resources, there)
-            with encoder_on(actor, method, nullcontext) as encode:
+            with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
             self._shared_out(features, owned)
 
