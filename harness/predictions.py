@@ -10,6 +10,7 @@ from harness import store
 from harness.config import parse_overrides, same
 from harness.errors import ConfigError, Fault, UserError
 from reports import tables
+from reports.cells import level_text
 from reports.contract import COMPLETE
 from reports.read import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
@@ -138,7 +139,7 @@ def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str
     for one in apart:
         if one.key not in wanted:
             must = f"must name a level of {names[one.key]}, as each has classes of its own"
-            levels = tuple(map(tables.level_text, tables.ordered_levels(study, one)))
+            levels = tuple(map(level_text, tables.ordered_levels(study, one)))
             faults.append(Fault("--setting", must, choices=levels).text)
     if faults:
         raise ConfigError(faults)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from reports import tables
 from reports.analysis import Importance, incomparable
+from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.contract import ARMS, COMPLETE, RIVALS
+from reports.formatting import cell_text, listed, p_text
 from reports.read import Study, heading
 from reports.stats import FEWEST_RANKED, MOST_SEEDS, Compared, Verdict, is_beyond_chance
-from reports.tables import Table
 
 BEST = "best setting by selection"  # the subject of a finding
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -95,7 +96,7 @@ def _findings(
     if ranked and not over and not incomparable(study):
         yield from _best(study, metric)
     for table in made:
-        whole = not over or table.kind == "methods" or table.name.startswith(f"{tables.AVERAGE}-")
+        whole = not over or table.kind == "methods" or table.name.startswith(f"{AVERAGE}-")
         if whole and table.kind == "ranks":
             yield _ranks(table, head, study)
         elif whole and (found := _levels(table, head)):
@@ -116,10 +117,10 @@ def _best(study: Study, metric: str) -> Iterator[Finding]:
     if found is None or len(tables.by_preference(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
-    text = tables.cell_text(tables.Value(found.estimate, decimals=decimals))
+    text = cell_text(Value(found.estimate, decimals=decimals))
     name, beside = next(iter(found.beside.items()), ("", None))
     if beside is not None:
-        told = tables.cell_text(tables.Value(beside, signed=True, decimals=decimals))
+        told = cell_text(Value(beside, signed=True, decimals=decimals))
         than = ARMS[name][0] if name in ARMS else "the baseline"
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {told} against {than}"
@@ -143,7 +144,7 @@ def _levels(table: Table, head: str) -> Finding | None:
         name = level if one.is_unchanged else f"{level} ({_known(one)})"
         named.setdefault(_phrase(one, head), []).append(name)
     than = table.baseline.level
-    texts = [f"{phrase} {than}: {tables.listed(names)}." for phrase, names in named.items()]
+    texts = [f"{phrase} {than}: {listed(names)}." for phrase, names in named.items()]
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     subject += _OVER.get(table.kind, "")
     return Finding(subject, next(iter(verdicts), None), " ".join(texts))
@@ -173,7 +174,7 @@ def _known(one: Compared, *, turned: bool = False) -> str:
         estimate = replace(estimate, mean=-estimate.mean, low=low, high=high)
     over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
     parts = [
-        tables.cell_text(tables.Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
+        cell_text(Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
         _p_words(one.holm_p) if one.differs else "",
         f"after {one.difference.n} seeds" if one.decision else "",
     ]
@@ -218,7 +219,7 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
     named: dict[str, list[str]] = {}
     every = [(row.name, row.ranked) for row in table.rows if row.ranked]
     for name, one in every:
-        rho = f"ρ {tables.cell_text(tables.Ranged(one.rho))}, " if one.rho else ""
+        rho = f"ρ {cell_text(Ranged(one.rho))}, " if one.rho else ""
         goes = "goes" if is_beyond_chance(one.p) else "does not go beyond chance"
         phrase = f"{head} {goes} with"
         if one.least is None and one.n >= FEWEST_RANKED:
@@ -230,13 +231,13 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
     own = tables.without_added(study)
     wanted = sum(not setting.arm for setting in own.settings) + own.untried
     texts = [f"{max((one.n for _, one in every), default=0)} of {wanted} settings finished."]
-    texts += [f"{phrase} {tables.listed(names)}." for phrase, names in named.items()]
+    texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     return Finding("factors, varied together", None, " ".join(texts))
 
 
 def _depends(found: Importance, table: Table, names: Mapping[str, str]) -> str:
     """On which other factors a factor's effect depends, beyond chance; "" on none."""
-    key = table.name.removeprefix(f"{tables.AVERAGE}-")
+    key = table.name.removeprefix(f"{AVERAGE}-")
     others = [
         f"{names[other]} ({_p_words(pair.holm)})"
         for pair in found.interactions
@@ -244,7 +245,7 @@ def _depends(found: Importance, table: Table, names: Mapping[str, str]) -> str:
         for other in pair.factors
         if other != key
     ]
-    return f"Its effect depends on {tables.listed(others)}." if others else ""
+    return f"Its effect depends on {listed(others)}." if others else ""
 
 
 def _shares(found: Importance, head: str, names: Mapping[str, str]) -> Iterator[Finding]:
@@ -260,13 +261,13 @@ def _shares(found: Importance, head: str, names: Mapping[str, str]) -> Iterator[
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
         told.append(f"{who} explains {share.mean:.0f}%{ends} ({_p_words(effect.holm)})")
     if told:
-        text = f"Of the variance of {head} between settings, {tables.listed(told)}."
+        text = f"Of the variance of {head} between settings, {listed(told)}."
         yield Finding("importance", None, text)
 
 
 def _p_words(p: float | None) -> str:
     """A corrected p in words, "" without one."""
-    return "" if p is None else f"Holm p {tables.p_text(p)}"
+    return "" if p is None else f"Holm p {p_text(p)}"
 
 
 def _head(study: Study, metric: str) -> str:

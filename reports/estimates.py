@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from reports.cells import AVERAGE, Counts, Row, Table, Value
 from reports.stats import Compared, Estimate
-from reports.tables import AVERAGE, Counts, Row, Table, Value
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
 _COUNTS = ["n", "failed", "pruned", "missing", "pairs", "pairs_more"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.analysis import incomparable
+from reports.cells import level_id
 from reports.contract import (
     ADDED_BY_PATH,
     COMPLETE,
@@ -15,7 +16,7 @@ from reports.contract import (
     redacted,
 )
 from reports.read import Factor, Study, heading
-from reports.tables import Group, is_numeric, level_id, mean, setting_groups
+from reports.tables import Group, is_numeric, mean, setting_groups
 
 OPTUNA = "optuna:"
 

@@ -11,13 +11,13 @@ import polars as pl
 
 from reports.analysis import Unavailable, importance
 from reports.answer import Answer
+from reports.cells import Table
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
 from reports.estimates import estimates
 from reports.read import default_tracking_uri, load_records, study_names
 from reports.render import answer_html, latex, markdown, table_frame, table_html, write_report
 from reports.report import Report, make_report
-from reports.tables import Table
 
 if TYPE_CHECKING:
     import altair

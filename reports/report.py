@@ -8,8 +8,9 @@ from pathlib import Path
 
 from reports.analysis import Importance, available, importance, together_tables
 from reports.answer import Answer, build_answer
+from reports.cells import Table
 from reports.read import Study
-from reports.tables import PUBLISHED, Table, build_tables, published_table, with_metric
+from reports.tables import PUBLISHED, build_tables, published_table, with_metric
 
 
 @dataclass(frozen=True)

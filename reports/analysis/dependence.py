@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from reports.analysis.layout import Layout, Varied, as_numbers, layout
+from reports.cells import level_text
 from reports.read import Study
 from reports.stats import Array
-from reports.tables import interval_of, level_text
+from reports.tables import interval_of
 
 MOST_LINES = 100  # single lines of a factor; more are a blot
 MOST_VALUES = 2_000  # of all of them together

@@ -10,9 +10,10 @@ import numpy as np
 from reports.analysis import variance
 from reports.analysis.contrasts import Model, distinct, grid_model, range_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
+from reports.cells import level_text
 from reports.read import Study
 from reports.stats import Estimate, holm, is_rounding, scale_of
-from reports.tables import interval_of, level_text
+from reports.tables import interval_of
 
 _DEGREES = (3, 2, 1)  # of a range's polynomial, the first that the settings suffice for
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports import tables
+from reports.cells import level_id
 from reports.contract import APART, COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array
@@ -135,12 +136,12 @@ def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
     """The factors that differ between some settings of the study, in its order."""
     found = []
     for factor in study.factors:
-        ids = [tables.level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
+        ids = [level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
                for s in settings]  # fmt: skip
         used = set(ids)
         ordered = tables.ordered_levels(study, factor)
-        levels = tuple(level for level in ordered if tables.level_id(level) in used)
-        place = {tables.level_id(level): i for i, level in enumerate(levels)}
+        levels = tuple(level for level in ordered if level_id(level) in used)
+        place = {level_id(level): i for i, level in enumerate(levels)}
         codes = np.array([-1 if one is None else place[one] for one in ids], dtype=np.int64)
         if len(levels) >= 2:
             found.append(Varied(factor, levels, codes))

@@ -7,6 +7,7 @@ from typing import Any
 
 from reports import tables
 from reports.analysis.layout import Unavailable, incomparable, subject
+from reports.cells import level_id
 from reports.contract import EmptyStudyError
 from reports.read import Study, load_records
 from reports.stats import Estimate, compare_paired
@@ -172,20 +173,20 @@ def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str,
 
 def _differing(here: Assignment, target: Assignment) -> list[str]:
     def level(assignment: Assignment, key: str) -> Any:
-        return tables.level_id(assignment[key]) if key in assignment else _ABSENT
+        return level_id(assignment[key]) if key in assignment else _ABSENT
 
     return [key for key in {**here, **target} if level(here, key) != level(target, key)]
 
 
 def _place(assignment: Assignment) -> str:
     """Equal assignments, equal text."""
-    return str(sorted((key, tables.level_id(value)) for key, value in assignment.items()))
+    return str(sorted((key, level_id(value)) for key, value in assignment.items()))
 
 
 def _levels_beside(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
     """Levels with the factors that are active beside them (`when:`)."""
     active = frozenset(assignment)
-    return {(key, tables.level_id(value), active) for key, value in assignment.items()}
+    return {(key, level_id(value), active) for key, value in assignment.items()}
 
 
 def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:

@@ -7,9 +7,22 @@ from reports import tables
 from reports.analysis.importance import Effect, Importance
 from reports.analysis.layout import available, subject
 from reports.analysis.path import AblationPath, Step, ablation_path
+from reports.cells import (
+    Cell,
+    Cells,
+    Column,
+    PValue,
+    Quantity,
+    Ranged,
+    Table,
+    Text,
+    Value,
+    known,
+    level_text,
+)
+from reports.formatting import listed
 from reports.read import Study, heading
 from reports.stats import Estimate
-from reports.tables import Cell, Cells, Column, Quantity, Ranged, Table, Text, Value, known
 
 
 def together_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
@@ -42,7 +55,7 @@ def _importance(study: Study, found: Importance) -> Table:
             "share": known(Ranged, effect.share, 0),
             "freedom": known(Quantity, effect.freedom or None, 0),
             "f": _statistic(effect),
-            "p": known(tables.PValue, effect.holm),
+            "p": known(PValue, effect.holm),
         }
         for effect in (*found.factors, *found.pairs)
     ]
@@ -136,12 +149,10 @@ def _path(study: Study, path: AblationPath) -> Table:
     ]
     if path.missing:
         lacking = [
-            " ".join(
-                f"{names[key]}={tables.level_text(value)}" for key, value in sorted(one.items())
-            )
+            " ".join(f"{names[key]}={level_text(value)}" for key, value in sorted(one.items()))
             for one in path.missing
         ]
-        notes.append(f"not run, or not finished, on the way: {tables.listed(lacking, '; ')}")
+        notes.append(f"not run, or not finished, on the way: {listed(lacking, '; ')}")
     title = "path from the baseline to what selection prefers"
     about = [{"added": key in ran} for key in keys]
     more: dict[str, Any] = {"about": about, "place": "page" if ran & {*keys} else "files"}
@@ -150,8 +161,7 @@ def _path(study: Study, path: AblationPath) -> Table:
 
 def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:
     words = ", ".join(
-        f"{names[c.factor]} {tables.level_text(c.before)} → {tables.level_text(c.after)}"
-        for c in step.changes
+        f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
     )
     return {
         "change": Text(words),

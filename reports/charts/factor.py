@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from reports import tables
 from reports.analysis import interval_values
+from reports.cells import level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec, Values
 from reports.contract import ARMS, COMPLETE
+from reports.formatting import number
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import Group
 
@@ -69,13 +71,13 @@ def factor_chart(
     decimals = tables.decimals_of(study, metric)
     dots, means, told = list[Spec](), list[Spec](), list[str]()
     for level, group in zip(levels, groups, strict=True):
-        text = tables.level_text(level)
+        text = level_text(level)
         place = {"value": level} if ranged else {"level": text}
         seeds = _seeds(study, group, metric, scattered=scattered)
         dots += [{**place, **dot} for dot in seeds]
         for mean in () if scattered or many else _mean(group, metric):
             means.append({**place, **mean})
-            told.append(f"{text} {tables.number(mean['y'], decimals)}")
+            told.append(f"{text} {number(mean['y'], decimals)}")
     if not dots:
         return
     low, high = _limits(dots, means, percent=tables.is_percent(metric))
@@ -169,7 +171,7 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
     for group in tables.arm_groups(study):
         for mean in _mean(group, metric):
             near = low - reach <= mean["y"] <= high + reach
-            told = f"{ARMS[group.arm][0]} {tables.number(mean['y'], decimals)}"
+            told = f"{ARMS[group.arm][0]} {number(mean['y'], decimals)}"
             told += "" if near else " (beyond)"
             found.append({"key": group.arm, "arm": told, "y": mean["y"], "near": near})
     return sorted(found, key=lambda arm: -arm["y"])

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from reports import tables
 from reports.analysis import Dependence, Importance, interval_values
+from reports.cells import level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
+from reports.formatting import p_text
 from reports.read import Factor, Study, heading
 
 TOGETHER = "together"  # the section
@@ -24,7 +26,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
         {
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": "–" if effect.holm is None else tables.p_text(effect.holm),
+            "p": "–" if effect.holm is None else p_text(effect.holm),
             **interval_values("share", effect.share),
         }
         for effect in (*found.factors, *found.pairs)
@@ -55,7 +57,7 @@ def interaction_charts(study: Study, found: Importance | None, metric: str) -> I
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
-        p = "" if pair.holm is None else f" (Holm p {tables.p_text(pair.holm)})"
+        p = "" if pair.holm is None else f" (Holm p {p_text(pair.holm)})"
         tooltip = vega.interval_tips({"first": one, "second": other, "mean*": head, "n": "seeds"})
         colour = vega.heat(study, metric, means)
         # dark on the lighter half of the colours
@@ -126,7 +128,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     for line, group in enumerate(groups[:MOST_LINES]):
         found = group.estimate(f"test/{metric}")
         for key, value in group.value.assignment.items():
-            level = tables.level_text(value)
+            level = level_text(value)
             if found and level in places.get(key, {}):
                 at = {"factor": names[key], "level": level, "at": places[key][level]}
                 values.append({"line": line, **at, "mean": found.mean})
@@ -165,6 +167,4 @@ def _places(study: Study, factor: Factor) -> dict[str, float]:
         values = [float(level) for level in levels]
         values = [math.log(v) for v in values] if factor.log and values[0] > 0 else values
     spread = values[-1] - values[0] if len(values) > 1 else 1.0
-    return {
-        tables.level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)
-    }
+    return {level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)}

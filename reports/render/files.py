@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
+from reports.cells import LEVELS, Table
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import HEADLINE, Publication, ReportError, interval_metrics
 from reports.estimates import estimates
@@ -17,7 +18,7 @@ from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import LEVELS, Table, headline
+from reports.tables import headline
 
 MOST_PRINTED = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters of a page in which its stamp stands

@@ -4,20 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from reports.answer import Answer
+from reports.cells import ADDED, MARK, Cell, Column, Row, Table, Text, Value
 from reports.contract import printable
-from reports.tables import (
-    ADDED,
-    MARK,
-    STACKED,
-    Cell,
-    Column,
-    Row,
-    Table,
-    Text,
-    Value,
-    broken,
-    cell_text,
-)
+from reports.formatting import STACKED, broken, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
 # What Markdown takes for a heading, a quotation or a list where a line begins with it.

@@ -15,22 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.answer import Answer
+from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
+from reports.formatting import PLAIN, STACKED, broken, cell_text
 from reports.read import Study, run_address
 from reports.render.markup import shown
 from reports.report import Report
-from reports.tables import (
-    PLAIN,
-    STACKED,
-    Table,
-    broken,
-    cell_text,
-    factor_labels,
-    level_text,
-    setting_groups,
-    spelled,
-)
+from reports.tables import factor_labels, setting_groups, spelled
 
 MOST_RUNS = 1_000  # settings whose runs a page lists
 _LATEST = 10**14  # of a time that is sound, in ms

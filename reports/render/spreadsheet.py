@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
 from reports.stats import Estimate
-from reports.tables import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value, on_test
+from reports.tables import on_test
 
 _FIELDS = ("mean", "low", "high", "n")
 _ABOUT = ("section", "baseline", "arm", "selection_rule", "flags", "added")

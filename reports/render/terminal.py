@@ -13,21 +13,11 @@ from rich.table import Table as Grid
 from rich.text import Text as Words
 
 from reports.answer import Answer
+from reports.cells import Cell, Column, Counts, Legend, Table
 from reports.contract import printable_lines
+from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
 from reports.render.markup import shown
 from reports.stats import Verdict
-from reports.tables import (
-    PLAIN,
-    STACKED,
-    Cell,
-    Column,
-    Counts,
-    Dialect,
-    Legend,
-    Table,
-    broken,
-    cell_text,
-)
 
 _STYLES = {
     Verdict.DECIDED: "bold green",

@@ -13,16 +13,6 @@ from reports.tables.families import (
     load_values,
     method_family,
 )
-from reports.tables.formatting import (
-    PLAIN,
-    STACKED,
-    Dialect,
-    broken,
-    cell_text,
-    listed,
-    number,
-    p_text,
-)
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -40,28 +30,6 @@ from reports.tables.groups import (
     spelled,
 )
 from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent, with_metric
-from reports.tables.model import (
-    ADDED,
-    AVERAGE,
-    LEVELS,
-    MARK,
-    OBJECTIVE,
-    Cell,
-    Cells,
-    Column,
-    Counts,
-    Legend,
-    PValue,
-    Quantity,
-    Ranged,
-    Row,
-    Table,
-    Text,
-    Value,
-    known,
-    level_id,
-    level_text,
-)
 from reports.tables.notes import chosen_by, on_test, plain_table
 from reports.tables.pooling import (
     DATASET,

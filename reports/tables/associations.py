@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reports import stats
-from reports.contract import COMPLETE, QUALITY
-from reports.read import Factor, Study, heading
-from reports.stats import Array, Association, Estimate
-from reports.tables.groups import is_numeric, rows_of, setting_groups
-from reports.tables.metric import MEASURES, Measure
-from reports.tables.model import (
+from reports.cells import (
     Cells,
     Column,
     PValue,
@@ -24,6 +19,11 @@ from reports.tables.model import (
     known,
     level_id,
 )
+from reports.contract import COMPLETE, QUALITY
+from reports.read import Factor, Study, heading
+from reports.stats import Array, Association, Estimate
+from reports.tables.groups import is_numeric, rows_of, setting_groups
+from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
 

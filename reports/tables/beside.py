@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.cells import Cell, Cells, Column, Row, Table, Text, Value, known
 from reports.contract import COMPLETE, FLAG, QUALITY
+from reports.formatting import number
 from reports.read import Study, heading
 from reports.tables.families import first_family, method_family
-from reports.tables.formatting import number
 from reports.tables.groups import Group
 from reports.tables.metric import MEASURES, interval_of, measured, places
-from reports.tables.model import Cell, Cells, Column, Row, Table, Text, Value, known
 from reports.tables.notes import group_row, noted_table
 from reports.tables.pooling import datasets
 

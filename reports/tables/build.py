@@ -4,15 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
-from reports.read import Study, heading
-from reports.tables.associations import rank_table, response_tables
-from reports.tables.beside import quality_tables, selection_tables
-from reports.tables.comparison import compared_cells, design_of
-from reports.tables.families import Family, families, level_family, method_family
-from reports.tables.groups import Group
-from reports.tables.metric import decimals_of, measured, with_metric
-from reports.tables.model import (
+from reports.cells import (
     AVERAGE,
     CLASSES,
     OBJECTIVE,
@@ -25,6 +17,14 @@ from reports.tables.model import (
     Value,
     known,
 )
+from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
+from reports.read import Study, heading
+from reports.tables.associations import rank_table, response_tables
+from reports.tables.beside import quality_tables, selection_tables
+from reports.tables.comparison import compared_cells, design_of
+from reports.tables.families import Family, families, level_family, method_family
+from reports.tables.groups import Group
+from reports.tables.metric import decimals_of, measured, with_metric
 from reports.tables.notes import comparison_notes, group_row, noted_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 

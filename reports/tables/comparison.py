@@ -11,12 +11,7 @@ import numpy as np
 import polars as pl
 
 from reports import stats
-from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
-from reports.read import Study
-from reports.stats import Array, Compared, Design, Estimate, Verdict
-from reports.tables.groups import Group, Place
-from reports.tables.metric import decimals_of, is_percent
-from reports.tables.model import (
+from reports.cells import (
     CLASSES,
     Cells,
     PValue,
@@ -26,6 +21,11 @@ from reports.tables.model import (
     Value,
     known,
 )
+from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
+from reports.read import Study
+from reports.stats import Array, Compared, Design, Estimate, Verdict
+from reports.tables.groups import Group, Place
+from reports.tables.metric import decimals_of, is_percent
 
 
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:

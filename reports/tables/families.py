@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
+from reports.cells import Column
 from reports.contract import APART, COMPLETE
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import Compared, is_rounding, scale_of
@@ -34,7 +35,6 @@ from reports.tables.groups import (
     short_name,
 )
 from reports.tables.metric import with_metric
-from reports.tables.model import Column
 from reports.tables.pooling import (
     arms_dataset,
     averaged,

@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
+from reports.cells import Column, Counts, Flagged, Text, level_id, level_text
 from reports.contract import ARMS, COMPLETE, FAIL, FLAG, PRUNED
 from reports.read import Factor, Setting, Study
 from reports.stats import Estimate
 from reports.tables.metric import interval_of
-from reports.tables.model import Column, Counts, Flagged, Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12

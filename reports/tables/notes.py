@@ -4,15 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.contract import ARMS, FAIL, FLAGS, QUALITY
-from reports.read import Study, heading
-from reports.stats import DRAWS, Compared
-from reports.tables.comparison import design_of
-from reports.tables.families import Family
-from reports.tables.formatting import listed
-from reports.tables.groups import Group, spelled
-from reports.tables.metric import MEASURES
-from reports.tables.model import (
+from reports.cells import (
     ADDED,
     CLASSES,
     MARK,
@@ -23,6 +15,14 @@ from reports.tables.model import (
     Table,
     Value,
 )
+from reports.contract import ARMS, FAIL, FLAGS, QUALITY
+from reports.formatting import listed
+from reports.read import Study, heading
+from reports.stats import DRAWS, Compared
+from reports.tables.comparison import design_of
+from reports.tables.families import Family
+from reports.tables.groups import Group, spelled
+from reports.tables.metric import MEASURES
 
 LEAKS = frozenset({"test", "reference"})
 # What all settings share, as params name it.

@@ -6,10 +6,10 @@ from itertools import product
 
 import polars as pl
 
+from reports.cells import level_id, level_text
 from reports.contract import APART, COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Setting, Study, frame
 from reports.tables.groups import Group, labels_of, ordered_levels, rows_by_setting, rows_of
-from reports.tables.model import level_id, level_text
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")

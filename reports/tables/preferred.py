@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.contract import COMPLETE, RIVALS, printable
+from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
 from reports.tables.comparison import design_of
 from reports.tables.families import first_family
-from reports.tables.formatting import DASH, listed, number
 from reports.tables.groups import (
     Group,
     arm_groups,

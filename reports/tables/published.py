@@ -12,10 +12,10 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
+from reports.cells import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
 from reports.read import Setting, Study
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
-from reports.tables.model import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
 from reports.tables.notes import noted_table
 from reports.tables.pooling import averaged
 

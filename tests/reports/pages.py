@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from reports.answer import Answer
+from reports.cells import Table
 from reports.charts import study_charts
 from reports.render.page import page
 from reports.render.terminal import plain_text, terminal_view
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
-from reports.tables.model import Table
 from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.studies import collapsing, over_datasets
 

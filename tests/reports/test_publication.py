@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from reports.cells import Value
 from reports.cli import prepare
 from reports.render import is_page_of, make_publication
 from reports.report import Report, make_report, stamp_of
-from reports.tables import Value, headline
+from reports.tables import headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import cross_dataset, few_shot, over_datasets

@@ -14,8 +14,9 @@ from harness.errors import ConfigError
 from harness.planning.plan import StudyOutcome
 from harness.study.detect import detectable_lines, next_seeds, seeds_for, smallest_shown
 from harness.study.rounds import rounds_of, run_rounds
+from reports.cells import Quantity
 from reports.read import load_records
-from reports.tables import Family, Quantity, build_tables, families, load_values
+from reports.tables import Family, build_tables, families, load_values
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench, cut_short

@@ -12,10 +12,10 @@ import altair
 import pytest
 from PIL import Image
 
+from reports.cells import AVERAGE, Value
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
 from reports.read.runs import run_address, runs_address
 from reports.report import make_report
-from reports.tables.model import AVERAGE, Value
 from tests.reports import cases
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.analysis.test_curves import with_curves

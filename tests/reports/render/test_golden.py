@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reports.cells import Table
 from reports.render import csv_text, latex, markdown
 from reports.render.files import text_of
 from reports.report import make_report
-from reports.tables.model import Table
 from tests.reports import cases
 from tests.reports.listed import listed
 from tests.reports.pages import check_golden, collapsed, eventful, shortened, terminal_text, torn

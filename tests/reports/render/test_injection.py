@@ -10,6 +10,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import as_json, for_page, study_charts
 from reports.contract import ReportError
 from reports.python import TableView
@@ -21,7 +22,6 @@ from reports.render.page import page, table_html
 from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
-from reports.tables import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 from tests.told import told

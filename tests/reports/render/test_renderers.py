@@ -12,6 +12,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from reports.cells import Column, Counts, Row, Table, Text, Value
+from reports.formatting import cell_text, p_text
 from reports.render.files import print_report, text_of
 from reports.render.markup import latex, latex_escaped, markdown
 from reports.render.page import page
@@ -19,8 +21,6 @@ from reports.render.spreadsheet import csv_stream, csv_text
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.formatting import cell_text, p_text
-from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from reports.cells import PValue, Quantity, Ranged, Row, Table, Text, Value
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.model import PValue, Quantity, Ranged, Row, Table, Text, Value
 
 
 def cells_of(table: Table, label: str) -> Row:

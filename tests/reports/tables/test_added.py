@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from reports.analysis import budget_correlation, importance
+from reports.cells import Table
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render import csv_text, latex
 from reports.report import Report, make_report, stamp_of
-from reports.tables import Table, families, setting_groups
+from reports.tables import families, setting_groups
 from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed

@@ -2,11 +2,11 @@
 
 import pytest
 
+from reports.cells import Counts, Text, Value
 from reports.report import make_report
 from reports.stats import Estimate, percent_interval
 from reports.tables import MOST_LEVELS
 from reports.tables.build import build_tables
-from reports.tables.model import Counts, Text, Value
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
 from tests.reports.studies import crossed, harmonic, one_factor, over_datasets, quality

@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reports.cells import Ranged
 from reports.contract import HITS, hit_column
+from reports.formatting import cell_text
 from reports.read import Study
 from reports.read.on_demand import HitFiles
 from reports.stats import DRAWS
-from reports.tables import Ranged, build_tables, cell_text
+from reports.tables import build_tables
 from reports.tables.comparison import _of_run
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor

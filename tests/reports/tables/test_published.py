@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from reports.cells import Quantity, Table, Text
 from reports.render import csv_text, latex, markdown, report_files, text_of
 from reports.report import make_report
-from reports.tables import Table, published_table
-from reports.tables.model import Quantity, Text
+from reports.tables import published_table
 from reports.tables.published import AVERAGE_OF_ALL, all_datasets, figures, published_value
 from tests.reports.builder import StoreBuilder, scores
 from tests.told import told

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
+from reports.cells import Row, Table, Value
 from reports.contract import FLAGS, ReportError
 from reports.render import make_publication
 from reports.report import make_report
 from reports.stats import Design, endings, holm, minimum_detectable
-from reports.tables import Row, Table, Value, build_tables
+from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import (

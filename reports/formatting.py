@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Text, Value
 from reports.stats import Estimate
-from reports.tables.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
 
 DASH = "–"
 # A half-width says less than both ends where one side is longer than the other by this factor.
