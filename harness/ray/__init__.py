@@ -4,12 +4,14 @@ Answers for: a Ray on loopback alone with a token of its own, what Ray may print
 Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
-from harness.ray.deaths import Death, death_of, last_error
 from harness.ray.extract import ClusterEncoder
 from harness.ray.internals import (
+    Death,
     dead_daemon,
+    death_of,
     error_text,
     kill_worker,
+    last_error,
     memory_kills_as_worker_deaths,
 )
 from harness.ray.session import cluster_resources, ray_session, threads

@@ -20,8 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.deaths import last_error
-from harness.ray.internals import alive_nodes
+from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
 from harness.resources import at_once
 from harness.wording import one_line

@@ -15,6 +15,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
@@ -24,6 +25,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.machine import environment
+from reports.contract import Failure
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {
@@ -47,6 +49,9 @@ _WORKER_DEATHS: Final = (
     "so the task will be retried",
     "Raylet is terminated",
 )
+# In the file in which Tune keeps a trial's errors: the head of each, and the line that names one.
+_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
+_IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
 _LOGGERS: Final = ("ray", "ray.tune", "ray.train")
 _DAEMONS: Final = ("raylet", "gcs_server")
 
@@ -214,6 +219,44 @@ def kill_worker(trial: Any) -> bool:
         return False
     ray.kill(actor)
     return True
+
+
+@dataclass(frozen=True)
+class Death:
+    """What a worker died of: the kind of failure, and the reason in words for people."""
+
+    failure: Failure
+    reason: str
+
+
+def death_of(told: str) -> Death:
+    """What a worker died of, by Ray's text about its death.
+
+    Where a connection breaks before Ray knows why, there is a link that can have broken as soon as
+    Ray has known a second node. On a single node Ray is only slow to hear of a worker's death.
+    """
+    if LOW_MEMORY in told:
+        used = MEMORY_USED.search(told)
+        of = f" ({used[1]})" if used else ""
+        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
+    if NODE_DIED in told:
+        return Death(Failure.NODE_LOST, "its node was lost")
+    if CONNECTION_BROKE in told and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
+        return Death(Failure.NODE_LOST, "the connection to its worker was lost")
+    return Death(Failure.WORKER_DIED, "its worker process died")
+
+
+def last_error(text: str) -> str:
+    """What went wrong last, in one line, by the text that Tune or Ray has of it.
+
+    That is an exception from the line that names it on. What Ray says of a worker that died has up
+    to three lines, beside indented ones with ids and the stack.
+    """
+    last = _FAILURE.split(text)[-1]
+    lines = [line.rstrip() for line in last.splitlines() if line.strip() and not line[0].isspace()]
+    told = [line for line in lines if not line.startswith("Traceback ")]
+    named = [place for place, line in enumerate(told) if _IS_ERROR.match(line)]
+    return " ".join(told[named[-1] if named else -3 :]) or "its process ended without a word"
 
 
 def error_text(trial: Any) -> str:

@@ -1,26 +1,37 @@
-"""Ray: a local session or a running cluster, kept quiet."""
+"""Ray: a local session or a running cluster, kept quiet.
 
+A Ray that dies or cannot start ends this process, with a line, where nothing else would.
+"""
+
+import faulthandler
 import logging
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from harness.config import StudyConfig
-from harness.errors import ClusterError
+from harness.errors import ClusterError, RayLost
 from harness.machine import environment, scratch
 from harness.ray import internals
-from harness.ray.deaths import bounded_start, leave_a_dead_ray
 from harness.resources import LARGEST_NODE, check_room, usable_cpus
 from harness.wording import one_line
 
+# How long a study may take to end in order once Ray has died; it does so in 10 s.
+PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.5
+# A start takes 2 s, and some minutes on a cluster whose nodes read Python over a slow network.
+START_SECONDS = 300.0
+# Writes its argument when its input ends before a byte has come.
+WITNESS = "import sys; sys.stdin.read(1) or sys.stderr.write(sys.argv[1])"
+INCOMPLETE = 3  # the command line's exit code for a study that can go on
 STORE_FLOOR = 200 * 2**20
 # How the path of a socket of Ray's goes on after RAY_TMPDIR; in all it may have so many bytes.
 SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
@@ -82,6 +93,60 @@ def ray_session(
         finally:
             if owned:
                 internals.leave_ray()
+
+
+@contextmanager
+def leave_a_dead_ray() -> Iterator[None]:
+    """End this process if Ray dies inside and the context has not ended some seconds later.
+
+    A call to a dead Ray lasts for up to a minute, in which the thread that waits hears of nothing.
+    Then Ray's core ends the process itself, with messages of its own and exit code 1.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            dead = internals.dead_daemon()
+            if dead is not None and not over.wait(PATIENCE_SECONDS):
+                sys.stderr.write(f"incomplete: {RayLost(dead)}\n")
+                sys.stderr.flush()
+                os._exit(INCOMPLETE)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def bounded_start() -> Iterator[None]:
+    """End this process, with a line and exit code 1, if the context takes START_SECONDS.
+
+    As Ray's core connects, it waits for a first worker, for ever, and lets no thread of Python run.
+    Where its raylet dies just then, the core ends the process. So another process has the line to
+    say, and the clock is faulthandler's, whose thread needs no turn of Python's.
+    """
+    line = (
+        "Ray did not start: it ended this process, or started no worker in "
+        f"{START_SECONDS:g} s. The same command tries again\n"
+    )
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WITNESS, line],
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # an interrupt at the terminal is none of its affair
+        ) as witness,
+    ):
+        faulthandler.dump_traceback_later(START_SECONDS, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            with suppress(BrokenPipeError):
+                witness.stdin.write(b".")  # type: ignore[union-attr]
 
 
 @contextmanager

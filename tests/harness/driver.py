@@ -25,7 +25,7 @@ import ray
 from harness.config.study_config import StudyConfig
 from harness.errors import RayLost, UserError
 from harness.progress import SteadyConsole
-from harness.ray import deaths
+from harness.ray import session
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost, Timing
 from harness.study.run import StudyOutcome, run_study
@@ -49,7 +49,7 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
         place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
         _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
     if "start" in fault:
-        deaths.START_SECONDS = fault["start"]
+        session.START_SECONDS = fault["start"]
     if "terminate" in fault:
         _strike(fault["terminate"], signal.SIGTERM, 1, False)
     if "jump" in fault:

@@ -5,19 +5,19 @@ import sys
 
 import pytest
 
-from harness.ray.deaths import last_error
+from harness.ray.internals import last_error
 
 START = """
 import ctypes, os
-from harness.ray import deaths
+from harness.ray import session
 
-deaths.START_SECONDS = 1
-with deaths.bounded_start():
+session.START_SECONDS = 1
+with session.bounded_start():
     {}
 """
 # PyDLL keeps Python's lock during a call, as Ray's core does while it connects
 LOCKED = "ctypes.PyDLL(None).sleep(60)"
-BACK = "pass\nwith deaths.bounded_start():\n    raise SystemExit(2)"
+BACK = "pass\nwith session.bounded_start():\n    raise SystemExit(2)"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from harness.errors import ClusterError
 from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
-from harness.ray import Death, death_of, deaths
+from harness.ray import Death, death_of, internals
 from harness.tuning.endings import Attempt
 from harness.tuning.monitor import Monitor
 from harness.tuning.sweep import StudyScheduler
@@ -109,7 +109,7 @@ def test_a_lost_node_is_told_from_a_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By Ray's words, and by whether there is a link to any other node."""
-    monkeypatch.setattr(deaths.ray, "nodes", lambda: [{}] * case["nodes"])
+    monkeypatch.setattr(internals.ray, "nodes", lambda: [{}] * case["nodes"])
     assert death_of(case["told"]) == Death(Failure[case["failure"]], case["reason"])
 
 
