@@ -8,10 +8,11 @@ scipy is imported in the functions that call it, and where its special functions
 scipy.stats: importing that takes half a second, and a study with nothing to do waits for it.
 """
 
-from reports.stats.classes import DRAWS, Array, interval_over_classes, resampled
+from reports.stats.classes import DRAWS, interval_over_classes, resampled
 from reports.stats.intervals import (
     MEASURED_ROUNDING,
     ROUNDING,
+    Array,
     Estimate,
     critical,
     is_rounding,
@@ -45,7 +46,8 @@ from reports.stats.sequential import (
     MOST_COMPARISONS,
     MOST_LOOKS,
     Design,
+    Outcome,
     decide,
+    endings,
     stages,
 )
-from reports.stats.stopped import Outcome, endings

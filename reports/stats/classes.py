@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, Estimate, critical
-
-Array = npt.NDArray[np.float64]
+from reports.stats.intervals import CONFIDENCE, Array, Estimate, critical
 
 DRAWS = 1_000
 FEWEST = 10  # classes of a kind; with fewer, drawing them again says little

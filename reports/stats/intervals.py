@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[np.float64]
+
 CONFIDENCE = 0.95
 # Numbers whose difference is below this share of their size are one number plus rounding: those
 # that are computed in double precision, and those that are measured in single precision.
@@ -30,7 +32,7 @@ def scale_of(values: npt.ArrayLike) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
-def without_rounding(differences: npt.ArrayLike, scale: float) -> npt.NDArray[np.float64]:
+def without_rounding(differences: npt.ArrayLike, scale: float) -> Array:
     """Differences, or contrasts, in which what is only rounding is exactly 0.
 
     A factor that changes nothing has contrasts of 1e-14, whose ratios look like effects.

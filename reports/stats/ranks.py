@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate
-
-Array = npt.NDArray[np.float64]
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate
 
 RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
 DRAWS = 2_000  # of the bootstrap

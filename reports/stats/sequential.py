@@ -1,4 +1,4 @@
-"""Comparisons that are looked at after every few seeds: when each may stop.
+"""Comparisons that are looked at after every few seeds: when each may stop, and what it then says.
 
 The method is a group-sequential t-test with error spending (Lan and DeMets, Biometrika 1983; equal
 shares at equal steps, the power family of Kim and DeMets, Biometrika 1987, with rho = 1) for "it
@@ -7,7 +7,14 @@ Biopharmaceutical Research 2013). Beside it stand repeated one-sided tests again
 the effect (Jennison and Turnbull, JRSS B 1989) for "it is equivalent". At most one of "the
 difference is 0" and "the difference is as large as the effect" is true, so that the two need no
 correction for each other (three-sided testing: Goeman, Solari and Stijnen, Statistics in Medicine
-2010). stopped.py makes the intervals.
+2010).
+
+A plain t-interval covers too little of what has stopped by its own results: it stops when its mean
+happens to be far out, or its deviation small. The interval here inverts tests whose statistic is
+Student's t of the difference at the look that stopped. Its distribution is that of simulated
+comparisons that are stopped by the very same rule, with normal noise of the deviation that was seen
+(hybrid resampling: Chuang and Lai, Biometrika 1998; Statistica Sinica 2000). With one look it is
+the t-interval.
 """
 
 import math
@@ -19,17 +26,24 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, critical
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate, critical
+from reports.stats.paired import Compared, Decision, Verdict
 
-Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 OPEN, DIFFERS, EQUIVALENT = range(3)
+_SAID: dict[int, tuple[Decision, Verdict]] = {
+    OPEN: ("open", Verdict.UNDECIDED),
+    DIFFERS: ("differs", Verdict.DIFFERS),
+    EQUIVALENT: ("equivalent", Verdict.EQUIVALENT),
+}
 
 MOST_LOOKS, MOST_COMPARISONS = 40, 100
 PATHS = 1_000_000  # simulated comparisons without a difference that the bounds are quantiles of
 # The part of them with the largest t, which holds all quantiles: 5% are passed at most, and 5%
 # have passed before.
 HIGHEST = 0.12
+SIMULATED = 10_000  # comparisons that an interval's ends come from
+FARTHEST, HALVINGS = 40.0, 25  # standard errors that an end may lie away; steps towards it
 
 
 @dataclass(frozen=True)
@@ -187,3 +201,108 @@ def decide(design: Design, means: Array, stds: Array, given: Whole | None = None
         near = here & (why == OPEN) & (mean + bounds.equivalent[at] * error < design.effect)
         why[near], look[near] = EQUIVALENT, at
     return Stops(look.astype(np.int64), why.astype(np.int64), outer)
+
+
+def endings(
+    design: Design, family: Sequence[Sequence[float]], scale: float
+) -> list[Compared | None]:
+    """Look at a study's comparisons as often as their seeds allow.
+
+    What comes after a comparison has stopped is not read.
+
+    Args:
+        design: of the study.
+        family: of each comparison the differences to the baseline, in the order in which the seeds
+            were given out; as many as the design has comparisons.
+        scale: size of the values that were subtracted: a spread far below it is rounding.
+
+    Returns:
+        Each difference over the seeds that it stopped after; of an open one, over those of the last
+        look that it has been through. None with fewer seeds than the first look has.
+    """
+    shape = len(design.looks), len(family)
+    means, stds, given = np.zeros(shape), np.zeros(shape), np.zeros(len(family), np.int64)
+    for place, differences in enumerate(family):
+        for at, n in enumerate(design.looks):
+            if n <= len(differences):
+                part = np.array(differences[:n], dtype=np.float64)
+                means[at, place], stds[at, place] = part.mean(), part.std(ddof=1)
+                given[place] = at + 1
+    stds[stds <= ROUNDING * scale] = 0.0
+    stops = decide(design, means, stds, given)
+    return [
+        _ending(design, stops, means, stds, place) if given[place] else None
+        for place in range(len(family))
+    ]
+
+
+def _ending(design: Design, stops: Stops, means: Array, stds: Array, place: int) -> Compared:
+    at = int(stops.look[place])
+    mean, std, seeds = float(means[at, place]), float(stds[at, place]), design.looks[at]
+    if not std:
+        alone = Estimate(mean, None, None, seeds)
+        return Compared(alone, decision="constant", verdict=Verdict.UNDECIDED)
+    outcome = Outcome(design, tuple(stops.outer[:, place].tolist()), mean, std, seeds)
+    low, high = outcome.interval()
+    decision, verdict = _SAID[int(stops.why[place])]
+    return Compared(Estimate(mean, low, high, seeds), decision=decision, verdict=verdict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A comparison at the look that stopped it.
+
+    outer: the bounds of "differs", one a look (see Stops).
+    mean, std, seeds: of the differences there; std > 0.
+    """
+
+    design: Design
+    outer: tuple[float, ...]
+    mean: float
+    std: float
+    seeds: int
+
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95% interval, in the metric's points."""
+        tail = (1 - CONFIDENCE) / 2
+        return self._end(tail), self._end(1 - tail)
+
+    def chance_above(self, difference: float) -> float:
+        """Share of studies in which t of the mean to the true difference is as high as here.
+
+        Args:
+            difference: the true one, in points.
+        """
+        ts, stds = _noise(self.design.looks)
+        roots = np.sqrt(np.array(self.design.looks))
+        own = (self.mean - difference) / self.std * math.sqrt(self.seeds)
+        outer, inner = self.outer, self.design.bounds.equivalent
+        shift, effect = difference / self.std, self.design.effect / self.std
+        running, above = np.arange(ts.shape[1]), 0
+        for at, root in enumerate(roots):
+            centred, in_errors = ts[at, running], root / stds[at, running]
+            t = np.abs(centred + shift * in_errors)
+            stops = (t > outer[at]) | (t + inner[at] < effect * in_errors)
+            if at == len(roots) - 1:
+                stops[:] = True
+            above += int((centred[stops] >= own).sum())
+            running = running[~stops]
+        return above / SIMULATED
+
+    def _end(self, chance: float) -> float:
+        """The true difference under which that share of studies has t as high as here."""
+        error = self.std / math.sqrt(self.seeds)
+        low, high = self.mean - FARTHEST * error, self.mean + FARTHEST * error
+        for _ in range(HALVINGS):  # the share grows with the difference
+            middle = (low + high) / 2
+            if self.chance_above(middle) < chance:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+
+@lru_cache(maxsize=2)
+def _noise(looks: tuple[int, ...]) -> tuple[Array, Array]:
+    ts, stds = zip(*simulated(looks, SIMULATED), strict=True)
+    return np.array(ts), np.array(stds)

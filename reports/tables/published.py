@@ -7,12 +7,13 @@ seen in the paper or its log; else it is as reported by others.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Final
 
 from reports.cells import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
+from reports.contract import COMPLETE
 from reports.read import Setting, Study
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
@@ -33,8 +34,6 @@ _OF = (
 
 # (fine-tuner, generator)
 Method = tuple[str, str]
-# seed -> metric -> value
-Numbers = Mapping[int, Mapping[str, float]]
 
 
 @cache
@@ -97,33 +96,28 @@ def _rows(study: Study) -> Iterator[Row]:
             method = _method(part, setting)
             published = figures().get(method, {}) if _is_theirs(part, setting) else {}
             place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
-            if place in published and (numbers := _numbers(part, setting)):
+            if place not in published:
+                continue
+            group = Group((), rows_of(part, [setting.key]))
+            if group.count(COMPLETE):
+                numbers = {metric: [*group.seeds(f"test/{metric}").values()] for metric in _METRICS}
                 yield _row(_label(part, setting, method), published[place], numbers)
 
 
-def _row(label: str, figure: Mapping[str, str], seeds: Numbers) -> Row:
+def _row(label: str, figure: Mapping[str, str], numbers: Mapping[str, Sequence[float]]) -> Row:
     unverified = "" if figure["verified"] == "yes" else "; as reported, unverified"
     cells: dict[str, Cell] = {
         "setting": Text(label),
         "dataset": Text(figure["dataset"]),
-        "n": Counts(len(seeds)),
+        "n": Counts(len(numbers["base"])),
         "source": Text(f"{figure['source']}{unverified}"),
     }
-    for metric in _METRICS:
+    for metric, values in numbers.items():
         theirs = published_value(figure, metric)
-        values = [numbers[metric] for numbers in seeds.values()]
         cells[metric] = Value(mean_interval(values))
         cells[f"published_{metric}"] = Quantity(theirs, 2)
         cells[f"difference_{metric}"] = Value(mean_interval([v - theirs for v in values]), True)
     return Row(cells)
-
-
-def _numbers(study: Study, setting: Setting) -> dict[int, dict[str, float]]:
-    """seed -> metric -> value of the seeds that have finished."""
-    group = Group((), rows_of(study, [setting.key]))
-    by_metric = {metric: group.seeds(f"test/{metric}") for metric in _METRICS}
-    seeds = sorted(by_metric["base"])
-    return {seed: {m: found[seed] for m, found in by_metric.items()} for seed in seeds}
 
 
 def _is_theirs(study: Study, setting: Setting) -> bool:
