@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reports.analysis import Importance, available, importance, together_tables
+from reports.analysis import Importance, available, factor_tables, importance
 from reports.answer import Answer, build_answer
 from reports.cells import Table
 from reports.read import Study
@@ -67,7 +67,7 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     found = available(importance, study, metric)
     answer = build_answer(study, metric, tables, found)
     tables += [published_table(study)] if published else []
-    together = tuple(together_tables(study, metric, found))
+    together = tuple(factor_tables(study, metric, found))
     return Report(study, metric, answer, tuple(tables), together, found)
 
 

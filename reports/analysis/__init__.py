@@ -5,10 +5,10 @@ Renders nothing.
 """
 
 from reports.analysis.dependence import Dependence, partial_dependence
+from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
 from reports.analysis.layout import Unavailable, available, incomparable, subject
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
-from reports.analysis.together import together_tables
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

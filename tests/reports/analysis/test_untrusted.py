@@ -14,9 +14,9 @@ from reports.analysis import (
     ablation_path,
     available,
     cost_points,
+    factor_tables,
     importance,
     partial_dependence,
-    together_tables,
 )
 from reports.render import csv_text, markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
@@ -62,7 +62,7 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         for analyse in ANALYSES:
             with contextlib.suppress(Unavailable):
                 analyse(study, METRIC)
-        tables = together_tables(study, METRIC, available(importance, study, METRIC))
+        tables = factor_tables(study, METRIC, available(importance, study, METRIC))
     assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
 
 

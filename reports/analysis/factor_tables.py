@@ -25,7 +25,7 @@ from reports.read import Study, heading
 from reports.stats import Estimate
 
 
-def together_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
+def factor_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
     """The tables of a study's factors taken together; none of a study of one factor.
 
     Args:
