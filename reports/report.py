@@ -12,6 +12,8 @@ from reports.cells import Table
 from reports.read import Study
 from reports.tables import PUBLISHED, build_tables, published_table, with_metric
 
+_READ_LATER = ("hits", "histories")  # parts of a study
+
 
 @dataclass(frozen=True)
 class Report:
@@ -81,16 +83,8 @@ def stamp_of(study: Study, metric: str) -> str:
         study: as it was read.
         metric: that the report is of.
     """
-    said = {
-        "metric": metric,
-        "config": study.config,
-        "versions": study.versions,
-        "constants": study.constants,
-        "settings": [[s.key, s.assignment, s.arm, s.added] for s in study.settings],
-        "words": [study.name, study.description, study.runs_address, *study.warnings],
-        "counts": [study.left_out, study.untried],
-    }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    said = {key: own for key, own in vars(study).items() if key not in ("rows", *_READ_LATER)}
+    digest = hashlib.sha256(json.dumps([metric, said], sort_keys=True, default=vars).encode())
     digest.update(study.rows.write_csv().encode())
     for path in sorted(Path(__file__).parent.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
