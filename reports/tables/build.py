@@ -100,22 +100,21 @@ def ablation_table(family: Family) -> Table:
     ]
     told = {"settings": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{told.get(family.kind, '')}"
-    return _table(family, title, columns, [_measured(study, g, columns) for g in family.groups])
+    return _table(family, title, columns)
 
 
-def _table(family: Family, title: str, columns: Sequence[Column], cells: Sequence[Cells]) -> Table:
+def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
     """The table of a family.
 
     Args:
         family: with a row a group.
         title: what the table shows.
         columns: behind those that name a row.
-        cells: what is measured of each group, by column.
     """
     rows = []
-    for group, compared, found in zip(family.groups, family.compared, cells, strict=True):
+    for group, compared in zip(family.groups, family.compared, strict=True):
         baseline = group is family.baseline
-        own = found | compared_cells(compared)
+        own = _measured(family, group, columns) | compared_cells(compared)
         own |= {"difference": Text("baseline")} if baseline else {}
         rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
     return noted_table(
@@ -157,15 +156,41 @@ def _measures(family: Family) -> Iterator[Column]:
             yield Column(name, head, drop=drop, csv_only=hidden, metric=name)
 
 
-def _measured(study: Study, group: Group, columns: Sequence[Column]) -> Cells:
-    """Means over seeds and cost of one group."""
-    metrics = [column.metric for column in columns if column.metric not in ("", OBJECTIVE)]
+def _measured(family: Family, group: Group, columns: Sequence[Column]) -> Cells:
+    """Means over seeds, what they are over, and cost of one group."""
+    over = len(group.present) if group.parts and not group.arm else None
     return {
-        OBJECTIVE: known(Value, group.estimate(f"selection/{study.objective}")),
-        **{metric: _value(study, group, metric) for metric in metrics},
+        **{one.key: _mean(family, group, one) for one in columns if one.metric},
         "seeds": known(Quantity, len(set(group.known("seed"))) or None, 0),
+        "datasets": known(Quantity, over, 0),
         "seconds": known(Quantity, group.mean("seconds")),
     }
+
+
+def _mean(family: Family, group: Group, column: Column) -> Cell | None:
+    """The mean over seeds of a column's metric, if all of a group's finished rows have it.
+
+    Its average where it ran on several datasets, which says over how many; or that on one of them,
+    which says its own n, or why there is none.
+    """
+    study, metric, part, suffix = family.study, column.metric, group, ""
+    if metric == OBJECTIVE:
+        return known(Value, group.estimate(f"selection/{study.objective}"))
+    if column.dataset == AVERAGE:
+        if group.arm:  # it ran on one dataset
+            return None
+        over, of = len(group.present), len(family.datasets)
+        suffix = "" if over == of else f"({over}/{of})"
+    elif column.dataset:
+        if column.dataset not in group.parts:
+            return None
+        part = group.parts[column.dataset]
+        n = part.count(COMPLETE)
+        if not n and metric == family.metric:
+            return Text(_ABSENT[next((s for s in (FAIL, PRUNED) if part.count(s)), MISSING)])
+        suffix = "" if n == group.count(COMPLETE) else f"(n {n})"
+    decimals = decimals_of(study, metric)
+    return known(Value, part.estimate(f"test/{metric}"), False, decimals, suffix)
 
 
 def dataset_table(study: Study, metric: str) -> Table:
@@ -179,20 +204,18 @@ def dataset_table(study: Study, metric: str) -> Table:
         study: a grid over at least two datasets.
         metric: name of the test metric that the cells are of, in percent.
     """
-    family, names = method_family(study, metric), datasets(study)
-    columns = [Column("n", "n"), *_by_dataset(family, names), *_compared(family)]
-    metrics = [column.metric for column in _measures(family)]
-    cells = [_cells(study, group, metric, metrics, len(names)) for group in family.groups]
-    return _table(family, f"{family.head} by dataset", columns, cells)
+    family = method_family(study, metric)
+    columns = [Column("n", "n"), *_by_dataset(family), *_compared(family)]
+    return _table(family, f"{family.head} by dataset", columns)
 
 
-def _by_dataset(family: Family, names: Sequence[str]) -> Iterator[Column]:
+def _by_dataset(family: Family) -> Iterator[Column]:
     """A dataset's metric, the averages with those of its halves; in CSV alone the other metrics."""
     protocol, metric = family.study.protocol, family.metric
     halves = protocol.halves.get(metric, ())
     others = [one.metric for one in _measures(family) if one.metric not in (metric, *halves)]
     yield Column("datasets", "datasets", csv_only=True)
-    for name in names:
+    for name in family.datasets:
         yield _column(name, metric, name, drop=5)
         for one in (*halves, *others):
             yield _column(name, one, f"{name} {protocol.headings[one]}", csv_only=True)
@@ -204,29 +227,3 @@ def _by_dataset(family: Family, names: Sequence[str]) -> Iterator[Column]:
 
 def _column(dataset: str, metric: str, heading: str, **told: Any) -> Column:
     return Column(f"{dataset}/{metric}", heading, **told, metric=metric, dataset=dataset)
-
-
-def _cells(
-    study: Study, group: Group, metric: str, measured: Sequence[str], datasets: int
-) -> Cells:
-    """The cells of the datasets, one without a result says why; and the averages."""
-    cells: Cells = {}
-    for name, part in group.parts.items():
-        n = part.count(COMPLETE)
-        suffix = "" if n == group.count(COMPLETE) else f"(n {n})"
-        cells |= {f"{name}/{one}": _value(study, part, one, suffix) for one in measured}
-        if not n:
-            absent = next((s for s in (FAIL, PRUNED) if part.count(s)), MISSING)
-            cells[f"{name}/{metric}"] = Text(_ABSENT[absent])
-    if group.arm:
-        return cells
-    over = len(group.present)
-    suffix = "" if over == datasets else f"({over}/{datasets})"
-    averages = {f"{AVERAGE}/{one}": _value(study, group, one, suffix) for one in measured}
-    return cells | averages | {"datasets": Quantity(over, 0)}
-
-
-def _value(study: Study, group: Group, metric: str, suffix: str = "") -> Cell | None:
-    """A group's mean over seeds of a test metric, if all of its finished rows have it."""
-    decimals = decimals_of(study, metric)
-    return known(Value, group.estimate(f"test/{metric}"), False, decimals, suffix)
