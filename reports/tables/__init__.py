@@ -5,7 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.comparison import design_of, differences, effect_of, given_out
+from reports.tables.comparison import differences, given_out
 from reports.tables.families import (
     Family,
     families,
@@ -29,7 +29,15 @@ from reports.tables.groups import (
     short_names,
     spelled,
 )
-from reports.tables.metric import MEASURES, decimals_of, interval_of, is_percent, with_metric
+from reports.tables.metric import (
+    MEASURES,
+    decimals_of,
+    design_of,
+    effect_of,
+    interval_of,
+    is_percent,
+    with_metric,
+)
 from reports.tables.notes import chosen_by, on_test, plain_table
 from reports.tables.pooling import (
     DATASET,

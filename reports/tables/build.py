@@ -11,7 +11,9 @@ from reports.cells import (
     Cell,
     Cells,
     Column,
+    PValue,
     Quantity,
+    Ranged,
     Table,
     Text,
     Value,
@@ -19,12 +21,12 @@ from reports.cells import (
 )
 from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
 from reports.read import Study, heading
+from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
-from reports.tables.comparison import compared_cells, design_of
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group
-from reports.tables.metric import decimals_of, measured, with_metric
+from reports.tables.metric import decimals_of, design_of, measured, with_metric
 from reports.tables.notes import comparison_notes, group_row, noted_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 
@@ -114,7 +116,7 @@ def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
     rows = []
     for group, compared in zip(family.groups, family.compared, strict=True):
         baseline = group is family.baseline
-        own = _measured(family, group, columns) | compared_cells(compared)
+        own = _measured(family, group, columns) | _compared_cells(compared)
         own |= {"difference": Text("baseline")} if baseline else {}
         rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
     return noted_table(
@@ -143,6 +145,22 @@ def _compared(family: Family) -> Iterator[Column]:
         yield Column("decision", "decision", "left")
     else:
         yield from (Column("p", "Holm p"), Column("detectable", "MDE", drop=5))
+
+
+def _compared_cells(compared: Compared | None) -> Cells:
+    """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
+    if compared is None:
+        return {}
+    decimals, decision, over = compared.decimals, compared.decision, compared.datasets
+    suffix = f"({over[0]}/{over[1]})" if over else ""
+    return {
+        "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
+        "pairs": Quantity(compared.difference.n, 0),
+        CLASSES: known(Ranged, compared.classes, 1, True),
+        "p": known(PValue, compared.holm_p),
+        "detectable": known(Quantity, compared.detectable, decimals),
+        "decision": known(Text, "no spread" if decision == "constant" else decision),
+    }
 
 
 def _measures(family: Family) -> Iterator[Column]:

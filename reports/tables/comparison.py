@@ -11,21 +11,11 @@ import numpy as np
 import polars as pl
 
 from reports import stats
-from reports.cells import (
-    CLASSES,
-    Cells,
-    PValue,
-    Quantity,
-    Ranged,
-    Text,
-    Value,
-    known,
-)
 from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
 from reports.read import Study
-from reports.stats import Array, Compared, Design, Estimate, Verdict
+from reports.stats import Array, Compared, Estimate, Verdict
 from reports.tables.groups import Group, Place
-from reports.tables.metric import decimals_of, is_percent
+from reports.tables.metric import decimals_of, design_of, effect_of
 
 
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
@@ -36,14 +26,6 @@ def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> d
 # seed -> metric of a row, and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
-
-
-def design_of(study: Study, metric: str) -> Design | None:
-    """The study's own design, where it says what its differences in a metric have come to."""
-    found = study.detection
-    if found is None or found.metric != metric or len(study.factors) != 1:
-        return None
-    return found.design
 
 
 def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
@@ -79,36 +61,10 @@ def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]
     return [replace(one, decimals=decimals) for one in found]
 
 
-def effect_of(study: Study, metric: str) -> float | None:
-    """The effect that differences are judged against; None of a measure that is not in points.
-
-    A study whose seeds were given out to detect an effect is judged by that.
-    """
-    if design := design_of(study, metric):
-        return design.effect
-    return study.smallest_effect if is_percent(metric) else None
-
-
 def _open(plain: Compared) -> Compared:
     """A comparison of fewer seeds than its design's first look has: nothing is known yet."""
     bare = replace(plain.difference, low=None, high=None)
     return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
-
-
-def compared_cells(compared: Compared | None) -> Cells:
-    """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
-    if compared is None:
-        return {}
-    decimals, decision, over = compared.decimals, compared.decision, compared.datasets
-    suffix = f"({over[0]}/{over[1]})" if over else ""
-    return {
-        "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
-        "pairs": Quantity(compared.difference.n, 0),
-        CLASSES: known(Ranged, compared.classes, 1, True),
-        "p": known(PValue, compared.holm_p),
-        "detectable": known(Quantity, compared.detectable, decimals),
-        "decision": known(Text, "no spread" if decision == "constant" else decision),
-    }
 
 
 # A file is read for each run of a table, and each seed's classes are drawn again.

@@ -1,4 +1,7 @@
-"""The metric that a report is of: one of the protocol's, or a measure of synthesized features."""
+"""The metric that a report is of: one of the protocol's, or a measure of synthesized features.
+
+How its numbers are shown, and what its differences are held against.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 
 from reports.contract import QUALITY, ReportError
 from reports.read import Study
-from reports.stats import Estimate, mean_interval, percent_interval
+from reports.stats import Design, Estimate, mean_interval, percent_interval
 
 
 @dataclass(frozen=True)
@@ -128,3 +131,21 @@ def places(values: Sequence[float]) -> int:
     """Decimals of numbers in a unit of their own: three digits or so."""
     largest = max(map(abs, values), default=0.0)
     return 1 if largest >= 20 else 2 if largest >= 2 else 3 if largest >= 0.02 else 4
+
+
+def design_of(study: Study, metric: str) -> Design | None:
+    """The study's own design, where it says what its differences in a metric have come to."""
+    found = study.detection
+    if found is None or found.metric != metric or len(study.factors) != 1:
+        return None
+    return found.design
+
+
+def effect_of(study: Study, metric: str) -> float | None:
+    """The effect that differences are judged against; None of a measure that is not in points.
+
+    A study whose seeds were given out to detect an effect is judged by that.
+    """
+    if design := design_of(study, metric):
+        return design.effect
+    return study.smallest_effect if is_percent(metric) else None

@@ -19,10 +19,9 @@ from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.formatting import listed
 from reports.read import Study, heading
 from reports.stats import DRAWS, Compared
-from reports.tables.comparison import design_of
 from reports.tables.families import Family
 from reports.tables.groups import Group, spelled
-from reports.tables.metric import MEASURES
+from reports.tables.metric import MEASURES, design_of
 
 LEAKS = frozenset({"test", "reference"})
 # What all settings share, as params name it.

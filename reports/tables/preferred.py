@@ -8,7 +8,6 @@ from reports.contract import COMPLETE, RIVALS, printable
 from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
-from reports.tables.comparison import design_of
 from reports.tables.families import first_family
 from reports.tables.groups import (
     Group,
@@ -19,7 +18,7 @@ from reports.tables.groups import (
     setting_groups,
     spelled,
 )
-from reports.tables.metric import decimals_of, interval_of, with_metric
+from reports.tables.metric import decimals_of, design_of, interval_of, with_metric
 from reports.tables.pooling import averaged, class_factors
 
 
