@@ -41,14 +41,14 @@ _SHOWN = 150
 
 
 class StoreError(UserError):
-    """The MLflow store cannot be used; one line that names it, without secrets, and says why.
+    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
 
-    is_away: whether the same call may get through later.
-    """
-
-    def __init__(self, line: str, *, is_away: bool = False) -> None:
+    def __init__(self, line: str) -> None:
         super().__init__(redacted(line))
-        self.is_away = is_away
+
+
+class NoAnswer(StoreError):
+    """A call got no answer; the same call may get through later."""
 
 
 class StoreAway(StoreError):
@@ -66,7 +66,7 @@ def store_errors(uri: str) -> Iterator[None]:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
         if transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({reason(error)})"
-            raise StoreError(line, is_away=True) from error
+            raise NoAnswer(line) from error
         why = one_line(error)
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
@@ -84,7 +84,7 @@ def transient(error: BaseException, uri: str) -> bool:
             a database that it has opened in this process.
     """
     if isinstance(error, StoreError):
-        return error.is_away
+        return isinstance(error, NoAnswer)
     if isinstance(error, ReportError) and error.__cause__ is not None:
         error = error.__cause__
     from mlflow.exceptions import MlflowException

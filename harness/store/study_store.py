@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from harness.machine import locked
 from harness.store.changes import Changes, send
-from harness.store.errors import StoreAway, StoreError, again, patient, store_errors
+from harness.store.errors import NoAnswer, StoreAway, StoreError, again, patient, store_errors
 from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_holder
 from harness.store.open import Store, open_store
 from harness.store.study_run import close_dead_runs
@@ -194,9 +194,7 @@ class StudyStore(Store):
                 if not self.pending.waiting:
                     super().write(changes)
                     return
-            except StoreError as error:
-                if not error.is_away:
-                    raise
+            except NoAnswer as error:
                 now, away = time.monotonic(), str(error)
                 self._next_try = max(self._next_try, now + PAUSE, now + REST * (now - began))
         self.pending.append(changes)
@@ -216,9 +214,7 @@ class StudyStore(Store):
             try:
                 self.send_waiting()
                 return super().read(ask)
-            except StoreError as error:
-                if not error.is_away:
-                    raise
+            except NoAnswer as error:
                 if time.monotonic() - max(began, self._moved) >= self._patience:
                     wait = f"; writes wait in {self.pending.path}" if self.pending.waiting else ""
                     raise StoreAway(
@@ -245,9 +241,9 @@ class StudyStore(Store):
             try:
                 with store_errors(self.uri):
                     send(self.client, self.pending.waiting[0], self.made, again=True)
+            except NoAnswer:
+                raise
             except StoreError as error:
-                if error.is_away:
-                    raise
                 raise StoreError(
                     f"{error}; this was said of what waits in {self.pending.path}: to go on "
                     f"without it, move the file away"

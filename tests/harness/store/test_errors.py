@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
 
 from harness.store import errors as module
-from harness.store.errors import TRIES, StoreError, again, reason, transient
+from harness.store.errors import TRIES, NoAnswer, StoreError, again, reason, transient
 from tests.told import told
 
 ERRORS = told(__file__, "errors.yaml")
@@ -53,7 +53,7 @@ def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     def away() -> None:
         asked.append("away")
-        raise StoreError("the store failed", is_away=True)
+        raise NoAnswer("the store failed")
 
     with pytest.raises(MlflowException, match="no such thing"):
         again("http://server:5000", refused)
