@@ -57,7 +57,10 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
 
 
 def test_averages_are_over_all_datasets_or_none() -> None:
-    """H is that of the averages; a method without figures on one dataset has them on average."""
+    """H is that of the averages; a method without figures on one dataset has them on average.
+
+    A study may be over other datasets, too.
+    """
     constants = {**THEIRS, "generator.name": "none"}
     every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
     table = published_table(builder([FINETUNER, DATASET], every, constants).study())
@@ -71,6 +74,10 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     assert isinstance(h, Quantity) and h.number == pytest.approx(78.97, abs=0.01)
     few = published_table(builder([FINETUNER, DATASET], every[:-1], constants).study())
     assert ("gda", AVERAGE_OF_ALL) not in rows(few) and ("coop", AVERAGE_OF_ALL) in rows(few)
+    more = [*every, {"finetuner": "gda", "dataset": "emoji"}]
+    assert rows(published_table(builder([FINETUNER, DATASET], more, constants).study())) == rows(
+        table
+    )
 
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), TOLD["averages"])
