@@ -1,6 +1,6 @@
 """The answer and tables for a terminal, fitted to its width.
 
-Grid and Words are rich's Table and Text; Table is that of reports.tables. Widths are in characters.
+Grid and Words are rich's Table and Text; Table is that of reports.cells. Widths are in characters.
 """
 
 import io
