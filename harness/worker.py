@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import ray
+from pydantic import ValidationError
 from ray import tune
 
 from harness import messages
@@ -139,11 +140,17 @@ class Worker:
         """The trial's settings, read with the plugins that they name.
 
         Raises:
-            PluginError: this node lacks a plugin, or has another version of it.
+            ValueError: this node lacks a plugin or has another version of it, or reads the settings
+                otherwise.
         """
         load_carried(self.plugins)
         require_builders(self._spec["plugins"])
-        return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
+        try:
+            return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
+        except ValidationError as error:  # of the driver's settings: another version is here
+            told = error.errors(include_url=False)[0]
+            key = ".".join(map(str, told["loc"]))
+            raise ValueError(f"on this node: {key}: {told['msg']}") from error
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():

@@ -51,13 +51,13 @@ def load_study(
     from harness.config.needs import Needs
 
     given, unread = parse_overrides(overrides)
-    tree = apply_overrides({"dataset": DEFAULTS.dataset, **space}, given)
+    tree, blocked = apply_overrides({"dataset": DEFAULTS.dataset, **space}, given)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults
-    if unread or faults:
-        raise ConfigError([*unread, *_lines(faults, given, label)])
+    if unread or blocked or faults:
+        raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
     # what the constant dataset has of its own is constant, too
     constant = "dataset" not in study.space
     trial = resolve(study, {}) if constant else study.trial

@@ -15,7 +15,7 @@ from harness.config.space import DEFAULTS, GROUPS, METHODS, takes, trial_fields,
 from harness.config.study_config import TRIAL_KEYS
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
-from harness.wording import nearest
+from harness.wording import nearest, show
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -96,26 +96,37 @@ def parse_overrides(
     return given, lines
 
 
-def apply_overrides(mapping: Mapping[str, Any], given: Sequence[Override]) -> dict[str, Any]:
+def apply_overrides(
+    mapping: Mapping[str, Any], given: Sequence[Override]
+) -> tuple[dict[str, Any], list[str]]:
     """A YAML's mapping, spelled out, with the overrides put in, in their order.
 
     `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
     on what stands there, unless it is a setting whose value may be null. What stands in an
-    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) gives way.
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left.
+
+    Returns:
+        The mapping; and a line for each override that found no mapping on its way.
     """
-    tree = spelled_out(plain(mapping))
+    tree, blocked = spelled_out(plain(mapping)), []
     for item in given:
         *way, last = item.steps
         inside: Any = tree
-        for step in way:
-            if not isinstance(inside.get(step), dict):
+        for place, step in enumerate(way, start=1):
+            if inside.get(step) is None:
                 inside[step] = {}
             inside = inside[step]
-        inside[last] = deepcopy(item.value)
-        if item.drops:
-            del inside[last]
+            if not isinstance(inside, dict):
+                lead = ".".join(way[:place])
+                must = f"must lead into mappings, {lead} is {show(inside)}"
+                blocked.append(Fault(item.path, must).line("--set"))
+                break
+        else:
+            inside[last] = deepcopy(item.value)
+            if item.drops:
+                del inside[last]
         tree = spelled_out(tree)
-    return tree
+    return tree, blocked
 
 
 def plain(value: Any) -> Any:

@@ -20,9 +20,9 @@ from ship.subsets import bare_features
 from ship.templates import OWN
 from ship.trial_config import TrialConfig
 
-# what of a trial decides which classes and pictures it needs, beside its generator
+# what of a trial decides which classes and pictures it needs, beside its early stopping
 _DECIDING = attrgetter(
-    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "generator.name"
+    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "shows_unseen"
 )
 
 

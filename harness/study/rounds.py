@@ -71,12 +71,8 @@ def rounds_of(
         )
     if path:
         check_path(study)
-    # the study itself, then, once nothing of it is left, with what its path lacks
-    return lambda before: (
-        with_path(study, uri, before.study if before else study)
-        if path and (before or plan(study).finished)
-        else Round(study)
-    )
+    # the study itself, whose tables a path is read from, then with what its path lacks
+    return lambda before: with_path(study, uri, before.study) if path and before else Round(study)
 
 
 def run_rounds(

@@ -160,6 +160,8 @@ def plan_study(
 
     next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
     wanted = next_round(None)
+    if path and plan_of(study).finished:
+        wanted = next_round(wanted)
     standing = standing_at(wanted.study, prints, uri)
     notes = standing.changes().notes(source_of(wanted.study))
     known = standing.elsewhere() if reuse else []

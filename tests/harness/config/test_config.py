@@ -168,7 +168,7 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
     """Constants, groups, their members, keys of the study, factors, and variants at each depth."""
     expected = case.get("left") or case["has"]
     if "left" in case:
-        study: Any = apply_overrides(case["study"], parse_overrides(case["set"])[0])
+        study: Any = apply_overrides(case["study"], parse_overrides(case["set"])[0])[0]
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
     assert {key: found(study, key) for key in expected} == expected

@@ -55,7 +55,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         },
         "trials": 3,
     }
-    mapping = apply_overrides(sound, [Override(path, value) for path, value in mutations])
+    mapping, _ = apply_overrides(sound, [Override(path, value) for path, value in mutations])
     try:
         study = load_study({"name": "x", **mapping})
     except ConfigError as error:
