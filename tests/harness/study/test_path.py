@@ -182,6 +182,14 @@ def test_with_one_factor_nothing_is_missing(bench: Bench, filled: Filled) -> Non
     assert [line.partition(": ")[2] for line in said] == ["nothing is missing, 0 steps"]
 
 
+def test_a_path_is_of_the_study_as_it_is_now(bench: Bench, filled: Filled) -> None:
+    """From the baseline that its YAML has today, though nothing of the study is left to run."""
+    bench.run(corner(trials=5))
+    space = {**CORNERS, N_CTX: {**CORNERS[N_CTX], "baseline": 8}}
+    outcome, said = filled(corner(trials=5, space=space))
+    assert said[-1].endswith(": nothing is missing, 2 steps") and not outcome.ran
+
+
 def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path that would always lack another setting ends, and the line says so."""
     asked: list[int] = []

@@ -192,10 +192,10 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "finetuner nearest_mean is not installed here, and was planned as"),
+        (None, "finetuner nearest_mean is not installed on this machine, and was planned as"),
         (
             Origin("package theirs", "theirs 0.2"),
-            "finetuner nearest_mean is theirs 0.2 here, and was",
+            "finetuner nearest_mean is theirs 0.2 on this machine, and was",
         ),
     ],
 )
@@ -210,6 +210,15 @@ def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
         FINETUNERS.origins["nearest_mean"] = origin
     (failed,) = finish(worker)[-1][FAILED]
     assert told in failed["reason"]
+
+
+def test_a_node_that_reads_settings_otherwise(tmp_path: Path, config: TrialConfig) -> None:
+    """Its trials fail, and name the setting."""
+    worker = make_worker(analytic(tmp_path))
+    trial = {**config.model_dump(mode="json"), "of_tomorrow": 1}
+    worker.begin({"spec": json.dumps({**worker._spec, "trial": trial})})
+    (failed,) = finish(worker)[-1][FAILED]
+    assert "on this node: of_tomorrow: Extra inputs are not permitted" in failed["reason"]
 
 
 def test_what_encodes_pictures_knows_the_files(
