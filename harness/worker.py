@@ -18,7 +18,7 @@ from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
 from harness.method import RunTrial
 from reports.contract import HITS, TRAINED, Cost
-from ship.plugins import load_carried, require_builders
+from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
@@ -144,9 +144,11 @@ class Worker:
                 otherwise.
         """
         load_carried(self.plugins)
-        require_builders(self._spec["plugins"])
         try:
+            require_builders(self._spec["plugins"])
             return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
+        except PluginError as error:
+            raise ValueError(f"on this node: {error}") from error
         except ValidationError as error:  # of the driver's settings: another version is here
             told = error.errors(include_url=False)[0]
             key = ".".join(map(str, told["loc"]))

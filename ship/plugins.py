@@ -118,7 +118,7 @@ def require_builders(planned: Mapping[str, str]) -> None:
         entry, origin = tables[noun].get(name), tables[noun].origin(name)
         if entry is None or origin is None or origin.identity != identity:
             found = origin.identity if origin else "not installed"
-            raise PluginError(f"{plugin} is {found} on this machine, and was planned as {identity}")
+            raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
         imported(entry.load_method, f"{origin.said}: {plugin}")
 
 

@@ -1,4 +1,4 @@
-"""Every name of Ray's that Ray does not promise to keep, and how Ray is kept to itself.
+"""Every name of Ray's that Ray does not promise to keep, and what its words on a death mean.
 
 No other file of harness uses such a name (tests/harness/ray/test_internals.py). What replaces
 something of Ray's changes nothing where the installed Ray lacks it. A study then runs as before,

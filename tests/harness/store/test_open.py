@@ -221,7 +221,8 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         record.want(setting)
         record.want(setting)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
+        wanted = json.loads(joined_tag("ship.wanted", held))
+        assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
     assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
     stored = read_stored_study(store, experiment)
     assert len(stored.seeds) == 203

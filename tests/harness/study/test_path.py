@@ -184,10 +184,18 @@ def test_with_one_factor_nothing_is_missing(bench: Bench, filled: Filled) -> Non
 
 def test_a_path_is_of_the_study_as_it_is_now(bench: Bench, filled: Filled) -> None:
     """From the baseline that its YAML has today, though nothing of the study is left to run."""
-    bench.run(corner(trials=5))
-    space = {**CORNERS, N_CTX: {**CORNERS[N_CTX], "baseline": 8}}
-    outcome, said = filled(corner(trials=5, space=space))
-    assert said[-1].endswith(": nothing is missing, 2 steps") and not outcome.ran
+    levels = {N_CTX: [4, 8], KL: [0.01, 1.0], SHOTS: [4, 2]}
+
+    def study(*start: float) -> StudyConfig:
+        space = {
+            key: {"choices": choices, "baseline": one}
+            for (key, choices), one in zip(levels.items(), start, strict=True)
+        }
+        return corner(space=space, trials=5)
+
+    bench.run(study(4, 1.0, 2))  # from which the path would lack n_ctx=8 alone
+    outcome, said = filled(study(4, 0.01, 4))
+    assert said == [f"{WHERE}: nothing is missing, 1 step"] and not outcome.ran
 
 
 def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,10 +192,10 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "finetuner nearest_mean is not installed on this machine, and was planned as"),
+        (None, "on this node: finetuner nearest_mean is not installed, and was planned as"),
         (
             Origin("package theirs", "theirs 0.2"),
-            "finetuner nearest_mean is theirs 0.2 on this machine, and was",
+            "on this node: finetuner nearest_mean is theirs 0.2, and was planned as",
         ),
     ],
 )
