@@ -72,7 +72,7 @@ def test_one_look_is_the_t_test() -> None:
     assert ends == pytest.approx(interval, abs=0.02 * width)  # 10,000 simulated comparisons
 
 
-@pytest.mark.parametrize("truth", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("truth", [0.5, 1.0])
 def test_intervals_hold_the_truth(truth: float) -> None:
     """Of any level: the chance under the truth is uniform, wherever a comparison stops."""
     values = truth + np.random.default_rng(8).standard_normal((3_000, 2, 15))
