@@ -164,6 +164,8 @@ def _is_well_formed(uri: str) -> bool:
     scheme, mark, rest = uri.partition("://")
     if not mark:
         return re.match("(?s)[^/]*:.*@", uri) is None
+    if ":" in scheme:  # it is a user, and the mark stands in the password
+        return False
     if uri.startswith("file:///"):
         return True
     user, _, place = rest.rpartition("@")

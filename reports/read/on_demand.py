@@ -154,7 +154,8 @@ def _counts(content: bytes) -> pl.DataFrame:
     """The counts of a file (see HitFiles.of); no rows of what is no such file."""
     try:
         answers = pl.scan_parquet(BytesIO(content)).head(MOST_PICTURES + 1).collect()
-    except (pl.exceptions.PolarsError, OSError, ValueError):
+    # what polars takes for impossible is no Exception
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
         return _NOTHING
     hits = [name for name in answers.columns if split_hit(name)]
     if len(answers) > MOST_PICTURES or not _is_sound(answers, hits):

@@ -35,6 +35,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
 @example("{s}://{p}?key={x}", "postgresql", "host/database", "@")
 @example("{s}:///me:{x}@{p}", "postgresql", "host", "")
 @example("{s}:/me:{x}@{p}", "http", "127.0.0.1:9", "://")
+@example("me:{x}@{p}", "http", "127.0.0.1:9", "://")
 def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secret: str) -> None:
     """An address that nobody can read is refused and not shown; of any other the secret is not."""
     uri = shape.format(s=scheme, p=place, x=f"{BEGIN}{secret}{END}")

@@ -76,6 +76,14 @@ def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
     read(tmp_path)
 
 
+def test_what_polars_takes_for_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rare damage makes it panic, which is no Exception: the file is no such one."""
+    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
+    panic = mock.Mock(side_effect=pl.exceptions.PanicException("assertion failed"))
+    monkeypatch.setattr(pl, "scan_parquet", panic)
+    assert read(tmp_path).is_empty() and panic.called
+
+
 def test_what_is_large_or_no_file_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
