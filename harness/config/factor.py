@@ -75,10 +75,14 @@ class Factor(Settings):
         return self.low, self.high
 
     @property
+    def whole(self) -> bool:
+        """Whether a range has whole numbers alone, as its ends and its step are."""
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
+
+    @property
     def spacing(self) -> float | None:
         """Distance between the values of a range; None: it may have any number between its ends."""
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        return self.step or (1 if whole else None)
+        return self.step or (1 if self.whole else None)
 
     def enumerate(self) -> tuple[Any, ...] | None:
         """The levels of a grid, ascending for a range; None if nothing says how many there are."""
@@ -108,7 +112,7 @@ class Factor(Settings):
 
     def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
         """Levels as a person would write them: integers, or six digits; the ends are exact."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
+        if self.whole:
             return tuple(round(value) for value in values)
         return (self.low, *(float(f"{value:.6g}") for value in values[1:-1]), self.high)
 

@@ -215,5 +215,5 @@ def _optuna(factor: Factor) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """What Optuna calls a factor's kind, and what it is given for one."""
     if factor.choices is not None:
         return "Categorical", (factor.choices,), {}
-    whole = all(isinstance(number, int) for number in (*factor.bounds, factor.spacing))
-    return "Int" if whole else "Float", factor.bounds, {"log": factor.log, "step": factor.spacing}
+    kind = "Int" if factor.whole else "Float"
+    return kind, factor.bounds, {"log": factor.log, "step": factor.spacing}
