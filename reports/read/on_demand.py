@@ -162,7 +162,13 @@ def _counts(content: bytes) -> pl.DataFrame:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
     # what polars takes for impossible is no Exception
-    except (ArrowException, pl.exceptions.PanicException, OSError, ValueError):
+    except (
+        ArrowException,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        OSError,
+        ValueError,
+    ):
         return _NOTHING
     hits = [name for name in answers.columns if split_hit(name)]
     if not _is_sound(answers, hits):

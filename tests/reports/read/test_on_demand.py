@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.parquet import write_table
 
 from reports.contract import HITS
 from reports.read import on_demand
@@ -83,6 +84,13 @@ def test_damage_at_each_place_ends_nothing(tmp_path: Path) -> None:
     for place in range(len(content)):
         (tmp_path / HITS).write_bytes(content[:place] + b"\x01" + content[place + 1 :])
         read(tmp_path)
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    """Arrow takes it, polars does not."""
+    table = pl.DataFrame(SOUND).to_arrow()
+    write_table(table.append_column("exam", table["exam"]), tmp_path / HITS)
+    assert read(tmp_path).is_empty()
 
 
 def test_what_is_large_or_no_file_is_left_alone(
