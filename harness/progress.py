@@ -122,6 +122,7 @@ class View:
         if state is not State.INTERRUPTED:
             self._done += trial.seeds
             self.ended += 1
+            self._trials = max(self._trials, self.ended)  # halves of a trial end one by one
         parts = [f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.label}"]
         if trial.objective is not None and state is State.COMPLETE:
             parts.append(f"objective {trial.objective:.2f}")
@@ -153,16 +154,18 @@ def reporter(title: str, console: Console) -> Iterator[Report]:
 
     Nothing is shown before the first report: features from the cache take no time.
     """
-    off, say, quarter = not console.is_terminal, line_printer(console), -1
+    say = line_printer(console)
+    quarter = -1  # the last one that has had its line
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    bar = Progress(*columns, console=console, disable=off)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(title, total=None)
 
     def report(done: int, total: int) -> None:
         nonlocal quarter
         bar.start()
         bar.update(task, completed=done, total=total)
-        if off and (reached := 4 * done // total if total else 4) > quarter:
+        reached = 4 * done // total if total else 4
+        if not console.is_terminal and reached > quarter:
             quarter = reached
             say(f"{title}: {done}/{total}")
 

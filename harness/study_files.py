@@ -100,7 +100,7 @@ def _refusal(fault: Fault, meant: str = "") -> ConfigError:
     return ConfigError([replace(fault, choices=names, near=nearest(meant, names)).text])
 
 
-def label_of(path: Path) -> str:
+def file_label(path: Path) -> str:
     """How faults name a file: as given, a packaged one as search_spaces/NAME.yaml."""
     inside = path.is_absolute() and path.parent == _FOLDER
     return f"search_spaces/{path.name}" if inside else str(path)
@@ -116,11 +116,11 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:  # not decoded: it may end within a character
+            raise ConfigError([f"{label}: the file must be at most {MAX_BYTES // 1024} KiB"])
         text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{label}: the file cannot be read: {one_line(error)}"]) from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError([f"{label}: the file must be at most {MAX_BYTES // 1024} KiB"])
     value = parse_value(text, label)
     if not isinstance(value, dict):
         must = f"the file must hold a mapping of keys to values, got {show(value)}"

@@ -1,12 +1,12 @@
 """What is wanted, what is done, and what is left of a study, with its cost in time.
 
 Answers for: the key of a setting, the plan, what a changed YAML takes out of the table, and what a
-run has come to. Writes nothing.
+run has come to. Writes nothing to the store; fingerprints of backbones are kept in the cache.
 """
 
 from harness.planning.changes import (
     Adoption,
-    Changes,
+    TableChanges,
     adoption_lines,
     adoptions,
     compare,

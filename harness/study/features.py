@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import chain, groupby, product
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.config import Resources, StudyConfig, levels, load_study, resolve
+from harness.config import Factor, Resources, StudyConfig, assignments, levels, load_study, resolve
 from harness.device import why_no_gpu
 from harness.messages import Need, needs_of
 from harness.method import Method
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ship.features import Encode
 
 # the settings that features depend on
-READ = ("backbone", "image_precision", "dataset", "targets", "views")
+FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "views")
 
 
 def fingerprints_of(
@@ -57,25 +57,44 @@ def cache_folder(given: Path | str | None) -> Path:
 
 def needed(study: StudyConfig, plan: Plan) -> list[Need]:
     """Each feature set that the plan's work and any proposal may read."""
-    return list(dict.fromkeys(chain(*map(needs_of, configs_of(study, plan, READ)))))
+    return list(dict.fromkeys(chain(*map(needs_of, configs_of(study, plan, FEATURE_KEYS)))))
 
 
 def configs_of(study: StudyConfig, plan: Plan, keys: Sequence[str]) -> Iterator[TrialConfig]:
-    """The trials that a plan may run: of proposals, one for all that share the values of `keys`."""
+    """The trials that a plan may run: of proposals, one for all that share the values of `keys`.
+
+    Each is a setting of the space: where a factor is not there, the constant is.
+    """
     yield from (work.setting.config for work in plan.work)
-    varied = {name: levels_of(study, name) for name in keys if name in study.space}
-    for values in product(*varied.values()) if plan.proposals else ():
-        yield resolve(study, dict(zip(varied, values, strict=True)))
+    if not plan.proposals:
+        return
+    varied = {*keys, *chain(*(factor.when for factor in study.space.values()))}
+
+    def looked_at(name: str, factor: Factor) -> Sequence[Any]:
+        if name in varied:
+            return _drawn(study, name)
+        return (factor.choices or factor.bounds)[:1]
+
+    for assignment in assignments(study.space, looked_at):
+        yield resolve(study, assignment)
 
 
 def levels_of(study: StudyConfig, name: str) -> list[Any]:
-    """Every value that a setting may take: its factor's, or the constant alone.
+    """Every value that a setting may take: the constant, its factor's, or both.
 
-    An integer range counts one by one.
+    A factor that is not there in every setting leaves the constant to the others.
     """
+    constant = getattr(study.trial, name)
     if name not in study.space:
-        return [getattr(study.trial, name)]
-    return list(levels(study, name) or study.space[name].drawn() or ())
+        return [constant]
+    drawn = _drawn(study, name)
+    return [*drawn, constant] if study.space[name].when and constant not in drawn else drawn
+
+
+def _drawn(study: StudyConfig, name: str) -> list[Any]:
+    """Every value of a factor; an integer range counts one by one, of a real one its ends do."""
+    factor = study.space[name]
+    return list(levels(study, name) or factor.drawn() or factor.bounds)
 
 
 def prepare_features(

@@ -122,9 +122,11 @@ def run_study(
         ):
             if verbose:
                 store.quieten(logging.INFO)
-            place = study_storage(checkpoints, own, own.experiment_id)
+            place = study_storage(checkpoints, own)
             execution = Execution(study, own, prints, place, options, interrupts)
             outcome = execution.bring_about(before)
+            if interrupts.requested:  # noted as a sweep ended: no other round begins
+                outcome = replace(outcome, interrupted=True)
             if publish is None or not outcome.done or outcome.interrupted:
                 return outcome
             return replace(outcome, unpublished=_show(execution, publish, outcome))
@@ -238,8 +240,7 @@ class Execution:
                 standing = self._adopt(standing, adoptable)
             ran = not standing.plan.finished
             if ran:
-                how = self.storage, self.options, self.interrupts
-                Trials(standing, self.record, *how).run()
+                Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
                 standing = standing.again()
             outcome = self._outcome(standing, ran=ran)
         except BaseException:
@@ -276,7 +277,7 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     return ""
 
 
-def study_storage(uri: str, own: StudyStore, experiment_id: str) -> Storage:
+def study_storage(uri: str, own: StudyStore) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
     By when its experiment was made, to the millisecond: a study may be renamed, a store may be
@@ -284,10 +285,9 @@ def study_storage(uri: str, own: StudyStore, experiment_id: str) -> Storage:
 
     Args:
         uri: of the storage that all studies share.
-        own: an open store.
-        experiment_id: of the study.
+        own: of the study.
     """
-    experiment = own.read(lambda client: client.get_experiment(experiment_id))
+    experiment = own.read(lambda client: client.get_experiment(own.experiment_id))
     made = str(experiment.creation_time)
     digest = hashlib.blake2b(made.encode(), digest_size=8).hexdigest()
-    return Storage(uri, f"{digest}-{experiment_id}")
+    return Storage(uri, f"{digest}-{own.experiment_id}")

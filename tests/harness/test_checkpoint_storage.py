@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from harness.checkpoints import Storage, storage_uri
-from harness.store.open import open_store
+from harness.store import Timing, own_study
 from harness.study.run import study_storage
 
 
@@ -62,8 +63,15 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
 
     def of(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
-        store = open_store(f"sqlite:///{tmp_path / folder}/mlflow.db")
-        return study_storage(str(tmp_path), store, store.create_experiment(study))
+        with own_study(
+            f"sqlite:///{tmp_path / folder}/mlflow.db",
+            study,
+            tmp_path,
+            Timing(claim_pause=0.0),
+            fail=Mock(),
+            say=Mock(),
+        ) as own:
+            return study_storage(str(tmp_path), own)
 
     one = of("here", "small")
     assert of("here", "small") == one

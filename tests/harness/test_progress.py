@@ -83,6 +83,16 @@ def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) ->
     assert view.ended == 1
 
 
+def test_no_more_trials_have_ended_than_there_are() -> None:
+    """One that runs again in halves of its seeds ends as two."""
+    console, out = make_console(terminal=False)
+    view = View(console, 2, 1)
+    for name, state in (("a", State.INTERRUPTED), ("b", State.COMPLETE), ("c", State.COMPLETE)):
+        view.start(name, name, 1)
+        view.end(name, state, "")
+    assert "[2/2]" in out.getvalue().splitlines()[-1]
+
+
 class Watched(RunningTrial):
     """A trial that notes that somebody looks at it."""
 

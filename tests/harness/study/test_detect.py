@@ -1,6 +1,8 @@
 """`--detect` on a real store: who gets seeds, when that ends, and what is left behind."""
 
 import json
+import os
+import signal
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from harness.errors import ConfigError
 from harness.planning.plan import StudyOutcome
 from harness.study.detect import detectable_lines, next_seeds, seeds_for, smallest_shown
 from harness.study.rounds import rounds_of, run_rounds
+from harness.tuning.monitor import Monitor
 from reports.cells import Quantity
 from reports.read import load_records
 from reports.tables import Family, build_tables, families, load_values
@@ -65,6 +68,23 @@ def seeds_run(bench: Bench) -> dict[int, int]:
 def four_levels() -> StudyConfig:
     """Four levels and a pilot of four seeds."""
     return make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, seeds=4)
+
+
+def test_no_round_follows_one_that_was_interrupted_as_it_ended(
+    bench: Bench, staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials have all finished: the signal is only noted, and the outcome says it."""
+    original = Monitor.close
+
+    def close(monitor: Monitor) -> None:
+        monkeypatch.setattr(Monitor, "close", original)  # once
+        os.kill(os.getpid(), signal.SIGINT)
+        original(monitor)
+
+    monkeypatch.setattr(Monitor, "close", close)
+    outcome, _ = staged(four_levels())
+    assert outcome.interrupted
+    assert set(seeds_run(bench).values()) == {4}
 
 
 @pytest.mark.slow

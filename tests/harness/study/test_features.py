@@ -19,7 +19,13 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study import features
-from harness.study.features import fetch_features, named_datasets, needed, prepare_features
+from harness.study.features import (
+    fetch_features,
+    levels_of,
+    named_datasets,
+    needed,
+    prepare_features,
+)
 from ship.datasets import ImageFolder, Picture, Survey, content
 from tests.damage import DAMAGE, Damage, damaged
 from tests.harness.fakes import FakeClip, make_method, make_study
@@ -42,6 +48,22 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
     found = [(need.views, need.dataset, need.image_precision) for need in needs]
     assert sorted(found) == sorted(product(*levels.values()))
+
+
+@pytest.mark.parametrize("key", ["views", "dataset"])
+def test_where_a_factor_is_not_there_its_constant_is_needed(tmp_path: Path, key: str) -> None:
+    """Proposals with the other fine-tuner have the constant, which is no level of the factor."""
+    study = make_study(sampler="random", trials=4)
+    constant, levels = {"views": (2, (4, 8)), "dataset": ("emoji", ("b", "c"))}[key]
+    when = {"finetuner": ("coop",)}
+    space = {
+        "finetuner": Factor(choices=("coop", "clip_adapter"), baseline="coop"),
+        key: Factor(choices=levels, baseline=levels[0], when=when),
+    }
+    study = study.model_copy(update={"space": space})
+    needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
+    assert {getattr(need, key) for need in needs} == {constant, *levels}
+    assert set(levels_of(study, key)) == {constant, *levels}
 
 
 def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
