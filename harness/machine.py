@@ -93,10 +93,7 @@ def scratch(longest: int | None = None) -> Iterator[Path]:
     Raises:
         UserError: it cannot be made; one line.
     """
-    place, most = None, (longest or 0) - len(f"/{PREFIX}") - _RANDOM
-    if longest is not None:
-        short = (place for place in _places() if len(os.fsencode(place)) <= most)
-        place = next((place for place in short if Path(place).is_dir()), None)
+    place = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
@@ -134,6 +131,12 @@ def remove_left() -> None:
 def _places() -> list[str]:
     """Where scratch() makes its folders, in the order in which it would put sockets there."""
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
+
+
+def _short_place(most: int) -> str | None:
+    """The first folder for scratch() whose path has at most so many bytes; None: there is none."""
+    short = (place for place in _places() if len(os.fsencode(place)) <= most)
+    return next((place for place in short if Path(place).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -25,9 +25,9 @@ from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
 # FAILED have their mapping in a list of one, as Tune takes mappings apart: "metrics" by their names
 # in the store, "files" of the run by path, "device"; "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
-OBJECTIVE = "selection_objective"
+LAST_VALUE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
-LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
+MACHINE_LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
 
 PerReplica = Mapping[str, Sequence[float]]
 

@@ -13,6 +13,7 @@ from ship.trial_config import EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset
+    from ship.features import Encode
     from ship.subsets import FeatureSet
 
 # settings, seeds, features, backbone, targets, and the checkpoint to go on from, or None
@@ -57,14 +58,20 @@ def load_dataset(
     return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
 
 
-def extract(*given: Any) -> "FeatureSet":
-    """ship.features.extract_features; what encodes, the last one, is None for this machine."""
+def extract(
+    clip: Any,
+    dataset: Any,
+    views: int,
+    cache_dir: Path,
+    progress: Progress,
+    splits: Sequence[str],
+    encode: "Encode | None",
+) -> "FeatureSet":
+    """ship.features.extract_features; encode: None: the threads of this machine."""
     from ship.features import encode_split, extract_features
 
-    clip, dataset, views, cache_dir, progress, splits, encode = given
-    return extract_features(
-        clip, dataset, views, cache_dir, progress, splits, encode or encode_split
-    )
+    encode = encode or encode_split
+    return extract_features(clip, dataset, views, cache_dir, progress, splits, encode)
 
 
 @dataclass(frozen=True)

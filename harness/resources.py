@@ -96,6 +96,7 @@ def extraction_resources(resources: Resources, there: Mapping[str, float]) -> Re
         resources: of one trial, as the study has them.
         there: what the whole cluster has, resource -> how many.
     """
+    # no finished run: a whole GPU; so many trials that no core is idle
     return resolved_resources(resources, there, Ledger(), n_trials=1_000_000)
 
 

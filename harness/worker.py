@@ -118,7 +118,7 @@ class Worker:
             return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
-            result[messages.LOAD] = self._load.sample()
+            result[messages.MACHINE_LOAD] = self._load.sample()
         if messages.FINAL in result:
             result[messages.FINAL][0]["metrics"][Cost.SECONDS] = self._seconds
         else:
@@ -163,11 +163,12 @@ class Worker:
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
                 self._selection[item.epoch] = item.per_replica
-                # epoch 0 says little about a setting that is trained
-                trained = len(self._selection) - (0 in self._selection and self._learns)
-                if self._spec["may_stop"] and trained:
-                    result[messages.EVALUATIONS] = trained
-                    result[messages.OBJECTIVE] = fmean(item.per_replica[self._objective])
+                evaluations = len(self._selection)
+                if self._learns and 0 in self._selection:
+                    evaluations -= 1  # epoch 0 says little about a setting that is trained
+                if self._spec["may_stop"] and evaluations:
+                    result[messages.EVALUATIONS] = evaluations
+                    result[messages.LAST_VALUE] = fmean(item.per_replica[self._objective])
                     return
             if time.monotonic() >= deadline:
                 return

@@ -22,7 +22,7 @@ from harness.study_files import write_for_user
 from harness.wording import duration, nearest
 from reports.contract import ReportError, printable, printable_lines
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS
+from ship.datasets import DATASETS, PREFIX
 
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
@@ -66,7 +66,7 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
-        state = f"[{_STYLES.get(row.state, '')}]{row.state}[/]"
+        state = f"[{_STYLES[row.state]}]{row.state}[/]"
         seeds = ", ".join(map(str, row.seeds))
         table.add_row(escape(row.label), state, seeds, times.get(row.key, ""))
     lines = []
@@ -98,7 +98,7 @@ def run_check(name: str, data_root: Path | None) -> int:
     """
     from ship.testing import check_dataset, check_finetuner, check_generator
 
-    folder = name.startswith("image_folder:")
+    folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
         known = [*GENERATORS.names(), *FINETUNERS.names(), *DATASETS.names()]
         must = "must name a generator, a fine-tuner or a dataset"
@@ -140,7 +140,8 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
     write_for_user(path, named.write_csv().encode())
-    (seeds,), agree = named["seeds"].unique(), (named["seeds_agreeing"] == named["seeds"]).sum()
+    (seeds,) = named["seeds"].unique()
+    agree = (named["seeds_agreeing"] == named["seeds"]).sum()
     told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
     typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
     return COMPLETE
@@ -181,7 +182,8 @@ def new_study(plugins: Sequence[str], data_root: Path | None) -> int:
         typer.echo("\ninterrupted: nothing was written", err=True)
         return INTERRUPTED
     given = [("--plugin", file) for file in plugins]
-    given += [("--data-root", str(root)) for root in (data_root,) if root]
+    if data_root is not None:
+        given.append(("--data-root", str(data_root)))
     return say_written(path, given)
 
 

@@ -65,10 +65,8 @@ def print_backbones(*, every: bool = False) -> int:
     # lines cannot be copied.
     sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
-    table, rows = (
-        Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0)),
-        architectures(),
-    )
+    table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
+    rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
         if every or (weights and row.refused is None):

@@ -82,8 +82,8 @@ def write_new(data_root: Path | None) -> Path:
 def text_of(answers: Mapping[str, str]) -> str:
     """The YAML of answers, by the names of the questions."""
     small, finetuner = answers["backbone"] == "pocket", answers["finetuner"]
-    key, levels, *baselines = VARIED[answers["varies"]]
-    told = {"key": key, "levels": levels, "baseline": baselines[small]}
+    key, levels, baseline, small_baseline = VARIED[answers["varies"]]
+    told = {"key": key, "levels": levels, "baseline": small_baseline if small else baseline}
     told["generator"] = SMALL_GENERATOR if small else GENERATOR
     told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
     return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})

@@ -19,6 +19,7 @@ from harness.config.space import METHODS, of_dataset, place, value_of
 from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import NOTHING, Fault
 from harness.wording import nearest, show
+from ship.datasets import PREFIX
 from ship.requirements import requirements
 from ship.trial_config import TrialConfig
 
@@ -47,7 +48,8 @@ class Spanned:
         for assignment in _samples(study.space):
             tree = place(constants, assignment, study.variants)
             trial, faults = checked(TrialConfig, tree)
-            self.settings += [(assignment, trial)] if trial else []
+            if trial is not None:
+                self.settings.append((assignment, trial))
             for fault in faults:
                 if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
                     fault = self._of_level(assignment, fault)
@@ -93,7 +95,8 @@ class Spanned:
         own = of_dataset(study.trial.model_dump(), assignment, study.variants)
         if any(f"{one}.".startswith(f"{name}.") for one in own):
             return f"variants.dataset.{assignment.get('dataset', study.trial.dataset)}.{key}"
-        if leaf and assignment.get(group, constant := value_of(study.trial, group)) != constant:
+        constant = value_of(study.trial, group)
+        if leaf and assignment.get(group, constant) != constant:
             return f"variants.{group}.{assignment[group]}.{leaf}"
         return key
 
@@ -166,7 +169,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Keys that say how one's own folder is read, where there is no such folder, or not one."""
     for key, value in study.reading.get(study.trial.dataset, {}).items():
-        if "dataset" in study.space or not study.trial.dataset.startswith("image_folder:"):
+        if "dataset" in study.space or not study.trial.dataset.startswith(PREFIX):
             yield Fault(key, "must be left out unless dataset is one image_folder:NAME", value)
         elif study.split and key != "split":
             yield Fault(key, "must be left out beside split, which says it", value)
@@ -197,8 +200,9 @@ def _effect_faults(space: Mapping[str, Factor], spanned: Spanned) -> Iterator[Fa
             yield Fault(f"space.{key}", f"must have an effect: {_joined(reasons)}")
             continue
         group = key.partition(".")[0]
-        others = [name for name in space if name.startswith(f"{group}.") and name != key]
-        for other in others if group in METHODS else ():
+        if group not in METHODS:
+            continue
+        for other in (name for name in space if name.startswith(f"{group}.") and name != key):
             by_level: dict[Any, list[str | None]] = {}
             for one, trial in beside:
                 reason = getattr(trial, group).unread_reason(key) if other in one else None

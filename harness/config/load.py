@@ -12,7 +12,7 @@ from harness.config.mapping import Override, apply_overrides, checked, parse_ove
 from harness.config.space import DEFAULTS, METHODS, resolve, takes, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
-from harness.study_files import find_space, label_of, read_yaml
+from harness.study_files import file_label, find_space, read_yaml
 from harness.wording import nearest
 from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
@@ -30,12 +30,13 @@ def load_study(
     """Read a study from a YAML file, from a packaged one by its name, or from a mapping.
 
     Args:
-        space: a file; without a folder, the working directory's comes before the packaged. Or what
-            such a file gives, with a name, be it by an override.
+        space: a YAML file, the name of a packaged study (a file of that name in the working
+            directory comes first), or a mapping with the keys of a YAML; its name may come from an
+            override.
         overrides: "key=value" each, later ones win; see harness.config.mapping.
         data_root: where the datasets that are not packaged lie.
         label: what faults of a mapping name as their source.
-        there: whether datasets and backbones are looked at, which have to be there then.
+        there: whether datasets and backbones have to be there; False: they are not looked at.
 
     Raises:
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
@@ -44,7 +45,7 @@ def load_study(
     source = None
     if not isinstance(space, Mapping):
         source = find_space(space)
-        label = label_of(source)
+        label = file_label(source)
         space = {"name": source.stem, **read_yaml(source, label)}
     # these load what reads pictures, which a worker does not need
     from harness.config.checks import Spanned, study_faults
@@ -94,9 +95,9 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
 
 
 def _variants(given: Any) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
-    """The settings that levels and datasets have, as far as they are some; and the other's faults.
+    """The variants that are well formed, and the faults of the others.
 
-    Whether a method has the keys and takes the values, the trials tell that are made with them.
+    Whether a method has their keys and takes their values is found out when trials are made.
     """
     faults: list[Fault] = []
 
@@ -126,9 +127,9 @@ def _variants(given: Any) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
 
 
 def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
-    """A --set of a constant goes over what its dataset has of its own, which is taken out.
+    """A --set of a constant wins: what the dataset has of its own in that place is removed.
 
-    A name stays: what stands beside it is for that one, and no longer for another.
+    The name of a dataset's method stays, so that its settings do not pass to another method.
     """
     for group, *leaf in (item.steps for item in given):
         if not leaf:
@@ -168,11 +169,13 @@ def _factors(given: Any) -> tuple[dict[str, Factor], list[Fault]]:
             found = [Fault("", "must be a constant: protocols are measured by different metrics")]
         elif factor is not None:
             floats = takes(fields[key], float)
-            factor = _as_floats(factor) if floats else factor
+            if floats:
+                factor = _as_floats(factor)
             found = factor_faults(factor)
-            sound |= {} if found else {key: factor}
-            if isinstance(factor.step, float) and not found and not floats:
-                found = [Fault("step", "must be an integer", factor.step)]
+            if not found:
+                sound[key] = factor
+                if isinstance(factor.step, float) and not floats:
+                    found = [Fault("step", "must be an integer", factor.step)]
         faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
     return sound, faults
 

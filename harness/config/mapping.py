@@ -63,13 +63,17 @@ class Override:
 
     @property
     def drops(self) -> bool:
-        """Whether a null says that nothing is to stand in a place, and is no value itself."""
+        """Whether it removes what stands at its path: a null that is not the value of a setting."""
         root, *rest = self.steps
-        if self.value is not None or not rest or root not in ("space", "variants"):
+        if self.value is not None or not rest:
+            return False
+        if root == "space":
+            return len(rest) == 1
+        if root != "variants":
             return False
         leaf = ".".join(rest[2:])  # of a level's settings; a dataset's may be of any group
-        field = trial_fields().get(leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}", {})
-        return len(rest) == 1 if root == "space" else not takes(field, NoneType)
+        name = leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}"
+        return not takes(trial_fields().get(name, {}), NoneType)
 
 
 def parse_overrides(
@@ -122,9 +126,10 @@ def apply_overrides(
                 blocked.append(Fault(item.path, must).line("--set"))
                 break
         else:
-            inside[last] = deepcopy(item.value)
             if item.drops:
-                del inside[last]
+                inside.pop(last, None)
+            else:
+                inside[last] = deepcopy(item.value)
         tree = spelled_out(tree)
     return tree, blocked
 

@@ -92,10 +92,14 @@ class Needs:
             must = f"must be a class of {trial.dataset}"
             yield Fault("unseen_class", must, name, bare.class_names)
             return
-        arm = self._study.reference_arms and baseline(self._study).get("dataset", trial.dataset)
-        shown = trial.dataset == arm and PROTOCOLS[trial.protocol].new_classes
-        shown = shown and datasets.has_unseen_pictures(trial.dataset)
-        for must in lacking(trial, bare, self._study.seeds, shown=shown).values():
+        study = self._study
+        shown = (
+            study.reference_arms
+            and PROTOCOLS[trial.protocol].new_classes
+            and trial.dataset == baseline(study).get("dataset", trial.dataset)
+            and datasets.has_unseen_pictures(trial.dataset)
+        )
+        for must in lacking(trial, bare, study.seeds, shown=shown).values():
             yield Fault("dataset", must)
 
 
@@ -105,9 +109,12 @@ def _survey(
     """What is there of a dataset, or why it cannot be read; faults of a file have its key."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
-    own, hint = reading.get(name, {}), " (give --data-root DIR)"
+    own = reading.get(name, {})
     survey = datasets.survey_dataset(name, data_root, datasets.ImageFolder(**own))
-    lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
+    lines = [
+        f"{line} (give --data-root DIR)" if "needs a data root" in line else line
+        for line in survey.faults
+    ]
     # as the reader writes a path: "./a.json" is "a.json"
     files = {f"{Path(value)}: ": key for key, value in own.items() if isinstance(value, str)}
     keys = [next((files[at] for at in files if line.startswith(at)), "") for line in lines]

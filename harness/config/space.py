@@ -69,9 +69,7 @@ def value_of(trial: TrialConfig, key: str) -> Any:
     return value[int(index)] if index else getattr(value, "name", value)
 
 
-def place(
-    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants | None = None
-) -> dict[str, Any]:
+def place(tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants) -> dict[str, Any]:
     """A copy of a trial's settings, in which groups are mappings, with the values at their names.
 
     A name given to a group of several variants (`generator: none`) replaces the group by that
@@ -81,8 +79,8 @@ def place(
         variants: what a study has of them: settings that such a replacement has beside its
             defaults, and those that the dataset has of its own, over which the values go.
     """
-    placed, known = dict(tree), variants or {}
-    values = {**of_dataset(tree, values, known), **values}
+    placed = dict(tree)
+    values = {**of_dataset(tree, values, variants), **values}
     for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
         inside = placed.get(group, {})
@@ -92,7 +90,7 @@ def place(
             placed[group] = value
         elif inside.get("name") != value:
             # a name that is no text is a fault of its own
-            beside = known.get(group, {}).get(value, {}) if isinstance(value, str) else {}
+            beside = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
             placed[group] = {**beside, "name": value}
     return placed
 

@@ -1,5 +1,6 @@
 """What a study is, once its YAML is read: typed settings, and what some choose from by name."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -72,6 +73,11 @@ class Resources(Settings):
     """cores of one trial, and its threads of torch"""
     gpus: float = Field(0, ge=0)
     """GPUs of one trial, or a part of one"""
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial: its cores, rounded up."""
+        return math.ceil(self.cpus)
 
     @field_validator("gpus")
     @classmethod
@@ -185,12 +191,14 @@ class StudyConfig(Settings):
 
         A metric of the selection pictures that every setting has; "" under selection none.
         """
-        factor, own = self.space.get("selection"), "objective" not in self.space
-        objective = self.trial.objective if own else None
+        objective = None if "objective" in self.space else self.trial.objective
+        factor = self.space.get("selection")
         levels = (factor.choices if factor else None) or (self.trial.selection,)
         updates = ({"selection": level, "objective": objective} for level in levels)
-        found = {self.trial.model_copy(update=one).selection_metric for one in updates}
-        return max(found) if len(found - {""}) <= 1 else SEEN_OBJECTIVES[self.trial.protocol]
+        found = {self.trial.model_copy(update=one).selection_metric for one in updates} - {""}
+        if len(found) > 1:
+            return SEEN_OBJECTIVES[self.trial.protocol]
+        return found.pop() if found else ""
 
     @field_validator("name")
     @classmethod

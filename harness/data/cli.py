@@ -89,11 +89,13 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     given = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    own = name.startswith(PREFIX)
-    read = () if not own else ("split",) if split else tuple(given)
-    why = "must be left out beside --split" if own else f"is for {PREFIX}NAME alone"
-    if unread := [f"--{key} {why}" for key, value in given.items() if value and key not in read]:
-        _refuse(unread)
+    unread, why = list(given), f"is for {PREFIX}NAME alone"
+    if name.startswith(PREFIX):
+        unread = ["class-names", "split-seed"] if split else []
+        why = "must be left out beside --split"
+    lines = [f"--{key} {why}" for key in unread if given[key]]
+    if lines:
+        _refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
         survey, summary = check_everything(name, data_root, quick, folder)

@@ -43,11 +43,14 @@ def print_list(data_root: Path | None) -> None:
     names += [Column("pictures", no_wrap=True), Column("state", no_wrap=True)]
     place = Column("below the data root", overflow="fold")
     table = Table(*names, place, box=None, header_style="bold")
-    console, faulty, absent = Console(highlight=False), list[str](), list[str]()
+    console = Console(highlight=False)
+    faulty, absent = list[str](), list[str]()
     specs: Any = DATASETS
     absence = "?" if data_root is None else "[dim]missing[/]"
     for name, spec in specs.items():
-        where, size, survey = places(spec), ("", ""), None
+        where = places(spec)
+        size = ("", "")
+        survey = None
         if where:
             size = str(spec.classes), slashed(spec.counts)
         if not where or (data_root is not None and (data_root / spec.folder).is_dir()):
@@ -129,8 +132,8 @@ def _split_lines(survey: Survey) -> list[str]:
     folders = survey.folder_names or survey.class_names
     lines = [f"split {survey.own_split}; pictures for train/val/test:"]
     for name, folder, *own in zip(survey.class_names, folders, *counts, strict=True):
-        called = some([name]) + f" (folder {some([folder])})" * (name != folder)
-        lines.append(f"  {slashed(own)}  {called}")
+        called = f" (folder {some([folder])})" if name != folder else ""
+        lines.append(f"  {slashed(own)}  {some([name])}{called}")
     return lines
 
 
@@ -139,7 +142,8 @@ def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:
 
     A bar shows how far it is, where standard error is a terminal.
     """
-    bar, pool = Console(stderr=True), ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    bar = Console(stderr=True)
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
         hashes = track(
             pool.map(_pixels, pictures), "decoding", total=len(pictures), console=bar,

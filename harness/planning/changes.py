@@ -25,7 +25,7 @@ Rows = dict[tuple[str, int], float]
 
 
 @dataclass
-class Changes:
+class TableChanges:
     """What a study that has been edited leaves out of its table.
 
     changed: rows whose setting is still asked for, but under other constants, data, weights or
@@ -68,7 +68,7 @@ class StudyChanged(UserError):
 
 
 def require_consent(
-    changes: Changes, source: str, *, accepted: bool, ask: Callable[[str], bool] | None
+    changes: TableChanges, source: str, *, accepted: bool, ask: Callable[[str], bool] | None
 ) -> None:
     """Return if no finished row would leave the table by a change, or if such a change is accepted.
 
@@ -89,7 +89,7 @@ def require_consent(
 
 def compare(
     study: StudyConfig, plan: Plan, ledger: Ledger, stored: StoredStudy, maker: SettingMaker
-) -> Changes:
+) -> TableChanges:
     """The finished rows of the study's table as stored that are not wanted any more, and why.
 
     A row whose assignment, if it were asked for now, would still be the same setting has left with
@@ -102,7 +102,7 @@ def compare(
         stored: its table when it was last worked on; what is not in it has not left it.
         maker: gives the study's assignments their keys.
     """
-    changes = Changes()
+    changes = TableChanges()
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
     levels = {key: [*map(param_text, had or ())] for key, had in stored.factors.items()}
@@ -127,10 +127,15 @@ def compare(
             return study.trial
 
     why: dict[str, list[str]] = {}
-    rows_of = ((key, *row) for key, of in ledger.by_key.items() for row in of.items())
-    for key, seed, run in rows_of:
+    finished = (
+        (key, seed, run)
+        for key, row in ledger.by_key.items()
+        for seed, run in row.items()
+        if run.state is State.COMPLETE
+    )
+    for key, seed, run in finished:
         stays = key in now and seed in study.seeds_of(key)
-        if run.state is not State.COMPLETE or seed not in stored.seeds.get(key, ()) or stays:
+        if stays or seed not in stored.seeds.get(key, ()):
             continue
         if key not in why:
             trial = None if key in now else asked(run)
@@ -212,8 +217,11 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) 
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
-    prefixes = [curve_metric(seed, "")] * study.record.seed_curves
-    prefixes += [LOAD] * study.record.system_metrics
+    prefixes: list[str] = []
+    if study.record.seed_curves:
+        prefixes.append(curve_metric(seed, ""))
+    if study.record.system_metrics:
+        prefixes.append(LOAD)
     return all(math.isfinite(metrics.get(name, math.nan)) for name in needed) and all(
         any(name.startswith(prefix) for name in metrics) for prefix in prefixes
     )

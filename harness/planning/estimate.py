@@ -49,8 +49,8 @@ def estimate_time(
     """
     if plan.finished or not fingerprints.method.timed:
         return None
-    gpu = bool(study.resources.gpus)
-    ended = [run for run in runs if run.seconds and run.device.startswith("cpu") is not gpu]
+    on_gpu = bool(study.resources.gpus)
+    ended = [run for run in runs if run.seconds and on_gpu != run.device.startswith("cpu")]
     arms = {setting.key for setting in plan.settings if setting.arm}
     known: dict[str, list[LedgerRun]] = {}
     for run in ended:
@@ -58,8 +58,9 @@ def estimate_time(
     # those of reference arms say nothing of other settings: some take no time
     own = [run for run in ended if not run.arm and run.setting_key not in arms]
     left = {work.setting.key: (work.setting.config, len(work.seeds)) for work in plan.work}
-    typical, paces = resolve(study, baseline(study)), dict[str, float]()
-    source, usual = count(len(ended), "finished trial"), _mean(own) if own else 0.0
+    typical = resolve(study, baseline(study))
+    source = count(len(ended), "finished trial")
+    paces: dict[str, float] = {}
     if not own and (left.keys() - known.keys() - arms or plan.proposals):
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
         source = "a few steps of the baseline here, scaled by epochs: rough"
@@ -69,9 +70,13 @@ def estimate_time(
             say(f"the time of trials cannot be told: {one_line(error)}")
             return None
 
+    usual = _mean(own) if own else 0.0
+
     def a_seed(key: str, config: TrialConfig) -> float:
-        if own or key in known:
-            return _mean(known[key]) if key in known else usual
+        if key in known:
+            return _mean(known[key])
+        if own:
+            return usual
         return math.fsum(_epochs(config, stage) * pace for stage, pace in paces.items())
 
     places = slots(study.resources, machine_resources(), study.concurrency)
@@ -97,7 +102,8 @@ def _paces(study: StudyConfig, config: TrialConfig, fingerprints: Fingerprints) 
         ValueError: trials take a GPU, and there is none here.
         TimeoutError: there is not even time for so much.
     """
-    method, threads = fingerprints.method, max(1, math.ceil(study.resources.cpus))
+    method = fingerprints.method
+    threads = study.resources.threads
     # of the processor's time, as others may use the machine; of a GPU by seconds that pass
     device, clock, many = "cpu", time.process_time, FEW * threads
     if study.resources.gpus:
@@ -163,12 +169,13 @@ def _limited(threads: int) -> Iterator[None]:
     def ring(*_: object) -> None:
         raise TimeoutError("one epoch takes more processor time than there is to find out")
 
-    before = torch.get_num_threads(), signal.signal(signal.SIGPROF, ring)
+    n_threads = torch.get_num_threads()
+    handler = signal.signal(signal.SIGPROF, ring)
     torch.set_num_threads(threads)
     signal.setitimer(signal.ITIMER_PROF, BUDGET)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        torch.set_num_threads(before[0])
-        signal.signal(signal.SIGPROF, before[1])
+        torch.set_num_threads(n_threads)
+        signal.signal(signal.SIGPROF, handler)

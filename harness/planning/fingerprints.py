@@ -54,8 +54,9 @@ class Fingerprints:
             ValueError: the data set cannot be read.
         """
         if name not in self._pictures:
-            own, place = self.reading.get(name, {}), (self.data_root, self.cache_dir)
-            self._pictures[name] = self.method.load_dataset(name, *place, **own)
+            own = self.reading.get(name, {})
+            found = self.method.load_dataset(name, self.data_root, self.cache_dir, **own)
+            self._pictures[name] = found
         return self._pictures[name]
 
     def backbone(self, name: str) -> str:

@@ -187,8 +187,11 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     done = tuple(s for s in seeds if s in held and held[s].state is State.COMPLETE)
     failed = [held[s].reason for s in seeds if s in held and held[s].state is State.FAIL]
     reason = failed[-1] if failed else ""
-    whole: RowState = "done" if len(done) == len(seeds) else "pruned"
-    state: RowState = "to run" if missing else "failed" if reason else whole
+    state: RowState = "done" if len(done) == len(seeds) else "pruned"
+    if missing:
+        state = "to run"
+    elif reason:
+        state = "failed"
     label = f"{setting.label} (for the path)" if setting.for_path else setting.label
     return PlanRow(label, state, missing, done, reason, key)
 

@@ -119,7 +119,7 @@ class SettingMaker:
 
     def __call__(self, assignment: Mapping[str, Any]) -> Setting:
         """The setting of an assignment of the study's factors."""
-        config = resolve(self.study, dict(assignment))
+        config = resolve(self.study, assignment)
         return Setting(self.key(config), config, dict(assignment))
 
     def of_old(self, assignment: Mapping[str, Any]) -> Setting | None:
@@ -190,23 +190,26 @@ def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> li
     """A study's own settings, then those that --path has asked for: now, or at an earlier time.
 
     A setting with results stays with the study as long as it is one of the space, and has the same
-    key. One without is wanted only while it is asked for. An own setting counts as the path's where
-    the scheduler had stopped it, and all that it has of full fidelity is, or is to be, run for the
-    path.
+    key. One without is wanted only while it is asked for. An own setting that the scheduler had
+    stopped counts as the path's once the path has asked for it: only then is it run to its end.
 
     Args:
         own: of the grid, or proposed by the sampler.
         ledger: what the store has of the study.
         maker: of the study, which asks for assignments (`for_path`).
     """
-    added = [run for run in ledger.runs if run.for_path and run.state is State.COMPLETE]
-    found = [(maker.of_old(one), "") for one in maker.study.for_path]
-    found += [(maker.of_old(run.assignment), run.setting_key) for run in added]
-    path = [replace(one, for_path=True) for one, key in found if one and key in ("", one.key)]
-    keys, runs = {setting.key for setting in path}, [run for run in ledger.runs if not run.for_path]
-    stopped = {run.setting_key for run in runs if run.state is State.PRUNED}
-    finished = {run.setting_key for run in runs if run.state is State.COMPLETE}
-    again = keys & stopped - finished
+    asked = [maker.of_old(assignment) for assignment in maker.study.for_path]
+    path = [setting for setting in asked if setting is not None]
+    for run in ledger.runs:
+        if run.for_path and run.state is State.COMPLETE:
+            setting = maker.of_old(run.assignment)
+            if setting is not None and setting.key == run.setting_key:
+                path.append(setting)
+    path = [replace(setting, for_path=True) for setting in path]
+    others = [run for run in ledger.runs if not run.for_path]
+    stopped = {run.setting_key for run in others if run.state is State.PRUNED}
+    finished = {run.setting_key for run in others if run.state is State.COMPLETE}
+    again = (stopped - finished) & {setting.key for setting in path}
     return distinct([*(replace(s, for_path=True) if s.key in again else s for s in own), *path])
 
 

@@ -14,4 +14,4 @@ from harness.ray.internals import (
     last_error,
     memory_kills_as_worker_deaths,
 )
-from harness.ray.session import cluster_resources, ray_session, threads
+from harness.ray.session import cluster_resources, ray_session

@@ -166,10 +166,15 @@ class ClusterEncoder(ExitStack):
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
-        left, tries = list(shards), stop_after_attempt(MOST_TRIES)
-        died, end = retry_if_exception(_is_loss), lambda _: self._end_actors()
+        left = list(shards)
+        retrying = Retrying(
+            stop=stop_after_attempt(MOST_TRIES),
+            retry=retry_if_exception(_is_loss),
+            after=lambda _: self._end_actors(),
+            reraise=True,
+        )
         try:
-            for attempt in Retrying(stop=tries, retry=died, after=end, reraise=True):
+            for attempt in retrying:
                 with attempt:
                     for part, answer in self._answers(asked, left):
                         if isinstance(answer, str):
@@ -237,7 +242,7 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
         resources: that an actor takes.
         cores, gpus: of the node.
     """
-    own = max(1, math.ceil(resources.cpus))
+    own = resources.threads
     return max(own, int(cores * resources.gpus / gpus)) if resources.gpus and gpus else own
 
 

@@ -5,7 +5,6 @@ A Ray that dies or cannot start ends this process, with a line, where nothing el
 
 import faulthandler
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -85,7 +84,8 @@ def ray_session(
     ):
         try:
             if owned:
-                with bounded_start(), own_handlers(), nullcontext() if verbose else quiet_core():
+                core = nullcontext() if verbose else quiet_core()
+                with bounded_start(), own_handlers(), core:
                     _init(study, address, folder, object_bytes, verbose)
             check_room(study.resources, [node["Resources"] for node in internals.alive_nodes()])
             with leave_a_dead_ray() if starts else nullcontext():
@@ -164,16 +164,11 @@ def own_handlers() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def threads(study: StudyConfig) -> int:
-    """Threads of a trial: its cpus, rounded up."""
-    return max(1, math.ceil(study.resources.cpus))
-
-
 def worker_environment(study: StudyConfig) -> dict[str, str]:
     """Environment variables of every worker; what the driver has for torch's allocator stays."""
     allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
     return {
-        "OMP_NUM_THREADS": str(threads(study)),
+        "OMP_NUM_THREADS": str(study.resources.threads),
         # idle threads of one trial must not spin on the cores of another
         "OMP_WAIT_POLICY": "PASSIVE",
         # torch's blocks grow in place: what trials of different sizes leave is not split for ever

@@ -95,7 +95,8 @@ class StudyRecord:
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
-        self.end(State.RUNNING, source_tags())
+        changes = Changes(run=self.run_id, tags=source_tags())
+        self.store.write(changes.in_state(State.RUNNING))
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.
@@ -113,9 +114,9 @@ class StudyRecord:
         tags = [*split_tag(Tag.WANTED, self._wanted_text).items()][len(kept) // MAX_TAG :]
         self.store.write(Changes(run=self.run_id, tags=dict(tags)))
 
-    def end(self, state: State, tags: Mapping[str, str] | None = None) -> None:
+    def end(self, state: State) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""
-        self.store.write(Changes(run=self.run_id, tags=tags or {}).in_state(state))
+        self.store.write(Changes(run=self.run_id).in_state(state))
 
     def set_final_state(self, state: State) -> None:
         """Set the state of a study in which nothing had to run, unless the store has it already."""
@@ -168,9 +169,8 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]]) -> str:
     """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
 
-    One that --path has added says so.
-
-    A setting_key is in it twice where a reference arm equals a setting of the study.
+    An entry that --path has added says so. A setting_key is in the list twice where a reference arm
+    equals a setting of the study.
 
     Args:
         settings: of the study.

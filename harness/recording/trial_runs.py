@@ -25,7 +25,7 @@ from harness.store import (
 from reports import contract
 from reports.contract import Cost, Failure, Kind, State, Tag, seed_metric, split_seed
 
-# Of these the source's hold: what else made its numbers follows from the setting.
+# Tags that an adopted run takes from the run that computed it; others follow from its setting.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
 MAX_NAME = 250  # of a run, in MLflow's databases
 # A trial's epochs are written no more often, and no more often than after a tenth of its time: a
@@ -193,11 +193,11 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
-    points = store.read(lambda client: epoch_points(client, run.run_id, keys))
+    history = store.read(lambda client: epoch_points(client, run.run_id, keys))
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     recorder.start(run.run_id, one.work, tags)
-    recorder.put(run.run_id, points)
+    recorder.put(run.run_id, history)
     recorder.complete(
         run.run_id,
         {"metrics": _numbers_of(one), "files": hits | trained, "device": one.known.row.device},

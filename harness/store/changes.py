@@ -9,7 +9,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -171,9 +170,10 @@ def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[st
         _pieces(params, MAX_OTHERS),
         _pieces([RunTag(name, text) for name, text in tags.items()], MAX_OTHERS),
     ]
-    requests = max(map(len, pieces))
-    for piece in zip(*([*repeat([], requests - len(some)), *some] for some in pieces), strict=True):
-        client.log_batch(run_id, metrics=piece[0], params=piece[1], tags=piece[2])
+    for left in range(max(map(len, pieces)), 0, -1):
+        # what has fewer pieces joins the last requests
+        metrics, texts, marks = (some[-left] if left <= len(some) else [] for some in pieces)
+        client.log_batch(run_id, metrics=metrics, params=texts, tags=marks)
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How often a store is asked at a study's beginning, when somebody waits to see whether it is there,
-# and seconds after which it is not asked again; seconds between two tries: after the first one, and
-# the longest that they grow to.
-TRIES, LONGEST_TRY = 5, 10.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
+# At a study's beginning, when somebody waits to see whether the store is there:
+TRIES = 5
+LONGEST_TRY = 10.0  # seconds after which the store is not asked again
+FIRST_PAUSE = 0.25  # seconds after the first try; they double after each
+LONGEST_PAUSE = 4.0
 
 AGAIN = frozenset({408, 429})
 NEVER = frozenset({501})  # not implemented
@@ -60,7 +60,7 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turn whatever MLflow and its database raise into one StoreError line."""
     try:
         yield
-    except (UserError, KeyboardInterrupt):
+    except UserError:
         raise
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's

@@ -183,8 +183,8 @@ def read_known(
 ) -> list[Known]:
     """The finished runs of settings in other studies of a store, oldest first.
 
-    What they have themselves from others is left out: the first run of it is there, or somebody
-    has deleted it. An sqlite store is asked once; a server, whose filters know no "or", once a
+    Adopted runs are left out: the run that computed them is found itself, unless somebody has
+    deleted it. An sqlite store is asked once; a server, whose filters know no "or", once a
     setting.
 
     Args:

@@ -66,7 +66,10 @@ class Store:
             send(self.client, changes, self.made)
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
-        """Ask the store something, once it has everything that was written.
+        """Call the store, once it has everything that was written, and give its answer.
+
+        Also for changes that no Changes can say, such as an experiment's name: they are made at
+        once, and never wait on disk.
 
         Raises:
             StoreError: it refuses, or does not answer.

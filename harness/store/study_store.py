@@ -30,14 +30,13 @@ from reports.contract import Tag, store_key
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# Seconds between two tries of a store that is away. While trials run, nothing is tried for so many
-# times what the last try took: they wait for the driver meanwhile.
-PAUSE, REST = 1.0, 10
-# Seconds for which a new write may send older ones first.
-TURN = 1.0
-# Seconds without progress that a read, or the end of a study, waits for the store; those that it
-# waits once somebody has asked the study to stop.
-PATIENCE, HURRIED = 300.0, 5.0
+PAUSE = 1.0  # seconds between two tries of a store that is away
+# While trials run, the next try waits this many times as long as the last one took, or longer: the
+# trials wait for the driver during a try.
+REST = 10
+TURN = 1.0  # seconds for which a new write may send older ones first
+PATIENCE = 300.0  # seconds without progress that a read, or a study's end, waits for the store
+HURRIED = 5.0  # the same once somebody has asked the study to stop
 
 FOLDER = "outbox"
 # Bytes of a line at most: JSON makes a file's MOST_BYTES a third longer, and a batch of the longest

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.stats import Compared
     from reports.tables import Family
 
-PILOTS = 6  # of which the most seeds of a setting consist, unless --max-seeds says otherwise
+PILOTS = 6  # most seeds of a setting, in pilots, unless --max-seeds says otherwise
 _PERCENT = 100.0
 FEWEST_PAIRS = 3  # that a difference's deviation is told from
 MOST_SEEDS = 100_000  # that are looked at
@@ -41,19 +41,19 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot, space, others = len(study.seeds), study.space, ", ".join(APART)
-    fits = study.sampler == "grid" and not study_prunes(study) and pilot > 1
-    bounded = most is None or pilot <= most <= MAX_SEEDS
-    faults = {
-        f"--detect must be points > 0, got {effect:g}": not 0 < effect < float("inf"),
-        f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}": not bounded,
-        f"--detect needs sampler: grid, scheduler: none, two seeds or more, and one factor (other "
-        f"than {others}), whose levels are compared with its baseline, got {study.sampler}, "
-        f"{study.scheduler.name}, {count(pilot, 'seed')} and {', '.join(space)}": not fits
-        or len(space) > 1
-        or bool(set(space) & set(APART)),
-    }
-    lines = [line for line, there in faults.items() if there]
+    pilot, space, lines = len(study.seeds), study.space, list[str]()
+    if not 0 < effect < float("inf"):
+        lines.append(f"--detect must be points > 0, got {effect:g}")
+    if most is not None and not pilot <= most <= MAX_SEEDS:
+        lines.append(f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}")
+    one_factor = len(space) == 1 and not set(space) & set(APART)
+    if not one_factor or study.sampler != "grid" or study_prunes(study) or pilot < 2:
+        lines.append(
+            f"--detect needs sampler: grid, scheduler: none, two seeds or more, and one factor "
+            f"(other than {', '.join(APART)}), whose levels are compared with its baseline, got "
+            f"{study.sampler}, {study.scheduler.name}, {count(pilot, 'seed')} and "
+            f"{', '.join(space)}"
+        )
     if lines:
         raise ConfigError(lines)
 
@@ -99,7 +99,7 @@ def next_seeds(
         raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
     pilot = len(study.seeds)
     looks = stages(pilot, most or min(PILOTS * pilot, MAX_SEEDS))
-    seeds, theirs = in_order(study.seeds, looks[-1]), values.get(base.key, {})
+    seeds, theirs = in_seed_order(study.seeds, looks[-1]), values.get(base.key, {})
     family = [given_out(differences(values.get(one.key, {}), theirs), seeds) for one in compared]
     found = endings(Design(effect, looks, len(compared)), family, _PERCENT)
     endings_of = list(zip(compared, found, strict=True))
@@ -107,10 +107,10 @@ def next_seeds(
     through = [looks.index(one.difference.n) + 1 if one else 0 for one in found if _goes_on(one)]
     waiting = [n for n in through if n < len(looks)]
     now = looks[min(waiting)] if waiting else 0
-    own = {
-        setting.key: seeds[: max(now if _goes_on(one) else 0, one.difference.n if one else 0)]
-        for setting, one in endings_of
-    }
+    own = {}
+    for setting, one in endings_of:
+        looked_at = one.difference.n if one else 0
+        own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
     listed = seeds[: max(map(len, own.values()))]
     metric = PROTOCOLS[study.trial.protocol].default
     update = {
@@ -122,7 +122,7 @@ def next_seeds(
     return study.model_copy(update=update), tuple(lines)
 
 
-def in_order(pilot: Sequence[int], most: int) -> tuple[int, ...]:
+def in_seed_order(pilot: Sequence[int], most: int) -> tuple[int, ...]:
     """The pilot's seeds, then the smallest numbers that are not among them, `most` in all."""
     others = [seed for seed in range(most + len(pilot)) if seed not in pilot]
     return (*pilot, *others)[:most]
@@ -177,7 +177,8 @@ def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
         many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
         more = ((needed or 0) - seeds) * family.seconds
         cost = f" (+{duration(more)} of computing)" if more > 0 else ""
-        told.append(f"for {effect:g} point{'s' * (effect != 1)} {many}{cost}")
+        points = "point" if effect == 1 else "points"
+        told.append(f"for {effect:g} {points} {many}{cost}")
     return "; ".join(told)
 
 

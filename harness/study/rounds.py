@@ -72,7 +72,7 @@ def rounds_of(
     if path:
         check_path(study)
     # the study itself, whose tables a path is read from, then with what its path lacks
-    return lambda before: with_path(study, uri, before.study) if path and before else Round(study)
+    return lambda before: path_round(study, uri, before.study) if path and before else Round(study)
 
 
 def run_rounds(
@@ -122,7 +122,7 @@ def check_path(study: StudyConfig) -> None:
         raise ConfigError(lines)
 
 
-def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
+def path_round(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
     """The study with what its path lacks, by what has finished, and a line about the path.
 
     Args:
@@ -151,7 +151,9 @@ def with_path(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
     if not lacks:
         return Round(before, (told,))
     new = [one for one in lacks if one not in added]
-    named = "; ".join(map(label_of, lacks[:MOST_NAMED])) + "; ..." * (len(lacks) > MOST_NAMED)
+    named = "; ".join(map(label_of, lacks[:MOST_NAMED]))
+    if len(lacks) > MOST_NAMED:
+        named += "; ..."
     wanted = study.model_copy(update={"for_path": (*added, *new)})
     return Round(wanted, (f"{told}: {named}",))
 

@@ -10,13 +10,13 @@ from harness import planning, store
 from harness.config import StudyConfig, load_plugins, load_study
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.planning import Changes, Fingerprints, Plan, Say
+from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Known, Ledger, Store, StoredStudy
 from harness.study.detect import detectable_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
-from harness.study_files import label_of
+from harness.study_files import file_label
 from ship.architectures import as_read
 from ship.templates import sentence
 
@@ -50,7 +50,7 @@ class Standing:
         """
         return read_standing(self.study, self.fingerprints, self.store, self.experiment_id)
 
-    def changes(self) -> Changes:
+    def changes(self) -> TableChanges:
         """Which finished rows would leave the table, and why."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
         return planning.compare(self.study, self.plan, self.ledger, self.stored, maker)
@@ -94,7 +94,7 @@ def standing_at(study: StudyConfig, fingerprints: Fingerprints, uri: str) -> Sta
 
 def source_of(study: StudyConfig) -> str:
     """What messages call the study's YAML."""
-    return label_of(study.source) if study.source else f"study {study.name}"
+    return file_label(study.source) if study.source else f"study {study.name}"
 
 
 def typed_study(

@@ -10,7 +10,7 @@ from harness import planning, resources
 from harness.checkpoints import Storage, checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
-from harness.planning import Changes, Plan
+from harness.planning import Plan, TableChanges
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
@@ -34,7 +34,7 @@ class Options:
     """
 
     console: Console
-    consent: Callable[[Changes, str], None]
+    consent: Callable[[TableChanges, str], None]
     address: str | None = None
     in_process: bool = False
     verbose: bool = False
@@ -150,11 +150,11 @@ class Trials:
 
         study, storage, ledger = self._study, self.storage, self.standing.ledger
         on_cluster = self.options.address is not None
-        here = self.options.in_process and not on_cluster
-        there = resources.machine_resources() if here else cluster_resources()
+        in_process = self.options.in_process and not on_cluster
+        there = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        most = 1 if here else study.concurrency
+        most = 1 if in_process else study.concurrency
         each = resources.resolved_resources(
             study.resources, there, ledger, min(n_trials, most or n_trials)
         )
@@ -173,21 +173,21 @@ class Trials:
 
         maker = planning.SettingMaker(study, self._prints)
         searcher = StudySearcher(study, plan, ledger, maker, at_once)
-        view = View(self.options.console, seeds, n_trials, live=not here)
+        view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = Monitor(
             searcher,
             TrialRecorder(self.record, resolved, self._prints),
             view,
             resolved,
-            lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
-            lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
-            ledger.failed,
-            (lambda trial: True) if here else kill_worker,
+            check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
+            forget=lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
+            failed_before=ledger.failed,
+            end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = Sweep(resolved, searcher, monitor, self._prints.method, storage)
         with view.bars, self.interrupts.deferred():
             try:
-                (sweep.in_process if here else sweep.through_tune)(features)
+                (sweep.in_process if in_process else sweep.through_tune)(features)
             finally:
                 monitor.close()
 

@@ -66,31 +66,31 @@ class Attempt:
             self.state, self.reason = State.PRUNED, self.stopped
             return []
         if self.death is None and FINAL in last:
-            self.state, (self.final,) = State.COMPLETE, last[FINAL]
+            (self.final,) = last[FINAL]
+            self.state = State.COMPLETE
             return []
         if self.death is not None:
             self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"
             if tries := self.deaths + self.losses:
                 self.reason += f" (try {tries + 1})"
-        elif FAILED in last:
+        else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
-        else:
-            self.state, self.reason = State.PRUNED, "the scheduler stopped it"
-            return []
-        again, self.state = self._again(), State.FAIL
+        again = self._again()
+        self.state = State.INTERRUPTED if again else State.FAIL
         if again:
-            self.state = State.INTERRUPTED
-            self.reason += "; tried again" + " in halves of its seeds" * (len(again) > 1)
+            self.reason += "; tried again"
+        if len(again) > 1:
+            self.reason += " in halves of its seeds"
         return again
 
     def _again(self) -> list["Attempt"]:
         """What runs again; nothing where that has been tried, or would only happen again."""
         seeds, failure = self.work.seeds, self.failure
         if failure is Failure.OUT_OF_MEMORY and not self.halved and len(seeds) > 1:
-            middle = len(seeds) // 2  # of two halves, which no scheduler stops
-            works = [replace(self.work, seeds=half, may_stop=False)
-                     for half in (seeds[:middle], seeds[middle:])]  # fmt: skip
+            middle = len(seeds) // 2
+            halves = (seeds[:middle], seeds[middle:])  # which no scheduler stops
+            works = [replace(self.work, seeds=half, may_stop=False) for half in halves]
             return [Attempt(work, self.proposed, halved=True) for work in works]
         if failure is Failure.NODE_LOST and self.losses < NODE_RETRIES:
             return [replace(self, losses=self.losses + 1)]

@@ -10,7 +10,7 @@ from ray import tune
 
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
-from harness.messages import EPOCHS, LOAD
+from harness.messages import EPOCHS, MACHINE_LOAD
 from harness.planning import Work
 from harness.progress import View
 from harness.ray import Death, error_text, kill_worker, last_error
@@ -79,16 +79,13 @@ class Monitor(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Some epochs of a trial."""
-        name, epochs, objective = (
-            trial.trial_id,
-            result.get(EPOCHS),
-            f"selection/{self.study.objective}",
-        )
+        name, epochs = trial.trial_id, result.get(EPOCHS)
         if not epochs or name not in self._running:
             return
+        objective = f"selection/{self.study.objective}"
         last = epochs[-1]
         self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._guard(lambda: self.recorder.epochs(name, epochs, result.get(LOAD, {})))
+        self._guard(lambda: self.recorder.epochs(name, epochs, result.get(MACHINE_LOAD, {})))
         seen = [one["metrics"][objective] for one in epochs if objective in one["metrics"]]
         at = f"{last['stage']} {last['epoch']}"
         self.view.progress(name, at, last["progress"], seen[-1] if seen else None)
@@ -119,8 +116,10 @@ class Monitor(tune.Callback):
 
     def _start(self, trial: Any) -> None:
         name = trial.trial_id
-        attempt, self._running[name] = self.searcher.attempts[name], trial
-        attempt.started, work = time.monotonic(), attempt.work
+        self._running[name] = trial
+        attempt = self.searcher.attempts[name]
+        attempt.started = time.monotonic()
+        work = attempt.work
         self._guard(lambda: self.recorder.start(name, work))
         self.view.start(name, work.setting.label, len(work.seeds))
 

@@ -28,7 +28,7 @@ MOST_REPEATS = 50
 Outcome = tuple[State, float | None]
 
 
-def outcome_of(state: State, values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
+def scored(state: State, values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
     """A setting's outcome: COMPLETE alone has a value, and FAIL where a seed has no finite one.
 
     A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
@@ -168,7 +168,7 @@ class StudySearcher(Searcher):
         self._spare = iter(enumerate_settings(make, n_for_path) if plan.proposals else ())
         for key in (one.key for one in plan.settings if one.key not in self._of):
             if state := ledger.state(key):
-                self._outcomes[key] = outcome_of(state, ledger.objectives(key), study.seeds)
+                self._outcomes[key] = scored(state, ledger.objectives(key), study.seeds)
         samples = (one for one in plan.settings if one.key in self._outcomes and not one.arm)
         known = [(one, self._outcomes[one.key]) for one in samples]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
@@ -201,7 +201,10 @@ class StudySearcher(Searcher):
         self._running -= 1
         attempt = self.attempts[trial_id]
         setting = attempt.work.setting
-        attempt.death = None if result and not error else attempt.death or death_of("")
+        if result and not error:
+            attempt.death = None  # its last result came before it was killed
+        elif attempt.death is None:
+            attempt.death = death_of("")
         if again := attempt.end(result or {}):
             self._of[setting.key].remove(attempt)
             self._enqueue(again, first=True)
@@ -246,7 +249,8 @@ class StudySearcher(Searcher):
         for one in self._of[key]:
             if one.state is not State.COMPLETE:
                 return one.state, None
-            own, name = one.final["metrics"], f"selection/{self._study.objective}"
-            keys = {seed: seed_metric(seed, name) for seed in one.work.seeds}
-            values |= {seed: own[key] for seed, key in keys.items() if key in own}
-        return outcome_of(State.COMPLETE, values, self._study.seeds)
+            for seed in one.work.seeds:
+                name = seed_metric(seed, f"selection/{self._study.objective}")
+                if name in one.final["metrics"]:
+                    values[seed] = one.final["metrics"][name]
+        return scored(State.COMPLETE, values, self._study.seeds)

@@ -16,9 +16,9 @@ from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
 from harness.errors import ClusterError
 from harness.machine import scratch
-from harness.messages import EVALUATIONS, OBJECTIVE, Need
+from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import Method
-from harness.ray import death_of, error_text, memory_kills_as_worker_deaths, threads
+from harness.ray import death_of, error_text, memory_kills_as_worker_deaths
 from harness.tuning.monitor import Monitor
 from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
@@ -51,7 +51,7 @@ class StudyScheduler(FIFOScheduler):
         if isinstance(study.scheduler, AshaScheduler):
             self._asha = ASHAScheduler(
                 time_attr=EVALUATIONS,
-                metric=OBJECTIVE,
+                metric=LAST_VALUE,
                 mode="max",
                 max_t=MOST_EVALUATIONS,
                 grace_period=study.scheduler.grace_period,
@@ -78,9 +78,9 @@ class StudyScheduler(FIFOScheduler):
         Args:
             tune_controller: Tune's own, handed on to ASHA.
             trial: Tune's trial.
-            result: with OBJECTIVE where there was an evaluation of a trial that may be stopped.
+            result: with LAST_VALUE where there was an evaluation of a trial that may be stopped.
         """
-        if self._asha is None or OBJECTIVE not in result:
+        if self._asha is None or LAST_VALUE not in result:
             return TrialScheduler.CONTINUE
         attempt = self._searcher.attempts[trial.trial_id]
         # for ASHA a trial is its setting: one that runs again is not compared twice at a rung
@@ -90,7 +90,7 @@ class StudyScheduler(FIFOScheduler):
             self._asha.on_trial_add(tune_controller, setting)
         decision = self._asha.on_trial_result(tune_controller, setting, result)
         if decision == TrialScheduler.STOP:
-            evaluation, value = result[EVALUATIONS], result[OBJECTIVE]
+            evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
             attempt.stopped = (
                 f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
             )
@@ -105,14 +105,14 @@ class Sweep:
     searcher: gives out the trials.
     monitor: follows them.
     method: ship.
-    storage: of checkpoints; None: there are none.
+    storage: of checkpoints.
     """
 
     study: StudyConfig
     searcher: StudySearcher
     monitor: Monitor
     method: Method
-    storage: Storage | None
+    storage: Storage
 
     def through_tune(self, shared: Shared) -> None:
         """Run them in the open Ray session.
@@ -186,7 +186,7 @@ class Sweep:
         return {
             "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
             "load_backbone": self.method.load_backbone,
-            "threads": threads(study),
+            "threads": study.resources.threads,
             "device": self.method.accelerator if study.resources.gpus else "cpu",
             "gpus": study.resources.gpus,
             "storage": self.storage,

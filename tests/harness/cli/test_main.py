@@ -15,7 +15,7 @@ from harness.cli import commands
 from harness.cli.main import address_fault
 from harness.device import why_no_gpu
 from harness.errors import UserError
-from harness.planning.changes import WAYS_OUT, Changes, require_consent
+from harness.planning.changes import WAYS_OUT, TableChanges, require_consent
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
@@ -157,7 +157,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     """Without a terminal nobody is asked: exit code 2, and what to do about it."""
 
     def run_study(*_: Any, accept_changes: bool, ask: Any, **__: Any) -> StudyOutcome:
-        changes = Changes(differences={"shots: 2 -> 4": None})
+        changes = TableChanges(differences={"shots: 2 -> 4": None})
         changes.changed["a", 0] = 90.0
         require_consent(changes, "small.yaml", accepted=accept_changes, ask=ask)
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)

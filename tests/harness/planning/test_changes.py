@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes
+from harness.planning.changes import TableChanges
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store.changes import Changes as Written
-from harness.store.changes import points
+from harness.store.changes import Changes, points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.store.study_run import params
@@ -53,9 +52,9 @@ class History:
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         seconds = points({"cost/seconds": 10.0 * len(seeds)})
-        self.store.write(Written(run=run, params=params(setting.config), metrics=seconds))
+        self.store.write(Changes(run=run, params=params(setting.config), metrics=seconds))
 
-    def changes(self, study: StudyConfig) -> Changes:
+    def changes(self, study: StudyConfig) -> TableChanges:
         """What a run of the study would leave out of the table."""
         experiment = self.store.experiment("small")
         assert experiment is not None
@@ -68,7 +67,7 @@ def history(store: Store, prints: Fingerprints) -> History:
     return History(store, prints)
 
 
-def counts(changes: Changes) -> tuple[int, int]:
+def counts(changes: TableChanges) -> tuple[int, int]:
     """Rows that changed, and rows that were removed."""
     return len(changes.changed), len(changes.removed)
 
@@ -173,7 +172,7 @@ def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
 
 def test_what_has_changed_and_what_it_costs() -> None:
     """A line for each difference; the rows and their time are told behind them."""
-    changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
+    changes = TableChanges(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
     changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
     head, first, _, rows, _ = changes.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")

@@ -15,7 +15,7 @@ import pytest
 import harness.planning
 import harness.store
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes, compare
+from harness.planning.changes import TableChanges, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan, outcome_of
 from harness.planning.settings import Setting, SettingMaker
@@ -115,7 +115,9 @@ def steps(work: Callable[[], object]) -> int:
     return counted
 
 
-def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tuple[Plan, Changes]]:
+def planning(
+    settings: int, shots: int, prints: Fingerprints
+) -> Callable[[], tuple[Plan, TableChanges]]:
     """All that is asked of a ledger, as a call: a run a setting, every second one failed."""
     key, levels = "generator.kl_weight", [(n + 1) / 1000 for n in range(settings)]
     before, study = (
@@ -129,7 +131,7 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
     )
     stored = StoredStudy({one.key: frozenset(SEEDS) for one in every}, {key: levels})
 
-    def work() -> tuple[Plan, Changes]:
+    def work() -> tuple[Plan, TableChanges]:
         ledger = Ledger(runs)
         plan = make_plan(study, ledger, prints)
         changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))

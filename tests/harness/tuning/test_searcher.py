@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from harness.messages import EVALUATIONS, OBJECTIVE
+from harness.messages import EVALUATIONS, LAST_VALUE
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
@@ -63,6 +63,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     for name in "abcdef":
         searcher.suggest(name)
     searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.attempts["b"].stopped = "it lags behind"
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
@@ -183,7 +184,7 @@ class Trials:
 
     def report(self, name: str, number: int, value: float) -> str:
         """What becomes of a trial after an evaluation."""
-        result = {EVALUATIONS: number, OBJECTIVE: value}
+        result = {EVALUATIONS: number, LAST_VALUE: value}
         return self._halving.on_trial_result(None, SimpleNamespace(trial_id=name), result)
 
 

@@ -18,7 +18,7 @@ from harness.messages import (
     EVALUATIONS,
     FAILED,
     FINAL,
-    OBJECTIVE,
+    LAST_VALUE,
     needs_of,
     trial_spec,
 )
@@ -44,15 +44,15 @@ def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None
     ]
     assert [result.get(EVALUATIONS) for result in results] == [1, 2, 3, None]
     expected = (truth(CONFIG, 0) + truth(CONFIG, 1)) / 2
-    seen = [result[OBJECTIVE] for result in results[:3]]
+    seen = [result[LAST_VALUE] for result in results[:3]]
     assert seen == pytest.approx([expected - 2, expected - 1, expected])
-    assert OBJECTIVE not in results[-1]
+    assert LAST_VALUE not in results[-1]
 
 
 def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> None:
     """Reference arms are invisible to the scheduler, and their epochs travel together."""
     results = finish(make_worker(analytic(tmp_path), may_stop=False))
-    assert not any(EVALUATIONS in result or OBJECTIVE in result for result in results)
+    assert not any(EVALUATIONS in result or LAST_VALUE in result for result in results)
     (result,) = results
     assert FINAL in result
 
