@@ -62,7 +62,7 @@ def architectures() -> list[Architecture]:
 def drivable(architecture: str) -> str | None:
     """Why a text tower cannot be driven by prompt embeddings; None where it can.
 
-    Says from the configuration what ship.clip.text says of a built tower.
+    Nothing looks at the built tower again: ship.clip.text takes what passes here.
 
     Raises:
         BackboneError: open_clip has no such architecture.

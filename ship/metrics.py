@@ -207,7 +207,7 @@ def score_one_softmax(
     if all_seen:
         return {"seen": 100 * torch.stack([_under(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if calibration is None else calibration.tolist()
-    each = [_stacked(*one) for one in zip(constants, rows, strict=True)]
+    each = [_of_replica(*one) for one in zip(constants, rows, strict=True)]
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
@@ -224,8 +224,8 @@ def _under(constant: float, margin: Tensor, seen: Tensor, unseen: Tensor) -> tup
     return seen[called_seen].sum(), unseen[~called_seen].sum()
 
 
-def _stacked(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """All numbers of a replica."""
+def _of_replica(constant: float | None, row: _Row) -> dict[str, Tensor]:
+    """Plain and calibrated S, U and H of a replica, the area under its curve, and the constant."""
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
     # S and U with the lowest margins called unseen, none to all; equal ones change sides together

@@ -57,9 +57,9 @@ class Exam:
         return Answers(logits, self.pictures.labels, self.task.seen, self.competing)
 
 
-# What a trained model is tested on: exams of one task, that which is trained on; by the first one's
-# pictures synthesis is judged, too.
-Final: TypeAlias = tuple[Exam, ...]
+# The exams that one trained model takes, all of the task that it was trained on. Synthetic features
+# are judged by the pictures of the first.
+FinalExams: TypeAlias = tuple[Exam, ...]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Protocol:
     name: ProtocolName
     selection: Exam | None
     metric: str
-    finals: tuple[Final, ...]
+    finals: tuple[FinalExams, ...]
     generator_task: Task | None
     ages: int
 
@@ -157,7 +157,7 @@ def build_protocol(
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = Exam(task, tasks.pictures(features.test, features.test_labels))
-    finals: tuple[Final, ...] = ((test,),)
+    finals: tuple[FinalExams, ...] = ((test,),)
     if rules.targets:
         finals = tuple(_final(name, t, tasks, test, others) for name, t in targets.items())
     chosen_on: Exam | None = None
@@ -215,7 +215,7 @@ def _other_classes(
 
 def _final(
     name: str, target: FeatureSet, tasks: TaskMaker, test: Exam, others: Mapping[_Class, int]
-) -> Final:
+) -> FinalExams:
     """A target's task: the source's classes, then its own; shares the source's pictures.
 
     Args:

@@ -187,30 +187,26 @@ class ReplicaOptimizer:
         self._fused = any(parameter.device.type != "cpu" for parameter in parameters)
         if self._fused and "fused" in inspect.signature(kind).parameters:
             settings["fused"] = True
-        own = factors or (1.0,) * len(parameters)
-        groups = [
-            {
-                "params": [p for p, mine in zip(parameters, own, strict=True) if mine == one],
-                "lr": one * lr,
-                "initial_lr": one * lr,
-            }
-            for one in dict.fromkeys(own)
-        ]
+        factors = factors or [1.0] * len(parameters)
+        groups: list[dict[str, Any]] = []
+        for factor in dict.fromkeys(factors):
+            scaled = [p for p, own in zip(parameters, factors, strict=True) if own == factor]
+            groups.append({"params": scaled, "lr": factor * lr, "initial_lr": factor * lr})
         self._inner = kind(groups, **settings)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self._inner.zero_grad()
 
-    def step(self, now: Callable[[float], float] | None = None) -> None:
+    def step(self, rate_of: Callable[[float], float] | None = None) -> None:
         """Take a step with the gradients that the parameters hold.
 
         Args:
-            now: of each learning rate as it was set, what it is in this step; None: the same.
+            rate_of: a learning rate as it was set -> what it is in this step; None: the same.
         """
-        if now is not None:
+        if rate_of is not None:
             for group in self._inner.param_groups:
-                group["lr"] = now(group["initial_lr"])
+                group["lr"] = rate_of(group["initial_lr"])
         self._inner.step()
 
     def state_dict(self) -> State:

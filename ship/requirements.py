@@ -112,7 +112,8 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
 
 def _of_objective(trial: TrialConfig) -> Iterator[Requirement]:
     """An objective must be a metric of the pictures that selection looks at."""
-    known, seen_only = OBJECTIVES[trial.protocol], SEEN_OBJECTIVES[trial.protocol]
+    known = OBJECTIVES[trial.protocol]
+    seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
         must = "must be left out where selection is none, which measures nothing"
@@ -120,7 +121,7 @@ def _of_objective(trial: TrialConfig) -> Iterator[Requirement]:
     elif selection in SEEN_SELECTIONS and objective != seen_only:
         must = f"must be {seen_only} where selection is {selection}, which sees no new classes"
         yield Requirement("objective", must)
-    elif objective not in (*known, seen_only):
+    elif objective not in known:
         must = f"must be a metric of protocol {trial.protocol}"
         yield Requirement("objective", must, known)
 
@@ -165,7 +166,8 @@ def lacking(
     def look(kind: str, classes: Ids, split: str, what: str, *, enough: bool = False) -> None:
         """Each of the classes must have pictures in a split; where one is enough, one of them."""
         without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        if kind not in found and len(without) >= (len(classes) if enough else 1) > 0:
+        lacks = len(without) > 0 and (not enough or len(without) == len(classes))
+        if lacks and kind not in found:
             names = some(repr(features.class_names[label]) for label in without)
             found[kind] = f"must have {what}: {features.dataset} has none of {names}"
 
@@ -175,29 +177,32 @@ def lacking(
         why = "when {} is {}".format(*config.shows_unseen)
     if why:
         look("real", unseen, "train", f"training pictures of every unseen class {why}")
-    pseudo_new, pictures = config.selection == "pseudo_new", "validation pictures of"
+    pseudo_new = config.selection == "pseudo_new"
+    reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         found["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
-    elif reason := _validated(config):
-        look("val", seen, "val", f"{pictures} seen classes when {reason}", enough=True)
+    elif reason:
+        look("val", seen, "val", f"validation pictures of seen classes when {reason}", enough=True)
+    if pseudo_new and len(seen) >= 2:
         without = np.setdiff1d(seen, features.val_labels)
         torn = [
             seed
-            for seed in (seeds if pseudo_new else ())
+            for seed in seeds
             for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
             if np.isin(group, without).all()
         ]
         if torn:
             why = f"{reason} (not so for seeds {some(torn)})"
-            look("val", seen, "val", f"{pictures} classes on both sides when {why}")
+            both = f"validation pictures of classes on both sides when {why}"
+            look("val", seen, "val", both)
     if not rules.targets:  # which are tested instead
         look("test", seen, "test", "test pictures of seen classes", enough=True)
         look("test", unseen, "test", "test pictures of unseen classes", enough=True)
     return found
 
 
-def _validated(config: TrialConfig) -> str:
+def _reason_to_validate(config: TrialConfig) -> str:
     """Why a trial looks at validation pictures of seen classes; "": it does not."""
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"

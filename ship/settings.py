@@ -37,7 +37,8 @@ class Settings(BaseModel):
 class GrowingSettings(Settings):
     """Settings with fields that came later than many a stored trial.
 
-    later: these fields. At its default none is said, so that the trials of before keep their keys.
+    later: their names. One at its default is left out where settings are serialised, so that trials
+        stored before the field existed keep their keys.
     """
 
     later: ClassVar[tuple[str, ...]] = ()

@@ -45,7 +45,7 @@ class Task:
     labels: (replica, n).
     counts: real rows of features, per replica.
     n_nominal: pictures an epoch is made of; the same for all seeds of a setting.
-    shots: pictures that a class has, at most.
+    shots: pictures of a seen class, the rounded mean: fewer than the setting where some lack them.
     logit_scale: CLIP's factor on cosines.
     unseen: gives each replica's pictures of unseen classes in all views, ordered by class; for the
         real-picture ceiling alone, nothing else may read them.
@@ -112,7 +112,7 @@ def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) 
 class FixedRows:
     """Synthetic features that are drawn once, and the pictures behind them.
 
-    features: unit norm; a synthetic feature is its own every view, (n, 1 + views, feature).
+    features: unit norm; a synthetic one is repeated as each of its views, (n, 1 + views, feature).
     labels: places among the task's classes, (n,).
     weights: of each one's loss: `synthetic.weight`, of a picture 1, (n,).
     """
@@ -134,10 +134,10 @@ class SeedTask:
     features: few-shot pictures of seen classes; view 0 is the picture as test pictures are seen,
         (n, 1 + views, feature).
     labels: places among the classes, (n,).
-    shots: pictures that a class has, at most.
+    shots: pictures of a seen class, the rounded mean: fewer than the setting where some lack them.
     logit_scale: CLIP's factor on cosines.
     synthetic: whether there are synthetic features of the classes that have no pictures.
-    fixed: of fine-tuners whose `feed` is "fixed", what they train on.
+    fixed: what a fine-tuner trains on whose `feed` is "fixed" or "own"; None: its feed is "stream".
     """
 
     class_names: tuple[str, ...]
@@ -152,13 +152,13 @@ class SeedTask:
 
     @property
     def fixed_rows(self) -> FixedRows:
-        """What a fine-tuner trains on whose `feed` is "fixed".
+        """What a fine-tuner trains on whose `feed` is "fixed" or "own".
 
         Raises:
-            ValueError: it is built for another one.
+            ValueError: it is built for one whose feed is "stream".
         """
         if self.fixed is None:
-            raise ValueError("only a fine-tuner whose feed is fixed has rows when it is built")
+            raise ValueError('a fine-tuner whose feed is "stream" has no rows when it is built')
         return self.fixed
 
     @classmethod

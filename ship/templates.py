@@ -44,6 +44,11 @@ AUTHORS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 """Fine-tuner and dataset -> the templates of that fine-tuner's code, other than the dataset's."""
 
 
+def has_control(text: str) -> bool:
+    """Whether a text has commands to a terminal, or halves of characters (lone surrogates)."""
+    return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+
+
 def sound_template(text: str) -> str:
     """A template, with single spaces for its white space as CLIP reads it, or one of NAMES.
 
@@ -56,7 +61,7 @@ def sound_template(text: str) -> str:
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
     if len(text) > MOST_LETTERS:
         raise ValueError(f"must have at most {MOST_LETTERS} characters")
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+    if has_control(text):
         raise ValueError("must have no control characters")
     return text
 

@@ -73,7 +73,7 @@ class SyntheticConfig(GrowingSettings):
     ratio: float = Field(1.0, gt=0, le=16)
     """synthetic features beside each real one in a step (fine-tuners without cache)"""
     per_class: int | None = Field(None, ge=1)
-    """features a class in a cache or fixed set; null: as many as shots"""
+    """features a class in a cache or fixed set; null: a seen class's mean number of pictures"""
     draw: Literal["fresh", "fixed"] = "fresh"
     """fresh: new noise each step; fixed: one set for all"""
     weight: float = Field(1.0, gt=0)
@@ -157,11 +157,10 @@ class TrialConfig(GrowingSettings):
         for part in (self.generator, self.finetuner):
             if reason := part.unread_reason(key):
                 return reason
-        learned = self.finetuner.name in _LEARN_ALL_WORDS and self.generator.name == "none"
+        generator, finetuner = self.generator.name, self.finetuner.name
+        learned = finetuner in _LEARN_ALL_WORDS and generator in ("none", "vae")
         if key == "templates" and learned:
-            return (
-                f"finetuner {self.finetuner.name} reads no written prompts, nor does generator none"
-            )
+            return f"finetuner {finetuner} reads no written prompts, nor does generator {generator}"
         if key == "synthetic.real_share" and self.generator.name == "real":
             return "generator real has nothing but real pictures"
         if key == "quality":

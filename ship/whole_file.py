@@ -34,7 +34,7 @@ def read_whole(path: Path, most: int) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file in the place of another one, whose folder is made.
+    """Write a file, in place of the old one if there is one; its folder is made.
 
     It is written beside it and then moved there. A writer that is killed in between leaves its
     temporary file, which a later write into the same folder removes after an hour.

@@ -8,8 +8,9 @@ without its weights, such as whether prompts can drive it, needs no torch: ship.
 
 from ship.clip.backbone import FrozenCLIP, class_prompts
 from ship.clip.sentences import class_features, mean_features
-from ship.clip.weights import check_backbone_name
+from ship.clip.weights import RANDOM, check_backbone_name
 
 __all__ = [
-    "FrozenCLIP", "check_backbone_name", "class_features", "class_prompts", "mean_features",
+    "RANDOM", "FrozenCLIP", "check_backbone_name", "class_features", "class_prompts",
+    "mean_features",
 ]  # fmt: skip

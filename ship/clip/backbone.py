@@ -139,7 +139,7 @@ class FrozenCLIP:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
-        """Unit-norm features of whole sentences, trimmed at the longest EOT."""
+        """Unit-norm features of whole sentences."""
         ids = self.tokenizer(list(texts)).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)

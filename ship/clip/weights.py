@@ -47,27 +47,31 @@ def check_backbone_name(name: str) -> None:
     from open_clip import list_models, list_pretrained_tags_by_model
 
     architecture, _, pretrained = name.partition(":")
-    plain = architecture.removesuffix("-quickgelu")
-    known, tags = list_models(), list_pretrained_tags_by_model(architecture)
+    known = list_models()
     if architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
         hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-backbones"
         if not pretrained and _is_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         must = "must be pocket or an open_clip NAME:PRETRAINED"
-    elif hint := drivable(architecture) or "":
+        raise BackboneError(f"{must}, got {name!r} ({hint})")
+    if refused := drivable(architecture):
         must = "must be a backbone that prompts can drive"
-    elif pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
+        raise BackboneError(f"{must}, got {name!r} ({refused})")
+    tags = list_pretrained_tags_by_model(architecture)
+    if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
-    elif pretrained in list_pretrained_tags_by_model(plain):
-        must, hint = f"must be {plain}:{pretrained}", "whose weights were trained without QuickGELU"
+    plain = architecture.removesuffix("-quickgelu")
+    must = f"must name pretrained weights as {architecture}:PRETRAINED"
+    if pretrained in list_pretrained_tags_by_model(plain):
+        must = f"must be {plain}:{pretrained}"
+        hint = "whose weights were trained without QuickGELU"
+    elif pretrained and Path(pretrained).is_dir():
+        hint = f"{pretrained} is a folder: name the checkpoint file in it"
+    elif _is_path(pretrained):
+        hint = f"no such file: {pretrained}"
     else:
-        must = f"must name pretrained weights as {architecture}:PRETRAINED"
         hint = "choices: " + ", ".join([*tags, "a checkpoint file"])
-        if pretrained and Path(pretrained).is_dir():
-            hint = f"{pretrained} is a folder: name the checkpoint file in it"
-        elif _is_path(pretrained):
-            hint = f"no such file: {pretrained}"
     raise BackboneError(f"{must}, got {name!r} ({hint})")
 
 
@@ -280,9 +284,8 @@ def _difference(found: Shapes, expected: Shapes) -> str:
 
 def _fitting(found: Shapes) -> Iterator[str]:
     """The architectures that have just these weights, of those that prompts can drive."""
-    embedding, positions = (
-        found.get(key, Size()) for key in ("token_embedding.weight", "positional_embedding")
-    )
+    embedding = found.get("token_embedding.weight", Size())
+    positions = found.get("positional_embedding", Size())
     sizes = (*embedding[-1:], *positions[:1])
     for row in architectures():
         own = (row.text_width, row.context_length)

@@ -16,7 +16,7 @@ import regex
 from jaxtyping import Int64
 from PIL import Image
 
-from ship.templates import sentence
+from ship.templates import has_control, sentence
 
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
@@ -28,7 +28,6 @@ CONTEXT_LENGTH: Final = 77
 """Tokens of a prompt, its start and its end included, that CLIP reads; it cuts what follows."""
 MOST_LETTERS: Final = 1000
 """Of a class name; the longest published one has some 60, and no prompt has room for as many."""
-_NO_TEXT: Final = frozenset({"Cc", "Cs"})  # commands to a terminal, and halves of characters
 # The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
     r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
@@ -267,8 +266,8 @@ class Faults(list[str]):
             alike[spoken(name)].append((name, shown))
         for said, found in sorted(alike.items()):
             if len(found) > 1 or not said:
-                name, shown = clean_class_name(found[0][0]), some(shown for _, shown in found)
-                many = f"stands for {number(found, 'class')}: {shown}"
+                name = clean_class_name(found[0][0])
+                many = f"stands for {number(found, 'class')}: {some(shown for _, shown in found)}"
                 self.append(f"{where}: class name {name!r}, as CLIP reads it, {many}")
 
     def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
@@ -283,7 +282,7 @@ class Faults(list[str]):
             names: cleaned, by label.
             template: a prompt with one {} for a class name.
         """
-        odd = [name for name in names if any(unicodedata.category(c) in _NO_TEXT for c in name)]
+        odd = [name for name in names if has_control(name)]
         long = [name for name in names if len(name) > MOST_LETTERS]
         self.tell(where, "class name", odd, "with control characters")
         self.tell(where, "class name", long, "of absurd length")

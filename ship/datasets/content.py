@@ -107,8 +107,11 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     Raises:
         DatasetError: a picture that cannot be read, or copies.
     """
-    splits, where = dataset.splits, f"dataset {dataset.name}"
-    hashed = _size if dataset.by_size else memory.digest if memory else _digest
+    splits = dataset.splits
+    where = f"dataset {dataset.name}"
+    hashed = memory.digest if memory else _digest
+    if dataset.by_size:
+        hashed = _size
 
     def named(picture: Picture) -> tuple[str, bytes]:
         return picture.name, hashed(picture)

@@ -64,8 +64,11 @@ class ImageNet(Published):
     def read(self, data_root: Path, faults: Faults) -> Found:
         """List every class's folders."""
         images = data_root / self.pictures
-        own, other = (data_root / folder / CLASS_NAMES for folder in (self.folder, "imagenet"))
-        names = _class_names(other if other.is_file() and not own.is_file() else own, faults)
+        listed = data_root / self.folder / CLASS_NAMES
+        shared = data_root / "imagenet" / CLASS_NAMES
+        if shared.is_file() and not listed.is_file():
+            listed = shared
+        names = _class_names(listed, faults)
         numbered = self.target == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
         parts = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
@@ -81,7 +84,7 @@ class ImageNet(Published):
             for split, part in parts.items():
                 paths = [f"{part}{below}/{file}" for file in files[split].get(below, ())]
                 used = used_part(paths) if split == "train" else {split: paths}
-                rows += [(own, path, label) for own in used for path in used[own]]
+                rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
         twice = repeated(names.values())
         note = f"{images}: class names of more than one wnid, kept as published: {some(twice)}"
         survey = Survey(tuple(names.values()), notes=(note,) if twice else (), by_size=True)
@@ -112,8 +115,8 @@ def used_part(paths: Sequence[str]) -> dict[str, list[str]]:
     """The train and val pictures among a class's paths.
 
     In the order of their paths' SHA-256, the first TRAIN_PER_CLASS are train and the next
-    VAL_PER_CLASS val; a class with fewer than both gives a fifth of its pictures to val (none if
-    it has one) and the others to train.
+    VAL_PER_CLASS val. A class with fewer than both gives a fifth of its pictures, rounded up and at
+    most VAL_PER_CLASS, to val (none if it has one) and the others to train.
     """
     chosen = by_hash(paths)
     n_val = min(VAL_PER_CLASS, -(-len(paths) // 5) if len(paths) > 1 else 0)

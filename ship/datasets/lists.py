@@ -79,20 +79,24 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     Told of are lines of another form, directories that the file lacks or has twice, and those that
     are not there.
     """
-    comma, rows = SEPARATORS.get(path.suffix.lower(), ""), list[list[str]]()
+    separator = SEPARATORS.get(path.suffix.lower(), "")
+    rows: list[list[str]] = []
     with faults.reading(path):
-        rows = _rows(path, comma)
+        rows = _rows(path, separator)
     if not rows:
         return {}
     there = {unicodedata.normalize("NFC", own): own for own in directories}
-    fit, odd = list[list[str]](), list[list[str]]()
+    fit: list[list[str]] = []
+    odd: list[list[str]] = []
     for row in rows:
-        sound = len(row) == 2 and row[0] and clean_class_name(row[1])
-        (fit if sound else odd).append(row)
-    faults.tell(path, "line", map(comma.join, odd), f"must be 'folder{comma}name'")
+        if len(row) == 2 and row[0] and clean_class_name(row[1]):
+            fit.append(row)
+        else:
+            odd.append(row)
+    faults.tell(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
     faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
     strange = [own for own, _ in fit if own not in there]
-    spaced = comma == " " and any(" " in own for own in there)
+    spaced = separator == " " and any(" " in own for own in there)
     hint = " (for folders with spaces, take a .csv file)" if spaced else ""
     faults.tell(path, "name", strange, f"of a folder that is not there{hint}")
     named = {row[0] for row in rows}

@@ -152,10 +152,14 @@ class _Reader:
 
     def listed(self) -> list[tuple[str, str, str]]:
         """Split, path relative to the folder, and class directory of each picture."""
-        own, seed = directories_in(self.folder), self.seed
+        own = directories_in(self.folder)
         given = set(SPLITS) <= set(own)
         others = [name for name in own if name not in SPLITS]
-        if not given and (alike := self._misnamed_splits(own) if others else own):
+        alike: list[str] = []
+        if not given:
+            # some of train, val and test and nothing else: meant as splits, whatever they hold
+            alike = self._misnamed_splits(own) if others else own
+        if alike:
             must = "there must be three, called train, val and test"
             self.faults.append(f"{self.folder}: {some(alike)} look like splits: {must}")
             return []
@@ -167,7 +171,7 @@ class _Reader:
         self.directories = sorted({directory for _, directory in pictures})
         if given:
             self.split = "as in the folders train, val and test"
-            if seed:
+            if self.seed:
                 self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
             self.faults.tell(self.folder, "folder", others, "beside train, val and test")
             for split in SPLITS:
@@ -181,7 +185,7 @@ class _Reader:
         return [
             (split, path, directory)
             for (where, directory), paths in pictures.items()
-            for split, part in ({where: paths} if given else fixed_split(paths, seed)).items()
+            for split, part in ({where: paths} if given else fixed_split(paths, self.seed)).items()
             for path in part
         ]
 
@@ -199,25 +203,30 @@ class _Reader:
         """The pictures below a class directory, sorted."""
         found: list[str] = []
         holding = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
-        above, seen = {_identity(path) for path in holding}, set[tuple[int, int]]()
-        n_below, aside = 0, self.aside
-        for parent, below, names in os.walk(self.folder / directory, followlinks=True):
-            here, which = Path(parent).relative_to(self.folder), _identity(Path(parent))
-            if which in above or which in seen:
-                aside["link" if which in above else "path"].append(here.as_posix())
+        above = {_identity(path) for path in holding}
+        seen: set[tuple[int, int]] = set()
+        root = self.folder / directory
+        n_below = 0
+        for parent, below, names in os.walk(root, followlinks=True):
+            here = Path(parent).relative_to(self.folder)
+            identity = _identity(Path(parent))
+            if identity in above or identity in seen:
+                self.aside["link" if identity in above else "path"].append(here.as_posix())
                 below.clear()
                 continue
-            seen.add(which)
+            seen.add(identity)
+            hidden = [name for name in below if name.startswith(".")]
+            below[:] = [name for name in below if not name.startswith(".")]
             pictures = {name for name in names if ends_in(SUFFIXES, name)}
             unread = {name for name in names if ends_in(_UNREAD, name)}
-            others = {*below, *names} - pictures - unread
-            below[:] = [name for name in below if not name.startswith(".")]
-            others -= {*below}
-            for kept, own in ((found, pictures), (aside["file"], unread), (aside["path"], others)):
-                kept += [(here / name).as_posix() for name in own]
-            n_below += bool(pictures) and Path(parent) != self.folder / directory
+            others = {*hidden, *names} - pictures - unread
+            found += [(here / name).as_posix() for name in pictures]
+            self.aside["file"] += [(here / name).as_posix() for name in unread]
+            self.aside["path"] += [(here / name).as_posix() for name in others]
+            if pictures and Path(parent) != root:
+                n_below += 1
         if n_below > 1:
-            aside["class folder"].append(f"{directory} ({n_below} folders)")
+            self.aside["class folder"].append(f"{directory} ({n_below} folders)")
         return sorted(found)
 
 

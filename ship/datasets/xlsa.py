@@ -97,10 +97,12 @@ class Xlsa(Published):
         paths = [_tail(file, self.below) for file in files]
         outside = [file for file, path in zip(files, paths, strict=True) if not path]
         faults.tell(folder, "image_file", outside, f"outside of a folder {self.below!r}")
-        trainval, *test = ([i for i in np.sort(loc).tolist() if paths[i]] for loc in locs.values())
+        trainval, test_seen, test_unseen = (
+            [i for i in np.sort(locs[loc]).tolist() if paths[i]] for loc in LOCS
+        )
         val = _held_out(paths, labels, trainval)
         kinds = [("val" if paths[i] in val else "train", i) for i in trainval]
-        kinds += [("test", i) for loc in test for i in loc]
+        kinds += [("test", i) for i in test_seen + test_unseen]
         rows = [(split, paths[i], label_of[int(labels[i])]) for split, i in kinds]
         version = _split_version(locs)
         note = f"{folder}: split of {version} (the files do not say if it is version 1 or 2)"
@@ -241,18 +243,21 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
         header = file.read(_HEADER)
     if header[124:] != b"\0\1IM":
         raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
-    found, left = dict[str, Value](), LARGEST
+    found: dict[str, Value] = {}
+    left = LARGEST
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads what is looked at
     for kind, content in _elements(variables):
-        if (name := _name(_matrix(kind, content[:_NAMED], _NAMED))) in wanted:
-            matrix = _matrix(kind, content, left + 9)
-            if len(matrix) > left:
-                raise ValueError("its variables are too large")
-            left -= len(matrix)
-            try:
-                found[name] = _value(matrix)
-            except (LookupError, ValueError, struct.error) as why:
-                raise ValueError(f"{name} is damaged, or no such matrix: {why}") from why
+        name = _name(_matrix(kind, content[:_NAMED], _NAMED))
+        if name not in wanted:
+            continue
+        matrix = _matrix(kind, content, left + 9)
+        if len(matrix) > left:
+            raise ValueError("its variables are too large")
+        left -= len(matrix)
+        try:
+            found[name] = _value(matrix)
+        except (LookupError, ValueError, struct.error) as why:
+            raise ValueError(f"{name} is damaged, or no such matrix: {why}") from why
     return found
 
 

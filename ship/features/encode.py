@@ -15,7 +15,14 @@ from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import DatasetError, Picture, PictureDataset, UndecodableError, some
+from ship.datasets.base import (
+    DatasetError,
+    Picture,
+    PictureDataset,
+    UndecodableError,
+    number,
+    some,
+)
 
 AUGMENTATION: Final = (
     "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
@@ -125,8 +132,10 @@ def encode_pictures(
     pending: deque[tuple[Shard, Future[Features]]] = deque()
     parts: list[Features] = []
     gate = Semaphore(layout.at_device or layout.threads)
-    cores_before, share = torch.get_num_threads(), (layout.cores_each,)
-    pool = ThreadPoolExecutor(layout.threads, initializer=torch.set_num_threads, initargs=share)
+    cores_before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(
+        layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
+    )
     try:
         while True:
             # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
@@ -167,9 +176,8 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         bad = [*filter(None, pool.map(fault, dataset.splits[split].pictures))] or [found]
-    return DatasetError(
-        f"dataset {dataset.name}: {len(bad)} pictures of {split} cannot be decoded: {some(bad)}"
-    )
+    pictures = number(bad, f"picture of {split}")
+    return DatasetError(f"dataset {dataset.name}: {pictures} cannot be decoded: {some(bad)}")
 
 
 def _encode(
@@ -188,8 +196,8 @@ def _encode(
         crops = crops.sub_(mean).div_(std).reshape(len(batch), views, *pixels.shape[2:])
         pixels = torch.cat([pixels, crops], dim=1)
     inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    with gate, torch.inference_mode():
-        encoded = clip.encode_images(inputs).float().cpu().numpy()
+    with gate:
+        encoded = clip.encode_images(inputs).cpu().numpy()
     return encoded.reshape(len(batch), 1 + views, -1)
 
 

@@ -157,9 +157,10 @@ class _SplitExtraction:
             DatasetError: pictures that cannot be decoded; finished shards are kept.
             ValueError: features that are not finite.
         """
-        writable, of = True, (self._clip, self._dataset, self.split)
-        with closing(encode(*of, self.views - 1, self.missing, done)) as encoded:
-            for shard, features in encoded if self.missing else ():
+        writable = True
+        encoded = encode(self._clip, self._dataset, self.split, self.views - 1, self.missing, done)
+        with closing(encoded):
+            for shard, features in encoded if self.missing else ():  # else no thread is started
                 if not np.isfinite(features).all():
                     where = f"pictures {shard.start} and on of {self._dataset.name}'s {self.split}"
                     what = f"backbone {self._clip.name} gives features that are not finite"

@@ -131,10 +131,11 @@ class Cache(nn.Module):
             alpha: factor on the result.
             beta: how fast a key counts less the further off it is.
         """
-        # a comparison with all classes takes three times as long
-        labels, none = self.labels.unsqueeze(1), self.keys.new_zeros(len(self.keys), self._n_cls)
+        # one-hot rows, 0 for a label of -1; comparing with all classes takes three times as long
+        labels = self.labels.unsqueeze(1)
         place = labels.clamp(0, self._n_cls - 1)
-        values = none.scatter(1, place, (place == labels).to(none.dtype))
+        zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
+        values = zeros.scatter(1, place, (place == labels).to(zeros.dtype))
         return alpha * (beta * (pictures @ self.keys.T - 1)).exp() @ values
 
 

@@ -14,7 +14,8 @@ alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), 
 
 Every view of a picture counts. w and b are centred over the classes that share a precision. Among
 these it changes nothing; the authors compare no seen class with a new one, and here the zero-shot
-logits set the two apart.
+logits set the two apart. A single class without features (protocol single_unseen) is centred on
+itself: it has its zero-shot logit alone, whatever `new_classes` says.
 
 alpha is chosen on the selection split (the authors choose it by accuracy on base classes, which is
 `selection: base_val`). Of `synthetic`, per_class and weight matter: synthetic features are a set

@@ -55,12 +55,14 @@ class FusedFinetuner(Fused):
             tasks.append(SeedTask.of(task, replica, synthetic=made, fixed=given))
         super().__init__(kind, config, tasks, clip, seeds)
         self.choices = self.one.choices
-        own_epochs = kind.feed == "own"
-        if self.stack.trained or own_epochs:
-            require_settings(config, "epochs", *([] if own_epochs else ["batch_size"]))
+        if kind.feed == "own":
+            require_settings(config, "epochs")
             self.epochs = config.epochs
-        if self.epochs and not own_epochs:
-            self._train_by_steps(config, rows, seeds)
+        elif self.stack.trained:
+            require_settings(config, "epochs", "batch_size")
+            self.epochs = config.epochs
+            if self.epochs:
+                self._train_by_steps(config, rows, seeds)
 
     def loss(
         self,
@@ -165,7 +167,8 @@ def rows_of_training(
 ) -> tuple[Task, Float[Tensor, "replica n"]]:
     """The task with `per_class` features of each class to synthesize in front of its pictures.
 
-    A synthetic feature is its own every view. Pictures are padded: what replica r uses is a prefix.
+    A synthetic feature is repeated as each of its views. Pictures are padded: replica r uses a
+    prefix of them.
 
     Returns:
         The task, and the weight of each row's loss: synthetic.weight, of a picture 1.

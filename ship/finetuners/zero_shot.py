@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP, mean_features
 from ship.configs.finetuners import ZeroShotConfig
+from ship.datasets.base import some
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.replicas import ReplicaRng
 from ship.tasks import SeedTask
@@ -42,7 +43,8 @@ class ZeroShot(Finetuner):
             made = mean_features(clip, described(config, task.class_names))
         elif config.templates != "dataset":
             made = mean_features(clip, written(_TEMPLATES[config.templates], task.class_names))
-        # what a file has given is kept with the trial; the rest the backbone gives again
+        # What a file has given is kept with the trial; the rest the backbone gives again. Also
+        # for "", with which ship.trial.model restores what was kept without reading the file.
         kept = config.descriptions is not None
         self.register_buffer("text_features", made.to(task.features.dtype), persistent=kept)
 
@@ -65,8 +67,7 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     own = {name.casefold(): sentences for name, sentences in found.items()}
     lacking = [repr(name) for name in class_names if not own.get(name.casefold())]
     if lacking:
-        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        raise ValueError(f"{file}: has no description of {', '.join(lacking[:5])}{more}")
+        raise ValueError(f"{file}: has no description of {some(lacking)}")
     made = [list(own[name.casefold()]) for name in class_names]
     if config.random_words is None:
         return made

@@ -18,7 +18,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, KnnGaussianConfig
 from ship.methods import Draw, Features, Generator, Labels, Noise, SeedTask
-from ship.methods.stack import folded
+from ship.methods.stack import plus_product
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
 LEAST_SHRINKAGE = 1e-6
@@ -163,10 +163,7 @@ def drawn_around(
     means: Float[Tensor, "n feature"], factor: Float[Tensor, "feature feature"], noise: Noise
 ) -> Features:
     """mean + L N(0, I), normalised, of each feature that is drawn; L L^T is the covariance."""
-    return F.normalize(_plus_product(means, noise, factor.mT), dim=-1)
-
-
-_plus_product = folded(torch.baddbmm)
+    return F.normalize(plus_product(means, noise, factor.mT), dim=-1)
 
 
 def real_features(task: SeedTask) -> tuple[Features, Labels, Float[Tensor, "n_cls feature"]]:

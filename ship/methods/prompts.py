@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, class_prompts
 from ship.methods.contract import Rng
-from ship.methods.stack import folded
+from ship.methods.stack import folded, plus_product
 from ship.settings import NamePosition
 
 # Through the text tower without gradients; a ViT-B/16's keeps some 100 KB of each prompt at a time.
@@ -56,8 +56,9 @@ class Prompts:
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
             return self._encoded(ctx, class_ids, on_names)
-        added = [None] * len(ctx[0]) if on_names is None else on_names.split(step, 1)
-        many = zip(ctx.split(step, 1), class_ids.split(step, 1), added, strict=False)
+        contexts = ctx.split(step, dim=1)
+        added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
+        many = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
         return torch.cat([self._encoded(*part) for part in many], dim=1)
 
     def _encoded(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
@@ -138,10 +139,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "n n_in"]) -> Float[Tensor, "n n_out"]:
         """x W + b."""
-        return _affine(self.bias, x, self.weight)
-
-
-_affine = folded(torch.baddbmm)
+        return plus_product(self.bias, x, self.weight)
 
 
 def uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:

@@ -49,9 +49,10 @@ def mapped() -> Iterator[None]:
 
 
 def folded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function without the leading axis of its tensors and of its result.
+    """Let the code of one seed call a function that is written for all seeds.
 
-    For one seed it is called with an axis of length 1; under vmap once, with that of all seeds.
+    The function has a leading axis of seeds on its tensors and its result; its caller has none.
+    Outside of vmap that axis has length 1; under vmap the function is called once, with all seeds.
 
     Args:
         function: of tensors with a leading axis, and of what is the same for all seeds.
@@ -83,6 +84,10 @@ class _Fold(torch.autograd.Function):
         places = in_dims[1:]
         own = (_leading(x, at, info.batch_size) for x, at in zip(inputs, places, strict=True))
         return function(*own), 0
+
+
+plus_product = folded(torch.baddbmm)
+"""bias + x @ weight, as of one seed."""
 
 
 def _leading(value: Any, place: int | None, n: int) -> Any:

@@ -1,5 +1,6 @@
 """The contracts of a generator, a fine-tuner and a dataset, clause by clause."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -265,7 +266,7 @@ def _is_labelled(subject: DatasetSubject) -> None:
 
 def _can_be_decoded(subject: DatasetSubject) -> None:
     for name, split in subject.survey.splits.items():
-        step = max(1, len(split) // LOOKED_AT)
+        step = max(1, math.ceil(len(split) / LOOKED_AT))
         for picture in split.pictures[::step]:
             require(type(picture) is Picture, "pictures must be ship.datasets.Picture itself")
             mode = picture.open().mode

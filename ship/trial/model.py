@@ -14,7 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ship.architectures import BackboneError, architectures
-from ship.clip import FrozenCLIP, class_features
+from ship.clip import RANDOM, FrozenCLIP, class_features
 from ship.configs.finetuners import TCPConfig
 from ship.configs.generators import uses_z
 from ship.datasets import Picture
@@ -90,7 +90,8 @@ def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLI
     if clip is None:
         way_out = "load it yourself and give it as clip=FrozenCLIP.load(...)"
         architecture, _, tag = name.partition(":")
-        known = {entry.name: (*entry.tags, "random") for entry in architectures()}
+        # random weights are drawn from a fixed seed: no file is read
+        known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
         if name != "pocket" and tag not in known.get(architecture, ()):
             fault = f"its backbone {name[:200]!r} has no published weights"
             raise refusal(kept.path, fault, way_out)
@@ -137,19 +138,28 @@ class TrainedModel:
     """
 
     def __init__(self, kept: KeptSeed, clip: FrozenCLIP, target: str | None = None) -> None:
-        said, targets = kept.said, [model.target for model in kept.said.models]
+        said = kept.said
+        targets = [model.target for model in said.models]
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
             raise refusal(kept.path, f"has no target {target!r}", choices)
         place = 0 if target is None else targets.index(target)
-        self._kept, self.clip = kept, clip
-        self.config, self.seed, self.epoch = said.settings, kept.seed.seed, kept.seed.epoch
+        number = said.models[place].task
+        classes = said.tasks[number]
+        self._kept = kept
+        self.clip = clip
+        self.config = said.settings
+        self.seed = kept.seed.seed
+        self.epoch = kept.seed.epoch
+        self.choice = kept.seed.choice
         self.seeds = tuple(one.seed for one in said.seeds if one.blake2b)
-        self.choice, self.notes = kept.seed.choice, said.notes
-        of = said.tasks[said.models[place].task]
-        self.base, self.new, self.class_names = of.base, of.new, of.class_names
+        self.notes = said.notes
+        self.base = classes.base
+        self.new = classes.new
+        self.class_names = classes.class_names
         _require_sizes(kept, clip)
-        task, config = _task(kept, said.models[place].task, clip), _untrained(self.config.finetuner)
+        task = _task(kept, number, clip)
+        config = _untrained(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), under(kept.tensors, f"models.{place}"))

@@ -20,7 +20,7 @@ from ship.state import Checkpoint, Part, State, capture, prefixed, under
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, evaluate, examine, given, right_answers
+from ship.trial.selection import Best, Choices, evaluate, exam_results, examine, right_answers
 from ship.trial.trained import trained_files
 from ship.trial_config import EpochMetrics, Stage, TrialConfig
 
@@ -73,8 +73,8 @@ class _Trial:
     """The stages of a trial.
 
     best: what selection chose.
-    tested: what the exams of the finals that are over have given (ship.trial.selection.given).
-    kept: the dataset, where what is trained is to be kept; None: it is not.
+    tested: what the exams of the finals that are over have given (selection.exam_results).
+    to_keep: the dataset, if what is trained is to be kept; None: it is not.
     choices: for inference, which selection chooses from.
     last: number of the last candidate of selection.
     """
@@ -86,7 +86,7 @@ class _Trial:
     journal: Journal
     best: Best
     tested: Kept
-    kept: FeatureSet | None
+    to_keep: FeatureSet | None
     choices: Choices = ()
     last: int = 0
 
@@ -114,7 +114,7 @@ class _Trial:
         if not by_age:
             epoch = int(best.epoch.max())
             exams = [
-                given(self.tested, place, number)
+                exam_results(self.tested, place, number)
                 for place, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
@@ -126,8 +126,8 @@ class _Trial:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.choices, self.last)
-        if self.kept is not None:
-            self.journal.trained = self._files(self.kept, generator)
+        if self.to_keep is not None:
+            self.journal.trained = self._files(self.to_keep, generator)
         hits = right_answers(self.tested, protocol.finals)
         yield from self.journal.report("test", epoch, protocol.combine(exams) | metrics, hits)
 
@@ -148,7 +148,8 @@ class _Trial:
             The generator.
         """
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
-        generator, first = self._generator(exam.task), int(by_age)
+        generator = self._generator(exam.task)
+        first = 1 if by_age else 0
         for place, age in enumerate(planned_ages(_epochs(generator), protocol.ages)):
             journal.enter(generator=_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
@@ -199,7 +200,9 @@ class _Trial:
         """
         journal = self.journal
         journal.enter()  # nothing of selection stays in memory but its choice
-        best, last, generator = self.best, int(self.best.epoch.max()), self._generator(task)
+        best = self.best
+        last = int(best.epoch.max())
+        generator = self._generator(task)
         journal.enter(generator=_parts(generator))
         yield from self._fit(generator, "final_generator", _epochs(generator))
         for place, final in enumerate(self.protocol.finals):
@@ -235,15 +238,19 @@ class _Trial:
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Those of what was tested."""
-        best, places = self.best, range(len(self.protocol.finals))
-        made, tuned = under(best.state, "generator") or None, [under(best.state, "finetuner")]
-        if not self.by_age:
+        best = self.best
+        if self.by_age:
+            made = under(best.state, "generator") or None
+            tuned = [under(best.state, "finetuner")]
+        else:
             made = self._learned(generator)
-            tuned = [given(self.tested, place, 0, "learned/") for place in places]
+            places = range(len(self.protocol.finals))
+            tuned = [exam_results(self.tested, place, 0, "learned/") for place in places]
         chosen = zip(best.epoch.tolist(), best.choice.tolist(), strict=True)
         at = [(epoch, self.choices[place]) for epoch, place in chosen]
-        where = self.config, self.seeds, dataset, self.clip, self.protocol
-        return trained_files(*where, made, tuned, at)
+        return trained_files(
+            self.config, self.seeds, dataset, self.clip, self.protocol, made, tuned, at
+        )
 
     def _fit(
         self, generator: FeatureSource | None, stage: Stage, epochs: int
@@ -271,7 +278,7 @@ class _Trial:
 
     def _learned(self, part: FeatureSource | FusedFinetuner | None) -> State | None:
         """What a part has learned, as copies on the CPU; None: it is not kept, or cannot be."""
-        learned = None if part is None or self.kept is None else part.learned()
+        learned = None if part is None or self.to_keep is None else part.learned()
         return None if learned is None else capture(learned)
 
 

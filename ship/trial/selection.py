@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ship.finetuners import FusedFinetuner
-from ship.protocols import Exam, Final, Protocol
+from ship.protocols import Exam, FinalExams, Protocol
 from ship.replicas import Kept, fetched
 from ship.state import State, prefixed, under
 from ship.trial_config import Hits, NonFiniteLoss
@@ -188,8 +188,8 @@ def _sound(scored: State) -> State:
     return found
 
 
-def given(tested: Kept, place: int, number: int, kind: str = "") -> State:
-    """What an exam has given.
+def exam_results(tested: Kept, place: int, number: int, kind: str = "") -> State:
+    """What examine gave of one exam, without the prefixes of its names.
 
     Args:
         tested: by FINAL.EXAM.NAME, what examine gave of each exam of the finals that are over; and,
@@ -203,7 +203,7 @@ def given(tested: Kept, place: int, number: int, kind: str = "") -> State:
     return {n.removeprefix(kind): v for n, v in found.items() if n.startswith(kind)}
 
 
-def right_answers(tested: Kept, finals: Sequence[Final]) -> tuple[Hits, ...]:
+def right_answers(tested: Kept, finals: Sequence[FinalExams]) -> tuple[Hits, ...]:
     """The right answers on all finals' exams, in order; (): there was no test."""
     return tuple(
         Hits(
@@ -219,5 +219,5 @@ def right_answers(tested: Kept, finals: Sequence[Final]) -> tuple[Hits, ...]:
         )
         for place, final in enumerate(finals)
         for number, exam in enumerate(final)
-        if (right := given(tested, place, number, "right/"))
+        if (right := exam_results(tested, place, number, "right/"))
     )

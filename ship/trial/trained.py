@@ -147,7 +147,8 @@ def trained_files(
         finetuners: what that of each final has learned, (replica, ...) each.
         chosen: the epoch and the inference choice that each replica was tested at.
     """
-    learned, files = prefixed("generator", generator or {}), {}
+    learned = prefixed("generator", generator or {})
+    files: dict[str, bytes] = {}
     said_models: list[SaidModel] = []
     said_seeds: list[SaidSeed] = []
     own = [final[0].task for final in protocol.finals]
@@ -161,10 +162,12 @@ def trained_files(
         said_models.append(SaidModel(target=target, task=[*tasks].index(id(final[0].task))))
     for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
         rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
-        file, data = f"seed_{seed}.safetensors", safetensors.torch.save({**rows, **texts})
+        file = f"seed_{seed}.safetensors"
+        data = safetensors.torch.save({**rows, **texts})
         check = ""
         if len(data) <= MOST_TENSORS:
-            files[file], check = data, digest(data)
+            files[file] = data
+            check = digest(data)
         one = SaidSeed(
             seed=seed, epoch=epoch, choice=dict(choice), file=file, bytes=len(data), blake2b=check
         )

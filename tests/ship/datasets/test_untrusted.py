@@ -74,7 +74,7 @@ def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
     (pictures / "sea_horse/train0.jpg").write_bytes(png(side))
     dataset = load_dataset("caltech101", coop_root)
     text = str(undecodable(dataset, "train", "x"))
-    assert "1 pictures of train cannot be decoded" in text
+    assert "1 picture of train cannot be decoded" in text
     assert "pixels are too many" in text
 
 
