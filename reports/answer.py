@@ -11,9 +11,9 @@ from reports import tables
 from reports.analysis import Importance, incomparable
 from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.contract import ARMS, COMPLETE, RIVALS
-from reports.formatting import cell_text, listed, p_text
+from reports.formatting import cell_text, counted, listed, p_text
 from reports.read import Study, heading
-from reports.stats import FEWEST_RANKED, MOST_SEEDS, Compared, Verdict, is_beyond_chance
+from reports.stats import FEWEST_RANKED, MOST_FURTHER, Compared, Verdict, is_beyond_chance
 
 BEST = "best setting by selection"  # the subject of a finding
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -21,7 +21,7 @@ FEWEST_SEEDS = 5
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 _CEILING = "real_pictures"
-# Any row that is decided decides what is said of several, any that is open leaves it open.
+# In order of precedence: the first of these that any row has is the verdict of them all.
 _PHRASES: Mapping[Verdict, str] = {
     Verdict.DECIDED: "Decided against",
     Verdict.DIFFERS: "Different from",
@@ -80,8 +80,9 @@ def build_answer(
     """
     findings = list(_findings(study, metric, made, importance))
     effect = tables.effect_of(study, metric)
-    judged = effect is not None and any(finding.verdict for finding in findings)
-    rule = _rule(study, metric, effect) if judged and effect is not None else ""
+    rule = ""
+    if effect is not None and any(finding.verdict for finding in findings):
+        rule = _rule(study, metric, effect)
     return Answer(tuple(findings), tuple(_cautions(study, made)), rule)
 
 
@@ -176,11 +177,11 @@ def _known(one: Compared, *, turned: bool = False) -> str:
     parts = [
         cell_text(Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
         _p_words(one.holm_p) if one.differs else "",
-        f"after {one.difference.n} seeds" if one.decision else "",
+        f"after {counted(one.difference.n, 'seed')}" if one.decision else "",
     ]
     if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:
-        many = f"over {MOST_SEEDS}" if one.pairs_more > MOST_SEEDS else f"about {one.pairs_more}"
-        parts.append(f"{many} seed{'s' * (one.pairs_more > 1)} more")
+        many = "over" if one.pairs_more > MOST_FURTHER else "about"
+        parts.append(f"{many} {counted(min(one.pairs_more, MOST_FURTHER), 'seed')} more")
     return ", ".join(filter(None, parts))
 
 
@@ -222,14 +223,13 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
         rho = f"ρ {cell_text(Ranged(one.rho))}, " if one.rho else ""
         goes = "goes" if is_beyond_chance(one.p) else "does not go beyond chance"
         phrase = f"{head} {goes} with"
-        if one.least is None and one.n >= FEWEST_RANKED:
+        if one.least is None and one.n >= FEWEST_RANKED:  # the metric or the factor is constant
             phrase = "Nothing can be said, as nothing differs, of"
-        # no order of the settings that finished would have had such a p
-        elif not is_beyond_chance(one.least):
+        elif not is_beyond_chance(one.least):  # even the best order of so few is within chance
             phrase = "Nothing can be said, for want of settings, of"
         named.setdefault(phrase, []).append(f"{name} ({rho}{_p_words(one.p)})" if one.p else name)
     own = tables.without_added(study)
-    wanted = sum(not setting.arm for setting in own.settings) + own.untried
+    wanted = len(own.own) + own.untried
     texts = [f"{max((one.n for _, one in every), default=0)} of {wanted} settings finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     return Finding("factors, varied together", None, " ".join(texts))
@@ -277,7 +277,7 @@ def _head(study: Study, metric: str) -> str:
 
 def _rule(study: Study, metric: str, effect: float) -> str:
     """What the verdicts mean."""
-    points = f"{effect:g} point{'' if effect == 1 else 's'}"
+    points = f"{effect:g} {'point' if effect == 1 else 'points'}"
     within = f"Equivalent: the 95% interval is within ±{points} of {_head(study, metric)}"
     if tables.design_of(study, metric):
         return (
@@ -311,7 +311,7 @@ def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
     if not seeds:
         yield "Nothing has finished."
     elif seeds < FEWEST_SEEDS:
-        yield f"Only {seeds} seed{'' if seeds == 1 else 's'} finished: intervals are rough."
+        yield f"Only {counted(seeds, 'seed')} finished: intervals are rough."
 
 
 def _without_baseline(table: Table) -> bool:

@@ -89,9 +89,9 @@ Cell = Text | Counts | Value | Ranged | PValue | Quantity
 Cells = dict[str, Cell | None]
 
 
-def known(kind: Callable[..., Cell], value: Any, *more: Any) -> Cell | None:
+def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
     """The cell of a value, with what else its kind takes; None of a value that is not known."""
-    return None if value is None else kind(value, *more)
+    return None if value is None else kind(value, **more)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ def level_text(value: Any) -> str:
         return f"{value:.3g}"
     if isinstance(value, dict):
         rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
-        return " ".join([*([str(value["name"])] if "name" in value else []), *rest])
+        named = [str(value["name"])] if "name" in value else []
+        return " ".join([*named, *rest])
     return value if isinstance(value, str) else json.dumps(value)
 
 

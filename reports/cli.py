@@ -65,10 +65,10 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
     from reports.report import make_report
 
     uri = tracking_uri or default_tracking_uri()
-    left_out: list[str] = []
     damaged: list[str] = []
 
-    def made() -> Iterator["Report"]:
+    def made() -> Iterator["Report | str"]:
+        """A report of each study, or a line about why there is none."""
         for name in dict.fromkeys(names or study_names(uri)):
             try:
                 yield make_report(load_records(name, uri))
@@ -78,9 +78,9 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
                 if not isinstance(error, EmptyStudyError):
                     damaged.append(name)
                 told = str(error)
-                left_out.append(told if told.startswith(name) else f"{name}: {told}")
+                yield told if told.startswith(name) else f"{name}: {told}"
 
-    files, lines = overview_files(made(), left_out)
+    files, lines, left_out = overview_files(made())
     many = len(files) - 1
     if not many:
         kind = ReportError if damaged else EmptyStudyError
@@ -149,7 +149,8 @@ def _show(
 
     folder = out or Path.cwd() / f"{file_name(made.study.name)}-report"
     if publication and is_page_of(folder / publication.page, publication.stamp):
-        written, told = [], "as it was"
+        written = []
+        told = "as it was"
     else:
         files = publication.files() if publication else report_files(made, every_figure=figures)
         written = write_files(files, folder)
@@ -262,10 +263,12 @@ def report(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     asked = names or []
     several = every or len(asked) > 1
-    if every == bool(asked):
+    if (every and asked) or not (every or asked):
         raise typer.BadParameter("give the name of a study, names of several, or --all alone")
     if several and any((form, target, figures, metric, published, notes, width)):
         raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
+    if target is not None and any((form, out, figures, metric, published, notes, width)):
+        raise typer.BadParameter("beside --export, only --tracking-uri can be given")
     try:
         if several:
             render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")

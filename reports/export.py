@@ -13,6 +13,7 @@ from reports.contract import (
     SQLITE,
     ReportError,
     address_fault,
+    first_line,
     redacted,
 )
 from reports.read import Factor, Study, heading
@@ -63,8 +64,8 @@ def _to_optuna(study: Study, uri: str) -> str:
             f"optuna.delete_study(study_name={study.name!r}, storage={redacted(uri)!r})"
         ) from error
     except Exception as error:  # whatever a storage throws: the user can act on no type
-        line = next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)
-        raise ReportError(f"{redacted(uri)}: cannot be written: {redacted(line)}") from error
+        told = redacted(first_line(error))
+        raise ReportError(f"{redacted(uri)}: cannot be written: {told}") from error
     return f"{len(trials)} settings as Optuna trials: optuna-dashboard {redacted(uri)}"
 
 
@@ -74,7 +75,7 @@ def _trials(study: Study) -> list[Any]:
 
     assignments = [setting.assignment for setting in study.settings]
     used = {f.key: [own[f.key] for own in assignments if f.key in own] for f in study.factors}
-    spaces = {factor.key: _distribution(factor, used[factor.key]) for factor in study.factors}
+    spaces = {f.key: _distribution(f, used[f.key]) for f in study.factors if used[f.key]}
     runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
     curves = study.histories.of(f"selection/{study.objective}", runs)
     trials = []
@@ -112,7 +113,7 @@ def _distribution(factor: Factor, used: Sequence[Any]) -> Any:
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if factor.levels is not None or not used or not is_numeric(used):
+    if factor.levels is not None or not is_numeric(used):
         return CategoricalDistribution(list(dict.fromkeys(map(_scalar, used))))
     low, high = min(used), max(used)
     kind = IntDistribution if all(isinstance(value, int) for value in used) else FloatDistribution

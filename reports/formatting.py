@@ -39,6 +39,11 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """E.g. "1 seed", "3 seeds"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     """A number with fixed decimals and a real minus, and never a negative zero.
 
@@ -50,7 +55,9 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     text = f"{abs(value):.{decimals}f}"
     if float(text) == 0:
         return text
-    return ("−" if value < 0 else "+" if signed else "") + text
+    if value < 0:
+        return f"−{text}"
+    return f"+{text}" if signed else text
 
 
 def p_text(p: float) -> str:
@@ -80,11 +87,11 @@ def _value_text(value: Value, dialect: Dialect) -> str:
 
 def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
     """The ends of an interval, a dash for one that there is not; signed: with a plus above 0."""
-    low, high = (
+    ends = [
         DASH if end is None else number(end, decimals, signed=signed)
         for end in (estimate.low, estimate.high)
-    )
-    return f"[{low}, {high}]"
+    ]
+    return f"[{', '.join(ends)}]"
 
 
 def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:

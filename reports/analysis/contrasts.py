@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.layout import Codes, Varied, as_numbers
+from reports.analysis.layout import Codes, Varied
 from reports.stats import Array, is_rounding, scale_of
+from reports.tables import as_numbers
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.layout import Layout, Varied, as_numbers, layout
-from reports.cells import level_text
+from reports.analysis.layout import Layout, Varied, layout
+from reports.cells import level_id, level_text
 from reports.read import Study
 from reports.stats import Array
-from reports.tables import interval_of
+from reports.tables import as_numbers, interval_of
 
 MOST_LINES = 100  # single lines of a factor; more are a blot
 MOST_VALUES = 2_000  # of all of them together
@@ -92,11 +92,16 @@ def _on_grid(found: Layout, factor: Varied) -> Curves:
     places = range(len(factor.levels))
     points = [found.values[factor.codes == place].mean(axis=0) for place in places]
     means = found.values.mean(axis=1)
-    lines: dict[str, Array] = {}
+    lines: dict[
+        str, tuple[str, Array]
+    ] = {}  # by the other factors' levels, whose words are rounded
     for row in np.flatnonzero(factor.codes >= 0).tolist():
-        line = lines.setdefault(_others(found, factor, row), np.full(len(places), np.nan))
+        own = found.settings[row].assignment
+        rest = level_id({key: value for key, value in own.items() if key != factor.factor.key})
+        nowhere = np.full(len(places), np.nan)
+        _, line = lines.setdefault(rest, (_others(found, factor, row), nowhere))
         line[factor.codes[row]] = means[row]
-    return factor.levels, points, list(lines.items())
+    return factor.levels, points, list(lines.values())
 
 
 def _forest(found: Layout) -> Callable[[Varied], Curves]:

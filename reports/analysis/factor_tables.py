@@ -52,8 +52,8 @@ def _importance(study: Study, found: Importance) -> Table:
     rows: list[Cells] = [
         {
             "effect": Text(" × ".join(names[key] for key in effect.factors)),
-            "share": known(Ranged, effect.share, 0),
-            "freedom": known(Quantity, effect.freedom or None, 0),
+            "share": known(Ranged, effect.share, decimals=0),
+            "freedom": known(Quantity, effect.freedom or None, decimals=0),
             "f": _statistic(effect),
             "p": known(PValue, effect.holm),
         }
@@ -167,7 +167,7 @@ def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:
         "change": Text(words),
         "score": Quantity(step.score),
         "gain": Quantity(step.gain),
-        "difference": known(Value, step.difference, True, decimals),
-        "pairs": known(Quantity, step.difference and step.difference.n, 0),
-        "total": known(Value, step.total, True, decimals),
+        "difference": known(Value, step.difference, signed=True, decimals=decimals),
+        "pairs": known(Quantity, step.difference and step.difference.n, decimals=0),
+        "total": known(Value, step.total, signed=True, decimals=decimals),
     }

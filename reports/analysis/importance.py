@@ -147,7 +147,7 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str)
     total, rest, *own = variance.products(found.values, model)
     # Settings that were drawn differ in more ways than a term has: what is expected of the rest in
     # a degree of freedom is in each of the term's, too.
-    leak = rest / model.left if sampled and model.left else 0.0 * rest
+    leak = rest / model.left if sampled and model.left else np.zeros_like(rest)
     parts = [part - term.freedom * leak for term, part in zip(model.terms, own, strict=True)]
 
     def effects(size: int) -> tuple[Effect, ...]:
@@ -169,8 +169,8 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str)
             )
             made.append((variance.square(part), effect))
         # of sizes that differ by rounding alone the order is the study's, on every machine
-        scale = max((abs(size) for size, _ in made), default=0.0) or 1.0
-        ranked = sorted(made, key=lambda pair: -round(pair[0] / scale, 9))
+        largest = max((abs(squared) for squared, _ in made), default=0.0) or 1.0
+        ranked = sorted(made, key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in ranked)
 
     # what polynomials leave over has given some of itself to the factors

@@ -16,8 +16,6 @@ from reports.stats import Array
 Codes = npt.NDArray[np.int64]
 Found = TypeVar("Found")
 
-LARGEST = 1e100  # of a number whose square can be taken
-
 
 class Unavailable(Exception):
     """Something cannot be computed of a study; its text says why, and ends a sentence."""
@@ -75,7 +73,7 @@ def layout(study: Study, metric: str) -> Layout:
         Unavailable: nothing has finished, or no factor varies in it.
     """
     part = subject(tables.without_added(study), metric)
-    own = {s.key: s for s in part.settings if not s.arm}
+    own = {setting.key: setting for setting in part.own}
     column = f"test/{metric}"
     found = tables.rows_of(part, [*own]).filter(state=COMPLETE).drop_nulls(column)
     if found.is_empty():
@@ -83,12 +81,12 @@ def layout(study: Study, metric: str) -> Layout:
     seeds = sorted(found["seed"].unique().to_list())
     wide = found.pivot("seed", index="setting_key", values=column)
     keys, values = wide["setting_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
-    if np.nanmax(np.abs(values)) > LARGEST:
-        raise Unavailable(f"its numbers are no metric's: one is beyond {LARGEST:g}")
+    if np.nanmax(np.abs(values)) > tables.LARGEST:
+        raise Unavailable(f"its numbers are no metric's: one is beyond {tables.LARGEST:g}")
     rows, used = _complete(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
     settings = tuple(own[keys[i]] for i in rows)
-    left_out = _left_out(len(own), len(rows), len(found) - kept.size, kept.size)
+    left_out = _left_out(len(own), len(rows), len(found), kept.size)
     factors = tuple(_varied(part, settings))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
@@ -125,8 +123,7 @@ def incomparable(study: Study) -> str:
     Args:
         study: whose settings these are, without the reference arms.
     """
-    own = [setting.key for setting in study.settings if not setting.arm]
-    rule = tables.chosen_by(tables.rows_of(study, own)["selection"].to_list())
+    rule = tables.selection_rules(study)
     if tables.on_test(rule):
         return "selection looks at test pictures in some of its settings"
     return "its settings are selected on different pictures" if "+" in rule else ""
@@ -148,13 +145,6 @@ def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
     return found
 
 
-def as_numbers(levels: Sequence[Any]) -> list[float] | None:
-    """Levels on their scale; None where one is a word, or no number that can be computed with."""
-    # no NaN is at most anything
-    sound = tables.is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)
-    return [float(level) for level in levels] if sound else None
-
-
 def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     """The rows and columns of a matrix that are left when its holes are gone (see above)."""
     rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
@@ -167,8 +157,11 @@ def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-def _left_out(wanted: int, kept: int, unused: int, used: int) -> str:
+def _left_out(wanted: int, kept: int, finished: int, used: int) -> str:
     """Words about what is missing from a layout."""
-    settings = f"{wanted - kept} of {wanted} settings did not finish under these seeds"
-    trials = f"{unused} of {unused + used} finished trials are not used"
-    return "; ".join([settings] * (kept < wanted) + [trials] * bool(unused))
+    lines = []
+    if kept < wanted:
+        lines.append(f"{wanted - kept} of {wanted} settings did not finish under these seeds")
+    if used < finished:
+        lines.append(f"{finished - used} of {finished} finished trials are not used")
+    return "; ".join(lines)

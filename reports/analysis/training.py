@@ -25,7 +25,7 @@ OPTIMAL, OTHER = "none is better and cheaper", "other"  # kinds of settings
 def cost_points(study: Study, metric: str) -> Points:
     """Every finished setting with its cost, the cheapest first.
 
-    A setting is OPTIMAL where no other has a better selection score for no more seconds. Test
+    A setting is OPTIMAL where no other has as good a selection score for as few seconds. Test
     decides nothing here; none is where the study's scores do not compare (on test pictures, or by
     different rules).
 
@@ -46,15 +46,15 @@ def cost_points(study: Study, metric: str) -> Points:
     scores = {group: score for score, group in ranked}
     found = []
     for group in tables.setting_groups(part):
-        values, spent = group.known(f"test/{metric}"), group.mean("seconds")
-        if values and spent is not None:
-            found.append((spent, -scores.get(group, -inf), group, values))
+        estimate, spent = group.estimate(f"test/{metric}"), group.mean("seconds")
+        if estimate and spent is not None:
+            found.append((spent, -scores.get(group, -inf), group, estimate))
     best = -inf
     points: Points = []
-    for spent, loss, group, values in sorted(found, key=lambda one: one[:2]):
+    for spent, loss, group, estimate in sorted(found, key=lambda one: one[:2]):
         own = {"label": tables.spelled(group, labels), "seconds": spent}
         own["kind"] = OPTIMAL if -loss > best else OTHER
-        points.append(own | interval_values("y", tables.interval_of(metric, values)))
+        points.append(own | interval_values("y", estimate))
         best = max(best, -loss)
     return points
 
@@ -107,7 +107,7 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
     early: list[list[float]] = []
     final: list[float] = []
     for group in groups:
-        score = group.mean(f"selection/{study.objective}")
+        score = group.mean(study.score)
         own = _of_runs(curves, group.known("run_id"))
         if score is not None and own:
             length = min(map(len, own))
@@ -139,9 +139,9 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _curves(study: Study) -> dict[str, History]:
     """Run id -> the objective at its evaluations."""
-    own = [setting.key for setting in study.settings if not setting.arm]
+    own = [setting.key for setting in study.own]
     run_ids = tables.rows_of(study, own)["run_id"].drop_nulls().unique(maintain_order=True)
-    return study.histories.of(f"selection/{study.objective}", run_ids.to_list())
+    return study.histories.of(study.score, run_ids.to_list())
 
 
 def _of_runs(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:

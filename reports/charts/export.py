@@ -45,17 +45,14 @@ PAPER: Final = _look("#222222", "#888888", 9) | {"background": "white"}
 PAGE: Final = _look("currentColor", "#888888", 11)
 
 
-def chart_bytes(chart: Chart, inches: float = COLUMN) -> dict[str, bytes]:
-    """The chart as {"png", "svg", "pdf"}; PNG is the same bytes every time.
+def chart_bytes(chart: Chart) -> dict[str, bytes]:
+    """The chart as {"png", "svg", "pdf"}, on white and as wide as a paper's column.
 
-    Args:
-        chart: to be drawn on white.
-        inches: the width of the whole picture.
+    PNG is the same bytes every time.
     """
     import vl_convert as vlc
 
-    # so wide as a whole, on white, with the colours of print
-    spec = _fitted(chart.spec, PAPER, width=round(inches * DOTS_PER_INCH), padding=4)
+    spec = _fitted(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
     common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
         "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),

@@ -17,8 +17,6 @@ from reports.tables import Group
 FIGURES = "figures"  # the section of the factors' charts
 # Arms further from the dots than this many of their ranges are told in the legend alone.
 _REACH = 1.0
-_HEIGHT = 170  # pixels of the plot, as vega.chart has it
-_LARGEST = 1e100  # of a level on an axis of numbers; no NaN is
 _COLUMN = 180  # pixels of its width in a paper's column
 _DOT = 5  # pixels of a dot
 # of each arm's line: colour and dashes
@@ -65,7 +63,7 @@ def factor_chart(
     scattered = study.sampler != "grid" and len(study.factors) > 1
     groups = tables.level_groups(study, factor)
     levels = [group.value for group in groups]
-    numeric = tables.is_numeric(levels) and all(abs(level) <= _LARGEST for level in levels)
+    numeric = tables.as_numbers(levels) is not None
     many = numeric and len(groups) > tables.MOST_LEVELS
     ranged = many or (numeric and factor.levels is None)
     decimals = tables.decimals_of(study, metric)
@@ -75,7 +73,8 @@ def factor_chart(
         place = {"value": level} if ranged else {"level": text}
         seeds = _seeds(study, group, metric, scattered=scattered)
         dots += [{**place, **dot} for dot in seeds]
-        for mean in () if scattered or many else _mean(group, metric):
+        mean = None if scattered or many else _mean(group, metric)
+        if mean:
             means.append({**place, **mean})
             told.append(f"{text} {number(mean['y'], decimals)}")
     if not dots:
@@ -91,23 +90,22 @@ def factor_chart(
     else:
         x = vega.steps("level", title, dots)
     encoding = {"x": x, "y": _axis(study, metric, low, high)}
-    joined = numeric and len(means) > 1
-    apart = _apart(dots, x["field"], (high - low) / _HEIGHT)
-    layers = [
-        *_arm_layers(lines, encoding["y"]),
-        *[vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)] * joined,
-        *_marks(study, apart, means, encoding, {x["field"]: title}, head),
-    ]
+    apart = _apart(dots, x["field"], (high - low) / vega.HEIGHT)
+    layers = [*_arm_layers(lines, encoding["y"])]
+    if numeric and len(means) > 1:
+        layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
+    layers += _marks(study, apart, means, encoding, {x["field"]: title}, head)
     dot = "a setting's mean over seeds" if scattered else "a seed"
-    caption = (
-        f"Test {head} of {study.name} against {factor.key}."
-        f" Each dot is {dot}.{some}"
-        + f" Means with 95% intervals: {', '.join(told)}." * bool(told)
-        + f" Lines: {', '.join(arm['arm'] for arm in lines)}." * bool(lines)
-        + f" Without the settings that --path ran ({study.aside})." * bool(study.aside)
-    )
-    beside = "each dot one setting" if scattered else "mean over the other factors"
-    beside = beside if len(study.factors) > 1 else ""
+    caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{some}"
+    if told:
+        caption += f" Means with 95% intervals: {', '.join(told)}."
+    if lines:
+        caption += f" Lines: {', '.join(arm['arm'] for arm in lines)}."
+    if study.aside:
+        caption += f" Without the settings that --path ran ({study.aside})."
+    beside = ""
+    if len(study.factors) > 1:
+        beside = "each dot one setting" if scattered else "mean over the other factors"
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
 
 
@@ -122,7 +120,8 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
             if part := line.parts.get(name):
                 at = {"level": name, "method": method}
                 dots += [{**at, **dot} for dot in _seeds(study, part, metric)]
-                means += [{**at, **mean} for mean in _mean(part, metric)]
+                if mean := _mean(part, metric):
+                    means.append({**at, **mean})
     if not dots:
         return
     title, head = tables.short_name(study, over), heading(study.protocol, metric)
@@ -167,9 +166,11 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
         metric: name of the test metric.
         low, high: the lowest and the highest value that is drawn of the levels.
     """
-    reach, decimals, found = _REACH * (high - low), tables.decimals_of(study, metric), []
+    reach = _REACH * (high - low)
+    decimals = tables.decimals_of(study, metric)
+    found = []
     for group in tables.arm_groups(study):
-        for mean in _mean(group, metric):
+        if mean := _mean(group, metric):
             near = low - reach <= mean["y"] <= high + reach
             told = f"{ARMS[group.arm][0]} {number(mean['y'], decimals)}"
             told += "" if near else " (beyond)"
@@ -214,10 +215,10 @@ def _seeds(study: Study, group: Group, metric: str, *, scattered: bool = False) 
         yield {"y": tables.mean(means), "name": name, **run}
 
 
-def _mean(group: Group, metric: str) -> Iterator[Spec]:
-    """The mean over a group's seeds with its interval, as in the tables; none without any."""
-    if found := group.estimate(f"test/{metric}"):
-        yield {**interval_values("y", found), "n": found.n}
+def _mean(group: Group, metric: str) -> Spec | None:
+    """The mean over a group's seeds with its interval, as in the tables; None without any."""
+    found = group.estimate(f"test/{metric}")
+    return {**interval_values("y", found), "n": found.n} if found else None
 
 
 def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
@@ -273,4 +274,4 @@ def _marks(
         encoding = {"color": {"value": vega.MEAN}, **at}
         told = [*vega.interval_tips({**named, "y*": f"mean {head}"}), *vega.tips({"n": "n"})]
         look = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
-        yield from vega.estimates(means, encoding, told, name="means", **look)
+        yield from vega.points_with_intervals(means, encoding, told, name="means", **look)

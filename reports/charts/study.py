@@ -54,7 +54,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     fields = {"label": "setting", "state": "state", "step": "epoch", "y*": f"selection {head}"}
     lines = {**at, "tooltip": vega.tips(fields)}
     layers = [
-        *vega.intervals(values, at, type="area", opacity=0.16),
+        *vega.intervals(values, at, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     best = f" The {MOST_CURVES} best by selection." if len(keys) > MOST_CURVES else ""
@@ -77,8 +77,8 @@ def _budget_chart(study: Study) -> Iterator[Chart]:
         "color": {"value": vega.MEAN},
     }
     tooltip = vega.interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
-    layers = vega.estimates(values, at, tooltip, name="rungs")
-    left = f" {stopped} settings were stopped early and are not in it." * bool(stopped)
+    layers = vega.points_with_intervals(values, at, tooltip, name="rungs")
+    left = f" {stopped} settings were stopped early and are not in it." if stopped else ""
     caption = (
         f"Spearman's correlation of selection {heading(study.protocol, study.objective)} at an"
         " evaluation with the final one, over settings, with bootstrap 95% intervals." + left
@@ -103,10 +103,11 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         "color": vega.named("kind", kinds, "by selection score"),
     }
     tooltip = vega.interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
-    layers = vega.estimates([*drawn, *best], at, tooltip, name="settings", size=45)
+    layers = vega.points_with_intervals([*drawn, *best], at, tooltip, name="settings", size=45)
     caption = (
         f"Each point is a setting: wall seconds of a seed against its mean test {head} with its 95%"
-        " interval. Marked: no other setting has a better selection score for fewer seconds." + some
+        " interval. Marked: no other setting has as good a selection score for as few seconds."
+        + some
     )
     place, title = (SETTINGS, "cost"), f"Cost against {head}"
     yield vega.chart(study, place, title, caption, layers)
@@ -117,10 +118,12 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     study = tables.without_added(study)
     head, labels = heading(study.protocol, metric), tables.factor_labels(study)
     names = {measure.metric: measure.short for measure in tables.MEASURES}
-    columns = {name: f"test/{QUALITY}{name}" for name in _SHOWN if f"{QUALITY}{name}" != metric}
-    for name, column in columns.items():
+    for name in _SHOWN:
+        column = f"test/{QUALITY}{name}"
+        if column not in study.rows.columns or f"{QUALITY}{name}" == metric:
+            continue
         values = []
-        for group in tables.setting_groups(study) if column in study.rows.columns else ():
+        for group in tables.setting_groups(study):
             x, y = group.estimate(column), group.estimate(f"test/{metric}")
             if x and y:
                 values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})

@@ -53,7 +53,8 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
 def interaction_charts(study: Study, found: Importance | None, metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = tables.short_names(study), heading(study.protocol, metric)
-    for pair in found.interactions[:MOST_PAIRS] if found else ():
+    pairs = found.interactions[:MOST_PAIRS] if found else []
+    for pair in pairs:
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
@@ -100,10 +101,10 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
         thick = {"color": vega.MEAN, "strokeWidth": 2, "point": True}
         layers = [
             vega.layer("line", single, name="lines", values=one.lines, **thin),
-            *vega.intervals(one.points, mean, type="area", color=vega.MEAN, opacity=0.16),
+            *vega.intervals(one.points, mean, kind="area", color=vega.MEAN, opacity=0.16),
             vega.layer("line", mean, name="mean", values=one.points, **thick),
         ]
-        some = f" ({one.drawn} of {one.of} are drawn)" * (one.drawn < one.of)
+        some = f" ({one.drawn} of {one.of} are drawn)" if one.drawn < one.of else ""
         kind = "A forest's partial dependence" if one.fitted else "Mean over the other factors"
         caption = (
             f"{kind} of test {head} on {one.factor}, 95% band over seeds; each thin line is one"
@@ -163,8 +164,9 @@ def _places(study: Study, factor: Factor) -> dict[str, float]:
     """Each level and its height, 0 to 1: at equal distances, of a range by its value."""
     levels = tables.ordered_levels(study, factor)
     values = [float(place) for place in range(len(levels))]
-    if tables.is_numeric(levels) and len(levels) > tables.MOST_LEVELS:
-        values = [float(level) for level in levels]
-        values = [math.log(v) for v in values] if factor.log and values[0] > 0 else values
+    numbers = tables.as_numbers(levels)
+    if numbers is not None and len(levels) > tables.MOST_LEVELS:
+        log = factor.log and numbers[0] > 0
+        values = [math.log(value) for value in numbers] if log else numbers
     spread = values[-1] - values[0] if len(values) > 1 else 1.0
     return {level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)}

@@ -4,6 +4,7 @@ A specification is Vega-Lite's, as plain values: altair's own classes would say 
 words, and take half a second to import.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -22,6 +23,7 @@ COLOURS: Final = (
 MEAN: Final = COLOURS[0]
 DOT: Final = COLOURS[4]
 MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
+HEIGHT: Final = 170  # pixels of a plot
 MOST_NAMED = len(COLOURS)  # of a chart's settings or methods, with a colour each
 _ABREAST = 36  # characters of all labels side by side
 _SLANTED = 10  # labels that do not collide where they are slanted
@@ -50,7 +52,7 @@ def chart(
     caption: str,
     layers: Iterable[Spec],
     *,
-    height: int = 170,
+    height: int = HEIGHT,
     beside: str = "",
     **more: Any,
 ) -> Chart:
@@ -102,7 +104,7 @@ def thinned(points: Sequence[Point], what: str) -> tuple[list[Point], str]:
     Returns:
         All, and "", where they are few.
     """
-    every = max(1, -(-len(points) // MOST_POINTS))
+    every = max(1, math.ceil(len(points) / MOST_POINTS))
     shown = [*points[::every]]
     told = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
     return shown, told if every > 1 else ""
@@ -114,22 +116,27 @@ def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: A
     return layer("point", encoding, name=name, values=values, **whole)
 
 
-def intervals(values: Values, encoding: Spec, **mark: Any) -> list[Spec]:
+def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any) -> list[Spec]:
     """A layer of vertical intervals from `low` to `high`; none where no value has both.
 
     Args:
         values: of the layer.
         encoding: of the means.
-        mark: properties of the mark; an area is a band.
+        kind: of the marks; an area is a band.
+        mark: properties of the marks.
     """
     ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
     known = [value for value in values if value.get("low") is not None]
-    look = {"type": "rule", "strokeWidth": 1.5, "clip": True, **mark}
-    name = "band" if look["type"] == "area" else "intervals"
-    return [layer(look.pop("type"), ends, name=name, values=known, **look)] if known else []
+    if not known:
+        return []
+    name = "band" if kind == "area" else "intervals"
+    look = {"strokeWidth": 1.5, "clip": True, **mark}
+    return [layer(kind, ends, name=name, values=known, **look)]
 
 
-def estimates(values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: Any) -> list[Spec]:
+def points_with_intervals(
+    values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: Any
+) -> list[Spec]:
     """Intervals, and before them points with their tooltips.
 
     Args:
@@ -175,8 +182,9 @@ def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
         field: of the data. title: of the axis. values: the data. more: of the encoding.
     """
     listed = list(dict.fromkeys(str(value[field]) for value in values))
-    crowded = max(map(len, listed), default=0) * len(listed) > _ABREAST
-    angle = 0 if not crowded else -30 if len(listed) <= _SLANTED else -90
+    angle = 0
+    if max(map(len, listed), default=0) * len(listed) > _ABREAST:
+        angle = -30 if len(listed) <= _SLANTED else -90
     labels = {"sort": listed, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+from reports.contract.process import collect_rarely, reader_may_leave, steady_output
 from reports.contract.protocols import APART, ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
 from reports.contract.words import (
     SERVED,
@@ -18,12 +19,10 @@ from reports.contract.words import (
     EmptyStudyError,
     ReportError,
     address_fault,
-    collect_rarely,
+    first_line,
     printable,
     printable_lines,
-    reader_may_leave,
     redacted,
-    steady_output,
     store_key,
 )
 

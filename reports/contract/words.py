@@ -1,14 +1,7 @@
 """Texts that are shown: without secrets, without what a terminal obeys; and one-line errors."""
 
-import gc
 import hashlib
-import io
-import os
 import re
-import select
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unicodedata import bidirectional, category
 from urllib.parse import urlsplit
 
@@ -16,7 +9,6 @@ _NO_TEXT = frozenset({"Cc", "Cs"})
 _NO_XML = frozenset({0xFFFE, 0xFFFF})
 # What turns the order of the characters around it: text then reads as other than it is.
 _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-READER_GONE = 141
 
 
 def printable(text: str) -> str:
@@ -34,53 +26,6 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """As printable, of a text of several lines."""
     return "\n".join(map(printable, text.split("\n")))
-
-
-def steady_output() -> None:
-    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-
-
-def collect_rarely() -> None:
-    """Look for garbage less often than Python does by itself (at 700 objects).
-
-    Importing makes many objects and hardly any garbage, and so do writing to MLflow and a report.
-    To look at Python's own pace takes a tenth of the time of a study that has nothing to do, of
-    what a trial costs, and of a large report.
-    """
-    gc.set_threshold(200_000, 20, 50)
-
-
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Where a command inside fails because nobody reads what it prints, it ends with 141.
-
-    That is what a shell says of a program that SIGPIPE ends (128 + 13), as in `ship-report NAME |
-    true`. The signal itself stays ignored: it would end the program where a server closes a
-    connection, too. rich and click each make an exit code 1 of what printing into a closed pipe
-    raises.
-    """
-    try:
-        output = os.dup(sys.stdout.fileno())
-    except (OSError, ValueError):  # no standard output at all
-        yield
-        return
-    try:
-        yield
-    except SystemExit as end:
-        if end.code == 1 and _has_no_reader(output):
-            raise SystemExit(READER_GONE) from None
-        raise
-    finally:
-        os.close(output)
-
-
-def _has_no_reader(output: int) -> bool:
-    """Whether a file descriptor is a pipe whose other end was closed."""
-    poll = select.poll()
-    poll.register(output, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 _MASK = "***"
@@ -184,6 +129,12 @@ def _has_port(uri: str) -> bool:
         return urlsplit(uri).port != 0
     except ValueError:
         return False
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not blank, or its type's name."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 class ReportError(ValueError):

@@ -24,7 +24,7 @@ from reports.contract import (
     ReportError,
     split_hit,
 )
-from reports.read.runs import LARGEST, checked, quiet, read_only
+from reports.read.runs import LARGEST, checked, opened, quiet
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
@@ -73,9 +73,13 @@ class Histories:
         read = _from_sqlite if uri.startswith(SQLITE) else _from_client
         found: dict[str, dict[int, float]] = {}
         for run_id, step, value in read(uri, metric, run_ids):
-            number = type(value) in (int, float) and abs(value) < LARGEST  # no NaN is
-            if number and type(step) is int and len(found.setdefault(run_id, {})) < MOST_POINTS:
-                found[run_id][step] = float(value)  # of one step the last that was written
+            # NaN is below no number
+            sound = type(step) is int and type(value) in (int, float) and abs(value) < LARGEST
+            if not sound:
+                continue
+            points = found.setdefault(run_id, {})
+            if len(points) < MOST_POINTS:
+                points[step] = float(value)  # of one step the last that was written
         return {run_id: sorted(values.items()) for run_id, values in found.items()}
 
 
@@ -88,7 +92,7 @@ def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
     )
     with (
         contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-        contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base,
+        opened(uri) as base,
     ):
         yield from base.execute(query, [metric, json.dumps([*run_ids]), MOST_VALUES]).fetchall()
 
@@ -99,7 +103,7 @@ def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
     with quiet():
         from mlflow.tracking import MlflowClient
 
-        for run_id in run_ids[:: max(1, math.ceil(len(run_ids) / MOST_ASKED))]:
+        for run_id in run_ids[:: math.ceil(len(run_ids) / MOST_ASKED)]:
             try:
                 history: Iterable[Any] = MlflowClient(uri).get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:left]
@@ -139,14 +143,16 @@ class HitFiles:
 
     def _read(self, run_id: str) -> pl.DataFrame:
         folder = self.folders.get(run_id, "")
-        place, content = urlparse(folder), None
+        place = urlparse(folder)
+        content = None
         # a server is asked unless it has failed to give several
         served = not self.uri.startswith(SQLITE) and len(self._failed) < MOST_FAILED
         if folder and place.scheme in ("", "file"):
             content = _from_disk(Path(unquote(place.path)) / HITS)
         elif place.scheme in SERVED and served:
             content = _downloaded(folder, self.uri)
-            self._failed.extend([run_id] * (content is None))
+            if content is None:
+                self._failed.append(run_id)
         return _counts(content) if content else _NOTHING
 
 

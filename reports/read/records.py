@@ -75,6 +75,16 @@ class Study:
     aside: int = 0
     adopted: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def own(self) -> tuple[Setting, ...]:
+        """The settings that are no reference arms."""
+        return tuple(setting for setting in self.settings if not setting.arm)
+
+    @property
+    def score(self) -> str:
+        """The column of the selection objective."""
+        return f"selection/{self.objective}"
+
 
 def load_records(study_name: str, tracking_uri: str | None = None) -> Study:
     """Read a study from MLflow, by its experiment's name.
@@ -111,26 +121,28 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     trials = trials_of(runs, warnings)
     listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
-    seeds_of = {s.key: s.seeds or config.listed_seeds for s in settings}
+    listed_seeds = config.listed_seeds
+    seeds_of = {s.key: s.seeds or listed_seeds for s in settings}
     own: list[dict[str, Any]] = []
     stale = set()
-    for row in (row for trial in trials for row in seed_rows(trial, warnings)):
-        key, seed = row["setting_key"], row["seed"]
-        if key in seeds_of and (not config.listed_seeds or seed in seeds_of[key]):
-            own.append(row)
-        elif row["state"] == COMPLETE:
-            stale.add((key, seed))
+    for trial in trials:
+        for row in seed_rows(trial, warnings):
+            key, seed = row["setting_key"], row["seed"]
+            if key in seeds_of and (not listed_seeds or seed in seeds_of[key]):
+                own.append(row)
+            elif row["state"] == COMPLETE:
+                stale.add((key, seed))
     kept = one_per_seed(own, warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    seeds = config.listed_seeds or tuple(sorted({row["seed"] for row in kept}))
-    runs_of = {trial.run.run_id: trial.run.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials}
-    adopted = Counter(runs_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
+    seeds = listed_seeds or tuple(sorted({row["seed"] for row in kept}))
+    source_of = {trial.run.run_id: trial.run.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials}
+    adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     kept += missing_rows(settings, seeds, kept)
-    # A sampler may propose one setting twice: both count as tried.
+    # counted in `listed`: a setting that a sampler has proposed twice was tried twice
     proposed = {trial.setting.key for trial in trials if not trial.setting.added}
     tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
-    # A finished study may hold fewer: a small space has no more settings than it has.
+    # a finished study lacks none: its space may hold fewer settings than `trials` asks for
     unfinished = tags.get(Tag.STATE) != COMPLETE
     current = [trial.run for trial in trials if trial.setting.key in seeds_of]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
@@ -184,9 +196,9 @@ def _lacking_lines(
     # an arm may share the key of a setting, whose values then name it
     by_kind = sorted(settings, key=lambda s: not s.arm)
     named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
-    for column in (pl.col(f"test/{name}") for name in metrics):
+    for name in metrics:
+        column = pl.col(f"test/{name}")
         some = (column.null_count() > 0) & (column.count() > 0)
         odd = done.filter(some.over("setting_key") & column.is_null())
         for key, seed in odd.select("setting_key", "seed").rows():
-            lacks = f"no {column.meta.output_name()}, which its other seeds have"
-            yield f"{named[key]}, seed {seed}: {lacks}"
+            yield f"{named[key]}, seed {seed}: no test/{name}, which its other seeds have"

@@ -36,6 +36,8 @@ _COSTS: dict[str, Any] = {
     "run_id": pl.String,
     "started": pl.Int64,
 }
+# What a run's tags and costs say: no metric may stand for it.
+_RESERVED = {*_COLUMNS, *_COSTS} - {"selection_epoch"}
 
 # Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
 _RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1}
@@ -104,10 +106,15 @@ def _numbers(trial: Trial) -> dict[int, dict[str, float]]:
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in trial.seeds}
     diverse = trial.setting.arm not in _NOT_DIVERSE and not _no_spread(trial.run.params)
     for key, value in trial.run.metrics.items():
-        seed, name = split_seed(key) or (None, "")
-        name = name.removeprefix("test/") if FLAG in name else name
-        own = FLAG not in name or (name.startswith(FLAG) and (diverse or name != _DIVERSITY))
-        if own and seed in numbers and _finite(value) is not None:
+        found = split_seed(key)
+        if found is None or found[0] not in numbers or _finite(value) is None:
+            continue
+        seed, name = found
+        if FLAG in name:
+            name = name.removeprefix("test/")
+            if not name.startswith(FLAG) or (name == _DIVERSITY and not diverse):
+                continue
+        if name not in _RESERVED:
             numbers[seed][name] = value
     return numbers
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from reports.contract import SQLITE, Kind, ReportError, State, Tag, address_fault
+from reports.contract import SQLITE, Kind, ReportError, State, Tag, address_fault, first_line
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
-MOST = 50_000  # studies of a store: the most that MLflow gives at once
+MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
 _NUMBER = (int, float, type(None))  # of a metric; None: not a number
 
 
@@ -80,7 +80,7 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     if not uri.startswith(SQLITE):
         return None
     try:
-        with _moment(uri) as base:
+        with _snapshot(uri) as base:
             query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
             active = {name: one for name, one in base.execute(query) if isinstance(name, str)}
             if study_name not in active:
@@ -96,9 +96,9 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
 
 
 @contextlib.contextmanager
-def _moment(uri: str) -> Iterator[sqlite3.Connection]:
+def _snapshot(uri: str) -> Iterator[sqlite3.Connection]:
     """One moment of an sqlite store that is being written to."""
-    with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+    with opened(uri) as base:
         base.execute("BEGIN")
         yield base
 
@@ -122,7 +122,7 @@ def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
     )
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
-        with _moment(uri) as base:
+        with _snapshot(uri) as base:
             return _selected(base, chosen, wanted, ("*",))
     except (sqlite3.Error, TypeError):  # the client says what is wrong
         return None
@@ -147,25 +147,25 @@ def _selected(
     query = f"SELECT run_uuid, start_time, coalesce(artifact_uri, ''), experiment_id {own}"
     for run_id, started, folder, experiment_id in base.execute(query, values):
         if not isinstance(started, int | None) or not isinstance(folder, str):
-            raise TypeError(_row("runs", run_id, "start_time or artifact_uri"))
+            raise TypeError(_damaged_row("runs", run_id, "start_time or artifact_uri"))
         runs[run_id] = Run(run_id, started or 0, {}, {}, {}, folder, str(experiment_id))
     number = "CASE WHEN is_nan THEN NULL ELSE value END"
     which = f"AND ({' OR '.join('key GLOB ?' for _ in metrics)})"
     query = f"SELECT run_uuid, key, {number} FROM latest_metrics {of_runs} {which}"
     for run_id, key, found in base.execute(query, [*values, *metrics]):
         if run_id not in runs or not isinstance(key, str) or not isinstance(found, _NUMBER):
-            raise TypeError(_row("latest_metrics", run_id, key))
+            raise TypeError(_damaged_row("latest_metrics", run_id, key))
         runs[run_id].metrics[key] = math.nan if found is None else found
     for table in ("tags", "params"):
         query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
         for run_id, key, found in base.execute(query, values):
             if run_id not in runs or not isinstance(key, str) or not isinstance(found, str):
-                raise TypeError(_row(table, run_id, key))
+                raise TypeError(_damaged_row(table, run_id, key))
             getattr(runs[run_id], table)[key] = found
     return list(runs.values())
 
 
-def _row(table: str, run_id: Any, key: Any) -> str:
+def _damaged_row(table: str, run_id: Any, key: Any) -> str:
     """Words that name the run and the row that no MLflow has written."""
     return f"run {run_id}: table {table}, {key}: not what MLflow writes"
 
@@ -191,8 +191,7 @@ def _client_of(uri: str) -> Iterator[Any]:
         except ReportError:
             raise
         except Exception as error:  # the user can act on none of the types
-            lines = filter(None, map(str.strip, str(error).splitlines()))
-            told = next(lines, type(error).__name__)
+            told = first_line(error)
             raise ReportError(f"{uri}: cannot read the MLflow store: {told}") from error
 
 
@@ -204,10 +203,12 @@ def study_names(tracking_uri: str) -> list[str]:
     """
     uri = checked(tracking_uri)
     with _client_of(uri) as client:
-        every = client.search_experiments(max_results=MOST)
+        every = client.search_experiments(max_results=MOST_STUDIES)
         names = {found.experiment_id: found.name for found in every}
         studies = client.search_runs(
-            list(names), filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'", max_results=MOST
+            list(names),
+            filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
+            max_results=MOST_STUDIES,
         )
         return list(dict.fromkeys(names[run.info.experiment_id] for run in studies))
 
@@ -224,9 +225,15 @@ def paged_runs(client: Any, experiment_id: str) -> Iterator[Run]:
 def plain_run(run: Any) -> Run:
     """MLflow's entity of a run as plain data."""
     info, data = run.info, run.data
-    parts = (dict(data.tags), dict(data.params), dict(data.metrics))
-    place = (info.artifact_uri or "", info.experiment_id)
-    return Run(info.run_id, info.start_time or 0, *parts, *place)
+    return Run(
+        run_id=info.run_id,
+        started=info.start_time or 0,
+        tags=dict(data.tags),
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        artifacts=info.artifact_uri or "",
+        experiment_id=info.experiment_id,
+    )
 
 
 def checked(uri: str) -> str:
@@ -249,7 +256,7 @@ def checked(uri: str) -> str:
             f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
         )
     try:
-        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+        with opened(uri) as base:
             # by their columns: MLflow would add its own to what another application calls so
             query = (
                 "SELECT count(*) FROM pragma_table_info('experiments') e, pragma_table_info('runs')"
@@ -263,9 +270,10 @@ def checked(uri: str) -> str:
     return uri
 
 
-def read_only(uri: str) -> str:
-    """An sqlite store's address for sqlite3, which will not write to it."""
-    return f"{Path(uri.removeprefix(SQLITE)).resolve().as_uri()}?mode=ro"
+def opened(uri: str) -> contextlib.closing[sqlite3.Connection]:
+    """An sqlite store, to which nothing can write here; closed at the end of its `with`."""
+    path = Path(uri.removeprefix(SQLITE)).resolve()
+    return contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,9 @@ from reports.contract import (
 from reports.read.runs import Run
 from reports.stats import MOST_COMPARISONS, MOST_LOOKS, Design
 
-Kind = TypeVar("Kind")
-MOST_SEEDS = 1_000_000  # of a study that is sound
+Content = TypeVar("Content")
+MOST_LISTED_SEEDS = 1_000_000  # of a study that is sound
+_TARGETS = TypeAdapter(tuple[str, ...])
 
 
 def _ascending(looks: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def _ascending(looks: tuple[int, ...]) -> tuple[int, ...]:
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = tuple[Seed, ...]
 Looks = Annotated[
-    tuple[Annotated[int, Field(ge=2, le=MOST_SEEDS)], ...],
+    tuple[Annotated[int, Field(ge=2, le=MOST_LISTED_SEEDS)], ...],
     Field(min_length=1, max_length=MOST_LOOKS),
     AfterValidator(_ascending),
 ]
@@ -96,7 +96,7 @@ class Config:
     smallest_effect: of interest, in points; 1 in a store that is older than it.
     """
 
-    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
+    seeds: Annotated[int, Field(ge=0, le=MOST_LISTED_SEEDS)] | Seeds | None = 0
     trials: int | None = 0
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""
@@ -105,10 +105,12 @@ class Config:
     @property
     def listed_seeds(self) -> tuple[int, ...]:
         """The seeds that it wants now, () where it does not say."""
-        return tuple(range(self.seeds) if isinstance(self.seeds, int) else self.seeds or ())
+        if isinstance(self.seeds, int):
+            return tuple(range(self.seeds))
+        return self.seeds or ()
 
 
-def json_tag(tags: Mapping[str, str], tag: str, kind: type[Kind], default: str) -> Kind:
+def json_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
     """A JSON tag of the study's own run; a long one goes on in TAG.1, TAG.2.
 
     Args:
@@ -158,8 +160,8 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
         return protocol
     targets: dict[str, None] = {}
     for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
-        with contextlib.suppress(json.JSONDecodeError):
-            targets |= dict.fromkeys(map(str, json.loads(text) or ()))
+        with contextlib.suppress(ValidationError):
+            targets |= dict.fromkeys(_TARGETS.validate_json(text))
     measured = sorted(name for name in metrics if name.startswith(TARGET))
     targets |= dict.fromkeys(name.removeprefix(TARGET) for name in measured)
     columns = {f"{TARGET}{target}": target for target in targets}

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -118,27 +118,33 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
 
 
 def overview_files(
-    reports: Iterable[Report], left_out: Sequence[str] = ()
-) -> tuple[dict[str, bytes], list[str]]:
+    reports: Iterable[Report | str],
+) -> tuple[dict[str, bytes], list[str], list[str]]:
     """The page over several studies, index.html, and each one's own page.
 
     Args:
-        reports: in their order; each is asked for when the one before is a page.
-        left_out: a line for each study that there is no report of; it may grow until the last.
+        reports: in their order; each is asked for when the one before is a page. A line in the
+            place of one says why there is none.
 
     Returns:
-        name -> content of the files, and the same in words: lines for a terminal.
+        name -> content of the files; the same in words: lines for a terminal; and the lines about
+        studies without a report.
     """
     files: dict[str, bytes] = {}
     entries = []
+    left_out: list[str] = []
     for report in reports:
+        if isinstance(report, str):
+            left_out.append(report)
+            continue
         own = file_name(report.study.name)
         while f"{own}.html" in files or own == "index":
             own += "-"
         files[f"{own}.html"] = page(report, study_charts(report)).encode()
         entries.append(entry(report, f"{own}.html"))
     text = overview(entries, left_out)
-    return {"index.html": text.encode(), **files}, list(overview_lines(entries, left_out))
+    lines = list(overview_lines(entries, left_out))
+    return {"index.html": text.encode(), **files}, lines, left_out
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
@@ -184,9 +190,12 @@ def make_publication(report: Report) -> Publication:
     """
     study = report.study
     found = headline(study, report.metric)
-    beside = {f"vs_{name}": one for name, one in found.beside.items()} if found else {}
+    named = {}
+    if found:
+        named = {"best": found.estimate}
+        named |= {f"vs_{name}": one for name, one in found.beside.items()}
     metrics: dict[str, float] = {}
-    for name, one in ({"best": found.estimate, **beside} if found else {}).items():
+    for name, one in named.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: one.mean, **interval_metrics(key, one.low, one.high)}
     return Publication(

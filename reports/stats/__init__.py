@@ -22,7 +22,7 @@ from reports.stats.intervals import (
     without_rounding,
 )
 from reports.stats.paired import (
-    MOST_SEEDS,
+    MOST_FURTHER,
     Compared,
     Verdict,
     compare_paired,

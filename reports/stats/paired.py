@@ -53,8 +53,8 @@ class Compared:
     detectable: the smallest difference that as many pairs would find; None where it is not known.
     verdict: against the smallest effect of interest; None where nothing is judged.
     pairs_more: that would settle it, beside those there are, were mean and deviation to stay as
-        they are; more than MOST_SEEDS where none up to that number would. None where it is settled,
-        or where nothing is known of the deviation.
+        they are; more than MOST_FURTHER where none up to that number would. None where it is
+        settled, or where nothing is known of the deviation.
     decision: what the study's own design (--detect) has come to; None: it has no say. "differs":
         from 0; "equivalent": its interval lies within the effect; "open": neither yet, or not by
         the last look; "constant": the differences do not vary, so that nothing can be said of other
@@ -180,7 +180,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-MOST_SEEDS = 500  # further ones that a reader is told of; beyond, the number says nothing
+MOST_FURTHER = 500  # further ones that a reader is told of; beyond, the number says nothing
 
 
 def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
@@ -249,7 +249,7 @@ def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int |
         family: comparisons that are corrected together.
 
     Returns:
-        MOST_SEEDS + 1 where more than MOST_SEEDS are needed; None where nothing is known of the
+        MOST_FURTHER + 1 where more than MOST_FURTHER are needed; None where nothing is known of the
         deviation.
     """
     error = standard_error(difference)
@@ -258,7 +258,7 @@ def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int |
     beyond = abs(difference.mean) > effect
     alpha = (1 - CONFIDENCE) / (family if beyond else 1)
     margin, deviation = abs(abs(difference.mean) - effect), error * math.sqrt(difference.n)
-    for n in range(difference.n + 1, difference.n + MOST_SEEDS + 1):
+    for n in range(difference.n + 1, difference.n + MOST_FURTHER + 1):
         if critical(n - 1, alpha) * deviation / math.sqrt(n) < margin:
             return n - difference.n
-    return MOST_SEEDS + 1
+    return MOST_FURTHER + 1

@@ -14,9 +14,11 @@ from reports.tables.families import (
     method_family,
 )
 from reports.tables.groups import (
+    LARGEST,
     MOST_LEVELS,
     Group,
     arm_groups,
+    as_numbers,
     baseline_setting,
     factor_labels,
     is_numeric,
@@ -52,6 +54,7 @@ from reports.tables.preferred import (
     change_lines,
     headline,
     preferred,
+    selection_rules,
     tied_first,
 )
 from reports.tables.published import PUBLISHED, published_table

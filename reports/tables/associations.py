@@ -22,7 +22,7 @@ from reports.cells import (
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Factor, Study, heading
 from reports.stats import Array, Association, Estimate
-from reports.tables.groups import is_numeric, rows_of, setting_groups
+from reports.tables.groups import as_numbers, rows_of, setting_groups
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
@@ -67,8 +67,10 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         f" {stats.FEWEST_RANKED} finished. A sampler that favours good settings makes these"
         " descriptive"
     )
-    more: dict[str, Any] = {"about": about, "kind": "ranks", "metric": metric}
-    return plain_table(study, "ranks", "rank association", columns, cells, [note], **more)
+    return plain_table(
+        study, "ranks", "rank association", columns, cells, [note],
+        about=about, kind="ranks", metric=metric,
+    )  # fmt: skip
 
 
 def _association(study: Study, factor: Factor, metric: str) -> Association:
@@ -82,8 +84,9 @@ def _association(study: Study, factor: Factor, metric: str) -> Association:
             values.append(value)
     # Seeded by nothing but the data's order: the same store gives the same table.
     rng = np.random.default_rng(0)
-    if is_numeric(levels):
-        return stats.rank_correlation([float(level) for level in levels], values, rng)
+    numbers = as_numbers(levels)
+    if numbers is not None:
+        return stats.rank_correlation(numbers, values, rng)
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
@@ -159,10 +162,11 @@ class _Response(NamedTuple):
 
 def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
     """The response of each seed in which enough settings have both, and both vary."""
-    names, made = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"], []
+    names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
+    made: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
-    own = [setting.key for setting in study.settings if not setting.arm]
+    own = [setting.key for setting in study.own]
     done = rows_of(study, own).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)

@@ -4,7 +4,6 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from reports.cells import Cell, Cells, Column, Row, Table, Text, Value, known
 from reports.contract import COMPLETE, FLAG, QUALITY
@@ -17,17 +16,15 @@ from reports.tables.notes import group_row, noted_table
 from reports.tables.pooling import datasets
 
 _EDGE = "grid_edge"
-# What may be chosen beside the epoch, under "selection/"; whether it is so without a search, too.
+# What selection may choose beside the epoch, by its metric's name -> whether the table shows it
+# where no grid was searched, too.
 _CHOSEN = {"age": True, "alpha": False, "beta": False, "ratio": False, "calibration": True}
 
 
 def selection_tables(study: Study) -> list[Table]:
-    """The table of what selection chose, a row as in the study's first table.
-
-    None where nothing was selected, nor where rows are averages over datasets.
-    """
-    there, score = measured(study), f"selection/{study.objective}"
-    if study.pooled or score not in there:
+    """The table of what selection chose, a row as in the study's first table; [] without scores."""
+    there, score = measured(study), study.score
+    if score not in there:
         return []
     first = first_family(study, study.objective)
     groups = [group for group in first.groups if group.count(COMPLETE)]
@@ -50,8 +47,12 @@ def selection_tables(study: Study) -> list[Table]:
         " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
         " value"
     )
-    told: dict[str, Any] = {"labels": len(first.labels), "shown": first.shown, "place": "files"}
-    return [noted_table(study, "selected", "what selection chose", columns, made, [note], **told)]
+    return [
+        noted_table(
+            study, "selected", "what selection chose", columns, made, [note],
+            labels=len(first.labels), shown=first.shown, place="files",
+        )
+    ]  # fmt: skip
 
 
 def _chosen_row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
@@ -124,8 +125,12 @@ def quality_tables(study: Study) -> list[Table]:
     )
     kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
     title = f"quality of synthesized features ({kind})"
-    about: dict[str, Any] = {"labels": len(family.labels), "shown": family.shown, "place": "files"}
-    return [noted_table(study, "quality", title, columns, rows, notes, **about)]
+    return [
+        noted_table(
+            study, "quality", title, columns, rows, notes,
+            labels=len(family.labels), shown=family.shown, place="files",
+        )
+    ]  # fmt: skip
 
 
 def _key(name: str) -> str:

@@ -19,7 +19,7 @@ from reports.cells import (
     Value,
     known,
 )
-from reports.contract import COMPLETE, FAIL, MISSING, PRUNED, QUALITY
+from reports.contract import COMPLETE, FAIL, PRUNED, QUALITY
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
@@ -32,7 +32,6 @@ from reports.tables.pooling import averaged, beside_dataset, datasets, one_datas
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
-_ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
@@ -156,9 +155,9 @@ def _compared_cells(compared: Compared | None) -> Cells:
     return {
         "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
         "pairs": Quantity(compared.difference.n, 0),
-        CLASSES: known(Ranged, compared.classes, 1, True),
+        CLASSES: known(Ranged, compared.classes, decimals=1, bare=True),
         "p": known(PValue, compared.holm_p),
-        "detectable": known(Quantity, compared.detectable, decimals),
+        "detectable": known(Quantity, compared.detectable, decimals=decimals),
         "decision": known(Text, "no spread" if decision == "constant" else decision),
     }
 
@@ -170,8 +169,8 @@ def _measures(family: Family) -> Iterator[Column]:
     for name in dict.fromkeys((*shown, *protocol.headings)):
         if f"test/{name}" in there or name in (*protocol.required, metric):
             drop = 0 if name == metric else protocol.drop.get(name, 0)
-            head, hidden = protocol.headings[name], name not in shown
-            yield Column(name, head, drop=drop, csv_only=hidden, metric=name)
+            head = protocol.headings[name]
+            yield Column(name, head, drop=drop, csv_only=name not in shown, metric=name)
 
 
 def _measured(family: Family, group: Group, columns: Sequence[Column]) -> Cells:
@@ -179,8 +178,8 @@ def _measured(family: Family, group: Group, columns: Sequence[Column]) -> Cells:
     over = len(group.present) if group.parts and not group.arm else None
     return {
         **{one.key: _mean(family, group, one) for one in columns if one.metric},
-        "seeds": known(Quantity, len(set(group.known("seed"))) or None, 0),
-        "datasets": known(Quantity, over, 0),
+        "seeds": known(Quantity, len(set(group.known("seed"))) or None, decimals=0),
+        "datasets": known(Quantity, over, decimals=0),
         "seconds": known(Quantity, group.mean("seconds")),
     }
 
@@ -191,24 +190,34 @@ def _mean(family: Family, group: Group, column: Column) -> Cell | None:
     Its average where it ran on several datasets, which says over how many; or that on one of them,
     which says its own n, or why there is none.
     """
-    study, metric, part, suffix = family.study, column.metric, group, ""
+    study, metric = family.study, column.metric
     if metric == OBJECTIVE:
-        return known(Value, group.estimate(f"selection/{study.objective}"))
+        return known(Value, group.estimate(study.score))
+    part, suffix = group, ""
     if column.dataset == AVERAGE:
         if group.arm:  # it ran on one dataset
             return None
         over, of = len(group.present), len(family.datasets)
-        suffix = "" if over == of else f"({over}/{of})"
+        if over < of:
+            suffix = f"({over}/{of})"
     elif column.dataset:
         if column.dataset not in group.parts:
             return None
         part = group.parts[column.dataset]
         n = part.count(COMPLETE)
         if not n and metric == family.metric:
-            return Text(_ABSENT[next((s for s in (FAIL, PRUNED) if part.count(s)), MISSING)])
-        suffix = "" if n == group.count(COMPLETE) else f"(n {n})"
+            return Text(_why_absent(part))
+        if n != group.count(COMPLETE):
+            suffix = f"(n {n})"
     decimals = decimals_of(study, metric)
-    return known(Value, part.estimate(f"test/{metric}"), False, decimals, suffix)
+    return known(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
+
+
+def _why_absent(part: Group) -> str:
+    """Why a group has no finished row."""
+    if part.count(FAIL):
+        return "failed"
+    return "pruned" if part.count(PRUNED) else "missing"
 
 
 def dataset_table(study: Study, metric: str) -> Table:

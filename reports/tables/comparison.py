@@ -131,18 +131,22 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
         group: in any state.
         cells: setting_key -> companion cell, as in Group.results.
     """
-    names = ("seed", "run_id")
-    parts = {n: dict(zip(*map(group.parts[n].column, names), strict=True)) for n in group.present}
+    parts: dict[str, dict[int, str]] = {}  # dataset -> seed -> run
+    for name in group.present:
+        part = group.parts[name]
+        parts[name] = dict(zip(part.column("seed"), part.column("run_id"), strict=True))
+    # a row of averages has no run of its own: any column that is never null will do
+    column = "state" if parts else "run_id"
     found: dict[Place, Array] = {}
-    for place, trials in group.results("state" if parts else "run_id", cells).items():
-        sums = []
-        for trial in trials:
-            runs = {name: of[place[1]] for name, of in parts.items()} or {"": trial}
-            draws = _draws(study, runs, place[1], metric)
+    for (cell, seed), values in group.results(column, cells).items():
+        every = []
+        for value in values:
+            runs = {name: of[seed] for name, of in parts.items()} or {"": value}
+            draws = _draws(study, runs, seed, metric)
             if draws is None:
                 return {}
-            sums.append(draws)
-        found[place] = np.mean(sums, axis=0)
+            every.append(draws)
+        found[cell, seed] = np.mean(every, axis=0)
     return found
 
 

@@ -95,8 +95,15 @@ class Family:
 
     @property
     def seconds(self) -> float:
-        """Of one more seed of all that the table holds, as far as it has finished."""
-        return sum(group.mean("seconds") or 0.0 for group in self.groups)
+        """Of one more seed of every setting in the table, as far as it has finished.
+
+        Of averages over datasets, on each of them.
+        """
+        each = sum(
+            (group.mean("seconds") or 0.0) * len(set(group.column("setting_key")))
+            for group in self.groups
+        )
+        return each * max(1, len(self.study.pooled))
 
     @property
     def differences(self) -> list[dict[int, float]]:
@@ -147,7 +154,7 @@ class Family:
 
     @cached_property
     def datasets(self) -> Sequence[str]:
-        """That an average is to be over; none of groups of one dataset."""
+        """The datasets that an average should be over; () of a family that averages none."""
         return datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
@@ -162,7 +169,7 @@ class Family:
 
     @cached_property
     def _draws(self) -> Callable[[Group], Draws]:
-        """The metric of a group over other classes, kept; {} where that would take long."""
+        """A function: a group -> its metric over other classes, kept; {} where it takes long."""
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         many = self.kind != "methods" and len(runs) > MOST_RUNS
         if self.study.pooled or many:
@@ -239,7 +246,8 @@ def method_family(study: Study, metric: str) -> Family:
     """
     home, own = arms_dataset(study), method_groups(study, methods(study))
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
-    groups, beside = [*own, *arms], dataclasses.replace(study, factors=beside_dataset(study))
+    groups = [*own, *arms]
+    beside = dataclasses.replace(study, factors=beside_dataset(study))
     baseline = baseline_setting(beside, own) if beside.factors else None
     pairs = [on_common(study, group, baseline) for group in groups]
     labels = factor_labels(beside)

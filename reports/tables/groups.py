@@ -79,7 +79,8 @@ class Group:
             column: of the rows.
             cells: setting_key -> companion cell (see companions); of a setting that it lacks, "".
         """
-        cells, found = cells or {}, dict[Place, list[Any]]()
+        cells = cells or {}
+        found: dict[Place, list[Any]] = {}
         names = ("setting_key", "seed", "state", column)
         for key, seed, state, value in zip(*map(self.column, names), strict=True):
             if state == COMPLETE and value is not None:
@@ -148,6 +149,16 @@ def is_numeric(levels: Sequence[Any]) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
+LARGEST = 1e100  # of a number whose square can be taken
+
+
+def as_numbers(levels: Sequence[Any]) -> list[float] | None:
+    """Levels on their scale; None where one is a word, or no number that can be computed with."""
+    # no NaN is at most anything
+    sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)
+    return [float(level) for level in levels] if sound else None
+
+
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
     keys: dict[str, list[str]] = {}
@@ -161,7 +172,7 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
 
 def _active_in(study: Study, factor: Factor) -> list[Setting]:
     """The study's own settings in which a factor is active."""
-    return [s for s in study.settings if not s.arm and factor.key in s.assignment]
+    return [s for s in study.own if factor.key in s.assignment]
 
 
 # as long as the study is in use: a dozen tables and charts ask for its groups
@@ -173,9 +184,9 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
     if study not in _KNOWN:
         rows = rows_by_setting(study)
         scored = []
-        for setting in (setting for setting in study.settings if not setting.arm):
+        for setting in study.own:
             group = Group(labels_of(study, setting.assignment), rows[setting.key], value=setting)
-            score = group.mean(f"selection/{study.objective}")
+            score = group.mean(study.score)
             scored.append((inf if score is None else -score, group))
         _KNOWN[study] = tuple(group for _, group in sorted(scored, key=lambda pair: pair[0]))
     return _KNOWN[study]
@@ -237,11 +248,9 @@ def companions(study: Study, factor: Factor) -> dict[str, str]:
     Factors that only some settings have (`when:`) are averaged over, else their levels would leave
     nothing to compare.
     """
-    own = [s for s in study.settings if not s.arm]
-    shared = [
-        f.key for f in study.factors if f != factor and all(f.key in s.assignment for s in own)
-    ]
-    return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in own}
+    others = [f.key for f in study.factors if f != factor]
+    shared = [key for key in others if all(key in s.assignment for s in study.own)]
+    return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in study.own}
 
 
 def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:

@@ -130,7 +130,10 @@ def decimals_of(study: Study, metric: str) -> int:
 def places(values: Sequence[float]) -> int:
     """Decimals of numbers in a unit of their own: three digits or so."""
     largest = max(map(abs, values), default=0.0)
-    return 1 if largest >= 20 else 2 if largest >= 2 else 3 if largest >= 0.02 else 4
+    for decimals, least in ((1, 20), (2, 2), (3, 0.02)):
+        if largest >= least:
+            return decimals
+    return 4
 
 
 def design_of(study: Study, metric: str) -> Design | None:

@@ -26,9 +26,9 @@ from reports.tables.metric import MEASURES, design_of
 LEAKS = frozenset({"test", "reference"})
 # What all settings share, as params name it.
 _SETUP = (
-    *("dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol"),
-    *("shots", "finetuner.name", "generator.name"),
-)
+    "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",
+    "shots", "finetuner.name", "generator.name",
+)  # fmt: skip
 _AVERAGES = (
     "averages are over datasets by seed, an H that of the mean halves, not the mean H; (k/m): over"
     " k of the m datasets only, not comparable with the others, and a Δ over those that both have"
@@ -72,13 +72,13 @@ def group_row(
     named["n"] = group.counts if n is None else dataclasses.replace(group.counts, done=n)
     name, first = spelled(group, labels), group.labels[0].text
     return Row(
-        {**named, **{key: cell for key, cell in cells.items() if cell is not None}},
-        baseline,
-        chosen_by(group.trials.column("selection")),
-        group.arm,
-        group.trials.flags(),
-        group.added,
-        compared,
+        cells={**named, **{key: cell for key, cell in cells.items() if cell is not None}},
+        baseline=baseline,
+        selection=chosen_by(group.trials.column("selection")),
+        arm=group.arm,
+        flags=group.trials.flags(),
+        added=group.added,
+        compared=compared,
         name=name or first,
         level=first if len(labels) == 1 else name,
     )

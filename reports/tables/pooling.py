@@ -58,9 +58,10 @@ def without_added(study: Study) -> Study:
 
 
 def methods(study: Study) -> list[Setting]:
-    """Every combination of the other factors, in the order of their levels; so are its parts.
+    """Every combination of the factors beside the dataset, in the order of their levels.
 
-    A method was added where --path ran it on any dataset.
+    Each one's parts are in the order of the datasets. A method was added where --path ran it on any
+    of them.
     """
     places = {
         f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
@@ -72,7 +73,7 @@ def methods(study: Study) -> list[Setting]:
         return [of[level_id(values[key])] if key in values else -1 for key, of in places.items()]
 
     found: dict[str, Setting] = {}
-    own = (s for s in study.settings if not s.arm and DATASET in s.assignment)
+    own = (setting for setting in study.own if DATASET in setting.assignment)
     for setting in sorted(own, key=order):
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
         held = found.get(level_id(rest), Setting(f"average {len(found)}", rest, ""))
@@ -83,7 +84,7 @@ def methods(study: Study) -> list[Setting]:
 
 
 def one_dataset(study: Study, dataset: str) -> Study:
-    """The part of a study over datasets that ran on one; the reference arms are with their own."""
+    """The part of a study that ran on one dataset, with the arms if they ran there."""
     with_arms = dataset == arms_dataset(study)
     settings = tuple(
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
@@ -220,7 +221,9 @@ def on_common(study: Study, group: Group, baseline: Group | None) -> tuple[Group
     if baseline is None or group is baseline or group.arm:
         return None
     common = [name for name in group.present if name in baseline.present]
-    if not common or common == group.present == baseline.present:
-        return (group, baseline) if common else None
+    if not common:
+        return None
+    if common == group.present == baseline.present:
+        return group, baseline
     mine, theirs = method_groups(study, [_on(one.value, common) for one in (group, baseline)])
     return mine, theirs

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.cells import Text
 from reports.contract import COMPLETE, RIVALS, printable
 from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
@@ -15,22 +16,29 @@ from reports.tables.groups import (
     baseline_setting,
     factor_labels,
     mean,
+    rows_of,
     setting_groups,
     spelled,
 )
 from reports.tables.metric import decimals_of, design_of, interval_of, with_metric
+from reports.tables.notes import chosen_by
 from reports.tables.pooling import averaged, class_factors
 
 
 def by_preference(study: Study) -> list[tuple[float, Group]]:
     """(mean selection score, setting), the best first; settings without a score are left out."""
-    column = f"selection/{study.objective}"
-    scored = [(group.mean(column), group) for group in setting_groups(study)]
+    scored = [(group.mean(study.score), group) for group in setting_groups(study)]
     return [
         (score, group)
         for score, group in scored
-        if score is not None and len(group.known(column)) == group.count(COMPLETE)
+        if score is not None and len(group.known(study.score)) == group.count(COMPLETE)
     ]
+
+
+def selection_rules(study: Study) -> str:
+    """What chose the epochs of the settings that are no arms; see chosen_by."""
+    keys = [setting.key for setting in study.own]
+    return chosen_by(rows_of(study, keys)["selection"].to_list())
 
 
 def preferred(study: Study) -> list[Group]:
@@ -80,10 +88,11 @@ def headline(study: Study, metric: str) -> Headline | None:
 
     Returns:
         None where no setting is preferred: nothing was selected among several, nothing has
-        finished, or the settings are of different datasets or classes.
+        finished, or the settings are of different datasets or classes, or were selected by
+        different rules, whose scores are of different pictures.
     """
     whole = averaged(study)
-    if whole is None or class_factors(whole):
+    if whole is None or class_factors(whole) or "+" in selection_rules(whole):
         return None
     settings = setting_groups(whole)
     best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
@@ -127,8 +136,10 @@ def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
 MOST_CHANGES = 10
 
 
-def standings(study: Study, metric: str, decimals: int) -> dict[str, str]:
-    """Rows of the study's first table in its order, by their names: "60.5 (n 2)", mean and seeds.
+def standings(study: Study, metric: str, decimals: int) -> dict[tuple[Text, ...], tuple[str, str]]:
+    """The name and "60.5 (n 2)", mean and seeds, of each row of the study's first table.
+
+    By its labels, as names of numbers are rounded.
 
     Args:
         study: whose levels or settings, and reference arms, these are.
@@ -136,24 +147,29 @@ def standings(study: Study, metric: str, decimals: int) -> dict[str, str]:
         decimals: of the means.
     """
     first = first_family(study, metric)
-    found = {}
+    found: dict[tuple[Text, ...], tuple[str, str]] = {}
     for group in first.groups:
         if values := group.seeds(f"test/{metric}"):
             name = spelled(group, first.labels) or group.labels[0].text
             value = number(mean([*values.values()]), decimals)
-            found[name] = f"{value} (n {group.count(COMPLETE)})"
+            found[group.labels] = (name, f"{value} (n {group.count(COMPLETE)})")
     return found
 
 
-def changed_rows(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+def changed_rows(
+    before: Mapping[tuple[Text, ...], tuple[str, str]],
+    after: Mapping[tuple[Text, ...], tuple[str, str]],
+) -> Iterator[str]:
     """A line for each row that reads otherwise; a dash where it is not in the table.
 
     Args:
         before, after: see standings.
     """
-    for name in dict.fromkeys((*after, *before)):
-        if before.get(name) != after.get(name):
-            yield f"{name}: {before.get(name, DASH)} -> {after.get(name, DASH)}"
+    for labels in dict.fromkeys((*after, *before)):
+        name, _ = after.get(labels) or before[labels]
+        old, new = (rows[labels][1] if labels in rows else DASH for rows in (before, after))
+        if old != new:
+            yield f"{name}: {old} -> {new}"
 
 
 def change_lines(before: Study, after: Study) -> list[str]:

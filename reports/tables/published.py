@@ -17,6 +17,7 @@ from reports.contract import COMPLETE
 from reports.read import Setting, Study
 from reports.stats import mean_interval
 from reports.tables.groups import Group, rows_of, short_names
+from reports.tables.metric import interval_of
 from reports.tables.notes import noted_table
 from reports.tables.pooling import averaged
 
@@ -114,7 +115,7 @@ def _row(label: str, figure: Mapping[str, str], numbers: Mapping[str, Sequence[f
     }
     for metric, values in numbers.items():
         theirs = published_value(figure, metric)
-        cells[metric] = Value(mean_interval(values))
+        cells[metric] = Value(interval_of(metric, values))
         cells[f"published_{metric}"] = Quantity(theirs, 2)
         cells[f"difference_{metric}"] = Value(mean_interval([v - theirs for v in values]), True)
     return Row(cells)

@@ -51,6 +51,16 @@ def test_ranges_are_ranges_and_what_did_not_finish_says_so(tmp_path: Path) -> No
     assert isinstance(space, optuna.distributions.FloatDistribution) and space.high <= 1
 
 
+def test_a_factor_that_no_setting_has_yet_is_left_out(tmp_path: Path) -> None:
+    """One of a condition: Optuna knows no distribution without a value."""
+    uri = f"sqlite:///{tmp_path / 'x.db'}"
+    builder = prompt_len()
+    unmet = {"key": "generator.scale", "levels": [1, 2], "log": False, "baseline": 1}
+    builder.factors = (*builder.factors, unmet)
+    export(builder.study(), f"optuna:{uri}")
+    assert {*stored(uri, "prompt_len").trials[0].params} == {"generator.n_ctx"}
+
+
 def test_a_second_export_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     """The storage keeps the first."""
     uri = f"sqlite:///{tmp_path / 'x.db'}"
@@ -81,3 +91,10 @@ def test_what_cannot_be_written_is_one_line(store_uri: str, target: str) -> None
     result = CliRunner().invoke(app, ["prompt_len", "--tracking-uri", uri, "--export", target])
     assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
     assert "s3cr3t" not in result.stderr
+
+
+def test_no_other_option_is_dropped_beside_it(store_uri: str) -> None:
+    """An export makes no report that a format or a metric could be of."""
+    asked = ["prompt_len", "--tracking-uri", store_uri, "--export", "optuna:sqlite:///x.db"]
+    result = CliRunner().invoke(app, [*asked, "--metric", "new"])
+    assert result.exit_code == 2 and "beside --export" in result.stderr

@@ -13,7 +13,7 @@ from reports.report import Report, make_report, stamp_of
 from reports.tables import headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.studies import cross_dataset, few_shot, over_datasets
+from tests.reports.studies import cross_dataset, few_shot, one_factor, over_datasets
 
 H = "harmonic_mean"
 
@@ -78,6 +78,15 @@ def test_nothing_is_ahead_where_settings_are_of_different_datasets() -> None:
     assert few is not None
     assert few.setting == "finetuner tip_adapter"
     assert few.beside["baseline"].mean == pytest.approx(2.4)
+
+
+def test_nothing_is_best_where_settings_are_selected_by_different_rules() -> None:
+    """Scores on test pictures and on others are not held against each other."""
+    builder = StoreBuilder(factors=one_factor("selection", ["pseudo_new", "test"], "pseudo_new"))
+    for rule in ("pseudo_new", "test"):
+        builder.trial({"selection": rule}, {0: scores(60), 1: scores(62)}, selection=rule)
+    study = builder.study()
+    assert headline(study, "harmonic_mean") is None
 
 
 def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:

@@ -18,6 +18,7 @@ from reports.analysis.training import OPTIMAL, cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
 from tests.reports.listed import listed
+from tests.reports.studies import crossed
 
 
 def dependence(builder: StoreBuilder) -> dict[str, Any]:
@@ -142,3 +143,11 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
         ablation_path(builder.study(), METRIC)
     points = cost_points(builder.study(), METRIC)
     assert points and OPTIMAL not in {point["kind"] for point in points}
+
+
+def test_lines_of_settings_with_one_name_are_two() -> None:
+    """Levels that are rounded to one text are still two settings of the other factors."""
+    levels = {"shots": [1, 2], "generator.scale": [0.9991, 0.9994]}
+    study = crossed(levels, lambda shots, scale, s: 60 + shots + 1e3 * scale + s % 2, seeds=3)
+    (found, _) = partial_dependence(study.study(), METRIC)
+    assert (found.factor, found.of) == ("shots", 2)

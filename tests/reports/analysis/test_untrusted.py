@@ -18,7 +18,10 @@ from reports.analysis import (
     importance,
     partial_dependence,
 )
+from reports.charts import study_charts
+from reports.charts.export import as_json
 from reports.render import csv_text, markdown
+from reports.report import make_report
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
@@ -95,3 +98,11 @@ def test_levels_are_told_apart_as_json_tells_them() -> None:
     made = partial_dependence(study_of(trials, "grid", False).study(), METRIC)
     shown = [point["level"] for point in next(d for d in made if d.factor == "a").points]
     assert len(shown) == 3 and json.dumps(sorted(shown)) == '["1", "1", "true"]'
+
+
+def test_a_level_beyond_floats_is_a_word() -> None:
+    """In tables and charts, as in the analyses."""
+    trials = [(a | {"a": 10**400 + number}, v) for number, (a, v) in enumerate(MANY)]
+    report = make_report(study_of(trials, "tpe", log=False).study())
+    assert any(table.name == "ranks" for table in report.tables)
+    assert all(as_json(chart.spec) for chart in study_charts(report))

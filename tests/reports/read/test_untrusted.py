@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports.contract import ReportError, Tag
+from reports.contract import PROTOCOLS, ReportError, Tag
 from reports.read.records import study_from_runs
 from reports.read.runs import Run
 from reports.render.files import file_name, text_of, write_report
@@ -150,3 +150,22 @@ def test_an_effect_that_is_none_is_told(effect: Any) -> None:
         StoreBuilder(seeds=(0,), config={"smallest_effect": effect}).trial(
             {}, {0: scores(1)}
         ).study()
+
+
+@pytest.mark.parametrize("column", ["run_id", "seed", "state", "setting_key", "seconds"])
+def test_no_metric_stands_for_what_a_run_is(column: str) -> None:
+    """A number that is called like a column of the table is no number of a seed."""
+    builder = StoreBuilder(factors=one_factor("shots", [1, 2], 1), seeds=(0, 1))
+    for shots in (1, 2):
+        builder.trial({"shots": shots}, {seed: scores(60.0 + shots) for seed in (0, 1)})
+    before = builder.study().rows
+    builder.runs[-1].metrics[f"seed_0/{column}"] = 5.0
+    assert builder.study().rows.equals(before)
+
+
+@pytest.mark.parametrize("targets", ["5", "true", "[[1]]", "[" * 2000, "null", "{}"])
+def test_targets_that_are_none(targets: str) -> None:
+    """A param that lists no names names none."""
+    builder = StoreBuilder(protocol="cross_dataset", constants={"targets": targets})
+    builder.trial({"generator.n_ctx": 4}, {0: {"accuracy": 60.0, "source": 60.0}})
+    assert {*builder.study().protocol.headings} == {*PROTOCOLS["cross_dataset"].headings}

@@ -251,7 +251,7 @@ return weak;
 def test_studies_are_filtered(browser: Any, tmp_path: Path) -> None:
     """By what they have in common, and by words."""
     made = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
-    files, _ = overview_files(made)
+    files, _, _ = overview_files(made)
     show(browser, files["index.html"].decode(), tmp_path)
     shown = "return [...document.querySelectorAll('.study:not([hidden])')].map((one) => one.id)"
     assert browser.execute_script(shown) == ["prompt_len", "main"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats import MOST_SEEDS, Compared, Estimate, Verdict, judge, mean_interval
+from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, judge, mean_interval
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -80,4 +80,4 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
     (found,) = judge([difference(1.0, 0.5)], 1.0)
-    assert found.pairs_more == MOST_SEEDS + 1
+    assert found.pairs_more == MOST_FURTHER + 1

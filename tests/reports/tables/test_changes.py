@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reports.cells import Text
 from reports.cli import changes_from_now, prepare
 from reports.tables.preferred import MOST_CHANGES, change_lines, changed_rows
 from tests.reports.builder import StoreBuilder, scores
@@ -25,7 +26,23 @@ def study(levels: dict[int, list[float]], **fields: Any) -> StoreBuilder:
 @pytest.mark.parametrize("case", told(__file__, "changes.yaml"))
 def test_rows_that_came_moved_and_left(case: Any) -> None:
     """A line for each row whose mean or n reads otherwise, and none for the others."""
-    assert list(changed_rows(case["before"], case["after"])) == case["lines"]
+    before, after = (
+        {(Text(name),): (name, told) for name, told in case[when].items()}
+        for when in ("before", "after")
+    )
+    assert list(changed_rows(before, after)) == case["lines"]
+
+
+def test_settings_with_one_name_are_two() -> None:
+    """Names of numbers are rounded: the one that has not changed is not told of."""
+    scale = "generator.scale"
+    lines = []
+    for first, second in ((60.5, 61.0), (60.5, 62.0)):
+        builder = StoreBuilder(factors=one_factor(scale, [0.5121, 0.5124], 0.5121))
+        for level, value in ((0.5121, first), (0.5124, second)):
+            builder.trial({scale: level}, {s: scores(value, value) for s in range(2)})
+        lines.append(builder.study())
+    assert change_lines(*lines)[1:] == ["  scale 0.512: 61.0 (n 2) -> 62.0 (n 2)"]
 
 
 def test_a_study_that_was_extended() -> None:

@@ -18,13 +18,14 @@ from reports.contract import FLAGS, ReportError
 from reports.render import make_publication
 from reports.report import make_report
 from reports.stats import Design, endings, holm, minimum_detectable
-from reports.tables import build_tables
+from reports.tables import averaged, build_tables, families
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import (
     SEEDS,
     collapsing,
     cross_dataset,
+    crossed,
     few_shot,
     one_factor,
     over_datasets,
@@ -91,6 +92,17 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
     for table in (one for one in made.tables if one.place != "csv"):
         assert table.notes[0].startswith("selected on test")
         assert {row.selection for row in table.rows} == {"test"}
+
+
+def test_another_seed_costs_all_settings_of_a_table() -> None:
+    """Eight seconds a setting: in the table of a factor's effects, and on each dataset."""
+    levels = {"generator.n_ctx": [1, 2, 4], "shots": [1, 2, 4, 8]}
+    study = crossed(levels, lambda n_ctx, shots, s: 60.0 + s, seeds=2).study()
+    assert [family.seconds for family in families(study, "harmonic_mean")] == [96.0] * 3
+    over = {"dataset": ["a", "b", "c"], "generator.n_ctx": [1, 2]}
+    whole = averaged(crossed(over, lambda name, n_ctx, s: 60.0 + s, seeds=2).study())
+    assert whole is not None
+    assert [family.seconds for family in families(whole, "harmonic_mean")] == [48.0]
 
 
 def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""What a command sets in its process: its output, its garbage collector, a reader that leaves."""
+
+import gc
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+READER_GONE = 141  # an exit code
+
+
+def steady_output() -> None:
+    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def collect_rarely() -> None:
+    """Look for garbage less often than Python does by itself (at 700 objects).
+
+    Importing makes many objects and hardly any garbage, and so do writing to MLflow and a report.
+    To look at Python's own pace takes a tenth of the time of a study that has nothing to do, of
+    what a trial costs, and of a large report.
+    """
+    gc.set_threshold(200_000, 20, 50)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where a command inside fails because nobody reads what it prints, it ends with 141.
+
+    That is what a shell says of a program that SIGPIPE ends (128 + 13), as in `ship-report NAME |
+    true`. The signal itself stays ignored: it would end the program where a server closes a
+    connection, too. rich and click each make an exit code 1 of what printing into a closed pipe
+    raises.
+    """
+    try:
+        output = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError):  # no standard output at all
+        yield
+        return
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == 1 and _has_no_reader(output):
+            raise SystemExit(READER_GONE) from None
+        raise
+    finally:
+        os.close(output)
+
+
+def _has_no_reader(output: int) -> bool:
+    """Whether a file descriptor is a pipe whose other end was closed."""
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
