@@ -73,7 +73,7 @@ class SyntheticConfig(GrowingSettings):
     ratio: float = Field(1.0, gt=0, le=16)
     """synthetic features beside each real one in a step (fine-tuners without cache)"""
     per_class: int | None = Field(None, ge=1)
-    """features a class in a cache or fixed set; null: a seen class's mean number of pictures"""
+    """features a class in a cache or fixed set; null: a seen class's mean of pictures"""
     draw: Literal["fresh", "fixed"] = "fresh"
     """fresh: new noise each step; fixed: one set for all"""
     weight: float = Field(1.0, gt=0)

@@ -230,7 +230,7 @@ class LinearAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     weight: float = Field(1.0, ge=0)
-    """weight, over the mean pictures of a class, of the squared distance to the identity"""
+    """weight, over pictures a class, of the squared distance to the identity"""
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate, cosine to 0"""
     epochs: _Epochs = 300
