@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from reports.contract import first_line
+
 
 def show(value: Any, width: int = 60) -> str:
     """A value the way YAML spells it, shortened to `width` characters."""
@@ -21,11 +23,6 @@ def show(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def count(number: int, what: str) -> str:
-    """E.g. "1 seed", "3 seeds"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` was probably meant to be, or None."""
     lowered = {choice.lower(): choice for choice in choices}
@@ -35,8 +32,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 def one_line(error: BaseException) -> str:
     """The first line of an error, cut where it is long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return first_line(error)[:300]
 
 
 def duration(seconds: float) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from reports import tables
 from reports.analysis import Importance, incomparable
 from reports.cells import AVERAGE, Ranged, Table, Value
-from reports.contract import ARMS, COMPLETE, RIVALS
-from reports.formatting import cell_text, counted, listed, p_text
+from reports.contract import ARMS, COMPLETE, RIVALS, count
+from reports.formatting import cell_text, listed, p_text
 from reports.read import Study, heading
 from reports.stats import FEWEST_RANKED, MOST_FURTHER, Compared, Verdict, is_beyond_chance
 
@@ -177,11 +177,11 @@ def _known(one: Compared, *, turned: bool = False) -> str:
     parts = [
         cell_text(Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
         _p_words(one.holm_p) if one.differs else "",
-        f"after {counted(one.difference.n, 'seed')}" if one.decision else "",
+        f"after {count(one.difference.n, 'seed')}" if one.decision else "",
     ]
     if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:
         many = "over" if one.pairs_more > MOST_FURTHER else "about"
-        parts.append(f"{many} {counted(min(one.pairs_more, MOST_FURTHER), 'seed')} more")
+        parts.append(f"{many} {count(min(one.pairs_more, MOST_FURTHER), 'seed')} more")
     return ", ".join(filter(None, parts))
 
 
@@ -311,7 +311,7 @@ def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
     if not seeds:
         yield "Nothing has finished."
     elif seeds < FEWEST_SEEDS:
-        yield f"Only {counted(seeds, 'seed')} finished: intervals are rough."
+        yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
 
 
 def _without_baseline(table: Table) -> bool:

@@ -39,11 +39,6 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """E.g. "1 seed", "3 seeds"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     """A number with fixed decimals and a real minus, and never a negative zero.
 

@@ -23,10 +23,9 @@ from harness.errors import RayLost, UserError
 from harness.planning import StudyOutcome
 from harness.store import StoreAway, StudyLost
 from harness.study_files import copy_packaged
-from harness.wording import count
 from reports import cli as pages
 from reports.cli import Prepared
-from reports.contract import Publication, ReportError, redacted
+from reports.contract import Publication, ReportError, count, redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError

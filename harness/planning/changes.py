@@ -10,8 +10,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.planning.settings import SettingMaker, plugins_text
 from harness.store import Known, Ledger, LedgerRun, StoredStudy, param_text, params
-from harness.wording import count, duration
-from reports.contract import LOAD, PROTOCOLS, Cost, State, Tag, curve_metric, seed_metric
+from harness.wording import duration
+from reports.contract import LOAD, PROTOCOLS, Cost, State, Tag, count, curve_metric, seed_metric
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (

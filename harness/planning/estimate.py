@@ -18,7 +18,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, Plan
 from harness.resources import machine_resources, slots
 from harness.store import LedgerRun
-from harness.wording import count, one_line
+from harness.wording import one_line
+from reports.contract import count
 from ship.subsets import FeatureSet, bare_features
 from ship.trial_config import TrialConfig
 

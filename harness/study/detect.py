@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from harness.config import MAX_SEEDS, Detection, StudyConfig
 from harness.errors import ConfigError
 from harness.planning import Plan, Setting, study_prunes
-from harness.wording import count, duration
-from reports.contract import APART, PROTOCOLS, ReportError
+from harness.wording import duration
+from reports.contract import APART, PROTOCOLS, ReportError, count
 
 if TYPE_CHECKING:
     from reports.stats import Compared

@@ -18,7 +18,7 @@ from harness.planning import Fingerprints, Plan, make_plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
-from harness.wording import count
+from reports.contract import count
 from ship.plugins import identities, require_builders
 from ship.trial_config import TrialConfig
 

@@ -15,7 +15,7 @@ from harness.config import StudyConfig, baseline, levels
 from harness.errors import ConfigError
 from harness.planning import Plan, Say, StudyOutcome, label_of
 from harness.study.detect import check_detect, next_seeds, stored_values
-from harness.wording import count
+from reports.contract import count
 
 # Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
 # nearer to its end, or ends it earlier, at a better setting.

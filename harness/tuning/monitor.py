@@ -17,8 +17,7 @@ from harness.ray import Death, error_text, kill_worker, last_error
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.searcher import StudySearcher
-from harness.wording import count
-from reports.contract import OBJECTIVE, Failure, State
+from reports.contract import OBJECTIVE, Failure, State, count
 
 GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5

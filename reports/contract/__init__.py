@@ -19,6 +19,7 @@ from reports.contract.words import (
     EmptyStudyError,
     ReportError,
     address_fault,
+    count,
     first_line,
     printable,
     printable_lines,

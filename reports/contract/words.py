@@ -131,6 +131,11 @@ def _has_port(uri: str) -> bool:
         return False
 
 
+def count(number: int, what: str) -> str:
+    """E.g. "1 seed", "3 seeds"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that is not blank, or its type's name."""
     lines = (line.strip() for line in str(error).splitlines())

@@ -122,7 +122,8 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
     work = tuple(Work(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
     plan = Plan((), (), (), work, 1)
-    study = make_study(space={"templates": ["dataset", "{} 2"]}, sampler="tpe", trials=1)
+    asked = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
+    study = make_study(**asked, sampler="tpe", trials=1)
     assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',
