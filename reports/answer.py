@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from reports import tables
 from reports.analysis import Importance, incomparable
-from reports.cells import AVERAGE, Ranged, Table, Value
+from reports.cells import AVERAGE, Counts, Ranged, Row, Table, Value
 from reports.contract import ARMS, COMPLETE, RIVALS, count
 from reports.formatting import cell_text, listed, p_text
 from reports.read import Study, heading
@@ -97,7 +97,7 @@ def _findings(
     if ranked and not over and not incomparable(study):
         yield from _best(study, metric)
     for table in made:
-        whole = not over or table.kind == "methods" or table.name.startswith(f"{AVERAGE}-")
+        whole = _is_whole(study, table)
         if whole and table.kind == "ranks":
             yield _ranks(table, head, study)
         elif whole and (found := _levels(table, head)):
@@ -138,7 +138,7 @@ def _levels(table: Table, head: str) -> Finding | None:
     told = [(row.level, row.compared) for row in table.own if row.compared]
     if table.kind in ("", "settings") or table.baseline is None or not told:
         return None
-    judged = [None if one.is_unchanged else one.verdict for _, one in told]
+    judged = [one.verdict for _, one in told]
     verdicts = [verdict for verdict in _PHRASES if verdict in judged]
     named: dict[str, list[str]] = {_PHRASES[verdict]: [] for verdict in verdicts}
     for level, one in told:
@@ -203,7 +203,7 @@ def _arms(table: Table, place: str = "") -> Finding | None:
         for arm in rivals
     ]
     if _CEILING in found:
-        told.append(f"Real pictures differ from it by {_known(found[_CEILING])}.")
+        told.append(f"Real pictures against it: {_known(found[_CEILING])}.")
     # The first rival's verdict tells whether synthesis helps at all.
     subject, verdict = f"the baseline ({base.name}){place}", found[rivals[0]].verdict
     return Finding(subject, verdict, " ".join(told))
@@ -230,7 +230,8 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
         named.setdefault(phrase, []).append(f"{name} ({rho}{_p_words(one.p)})" if one.p else name)
     own = tables.without_added(study)
     wanted = len(own.own) + own.untried
-    texts = [f"{max((one.n for _, one in every), default=0)} of {wanted} settings finished."]
+    finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(own))
+    texts = [f"{finished} of {wanted} settings finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     return Finding("factors, varied together", None, " ".join(texts))
 
@@ -301,7 +302,8 @@ def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
         yield f"Selected on test data ({rule}), which flatters the numbers."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
-    if any(_without_baseline(table) for table in made):
+    compared = [table for table in made if _is_whole(study, table)]
+    if any(map(_without_baseline, compared)):
         yield "The baseline has not finished: nothing is compared with it."
     lacking = tables.Group((), study.rows).counts.absent()
     lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
@@ -310,13 +312,41 @@ def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
     seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
     if not seeds:
         yield "Nothing has finished."
+    elif seeds == 1:
+        yield "Only 1 seed finished: there are no intervals."
     elif seeds < FEWEST_SEEDS:
         yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
+    else:
+        fewest = min(_pairs(compared), default=FEWEST_SEEDS)
+        if fewest < FEWEST_SEEDS:
+            yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
+
+
+def _pairs(compared: Sequence[Table]) -> Iterator[int]:
+    """How many seeds are behind each comparison that an answer tells of.
+
+    A design's own are left out: its intervals are right with few seeds, too, and say how many.
+    """
+    for table in compared:
+        for row in table.rows:
+            one = row.compared
+            if one and not one.decision and (row.arm or table.kind != "settings"):
+                yield one.difference.n
+
+
+def _is_whole(study: Study, table: Table) -> bool:
+    """Whether a table is of the whole study, and not of one dataset of several."""
+    averages = table.kind == "methods" or table.name.startswith(f"{AVERAGE}-")
+    return averages or not tables.datasets(study)
 
 
 def _without_baseline(table: Table) -> bool:
-    """Whether a table of levels or settings has results and no baseline to hold them against."""
-    if table.kind not in ("levels", "effects", "settings") or table.place != "page":
-        return False
-    base, measured = table.baseline, any(table.metric in row.cells for row in table.own)
-    return base is not None and table.metric not in base.cells and measured
+    """Whether a table has results, and the baseline to hold them against has none."""
+    base = table.baseline
+    return base is not None and not _finished(base) and any(map(_finished, table.own))
+
+
+def _finished(row: Row) -> int:
+    """How many rows are behind the means of one."""
+    counts = row.cells.get("n")
+    return counts.done if isinstance(counts, Counts) else 0

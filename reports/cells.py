@@ -205,13 +205,14 @@ class Table:
 
 
 def level_text(value: Any) -> str:
-    """A level as people write it in YAML; an en dash where the factor is not active."""
+    """A level as people write it in YAML."""
     if value is None:
-        return "–"
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.3g}"
+        exact = f"{value:.6g}"  # 0.9995 is not 1
+        return exact if len(exact) <= 6 and float(exact) == value else f"{value:.3g}"
     if isinstance(value, dict):
         rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
         named = [str(value["name"])] if "name" in value else []

@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from reports.cells import AVERAGE, Counts, Row, Table, Value
+from reports.cells import AVERAGE, Counts, Quantity, Row, Table, Value
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
-_COUNTS = ["n", "failed", "pruned", "missing", "pairs", "pairs_more"]
+_COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets", "pairs_more"]
 _TYPES = {
     **dict.fromkeys(_TEXTS, pl.String),
     **dict.fromkeys(_COUNTS, pl.Int64),
@@ -20,8 +20,8 @@ _TYPES = {
 }
 _NAMES = (
     "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
-    " difference difference_low difference_high pairs classes_low classes_high p holm_p detectable"
-    " decision verdict pairs_more is_unchanged"
+    " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
+    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged"
 )
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
 
@@ -41,7 +41,7 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
 
 
 def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
-    counts = line.cells.get("n")
+    counts, over = line.cells.get("n"), line.cells.get("datasets")
     lost = counts if isinstance(counts, Counts) else Counts(0)
     about = {
         "table": table.name,
@@ -59,12 +59,16 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
             continue
         own = {**about, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
+        if dataset == AVERAGE and isinstance(over, Quantity):
+            own["datasets"] = int(over.number)
         compared = _compared(line.compared) if line.compared and is_compared else {}
         yield own | _ends(cell.estimate) | compared
 
 
 def _compared(one: Compared) -> dict[str, Any]:
     told = {name: value for name, value in vars(one).items() if name in COLUMNS}
+    told.pop("datasets")  # those of the mean are another number
+    told["pairs_datasets"] = one.datasets[0] if one.datasets else None
     over = {"classes_low": one.classes.low, "classes_high": one.classes.high} if one.classes else {}
     return told | _ends(one.difference, "difference") | {"pairs": one.difference.n} | over
 

@@ -9,6 +9,7 @@ from reports import tables
 from reports.analysis.layout import Unavailable, incomparable, subject
 from reports.cells import level_id
 from reports.contract import EmptyStudyError
+from reports.formatting import DASH
 from reports.read import Study, load_records
 from reports.stats import Estimate, compare_paired
 from reports.tables import Group
@@ -25,7 +26,7 @@ class NoBaseline(Unavailable):
 
 @dataclass(frozen=True)
 class Change:
-    """A factor from one level to another; None where it is not active."""
+    """A factor from one level to another; a dash where it is not active."""
 
     factor: str
     before: Any
@@ -191,4 +192,4 @@ def _levels_beside(assignment: Assignment) -> set[tuple[str, str, frozenset[str]
 
 def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:
     keys = _differing(before, after)
-    return tuple(Change(key, before.get(key), after.get(key)) for key in keys)
+    return tuple(Change(key, before.get(key, DASH), after.get(key, DASH)) for key in keys)

@@ -3,7 +3,7 @@
 Differences over other test classes are from the right answers that the runs keep.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -100,7 +100,9 @@ _SHARES = {
 Draws = Mapping[Place, Array]
 
 
-def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
+def difference_over_classes(
+    mine: Draws, theirs: Draws, mean: float, seeds: Container[int] | None = None
+) -> Estimate | None:
     """The interval of a group's difference to a baseline over other classes.
 
     Of averages over datasets, each dataset's classes are drawn for themselves.
@@ -108,13 +110,14 @@ def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate
     Args:
         mine, theirs: of the group and the baseline.
         mean: the difference on the classes that were tested.
+        seeds: that it is over; None: all that both have.
 
     Returns:
         None where answers are lacking, nothing is compared, or answers differ nowhere.
     """
     by_seed: dict[int, list[Array]] = {}
     for (cell, seed), draws in mine.items():
-        if (cell, seed) in theirs:
+        if (cell, seed) in theirs and (seeds is None or seed in seeds):
             by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
     means = [np.mean(found, axis=0) for found in by_seed.values()]
     if stats.is_rounding([np.ptp(found) for found in means], _PERCENT):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from reports.cells import Column
+from reports.cells import Column, level_id
 from reports.contract import APART, COMPLETE
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import Compared, is_rounding, scale_of
@@ -34,7 +34,7 @@ from reports.tables.groups import (
     setting_groups,
     short_name,
 )
-from reports.tables.metric import with_metric
+from reports.tables.metric import design_of, with_metric
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
@@ -144,11 +144,16 @@ class Family:
         mean, common, of = one.difference.mean, len(group.present), len(self.datasets)
         theirs = self._draws(baseline)
         mine = self._draws(group) if theirs else {}
+        # a design's difference is over the seeds of a look, though more may have finished since
+        design, n = design_of(self.study, self.metric), one.difference.n
+        seeds = self.study.seeds[:n] if design and n in design.looks else None
+        # looked up where the mean does not deny it
+        same = not mean and self._is_unchanged(group, baseline)
         return dataclasses.replace(
             one,
-            classes=difference_over_classes(mine, theirs, mean),
-            # looked up where the mean does not deny it
-            is_unchanged=not mean and self._is_unchanged(group, baseline),
+            classes=difference_over_classes(mine, theirs, mean, seeds),
+            is_unchanged=same,
+            verdict=None if same else one.verdict,
             datasets=(common, of) if common < of else None,
         )
 
@@ -201,7 +206,9 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]
-    pairs = _against(baseline, groups)
+    pairs = [
+        pair if pair and _on_same_classes(*pair) else None for pair in _against(baseline, groups)
+    ]
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
@@ -235,6 +242,14 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
 def _against(baseline: Group | None, groups: Sequence[Group]) -> list[tuple[Group, Group] | None]:
     """Each group with the baseline; None of the baseline itself."""
     return [(one, baseline) if baseline and one is not baseline else None for one in groups]
+
+
+def _on_same_classes(group: Group, baseline: Group) -> bool:
+    """Whether two settings are tested on the same classes; arms are at the baseline's levels."""
+    if group.arm or baseline.arm:
+        return True
+    mine, theirs = group.value.assignment, baseline.value.assignment
+    return all(level_id(mine.get(key)) == level_id(theirs.get(key)) for key in APART)
 
 
 def method_family(study: Study, metric: str) -> Family:

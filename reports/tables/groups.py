@@ -196,7 +196,10 @@ def labels_of(
     study: Study, assignment: Mapping[str, Any], alone: str = "constants"
 ) -> tuple[Text, ...]:
     """The cells that name a setting, one a factor; of a study without factors, one of a word."""
-    return tuple(label(assignment.get(f.key)) for f in study.factors) or (Text(alone),)
+    keys = [factor.key for factor in study.factors]
+    # an en dash where the factor is not active
+    named = (label(assignment[key]) if key in assignment else Text("–") for key in keys)
+    return tuple(named) or (Text(alone),)
 
 
 def arm_groups(study: Study) -> list[Group]:

@@ -86,11 +86,12 @@ def group_row(
 
 def _interval(study: Study) -> str:
     """What the ± covers."""
-    split = ", class split" if study.protocol.unseen else ""
+    hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
+    split = ", pseudo-new classes" if hides else ""
     return (
         f"±: 95% t-interval over seeds (few-shot draw{split} and initialisation at once), for"
-        " percentages computed on the logit scale; a dash: the seeds do not differ. The test set is"
-        " fixed, its sampling error is not in it"
+        " percentages computed on the logit scale; a dash: one seed, or seeds that do not differ."
+        " The test set is fixed, its sampling error is not in it"
     )
 
 

@@ -89,7 +89,8 @@ def headline(study: Study, metric: str) -> Headline | None:
     Returns:
         None where no setting is preferred: nothing was selected among several, nothing has
         finished, or the settings are of different datasets or classes, or were selected by
-        different rules, whose scores are of different pictures.
+        different rules, whose scores are of different pictures. None, too, where a finished seed
+        of the preferred one lacks the metric: a table has no mean of it.
     """
     whole = averaged(study)
     if whole is None or class_factors(whole) or "+" in selection_rules(whole):
@@ -98,7 +99,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
     column = f"test/{metric}"
     values = _mean_of([group.seeds(column) for group in best])
-    if not values:
+    if not values or not all(group.estimate(column) for group in best):
         return None
     groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in RIVALS}
     baseline = baseline_setting(whole, settings) if whole.factors else None

@@ -10,7 +10,7 @@ from reports.estimates import COLUMNS, estimates
 from reports.report import make_report
 from tests.reports.analysis.planted import grid, nothing
 from tests.reports.builder import prompt_len
-from tests.reports.studies import over_datasets
+from tests.reports.studies import leveled, over_datasets
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
@@ -48,3 +48,19 @@ def test_each_column_is_documented() -> None:
         n for row in re.findall(r"^- (`.*?`): ", section, re.M) for n in re.findall(r"`(\w+)`", row)
     ]
     assert named == [name for name in COLUMNS if name in named] and len(named) == len(COLUMNS)
+
+
+def test_averages_say_what_they_are_over() -> None:
+    """Of a method that failed on a dataset the mean, and the difference, are over the others."""
+    study = over_datasets(skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}).study()
+    frame = estimates(make_report(study).every_table)
+    own = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
+    assert own["datasets"].to_list() == [2, 2, 3]
+    assert own["pairs_datasets"].to_list() == [None, 1, 2]
+
+
+def test_what_changed_nothing_has_no_verdict() -> None:
+    """As docs/statistics.md has it."""
+    frame = estimates(make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).every_table)
+    own = frame.filter(metric="harmonic_mean")
+    assert own["verdict"].is_null().to_list() == [True, True, False]

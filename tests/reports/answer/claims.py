@@ -199,9 +199,23 @@ def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:
         true.add("Nothing has finished.")
     elif len(done) < 5:
         true.add(f"Only {len(done)} seed{'s' * (len(done) > 1)} finished: intervals are rough.")
+    elif (fewest := min(filter(None, _shared(known)), default=5)) < 5:
+        seeds = f"{fewest} seed{'s' * (fewest > 1)}"
+        true.add(f"A comparison has only {seeds}: intervals of so few are rough.")
     if known.builder.sampler == "grid" and ("", base) not in known.results:
         true.add("The baseline has not finished: nothing is compared with it.")
     found.facts += [f"caution, told or left out: {caution}" for caution in true ^ set(lines)]
+
+
+def _shared(known: Known) -> Iterator[int]:
+    """Over how many seeds each level, and each arm, is held against the baseline."""
+    base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
+    own = known.results.get(("", base), {})
+    yield from (len(own.keys() & seeds.keys()) for (arm, _), seeds in known.results.items() if arm)
+    for factor in known.builder.factors if known.builder.sampler == "grid" else ():
+        theirs = known.of(factor["key"], factor["baseline"]).keys()
+        for level in {*factor["levels"]} - {factor["baseline"]}:
+            yield len({seed for _, seed in known.of(factor["key"], level).keys() & theirs})
 
 
 def _lacking(known: Known) -> Iterator[str]:

@@ -38,8 +38,8 @@ def test_settings_with_one_name_are_two() -> None:
     scale = "generator.scale"
     lines = []
     for first, second in ((60.5, 61.0), (60.5, 62.0)):
-        builder = StoreBuilder(factors=one_factor(scale, [0.5121, 0.5124], 0.5121))
-        for level, value in ((0.5121, first), (0.5124, second)):
+        builder = StoreBuilder(factors=one_factor(scale, [0.51213, 0.51244], 0.51213))
+        for level, value in ((0.51213, first), (0.51244, second)):
             builder.trial({scale: level}, {s: scores(value, value) for s in range(2)})
         lines.append(builder.study())
     assert change_lines(*lines)[1:] == ["  scale 0.512: 61.0 (n 2) -> 62.0 (n 2)"]

@@ -1,0 +1,88 @@
+"""What an answer says beside its findings is true of them."""
+
+import pytest
+
+from reports.answer import Answer
+from reports.charts import study_charts
+from reports.report import make_report
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.studies import leveled, over_datasets
+
+NOTHING = "The baseline has not finished: nothing is compared with it."
+
+
+def answer(builder: StoreBuilder, metric: str | None = None) -> Answer:
+    """The answer to a study."""
+    return make_report(builder.study(), metric).answer
+
+
+def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
+    """Its other seeds are compared, and the answer does not say that nothing is."""
+    builder = prompt_len()
+    (base,) = (r for r in builder.runs if r.tags["ship.assignment"] == '{"generator.n_ctx": 4}')
+    del base.metrics["seed_0/test/joint_harmonic_mean"]
+    found = answer(builder, "joint_harmonic_mean")
+    assert "against 4:" in found.findings[0].text and NOTHING not in found.cautions
+
+
+@pytest.mark.parametrize("others", [(), ("pets", "food")])
+@pytest.mark.parametrize("lost", [1, None])
+def test_a_baseline_that_failed_on_some_datasets(others: tuple[str, ...], lost: int | None) -> None:
+    """Averages are compared over the others; with no dataset left, nothing is, however many."""
+    names = ("emoji", "dtd", *others)
+    gone = {("none", name): "FAIL" for name in names[:lost]}
+    found = answer(over_datasets(names, ("none", "vae"), skip=gone))
+    compared = any("averaged over datasets" in finding.subject for finding in found.findings)
+    assert compared == (NOTHING not in found.cautions) == (lost == 1)
+
+
+def test_few_seeds_of_one_comparison_among_many() -> None:
+    """A claim from two seeds has a caution, though ten finished elsewhere."""
+    builder = leveled({4: 50.0, 8: 55.0}, seeds=10)
+    base = builder.runs[0]
+    for key in [key for key in base.metrics if key.startswith("seed_") and key[5] not in "01"]:
+        del base.metrics[key]
+    told = "A comparison has only 2 seeds: intervals of so few are rough."
+    assert told in answer(builder).cautions
+    assert told not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
+
+
+def test_a_level_may_be_null() -> None:
+    """It has a name; a factor that is not active has none."""
+    builder = StoreBuilder(
+        factors=[
+            {"key": "shots", "levels": [4, None], "log": False, "baseline": 4},
+            {"key": "generator.scale", "levels": [None, 0.1], "log": False, "baseline": None},
+        ]
+    )
+    for shots in (4, None):
+        for scale in (None, 0.1):
+            made = {s: scores(50.0 + s + (shots is None) - (scale or 0)) for s in range(5)}
+            builder.trial({"shots": shots, "generator.scale": scale}, made)
+    best, shots_, *_ = answer(builder).findings
+    assert best.text.startswith("shots null, scale null: mean H")
+    assert "to 4: null (" in shots_.text
+
+
+def test_settings_that_have_finished_are_those_of_all_factors() -> None:
+    """A range that only some settings have does not make the others unfinished."""
+    weights = [n / 10 for n in range(1, 14)]
+    builder = StoreBuilder(
+        factors=[
+            {"key": "generator", "levels": ["none", "vae"], "log": False, "baseline": "none"},
+            {"key": "kl_weight", "levels": weights, "log": False, "baseline": 0.1},
+        ]
+    )
+    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in range(5)})
+    for weight in weights:
+        made = {s: scores(50.0 + s + weight * (1 + s / 9)) for s in range(5)}
+        builder.trial({"generator": "vae", "kl_weight": weight}, made)
+    assert any("14 of 14 settings finished." in line for line in answer(builder).lines)
+
+
+def test_levels_that_are_close_have_names_of_their_own() -> None:
+    """In sentences and figures: of 0.9995 and 0.9999 none is 1."""
+    report = make_report(leveled({0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0}).study())
+    assert "against 0.999: 0.9995 (" in report.answer.findings[0].text
+    (chart, *_) = study_charts(report)
+    assert "0.999 58.7, 0.9995 61.9, 0.9999 60.0." in chart.caption
