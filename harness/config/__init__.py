@@ -16,6 +16,7 @@ from harness.config.space import (
     reference_arms,
     resolve,
     suggest,
+    value_of,
 )
 from harness.config.study_config import (
     MAX_SEEDS,

@@ -221,11 +221,13 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Faults of what proposes settings, and of how many it is to propose."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
+        must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
+        selecting = [one for one in SELECTING if one in space and value != fit]
+        yield from (Fault(f"space.{one}", must) for one in selecting)
     if sampler != "grid":
         if study.trials is None:
             yield Fault("trials", f"must be given: how many settings {sampler} is to try")
-        must = "must be a constant unless the sampler is grid: it decides what is maximised"
-        yield from (Fault(f"space.{key}", must) for key in SELECTING if key in space)
     elif endless:
         must = "must have levels, step or choices under sampler grid"
         yield from (Fault(f"space.{key}", must) for key in endless)
@@ -261,6 +263,8 @@ def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
                 foreign = [value for value in values if not is_among(value, levels)]
                 must, named = f"must be a value that {name} takes", _named(levels)
                 yield from (Fault(path, must, value, named) for value in foreign)
+        if key == "objective" and None in (factor.choices or ()):
+            yield Fault("space.objective", "must name each metric: null stands for one of them")
         value, levels = factor.baseline, factor.enumerate()
         if "baseline" in factor.model_fields_set and not may_be(factor, levels, value):
             must = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)

@@ -102,13 +102,10 @@ class Factor(Settings):
 
     def drawn(self) -> Iterable[Any] | None:
         """All that a sampler may draw, ascending for a range; None: any number between its ends."""
-        if self.choices is not None:
-            return self.choices
-        (low, high), step = self.bounds, self.spacing
-        if step is None:
-            return None
-        # the end as Optuna has it: 0.7, where 7 * 0.1 is more
-        return (min(low + n * step, high) for n in range(round((high - low) / step) + 1))
+        if self.choices is not None or self.step is not None:
+            return self.enumerate()
+        low, high = self.bounds
+        return range(round(low), round(high) + 1) if self.whole else None
 
     def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
         """Levels as a person would write them: integers, or six digits; the ends are exact."""

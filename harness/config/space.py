@@ -146,10 +146,18 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     )
 
 
-def baseline(study: StudyConfig) -> dict[str, Any]:
-    """Each active factor at its baseline; a range that has none is left out."""
+def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Each active factor at its baseline; a range that has none is left out.
 
-    def its_own(_: str, factor: Factor) -> tuple[Any, ...]:
+    Args:
+        study: the study.
+        given: levels that factors have in place of their baselines.
+    """
+    given = given or {}
+
+    def its_own(key: str, factor: Factor) -> tuple[Any, ...]:
+        if key in given:
+            return (given[key],)
         return () if factor.choices is None and factor.baseline is None else (factor.baseline,)
 
     return next(assignments(study.space, its_own))
@@ -171,7 +179,10 @@ def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
 
     def drawn(key: str, factor: Factor) -> tuple[Any]:
         kind, args, options = _optuna(factor)
-        return (getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options),)
+        value = getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)
+        if factor.step is not None:  # Optuna's 0.30000000000000004 is the level 0.3
+            value = min(factor.drawn() or (), key=lambda level: abs(level - value))
+        return (value,)
 
     return next(assignments(study.space, drawn))
 

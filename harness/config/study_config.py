@@ -193,7 +193,9 @@ class StudyConfig(Settings):
         """
         objective = None if "objective" in self.space else self.trial.objective
         factor = self.space.get("selection")
-        levels = (factor.choices if factor else None) or (self.trial.selection,)
+        levels = (factor.choices if factor else None) or ()
+        if factor is None or factor.when:  # where it is not there, the constant is
+            levels = (*levels, self.trial.selection)
         updates = ({"selection": level, "objective": objective} for level in levels)
         found = {self.trial.model_copy(update=one).selection_metric for one in updates} - {""}
         if len(found) > 1:

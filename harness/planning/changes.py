@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.config import StudyConfig, baseline, is_active, reference_arms, resolve
+from harness.config import StudyConfig, baseline, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
@@ -107,7 +107,6 @@ def compare(
     arms, constants = reference_arms(study), params(study.trial)
     levels = {key: [*map(param_text, had or ())] for key, had in stored.factors.items()}
     gone = {key for key, had in levels.items() if constants.get(key) not in had} - set(study.space)
-    young = {key: one for key, one in baseline(study).items() if key not in stored.factors}
 
     def asked(run: LedgerRun) -> TrialConfig | None:
         """What is asked for in the place of a run's setting; None: an arm that is not.
@@ -118,9 +117,8 @@ def compare(
         if run.arm:
             return arms.get(run.arm)
         found = {key: value for key, value in run.assignment.items() if key not in gone}
-        for key, one in young.items():
-            if is_active(study.space[key], found):
-                found[key] = one
+        young = baseline(study, found).items()
+        found |= {key: one for key, one in young if key not in stored.factors}
         try:
             return resolve(study, found)
         except ValueError:  # the study's constants leave no room for such a level

@@ -128,8 +128,8 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     """Compare a study with its ledger; reads both, changes nothing.
 
     A (setting, seed) is settled when it is COMPLETE; when the scheduler stopped it, as long as the
-    study has a scheduler; and when its loss was not finite, which is deterministic. Every other
-    failure is tried again by the next run.
+    study has a scheduler; and when its loss was not finite, which is deterministic, under seeds
+    that are all wanted. Every other failure is tried again by the next run.
 
     Args:
         study: what is wanted.
@@ -141,14 +141,19 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     """
     maker = SettingMaker(study, fingerprints)
     drawn = study.sampler != "grid"
+    every_arm = maker.arms()
     own = known_settings(ledger, maker) if drawn else enumerate_settings(maker)
+    if drawn:  # a sampler is not asked for what an arm runs anyway
+        own = distinct([*own, *filter(None, map(maker.equal_to, every_arm))])
     known = with_path(own, ledger, maker)
-    every_arm, keys = maker.arms(), {setting.key for setting in known}
+    keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     settings = (*arms, *known)
     rows = tuple(_row(study, ledger, setting) for setting in settings)
+    # under any seed, be it one that is not wanted any more
+    finished = {one.key for one in settings if ledger.state(one.key) is State.COMPLETE}
     work = tuple(
-        Work(one, row.seeds, may_stop=not (one.arm or one.for_path or row.done))
+        Work(one, row.seeds, may_stop=not (one.arm or one.for_path or one.key in finished))
         for one, row in zip(settings, rows, strict=True)
         if row.seeds
     )
@@ -183,7 +188,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     key = setting.key
     seeds, held = study.seeds_of(key), ledger.of(key)
     stopped = study_prunes(study) and not setting.for_path and ledger.state(key) is State.PRUNED
-    missing = tuple(s for s in seeds if not (stopped or _is_settled(held.get(s))))
+    missing = tuple(s for s in seeds if not (stopped or _is_settled(held.get(s), seeds)))
     done = tuple(s for s in seeds if s in held and held[s].state is State.COMPLETE)
     failed = [held[s].reason for s in seeds if s in held and held[s].state is State.FAIL]
     reason = failed[-1] if failed else ""
@@ -196,9 +201,15 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     return PlanRow(label, state, missing, done, reason, key)
 
 
-def _is_settled(run: LedgerRun | None) -> bool:
+def _is_settled(run: LedgerRun | None, seeds: Sequence[int]) -> bool:
+    """Whether a run says all of a seed; one that failed may have done so for another of its seeds.
+
+    Args:
+        run: that counts for the seed.
+        seeds: that are wanted.
+    """
     if run is not None and run.state is State.FAIL:
-        return run.failure is Failure.NON_FINITE
+        return run.failure is Failure.NON_FINITE and {*run.seeds} <= {*seeds}
     return run is not None and run.state is State.COMPLETE
 
 

@@ -16,6 +16,7 @@ from harness.config import (
     grid,
     reference_arms,
     resolve,
+    value_of,
 )
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Ledger
@@ -127,8 +128,7 @@ class SettingMaker:
 
         A factor that is younger than the assignment stands at its baseline.
         """
-        whole = {**baseline(self.study), **assignment}
-        young = {key: whole[key] for key in self.study.space if key in whole}
+        young = baseline(self.study, assignment)
         for one in (assignment, young):
             if belongs(self.study, one):
                 with suppress(ValueError):  # the TrialConfig of today may refuse it
@@ -139,6 +139,11 @@ class SettingMaker:
         """The study's reference arms, [] if it has none."""
         arms = reference_arms(self.study).items()
         return [Setting(self.key(config), config, {}, name) for name, config in arms]
+
+    def equal_to(self, arm: Setting) -> Setting | None:
+        """The setting of the study's space that a reference arm is; None where it has none."""
+        found = self.of_old({key: value_of(arm.config, key) for key in self.study.space})
+        return found if found is not None and found.key == arm.key else None
 
     def key(self, config: TrialConfig) -> str:
         """The key of a resolved setting."""

@@ -201,7 +201,8 @@ def prefetch(
 
 def named_datasets(study: StudyConfig) -> list[str]:
     """Every dataset that a study may read, each once: those to be trained on, and targets."""
-    targets = chain(*levels_of(study, "targets"))
+    found = levels_of(study, "targets")
+    targets = chain(*([one] if isinstance(one, str) else one for one in found))  # a level is a name
     return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
 
 

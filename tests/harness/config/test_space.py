@@ -3,12 +3,15 @@
 from operator import attrgetter
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.config import space
 from harness.config.load import load_study
+from harness.config.space import suggest
 from ship.trial_config import TrialConfig
+from tests.harness.fakes import make_study
 from tests.told import told
 
 SPACES = told(__file__, "spaces.yaml")
@@ -98,3 +101,19 @@ def test_reference_arms(case: dict[str, Any]) -> None:
     found = space.reference_arms(load_study({"name": "x", **case["study"]}))
     assert found.keys() == case["arms"].keys()
     assert {name: parts(found[name], keys) for name, keys in case["arms"].items()} == case["arms"]
+
+
+def test_a_sampler_draws_the_levels_that_a_grid_has() -> None:
+    """0.3, where Optuna says 0.30000000000000004."""
+    space = {"finetuner.lr": {"low": 0.1, "high": 0.7, "step": 0.1}}
+    study = make_study(space=space, sampler="random", trials=7)
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = {suggest(drawn.ask(), study)["finetuner.lr"] for _ in range(100)}
+    assert sorted(found) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+
+
+def test_a_selection_that_is_not_everywhere_leaves_the_constant_to_others() -> None:
+    """The objective is a metric that every setting has."""
+    selection = {"choices": ["pseudo_new"], "when": {"finetuner": "coop"}}
+    space = {"finetuner": ["coop", "clip_adapter"], "selection": selection}
+    assert make_study(space=space, selection="base_val").objective == "base"

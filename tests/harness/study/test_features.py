@@ -12,6 +12,7 @@ from hypothesis import given
 from rich.console import Console
 
 from harness.config.factor import Factor
+from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.messages import Need
 from harness.method import Method
@@ -76,6 +77,14 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     assert found == [
         ("emoji", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
+
+
+def test_levels_of_targets_are_names() -> None:
+    """One each, where the constant is a list."""
+    asked = {"protocol": "cross_dataset", "dataset": "photos", "selection": "base_val"}
+    space = {"targets": ["dtd", "eurosat"]}
+    study = load_study({"name": "transfer", "space": space, **asked}, there=False)
+    assert named_datasets(study) == ["photos", "dtd", "eurosat"]
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
 
 
 def test_names_tell_trials_apart() -> None:
-    """By setting, by seeds, and by their order."""
+    """By setting, by seeds and their order, and by whether what is trained is kept."""
     trials = [("a", (0, 1)), ("a", (1, 0)), ("a", (0, 1, 2)), ("b", (0, 1))]
-    assert len({checkpoint_name(*trial) for trial in trials}) == 4
+    names = {checkpoint_name(*trial, save=save) for trial in trials for save in (False, True)}
+    assert len(names) == 8
