@@ -132,15 +132,13 @@ class Storage:
             logger.warning("old checkpoints could not be removed: %s", error)
 
 
-def checkpoint_name(setting_key: str, seeds: Sequence[int], *, save: bool = False) -> str:
+def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
     """What the checkpoint of a Ray trial is called: its setting and its seeds, in their order.
-
-    One of a trial that keeps what it trains (`save`) holds more, and has a name of its own.
 
     A setting's key covers its constants, pictures, weights and results version
     (harness.planning.settings), so a checkpoint of anything else has another name.
     """
-    said = json.dumps([setting_key, list(seeds), *(["trained"] if save else [])])
+    said = json.dumps([setting_key, list(seeds)])
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 

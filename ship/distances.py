@@ -11,6 +11,9 @@ from torch import Tensor
 # of this size takes about half a second a replica on one core.
 MAX_FEATURES = 1000
 
+# Squared distance of unit-norm features that single precision alone may make: 0, as it were.
+ROUND_OFF = 1e-12
+
 # Resamples behind mmd_error: its own relative error is then about 1 / sqrt(2 * 200) = 5%.
 BOOTSTRAP_DRAWS = 200
 
@@ -187,7 +190,7 @@ def mmd(
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
     k(a, b) = exp(-|a - b|^2 / (2 sigma^2)), sigma the median distance between different rows of
-    both sets together (their sec. 8); the lower median, of the distances above 0 where that is 0.
+    both sets together (their sec. 8); the lower median, where that is 0 of the distances above 0.
     Below 0 by chance where the sets are alike; unbiased for independent pictures, and so slightly
     below 0 on average where like sets are balanced over classes.
 
@@ -206,8 +209,8 @@ def mmd(
     upper = torch.triu_indices(len(squared), len(squared), offset=1)
     pairs = squared[upper[0], upper[1]]
     middle = pairs.median()
-    if middle == 0:
-        apart = pairs[pairs > 0]
+    if middle <= ROUND_OFF:
+        apart = pairs[pairs > ROUND_OFF]
         middle = apart.median() if len(apart) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
     value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))

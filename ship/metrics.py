@@ -69,9 +69,17 @@ class Answers:
 
     @property
     def likeness(self) -> Float[Tensor, "replica n"]:
-        """ln of the largest probability of a seen class, one softmax over all classes."""
-        total = self._each(lambda logits, rows: logits.logsumexp(-1))
-        return self._seen_largest.double() - total.double()
+        """ln of the odds of the likeliest seen class, one softmax over all classes.
+
+        It is in the order of that class's probability, which rounds to 1 where a softmax is sharp.
+        """
+        barred = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
+
+        def others(logits: Tensor, rows: slice) -> Tensor:
+            likeliest = (logits + barred).argmax(-1, keepdim=True)
+            return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
+
+        return self._seen_largest.double() - self._each(others).double()
 
     @property
     def confidence(self) -> Float[Tensor, "replica n"]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets.base import spoken
 from ship.metrics import Answers, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
@@ -183,7 +184,7 @@ def build_protocol(
 class _Class(NamedTuple):
     """A target's class. Equal ones of several targets are one class of the generator's task.
 
-    key: the name without regard to case, and which of equal names it is (ImageNet has two pairs).
+    key: the name as CLIP reads it, and which of equal names it is (ImageNet has two pairs).
     sentences: for the zero-shot classifier, from the dataset's templates.
     """
 
@@ -193,7 +194,7 @@ class _Class(NamedTuple):
 
 
 def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
-    names = [name.casefold() for name in features.class_names]
+    names = [spoken(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
     own = written(config.templates_for(features.dataset, features.template), features.class_names)
     found = zip(keys, features.class_names, own, strict=True)
@@ -205,8 +206,8 @@ def _other_classes(
 ) -> dict[_Class, int]:
     """The targets' classes that the source does not have, numbered behind the source's own.
 
-    A class that the source has by the same name (in any case) is the source's class: it is seen,
-    and nothing is synthesized for it.
+    A class that the source has by the same name (the same to CLIP) is the source's class: it is
+    seen, and nothing is synthesized for it.
     """
     known = {own.key for own in _classes(config, source)}
     others = dict.fromkeys(c for t in targets for c in _classes(config, t) if c.key not in known)

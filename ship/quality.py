@@ -49,6 +49,7 @@ def judge(
     """Quality of features synthesized for the exams' classes, (replica,) each, by name.
 
     Over several exams it is the mean, of flags the maximum: one is up where any target raised it.
+    One that synthesizes nothing, as all its classes are seen, does not count.
 
     Args:
         generator: fitted, of as many replicas as there are seeds; None: {}, there are no features.
@@ -60,7 +61,9 @@ def judge(
     """
     if generator is None:
         return {}
-    found = [judge_exam(generator.sample, exam, seeds) for exam in exams]
+    found = [one for exam in exams if (one := judge_exam(generator.sample, exam, seeds))]
+    if not found:
+        return {}
     shared = [name for name in found[0] if all(name in one for one in found)]
     stacked = {name: torch.stack([one[name] for one in found]) for name in shared}
     return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}

@@ -184,14 +184,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip at 255 and turn most 16-bit pictures white
+        wide = np.asarray(image, dtype=np.int64)
+        grey = np.clip(wide >> 8, 0, 255).astype(np.uint8)
+        grey[wide == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip at 255 and turn most 16-bit pictures white
-        grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
     return image.convert("RGB")
 
 

@@ -86,6 +86,8 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
     if not rows:
         return {}
     there = {unicodedata.normalize("NFC", own): own for own in directories}
+    hidden = [own for own in directories if own not in there.values()]
+    faults.tell(path, "folder", hidden, "called as another one, with accents written otherwise")
     fit: list[list[str]] = []
     odd: list[list[str]] = []
     for row in rows:

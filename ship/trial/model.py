@@ -99,6 +99,7 @@ def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLI
             clip = FrozenCLIP.load(name, device, said.settings.precision)
         except BackboneError as error:
             raise refusal(kept.path, str(error), way_out) from error
+        clip.image_precision = said.settings.image_precision
     weights, precision = said.backbone_fingerprint, said.settings.precision
     if clip.fingerprint != weights:
         held = f"and this one is {clip.name!r} of fingerprint {clip.fingerprint!r}"
@@ -107,6 +108,9 @@ def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLI
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, and the backbone is loaded in "
         raise refusal(kept.path, fault + clip.precision, f"load it in {precision}")
+    if clip.image_precision != (wanted := said.settings.image_precision):
+        fault = f"was trained in image_precision {wanted}, and the backbone has "
+        raise refusal(kept.path, fault + clip.image_precision, f"set it to {wanted}")
     return clip
 
 

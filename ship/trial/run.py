@@ -16,7 +16,7 @@ from ship.generators import FeatureSource, MixedWithReal, Synthesizer, build_gen
 from ship.protocols import Exam, Protocol, build_protocol
 from ship.quality import judge
 from ship.replicas import Kept
-from ship.state import Checkpoint, Part, State, capture, prefixed, under
+from ship.state import Checkpoint, CheckpointError, Part, State, capture, prefixed, under
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
@@ -55,14 +55,18 @@ def run_trial(
     Raises:
         NonFiniteLoss: with the number, where it is known the stage and the epoch, and the replicas.
         ValueError: the dataset cannot carry the setting (too few classes, no training pictures).
-        CheckpointError: `resume` is of another trial.
+        CheckpointError: `resume` is of another trial, or of one that kept what this one does not.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
+    keeps = torch.tensor(keep)
+    if resume is not None and not keeps.equal(resume.tensors.get("keeps", torch.tensor(False))):
+        raise CheckpointError(f"keep was {not keep} where the trial stopped, and now is {keep}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     best, tested = Best(len(seeds), protocol.metric), Kept({})
-    journal = Journal(_planned(config, protocol), {"best": best, "tested": tested}, resume)
+    always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
+    journal = Journal(_planned(config, protocol), always, resume)
     kept = features if keep else None
     trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
@@ -150,7 +154,10 @@ class _Trial:
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
         generator = self._generator(exam.task)
         first = 1 if by_age else 0
-        for place, age in enumerate(planned_ages(_epochs(generator), protocol.ages)):
+        ages = planned_ages(_epochs(generator), protocol.ages)
+        if by_age:  # whether or not a seed stops earlier, which is no reason to train for longer
+            self.last = ages[-1]
+        for place, age in enumerate(ages):
             journal.enter(generator=_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
             if journal.count("selection_generator") > age:  # it was resumed at a later one
@@ -176,7 +183,6 @@ class _Trial:
                 number = place * len(epochs) + epoch
                 yield from journal.report("selection", number, {**losses, **metrics})
             if by_age:
-                self.last = age
                 del finetuner  # before the next one is built
             if generator is not None and generator.finished:
                 break

@@ -120,12 +120,36 @@ def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets)
     assert final[0].task.class_names[8:] == ("wolf", "wolf", "BEE")
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("dog 2", "dog2"), ("lady\u2019s slipper", "Lady's slipper")]
+)
+def test_names_that_clip_reads_alike_are_one_class(
+    across: Across, targets: Targets, ours: str, theirs: str
+) -> None:
+    """Its prompts are the same, whether or not a quotation mark or a space is."""
+    across.features = replace(across.features, class_names=(ours, *WORDS[1:]))
+    farm = replace(targets["farm"], class_names=(theirs, "wolf"))
+    task = across.plan({"farm": farm}).finals[0][0].task
+    assert task.class_names[8:] == ("wolf",)
+
+
 def test_classes_that_the_source_has_are_not_synthesized(across: Across, targets: Targets) -> None:
     """A target without a class of its own gets no synthetic features, and its trial runs."""
     own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
     assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
     made = across.run(own, targets=["farm"])[-1].per_replica
     assert "accuracy/farm" in made and "quality/frechet" not in made
+
+
+def test_a_target_that_is_all_seen_hides_no_other_ones_quality(
+    across: Across, targets: Targets
+) -> None:
+    """As ImageNet's relatives stand beside other targets: a mean over those that have it."""
+    seen = replace(targets["farm"], class_names=("dog", "bee"))
+    alone = across.run({"pets": targets["pets"]}, targets=["pets"])[-1].per_replica
+    both = across.run({"pets": targets["pets"], "farm": seen})[-1].per_replica
+    for name in ("quality/frechet", "quality/diversity", "flag/mean_gap"):
+        assert both[name] == alone[name]
 
 
 def test_base_val_chooses_on_what_is_trained_again(across: Across, targets: Targets) -> None:

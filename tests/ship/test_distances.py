@@ -126,6 +126,13 @@ def test_mmd_of_sets_that_are_mostly_copies() -> None:
     assert mmd_of(x, y)[0] == pytest.approx(0.4 * (1 - math.exp(-0.5)), abs=1e-12)
 
 
+def test_mmd_of_copies_knows_no_round_off() -> None:
+    """As a prompt without z makes of one class: 16 features that differ in their last bits."""
+    x, y = gaussian(5, 8, 0), gaussian(1, 8, 1).repeat(16, 1)
+    nearly = y + 1e-8 * gaussian(16, 8, 2)
+    assert mmd_of(x, nearly)[0] == pytest.approx(mmd_of(x, y)[0], abs=1e-6)
+
+
 def test_mmd_error_is_the_spread_over_redraws() -> None:
     """The bootstrap's error agrees with fresh samples of sets that differ."""
     fresh = [

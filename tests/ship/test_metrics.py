@@ -190,3 +190,10 @@ def test_pictures_that_look_alike_are_half_told_apart() -> None:
     """All logits equal: chance for AUROC, nothing for what asks for more than a tie."""
     made = open_world(Answers(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
     assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0
+
+
+def test_a_sharp_softmax_tells_as_much_apart() -> None:
+    """A base picture looks more like one, though both probabilities round to 1."""
+    logits = torch.tensor([[[60.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]]])
+    made = open_world(Answers(logits, torch.tensor([0, 2]), SEEN))
+    assert made["auroc"].item() == 100

@@ -54,6 +54,7 @@ def palette(transparency: object) -> bytes:
 
 
 WHITE = (255, 255, 255)
+WIDE = Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))
 MODES = {
     "grey": (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
     "bilevel": (encoded(Image.new("1", (4, 4), 1)), WHITE),
@@ -64,7 +65,9 @@ MODES = {
     "index": (palette(1), WHITE),
     "bytes": (palette(bytes([255, 0])), WHITE),
     "key": (encoded(Image.new("RGB", (4, 4), (9, 9, 9)), transparency=(9, 9, 9)), WHITE),
-    "16-bit": (encoded(Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))), (200, 200, 200)),
+    "16-bit": (encoded(WIDE), (200, 200, 200)),
+    "16-bit-key": (encoded(WIDE, transparency=200 << 8), WHITE),
+    "16-bit-other-key": (encoded(WIDE, transparency=0), (200, 200, 200)),
     "cmyk": (encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
 }
 

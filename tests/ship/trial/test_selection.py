@@ -14,6 +14,7 @@ from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial.selection import Best
 from ship.trial_config import EpochMetrics
+from tests.ship.conftest import build_features
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import TOLD, VAE, config
 
@@ -112,6 +113,22 @@ def test_the_reference_rule_compares_ages_of_one_generator(
     alone = list(run_trial(config(selection="test", generator=generator), SEEDS, features, clip))
     trained = [m.per_replica for m in alone if m.stage == "selection_generator"]
     assert trained == [m.per_replica for m in made if m.stage == "selection_generator"]
+
+
+def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> None:
+    """Others go on to later ages; of equal ones the first is chosen, which is not the last."""
+    generator, probe = {**TOLD["patient"], "epochs": 20}, {**FAST["linear_probe"], "lr": 0.05}
+    setting = config(
+        selection="reference", generator=generator, finetuner={"name": "linear_probe", **probe}
+    )
+    features = build_features(clip64)
+    fused, *alone = (
+        list(run_trial(setting, seeds, features, clip64, dtype=torch.float64))[-1].per_replica
+        for seeds in ([3, 6], [3], [6])
+    )
+    each = [one["flag/last_epoch"][0] for one in alone]
+    assert list(fused["flag/last_epoch"]) == each
+    assert list(fused["selection_age"]) == [one["selection_age"][0] for one in alone]
 
 
 @pytest.mark.parametrize("generator", ["none", "gaussian_text"])

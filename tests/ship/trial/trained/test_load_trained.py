@@ -170,3 +170,14 @@ def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
     loaded = ship.load_trained(folder / "seed_3.safetensors")
     assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
     assert isinstance(loaded.config, TrialConfig)
+
+
+def test_pictures_are_encoded_as_in_the_trial(tmp_path: Path) -> None:
+    """In the precision of its image tower; a backbone at hand must have it."""
+    from tests.ship.conftest import build_features
+
+    pocket = FrozenCLIP.load("pocket")
+    folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
+    assert ship.load_trained(folder).clip.image_precision == "bf16"
+    with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* has fp32; set it"):
+        ship.load_trained(folder, clip=pocket)

@@ -9,6 +9,7 @@ import torch
 
 import ship
 from ship.clip import FrozenCLIP
+from ship.state import CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, run
 from ship.trial.run import run_trial
@@ -106,3 +107,17 @@ def test_a_trial_that_was_resumed_keeps_the_same(
         list(again)
         assert again.trained is not None
         assert again.trained == expected
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_checkpoint_of_a_trial_that_kept_otherwise_is_refused(
+    clip: FrozenCLIP, features: FeatureSet, before: bool
+) -> None:
+    """What was chosen or tested before the stop would be missing, or be that of a later age."""
+    setting = config(selection="reference", finetuner={"name": "tip_adapter"})
+    stopped = run_trial(setting, [0, 3], features, clip, keep=before)
+    next(item for item in stopped if item.stage == "selection")
+    stop = stopped.checkpoint()
+    with pytest.raises(CheckpointError, match=f"keep was {before}"):
+        run_trial(setting, [0, 3], features, clip, resume=stop, keep=not before)
+    assert next(run_trial(setting, [0, 3], features, clip, resume=stop, keep=before))
