@@ -211,8 +211,9 @@ def level_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        exact = f"{value:.6g}"  # 0.9995 is not 1
-        return exact if len(exact) <= 6 and float(exact) == value else f"{value:.3g}"
+        exact, short = f"{value:.6g}", f"{value:.3g}"
+        plain = len(exact) <= 6 or short == f"{value:.1g}"  # 0.99995 is not 1
+        return exact if plain and float(exact) == value else short
     if isinstance(value, dict):
         rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
         named = [str(value["name"])] if "name" in value else []

@@ -4,7 +4,7 @@ Answers for: keys, levels and ranges, what fits with what, and the settings that
 Does not know the store, Ray or the clock.
 """
 
-from harness.config.factor import Factor, assignments, is_active, same
+from harness.config.factor import Factor, assignments, same
 from harness.config.load import load_plugins, load_study
 from harness.config.mapping import parse_overrides
 from harness.config.space import (

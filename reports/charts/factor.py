@@ -135,6 +135,8 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
         " Diamonds are means with 95% intervals."
     )
+    if len(methods) > vega.MOST_NAMED:  # no legend has so many
+        caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)
     yield vega.chart(study, place, title, caption, layers, beside="each method by itself")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from reports import tables
 from reports.analysis import Dependence, Importance, interval_values
-from reports.cells import level_text
+from reports.cells import level_id, level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
@@ -14,6 +14,8 @@ from reports.read import Factor, Study, heading
 
 TOGETHER = "together"  # the section
 MOST_PAIRS = 6  # heat maps of a page
+_NUMBERS = 40  # characters of numbers side by side in the cells of a heat map
+_MARGIN = 24  # characters that stand beside the only axis of a parallel plot
 MOST_LINES = 300  # of parallel coordinates: the settings that selection likes best
 
 
@@ -66,9 +68,13 @@ def interaction_charts(study: Study, found: Importance | None, metric: str) -> I
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
         form = f".{tables.decimals_of(study, metric)}f"
         text = {"field": "mean", "type": "quantitative", "format": form}
+        across = len({value["second"] for value in values})
+        # upright where they would run into each other in a paper's column
+        crowded = across * max(len(f"{mean:{form}}") for mean in means) > _NUMBERS
+        look: Spec = {"fontSize": 9, **({"angle": -90} if crowded else {})}
         layers = [
             vega.layer("rect", {"color": colour, "tooltip": tooltip}, name="cells"),
-            vega.layer("text", {"text": text, "color": ink}, fontSize=9),
+            vega.layer("text", {"text": text, "color": ink}, **look),
         ]
         caption = f"Mean test {head} for every level of {one} and {other}{p}."
         spec: Spec = {
@@ -129,17 +135,16 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     for line, group in enumerate(groups[:MOST_LINES]):
         found = group.estimate(f"test/{metric}")
         for key, value in group.value.assignment.items():
-            level = level_text(value)
-            if found and level in places.get(key, {}):
-                at = {"factor": names[key], "level": level, "at": places[key][level]}
+            if found and (level := places.get(key, {}).get(level_id(value))):
+                at = {"factor": names[key], **level}
                 values.append({"line": line, **at, "mean": found.mean})
     if not values:  # no setting has the metric
         return
     labels = [
-        {"factor": names[key], "level": level, "at": at}
+        {"factor": names[key], **level}
         for key, levels in places.items()
-        for level, at in levels.items()
-        if len(levels) <= tables.MOST_LEVELS or at in (0.0, 1.0)
+        for level in levels.values()
+        if len(levels) <= tables.MOST_LEVELS or level["at"] in (0.0, 1.0)
     ]
     x = vega.steps("factor", None, [{"factor": name} for name in names.values()])
     axis = {**x["axis"], "domain": False, "ticks": False}
@@ -152,7 +157,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     words = {**at, "text": {"field": "level"}}
     layers = [
         vega.layer("line", lines, name="settings", values=values, opacity=0.7, strokeWidth=1.2),
-        vega.layer("text", words, values=labels, align="left", dx=5, fontSize=9),
+        *_beside(words, labels, len(names)),
     ]
     best = f" The {MOST_LINES} best by selection." if len(groups) > MOST_LINES else ""
     caption = f"Every setting is a line through its levels; its colour is its test {head}.{best}"
@@ -160,8 +165,21 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     yield vega.chart(study, place, title, caption, layers, height=200)
 
 
-def _places(study: Study, factor: Factor) -> dict[str, float]:
-    """Each level and its height, 0 to 1: at equal distances, of a range by its value."""
+def _beside(words: Spec, labels: Sequence[Spec], factors: int) -> Iterator[Spec]:
+    """The labels to the right of their axes; of the last one to the left, where they are long."""
+    last = labels[-1]["factor"]
+    ends = [label for label in labels if label["factor"] == last]
+    if max(len(label["level"]) for label in ends) * factors <= _MARGIN:
+        ends = []
+    others = [label for label in labels if label not in ends]
+    yield vega.layer("text", words, values=others, align="left", dx=5, fontSize=9)
+    if ends:
+        look: Spec = {"align": "right", "dx": -5, "fontSize": 9, "limit": 140}
+        yield vega.layer("text", words, values=ends, **look)
+
+
+def _places(study: Study, factor: Factor) -> dict[str, Spec]:
+    """Each level, by its id, with its height, 0 to 1: at equal distances, of a range by value."""
     levels = tables.ordered_levels(study, factor)
     values = [float(place) for place in range(len(levels))]
     numbers = tables.as_numbers(levels)
@@ -169,4 +187,7 @@ def _places(study: Study, factor: Factor) -> dict[str, float]:
         log = factor.log and numbers[0] > 0
         values = [math.log(value) for value in numbers] if log else numbers
     spread = values[-1] - values[0] if len(values) > 1 else 1.0
-    return {level_text(k): (v - values[0]) / spread for k, v in zip(levels, values, strict=True)}
+    return {
+        level_id(level): {"level": level_text(level), "at": (value - values[0]) / spread}
+        for level, value in zip(levels, values, strict=True)
+    }

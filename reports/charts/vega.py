@@ -164,7 +164,7 @@ def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Sp
     Args:
         field: of the data. title, scale: of the axis. more: of the encoding.
     """
-    scale, axis = scale or {}, {"tickCount": 5, "format": "~f"}  # 5, not 5.0
+    scale, axis = scale or {}, {"tickCount": 5, "format": ".6~g"}  # 5, not 5.0; 0.81, not 1
     if scale.get("type") == "log":
         axis |= {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 4}
     else:  # a log has no 0

@@ -112,9 +112,10 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
         f"{name}-estimates.csv": no_formulas(estimates(tables)).write_csv(),
         f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
-        f"{name}.html": page(report, charts),
     }
-    return {file: text.encode() for file, text in texts.items()} | files
+    files = {file: text.encode() for file, text in texts.items()} | files
+    # the last: its stamp says that a folder has all of them
+    return files | {f"{name}.html": page(report, charts).encode()}
 
 
 def overview_files(

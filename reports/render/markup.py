@@ -19,6 +19,7 @@ _COMMANDS = {
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
     "†": r"$^\dagger$", "‡": r"$^\ddagger$",
+    "-": "-{}",  # of two, the first: LaTeX makes a dash of --path
 }  # fmt: skip
 _MOST_LARGE = 12  # columns of a LaTeX table in the larger type
 
@@ -95,7 +96,7 @@ def latex(tables: Sequence[Table]) -> str:
 def latex_escaped(text: str) -> str:
     """Text in which no character is a command."""
     text = printable(" ".join(text.splitlines()))
-    return "".join(_COMMANDS.get(character, character) for character in text)
+    return re.sub("-(?=-)|[^-]", lambda found: _COMMANDS.get(found[0], found[0]), text)
 
 
 def _first(text: str) -> str:

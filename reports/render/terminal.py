@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -29,7 +30,7 @@ _STYLES = {
 # label may be before it wraps; a longer word widens it. 0: as narrow as the labels' longest word.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
 FILE_WIDTH = 160
-_WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
+_WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is broken
 
 
 def printable(text: str, style: str = "") -> Words:
@@ -45,8 +46,8 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
         answer: that it gives.
     """
     grid = Grid.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold")
-    grid.add_column()
+    grid.add_column(style="bold", overflow="fold")
+    grid.add_column(overflow="fold")
     for finding in answer.findings:
         told = Words()
         if finding.verdict:
@@ -102,7 +103,7 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     """The notes with a hanging indent."""
     listed = Grid.grid(padding=(0, 1, 0, 0))
     listed.add_column(style="dim")
-    listed.add_column(style="dim")
+    listed.add_column(style="dim", overflow="fold")
     for note in notes:
         listed.add_row("·", printable(note))
     return listed
@@ -160,8 +161,9 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
             heading = "\n".join(heading.split(" ") if label else broken(heading))
         width = _label_width(table, column, label_width) if label else None
         grid.add_column(
-            printable(heading), justify=column.align, no_wrap=not label, max_width=width
-        )
+            printable(heading), justify=column.align, no_wrap=not label, max_width=width,
+            overflow="fold",
+        )  # fmt: skip
     for _, rows in shown(table, lambda cell: _cell(cell, dialect), columns):
         for row, texts in rows:
             grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
@@ -180,5 +182,5 @@ def _label_width(table: Table, column: Column, least: int) -> int:
     """How wide the labels of a column may be before they wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
-    longest = max((len(word) for text in texts for word in text.split()), default=0)
+    longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
     return min(_WIDEST_LABEL, max(least, longest))

@@ -30,7 +30,7 @@
 
   // What a cell is sorted by: its first number, else its text; a dash comes last.
   const key = (shown) => {
-    const text = shown.replace("†", "");
+    const text = shown.replace(/[†‡]/g, "");
     const found = text.replace(/−/g, "-").match(/^[^\d-]*(-?\d+(\.\d+)?(e[+-]?\d+)?)/i);
     if (text.trim() === "–" || text.trim() === "") return null;
     return found && !/[a-z]/i.test(text.slice(0, found.index + found[0].length).replace(/e[+-]?\d+$/i, ""))
@@ -84,7 +84,7 @@
       filter.addEventListener("input", () => {
         const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
         for (const rows of groups(table.tBodies[0])) for (const row of rows)
-          row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+          row.hidden = !words.every((word) => [...row.cells].some((cell) => cell.textContent.toLowerCase().includes(word)));
       });
       tools.append(filter);
     }

@@ -81,8 +81,9 @@ def test_settings_that_have_finished_are_those_of_all_factors() -> None:
 
 
 def test_levels_that_are_close_have_names_of_their_own() -> None:
-    """In sentences and figures: of 0.9995 and 0.9999 none is 1."""
-    report = make_report(leveled({0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0}).study())
+    """In sentences and figures: of 0.9995 and 0.9999 none is 1, nor of two closer to it."""
+    new = {0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0, 0.99995: 53.0, 0.99999: 54.0}
+    report = make_report(leveled(new).study())
     assert "against 0.999: 0.9995 (" in report.answer.findings[0].text
     (chart, *_) = study_charts(report)
-    assert "0.999 58.7, 0.9995 61.9, 0.9999 60.0." in chart.caption
+    assert "0.9995 61.9, 0.9999 60.0, 0.99995 60.6, 0.99999 61.3." in chart.caption

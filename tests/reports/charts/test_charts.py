@@ -25,6 +25,7 @@ from tests.reports.pages import check_golden, shortened
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
+    crossed,
     few_shot,
     leveled,
     one_factor,
@@ -156,6 +157,48 @@ def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
         if isinstance(line.cells.get(column.key), Value) and column.dataset not in ("", AVERAGE)
     }
     assert [mean["level"] for mean in values(charts["generator"], "means")] == ["none"]
+
+
+def test_a_caption_names_more_methods_than_a_legend() -> None:
+    """They have one colour, and stand in one order on each dataset."""
+    few, many = (
+        charts_of(over_datasets(("emoji", "dtd"), [f"m{i}" for i in range(n)]))["dataset"].caption
+        for n in (8, 9)
+    )
+    assert "From left" not in few
+    assert many.endswith(
+        " From left to right: " + ", ".join(f"generator m{i}" for i in range(9)) + "."
+    )
+
+
+def test_numbers_of_a_heat_map_stand_upright_where_they_are_many() -> None:
+    """Side by side in a paper's column they would be one long number."""
+    for across, angle in ((3, None), (12, -90)):
+        charts = charts_of(grid((2, across), lambda s: s["f0"] * s["f1"], 2))
+        (text,) = [
+            one
+            for one in charts["interaction-f0-f1"].spec["layer"]
+            if one["mark"]["type"] == "text"
+        ]
+        assert text["mark"].get("angle") == angle
+
+
+def test_labels_of_parallel_coordinates() -> None:
+    """Levels that are rounded to one text have each their own; long ones at the edge stay in it."""
+    ends = ["a photo of a", "the templates of its authors"]
+    builder = crossed(
+        {"generator.scale": [0.51213, 0.51244], "templates": ends}, lambda *_: 50.0, 2
+    )
+    layers = charts_of(builder)["parallel"].spec["layer"]
+    found = {
+        layer["mark"]["align"]: [(one["level"], one["at"]) for one in layer["data"]["values"]]
+        for layer in layers
+        if layer["mark"]["type"] == "text"
+    }
+    scales, templates = (
+        [(name, float(i)) for i, name in enumerate(n)] for n in (["0.512"] * 2, ends)
+    )
+    assert found == {"left": scales, "right": templates}
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:

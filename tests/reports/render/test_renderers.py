@@ -11,10 +11,18 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
+from rich.cells import cell_len
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
+from reports.contract import ReportError
 from reports.formatting import cell_text, p_text
-from reports.render.files import print_report, text_of
+from reports.render.files import (
+    is_page_of,
+    make_publication,
+    print_report,
+    text_of,
+    write_files,
+)
 from reports.render.markup import latex, latex_escaped, markdown
 from reports.render.page import page
 from reports.render.spreadsheet import csv_stream, csv_text
@@ -24,7 +32,7 @@ from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn
-from tests.reports.studies import collapsing, over_datasets
+from tests.reports.studies import collapsing, leveled, over_datasets
 
 COOP = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
@@ -88,6 +96,26 @@ def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
     assert all(name in grid for name in ("caltech", "aircraft", "ucf", "means", "ΔH"))
     assert max(map(len, narrow.splitlines())) <= 80 and "H of means" in narrow
     assert "too narrow for: imagenet, caltech101" in narrow
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_long_levels_of_one_beginning_are_told_apart(width: int) -> None:
+    """A word longer than its column is broken, in the answer and in tables; none is cut."""
+    ends = [
+        f"{long}{end}" for long in ("descriptions/of_all_of_imagenet_", "模型" * 12) for end in "12"
+    ]
+    text = text_of("terminal", make_report(leveled(dict.fromkeys(ends, 50.0)).study()), width)
+    assert "…" not in text
+    assert max(map(cell_len, text.splitlines())) <= width
+
+
+def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
+    """The page, whose stamp says that a folder has a report, is the last file of it."""
+    made = make_publication(make_report(prompt_len().study()))
+    (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
+    with pytest.raises(ReportError, match="cannot write"):
+        write_files(made.files(), tmp_path)
+    assert not is_page_of(tmp_path / made.page, made.stamp)
 
 
 def test_csv_keeps_a_level_that_people_see_rounded() -> None:
@@ -163,6 +191,7 @@ def test_latex_escapes_every_special() -> None:
     assert latex_escaped("a_b 5% $x$ {y} <0.1 \\") == (
         r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
     )
+    assert latex_escaped("run by --path, pseudo-new") == "run by -{}-path, pseudo-new"  # no dash
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
