@@ -1,13 +1,14 @@
 """ship-sweep --predict: what the models that a study has kept see in pictures of one's own."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from harness import store
-from harness.config import parse_overrides, same
+from harness.config import listed, parse_overrides, same
 from harness.errors import ConfigError, Fault, UserError
 from reports import tables
 from reports.cells import level_text
@@ -48,15 +49,26 @@ def predict(
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
-    uri = store.store_uri(tracking_uri)
+    uri, setting = store.store_uri(tracking_uri), listed("setting", setting, str, "n_ctx=4")
     place = Path(pictures)
     files = _pictures(place)
     known = load_records(study, uri)
-    if faults := list(_unfit(known)):
-        raise UserError("\n".join(f"study {study}: {fault}" for fault in faults))
+    if known.constants.get("protocol") == "cross_dataset":
+        raise UserError(
+            f"study {study}: cross_dataset trains a model for each target, and "
+            'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
+        )
     rows = known.rows.filter(setting_key=_chosen(known, setting), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
+    opened = store.open_store(uri)
+    kept = {run: opened.read(partial(store.keeps_trained, run_id=run)) for run in runs.values()}
+    lacking = [run for run, keeps in kept.items() if not keeps]
+    if lacking:  # a finished run stays so, whatever the YAML asks for later
+        raise UserError(
+            f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
+            " without save: true; run it with --set save=true under another name (--set name=...)"
+        )
     return pl.DataFrame({"picture": names, **_seen(runs, files, uri)})
 
 
@@ -74,20 +86,6 @@ def _pictures(place: Path) -> list[Path]:
     if not found:
         raise UserError(f"{place}: no pictures here ({', '.join(SUFFIXES)})")
     return found
-
-
-def _unfit(study: Study) -> Iterator[str]:
-    """Why a study's models cannot be asked, whatever the setting."""
-    if study.constants.get("protocol") == "cross_dataset":
-        yield (
-            "cross_dataset trains a model for each target, and harness.load_trained("
-            '"runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
-        )
-    if not study.config.get("save"):
-        yield (
-            "keeps nothing of what it trains; run it with --set save=true under another name"
-            " (--set name=...)"
-        )
 
 
 def _chosen(study: Study, asked: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -16,11 +17,18 @@ from reports.contract import State, printable_lines
 
 
 class SteadyConsole(Console):
-    """A console that falls silent once nobody reads its output.
+    """A console that falls silent once nobody reads its output, or the disk of a log is full.
 
     In `ship-sweep ... | tee log`, Ctrl-C ends tee as well, while the study still has to close its
     trials and runs. By itself, rich would end the process at the next line that it prints.
     """
+
+    def print(self, *objects: Any, **keys: Any) -> None:
+        """Print, or begin to be silent."""
+        try:
+            super().print(*objects, **keys)
+        except OSError:
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """Discard all that is printed from now on; rich calls this when the reader has gone."""

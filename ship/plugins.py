@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.registry import DatasetPlugin, Origin, PluginError, Registry, imported
+from ship.registry import DatasetPlugin, Origin, PluginError, Registry, imported, name_of
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
 
@@ -67,8 +67,12 @@ def load_carried(files: Iterable[Origin]) -> None:
                 f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
                 f"FinetunerSettings, or a DatasetPlugin)"
             )
+        first: dict[tuple[str, str], Any] = {}
         for table, plugin in placed:  # all of them, or none
             table.refuse(plugin, origin)
+            what = table.noun, name_of(plugin)
+            if first.setdefault(what, plugin) is not plugin:
+                raise PluginError(f"{origin.said}: has two plugins called {' '.join(what)}")
         for table, plugin in placed:
             table.add(plugin, origin)
 

@@ -79,7 +79,7 @@ class Registry(UserDict[str, Entry]):
             builtin: what comes with ship; whatever is no such plugin is left out.
         """
         self.noun, self.group, self.kind = noun, group, kind
-        super().__init__({_name(one): _entry(one) for one in builtin if self.takes(one)})
+        super().__init__({name_of(one): _entry(one) for one in builtin if self.takes(one)})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
         self._installed: dict[str, list[EntryPoint]] | None = None
@@ -115,7 +115,7 @@ class Registry(UserDict[str, Entry]):
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
-        meant = _name(candidate) or candidate.method is not None
+        meant = name_of(candidate) or candidate.method is not None
         return issubclass(candidate, self.kind) and bool(meant)
 
     def refuse(self, plugin: Plugin, origin: Origin) -> None:
@@ -124,7 +124,7 @@ class Registry(UserDict[str, Entry]):
         Raises:
             PluginError: it has no proper name, or the name of another entry.
         """
-        name = _name(plugin)
+        name = name_of(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
                 f"{origin.said}: a {self.noun} must have a name of letters, digits and "
@@ -154,8 +154,8 @@ class Registry(UserDict[str, Entry]):
             PluginError: see refuse.
         """
         self.refuse(plugin, origin)
-        self[_name(plugin)] = _entry(plugin)
-        self.origins[_name(plugin)] = origin
+        self[name_of(plugin)] = _entry(plugin)
+        self.origins[name_of(plugin)] = origin
 
     def _load(self, name: str) -> bool:
         """Load the plugin of that name from an installed package; whether there is one."""
@@ -171,9 +171,9 @@ class Registry(UserDict[str, Entry]):
         if not self.takes(plugin):
             must = f"must be a {self.kind.__name__}, and {points[0].value} is not"
             raise PluginError(f"{what} {must}")
-        if _name(plugin) != name:
+        if name_of(plugin) != name:
             must = "its entry point must have that name"
-            raise PluginError(f"{what} calls itself {_name(plugin)!r}; {must}")
+            raise PluginError(f"{what} calls itself {name_of(plugin)!r}; {must}")
         self.add(plugin, origin)
         return True
 
@@ -251,7 +251,7 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def _name(plugin: Plugin) -> str:
+def name_of(plugin: Plugin) -> str:
     """What a YAML says, "" where settings have no name."""
     if isinstance(plugin, DatasetPlugin):
         return plugin.name

@@ -7,7 +7,6 @@ The options and exit codes are declared here, once, and options that cannot be m
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
-import os
 import re
 import sys
 from inspect import Parameter, Signature, cleandoc
@@ -16,12 +15,12 @@ from typing import Any, NamedTuple
 
 import typer
 
+from harness.address import address_fault
 from reports.command import Command
 from reports.contract import collect_rarely, reader_may_leave, redacted, steady_output
 
 COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 PREFETCHED = ("downloads", "features")
-_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
     "--list": (),
@@ -178,20 +177,6 @@ def check_options(options: Options) -> None:
     lines += [f"{one} must come without {other}" for one, other in pairs]
     if lines:
         raise ConfigError(lines)
-
-
-def address_fault(address: str) -> str | None:
-    """The line that refuses an address; None if it can be meant.
-
-    Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
-    and runs on the head, so signals, progress and what is written would be those of copies.
-    """
-    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if local and not named.startswith("ray://"):
-        return None
-    got = f"{named!r}" if named == address else f"{named!r} by RAY_ADDRESS"
-    return f"--address must be local, auto or HOST:PORT, and not Ray Client's, got {got}"
 
 
 _EPILOG = (

@@ -5,7 +5,7 @@ Does not know the store, Ray or the clock.
 """
 
 from harness.config.factor import Factor, assignments, same
-from harness.config.load import load_plugins, load_study
+from harness.config.load import listed, load_plugins, load_study
 from harness.config.mapping import parse_overrides
 from harness.config.space import (
     baseline,

@@ -192,6 +192,19 @@ def _as_floats(factor: Factor) -> Factor:
     return factor.model_copy(update={name: typed(getattr(factor, name)) for name in given})
 
 
+def listed(name: str, given: Any, kind: Any, example: str) -> list[Any]:
+    """What an argument of Python lists, be it by a generator, which can be asked but once.
+
+    Raises:
+        ConfigError: it is no list of such values.
+    """
+    one = isinstance(given, str | Path) or not isinstance(given, Iterable)
+    values = [] if one else [*given]
+    if one or not all(isinstance(value, kind) for value in values):
+        raise ConfigError([f'{name} must be a list such as ["{example}"], got {given!r}'])
+    return values
+
+
 def load_plugins(files: Sequence[Path | str]) -> None:
     """Let the plugins of files join what a YAML may name, for as long as the process lasts.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from reports.command import Command, Group
-from reports.contract import reader_may_leave
+from reports.contract import reader_may_leave, steady_output
 
 SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -112,6 +112,7 @@ def check(
 
 def main() -> None:
     """Entry point of the ship-data script."""
+    steady_output()
     try:
         with reader_may_leave():
             app()

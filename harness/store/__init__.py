@@ -28,4 +28,4 @@ from harness.store.study_run import (
     split_tag,
 )
 from harness.store.study_store import StudyStore, own_study
-from harness.store.trained import SAID, kept_files, load_trained
+from harness.store.trained import SAID, keeps_trained, kept_files, load_trained

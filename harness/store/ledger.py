@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.store.changes import Point
+from harness.store.errors import StoreError
 from harness.store.trained import keeps_trained
+from harness.wording import one_line
 from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
@@ -117,7 +119,22 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    return Ledger(tuple(ledger_run(run, objective) for run in trials))
+    return Ledger(tuple(_sound(run, objective, client.tracking_uri) for run in trials))
+
+
+def _sound(run: "Run", objective: str, uri: str) -> LedgerRun:
+    """ledger_run of a run of the study.
+
+    Raises:
+        StoreError: somebody has changed its tags.
+    """
+    try:
+        return ledger_run(run, objective)
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"{uri}: the tags of run {run.run_id} are not what ship-sweep writes "
+            f"({one_line(error)}): mend them, or delete the run, and its seeds run again"
+        ) from error
 
 
 def ledger_run(run: "Run", objective: str) -> LedgerRun:
@@ -139,7 +156,7 @@ def ledger_run(run: "Run", objective: str) -> LedgerRun:
         run_id=run.run_id,
         setting_key=tags.get(Tag.SETTING_KEY, ""),
         arm=tags.get(Tag.ARM, ""),
-        assignment=json.loads(tags.get(Tag.ASSIGNMENT, "{}")),
+        assignment=dict(json.loads(tags.get(Tag.ASSIGNMENT, "{}"))),
         seeds=seeds,
         state=state,
         failure=Failure(failure) if failure else None,
@@ -210,7 +227,7 @@ def read_known(
     for run in sorted(found, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
             continue
-        if trained and not keeps_trained(client, run):
+        if trained and not keeps_trained(client, run.run_id):
             continue
         try:
             known.append(Known(names[run.experiment_id], run, ledger_run(run, "")))

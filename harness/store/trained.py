@@ -12,7 +12,7 @@ from harness.machine import environment, scratch
 from harness.store.changes import MOST_BYTES, require_answer
 from harness.store.errors import StoreError, again, reason, store_errors
 from harness.store.open import store_uri
-from reports.contract import HITS, SERVED, TRAINED, redacted, trained_file
+from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -29,7 +29,7 @@ QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEME
 
 
 def load_trained(
-    uri: str,
+    uri: str | Path,
     seed: int | None = None,
     *,
     target: str | None = None,
@@ -56,7 +56,7 @@ def load_trained(
     """
     import ship
 
-    store = store_uri(tracking_uri)
+    uri, store = str(uri), store_uri(tracking_uri)
     with fetched(uri, seed, store) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
@@ -107,6 +107,8 @@ def _resolved(base: str, store: str) -> str:
         return base
     from mlflow.tracking import MlflowClient
 
+    if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
+        raise StoreError(f"{store}: no MLflow store here")  # MLflow would make one
     run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
     run = MlflowClient(tracking_uri=store).get_run(run_id)
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
@@ -136,16 +138,16 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     return files
 
 
-def keeps_trained(client: "MlflowClient", run: "Run") -> bool:
+def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
     """Whether a run has kept what it trained, as far as its store can say.
 
     Raises:
         Exception: whatever the client raises where the store is away.
     """
     try:
-        return any(one.path == TRAINED for one in client.list_artifacts(run.run_id))
+        return any(one.path == TRAINED for one in client.list_artifacts(run_id))
     except Exception:  # a server may have numbers, and no files
-        require_answer(client, run.run_id)
+        require_answer(client, run_id)
         return False
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from harness import planning, resources, store
+from harness.address import address_fault
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
+from harness.errors import ConfigError
 from harness.machine import environment, remove_left
 from harness.method import Method
 from harness.planning import Adoption, Fingerprints, StudyOutcome, require_consent
@@ -26,7 +28,7 @@ from harness.study.interrupts import Interrupts
 from harness.study.rounds import rounds_of, run_rounds
 from harness.study.standing import Standing, read_standing, source_of, standing_at, typed_study
 from harness.study.trials import Options, Trials
-from reports.contract import Publication, ReportError, State
+from reports.contract import Publication, ReportError, State, redacted
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -103,6 +105,11 @@ def run_study(
         ValueError: a backbone or data set cannot be read.
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
+    address = None if address in ("", "local") else address
+    if address is not None and (fault := address_fault(address)):
+        raise ConfigError([redacted(fault)])
+    if address is not None and in_process:
+        raise ConfigError(["--in-process must come without --address"])
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)

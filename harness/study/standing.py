@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import planning, store
-from harness.config import StudyConfig, load_plugins, load_study
+from harness.config import StudyConfig, listed, load_plugins, load_study
 from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
@@ -107,8 +107,8 @@ def typed_study(
 
     Args: see run_study.
     """
-    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
-        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
+    overrides = listed("overrides", overrides, str, "seeds=3")
+    plugins = listed("plugins", plugins, (str, Path), "my_method.py")
     if isinstance(space, StudyConfig) and overrides:
         raise ConfigError([f"overrides must be left out beside a study, got {overrides!r}"])
     load_plugins(plugins)

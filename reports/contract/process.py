@@ -12,7 +12,16 @@ READER_GONE = 141  # an exit code
 
 
 def steady_output() -> None:
-    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
+    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C.
+
+    A stream that was closed (`>&-`) goes nowhere, and its number to no file that is opened later.
+    COLUMNS=0, which some terminals say, is no width: rich would print nothing at all.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    if os.environ.get("COLUMNS", "").strip("0") == "":
+        os.environ.pop("COLUMNS", None)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

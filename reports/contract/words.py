@@ -77,6 +77,8 @@ def address_fault(uri: str) -> str | None:
     """
     if uri.startswith(SQLITE):
         return _options_fault(uri)
+    if re.match("(?i)sqlite[:+]", uri):  # sqlite:// is gone with the process
+        return f"an sqlite store is a file: write {SQLITE}FILE"
     if _is_well_formed(uri):
         return None
     return (

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness import plan_study, run_study
+from harness import load_trained, plan_study, run_study
 from harness.config.load import load_study
 from harness.errors import ConfigError
+from harness.store.errors import StoreError
+from ship.trial import TrainedError
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,10 @@ from harness.errors import ConfigError
             (load_study({"name": "x", "space": {"shots": [1, 2]}}), ["seeds=3"]),
             "overrides must be left out beside a study, got ['seeds=3']",
         ),
+        (
+            ("prompt_len", Path("seeds=3")),
+            "overrides must be a list such as [\"seeds=3\"], got PosixPath('seeds=3')",
+        ),
         (("prompt_len", [3]), 'overrides must be a list such as ["seeds=3"], got [3]'),
         (({"space": {"shots": [1, 2]}},), "study: name must be given"),
         (
@@ -41,6 +49,28 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
         run_study(*given)
     assert str(raised.value).startswith(told)
     assert "--" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"plugins": "mine.py"},
+            "plugins must be a list such as [\"my_method.py\"], got 'mine.py'",
+        ),
+        ({"address": "auto", "in_process": True}, "in_process=True must come without address"),
+        (
+            {"address": "ray://head:10001"},
+            "address must be local, auto or HOST:PORT, and not",
+        ),
+        ({"address": "head"}, "address must be local, auto or HOST:PORT"),
+    ],
+)
+def test_a_named_argument_that_cannot_be_meant(given: Any, told: str) -> None:
+    """In the words of the argument, before a store or Ray is looked for."""
+    with pytest.raises(ConfigError) as raised:
+        run_study("prompt_len", **given)
+    assert str(raised.value).startswith(told)
 
 
 @pytest.mark.parametrize("call", [run_study, plan_study])
@@ -61,3 +91,26 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
         mapping, ["name=mine", "seeds=[3]", "reference_arms=false"], say=None, **given
     ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
+
+
+def test_overrides_may_come_from_a_generator(tmp_path: Path) -> None:
+    """Looking at them, which empties it, does not lose them."""
+    study = {"name": "x", "space": {"generator.n_ctx": [1]}, "reference_arms": False}
+    given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
+    overrides: Any = (f"seeds={n}" for n in [2])
+    (row,) = plan_study(study, overrides, say=None, **given).rows
+    assert row.seeds == (0, 1)
+
+
+def test_this_machine_has_a_name(bench: Bench) -> None:
+    """address="local", as the command says it: in_process holds, and no Ray is started."""
+    assert bench.run(make_study(), address="local").complete
+
+
+def test_a_model_of_no_store(tmp_path: Path) -> None:
+    """One line says so, and no store is made."""
+    with pytest.raises(StoreError, match="no MLflow store here"):
+        load_trained("runs:/" + "0" * 32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TrainedError, match="nowhere"):
+        load_trained(tmp_path / "nowhere")

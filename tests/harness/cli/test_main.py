@@ -11,8 +11,8 @@ import torch
 
 import harness.study
 import reports.cli
+from harness.address import address_fault
 from harness.cli import commands
-from harness.cli.main import address_fault
 from harness.device import why_no_gpu
 from harness.errors import UserError
 from harness.planning.changes import WAYS_OUT, TableChanges, require_consent

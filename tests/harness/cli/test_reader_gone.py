@@ -66,6 +66,14 @@ def test_a_study_that_nobody_reads_goes_on(code: int) -> None:
     assert unread(STUDY, str(code)) == (code, "")
 
 
+def test_a_study_whose_log_is_on_a_full_disk_goes_on() -> None:
+    """What is printed is lost, and nothing else."""
+    command = [sys.executable, "-c", STUDY, "3"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 def test_a_report_that_nobody_reads_is_written(
     calm: Callable[[StudyConfig], str], tmp_path: Path
 ) -> None:
@@ -76,3 +84,21 @@ def test_a_report_that_nobody_reads_is_written(
     assert list(out.glob("*.html"))
     code, said = unread(REPORT, "unknown", *uri)
     assert code == 2 and "unknown" in said
+
+
+@pytest.mark.parametrize("program", [HELP, LISTED], ids=["ship-sweep", "ship-data"])
+def test_a_command_without_standard_output(program: str) -> None:
+    """As a daemon starts it (>&-): it does what it is for."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("program", [HELP, LISTED], ids=["ship-sweep", "ship-data"])
+def test_a_terminal_without_a_width(program: str) -> None:
+    """COLUMNS=0 is what some say that do not know theirs."""
+    env = {**os.environ, "COLUMNS": "0"}
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, env=env, text=True)
+    assert len(said.splitlines()) > 10

@@ -15,8 +15,8 @@ import typer
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from harness.address import address_fault
 from harness.cli import main as cli
-from harness.cli.main import address_fault
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER

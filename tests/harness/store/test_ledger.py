@@ -3,11 +3,15 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.store.errors import StoreError
 from harness.store.ledger import Ledger, LedgerRun
 from reports.contract import State
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
 
 STATES = list(State)
@@ -54,3 +58,20 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
     assert Ledger((first, second)).of("a")[0].reason == "new"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("state", "DONE"), ("seeds", "0, 1"), ("seeds", "null"), ("assignment", "null"),
+     ("failure", "gone")],
+)  # fmt: skip
+def test_a_run_whose_tags_were_edited_is_named(bench: Bench, tag: str, value: str) -> None:
+    """With the way out; deleted, its seeds run again."""
+    study = make_study(space={"generator.n_ctx": [1]})
+    bench.run(study)
+    (run,), client = bench.trials(), bench.store().client
+    client.set_tag(run.info.run_id, f"ship.{tag}", value)
+    with pytest.raises(StoreError, match=f"the tags of run {run.info.run_id} .*delete the run"):
+        bench.run(study)
+    client.delete_run(run.info.run_id)
+    assert bench.run(study).complete

@@ -105,6 +105,8 @@ def test_each_run_keeps_what_it_trained(
     )
     assert all((copied / one.name).read_bytes() == one.read_bytes() for one in first.iterdir())
     check_example(run_id, bench.uri, torch.tensor(pictures.test))
+    # resumed as its YAML says, without the --set save=true of its first run
+    assert not run(bench, pictures, study(save=False)).ran
     check_named(bench, pocket)
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
@@ -171,7 +173,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
         ("over", ["n_ctx=1", "x=2"], f"^setting: x must be a factor of over .*\n{none_named}"),
         ("over", ["dataset=moji"], "no finished setting; .*choices: dataset emoji, n_ctx 2; "),
         ("over", ["dataset=photos"], best),
-        ("crossed", [], "^study crossed: cross_dataset .*target=NAME.*\nstudy crossed: keeps "),
+        ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
     ):
         with pytest.raises((UserError, TrainedError), match=told):
             harness.predict(study, tmp_path, asked, tracking_uri=uri)
@@ -198,6 +200,12 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
     assert names == ["hits.parquet"]
     assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
+    (bench.log.parent / "x.png").write_bytes(b"")
+    told = r"nothing was kept of run \w{32}, which had finished without .* --set save=true under"
+    with pytest.raises(UserError, match=told):
+        harness.predict(
+            "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
+        )
     assert run(bench, pictures, study(seeds=3)).ran
     files = [
         len(bench.store().client.list_artifacts(one.info.run_id, "trained"))
