@@ -43,9 +43,12 @@ def small(group: str, name: str, **settings: Any) -> dict[str, Any]:
 
 
 def methods() -> Iterator[dict[str, Any]]:
-    """Each generator with CoOp, and each fine-tuner with SHIP's generator."""
-    for group, table in TABLES.items():
-        yield from ({group: small(group, name)} for name in table)
+    """SHIP's generator with CoOp, as in its paper; each other method beside a quick one."""
+    ship, coop = small("generator", "vae"), small("finetuner", "coop")
+    yield {"generator": ship, "finetuner": coop}
+    probe, gaussian = small("finetuner", "linear_probe"), small("generator", "gaussian_text")
+    yield from ({"generator": small("generator", one), "finetuner": probe} for one in GENERATORS)
+    yield from ({"generator": gaussian, "finetuner": small("finetuner", one)} for one in FINETUNERS)
 
 
 def choices() -> Iterator[dict[str, Any]]:
