@@ -49,7 +49,8 @@ def predict(
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
-    uri, setting = store.store_uri(tracking_uri), listed("setting", setting, str, "n_ctx=4")
+    uri = store.store_uri(tracking_uri)
+    setting = listed("setting", setting, str, "n_ctx=4")
     place = Path(pictures)
     files = _pictures(place)
     known = load_records(study, uri)

@@ -77,7 +77,7 @@ def _trials(study: Study) -> list[Any]:
     used = {f.key: [own[f.key] for own in assignments if f.key in own] for f in study.factors}
     spaces = {f.key: _distribution(f, used[f.key]) for f in study.factors if used[f.key]}
     runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
-    curves = study.histories.of(f"selection/{study.objective}", runs)
+    curves = study.histories.of(study.score, runs)
     trials = []
     for group in setting_groups(study):
         state, value = _ending(study, group)
@@ -99,7 +99,7 @@ def _ending(study: Study, group: Group) -> tuple[Any, float | None]:
     """Optuna's state of a setting, and its value; what has not finished has failed."""
     from optuna.trial import TrialState
 
-    if seeds := group.seeds(f"selection/{study.objective}"):
+    if seeds := group.seeds(study.score):
         return TrialState.COMPLETE, mean([*seeds.values()])
     return (TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL), None
 

@@ -56,7 +56,8 @@ def load_trained(
     """
     import ship
 
-    uri, store = str(uri), store_uri(tracking_uri)
+    uri = str(uri)
+    store = store_uri(tracking_uri)
     with fetched(uri, seed, store) as place:
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)

@@ -41,7 +41,8 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot, space, lines = len(study.seeds), study.space, list[str]()
+    pilot, space = len(study.seeds), study.space
+    lines: list[str] = []
     if not 0 < effect < float("inf"):
         lines.append(f"--detect must be points > 0, got {effect:g}")
     if most is not None and not pilot <= most <= MAX_SEEDS:

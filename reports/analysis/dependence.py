@@ -92,9 +92,8 @@ def _on_grid(found: Layout, factor: Varied) -> Curves:
     places = range(len(factor.levels))
     points = [found.values[factor.codes == place].mean(axis=0) for place in places]
     means = found.values.mean(axis=1)
-    lines: dict[
-        str, tuple[str, Array]
-    ] = {}  # by the other factors' levels, whose words are rounded
+    # by the ids of the other factors' levels, whose words are rounded
+    lines: dict[str, tuple[str, Array]] = {}
     for row in np.flatnonzero(factor.codes >= 0).tolist():
         own = found.settings[row].assignment
         rest = level_id({key: value for key, value in own.items() if key != factor.factor.key})

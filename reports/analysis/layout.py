@@ -75,7 +75,7 @@ def layout(study: Study, metric: str) -> Layout:
     part = subject(tables.without_added(study), metric)
     own = {setting.key: setting for setting in part.own}
     column = f"test/{metric}"
-    found = tables.rows_of(part, [*own]).filter(state=COMPLETE).drop_nulls(column)
+    found = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
     if found.is_empty():
         raise Unavailable("no setting has finished")
     seeds = sorted(found["seed"].unique().to_list())

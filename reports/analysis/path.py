@@ -116,7 +116,7 @@ def ablation_path(study: Study, metric: str) -> AblationPath:
         raise NoBaseline("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
     by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
-    possible = {level for s in part.settings if not s.arm for level in _levels_beside(s.assignment)}
+    possible = {level for s in part.own for level in _levels_beside(s.assignment)}
     best = tables.preferred(part)
     # the baseline is no worse than what it is tied with
     target = (start if start in best else best[0]).value.assignment

@@ -139,8 +139,7 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _curves(study: Study) -> dict[str, History]:
     """Run id -> the objective at its evaluations."""
-    own = [setting.key for setting in study.own]
-    run_ids = tables.rows_of(study, own)["run_id"].drop_nulls().unique(maintain_order=True)
+    run_ids = tables.own_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
     return study.histories.of(study.score, run_ids.to_list())
 
 

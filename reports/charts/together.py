@@ -9,7 +9,7 @@ from reports.cells import level_id, level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.contract import COMPLETE
-from reports.formatting import p_text
+from reports.formatting import DASH, p_text
 from reports.read import Factor, Study, heading
 
 TOGETHER = "together"  # the section
@@ -28,7 +28,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
         {
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": "–" if effect.holm is None else p_text(effect.holm),
+            "p": DASH if effect.holm is None else p_text(effect.holm),
             **interval_values("share", effect.share),
         }
         for effect in (*found.factors, *found.pairs)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
+from reports.formatting import DASH
 from reports.stats import Estimate
 from reports.tables import on_test
 
@@ -84,7 +85,8 @@ def _labelled(table: Table) -> pl.DataFrame:
     frame, labels = table_frame(table), table.columns[: table.labels]
     own = pl.col("arm").is_null()
     frame = frame.with_columns(
-        pl.when(own).then(pl.col(label.key).replace("–", None)).alias(label.key) for label in labels
+        pl.when(own).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
+        for label in labels
     )
     others = {"table", *frame.columns} - {label.key for label in labels}
     headings = {

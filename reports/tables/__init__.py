@@ -25,7 +25,7 @@ from reports.tables.groups import (
     level_groups,
     mean,
     ordered_levels,
-    rows_of,
+    own_rows,
     setting_groups,
     short_name,
     short_names,

@@ -22,7 +22,7 @@ from reports.cells import (
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Factor, Study, heading
 from reports.stats import Array, Association, Estimate
-from reports.tables.groups import as_numbers, rows_of, setting_groups
+from reports.tables.groups import as_numbers, own_rows, setting_groups
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
@@ -166,8 +166,7 @@ def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
     made: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
-    own = [setting.key for setting in study.own]
-    done = rows_of(study, own).filter(state=COMPLETE).drop_nulls(names)
+    done = own_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
         if len(part) >= FEWEST_SETTINGS and not _is_constant(x) and not _is_constant(y):

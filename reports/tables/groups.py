@@ -12,6 +12,7 @@ import polars as pl
 
 from reports.cells import Column, Counts, Flagged, Text, level_id, level_text
 from reports.contract import ARMS, COMPLETE, FAIL, FLAG, PRUNED
+from reports.formatting import DASH
 from reports.read import Factor, Setting, Study
 from reports.stats import Estimate
 from reports.tables.metric import interval_of
@@ -197,8 +198,8 @@ def labels_of(
 ) -> tuple[Text, ...]:
     """The cells that name a setting, one a factor; of a study without factors, one of a word."""
     keys = [factor.key for factor in study.factors]
-    # an en dash where the factor is not active
-    named = (label(assignment[key]) if key in assignment else Text("–") for key in keys)
+    # a dash where the factor is not active
+    named = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
     return tuple(named) or (Text(alone),)
 
 
@@ -220,6 +221,11 @@ def label(value: Any) -> Text:
 def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     """The rows of some settings."""
     return study.rows.filter(pl.col("setting_key").is_in(list(keys)))
+
+
+def own_rows(study: Study) -> pl.DataFrame:
+    """The rows of the settings that are no reference arms."""
+    return rows_of(study, [setting.key for setting in study.own])
 
 
 def rows_by_setting(study: Study) -> dict[str, pl.DataFrame]:
@@ -295,5 +301,5 @@ def spelled(group: Group, columns: Sequence[Column]) -> str:
     return ", ".join(
         f"{column.heading} {label.text}"
         for column, label in named
-        if column.key != "setting" and label.text != "–"
+        if column.key != "setting" and label.text != DASH
     )

@@ -16,7 +16,7 @@ from reports.tables.groups import (
     baseline_setting,
     factor_labels,
     mean,
-    rows_of,
+    own_rows,
     setting_groups,
     spelled,
 )
@@ -37,8 +37,7 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
 
 def selection_rules(study: Study) -> str:
     """What chose the epochs of the settings that are no arms; see chosen_by."""
-    keys = [setting.key for setting in study.own]
-    return chosen_by(rows_of(study, keys)["selection"].to_list())
+    return chosen_by(own_rows(study)["selection"].to_list())
 
 
 def preferred(study: Study) -> list[Group]:
