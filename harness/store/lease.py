@@ -4,11 +4,13 @@ The lease is a tag of the study's experiment: who holds it, and a count that goe
 of the holder's heart. No host's clock is compared with another's: whoever finds a lease watches it
 by a clock of their own, and takes it over once it has not moved for `expiry` seconds.
 
-MLflow's tags cannot be compared and set in one step. To claim is to write one's own token, to wait
-a moment and to read it back; whoever reads another's has lost. What is left: of two drivers that
-find the lease free at the same moment, one may be held up between its look and its write for longer
-than the other waits. Then both go on until the first beat of the one that was overwritten, `beat`
-seconds at most, and runs of both may be in the store; the ledger takes one of them.
+MLflow's tags cannot be compared and set in one step. To claim is to write one's own token; before
+anything else is written, and a moment after the claim, it is read back: whoever reads another's has
+lost. A driver that only reads, as of a study that is complete, does not wait for that. What is
+left: of two drivers that find the lease free at the same moment, one may be held up between its
+look and its write for longer than the other waits. Then both go on until the first beat of the one
+that was overwritten, `beat` seconds at most, and runs of both may be in the store; the ledger takes
+one of them.
 """
 
 import json
@@ -49,7 +51,7 @@ class Timing:
     """Of a lease, in seconds.
 
     beat: between two beats. expiry: without a beat, after which a lease is free.
-    claim_pause: between a claim and reading it back.
+    claim_pause: between a claim and reading it back, at least.
     now, sleep: the clock.
     """
 
@@ -128,6 +130,7 @@ class Lease:
     def __post_init__(self) -> None:
         self._beats = 0
         self._renewed = self.timing.now()
+        self._confirmed = False
         self._lost: StudyLost | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -143,12 +146,8 @@ class Lease:
         is_dead = holder and holder.place and holder.place == self.me.place
         if holder and not is_dead and not self._is_me(holder):
             self._watch(holder)
-        self._renewed = self.timing.now()
+        self._renewed = self._claimed = self.timing.now()
         self._write()
-        self.timing.sleep(self.timing.claim_pause)
-        holder = self._read()
-        if not self._is_me(holder):
-            raise busy(self.study, holder)
 
     def beat(self) -> None:
         """Renew the lease.
@@ -182,8 +181,11 @@ class Lease:
         the process goes on; no other call begins.
 
         Raises:
+            StudyBusy: another driver's claim, made at the same moment, stands.
             StudyLost: it is not.
         """
+        if self._lost is None and not self._confirmed:
+            self._confirm()
         if self._lost is None and self.timing.now() - self._renewed > self.timing.expiry / 2:
             self.beat()
         if self._lost is not None:
@@ -205,6 +207,14 @@ class Lease:
         with suppress(Exception):
             if self._lost is None and self._is_me(self._read()):
                 self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
+
+    def _confirm(self) -> None:
+        """Read the claim back, not before `claim_pause` has passed."""
+        self.timing.sleep(max(0.0, self._claimed + self.timing.claim_pause - self.timing.now()))
+        holder = self._read()
+        if not self._is_me(holder):
+            raise busy(self.study, holder)
+        self._confirmed = True
 
     def _keep_beating(self, on_loss: Callable[[StudyLost], None]) -> None:
         while not self._stop.wait(self.timing.beat):

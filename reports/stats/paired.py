@@ -152,21 +152,16 @@ def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float
 @cache
 def _noncentrality(freedom: int, alpha: float) -> float:
     """Of the t-distribution that passes the two-sided test at alpha with 80% power."""
-    from scipy import optimize, special
+    from scipy import special
 
     edge = critical(freedom, alpha)
     if edge > FAR:
         # The numerator's own deviation of 1 is nothing beside it: what is left is the chance that
-        # chi-squared / freedom is below the square of noncentrality / edge. special.nctdtr has no
-        # value that far out.
+        # chi-squared / freedom is below the square of noncentrality / edge. special.nctdtrinc has
+        # no value that far out.
         return edge * math.sqrt(float(special.chdtri(freedom, 1 - POWER)) / freedom)
-
-    def shortfall(noncentrality: float) -> float:
-        # The far tail's share of the power is below 1e-6 here, so one tail is enough.
-        return 1 - float(special.nctdtr(freedom, noncentrality, edge)) - POWER
-
-    # The root is 1.2 to 1.5 times the critical value.
-    return float(optimize.brentq(shortfall, 0.0, 5 * edge + 5))
+    # The far tail's share of the power is below 1e-6 here, so one tail is enough.
+    return float(special.nctdtrinc(freedom, 1 - POWER, edge))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -67,6 +67,7 @@ class Hosts:
         """A driver that has the study."""
         lease = self.lease(host)
         lease.claim()
+        lease.check()
         return lease
 
     @property
@@ -148,9 +149,11 @@ def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
     other = Holder("other", "b", 8, "")
     write = lambda: hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other.tag(1))  # noqa: E731
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
-    lease = hosts.lease("a")
+    lease, began = hosts.lease("a"), hosts.clock.time
+    lease.claim()
+    assert hosts.clock.time == began  # nothing waits before the first write
     with pytest.raises(StudyBusy, match="process 8 on host b"):
-        lease.claim()
+        lease.check()
     lease.release()
     assert json.loads(hosts.tag)["token"] == "other"
 
