@@ -76,18 +76,21 @@ class Picture:
         """Decode to RGB, transparency over white; EXIF orientation is left alone, as in CoOp.
 
         Raises:
-            UndecodableError: it cannot be read, or has more than LARGEST_PICTURE pixels.
+            UndecodableError: it cannot be read, holds floating-point values, or has more than
+                LARGEST_PICTURE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
+        what = f"more than {LARGEST_PICTURE} pixels are too many"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
-                if image.width * image.height <= LARGEST_PICTURE:
+                if image.mode == "F":  # Pillow would clip them at 0 and 255
+                    what = "floating-point values have no scale: save it with 8 bits a channel"
+                elif image.width * image.height <= LARGEST_PICTURE:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
         except Exception as why:  # Pillow raises nearly anything for broken bytes
             raise UndecodableError(self.name, where) from why
-        what = f"more than {LARGEST_PICTURE} pixels are too many"
         raise UndecodableError(self.name, f"{where} ({what})")
 
 

@@ -23,6 +23,7 @@ from ship.datasets.base import (
     DatasetError,
     Faults,
     Picture,
+    UndecodableError,
     clean_class_name,
     some,
     spoken,
@@ -77,6 +78,13 @@ def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
     """Grey, palette, 16-bit and transparent pictures open as RGB, transparency over white."""
     data, expected = MODES[mode]
     assert first_pixel(data) == pytest.approx(expected, abs=int(mode == "cmyk"))  # a JPEG
+
+
+def test_a_picture_of_floating_point_values_is_refused() -> None:
+    """Pillow would open values of 0 to 1 black; TIFF files hold such pictures."""
+    data = encoded(Image.new("F", (4, 4), 0.5), "TIFF")
+    with pytest.raises(UndecodableError, match=r"x \(floating-point values have no scale: save"):
+        Picture("x", data).open()
 
 
 def test_long_lists_are_cut_and_counted() -> None:
