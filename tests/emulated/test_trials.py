@@ -48,7 +48,8 @@ def methods() -> Iterator[dict[str, Any]]:
     yield {"generator": ship, "finetuner": coop}
     probe, gaussian = small("finetuner", "linear_probe"), small("generator", "gaussian_text")
     yield from ({"generator": small("generator", one), "finetuner": probe} for one in GENERATORS)
-    yield from ({"generator": gaussian, "finetuner": small("finetuner", one)} for one in FINETUNERS)
+    known = {"generator": gaussian, "quality": False}
+    yield from ({**known, "finetuner": small("finetuner", one)} for one in FINETUNERS)
 
 
 def choices() -> Iterator[dict[str, Any]]:
