@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
 # Numbers whose difference is below this share of their size are one number plus rounding: those

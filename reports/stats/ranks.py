@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
 RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
 DRAWS = 2_000  # of the bootstrap
@@ -43,16 +43,15 @@ def rank_correlation(
         metric: what each setting reached, in the same order.
         rng: draws the orders and the bootstrap's settings.
     """
-    n = len(factor)
-    x, y = _ranks(factor), _ranks(metric)
-    if n < FEWEST_RANKED or _is_flat(x) or _is_flat(y):
+    n, rho = len(factor), rank_interval(factor, metric, rng)
+    if rho is None:
         return Association(None, None, n)
+    x, y = _ranks(factor), _ranks(metric)
     middle = n * float(x.mean() * y.mean())
 
     def strength(orders: Array) -> Array:
         return np.asarray(np.abs((orders * x).sum(axis=-1) - middle))
 
-    rho = rank_interval(factor, metric, rng)
     p, least = _permuted(y, strength, rng)
     return Association(rho, p, n, least)
 
@@ -69,11 +68,17 @@ def rank_interval(
     Returns:
         None with fewer than three pairs, or with a constant side.
     """
-    x, y = _ranks(one), _ranks(other)
-    if len(x) < FEWEST_RANKED or _is_flat(x) or _is_flat(y):
+    sides = [_tied(values) for values in (one, other)]
+    if len(one) < FEWEST_RANKED or any(map(_is_flat, sides)):
         return None
-    low, high = _bootstrap_rho(x, y, rng)
-    return Estimate(float(_rho(x, y)), low, high, len(x))
+    drawn = []
+    for size in _batches(DRAWS, len(one)):
+        places = rng.integers(0, len(one), (size, len(one)))
+        drawn.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
+    tail = (1 - CONFIDENCE) / 2
+    # draws with a constant side are void
+    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
+    return Estimate(correlation(one, other), float(low), float(high), len(one))
 
 
 def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
@@ -107,35 +112,31 @@ def rank_groups(
 
 def _ranks(values: Sequence[float] | Array) -> Array:
     """Ranks from 1; values that are equal but for rounding are tied, at their mean rank."""
+    return _mid_ranks(_tied(values))
+
+
+def _tied(values: Sequence[float] | Array) -> Whole:
+    """Whole numbers from 0 in the order of the values, which are one where these are tied."""
     found = np.asarray(values, dtype=np.float64)
     order = np.argsort(found, kind="stable")
     ascending = found[order]
     apart = np.diff(ascending) > ROUNDING * np.maximum(
         np.abs(ascending[1:]), np.abs(ascending[:-1])
     )
-    group = np.cumsum(np.concatenate([[False], apart])[: len(found)])
-    count = np.bincount(group)
-    ranks = np.empty(len(found))
-    ranks[order] = (np.cumsum(count) - (count - 1) / 2)[group]
-    return ranks
+    places = np.zeros(len(found), np.int64)
+    places[order[1:]] = np.cumsum(apart)
+    return places
 
 
-def _is_flat(ranks: Array) -> bool:
-    """Whether all ranks are one."""
-    return not len(ranks) or bool(np.ptp(ranks) == 0)
+def _mid_ranks(places: Whole) -> Array:
+    """The ranks of whole numbers from 0; by counting, since a bootstrap would sort every draw."""
+    counts = np.bincount(places)
+    return np.asarray((counts.cumsum() - (counts - 1) / 2)[places])
 
 
-def _ranks_of_drawn(drawn: Array) -> Array:
-    """The ranks in each draw from n ranks, (..., n): scipy's rankdata, which sorts every draw.
-
-    Ranks are halves of whole numbers up to 2n, so that counting them gives their order.
-    """
-    places, width = np.rint(2 * drawn).astype(np.int64), 2 * drawn.shape[-1] + 1
-    ranks = np.empty(drawn.shape)
-    for at in np.ndindex(drawn.shape[:-1]):
-        counts = np.bincount(places[at], minlength=width)
-        ranks[at] = (counts.cumsum() - (counts - 1) / 2)[places[at]]
-    return ranks
+def _is_flat(values: Array | Whole) -> bool:
+    """Whether all are one."""
+    return bool(np.ptp(values) == 0)
 
 
 def _permuted(
@@ -174,14 +175,3 @@ def _rho(x: Array, y: Array) -> Array:
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     with np.errstate(invalid="ignore"):
         return np.asarray((x * y).sum(axis=-1) / norm)
-
-
-def _bootstrap_rho(x: Array, y: Array, rng: np.random.Generator) -> tuple[float, float]:
-    """Percentile interval of rho over resampled settings; draws with a constant side are void."""
-    drawn = []
-    for size in _batches(DRAWS, len(x)):
-        places = rng.integers(0, len(x), (size, len(x)))
-        drawn.append(_rho(_ranks_of_drawn(x[places]), _ranks_of_drawn(y[places])))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
-    return float(low), float(high)

@@ -24,12 +24,10 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate, critical
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole, critical
 from reports.stats.paired import Compared, Decision, Verdict
 
-Whole = npt.NDArray[np.int64]
 OPEN, DIFFERS, EQUIVALENT = range(3)
 _SAID: dict[int, tuple[Decision, Verdict]] = {
     OPEN: ("open", Verdict.UNDECIDED),
