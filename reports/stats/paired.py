@@ -114,22 +114,25 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     if std <= ROUNDING * scale:
         alone = Estimate(estimate.mean, None, None, n)
         return Compared(alone, p=2.0 ** (1 - n) if differences.any() else 1.0)
-    return Compared(estimate, std, _t_test(estimate.mean, std, n))
+    return Compared(estimate, std, _t_test(abs(estimate.mean), std, n))
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
     """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
-    if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * scale_of(values):
+    if mean_interval(values).low is None:
         return None
-    std = float(np.std(values, ddof=1))
-    if std == 0:  # of values so small that their squares are 0
-        return None
-    return _t_test(float(np.mean(values)), std, len(values))
+    return _t_test(abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values))
 
 
-def _t_test(mean: float, std: float, n: int) -> float:
-    """Two-sided p that the mean of n values with a standard deviation is 0."""
-    return min(1.0, 2 * t_tail(abs(mean) / (std / math.sqrt(n)), n - 1))
+def _t_test(distance: float, std: float, n: int) -> float:
+    """Two-sided p that the mean of n values is a distance away from where it would be by chance.
+
+    Args:
+        distance: below 0 where the mean lies within what is tested.
+        std: standard deviation of the values.
+        n: how many these are.
+    """
+    return min(1.0, 2 * t_tail(distance / (std / math.sqrt(n)), n - 1))
 
 
 def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
@@ -201,7 +204,7 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
     ]
     if effect is None:
         return found
-    beyond = holm([beyond_p(one.difference, effect) for one in found])
+    beyond = holm([_beyond_p(one, effect) for one in found])
     count = sum(p is not None for p in beyond)
     return [_judged(one, p, effect, count) for one, p in zip(found, beyond, strict=True)]
 
@@ -212,34 +215,24 @@ def _judged(one: Compared, p: float | None, effect: float, family: int) -> Compa
         return replace(one, verdict=Verdict.DECIDED)
     if low is not None and high is not None and -effect < low and high < effect:
         return replace(one, verdict=Verdict.EQUIVALENT)
-    more = further_pairs(one.difference, effect, family)
+    more = _further_pairs(one, effect, family)
     return replace(one, verdict=Verdict.UNDECIDED, pairs_more=more)
 
 
-def standard_error(difference: Estimate) -> float | None:
-    """The standard error behind a t-interval; None where there is no interval."""
-    if difference.low is None or difference.high is None:
-        return None
-    return (difference.high - difference.low) / 2 / critical(difference.n - 1)
-
-
-def beyond_p(difference: Estimate, effect: float) -> float | None:
+def _beyond_p(one: Compared, effect: float) -> float | None:
     """Two-sided p of the minimum-effect test that the true difference is within ±effect."""
-    error = standard_error(difference)
-    if error is None:
-        return None
-    beyond = (abs(difference.mean) - effect) / error
-    return min(1.0, 2 * t_tail(beyond, difference.n - 1))
+    distance = abs(one.difference.mean) - effect
+    return _t_test(distance, one.std, one.difference.n) if one.std else None
 
 
-def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int | None:
+def _further_pairs(one: Compared, effect: float, family: int) -> int | None:
     """Pairs beside those there are, until the difference is decided or equivalent.
 
     It takes the mean and the deviation to stay as they are. Beyond the effect it counts Holm's
     first step, the strictest that the family may ask for.
 
     Args:
-        difference: undecided.
+        one: undecided.
         effect: the smallest effect of interest.
         family: comparisons that are corrected together.
 
@@ -247,13 +240,12 @@ def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int |
         MOST_FURTHER + 1 where more than MOST_FURTHER are needed; None where nothing is known of the
         deviation.
     """
-    error = standard_error(difference)
-    if error is None:
+    if not one.std:
         return None
-    beyond = abs(difference.mean) > effect
-    alpha = (1 - CONFIDENCE) / (family if beyond else 1)
-    margin, deviation = abs(abs(difference.mean) - effect), error * math.sqrt(difference.n)
-    for n in range(difference.n + 1, difference.n + MOST_FURTHER + 1):
-        if critical(n - 1, alpha) * deviation / math.sqrt(n) < margin:
-            return n - difference.n
+    distance = abs(one.difference.mean) - effect
+    alpha = (1 - CONFIDENCE) / (family if distance > 0 else 1)
+    for more in range(1, MOST_FURTHER + 1):
+        n = one.difference.n + more
+        if critical(n - 1, alpha) * one.std / math.sqrt(n) < abs(distance):
+            return more
     return MOST_FURTHER + 1

@@ -1,14 +1,33 @@
 """Decided, equivalent or undecided."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, judge, mean_interval
+from reports.stats import (
+    MOST_FURTHER,
+    Compared,
+    Estimate,
+    Verdict,
+    compare_paired,
+    critical,
+    judge,
+    mean_interval,
+)
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
     """A difference with its interval."""
-    return Compared(Estimate(mean, mean - half, mean + half, n))
+    std = half / critical(n - 1) * n**0.5
+    return Compared(Estimate(mean, mean - half, mean + half, n), std)
+
+
+def paired(values: Sequence[float] | np.ndarray) -> Compared:
+    """Differences of pairs, as they are."""
+    found = compare_paired(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -45,7 +64,7 @@ def test_further_seeds_would_decide() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, 8)
     values = 0.4 + (values - values.mean()) / values.std(ddof=1) * 1.2
-    (found,) = judge([Compared(mean_interval(list(values)))], 1.0)
+    (found,) = judge([paired(values)], 1.0)
     assert found.pairs_more is not None and found.pairs_more > 2
     for pairs, enough in ((8 + found.pairs_more, True), (7 + found.pairs_more, False)):
         many = rng.normal(0, 1, pairs)
@@ -60,7 +79,7 @@ def test_errors_over_many_families() -> None:
     called = 0
     for _ in range(1000):
         pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
-        found = judge([Compared(mean_interval(list(row))) for row in pairs], 1.0)
+        found = judge([paired(row) for row in pairs], 1.0)
         called += any(one.verdict is Verdict.DECIDED for one in found)
     assert called <= 65  # 50 expected at the most, and three standard errors
 
