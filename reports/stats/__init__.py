@@ -41,13 +41,9 @@ from reports.stats.ranks import (
     rank_interval,
 )
 from reports.stats.sequential import (
-    DIFFERS,
-    EQUIVALENT,
     MOST_COMPARISONS,
     MOST_LOOKS,
     Design,
-    Outcome,
-    decide,
     endings,
     stages,
 )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.stats import DIFFERS, EQUIVALENT, Design, Outcome, decide, stages
-from reports.stats.intervals import CONFIDENCE, critical
-from reports.stats.sequential import Stops
+from reports.stats import Design, critical, stages
+from reports.stats.intervals import CONFIDENCE
+from reports.stats.sequential import DIFFERS, EQUIVALENT, Outcome, Stops, decide
 
 Array = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]

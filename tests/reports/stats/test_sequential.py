@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from reports.stats import Design, Outcome, decide, endings, stages
-from reports.stats.sequential import DIFFERS, EQUIVALENT, MOST_LOOKS, OPEN
+from reports.stats import MOST_LOOKS, Design, endings, stages
+from reports.stats.sequential import DIFFERS, EQUIVALENT, OPEN, Outcome, decide
 
 TWO = Design(1.0, (5, 10, 15), 2)
 
