@@ -9,7 +9,7 @@ from reports.analysis import interval_values
 from reports.cells import level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec, Values
-from reports.contract import ARMS, COMPLETE
+from reports.contract import ARMS
 from reports.formatting import number
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import Group
@@ -34,70 +34,63 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     Of a study over datasets the other factors' are of the methods with a result on all of them.
     """
     study = tables.without_added(study)
-    over, alone, whole = tables.datasets(study), len(study.factors) == 1, tables.averaged(study)
-    # The arms are one setting on one dataset: no line across means over other factors or datasets.
-    arms = not over and (alone or study.sampler != "grid")
+    alone = len(study.factors) == 1
+    part = study if alone else tables.averaged(study)
     for factor in study.factors:
-        if over and not alone and factor.key == tables.DATASET:
+        if not alone and tables.datasets(study) and factor.key == tables.DATASET:
             yield from _dataset_chart(study, factor, metric)
-        elif whole or alone:
-            yield from factor_chart(study if alone else whole or study, factor, metric, arms=arms)
+        elif part:
+            yield from factor_chart(part, factor, metric)
 
 
-def factor_chart(
-    study: Study, factor: Factor, metric: str, *, arms: bool = True
-) -> Iterator[Chart]:
+def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     """The chart of a test metric against a factor; none where nothing has finished.
 
     Up to 12 levels stand at equal distances, each with its label; more values, and those of a
     range, are a continuous axis, logarithmic where the factor is. In a sampled study of several
     factors a dot is a setting, and there is no mean: it would mix in whatever else the sampler
-    chose there.
+    chose there. The reference arms are horizontal lines.
 
     Args:
         study: whose finished rows are drawn.
         factor: the horizontal axis.
         metric: name of the metric, without its split.
-        arms: whether the reference arms are drawn, too, as horizontal lines.
     """
     scattered = study.sampler != "grid" and len(study.factors) > 1
     groups = tables.level_groups(study, factor)
-    levels = [group.value for group in groups]
-    numeric = tables.as_numbers(levels) is not None
+    numeric = tables.as_numbers([group.value for group in groups]) is not None
     many = numeric and len(groups) > tables.MOST_LEVELS
     ranged = many or (numeric and factor.levels is None)
-    decimals = tables.decimals_of(study, metric)
-    dots, means, told = list[Spec](), list[Spec](), list[str]()
-    for level, group in zip(levels, groups, strict=True):
-        text = level_text(level)
-        place = {"value": level} if ranged else {"level": text}
-        seeds = _seeds(study, group, metric, scattered=scattered)
-        dots += [{**place, **dot} for dot in seeds]
-        mean = None if scattered or many else _mean(group, metric)
-        if mean:
-            means.append({**place, **mean})
-            told.append(f"{text} {number(mean['y'], decimals)}")
+    field = "value" if ranged else "level"
+    placed = [({field: one.value if ranged else level_text(one.value)}, one) for one in groups]
+    dots, means = _points(study, metric, placed, scattered=scattered)
     if not dots:
         return
+    if scattered or many:
+        means = []
     low, high = _limits(dots, means, percent=tables.is_percent(metric))
     dots, some = vega.thinned(dots, "dots")
-    lines = _arms(study, metric, low, high) if arms else []
+    # The arms are one setting on one dataset: no line across means over other factors or datasets.
+    over = tables.datasets(study) or (study.sampler == "grid" and len(study.factors) > 1)
+    lines = [] if over else _arms(study, metric, low, high)
     near = [line["y"] for line in lines if line["near"]]
     low, high = min([low, *near]), max([high, *near])
     title, head = tables.short_name(study, factor), heading(study.protocol, metric)
     if ranged:
-        x = vega.spread("value", title, dots, log=factor.log)
+        x = vega.spread(field, title, dots, log=factor.log)
     else:
-        x = vega.steps("level", title, dots)
+        x = vega.steps(field, title, dots)
     encoding = {"x": x, "y": _axis(study, metric, low, high)}
-    apart = _apart(dots, x["field"], (high - low) / vega.HEIGHT)
+    apart = _apart(dots, field, (high - low) / vega.HEIGHT)
     layers = [*_arm_layers(lines, encoding["y"])]
     if numeric and len(means) > 1:
         layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
-    layers += _marks(study, apart, means, encoding, {x["field"]: title}, head)
+    layers += _marks(study, apart, means, encoding, {field: title}, head)
     dot = "a setting's mean over seeds" if scattered else "a seed"
     caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{some}"
-    if told:
+    if means:
+        decimals = tables.decimals_of(study, metric)
+        told = [f"{level_text(one[field])} {number(one['y'], decimals)}" for one in means]
         caption += f" Means with 95% intervals: {', '.join(told)}."
     if lines:
         caption += f" Lines: {', '.join(arm['arm'] for arm in lines)}."
@@ -113,15 +106,13 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
     """Each method on each dataset where it has finished: every seed, the mean and its interval."""
     family = tables.method_family(study, metric)
     methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.arm}
-    dots: list[Spec] = []
-    means: list[Spec] = []
-    for name in tables.datasets(study):
-        for method, line in methods.items():
-            if part := line.parts.get(name):
-                at = {"level": name, "method": method}
-                dots += [{**at, **dot} for dot in _seeds(study, part, metric)]
-                if mean := _mean(part, metric):
-                    means.append({**at, **mean})
+    placed = [
+        ({"level": name, "method": method}, line.parts[name])
+        for name in tables.datasets(study)
+        for method, line in methods.items()
+        if name in line.parts
+    ]
+    dots, means = _points(study, metric, placed)
     if not dots:
         return
     title, head = tables.short_name(study, over), heading(study.protocol, metric)
@@ -172,11 +163,11 @@ def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
     decimals = tables.decimals_of(study, metric)
     found = []
     for group in tables.arm_groups(study):
-        if mean := _mean(group, metric):
-            near = low - reach <= mean["y"] <= high + reach
-            told = f"{ARMS[group.arm][0]} {number(mean['y'], decimals)}"
+        if estimate := group.estimate(f"test/{metric}"):
+            near = low - reach <= estimate.mean <= high + reach
+            told = f"{ARMS[group.arm][0]} {number(estimate.mean, decimals)}"
             told += "" if near else " (beyond)"
-            found.append({"key": group.arm, "arm": told, "y": mean["y"], "near": near})
+            found.append({"key": group.arm, "arm": told, "y": estimate.mean, "near": near})
     return sorted(found, key=lambda arm: -arm["y"])
 
 
@@ -195,32 +186,43 @@ def _arm_layers(arms: Sequence[Spec], y: Spec) -> Iterator[Spec]:
     yield vega.layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)
 
 
-def _seeds(study: Study, group: Group, metric: str, *, scattered: bool = False) -> Iterator[Spec]:
+def _points(
+    study: Study, metric: str, placed: Sequence[tuple[Spec, Group]], *, scattered: bool = False
+) -> tuple[list[Spec], list[Spec]]:
+    """The dots of some groups, and the means over their seeds with intervals, as in the tables.
+
+    Args:
+        study: that they are of.
+        metric: name of the test metric.
+        placed: where a group stands, and the group.
+        scattered: whether a dot is a setting, and not a seed.
+    """
+    column = f"test/{metric}"
+    dots, means = list[Spec](), list[Spec]()
+    for at, group in placed:
+        dots += [{**at, **dot} for dot in _dots(study, group, column, scattered=scattered)]
+        if found := group.estimate(column):
+            means.append({**at, **interval_values("y", found), "n": found.n})
+    return dots, means
+
+
+def _dots(study: Study, group: Group, column: str, *, scattered: bool) -> Iterator[Spec]:
     """y and name of each seed of a group; scattered: of each setting, the mean over its seeds.
 
     `run` is the only run behind a dot, if that has an address.
     """
-    seeds: dict[Any, dict[int, list[float]]] = {}
-    runs: dict[Any, set[str]] = {}
-    names = ("setting_key" if scattered else "seed", "seed", "state", "run_id", f"test/{metric}")
-    for dot, seed, state, run_id, value in zip(*map(group.column, names), strict=True):
-        if state == COMPLETE and value is not None:
-            seeds.setdefault(dot, {}).setdefault(seed, []).append(value)
-        if state == COMPLETE and run_id is not None:
-            runs.setdefault(dot, set()).add(run_id)
-    for dot, own in seeds.items() if scattered else sorted(seeds.items()):
-        means = [tables.mean(values) for values in own.values()]
-        name = f"mean of {len(means)} seeds" if scattered else f"seed {dot}"
-        run_id, *others = runs.get(dot, {""})
+    keys = {key: key for key in group.column("setting_key")} if scattered else {}
+    values, runs = group.results(column, keys), group.results("run_id", keys)
+    dots: dict[Any, list[tuple[str, int]]] = {}
+    for place in values:
+        dots.setdefault(place[0] if scattered else place[1], []).append(place)
+    for dot, places in dots.items() if scattered else sorted(dots.items()):
+        name = f"mean of {len(places)} seeds" if scattered else f"seed {dot}"
+        run_id, *others = {run for place in places for run in runs.get(place, ())} or {""}
         known = not others and run_address(study.runs_address, run_id)
         run = {"run": run_id} if known else {}
-        yield {"y": tables.mean(means), "name": name, **run}
-
-
-def _mean(group: Group, metric: str) -> Spec | None:
-    """The mean over a group's seeds with its interval, as in the tables; None without any."""
-    found = group.estimate(f"test/{metric}")
-    return {**interval_values("y", found), "n": found.n} if found else None
+        y = tables.mean([tables.mean(values[place]) for place in places])
+        yield {"y": y, "name": name, **run}
 
 
 def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
