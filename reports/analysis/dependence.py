@@ -65,10 +65,9 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
         Unavailable: see layout.
     """
     found = layout(study, metric)
-    fitted = found.study.sampler != "grid"
-    if fitted and len(found.settings) < FEWEST:
+    if found.sampled and len(found.settings) < FEWEST:
         return ()
-    follow = _forest(found) if fitted else partial(_on_grid, found)
+    follow = _forest(found) if found.sampled else partial(_on_grid, found)
     made = []
     for factor in found.factors:
         levels, points, lines = follow(factor)
@@ -84,7 +83,7 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
             if np.isfinite(value)  # a line that lacks a level has no row there
         ]
         key = factor.factor.key
-        made.append(Dependence(key, fitted, means, single, len(drawn), len(lines)))
+        made.append(Dependence(key, found.sampled, means, single, len(drawn), len(lines)))
     return tuple(made)
 
 

@@ -48,13 +48,14 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
 
 
 def _importance(study: Study, found: Importance) -> Table:
-    head, names = heading(study.protocol, found.metric), tables.short_names(study)
+    over, names = found.over, tables.short_names(study)
+    head, seeds = heading(study.protocol, over.metric), len(over.seeds)
     rows: list[Cells] = [
         {
             "effect": Text(" × ".join(names[key] for key in effect.factors)),
             "share": known(Ranged, effect.share, decimals=0),
             "freedom": known(Quantity, effect.freedom or None, decimals=0),
-            "f": _statistic(effect),
+            "f": _statistic(effect, seeds),
             "p": known(PValue, effect.holm),
         }
         for effect in (*found.factors, *found.pairs)
@@ -72,7 +73,7 @@ def _importance(study: Study, found: Importance) -> Table:
     kind = (
         "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
         " (Freedman-Lane). A sampler that favours good settings makes these descriptive"
-        if found.sampled
+        if over.sampled
         else "ANOVA of settings in blocks of seeds, each factor adjusted for the others; p of a"
         " factor by permuting its levels within seeds, of a pair by F with the pair's own"
         " interaction with seeds as its error"
@@ -80,20 +81,20 @@ def _importance(study: Study, found: Importance) -> Table:
     notes = [
         f"shares of the variance of {head} between settings, without the part that is seeds' noise"
         f"{noise}; [jackknife 95% interval over"
-        f" seeds]; over {found.settings} settings, seeds: {found.seeds}. Without df: it cannot be"
+        f" seeds]; over {len(over.settings)} settings, seeds: {seeds}. Without df: it cannot be"
         " told from others",
         f"{kind}. Holm over the factors, and over the pairs",
     ]
-    notes += [f"left out: {found.left_out}"] if found.left_out else []
+    notes += [f"left out: {over.left_out}"] if over.left_out else []
     title, name = "importance of factors", "importance"
     return tables.plain_table(study, name, title, columns, rows, notes, place="files")
 
 
-def _statistic(effect: Effect) -> Cell | None:
+def _statistic(effect: Effect, seeds: int) -> Cell | None:
     """F of a pair with its degrees of freedom."""
     if effect.statistic is None:
         return None
-    text = f"{effect.statistic:.2f} ({effect.tested}, {effect.error_freedom})"
+    text = f"{effect.statistic:.2f} ({effect.tested}, {effect.tested * (seeds - 1)})"
     return Text(text, repr(effect.statistic))
 
 

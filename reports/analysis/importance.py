@@ -29,7 +29,7 @@ class Effect:
     freedom: degrees of freedom; 0: it cannot be told from others.
     holm: p of no effect, corrected over the factors, or over the pairs.
     statistic: of a pair that can be told, F of the block ANOVA, paired by seed (see
-        variance.over_seeds); its degrees of freedom are tested and error_freedom.
+        variance.over_seeds); its degrees of freedom are `tested`, and for R seeds R - 1 times it.
     cells: of such a pair, for each two levels that some setting has: first, second (the levels'
         texts, in the study's order), mean, low, high (over seeds; the ends are None where seeds do
         not differ), n (seeds), settings (that the mean is over).
@@ -41,7 +41,6 @@ class Effect:
     holm: float | None
     statistic: float | None = None
     tested: int = 0
-    error_freedom: int = 0
     cells: Sequence[dict[str, Any]] = ()
 
 
@@ -49,23 +48,17 @@ class Effect:
 class Importance:
     """The factors of a study, the most important first.
 
-    sampled: whether the settings were drawn, not a grid; there are no pairs then.
-    factors, pairs: by the size of their effect.
+    over: the settings and seeds that it is over.
+    factors, pairs: by the size of their effect; of settings that were drawn there are no pairs.
     rest: the share that no factor and no pair explains; None where there is no such part.
     noise: percent of the variance of settings' means that comes from seeds; None with one seed.
-    settings, seeds: how many are in it.
-    left_out: in words, what is not; "" if all is.
     """
 
-    metric: str
-    sampled: bool
+    over: Layout
     factors: tuple[Effect, ...]
     pairs: tuple[Effect, ...]
     rest: Estimate | None
     noise: float | None
-    settings: int
-    seeds: int
-    left_out: str
 
     @property
     def interactions(self) -> list[Effect]:
@@ -108,11 +101,10 @@ def importance(study: Study, metric: str) -> Importance:
         raise Unavailable(f"{only}: there are no shares to compare")
     # Seeded by nothing but the data's order: the same store gives the same numbers.
     rng = np.random.default_rng(0)
-    made = _on_grid if found.study.sampler == "grid" else _sampled
-    return made(found, metric, rng)
+    return (_sampled if found.sampled else _on_grid)(found, rng)
 
 
-def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
+def _on_grid(found: Layout, rng: np.random.Generator) -> Importance:
     if len(found.seeds) < 2:
         raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
     model, tests = grid_model(found.factors), []
@@ -127,10 +119,10 @@ def _on_grid(found: Layout, metric: str, rng: np.random.Generator) -> Importance
             tests.append(shown if is_pair else _Test(p))
         else:
             tests.append(_Test(variance.grid_p(values, apart, tested, rng)))
-    return _assembled(found, model, tests, metric)
+    return _assembled(found, model, tests)
 
 
-def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance:
+def _sampled(found: Layout, rng: np.random.Generator) -> Importance:
     count, factors = len(found.settings), found.factors
     models = (range_model(factors, degree) for degree in _DEGREES)
     model = next((m for m in models if 2 * m.span.shape[1] <= count), None)
@@ -138,16 +130,15 @@ def _sampled(found: Layout, metric: str, rng: np.random.Generator) -> Importance
         raise Unavailable(f"{count} finished settings are too few for {len(factors)} factors")
     means = found.values.mean(axis=1)
     p_values = [variance.range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
-    return _assembled(found, model, [_Test(p) for p in p_values], metric)
+    return _assembled(found, model, [_Test(p) for p in p_values])
 
 
-def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str) -> Importance:
+def _assembled(found: Layout, model: Model, tests: Sequence[_Test]) -> Importance:
     """The result of a model, given its terms' tests."""
-    sampled = found.study.sampler != "grid"
     total, rest, *own = variance.products(found.values, model)
     # Settings that were drawn differ in more ways than a term has: what is expected of the rest in
     # a degree of freedom is in each of the term's, too.
-    leak = rest / model.left if sampled and model.left else np.zeros_like(rest)
+    leak = rest / model.left if found.sampled and model.left else np.zeros_like(rest)
     parts = [part - term.freedom * leak for term, part in zip(model.terms, own, strict=True)]
 
     def effects(size: int) -> tuple[Effect, ...]:
@@ -164,8 +155,7 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str)
                 p,
                 test.statistic,
                 test.freedom,
-                test.freedom * (len(found.seeds) - 1),
-                () if test.statistic is None else _cells(found, *factors, metric=metric),
+                () if test.statistic is None else _cells(found, *factors),
             )
             made.append((variance.square(part), effect))
         # of sizes that differ by rounding alone the order is the study's, on every machine
@@ -175,26 +165,17 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test], metric: str)
 
     # what polynomials leave over has given some of itself to the factors
     given = (len(found.settings) - 1 - model.left) * leak
-    return Importance(
-        metric,
-        sampled,
-        effects(1),
-        effects(2),
-        variance.share(rest + given, total) if model.left else None,
-        variance.noise(total),
-        len(found.settings),
-        len(found.seeds),
-        found.left_out,
-    )
+    left = variance.share(rest + given, total) if model.left else None
+    return Importance(found, effects(1), effects(2), left, variance.noise(total))
 
 
-def _cells(found: Layout, first: Varied, second: Varied, *, metric: str) -> list[dict[str, Any]]:
+def _cells(found: Layout, first: Varied, second: Varied) -> list[dict[str, Any]]:
     """The means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
         own = (first.codes == i) & (second.codes == j)
         if own.any():
-            estimate = interval_of(metric, found.values[own].mean(axis=0).tolist())
+            estimate = interval_of(found.metric, found.values[own].mean(axis=0).tolist())
             at = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
             cells.append({**at, **asdict(estimate), "settings": int(own.sum())})
     return cells

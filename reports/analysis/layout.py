@@ -42,20 +42,26 @@ class Varied:
     codes: Codes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """A study's S finished settings under the same R seeds, and the factors that differ in them.
 
-    values: (S, R).
+    values: of the metric, (S, R).
     left_out: in words, the finished trials that are not in it; "" where all are.
     """
 
     study: Study
+    metric: str
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
     values: Array
     left_out: str
     factors: tuple[Varied, ...]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the settings were drawn, not a grid."""
+        return self.study.sampler != "grid"
 
 
 def layout(study: Study, metric: str) -> Layout:
@@ -90,7 +96,7 @@ def layout(study: Study, metric: str) -> Layout:
     factors = tuple(_varied(part, settings))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
-    return Layout(part, settings, tuple(seeds[i] for i in used), kept, left_out, factors)
+    return Layout(part, metric, settings, tuple(seeds[i] for i in used), kept, left_out, factors)
 
 
 def subject(study: Study, metric: str) -> Study:

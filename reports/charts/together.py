@@ -23,7 +23,7 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
     """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
     if not found:
         return
-    names, head = tables.short_names(study), heading(study.protocol, found.metric)
+    names, head = tables.short_names(study), heading(study.protocol, found.over.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
