@@ -6,11 +6,10 @@ import polars as pl
 
 from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
 from reports.formatting import DASH
-from reports.stats import Estimate
 from reports.tables import on_test
 
 _FIELDS = ("mean", "low", "high", "n")
-_ABOUT = ("section", "baseline", "arm", "selection_rule", "flags", "added")
+_COUNTS = {"n": "done", "failed": "failed", "pruned": "pruned", "missing": "missing"}
 # What a spreadsheet takes for a formula where a cell begins with it.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -21,25 +20,23 @@ def table_frame(table: Table) -> pl.DataFrame:
     What is not known is null. `selection_rule` says "selected on test" where it was; `flags` lists
     FLAG RAISED/OF; `added` tells what --path ran.
     """
-    names = {column.key: _names(table, column.key) for column in table.columns}
-    rows: list[dict[str, object]] = []
-    for row in table.rows:
-        told: dict[str, object] = {}
-        for key, fields in names.items():
-            told |= zip(fields, _values(row.cells.get(key), len(fields)), strict=False)
-        rule = "selected on test" if on_test(row.selection) else row.selection
-        flags = "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in row.flags)
-        told |= {
-            "section": row.section,
-            "baseline": str(row.baseline).lower(),
-            "arm": row.arm or None,
-            "selection_rule": rule or None,
-            "flags": flags or None,
-            "added": str(row.added).lower(),
-        }
-        rows.append({name: value if value is None else str(value) for name, value in told.items()})
-    fields = [name for found in names.values() for name in found]
-    return pl.DataFrame(rows, dict.fromkeys([*fields, *_ABOUT], pl.String))
+    rows, told = table.rows, dict[str, Sequence[object]]()
+    for column in table.columns:
+        told |= _columns(column.key, [row.cells.get(column.key) for row in rows])
+    rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
+    flags = [[f"{one.name} {one.raised}/{one.of}" for one in row.flags] for row in rows]
+    told |= {
+        "section": [row.section for row in rows],
+        "baseline": [str(row.baseline).lower() for row in rows],
+        "arm": [row.arm or None for row in rows],
+        "selection_rule": [rule or None for rule in rules],
+        "flags": ["; ".join(raised) or None for raised in flags],
+        "added": [str(row.added).lower() for row in rows],
+    }
+    texts = {
+        name: [None if one is None else str(one) for one in values] for name, values in told.items()
+    }
+    return pl.DataFrame(texts, dict.fromkeys(texts, pl.String))
 
 
 def csv_text(table: Table) -> str:
@@ -110,26 +107,26 @@ def _typed(texts: pl.Series) -> Iterator[pl.Series]:
         yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
-def _names(table: Table, key: str) -> list[str]:
+def _columns(key: str, cells: Sequence[Cell | None]) -> dict[str, list[object]]:
     """The CSV columns of one table column, by the kind of its cells."""
-    kinds = {type(row.cells[key]) for row in table.rows if key in row.cells}
-    if Counts in kinds:
-        return ["n", "failed", "pruned", "missing"]
-    if kinds & {Value, Ranged}:
-        return [f"{key}_{field}" for field in _FIELDS]
-    return [key]
+    if any(isinstance(cell, Counts) for cell in cells):
+        return {
+            name: [getattr(cell, field, None) for cell in cells] for name, field in _COUNTS.items()
+        }
+    estimates = [cell.estimate if isinstance(cell, Value | Ranged) else None for cell in cells]
+    if any(estimates):
+        return {
+            f"{key}_{field}": [getattr(one, field, None) for one in estimates] for field in _FIELDS
+        }
+    return {key: [cell and _value(cell) for cell in cells]}
 
 
-def _values(cell: Cell | None, fields: int) -> Sequence[object]:
+def _value(cell: Cell) -> object:
     match cell:
-        case Counts(done, failed, pruned, missing):
-            return done, failed, pruned, missing
-        case Value(Estimate(mean, low, high, n)) | Ranged(Estimate(mean, low, high, n)):
-            return mean, low, high, n
         case PValue(p):
-            return (p,)
+            return p
         case Quantity(number):
-            return (int(number) if number == int(number) else number,)
-        case Text(text, exact) if fields == 1:
-            return (exact or text,)
-    return (None,) * fields
+            return int(number) if number == int(number) else number
+        case Text(text, exact):
+            return exact or text
+    return None
