@@ -88,7 +88,9 @@ def grid_model(factors: Sequence[Varied]) -> Model:
     if sum(mains[a].shape[1] * mains[b].shape[1] for a, b in pairs) > MOST_COLUMNS:
         pairs = []
     columns: dict[tuple[int, ...], Array] = {(i,): column for i, column in enumerate(mains)}
-    columns |= {(a, b): _product(mains[a], mains[b]) for a, b in pairs}
+    for a, b in pairs:  # products of every two columns
+        product = mains[a][:, :, None] * mains[b][:, None, :]
+        columns[a, b] = product.reshape(len(product), -1)
     return _model(columns)
 
 
@@ -152,11 +154,6 @@ def _model(columns: dict[tuple[int, ...], Array]) -> Model:
             Term(own, _orthonormal(left, float(np.linalg.norm(columns[own], axis=0).max())))
         )
     return Model(tuple(terms), _orthonormal(np.hstack([constant, *columns.values()])))
-
-
-def _product(one: Array, other: Array) -> Array:
-    """Products of every two columns, (S, L1 L2)."""
-    return np.asarray((one[:, :, None] * other[:, None, :]).reshape(len(one), -1))
 
 
 def _orthonormal(columns: Array, scale: float | None = None) -> Array:

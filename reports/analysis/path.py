@@ -15,7 +15,6 @@ from reports.stats import Estimate, compare_paired
 from reports.tables import Group
 
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
-_ABSENT = object()  # the factor is not active in a setting
 
 Assignment = Mapping[str, Any]
 
@@ -173,10 +172,9 @@ def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str,
 
 
 def _differing(here: Assignment, target: Assignment) -> list[str]:
-    def level(assignment: Assignment, key: str) -> Any:
-        return level_id(assignment[key]) if key in assignment else _ABSENT
-
-    return [key for key in {**here, **target} if level(here, key) != level(target, key)]
+    """The factors that have other levels, or are active in one of the two alone."""
+    one, other = ({key: level_id(value) for key, value in a.items()} for a in (here, target))
+    return [key for key in one | other if one.get(key) != other.get(key)]
 
 
 def _place(assignment: Assignment) -> str:

@@ -7,7 +7,7 @@ pictures for independent, or its classes for all there are, is too narrow.
 
 import math
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,7 +52,6 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
-@cache
 def _widening(k: int) -> float:
     """Factor from the spread of draws of k classes to that of a t-interval."""
     from scipy import special

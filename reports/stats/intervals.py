@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -116,11 +115,8 @@ def t_tail(statistic: float, freedom: int) -> float:
     return float(special.stdtr(freedom, -statistic))
 
 
-@cache
 def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
     """Student's t that is exceeded in either direction with probability alpha.
-
-    Tables ask for the same few thousands of times.
 
     Args:
         freedom: degrees of freedom, at least 1.
