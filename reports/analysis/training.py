@@ -4,7 +4,7 @@ Each is a list of points as a chart draws them: what names a point, a mean, and 
 `high` of its 95% interval, None where there are none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
@@ -118,18 +118,15 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
         return [], 0
     places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
     stopped = sum(_state(group) == PRUNED for group in groups)
-    return [point for place in places for point in _rung(place, early, final)], stopped
-
-
-def _rung(place: int, early: Sequence[Sequence[float]], final: Sequence[float]) -> Points:
-    """The point of an evaluation; none where its correlation is undefined."""
-    both = [(own[place], end) for own, end in zip(early, final, strict=True) if place < len(own)]
-    # Seeded by nothing but the data's order: the same store gives the same numbers.
-    rng = np.random.default_rng(0)
-    rho = rank_interval([one for one, _ in both], [end for _, end in both], rng)
-    return (
-        [{"evaluation": str(place), "n": len(both), **interval_values("rho", rho)}] if rho else []
-    )
+    points: Points = []
+    for place in places:
+        reached = [i for i, own in enumerate(early) if place < len(own)]
+        # Seeded by nothing but the data's order: the same store gives the same numbers.
+        rng = np.random.default_rng(0)
+        rho = rank_interval([early[i][place] for i in reached], [final[i] for i in reached], rng)
+        if rho:
+            points.append({"evaluation": str(place), "n": rho.n, **interval_values("rho", rho)})
+    return points, stopped
 
 
 def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from reports.cells import LEVELS, Table
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import HEADLINE, Publication, ReportError, interval_metrics
 from reports.estimates import estimates
-from reports.render.markup import answer_markdown, latex, markdown
+from reports.render.markup import answer_markdown, escaped, latex, markdown
 from reports.render.page import entry, overview, overview_lines, page
 from reports.render.spreadsheet import csv_stream, csv_text, no_formulas
 from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
@@ -33,7 +33,8 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
     tables = report.every_table
     match form:
         case "markdown":
-            return answer_markdown(report.study.name, report.answer) + markdown(tables)
+            head = f"### {escaped(report.study.name)}: the answer"
+            return f"{head}\n\n{answer_markdown(report.answer)}{markdown(tables)}"
         case "latex":
             return latex(tables)
         case "csv":
@@ -191,10 +192,8 @@ def make_publication(report: Report) -> Publication:
     """
     study = report.study
     found = headline(study, report.metric)
-    named = {}
-    if found:
-        named = {"best": found.estimate}
-        named |= {f"vs_{name}": one for name, one in found.beside.items()}
+    beside = {f"vs_{name}": one for name, one in found.beside.items()} if found else {}
+    named = {"best": found.estimate, **beside} if found else {}
     metrics: dict[str, float] = {}
     for name, one in named.items():
         key = f"{HEADLINE}{name}/{report.metric}"
@@ -220,5 +219,4 @@ def _note(report: Report) -> str:
 
 def _answer(report: Report) -> str:
     """Markdown: the answer, whose beginning a list shows, and the description."""
-    _, _, answer = answer_markdown(report.study.name, report.answer).partition("\n\n")
-    return f"{answer}\n{report.study.description}".rstrip() + "\n"
+    return f"{answer_markdown(report.answer)}\n{report.study.description}".rstrip() + "\n"

@@ -50,9 +50,9 @@ def shown(
         yield section, texts
 
 
-def answer_markdown(name: str, answer: Answer) -> str:
-    """The answer as a heading and a list, with an empty line behind it."""
-    lines = [f"### {escaped(name)}: the answer", ""]
+def answer_markdown(answer: Answer) -> str:
+    """The answer as a list, with an empty line behind it."""
+    lines = []
     for finding in answer.findings:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
         lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
