@@ -66,15 +66,6 @@ def for_page(spec: Spec) -> Spec:
     return _fitted(spec, PAGE, width="container")
 
 
-_MEMBERS = frozenset(
-    {
-        "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString",
-        "toString", "valueOf", "__proto__", "__defineGetter__", "__defineSetter__",
-        "__lookupGetter__", "__lookupSetter__",
-    }
-)  # fmt: skip
-
-
 def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
     autosize = {"type": "fit-x", "contains": "padding"}
     return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
@@ -84,16 +75,13 @@ def _drawable(value: Any) -> Any:
     """A specification without texts that cannot be drawn.
 
     vl-convert dies of characters that XML has not, and others turn the order of what is drawn: they
-    are spelled out. A label that is called as what each JavaScript object has gets a character that
-    nobody sees before it.
+    are spelled out.
     """
     if isinstance(value, dict):
         return {key: _drawable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_drawable(inner) for inner in value]
-    if not isinstance(value, str):
-        return value
-    return f"\u200b{value}" if value in _MEMBERS else printable_lines(value)
+    return printable_lines(value) if isinstance(value, str) else value
 
 
 def page_script() -> str:

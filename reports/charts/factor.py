@@ -69,7 +69,6 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     if scattered or many:
         means = []
     low, high = _limits(dots, means, percent=tables.is_percent(metric))
-    dots, some = vega.thinned(dots, "dots")
     # The arms are one setting on one dataset: no line across means over other factors or datasets.
     over = tables.datasets(study) or (study.sampler == "grid" and len(study.factors) > 1)
     lines = [] if over else _arms(study, metric, low, high)
@@ -81,6 +80,7 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     else:
         x = vega.steps(field, title, dots)
     encoding = {"x": x, "y": _axis(study, metric, low, high)}
+    dots, some = vega.thinned(dots, "dots")
     apart = _apart(dots, field, (high - low) / vega.HEIGHT)
     layers = [*_arm_layers(lines, encoding["y"])]
     if numeric and len(means) > 1:
@@ -117,10 +117,11 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
         return
     title, head = tables.short_name(study, over), heading(study.protocol, metric)
     y = _axis(study, metric, *_limits(dots, means, percent=tables.is_percent(metric)))
-    dots, some = vega.thinned(dots, "dots")
     encoding = {"x": vega.steps("level", title, dots), "y": y}
-    encoding["xOffset"] = {"field": "method", "type": "nominal", "sort": list(methods)}
+    order = {"domain": list(methods)}
+    encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
     encoding["color"] = vega.named("method", list(methods))
+    dots, some = vega.thinned(dots, "dots")
     layers = _marks(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"

@@ -185,7 +185,8 @@ def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
     angle = 0
     if max(map(len, listed), default=0) * len(listed) > _ABREAST:
         angle = -30 if len(listed) <= _SLANTED else -90
-    labels = {"sort": listed, "axis": {"labelAngle": angle}}
+    # the domain, not a sort, of which Vega makes code that a label "constructor" is no part of
+    labels = {"scale": {"domain": listed}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
 

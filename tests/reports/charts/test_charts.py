@@ -214,7 +214,7 @@ def test_dots_lead_to_their_runs(store_uri: str) -> None:
     assert f'"{study.runs_address}" + datum.run' in made["calculate"]
 
 
-ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor")
+ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor", "__proto__")
 
 
 def test_one_chart_of_each_kind_is_drawn() -> None:
