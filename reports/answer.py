@@ -157,7 +157,7 @@ def _phrase(one: Compared, head: str = "") -> str:
         return f"The same {head} under each seed as"
     if one.verdict:
         return _PHRASES[one.verdict]
-    return "Beyond chance different from" if one.differs else "Not told from"
+    return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
 
 
 def _known(one: Compared, *, turned: bool = False) -> str:
@@ -176,7 +176,7 @@ def _known(one: Compared, *, turned: bool = False) -> str:
     over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
     parts = [
         cell_text(Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
-        _p_words(one.holm_p) if one.differs else "",
+        _p_words(one.holm_p) if is_beyond_chance(one.holm_p) else "",
         f"after {count(one.difference.n, 'seed')}" if one.decision else "",
     ]
     if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:

@@ -157,11 +157,9 @@ def _best(
     """The best existing setting that is the fewest factors nearer to the target; at last it."""
     differ = len(_differing(here, target))
     sizes = range(1, differ + 1) if differ <= MOST_TRIED else (1, 2, differ)
-    for size in sizes:
-        found = [by_place[p] for p in map(_place, _next(here, target, size)) if p in by_place]
-        if found:
-            return max(found, key=lambda pair: pair[1])
-    raise RuntimeError("the target is a setting that exists")
+    nearer = (map(_place, _next(here, target, size)) for size in sizes)
+    found = ([by_place[place] for place in places if place in by_place] for places in nearer)
+    return max(next(filter(None, found)), key=lambda pair: pair[1])
 
 
 def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str, Any]]:

@@ -89,7 +89,7 @@ def _budget_chart(study: Study) -> Iterator[Chart]:
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     """Seconds a seed against the test metric; none with one setting."""
-    points = analysis.available(analysis.cost_points, study, metric) or ()
+    points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
     head, kinds = heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)

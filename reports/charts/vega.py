@@ -7,14 +7,13 @@ words, and take half a second to import.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from reports.read import Study, heading
 from reports.tables import chosen_by, is_percent, on_test
 
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
-Point = TypeVar("Point")
 
 # Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
 COLOURS: Final = (
@@ -94,7 +93,7 @@ def layer(
     return {**named, **data, "mark": {"type": kind, **mark}, "encoding": encoding}
 
 
-def thinned(points: Sequence[Point], what: str) -> tuple[list[Point], str]:
+def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
     """As many points as a layer has, evenly over their order, and what a caption says of that.
 
     Args:

@@ -78,11 +78,6 @@ class Compared:
     datasets: tuple[int, int] | None = None
     decimals: int = 1
 
-    @property
-    def differs(self) -> bool:
-        """Whether the corrected p says that the difference is not 0."""
-        return is_beyond_chance(self.holm_p)
-
 
 def is_beyond_chance(p: float | None) -> bool:
     """Whether a corrected p says that there is an effect."""

@@ -97,11 +97,10 @@ def stages(pilot: int, most: int) -> tuple[int, ...]:
 
     The steps are longer where there would be more than MOST_LOOKS.
 
-    Raises:
-        ValueError: a pilot of fewer than 2 seeds, or of more than `most`.
+    Args:
+        pilot: at least 2.
+        most: at least as many.
     """
-    if not 2 <= pilot <= most:
-        raise ValueError(f"a pilot must have from 2 to {most} seeds, got {pilot}")
     rest = most - pilot
     steps = min(math.ceil(2 * rest / pilot), MOST_LOOKS - 1)
     return (*(most - (steps - step) * rest // steps for step in range(steps)), most)
