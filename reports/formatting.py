@@ -47,12 +47,9 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
         decimals: digits after the point.
         signed: whether a positive number gets a plus.
     """
-    text = f"{abs(value):.{decimals}f}"
-    if float(text) == 0:
-        return text
-    if value < 0:
-        return f"−{text}"
-    return f"+{text}" if signed else text
+    text = f"{value:z.{decimals}f}"
+    plus = "+" if signed and float(text) > 0 else ""
+    return plus + text.replace("-", "−")
 
 
 def p_text(p: float) -> str:

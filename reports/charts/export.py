@@ -4,8 +4,10 @@ No browser, no network, fonts embedded.
 """
 
 import json
-import re
 from typing import Any, Final
+
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
 from reports.charts.vega import Chart, Spec
 from reports.contract import printable_lines
@@ -91,11 +93,10 @@ def page_script() -> str:
     return str(vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
 
 
-def as_json(value: Any) -> str:
+def as_json(value: Any) -> Markup:
     """JSON that may stand in a page's script element: no text of a store can end it.
 
     Numbers have the six digits that a chart can show.
     """
     few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
-    text = json.dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return htmlsafe_json_dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -54,7 +54,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         most=MOST_RUNS,
         yaml=_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
-        specs=Markup(as_json(specs)),
+        specs=as_json(specs),
     )
 
 
