@@ -14,7 +14,7 @@ from reports import tables
 from reports.analysis.layout import incomparable, subject
 from reports.contract import COMPLETE, PRUNED
 from reports.read import History, Study
-from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
+from reports.stats import Estimate, mean_interval, rank_interval
 from reports.tables import Group
 
 Points = list[dict[str, Any]]
@@ -114,7 +114,7 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
             early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
             final.append(score)
     last = max(map(len, early), default=1) - 1
-    if len(final) < FEWEST_RANKED or not last or incomparable(study):
+    if not last or incomparable(study):
         return [], 0
     places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
     stopped = sum(_state(group) == PRUNED for group in groups)

@@ -73,15 +73,13 @@ def share(own: Array, total: Array) -> Estimate | None:
     whole = ratio(range(n))
     if whole is None:
         return None
-    alone = Estimate(_percent(whole), None, None, n)
-    if n < FEWEST_FOR_INTERVAL:
-        return alone
-    parts = [ratio([s for s in range(n) if s != one]) for one in range(n)]
+    left_out = range(n) if n >= FEWEST_FOR_INTERVAL else ()
+    parts = [ratio([seed for seed in range(n) if seed != one]) for one in left_out]
     known = [part for part in parts if part is not None]
     if len(known) < n:
-        return alone
+        return Estimate(_percent(whole), None, None, n)
     half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(known)))
-    return Estimate(alone.mean, _percent(whole - half), _percent(whole + half), n)
+    return Estimate(_percent(whole), _percent(whole - half), _percent(whole + half), n)
 
 
 def noise(total: Array) -> float | None:
