@@ -109,7 +109,7 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     return listed
 
 
-def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
+def _fitted(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     """The roomiest grid that fits, and the headings of the columns that had to be left out.
 
     A column is left out only if no layout fits with it. Where even the narrowest grid is too wide,
@@ -127,22 +127,18 @@ def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
     return _paragraphs(table), []
 
 
-def _paragraphs(table: Table) -> Grid:
+def _paragraphs(table: Table) -> Group:
     """Each row as its labels, and behind them every measure with its heading."""
-    grid = Grid(
-        title=printable(table.title, "bold"), title_justify="left", box=None, show_header=False,
-        pad_edge=False, padding=(0, 0, 1, 0),
-    )  # fmt: skip
-    grid.add_column(overflow="fold")
+    paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
     for _, rows in shown(table, lambda cell: " ".join(_cell(cell, PLAIN).split())):
-        for row, texts in rows:
+        for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
             told = "; ".join(f"{heading} {text}" for heading, text in measures if text)
-            paragraph = printable(f"{labels}: ", "bold").append_text(printable(told, "not bold"))
-            grid.add_row(paragraph, style="bold" if row.baseline else "")
-    return grid
+            named = printable(f"{labels}: ", "bold")
+            paragraphs.append(named.append_text(printable(told, "not bold")))
+    return Group(printable(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
 def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
