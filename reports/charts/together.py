@@ -141,7 +141,7 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     if not values:  # no setting has the metric
         return
     labels = [
-        {"factor": names[key], **level}
+        {"factor": names[key], **level, "last": key == study.factors[-1].key}
         for key, levels in places.items()
         for level in levels.values()
         if len(levels) <= tables.MOST_LEVELS or level["at"] in (0.0, 1.0)
@@ -155,27 +155,19 @@ def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     colour = vega.heat(study, metric, [value["mean"] for value in values])
     lines = {**at, "color": colour, "detail": {"field": "line"}, "tooltip": tooltip}
     words = {**at, "text": {"field": "level"}}
+    look: Spec = {"align": "left", "dx": 5}
+    longest = max((len(label["level"]) for label in labels if label["last"]), default=0)
+    if longest * len(names) > _MARGIN:  # those of the last axis stand to its left
+        sides = {"align": ("'right'", "'left'"), "dx": (-5, 5), "limit": (140, 0)}
+        look = {key: {"expr": f"datum.last ? {a} : {b}"} for key, (a, b) in sides.items()}
     layers = [
         vega.layer("line", lines, name="settings", values=values, opacity=0.7, strokeWidth=1.2),
-        *_beside(words, labels, len(names)),
+        vega.layer("text", words, values=labels, fontSize=9, **look),
     ]
     best = f" The {MOST_LINES} best by selection." if len(groups) > MOST_LINES else ""
     caption = f"Every setting is a line through its levels; its colour is its test {head}.{best}"
     place, title = (TOGETHER, "parallel"), "Parallel coordinates"
     yield vega.chart(study, place, title, caption, layers, height=200)
-
-
-def _beside(words: Spec, labels: Sequence[Spec], factors: int) -> Iterator[Spec]:
-    """The labels to the right of their axes; of the last one to the left, where they are long."""
-    last = labels[-1]["factor"]
-    ends = [label for label in labels if label["factor"] == last]
-    if max(len(label["level"]) for label in ends) * factors <= _MARGIN:
-        ends = []
-    others = [label for label in labels if label not in ends]
-    yield vega.layer("text", words, values=others, align="left", dx=5, fontSize=9)
-    if ends:
-        look: Spec = {"align": "right", "dx": -5, "fontSize": 9, "limit": 140}
-        yield vega.layer("text", words, values=ends, **look)
 
 
 def _places(study: Study, factor: Factor) -> dict[str, Spec]:

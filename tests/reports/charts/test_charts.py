@@ -189,16 +189,14 @@ def test_labels_of_parallel_coordinates() -> None:
     builder = crossed(
         {"generator.scale": [0.51213, 0.51244], "templates": ends}, lambda *_: 50.0, 2
     )
-    layers = charts_of(builder)["parallel"].spec["layer"]
-    found = {
-        layer["mark"]["align"]: [(one["level"], one["at"]) for one in layer["data"]["values"]]
-        for layer in layers
-        if layer["mark"]["type"] == "text"
-    }
-    scales, templates = (
-        [(name, float(i)) for i, name in enumerate(n)] for n in (["0.512"] * 2, ends)
-    )
-    assert found == {"left": scales, "right": templates}
+    *_, text = charts_of(builder)["parallel"].spec["layer"]
+    assert text["mark"]["align"] == {"expr": "datum.last ? 'right' : 'left'"}
+    found = [(one["level"], one["at"], one["last"]) for one in text["data"]["values"]]
+    assert found == [
+        (name, float(i), last)
+        for last, names in enumerate((["0.512"] * 2, ends))
+        for i, name in enumerate(names)
+    ]
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
