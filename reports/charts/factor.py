@@ -264,10 +264,8 @@ def _marks(
     """
     encoding = {"color": {"value": vega.DOT}, **at}
     encoding["tooltip"] = vega.tips({**named, "name": "dot", "y*": head})
-    mark: Spec = {"size": 22, "opacity": 0.75}
+    mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
     more: Spec = {}
-    if any("side" in dot for dot in dots):
-        mark["xOffset"] = {"expr": "datum.side || 0"}
     if any("run" in dot for dot in dots):
         # what all addresses begin with is written once
         begin = json.dumps(study.runs_address)
