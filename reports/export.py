@@ -36,18 +36,14 @@ def export(study: Study, target: str) -> str:
         ReportError: no such target, an address that is not well formed, or its storage cannot be
             written, or has the study already.
     """
+    import optuna
+
     uri = target.removeprefix(OPTUNA)
     if not target.startswith(OPTUNA) or not uri:
         raise ReportError(f"--export {target}: give optuna:URI, e.g. optuna:{SQLITE}x.db")
     fault = None if uri.startswith(SQLITE) else address_fault(uri)  # Optuna's sqlite takes options
     if fault:
         raise ReportError(f"--export: {fault}")
-    return _to_optuna(study, uri)
-
-
-def _to_optuna(study: Study, uri: str) -> str:
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = _trials(study)
     try:

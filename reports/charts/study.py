@@ -26,8 +26,9 @@ def study_charts(report: Report) -> list[Chart]:
     part = analysis.available(analysis.subject, study, metric)
     charts = [*factor_charts(study, metric)]
     if part and len(part.factors) > 1:
-        charts += together.importance_chart(part, report.importance)
-        charts += together.interaction_charts(part, report.importance, metric)
+        if report.importance:
+            charts += together.importance_chart(part, report.importance)
+            charts += together.interaction_charts(part, report.importance, metric)
         found = analysis.available(analysis.partial_dependence, study, metric)
         charts += together.dependence_charts(part, found or (), metric)
         charts += together.parallel_chart(part, metric)

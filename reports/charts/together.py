@@ -19,10 +19,8 @@ _MARGIN = 24  # characters that stand beside the only axis of a parallel plot
 MOST_LINES = 300  # of parallel coordinates: the settings that selection likes best
 
 
-def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
+def importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
-    if not found:
-        return
     names, head = tables.short_names(study), heading(study.protocol, found.over.metric)
     values = [
         {
@@ -52,11 +50,10 @@ def importance_chart(study: Study, found: Importance | None) -> Iterator[Chart]:
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
-def interaction_charts(study: Study, found: Importance | None, metric: str) -> Iterator[Chart]:
+def interaction_charts(study: Study, found: Importance, metric: str) -> Iterator[Chart]:
     """A heat map for each pair of factors, those first whose interaction is the surest."""
     names, head = tables.short_names(study), heading(study.protocol, metric)
-    pairs = found.interactions[:MOST_PAIRS] if found else []
-    for pair in pairs:
+    for pair in found.interactions[:MOST_PAIRS]:
         values = pair.cells
         means = [value["mean"] for value in values]
         one, other = (names[key] for key in pair.factors)
@@ -122,12 +119,9 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
 
 
 def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
-    """Every setting as a line through its levels, coloured by the test metric.
-
-    None with fewer than two factors or settings.
-    """
+    """Every setting as a line through its levels, coloured by the test metric; none of one."""
     groups = [group for group in tables.setting_groups(study) if group.count(COMPLETE)]
-    if len(study.factors) < 2 or len(groups) < 2:
+    if len(groups) < 2:
         return
     names, head = tables.short_names(study), heading(study.protocol, metric)
     places = {factor.key: _places(study, factor) for factor in study.factors}

@@ -203,7 +203,8 @@ def make_publication(report: Report) -> Publication:
         params={name: text for name, text in study.constants.items() if text},
         best=found.setting if found else "",
         note=_note(report),
-        answer=_answer(report),
+        # a list of studies shows where it begins
+        answer=f"{answer_markdown(report.answer)}\n{study.description}".rstrip() + "\n",
         page=f"{file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),
@@ -215,8 +216,3 @@ def _note(report: Report) -> str:
     main = replace(report, tables=report.main[:1], together=())
     text, description = text_of("markdown", main), report.study.description
     return f"{description}\n\n{text}" if description else text
-
-
-def _answer(report: Report) -> str:
-    """Markdown: the answer, whose beginning a list shows, and the description."""
-    return f"{answer_markdown(report.answer)}\n{report.study.description}".rstrip() + "\n"
