@@ -54,11 +54,7 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
 
 def p_text(p: float) -> str:
     """Two significant digits, "<0.001" below."""
-    if p < 0.001:
-        return "<0.001"
-    texts = (f"{p:.{decimals}f}" for decimals in (1, 2, 3, 4))
-    # Two digits from the first that is not 0, counted after rounding: 0.0999 is 0.10.
-    return next(text for text in texts if len(text.replace(".", "").lstrip("0")) >= 2)
+    return "<0.001" if p < 0.001 else f"{p:#.2g}"
 
 
 def _value_text(value: Value, dialect: Dialect) -> str:

@@ -162,11 +162,12 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
 
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
-    keys: dict[str, list[str]] = {}
-    for setting in _active_in(study, factor):
-        keys.setdefault(level_id(setting.assignment[factor.key]), []).append(setting.key)
+    ids = {s.key: level_id(s.assignment[factor.key]) for s in _active_in(study, factor)}
+    own = pl.col("setting_key").replace_strict(ids, default=None, return_dtype=pl.String)
+    marked = study.rows.with_columns(own.alias("level"))
+    rows = marked.partition_by("level", as_dict=True, include_key=False)
     return [
-        Group((label(level),), rows_of(study, keys[level_id(level)]), value=level)
+        Group((label(level),), rows[level_id(level),], value=level)
         for level in ordered_levels(study, factor)
     ]
 
