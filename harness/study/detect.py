@@ -154,7 +154,7 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
         found = load_families(study.name, uri)
     except ReportError:  # no store, no such study, or nothing finished: the plan says so
         found = []
-    if found and not any(family.comparable and any(family.pairs) for family in found):
+    if found and not any(family.comparable and family.pairs for family in found):
         return []
     seeds, known = study.seeds, [one for one in found if _deviations(one.differences)]
     return [_shown(family, len(seeds), study.smallest_effect) for family in known] or [

@@ -113,8 +113,8 @@ def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
         columns: behind those that name a row.
     """
     rows = []
-    for group, compared in zip(family.groups, family.compared, strict=True):
-        baseline = group is family.baseline
+    for group in family.groups:
+        baseline, compared = group is family.baseline, family.compared.get(group)
         own = _measured(family, group, columns) | _compared_cells(compared)
         own |= {"difference": Text("baseline")} if baseline else {}
         rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
@@ -137,7 +137,7 @@ def _compared(family: Family) -> Iterator[Column]:
     if not family.comparable:
         return
     yield Column("difference", f"Δ{family.head}")
-    if any(one and one.classes for one in family.compared):
+    if any(one.classes for one in family.compared.values()):
         yield Column(CLASSES, f"Δ{family.head} over classes", drop=4)
     yield Column("pairs", "pairs", drop=2)
     if design_of(family.study, family.metric):

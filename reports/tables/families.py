@@ -60,7 +60,7 @@ class Family:
     name: of the table: a factor's key, "settings" or "datasets".
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
-    pairs: each group with the baseline; None of what is not compared.
+    pairs: group -> itself with the baseline, as they are compared; only of what is compared.
     cells: setting_key -> companion cell to match within (see companions); none of arms.
     """
 
@@ -71,7 +71,7 @@ class Family:
     labels: Sequence[Column]
     groups: Sequence[Group]
     baseline: Group | None
-    pairs: Sequence[tuple[Group, Group] | None]
+    pairs: Mapping[Group, tuple[Group, Group]]
     cells: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -108,37 +108,33 @@ class Family:
     @property
     def differences(self) -> list[dict[int, float]]:
         """Of each group that is compared: seed -> difference in the metric, on common seeds."""
-        return [differences(*pair) for pair in self._values if pair]
+        return [differences(*values) for values in self._values.values()]
 
     @cached_property
-    def tested(self) -> list[Compared | None]:
-        """What tests, or the study's own design, say of each group."""
-        pairs = [pair for pair in self._values if pair]
-        found = iter(compare(self.study, self.metric, pairs))
-        return [next(found) if pair else None for pair in self._values]
+    def tested(self) -> dict[Group, Compared]:
+        """What tests, or the study's own design, say of each group that is compared."""
+        found = compare(self.study, self.metric, [*self._values.values()])
+        return dict(zip(self._values, found, strict=True))
 
     @cached_property
-    def compared(self) -> list[Compared | None]:
+    def compared(self) -> dict[Group, Compared]:
         """All that is known of each group beside the baseline."""
-        return [
-            pair and one and self._completed(*pair, one)
-            for pair, one in zip(self.pairs, self.tested, strict=True)
-        ]
+        return {
+            group: self._completed(*self.pairs[group], one) for group, one in self.tested.items()
+        }
 
     @cached_property
-    def _values(self) -> list[Pairs | None]:
+    def _values(self) -> dict[Group, Pairs]:
         """seed -> metric of a group and of its baseline, on the (cell, seed) pairs of both."""
-        return [pair and self._matched(*map(self._results, pair)) for pair in self.pairs]
+        found: dict[Group, Pairs] = {}
+        for group, pair in self.pairs.items():
+            mine, theirs = map(self._results, pair)
+            if mine.keys() & theirs.keys():
+                found[group] = by_seed(mine, theirs), by_seed(theirs, mine)
+        return found
 
-    def _results(self, group: Group) -> Mapping[Place, list[float]]:
+    def _results(self, group: Group) -> dict[Place, list[float]]:
         return group.results(f"test/{self.metric}", self.cells)
-
-    def _matched(
-        self, mine: Mapping[Place, list[float]], theirs: Mapping[Place, list[float]]
-    ) -> Pairs | None:
-        """None without a common place."""
-        found = by_seed(mine, theirs), by_seed(theirs, mine)
-        return found if found[0] else None
 
     def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
         mean, common, of = one.difference.mean, len(group.present), len(self.datasets)
@@ -206,9 +202,9 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]
-    pairs = [
-        pair if pair and _on_same_classes(*pair) else None for pair in _against(baseline, groups)
-    ]
+    pairs = {
+        one: pair for one, pair in _against(baseline, groups).items() if _on_same_classes(*pair)
+    }
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
@@ -239,9 +235,9 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
     )
 
 
-def _against(baseline: Group | None, groups: Sequence[Group]) -> list[tuple[Group, Group] | None]:
-    """Each group with the baseline; None of the baseline itself."""
-    return [(one, baseline) if baseline and one is not baseline else None for one in groups]
+def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tuple[Group, Group]]:
+    """Each group with the baseline, but for the baseline itself."""
+    return {one: (one, baseline) for one in groups if baseline and one is not baseline}
 
 
 def _on_same_classes(group: Group, baseline: Group) -> bool:
@@ -264,7 +260,7 @@ def method_family(study: Study, metric: str) -> Family:
     groups = [*own, *arms]
     beside = dataclasses.replace(study, factors=beside_dataset(study))
     baseline = baseline_setting(beside, own) if beside.factors else None
-    pairs = [on_common(study, group, baseline) for group in groups]
+    pairs = {one: pair for one in groups if (pair := on_common(study, one, baseline))}
     labels = factor_labels(beside)
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
 

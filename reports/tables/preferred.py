@@ -121,8 +121,8 @@ def _by_design(
     """The differences, with no other intervals than those that the study's own design has."""
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
     family, keys = first_family(study, metric), {one.value.key for one in best}
-    for group, tested in zip(family.groups, family.tested, strict=True):
-        if tested and not group.arm and {*group.column("setting_key")} == keys:
+    for group, tested in family.tested.items():
+        if not group.arm and {*group.column("setting_key")} == keys:
             found["baseline"] = tested.difference
     return found
 
