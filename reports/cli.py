@@ -186,7 +186,7 @@ def report(
         list[str] | None, typer.Argument(metavar="NAME", help="The study, or several.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", metavar="", help="One page over all studies of the store.")
+        bool, typer.Option("--all", help="One page over all studies of the store.")
     ] = False,
     tracking_uri: Annotated[
         str | None,
@@ -227,12 +227,10 @@ def report(
     ] = None,
     figures: Annotated[
         bool,
-        typer.Option(
-            "--figures", metavar="", help="Every chart of the page as PNG, SVG and PDF, too."
-        ),
+        typer.Option("--figures", help="Every chart of the page as PNG, SVG and PDF, too."),
     ] = False,
     notes: Annotated[
-        bool, typer.Option("--notes", metavar="", help="Print what the columns are, too.")
+        bool, typer.Option("--notes", help="Print what the columns are, too.")
     ] = False,
     width: Annotated[
         int | None,
@@ -246,7 +244,6 @@ def report(
         bool,
         typer.Option(
             "--published",
-            metavar="",
             help="What papers report of the same methods, beside what the study measured.",
         ),
     ] = False,

@@ -1,4 +1,4 @@
-"""Commands whose --help shows no kind of value: some versions of typer write <bool> beside it."""
+"""Commands whose --help shows no kind of value of a flag: some versions of typer write <bool>."""
 
 from typing import Any
 
@@ -8,20 +8,21 @@ from typer.core import TyperCommand, TyperGroup
 class Command(TyperCommand):
     """A command."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help, which takes no value."""
-        return _plain(super().get_help_option(ctx))
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its arguments and options, --help among them."""
+        return _plain(super().get_params(ctx))
 
 
 class Group(TyperGroup):
     """A command with subcommands."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help, which takes no value."""
-        return _plain(super().get_help_option(ctx))
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, --help among them."""
+        return _plain(super().get_params(ctx))
 
 
-def _plain(option: Any) -> Any:
-    if option is not None:
-        option.metavar = ""
-    return option
+def _plain(found: list[Any]) -> list[Any]:
+    for one in found:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return found

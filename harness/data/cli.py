@@ -74,9 +74,7 @@ def get(name: Name, data_root: DataRoot = None) -> None:
 def check(
     name: Name,
     data_root: DataRoot = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", metavar="", help="Do not decode the pictures.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures.")] = False,
     class_names: Annotated[str | None, _folder("File of its classes' names.", "FILE")] = None,
     split: Annotated[str | None, _folder("File of its pictures by split.", "FILE")] = None,
     split_seed: Annotated[int, _folder("Another draw of its split.", "N", 0)] = 0,
