@@ -125,8 +125,8 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     seeds_of = {s.key: s.seeds or listed_seeds for s in settings}
     own: list[dict[str, Any]] = []
     stale = set()
-    for trial in trials:
-        for row in seed_rows(trial, warnings):
+    for run, setting in trials:
+        for row in seed_rows(run, setting, warnings):
             key, seed = row["setting_key"], row["seed"]
             if key in seeds_of and (not listed_seeds or seed in seeds_of[key]):
                 own.append(row)
@@ -136,15 +136,15 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     seeds = listed_seeds or tuple(sorted({row["seed"] for row in kept}))
-    source_of = {trial.run.run_id: trial.run.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials}
+    source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _ in trials}
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     kept += missing_rows(settings, seeds, kept)
     # counted in `listed`: a setting that a sampler has proposed twice was tried twice
-    proposed = {trial.setting.key for trial in trials if not trial.setting.added}
+    proposed = {setting.key for _, setting in trials if not setting.added}
     tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
     # a finished study lacks none: its space may hold fewer settings than `trials` asks for
     unfinished = tags.get(Tag.STATE) != COMPLETE
-    current = [trial.run for trial in trials if trial.setting.key in seeds_of]
+    current = [run for run, setting in trials if setting.key in seeds_of]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
     rows = frame(kept, factors, settings, metrics)

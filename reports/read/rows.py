@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -36,8 +35,6 @@ _COSTS: dict[str, Any] = {
     "run_id": pl.String,
     "started": pl.Int64,
 }
-# What a run's tags and costs say: no metric may stand for it.
-_RESERVED = {*_COLUMNS, *_COSTS} - {"selection_epoch"}
 
 # Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
 _RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1}
@@ -48,37 +45,34 @@ _SEEDS = TypeAdapter(Seeds)
 _ASSIGNMENT = TypeAdapter(dict[str, Any])
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A trial's run, with the setting and the seeds that its tags say it is of."""
+def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setting]]:
+    """The trials among a study's runs, each with the setting and seeds that its tags say it is of.
 
-    run: Run
-    setting: Setting
-    seeds: Seeds
-
-
-def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[Trial]:
-    """The trials among a study's runs; a warning of each that cannot be placed in the table."""
+    There is a warning of each that cannot be placed in the table.
+    """
     found = []
     for run in (run for run in runs if run.tags[Tag.KIND] == Kind.TRIAL):
         try:
             assignment = _ASSIGNMENT.validate_json(run.tags.get(Tag.ASSIGNMENT, "{}"))
             arm, added = run.tags.get(Tag.ARM, ""), Tag.ADDED in run.tags
-            setting = Setting(run.tags[Tag.SETTING_KEY], assignment, arm, added=added)
             seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
-            found.append(Trial(run, setting, seeds))
+            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm, seeds, added)))
         except (KeyError, ValidationError):
             line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
             warnings.append(line)
     return found
 
 
-def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
-    """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split."""
-    run, seeds = trial.run, trial.seeds
-    shared = {
-        "setting_key": trial.setting.key,
-        "arm": trial.setting.arm,
+def seed_rows(run: Run, setting: Setting, warnings: list[str]) -> list[dict[str, Any]]:
+    """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split.
+
+    A seed marked COMPLETE without what its protocol requires is a failure with a reason, never a 0.
+    No metric stands for what the run's tags and costs say.
+    """
+    seeds = setting.seeds or ()
+    shared: dict[str, Any] = {
+        "setting_key": setting.key,
+        "arm": setting.arm,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
@@ -91,21 +85,29 @@ def seed_rows(trial: Trial, warnings: list[str]) -> list[dict[str, Any]]:
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
-    numbers = _numbers(trial)
-    return [
-        {**shared, "seed": seed, **_result(trial, seed, numbers[seed], warnings)} for seed in seeds
-    ]
+    protocol, rows = PROTOCOLS.get(shared["protocol"]), []
+    for seed, numbers in _numbers(run, setting).items():
+        required = protocol.required if protocol else ()
+        absent = [f"test/{name}" for name in required if f"test/{name}" not in numbers]
+        row = {**numbers, **shared, "seed": seed}
+        if absent:
+            reason = f"no finite {', '.join(absent)} logged"
+            named = f"run {run.run_id} ({in_words(setting.assignment, setting.arm)}), seed {seed}"
+            warnings.append(f"{named}: COMPLETE, but {reason}; counted as failed")
+            row = {**shared, "seed": seed, "state": FAIL, "reason": reason}
+        rows.append(row)
+    return rows
 
 
-def _numbers(trial: Trial) -> dict[int, dict[str, float]]:
+def _numbers(run: Run, setting: Setting) -> dict[int, dict[str, float]]:
     """seed -> metric name without its seed -> finite value, in one pass over all metrics.
 
     Without a collapse of diversity where diversity was never to be had: of the reference arms named
     above, and of settings whose generator is that of such an arm.
     """
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in trial.seeds}
-    diverse = trial.setting.arm not in _NOT_DIVERSE and not _no_spread(trial.run.params)
-    for key, value in trial.run.metrics.items():
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in setting.seeds or ()}
+    diverse = setting.arm not in _NOT_DIVERSE and not _no_spread(run.params)
+    for key, value in run.metrics.items():
         found = split_seed(key)
         if found is None or found[0] not in numbers or _finite(value) is None:
             continue
@@ -114,26 +116,8 @@ def _numbers(trial: Trial) -> dict[int, dict[str, float]]:
             name = name.removeprefix("test/")
             if not name.startswith(FLAG) or (name == _DIVERSITY and not diverse):
                 continue
-        if name not in _RESERVED:
-            numbers[seed][name] = value
+        numbers[seed][name] = value
     return numbers
-
-
-def _result(
-    trial: Trial, seed: int, numbers: Mapping[str, float], warnings: list[str]
-) -> dict[str, Any]:
-    """Numbers and flags of one finished seed; without what its protocol requires it has failed."""
-    protocol = PROTOCOLS.get(trial.run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
-    required = protocol.required if protocol else ()
-    absent = [name for name in required if f"test/{name}" not in numbers]
-    if not absent:
-        return dict(numbers)
-    # A setting marked COMPLETE without its numbers is a failure with a reason, never a 0.
-    reason = f"no finite test/{', test/'.join(absent)} logged"
-    named = in_words(trial.setting.assignment, trial.setting.arm)
-    place = f"run {trial.run.run_id} ({named}), seed {seed}"
-    warnings.append(f"{place}: COMPLETE, but {reason}; counted as failed")
-    return {"state": FAIL, "reason": reason}
 
 
 def _finite(value: float | None, parts: int = 1) -> float | None:
