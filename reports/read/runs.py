@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from reports.contract import SQLITE, Kind, ReportError, State, Tag, address_fault, first_line
@@ -20,7 +20,13 @@ LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the lar
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
-_NUMBER = (int, float, type(None))  # of a metric; None: not a number
+_VALUE = "CASE WHEN is_nan THEN NULL ELSE value END"  # of a metric; NULL: not a number
+# of a Run: the table that it stands in, the column, and what that may hold
+_PARTS: Final[dict[str, tuple[str, str, Any]]] = {
+    "metrics": ("latest_metrics", _VALUE, int | float | None),
+    "tags": ("tags", "value", str),
+    "params": ("params", "value", str),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     if not uri.startswith(SQLITE):
         return None
     try:
-        with _snapshot(uri) as base:
+        with opened(uri) as base:
             query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
             active = {name: one for name, one in base.execute(query) if isinstance(name, str)}
             if study_name not in active:
@@ -93,14 +99,6 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
         return None  # the client may know these tables, or says what is wrong
     except (sqlite3.Error, TypeError) as error:
         raise ReportError(f"{uri.removeprefix(SQLITE)}: damaged: {error}") from error
-
-
-@contextlib.contextmanager
-def _snapshot(uri: str) -> Iterator[sqlite3.Connection]:
-    """One moment of an sqlite store that is being written to."""
-    with opened(uri) as base:
-        base.execute("BEGIN")
-        yield base
 
 
 def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
@@ -122,7 +120,7 @@ def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
     )
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
-        with _snapshot(uri) as base:
+        with opened(uri) as base:
             return _selected(base, chosen, wanted, ("*",))
     except (sqlite3.Error, TypeError):  # the client says what is wrong
         return None
@@ -149,19 +147,14 @@ def _selected(
         if not isinstance(started, int | None) or not isinstance(folder, str):
             raise TypeError(_damaged_row("runs", run_id, "start_time or artifact_uri"))
         runs[run_id] = Run(run_id, started or 0, {}, {}, {}, folder, str(experiment_id))
-    number = "CASE WHEN is_nan THEN NULL ELSE value END"
-    which = f"AND ({' OR '.join('key GLOB ?' for _ in metrics)})"
-    query = f"SELECT run_uuid, key, {number} FROM latest_metrics {of_runs} {which}"
-    for run_id, key, found in base.execute(query, [*values, *metrics]):
-        if run_id not in runs or not isinstance(key, str) or not isinstance(found, _NUMBER):
-            raise TypeError(_damaged_row("latest_metrics", run_id, key))
-        runs[run_id].metrics[key] = math.nan if found is None else found
-    for table in ("tags", "params"):
-        query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
-        for run_id, key, found in base.execute(query, values):
-            if run_id not in runs or not isinstance(key, str) or not isinstance(found, str):
+    for part, (table, column, kind) in _PARTS.items():
+        patterns = metrics if part == "metrics" else ("*",)
+        which = " OR ".join("key GLOB ?" for _ in patterns)
+        query = f"SELECT run_uuid, key, {column} FROM {table} {of_runs} AND ({which})"
+        for run_id, key, found in base.execute(query, [*values, *patterns]):
+            if run_id not in runs or not isinstance(key, str) or not isinstance(found, kind):
                 raise TypeError(_damaged_row(table, run_id, key))
-            getattr(runs[run_id], table)[key] = found
+            getattr(runs[run_id], part)[key] = math.nan if found is None else found
     return list(runs.values())
 
 
@@ -270,10 +263,13 @@ def checked(uri: str) -> str:
     return uri
 
 
-def opened(uri: str) -> contextlib.closing[sqlite3.Connection]:
-    """An sqlite store, to which nothing can write here; closed at the end of its `with`."""
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[sqlite3.Connection]:
+    """One moment of an sqlite store that others write to, and to which nothing can write here."""
     path = Path(uri.removeprefix(SQLITE)).resolve()
-    return contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as base:
+        base.execute("BEGIN")
+        yield base
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
