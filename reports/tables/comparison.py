@@ -5,6 +5,7 @@ Differences over other test classes are from the right answers that the runs kee
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +31,7 @@ _PERCENT = 100.0
 
 def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
     """The values in the order of the seeds, up to the first seed that has none."""
-    listed: list[float] = []
-    for seed in seeds:
-        if seed not in values:
-            break
-        listed.append(values[seed])
-    return listed
+    return [values[seed] for seed in takewhile(values.__contains__, seeds)]
 
 
 def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]:
@@ -100,6 +96,10 @@ _SHARES = {
 Draws = Mapping[Place, Array]
 
 
+class _Unanswered(Exception):
+    """The metric does not follow from the right answers that a run keeps."""
+
+
 def difference_over_classes(
     mine: Draws, theirs: Draws, mean: float, seeds: Container[int] | None = None
 ) -> Estimate | None:
@@ -142,19 +142,17 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
     column = "state" if parts else "run_id"
     found: dict[Place, Array] = {}
     for (cell, seed), values in group.results(column, cells).items():
-        every = []
-        for value in values:
-            runs = {name: of[seed] for name, of in parts.items()} or {"": value}
-            draws = _draws(study, runs, seed, metric)
-            if draws is None:
-                return {}
-            every.append(draws)
+        trained = {name: of[seed] for name, of in parts.items()}
+        try:
+            every = [_draws(study, trained or {"": value}, seed, metric) for value in values]
+        except _Unanswered:
+            return {}
         found[cell, seed] = np.mean(every, axis=0)
     return found
 
 
-def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:
-    """A metric under each draw, averaged over datasets; None where it does not follow from answers.
+def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array:
+    """A metric under each draw, averaged over datasets.
 
     Args:
         study: whose metric it is; an H is that of the averages.
@@ -164,37 +162,34 @@ def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Arr
     """
     if metric in study.protocol.halves:
         one, other = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
-        if one is None or other is None:
-            return None
         total = one + other
         return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
-    found = []
-    for name, run in runs.items():
-        draws = _of_run(study, run, seed, metric)
-        if draws is None:
-            return None
-        # datasets that number their classes alike have been given the same draws
-        order = np.random.default_rng([*name.encode()]).permutation(len(draws))
-        found.append(draws[order])
+    # datasets that number their classes alike have been given the same draws: in another order each
+    found = [
+        np.random.default_rng([*name.encode()]).permutation(_of_run(study, run, seed, metric))
+        for name, run in runs.items()
+    ]
     return np.asarray(np.mean(found, axis=0))
 
 
-def _of_run(study: Study, run: str, seed: int, metric: str) -> Array | None:
+def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
     """An accuracy of one model under each draw."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
         found = [_of_run(study, run, seed, target) for target in targets]
-        held = [draws for draws in found if draws is not None]
-        return np.asarray(np.mean(held, axis=0)) if len(held) == len(found) else None
+        return np.asarray(np.mean(found, axis=0))
     share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)
     if share is None:
-        return None
+        raise _Unanswered
     own = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
     counts = study.hits.of(run).filter(own, pl.col(EXAM) == share.exam)
     column = hit_column(seed, share.kind)
     if column not in counts.columns or counts[column].null_count():
-        return None
+        raise _Unanswered
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
         right, pictures = right / pictures, np.ones_like(pictures)
-    return stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)
+    draws = stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)
+    if draws is None:  # of too few classes
+        raise _Unanswered
+    return draws

@@ -16,7 +16,7 @@ from reports.read import Study
 from reports.read.on_demand import HitFiles
 from reports.stats import DRAWS
 from reports.tables import build_tables
-from reports.tables.comparison import _of_run
+from reports.tables.comparison import _of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 
@@ -138,7 +138,8 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen is not None and seen.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen == pytest.approx(np.zeros(DRAWS))
-    assert _of_run(study, "run", 0, "base") is None
+    with pytest.raises(_Unanswered):
+        _of_run(study, "run", 0, "base")
 
 
 def test_it_is_over_the_seeds_of_its_difference(tmp_path: Path) -> None:
