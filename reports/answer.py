@@ -78,12 +78,10 @@ def build_answer(
         made: as reports.tables.build_tables gives them.
         importance: of the study's factors, if there is one.
     """
-    findings = list(_findings(study, metric, made, importance))
-    effect = tables.effect_of(study, metric)
-    rule = ""
-    if effect is not None and any(finding.verdict for finding in findings):
-        rule = _rule(study, metric, effect)
-    return Answer(tuple(findings), tuple(_cautions(study, made)), rule)
+    findings = tuple(_findings(study, metric, made, importance))
+    judged = any(finding.verdict for finding in findings)
+    rule = _rule(study, metric) if judged else ""
+    return Answer(findings, tuple(_cautions(study, made)), rule)
 
 
 def _findings(
@@ -276,8 +274,9 @@ def _head(study: Study, metric: str) -> str:
     return heading(study.protocol, metric).rstrip(".")
 
 
-def _rule(study: Study, metric: str, effect: float) -> str:
+def _rule(study: Study, metric: str) -> str:
     """What the verdicts mean."""
+    effect = tables.effect_of(study, metric)
     points = f"{effect:g} {'point' if effect == 1 else 'points'}"
     within = f"Equivalent: the 95% interval is within ±{points} of {_head(study, metric)}"
     if tables.design_of(study, metric):

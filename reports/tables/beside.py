@@ -12,7 +12,7 @@ from reports.read import Study, heading
 from reports.tables.families import first_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import MEASURES, interval_of, measured, places
-from reports.tables.notes import group_row, noted_table
+from reports.tables.notes import group_row, group_table
 from reports.tables.pooling import datasets
 
 _EDGE = "grid_edge"
@@ -36,8 +36,6 @@ def selection_tables(study: Study) -> list[Table]:
     ]
     made = [_chosen_row(group, first.labels, score, chosen) for group in groups]
     columns = (
-        *first.labels,
-        Column("n", "n"),
         Column("score", f"sel. {heading(study.protocol, study.objective)}"),
         Column("epoch", "epoch (range)"),
         *(Column(name, name) for name in chosen),
@@ -47,12 +45,8 @@ def selection_tables(study: Study) -> list[Table]:
         " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
         " value"
     )
-    return [
-        noted_table(
-            study, "selected", "what selection chose", columns, made, [note],
-            labels=len(first.labels), shown=first.shown, place="files",
-        )
-    ]  # fmt: skip
+    title = "what selection chose"
+    return [group_table(first, "selected", title, columns, made, [note], place="files")]
 
 
 def _chosen_row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
@@ -117,20 +111,13 @@ def quality_tables(study: Study) -> list[Table]:
     others = [one for one in (*(m.beside for m in MEASURES), *_ERRORS) if one in keys]
     others += [key for key in keys if key.startswith(_SELECTION)]
     columns = (
-        *family.labels,
-        Column("n", "n"),
         *([Column("datasets", "datasets")] if over else []),
         *(Column(one.metric, one.heading, drop=one.drop) for one in measures),
         *(Column(key, key, csv_only=True) for key in others),
     )
     kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
     title = f"quality of synthesized features ({kind})"
-    return [
-        noted_table(
-            study, "quality", title, columns, rows, notes,
-            labels=len(family.labels), shown=family.shown, place="files",
-        )
-    ]  # fmt: skip
+    return [group_table(family, "quality", title, columns, rows, notes, place="files")]
 
 
 def _key(name: str) -> str:

@@ -27,7 +27,7 @@ from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import decimals_of, design_of, measured, with_metric
-from reports.tables.notes import comparison_notes, group_row, noted_table
+from reports.tables.notes import comparison_notes, group_row, group_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
@@ -92,7 +92,6 @@ def ablation_table(family: Family) -> Table:
     study = family.study
     objective = f"sel. {heading(study.protocol, study.objective)}"
     columns = [
-        Column("n", "n"),
         *([Column("seeds", "seeds")] if family.kind == "effects" else []),
         Column(OBJECTIVE, objective, drop=3, metric=OBJECTIVE),
         *_measures(family),
@@ -110,7 +109,7 @@ def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
     Args:
         family: with a row a group.
         title: what the table shows.
-        columns: behind those that name a row.
+        columns: behind those that name a row, and its n.
     """
     rows = []
     for group in family.groups:
@@ -118,18 +117,8 @@ def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
         own = _measured(family, group, columns) | _compared_cells(compared)
         own |= {"difference": Text("baseline")} if baseline else {}
         rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
-    return noted_table(
-        family.study,
-        family.name,
-        title,
-        [*family.labels, *columns],
-        rows,
-        list(comparison_notes(family, rows)),
-        labels=len(family.labels),
-        shown=family.shown,
-        kind=family.kind,
-        metric=family.metric,
-    )
+    notes, kind, metric = [*comparison_notes(family, rows)], family.kind, family.metric
+    return group_table(family, family.name, title, columns, rows, notes, kind=kind, metric=metric)
 
 
 def _compared(family: Family) -> Iterator[Column]:
@@ -232,7 +221,7 @@ def dataset_table(study: Study, metric: str) -> Table:
         metric: name of the test metric that the cells are of, in percent.
     """
     family = method_family(study, metric)
-    columns = [Column("n", "n"), *_by_dataset(family), *_compared(family)]
+    columns = [*_by_dataset(family), *_compared(family)]
     return _table(family, f"{family.head} by dataset", columns)
 
 

@@ -122,6 +122,28 @@ def noted_table(
     return Table(name, title, tuple(columns), tuple(rows), tuple(said), **more)
 
 
+def group_table(
+    family: Family,
+    name: str,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    **more: Any,
+) -> Table:
+    """A table whose rows are groups of a family, named by its labels.
+
+    Args:
+        family: of the groups; it says how many of them a page shows.
+        name, title, rows, notes, more: see noted_table.
+        columns: behind those that name a row, and the number of rows behind its means.
+    """
+    labels, shown = family.labels, family.shown
+    columns = [*labels, Column("n", "n"), *columns]
+    more |= {"labels": len(labels), "shown": shown}
+    return noted_table(family.study, name, title, columns, rows, notes, **more)
+
+
 def plain_table(
     study: Study,
     name: str,
