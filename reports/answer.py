@@ -78,36 +78,36 @@ def build_answer(
         made: as reports.tables.build_tables gives them.
         importance: of the study's factors, if there is one.
     """
-    findings = tuple(_findings(study, metric, made, importance))
+    over = tables.datasets(study)
+    averages = [t for t in made if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
+    whole = averages if over else made  # and not of one dataset of several
+    # the reference arms ran on one dataset, in whose table they are
+    place = f" on {tables.arms_dataset(study)}" if over else ""
+    arms = [one for table in made if (one := _arms(table, place))]
+    findings = (*_findings(study, metric, whole, importance), *arms[:1])
     judged = any(finding.verdict for finding in findings)
     rule = _rule(study, metric) if judged else ""
-    return Answer(findings, tuple(_cautions(study, made)), rule)
+    return Answer(findings, tuple(_cautions(study, whole)), rule)
 
 
 def _findings(
-    study: Study, metric: str, made: Sequence[Table], importance: Importance | None
+    study: Study, metric: str, whole: Sequence[Table], importance: Importance | None
 ) -> Iterator[Finding]:
-    """The findings, the most general first; of parts of a study, such as one dataset, none."""
+    """The findings of tables of the whole study, the most general first."""
     head, names = _head(study, metric), tables.short_names(study)
-    over = tables.datasets(study)
     # scores of different rules choose no setting
-    ranked = any(table.kind == "settings" for table in made)
-    if ranked and not over and not incomparable(study):
+    if any(table.kind == "settings" for table in whole) and not incomparable(study):
         yield from _best(study, metric)
-    for table in made:
-        whole = _is_whole(study, table)
-        if whole and table.kind == "ranks":
+    for table in whole:
+        if table.kind == "ranks":
             yield _ranks(table, head, study)
-        elif whole and (found := _levels(table, head)):
+        elif found := _levels(table, head):
             if importance and table.kind == "effects":
                 depends = _depends(importance, table, names)
                 found = replace(found, text=f"{found.text} {depends}".strip())
             yield found
     if importance:
         yield from _shares(importance, head, names)
-    # The reference arms ran on one dataset, in whose table they are.
-    place = f" on {tables.arms_dataset(study)}" if over else ""
-    yield from [one for table in made if (one := _arms(table, place))][:1]
 
 
 def _best(study: Study, metric: str) -> Iterator[Finding]:
@@ -289,20 +289,19 @@ def _rule(study: Study, metric: str) -> str:
     )
 
 
-def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
+def _cautions(study: Study, whole: Sequence[Table]) -> Iterator[str]:
     """The cautions of a study, the gravest first.
 
     Args:
         study: whose answer it is.
-        made: the tables that the answer is made from.
+        whole: its tables that are of all of it.
     """
     rule = tables.chosen_by(study.rows["selection"].to_list())
     if tables.on_test(rule):
         yield f"Selected on test data ({rule}), which flatters the numbers."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
-    compared = [table for table in made if _is_whole(study, table)]
-    if any(map(_without_baseline, compared)):
+    if any(map(_without_baseline, whole)):
         yield "The baseline has not finished: nothing is compared with it."
     lacking = tables.Group((), study.rows).counts.absent()
     lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
@@ -316,7 +315,7 @@ def _cautions(study: Study, made: Sequence[Table]) -> Iterator[str]:
     elif seeds < FEWEST_SEEDS:
         yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
     else:
-        fewest = min(_pairs(compared), default=FEWEST_SEEDS)
+        fewest = min(_pairs(whole), default=FEWEST_SEEDS)
         if fewest < FEWEST_SEEDS:
             yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
 
@@ -331,12 +330,6 @@ def _pairs(compared: Sequence[Table]) -> Iterator[int]:
             one = row.compared
             if one and not one.decision and (row.arm or table.kind != "settings"):
                 yield one.difference.n
-
-
-def _is_whole(study: Study, table: Table) -> bool:
-    """Whether a table is of the whole study, and not of one dataset of several."""
-    averages = table.kind == "methods" or table.name.startswith(f"{AVERAGE}-")
-    return averages or not tables.datasets(study)
 
 
 def _without_baseline(table: Table) -> bool:

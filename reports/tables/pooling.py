@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import polars as pl
 
@@ -45,16 +46,15 @@ def without_added(study: Study) -> Study:
     Those that --path ran were chosen by results, and lie between two settings: among the levels of
     a grid, or the draws of a sampler, they would weigh some levels more than others.
     """
-    kept = tuple(setting for setting in study.settings if not setting.added)
-    if len(kept) == len(study.settings):
-        return study
-    keys = [setting.key for setting in kept]
-    return dataclasses.replace(
-        study,
-        settings=kept,
-        rows=rows_of(study, keys),
-        aside=len(study.settings) - len(kept),
-    )
+    kept = [setting for setting in study.settings if not setting.added]
+    aside = len(study.settings) - len(kept)
+    return _part(study, kept, aside=aside) if aside else study
+
+
+def _part(study: Study, settings: Sequence[Setting], **more: Any) -> Study:
+    """The study of some of its settings; more: what else is other in it."""
+    rows = rows_of(study, [setting.key for setting in settings])
+    return dataclasses.replace(study, settings=tuple(settings), rows=rows, **more)
 
 
 def methods(study: Study) -> list[Setting]:
@@ -86,22 +86,14 @@ def methods(study: Study) -> list[Setting]:
 def one_dataset(study: Study, dataset: str) -> Study:
     """The part of a study that ran on one dataset, with the arms if they ran there."""
     with_arms = dataset == arms_dataset(study)
-    settings = tuple(
+    settings = [
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
         for s in study.settings
         if (with_arms if s.arm else level_text(s.assignment.get(DATASET)) == dataset)
-    )
-    keys = [setting.key for setting in settings]
-    return dataclasses.replace(
-        study,
-        rows=rows_of(study, keys),
-        factors=beside_dataset(study),
-        settings=settings,
-        constants={**study.constants, DATASET: dataset},
-        scope=dataset,
-        left_out=0,  # these are counted over all datasets
-        adopted={},
-    )
+    ]
+    constants = {**study.constants, DATASET: dataset}
+    others, counted = beside_dataset(study), {"left_out": 0, "adopted": {}}  # over all datasets
+    return _part(study, settings, factors=others, constants=constants, scope=dataset, **counted)
 
 
 def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
