@@ -3,7 +3,6 @@
 import hashlib
 import re
 from unicodedata import bidirectional, category
-from urllib.parse import urlsplit
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
 _NO_XML = frozenset({0xFFFE, 0xFFFF})
@@ -122,15 +121,7 @@ def _is_well_formed(uri: str) -> bool:
     if scheme.lower() not in ("http", "https"):
         return True
     host, _, _, options = found.groups()
-    return bool(host) and options is None and "/" not in user and _has_port(uri)
-
-
-def _has_port(uri: str) -> bool:
-    """Whether urllib can read a web address, and its port is one."""
-    try:
-        return urlsplit(uri).port != 0
-    except ValueError:
-        return False
+    return bool(host) and options is None and "/" not in user
 
 
 def count(number: int, what: str) -> str:
