@@ -72,13 +72,13 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
         for name in dict.fromkeys(names or study_names(uri)):
             try:
                 yield make_report(load_records(name, uri))
+            except EmptyStudyError as error:
+                yield str(error)
             except ReportError as error:
-                if names and not isinstance(error, EmptyStudyError):
+                if names:
                     raise
-                if not isinstance(error, EmptyStudyError):
-                    damaged.append(name)
-                told = str(error)
-                yield told if told.startswith(name) else f"{name}: {told}"
+                damaged.append(name)
+                yield f"{name}: {error}"
 
     files, lines, left_out = overview_files(made())
     many = len(files) - 1

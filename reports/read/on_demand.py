@@ -21,10 +21,9 @@ from reports.contract import (
     SEEN,
     SERVED,
     SQLITE,
-    ReportError,
     split_hit,
 )
-from reports.read.runs import LARGEST, checked, opened, quiet
+from reports.read.runs import LARGEST, opened, quiet
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
@@ -66,13 +65,9 @@ class Histories:
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         if not self.uri or not run_ids:
             return {}
-        try:
-            uri = checked(self.uri)
-        except ReportError:  # it has gone since the study was read
-            return {}
-        read = _from_sqlite if uri.startswith(SQLITE) else _from_client
+        read = _from_sqlite if self.uri.startswith(SQLITE) else _from_client
         found: dict[str, dict[int, float]] = {}
-        for run_id, step, value in read(uri, metric, run_ids):
+        for run_id, step, value in read(self.uri, metric, run_ids):
             # NaN is below no number
             sound = type(step) is int and type(value) in (int, float) and abs(value) < LARGEST
             if not sound:

@@ -19,7 +19,7 @@ from reports.contract import (
 )
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, missing_rows, one_per_seed, seed_rows, trials_of
-from reports.read.runs import Run, default_tracking_uri, read_runs, runs_address
+from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
 from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
 
 
@@ -97,7 +97,7 @@ def load_records(study_name: str, tracking_uri: str | None = None) -> Study:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    uri = tracking_uri or default_tracking_uri()
+    uri = checked(tracking_uri or default_tracking_uri())
     runs = read_runs(study_name, uri)
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)

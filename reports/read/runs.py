@@ -51,13 +51,16 @@ def default_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
+def read_runs(study_name: str, uri: str) -> list[Run]:
     """Return every run of the experiment that ship-sweep wrote, oldest first.
 
+    Args:
+        study_name: the experiment's.
+        uri: of the store, as checked gives it.
+
     Raises:
-        ReportError: no readable store at the URI, or no such experiment (lists those that exist).
+        ReportError: it cannot be read, or there is no such experiment (lists those that exist).
     """
-    uri = checked(tracking_uri)
     runs = sqlite_runs(uri, study_name)
     if runs is None:
         runs = _from_client(study_name, uri)

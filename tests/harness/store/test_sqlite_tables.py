@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from harness.store.errors import StoreError
 from harness.store.open import find_store, open_store
 from reports.contract import ReportError
-from reports.read.runs import read_runs
+from reports.read import load_records
 
 STEPS = str(files("mlflow.store") / "db_migrations")
 # Opens a store, and is killed when its file is to be larger than so many bytes.
@@ -154,7 +154,7 @@ def test_a_file_of_something_else_is_not_touched(
     with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
         opener(f"sqlite:///{path}")
     with pytest.raises(ReportError, match="not an MLflow store"):
-        read_runs("small", f"sqlite:///{path}")
+        load_records("small", f"sqlite:///{path}")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
 

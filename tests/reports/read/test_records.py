@@ -214,6 +214,6 @@ def test_an_sqlite_address_with_options_is_refused(store_uri: str) -> None:
     """As ship-sweep does: one line that says how to write it."""
     uri = prompt_len().write(store_uri)
     with pytest.raises(ReportError) as raised:
-        read_runs("prompt_len", f"{uri}?timeout=30")
+        load_records("prompt_len", f"{uri}?timeout=30")
     hidden = f"{uri}?timeout=***"
     assert str(raised.value) == f"{hidden}: an sqlite store takes no options: write {uri}"
