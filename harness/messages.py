@@ -15,7 +15,7 @@ from harness.device import out_of_memory
 from harness.method import SPLITS
 from harness.wording import one_line
 from reports import contract
-from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, hit_column
+from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, seed_metric
 from ship.architectures import ImagePrecision
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
@@ -188,5 +188,5 @@ def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[st
     for kind, rows in exam.right.items():
         for seed, row in zip(seeds, rows, strict=True):
             bits = np.unpackbits(np.frombuffer(row, dtype=np.uint8), count=len(ids))
-            columns[hit_column(seed, kind)] = bits.astype(bool)
+            columns[seed_metric(seed, kind)] = bits.astype(bool)
     return columns

@@ -5,7 +5,6 @@ masking of secrets, and of characters that a terminal obeys.
 Imports nothing of the project, and nothing heavy.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -226,7 +225,9 @@ FLAGS: Final = {
 
 
 # The right answers of a trial's run, picture by picture: one row a test picture. Beside the columns
-# below there is one of booleans for each seed and kind of answer: see hit_column.
+# below there is one of booleans for each seed and kind of answer, called as a metric of the seed:
+# seed_3/own, among the classes of the picture's own kind (seen or unseen); seed_3/all, among all
+# classes that compete.
 HITS: Final = "hits.parquet"
 # Beside it, of a study with save: true: the folder of what was trained (ship.trial.trained).
 TRAINED: Final = "trained"
@@ -235,29 +236,10 @@ CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name
 SEEN: Final = "seen"  # whether the model was trained on real pictures of the class
 
-_HIT: Final = re.compile(r"seed_(\d{1,18})/(\w+)")
-
-
-def hit_column(seed: int, kind: str) -> str:
-    """The column of a seed's answers of a kind, e.g. seed_3/own.
-
-    Args:
-        seed: of the run.
-        kind: "own": among the classes of the picture's own kind (seen or unseen). "all": among all
-            classes that compete.
-    """
-    return f"seed_{seed}/{kind}"
-
 
 def trained_file(seed: int) -> str:
     """A seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
     return f"seed_{seed}.safetensors"
-
-
-def split_hit(column: str) -> tuple[int, str] | None:
-    """(3, "own") of "seed_3/own"; None: no column of a seed's answers."""
-    found = _HIT.fullmatch(column)
-    return (int(found[1]), found[2]) if found else None
 
 
 REPORT: Final = "report"  # the folder of its files among the run's artifacts

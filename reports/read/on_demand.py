@@ -21,7 +21,7 @@ from reports.contract import (
     SEEN,
     SERVED,
     SQLITE,
-    split_hit,
+    split_seed,
 )
 from reports.read.runs import LARGEST, opened, quiet
 
@@ -130,7 +130,7 @@ class HitFiles:
         """Counts of a run, a row a class of an exam; no rows where it keeps none that can be read.
 
         Columns: EXAM, CLASS_ID, SEEN, pictures, and of each seed and kind of answer how many were
-        right (see hit_column); null where an exam has no answers of that kind.
+        right (as in the file); null where an exam has no answers of that kind.
         """
         if run_id not in self._known:
             self._known[run_id] = self._read(run_id)
@@ -162,6 +162,7 @@ def _counts(content: bytes) -> pl.DataFrame:
         if file.metadata.num_rows > MOST_PICTURES:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
+        hits = [name for name in answers.columns if split_seed(name)]
     # what polars takes for impossible is no Exception
     except (
         ArrowException,
@@ -171,7 +172,6 @@ def _counts(content: bytes) -> pl.DataFrame:
         ValueError,
     ):
         return _NOTHING
-    hits = [name for name in answers.columns if split_hit(name)]
     if not _is_sound(answers, hits):
         return _NOTHING
     right = [pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in hits]

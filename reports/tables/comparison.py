@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from reports import stats
-from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, hit_column
+from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, seed_metric
 from reports.read import Study
 from reports.stats import Array, Compared, Estimate, Verdict
 from reports.tables.groups import Group, Place
@@ -183,7 +183,7 @@ def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
         raise _Unanswered
     own = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
     counts = study.hits.of(run).filter(own, pl.col(EXAM) == share.exam)
-    column = hit_column(seed, share.kind)
+    column = seed_metric(seed, share.kind)
     if column not in counts.columns or counts[column].null_count():
         raise _Unanswered
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from reports.cells import Ranged
-from reports.contract import HITS, hit_column
+from reports.contract import HITS, seed_metric
 from reports.formatting import cell_text
 from reports.read import Study
 from reports.read.on_demand import HitFiles
@@ -40,7 +40,7 @@ def frame(level: int) -> pl.DataFrame:
     """The file of a run."""
     ids = np.repeat(np.arange(CLASSES, dtype=np.int32), PICTURES)
     columns = {"exam": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
-    own = {hit_column(seed, "own"): answers(level, seed) for seed in SEEDS}
+    own = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
     return pl.DataFrame({**columns, "seen": SEEN, **own})
 
 
@@ -133,7 +133,7 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
     columns = {"exam": [""] * len(ids), "class_id": ids, "seen": ids < 12}
     right = (ids > 0) & (ids < 12)
-    pl.DataFrame({**columns, hit_column(0, "all"): right}).write_parquet(tmp_path / HITS)
+    pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / HITS)
     study = dataclasses.replace(study, hits=HitFiles({"run": tmp_path.as_uri()}))
     seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen is not None and seen.mean() == pytest.approx(100 * 11 / 12, abs=1)
