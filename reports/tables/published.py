@@ -38,13 +38,11 @@ Method = tuple[str, str]
 
 
 @cache
-def figures() -> dict[Method, dict[str, dict[str, str]]]:
-    """Method -> dataset, or AVERAGE_OF_ALL, -> the row of papers.csv."""
-    found: dict[Method, dict[str, dict[str, str]]] = {}
+def figures() -> dict[tuple[Method, str], dict[str, str]]:
+    """Method, and dataset or AVERAGE_OF_ALL -> the row of papers.csv."""
     text = resources.files("reports.tables").joinpath("papers.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        found.setdefault((row["finetuner"], row["generator"]), {})[row["dataset"]] = row
-    return found
+    rows = csv.DictReader(text.splitlines())
+    return {((row["finetuner"], row["generator"]), row["dataset"]): row for row in rows}
 
 
 def published_value(figure: Mapping[str, str], metric: str) -> float:
@@ -60,7 +58,7 @@ def published_value(figure: Mapping[str, str], metric: str) -> float:
 
 def all_datasets() -> set[str]:
     """The datasets that an average of all is over."""
-    return {name for of in figures().values() for name in of} - {AVERAGE_OF_ALL}
+    return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
 
 
 def published_table(study: Study) -> Table:
@@ -95,14 +93,14 @@ def _rows(study: Study) -> Iterator[Row]:
     for part in (study, pooled) if pooled else (study,):
         for setting in part.settings:
             method = _method(part, setting)
-            published = figures().get(method, {}) if _is_theirs(part, setting) else {}
             place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
-            if place not in published:
+            figure = figures().get((method, place))
+            if figure is None or not _is_theirs(part, setting):
                 continue
             group = Group((), rows_of(part, [setting.key]))
             if group.count(COMPLETE):
                 numbers = {metric: [*group.seeds(f"test/{metric}").values()] for metric in _METRICS}
-                yield _row(_label(part, setting, method), published[place], numbers)
+                yield _row(_label(part, setting, method), figure, numbers)
 
 
 def _row(label: str, figure: Mapping[str, str], numbers: Mapping[str, Sequence[float]]) -> Row:
