@@ -18,7 +18,7 @@ from reports.contract import (
     Tag,
 )
 from reports.read.on_demand import Histories, HitFiles
-from reports.read.rows import frame, missing_rows, one_per_seed, seed_rows, trials_of
+from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
 from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
 from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
 
@@ -121,30 +121,21 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     trials = trials_of(runs, warnings)
     listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
-    listed_seeds = config.listed_seeds
-    seeds_of = {s.key: s.seeds or listed_seeds for s in settings}
-    own: list[dict[str, Any]] = []
-    stale = set()
-    for run, setting in trials:
-        for row in seed_rows(run, setting, warnings):
-            key, seed = row["setting_key"], row["seed"]
-            if key in seeds_of and (not listed_seeds or seed in seeds_of[key]):
-                own.append(row)
-            elif row["state"] == COMPLETE:
-                stale.add((key, seed))
-    kept = one_per_seed(own, warnings)
+    keys = {setting.key for setting in settings}
+    found = [row for run, setting in trials for row in seed_rows(run, setting, warnings)]
+    known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
+    seeds = config.listed_seeds or tuple(known)
+    kept, left_out = wanted_rows(settings, seeds, found, warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    seeds = listed_seeds or tuple(sorted({row["seed"] for row in kept}))
     source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _ in trials}
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
-    kept += missing_rows(settings, seeds, kept)
     # counted in `listed`: a setting that a sampler has proposed twice was tried twice
     proposed = {setting.key for _, setting in trials if not setting.added}
     tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
     # a finished study lacks none: its space may hold fewer settings than `trials` asks for
     unfinished = tags.get(Tag.STATE) != COMPLETE
-    current = [run for run, setting in trials if setting.key in seeds_of]
+    current = [run for run, setting in trials if setting.key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
     rows = frame(kept, factors, settings, metrics)
@@ -161,7 +152,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         sampler=tags.get(Tag.SAMPLER, "grid"),
         constants=_constants(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
-        left_out=len(stale),
+        left_out=left_out,
         untried=max(0, (config.trials or 0) - tried) if unfinished else 0,
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=config.smallest_effect,

@@ -37,7 +37,7 @@ _COSTS: dict[str, Any] = {
 }
 
 # Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
-_RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1}
+_RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1, MISSING: -1}
 _DIVERSITY = f"{FLAG}diversity_collapse"
 # A point by construction, and a few real pictures a class: neither is a generator's collapse.
 _NOT_DIVERSE = ("text_feature", "real_pictures")
@@ -127,47 +127,41 @@ def _finite(value: float | None, parts: int = 1) -> float | None:
     return value / max(parts, 1)
 
 
-def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[dict[str, Any]]:
-    """Keep of every (setting_key, seed) the best ended row, of two COMPLETE ones the first.
+def wanted_rows(
+    settings: Sequence[Setting],
+    seeds: Sequence[int],
+    rows: Iterable[dict[str, Any]],
+    warnings: list[str],
+) -> tuple[list[dict[str, Any]], int]:
+    """The row of every (setting, seed) that a study wants, and how many others have finished.
 
-    So does the ledger that a study goes on from; of other equals the newest is kept.
-
-    Args:
-        rows: oldest first.
-        warnings: gains a line where something finished more than once.
-    """
-    kept: dict[tuple[str, int], dict[str, Any]] = {}
-    twice: set[tuple[str, int]] = set()
-    for row in rows:
-        place = (row["setting_key"], row["seed"])
-        rank, held = _RANK.get(row["state"], 0), kept.get(place)
-        best = -1 if held is None else _RANK.get(held["state"], 0)
-        if rank == best == _RANK[COMPLETE]:
-            twice.add(place)
-        elif rank >= best:
-            kept[place] = row
-    if twice:
-        warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
-    return list(kept.values())
-
-
-def missing_rows(
-    settings: Sequence[Setting], seeds: Sequence[int], rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """A row in state MISSING for every wanted (setting, seed) without a run.
+    It is the best ended row, of two COMPLETE ones the first. So does the ledger that a study goes
+    on from; of other equals the newest is kept. Without any it is in state MISSING.
 
     Args:
         settings: that the study wants, its reference arms among them.
         seeds: that it wants of each that has none of its own.
-        rows: the runs' rows, in any state.
+        rows: of the runs, oldest first, in any state.
+        warnings: gains a line where something finished more than once.
     """
-    have = {(row["setting_key"], row["seed"]) for row in rows}
-    wanted = {(s.key, seed): s.arm for s in reversed(settings) for seed in s.seeds or seeds}
-    return [
-        {"setting_key": key, "seed": seed, "arm": arm, "state": MISSING}
-        for (key, seed), arm in wanted.items()
-        if (key, seed) not in have
-    ]
+    kept: dict[tuple[str, int], dict[str, Any]] = {
+        (s.key, seed): {"setting_key": s.key, "seed": seed, "arm": s.arm, "state": MISSING}
+        for s in reversed(settings)
+        for seed in s.seeds or seeds
+    }
+    stale, twice = set(), set()
+    for row in rows:
+        place, state = (row["setting_key"], row["seed"]), row["state"]
+        held = kept[place]["state"] if place in kept else ""
+        if not held and state == COMPLETE:
+            stale.add(place)
+        elif held == state == COMPLETE:
+            twice.add(place)
+        elif held and _RANK.get(state, 0) >= _RANK.get(held, 0):
+            kept[place] = row
+    if twice:
+        warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
+    return list(kept.values()), len(stale)
 
 
 def frame(
