@@ -178,8 +178,9 @@ def frame(
     known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
     others = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
     columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
-    data = {name: [row.get(name) for row in rows] for name in columns}
-    frame = pl.DataFrame(data, schema=columns, strict=False)
+    place = {s.key: place for place, s in reversed(list(enumerate(settings)))}
+    rows = sorted(rows, key=lambda row: (place[row["setting_key"]], row["seed"]))
+    frame = pl.DataFrame(rows, schema=columns, strict=False)
     # The study's arms and settings may share a key; the setting's values then describe the row.
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
     keys = frame["setting_key"].to_list()
@@ -188,9 +189,7 @@ def frame(
         for factor in factors
         if factor.key not in columns
     ]
-    order = {s.key: place for place, s in reversed(list(enumerate(settings)))}
-    place = pl.Series("place", [order[key] for key in keys], dtype=pl.Int64)
-    return frame.with_columns(*found, place).sort("place", "seed").drop("place")
+    return frame.with_columns(found)
 
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
