@@ -15,7 +15,7 @@ class Protocol:
     halves: a harmonic mean -> the two that it is of, so that an average over datasets can be made
         of their averages.
     note: what the headings mean.
-    seen, unseen: what the protocol calls the two kinds of classes ("": there is one kind).
+    unseen: what the protocol calls the classes without pictures ("": there are none).
     drop: when a terminal is too narrow, columns 1 go first; the default metric stays.
     meanings: metric -> what it is, said where a table is of it, if its heading does not say it.
     telling: the measure of synthesized features that the protocol asks for above all, if any.
@@ -26,8 +26,7 @@ class Protocol:
     shown: tuple[str, ...]
     default: str
     note: str
-    seen: str
-    unseen: str
+    unseen: str = ""
     halves: dict[str, tuple[str, str]] = field(default_factory=dict)
     drop: dict[str, int] = field(default_factory=dict)
     meanings: dict[str, str] = field(default_factory=dict)
@@ -68,7 +67,6 @@ _GENERALIZED: Final = Protocol(
     note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
     " seed, then averaged; cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
     " pictures that select epochs; AUSUC: area under the seen-unseen curve",
-    seen="seen",
     unseen="unseen",
 )
 
@@ -94,11 +92,9 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
             "harmonic_mean": ("base", "new"),
             "joint_harmonic_mean": ("joint_base", "joint_new"),
         },
-        # Joint accuracies go before those of the two halves.
-        drop={"joint_base": 4, "joint_new": 4, "joint_harmonic_mean": 4},
+        drop={"joint_harmonic_mean": 4},
         note="H = 2BN/(B+N) by seed, then averaged; joint: one softmax over base and new classes",
         meanings=_IN_THE_OPEN,
-        seen="base",
         unseen="new",
     ),
     "few_shot": Protocol(
@@ -107,8 +103,6 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         shown=("accuracy",),
         default="accuracy",
         note="Acc.: test pictures of all classes",
-        seen="",
-        unseen="",
     ),
     # One more column a target, accuracy/TARGET: see measures.py.
     "cross_dataset": Protocol(
@@ -119,7 +113,6 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         drop={"source": 4},
         note="Average: mean over the targets by seed; Source: test pictures of the training"
         " dataset. Synthesis used the target's class names",
-        seen="source",
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,

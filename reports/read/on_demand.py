@@ -27,7 +27,6 @@ from reports.read.runs import LARGEST, opened, quiet
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
-MOST_POINTS = 10_000  # of a run's history that is sound
 MOST_VALUES = 1_000_000  # of all histories together
 MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
 
@@ -69,12 +68,8 @@ class Histories:
         found: dict[str, dict[int, float]] = {}
         for run_id, step, value in read(self.uri, metric, run_ids):
             # NaN is below no number
-            sound = type(step) is int and type(value) in (int, float) and abs(value) < LARGEST
-            if not sound:
-                continue
-            points = found.setdefault(run_id, {})
-            if len(points) < MOST_POINTS:
-                points[step] = float(value)  # of one step the last that was written
+            if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
+                found.setdefault(run_id, {})[step] = float(value)  # of a step the last written
         return {run_id: sorted(values.items()) for run_id, values in found.items()}
 
 

@@ -196,10 +196,8 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
 
 
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run can fill the memory of a report, nor can all of them together."""
+    """No histories can fill the memory of a report."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
-    monkeypatch.setattr(on_demand, "MOST_POINTS", 4)
-    assert [len(h) for h in Histories(store_uri).of("m", ids).values()] == [4, 4, 4]
     monkeypatch.setattr(on_demand, "MOST_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
     assert len(list(on_demand._from_client(store_uri, "m", ids))) == 10
