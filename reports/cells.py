@@ -197,11 +197,9 @@ class Table:
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield (section, the rows that a page shows), empty sections left out."""
-        for section in (LEVELS, REFERENCES):
-            rows = [row for row in self.rows if row.section == section]
-            rows = rows[: self.shown] if section == LEVELS else rows
-            if rows:
-                yield section, rows
+        arms = [row for row in self.rows if row.arm]
+        found = ((LEVELS, self.own[: self.shown]), (REFERENCES, arms))
+        yield from (section for section in found if section[1])
 
 
 def level_text(value: Any) -> str:

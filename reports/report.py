@@ -10,9 +10,9 @@ from reports.analysis import Importance, available, factor_tables, importance
 from reports.answer import Answer, build_answer
 from reports.cells import Table
 from reports.read import Study
-from reports.tables import PUBLISHED, build_tables, published_table, with_metric
+from reports.tables import build_tables, published_table, with_metric
 
-_READ_LATER = ("hits", "histories")  # parts of a study
+_NOT_STAMPED = ("rows", "hits", "histories")  # parts of a study
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,20 @@ class Report:
 
     @cached_property
     def stamp(self) -> str:
-        """What the report is made of, as a short text: equal stamps, equal reports."""
-        asked = [table.name for table in self.tables if table.name == PUBLISHED]
-        return stamp_of(self.study, " ".join([self.metric, *asked]))
+        """What the report is made of, as a short text: equal stamps, equal reports.
+
+        That is the study's rows, what describes it, which tables there are, and the code. The right
+        answers and histories that runs keep are not read for it: a run that has ended keeps them as
+        they are.
+        """
+        said = {key: own for key, own in vars(self.study).items() if key not in _NOT_STAMPED}
+        asked = [self.metric, *(table.name for table in self.tables)]
+        digest = hashlib.sha256(json.dumps([asked, said], sort_keys=True, default=vars).encode())
+        digest.update(self.study.rows.write_csv().encode())
+        for path in sorted(Path(__file__).parent.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:32]
 
     @property
     def main(self) -> tuple[Table, ...]:
@@ -71,22 +82,3 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     tables += [published_table(study)] if published else []
     together = tuple(factor_tables(study, metric, found))
     return Report(study, metric, answer, tuple(tables), together, found)
-
-
-def stamp_of(study: Study, metric: str) -> str:
-    """The digest of a study's rows, of what describes it, and of the code that makes the report.
-
-    The right answers and histories that runs keep are not read for it: a run that has ended keeps
-    them as they are.
-
-    Args:
-        study: as it was read.
-        metric: that the report is of.
-    """
-    said = {key: own for key, own in vars(study).items() if key not in ("rows", *_READ_LATER)}
-    digest = hashlib.sha256(json.dumps([metric, said], sort_keys=True, default=vars).encode())
-    digest.update(study.rows.write_csv().encode())
-    for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:32]

@@ -57,4 +57,4 @@ from reports.tables.preferred import (
     selection_rules,
     tied_first,
 )
-from reports.tables.published import PUBLISHED, published_table
+from reports.tables.published import published_table

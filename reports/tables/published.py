@@ -21,7 +21,6 @@ from reports.tables.metric import interval_of
 from reports.tables.notes import noted_table
 from reports.tables.pooling import averaged
 
-PUBLISHED: Final = "published"
 PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
 SHOTS: Final = "16"
@@ -84,7 +83,7 @@ def published_table(study: Study) -> Table:
         else "nothing here can be compared with them"
     )
     title = "published beside measured"
-    return noted_table(study, PUBLISHED, title, columns, rows, [_OF, note], labels=2)
+    return noted_table(study, "published", title, columns, rows, [_OF, note], labels=2)
 
 
 def _rows(study: Study) -> Iterator[Row]:

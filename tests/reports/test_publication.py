@@ -9,7 +9,7 @@ import pytest
 from reports.cells import Value
 from reports.cli import prepare
 from reports.render import is_page_of, make_publication
-from reports.report import Report, make_report, stamp_of
+from reports.report import Report, make_report
 from reports.tables import headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -113,7 +113,7 @@ def test_the_list_of_experiments_begins_with_the_answer() -> None:
 def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
     """A test result, the description, the metric, a setting that is wanted, another run."""
     builder = prompt_len()
-    before = stamp_of(builder.study(), H)
+    before = make_report(builder.study(), H).stamp
     study = builder.study()
     if change == "a number":
         builder.runs[3].metrics["seed_2/test/new"] += 0.01
@@ -125,7 +125,7 @@ def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
         study = builder.study()
     elif change == "a word":
         study = replace(study, description="another")
-    assert stamp_of(study, "new" if change == "the metric" else H) != before
+    assert make_report(study, "new" if change == "the metric" else H).stamp != before
 
 
 def test_a_folder_that_has_the_report_is_left_alone(

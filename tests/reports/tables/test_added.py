@@ -11,7 +11,7 @@ from reports.cells import Table
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render import csv_text, latex
-from reports.report import Report, make_report, stamp_of
+from reports.report import Report, make_report
 from reports.tables import families, setting_groups
 from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores
@@ -135,4 +135,4 @@ def test_exports_and_stamps_tell_them_apart() -> None:
     told = [_attributes(study, group).get("added") for group in setting_groups(study)]
     assert told.count("path") == 2
     plain = replace(study, settings=tuple(replace(s, added=False) for s in study.settings))
-    assert stamp_of(study, METRIC) != stamp_of(plain, METRIC)
+    assert make_report(study, METRIC).stamp != make_report(plain, METRIC).stamp
