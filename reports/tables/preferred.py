@@ -1,7 +1,7 @@
 """What selection prefers: settings as wholes, the best one, and what a run has changed."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.cells import Text
@@ -56,13 +56,6 @@ def tied_first(scores: Sequence[float]) -> list[bool]:
     return [is_rounding(scores[0] - score, scale) for score in scores]
 
 
-def tied_names(names: Sequence[str]) -> str:
-    """Tied settings in words, the first few of many: "2 tied settings: n_ctx 1; n_ctx 2"."""
-    return (
-        f"{len(names)} tied settings: {listed(names, '; ')}" if len(names) > 1 else "".join(names)
-    )
-
-
 @dataclass(frozen=True)
 class Headline:
     """The setting that selection prefers, on test.
@@ -108,11 +101,9 @@ def headline(study: Study, metric: str) -> Headline | None:
     beside = {name: found.difference for name, found in compared.items() if found}
     if design_of(whole, metric):
         beside = _by_design(whole, metric, best, beside)
-    return Headline(
-        tied_names([spelled(group, factor_labels(whole)) for group in best]),
-        interval_of(metric, list(values.values())),
-        beside,
-    )
+    named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
+    setting = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
+    return Headline(setting, interval_of(metric, [*values.values()]), beside)
 
 
 def _by_design(
@@ -156,34 +147,23 @@ def standings(study: Study, metric: str, decimals: int) -> dict[tuple[Text, ...]
     return found
 
 
-def changed_rows(
-    before: Mapping[tuple[Text, ...], tuple[str, str]],
-    after: Mapping[tuple[Text, ...], tuple[str, str]],
-) -> Iterator[str]:
-    """A line for each row that reads otherwise; a dash where it is not in the table.
-
-    Args:
-        before, after: see standings.
-    """
-    for labels in dict.fromkeys((*after, *before)):
-        name, _ = after.get(labels) or before[labels]
-        old, new = (rows[labels][1] if labels in rows else DASH for rows in (before, after))
-        if old != new:
-            yield f"{name}: {old} -> {new}"
-
-
 def change_lines(before: Study, after: Study) -> list[str]:
     """What is said of a run that has changed the table; [] where it has changed no row.
+
+    It has a line for each row that reads otherwise, with a dash where it is not in the table.
 
     Args:
         before, after: the study as it stood before the run and as it stands now.
     """
     _, metric = with_metric(after, None)
-    decimals = decimals_of(after, metric)
-    rows = list(changed_rows(*(standings(study, metric, decimals) for study in (before, after))))
-    if not rows:
-        return []
-    more = len(rows) - MOST_CHANGES
-    rest = [f"and {more} more"] if more > 0 else []
+    decimals, changes = decimals_of(after, metric), []
+    then, now = (standings(study, metric, decimals) for study in (before, after))
+    for labels in dict.fromkeys((*now, *then)):
+        name, _ = now.get(labels) or then[labels]
+        old, new = (rows[labels][1] if labels in rows else DASH for rows in (then, now))
+        if old != new:
+            changes.append(f"  {printable(name)}: {old} -> {new}")
+    more = len(changes) - MOST_CHANGES
+    rest = [f"  and {more} more"] if more > 0 else []
     title = f"since the last run ({heading(after.protocol, metric)}):"
-    return [title, *(f"  {printable(line)}" for line in [*rows[:MOST_CHANGES], *rest])]
+    return [title, *changes[:MOST_CHANGES], *rest] if changes else []

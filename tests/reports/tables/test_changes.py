@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import pytest
-
-from reports.cells import Text
 from reports.cli import changes_from_now, prepare
-from reports.tables.preferred import MOST_CHANGES, change_lines, changed_rows
+from reports.tables.preferred import MOST_CHANGES, change_lines
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
-from tests.told import told
 
 N_CTX = "generator.n_ctx"
 
@@ -21,16 +17,6 @@ def study(levels: dict[int, list[float]], **fields: Any) -> StoreBuilder:
     for level, values in levels.items():
         builder.trial({N_CTX: level}, {s: scores(v, v) for s, v in enumerate(values)})
     return builder
-
-
-@pytest.mark.parametrize("case", told(__file__, "changes.yaml"))
-def test_rows_that_came_moved_and_left(case: Any) -> None:
-    """A line for each row whose mean or n reads otherwise, and none for the others."""
-    before, after = (
-        {(Text(name),): (name, told) for name, told in case[when].items()}
-        for when in ("before", "after")
-    )
-    assert list(changed_rows(before, after)) == case["lines"]
 
 
 def test_settings_with_one_name_are_two() -> None:
