@@ -103,10 +103,12 @@ def _numbers(run: Run, setting: Setting) -> dict[int, dict[str, float]]:
     """seed -> metric name without its seed -> finite value, in one pass over all metrics.
 
     Without a collapse of diversity where diversity was never to be had: of the reference arms named
-    above, and of settings whose generator is that of such an arm.
+    above, and of settings whose generator is that of such an arm: text features without noise.
     """
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in setting.seeds or ()}
-    diverse = setting.arm not in _NOT_DIVERSE and not _no_spread(run.params)
+    name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
+    point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
+    diverse = setting.arm not in _NOT_DIVERSE and not point
     for key, value in run.metrics.items():
         found = split_seed(key)
         if found is None or found[0] not in numbers or _finite(value) is None:
@@ -200,14 +202,3 @@ def _column(key: str, values: Sequence[Any]) -> pl.Series:
         return pl.Series(key, values, dtype=kind, strict=False)
     text = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return pl.Series(key, text, dtype=pl.String)
-
-
-def _no_spread(params: Mapping[str, str]) -> bool:
-    """Whether params name real pictures, or text features without noise, as the generator."""
-    name = params.get("generator.name")
-    if name != "gaussian_text":
-        return name == "real"
-    try:
-        return float(params.get("generator.scale", "")) == 0
-    except ValueError:
-        return False  # null: the scale is fitted

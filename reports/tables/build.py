@@ -58,7 +58,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 
 def _of_settings(study: Study, metric: str) -> Iterator[Table]:
     found = list(families(study, metric))
-    yield from map(ablation_table, found)
+    yield from map(comparison_table, found)
     held = {family.name for family in found}
     ranged = [factor for factor in study.factors if factor.key not in held]
     if ranged:
@@ -66,7 +66,7 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
-    yield dataset_table(study, metric)
+    yield comparison_table(method_family(study, metric))
     others = beside_dataset(study)
     if not others:
         yield from _of_settings(study, metric)
@@ -74,7 +74,7 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
     whole = averaged(without_added(study))
     if whole is not None and len(others) > 1:
         for factor in whole.factors:
-            table = ablation_table(level_family(whole, factor, metric))
+            table = comparison_table(level_family(whole, factor, metric))
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
     names = datasets(study)
     for name in names:
@@ -84,33 +84,30 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
 
 
-def ablation_table(family: Family) -> Table:
-    """The table of a factor's levels, of its main effects, or of a study's settings.
+def comparison_table(family: Family) -> Table:
+    """The table of a family, a row a group, with means and what is known of their differences.
 
-    The settings come with the best selection objective first, then the reference arms.
+    Of settings, those with the best selection objective come first, then the reference arms.
+
+    Of methods it has a column a dataset, and every metric in CSV. A seed's average is over the
+    datasets on which its method has any result, and it has one where it finished on each of them;
+    fewer datasets than the study's are said beside the average. The reference arms ran on one
+    dataset and have no average.
     """
     study = family.study
-    objective = f"sel. {heading(study.protocol, study.objective)}"
-    columns = [
-        *([Column("seeds", "seeds")] if family.kind == "effects" else []),
-        Column(OBJECTIVE, objective, drop=3, metric=OBJECTIVE),
-        *_measures(family),
-        *_compared(family),
-        Column("seconds", "s/seed", drop=1),
-    ]
-    told = {"settings": " by selection objective", "effects": ", main effects"}
-    title = f"{family.name}{told.get(family.kind, '')}"
-    return _table(family, title, columns)
-
-
-def _table(family: Family, title: str, columns: Sequence[Column]) -> Table:
-    """The table of a family.
-
-    Args:
-        family: with a row a group.
-        title: what the table shows.
-        columns: behind those that name a row, and its n.
-    """
+    if family.kind == "methods":
+        title, columns = f"{family.head} by dataset", [*_by_dataset(family), *_compared(family)]
+    else:
+        told = {"settings": " by selection objective", "effects": ", main effects"}
+        title = f"{family.name}{told.get(family.kind, '')}"
+        objective = f"sel. {heading(study.protocol, study.objective)}"
+        columns = [
+            *([Column("seeds", "seeds")] if family.kind == "effects" else []),
+            Column(OBJECTIVE, objective, drop=3, metric=OBJECTIVE),
+            *_measures(family),
+            *_compared(family),
+            Column("seconds", "s/seed", drop=1),
+        ]
     rows = []
     for group in family.groups:
         baseline, compared = group is family.baseline, family.compared.get(group)
@@ -207,22 +204,6 @@ def _why_absent(part: Group) -> str:
     if part.count(FAIL):
         return "failed"
     return "pruned" if part.count(PRUNED) else "missing"
-
-
-def dataset_table(study: Study, metric: str) -> Table:
-    """The table of methods by dataset; the CSV has every metric of the protocol.
-
-    A seed's average is over the datasets on which its method has any result, and it has one where
-    it finished on each of them; fewer datasets than the study's are said beside the average. The
-    reference arms ran on one dataset and have no average.
-
-    Args:
-        study: a grid over at least two datasets.
-        metric: name of the test metric that the cells are of, in percent.
-    """
-    family = method_family(study, metric)
-    columns = [*_by_dataset(family), *_compared(family)]
-    return _table(family, f"{family.head} by dataset", columns)
 
 
 def _by_dataset(family: Family) -> Iterator[Column]:
