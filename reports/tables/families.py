@@ -138,8 +138,7 @@ class Family:
 
     def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
         mean, common, of = one.difference.mean, len(group.present), len(self.datasets)
-        theirs = self._draws(baseline)
-        mine = self._draws(group) if theirs else {}
+        mine, theirs = self._draws(group), self._draws(baseline)
         # a design's difference is over the seeds of a look, though more may have finished since
         design, n = design_of(self.study, self.metric), one.difference.n
         seeds = self.study.seeds[:n] if design and n in design.looks else None
@@ -172,8 +171,7 @@ class Family:
     def _draws(self) -> Callable[[Group], Draws]:
         """A function: a group -> its metric over other classes, kept; {} where it takes long."""
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        many = self.kind != "methods" and len(runs) > MOST_RUNS
-        if self.study.pooled or many:
+        if self.kind != "methods" and len(runs) > MOST_RUNS:
             return lambda group: {}
         return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
 

@@ -244,12 +244,11 @@ def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
 def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
     """The setting with every active factor at its baseline, if the study holds it."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
-
-    def is_it(group: Group) -> bool:
-        active = [(key, v) for key, v in group.value.assignment.items() if key in baselines]
-        return all(level_id(value) == baselines[key] for key, value in active)
-
-    return next(filter(is_it, groups), None)
+    for group in groups:
+        levels = {key: level_id(value) for key, value in group.value.assignment.items()}
+        if all(levels[key] == baselines[key] for key in levels.keys() & baselines.keys()):
+            return group
+    return None
 
 
 def companions(study: Study, factor: Factor) -> dict[str, str]:
