@@ -70,21 +70,16 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Design):
     """How `ship-sweep --detect` gave out a study's seeds.
 
-    metric: that comparisons were stopped by. effect, looks, comparisons: see Design.
+    metric: that comparisons were stopped by.
     """
 
-    metric: str
     effect: Annotated[float, Field(gt=0, lt=math.inf)]
     looks: Looks
     comparisons: Annotated[int, Field(ge=1, le=MOST_COMPARISONS)]
-
-    @property
-    def design(self) -> Design:
-        """When comparisons are stopped, and for what effect."""
-        return Design(self.effect, self.looks, self.comparisons)
+    metric: str
 
 
 @dataclass(frozen=True)

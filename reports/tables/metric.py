@@ -139,9 +139,7 @@ def places(values: Sequence[float]) -> int:
 def design_of(study: Study, metric: str) -> Design | None:
     """The study's own design, where it says what its differences in a metric have come to."""
     found = study.detection
-    if found is None or found.metric != metric or len(study.factors) != 1:
-        return None
-    return found.design
+    return found if found and found.metric == metric and len(study.factors) == 1 else None
 
 
 def effect_of(study: Study, metric: str) -> float | None:

@@ -209,10 +209,9 @@ def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
         f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
         f" 5%/{count}, Holm's first step, from the observed paired deviation"
     )
-    if study.detection is not None:
-        design = study.detection.design
+    if design := study.detection:
         effect, first, last = f"{design.effect:g}", design.looks[0], design.looks[-1]
-        of = heading(study.protocol, study.detection.metric)
+        of = heading(study.protocol, design.metric)
         given = f"ship-sweep --detect {effect}: seeds were added"
         if design_of(study, family.metric):
             told = f"Δ{head}: to {base.name}, paired by seed"
