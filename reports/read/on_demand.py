@@ -149,7 +149,6 @@ class HitFiles:
 def _counts(content: bytes) -> pl.DataFrame:
     """The counts of a file (see HitFiles.of); no rows of what is no such file."""
     # Not by polars, whose reader ends the process at some damage; takes a while to import.
-    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -158,29 +157,17 @@ def _counts(content: bytes) -> pl.DataFrame:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
         hits = [name for name in answers.columns if split_seed(name)]
-    # what polars takes for impossible is no Exception
-    except (
-        ArrowException,
-        pl.exceptions.PolarsError,
-        pl.exceptions.PanicException,
-        OSError,
-        ValueError,
-    ):
+    # a damaged file may raise anything, and what polars takes for impossible is no Exception
+    except (Exception, pl.exceptions.PanicException):
         return _NOTHING
-    if not _is_sound(answers, hits):
+    wanted = {**_PICTURE, **dict.fromkeys(hits, pl.Boolean)}
+    sound = wanted.items() <= {**answers.schema}.items()
+    if not sound or any(answers[n].null_count() for n in _PICTURE) or (answers[CLASS_ID] < 0).any():
         return _NOTHING
     right = [pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in hits]
     pictures = pl.len().alias("pictures")
     by_class = answers.group_by(EXAM, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
     return by_class.sort(EXAM, CLASS_ID)
-
-
-def _is_sound(answers: pl.DataFrame, hits: Sequence[str]) -> bool:
-    """Whether a frame has the columns that ship-sweep writes, without nulls where none may be."""
-    if not {*_PICTURE.items(), *((name, pl.Boolean) for name in hits)} <= {*answers.schema.items()}:
-        return False
-    whole = not any(answers[name].null_count() for name in _PICTURE)
-    return whole and not (answers[CLASS_ID] < 0).any()
 
 
 def _from_disk(path: Path) -> bytes | None:
@@ -197,11 +184,8 @@ def _downloaded(folder: str, uri: str) -> bytes | None:
 
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
     place = f"{folder.rstrip('/')}/{HITS}"
-    with TemporaryDirectory() as scratch:
-        try:
-            path = artifacts.download_artifacts(
-                artifact_uri=place, dst_path=scratch, tracking_uri=uri
-            )
-            return _from_disk(Path(path))
-        except Exception:  # a store may throw anything; the tables do without
-            return None
+    # a store may throw anything; the tables do without
+    with TemporaryDirectory() as scratch, contextlib.suppress(Exception):
+        path = artifacts.download_artifacts(artifact_uri=place, dst_path=scratch, tracking_uri=uri)
+        return _from_disk(Path(path))
+    return None
