@@ -44,16 +44,13 @@ def main() -> None:
         app()
 
 
-def render_several(names: list[str], tracking_uri: str | None, out: Path) -> list[Path]:
+def render_several(names: list[str], tracking_uri: str | None, out: Path) -> None:
     """Write one page over several studies, with a page of each; print what each says.
 
     Args:
         names: of the studies; none: every study of the store that has something to report.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out: folder of the pages.
-
-    Returns:
-        The files written.
 
     Raises:
         ReportError: unreadable store, a study that is named and unknown, or an unwritable folder
@@ -85,10 +82,9 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> lis
     if not many:
         kind = ReportError if damaged else EmptyStudyError
         raise kind("; ".join(left_out) or f"{redacted(uri)}: no study here")
-    written = write_files(files, out)
+    write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
-    return written
 
 
 class Prepared(NamedTuple):

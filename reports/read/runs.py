@@ -95,12 +95,10 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
             if study_name not in active:
                 raise ReportError(_unknown(study_name, uri, active))
             return _selected(base, "experiment_id = ?", [active[study_name]], metrics)
-    except sqlite3.OperationalError as error:
-        if "decode" in str(error):  # MLflow's client would log a traceback
-            path = uri.removeprefix(SQLITE)
-            raise ReportError(f"{path}: damaged: it holds a text that is no UTF-8") from error
-        return None  # the client may know these tables, or says what is wrong
     except (sqlite3.Error, TypeError) as error:
+        # a text that is no UTF-8 is damage; else the client may know the tables, or says what is so
+        if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
+            return None
         raise ReportError(f"{uri.removeprefix(SQLITE)}: damaged: {error}") from error
 
 

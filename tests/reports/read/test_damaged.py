@@ -120,7 +120,7 @@ def test_a_text_that_is_no_utf_8(sound: bytes, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("UPDATE tags SET value = CAST(x'ff' AS TEXT)")
         base.commit()
-    with pytest.raises(ReportError, match="damaged: it holds a text that is no UTF-8"):
+    with pytest.raises(ReportError, match="damaged: Could not decode to UTF-8"):
         read_runs("small", f"sqlite:///{path}")
 
 
