@@ -198,7 +198,7 @@ def deleted(path: Path) -> None:
     [
         (lambda path: None, "no MLflow store here"),
         (lambda path: path.write_bytes(b"no sqlite" * 100), "cannot be read as an MLflow store"),
-        (somebody_elses, "not an MLflow store"),
+        (somebody_elses, "cannot be read as an MLflow store: no such"),
         (lambda path: prompt_len().write(f"sqlite:///{path}"), "studies here: prompt_len"),
         (deleted, "no study 'promptlen'; studies here: none"),
     ],

@@ -153,7 +153,7 @@ def test_a_file_of_something_else_is_not_touched(
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
         opener(f"sqlite:///{path}")
-    with pytest.raises(ReportError, match="not an MLflow store"):
+    with pytest.raises(ReportError, match="cannot be read as an MLflow store"):
         load_records("small", f"sqlite:///{path}")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
