@@ -5,10 +5,11 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.comparison import differences, given_out
 from reports.tables.families import (
     Family,
+    differences,
     families,
+    given_out,
     load_families,
     load_values,
     method_family,

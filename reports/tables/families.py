@@ -4,21 +4,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import takewhile
 from typing import Literal
 
+from reports import stats
 from reports.cells import Column, level_id
 from reports.contract import APART, COMPLETE
 from reports.read import Factor, Study, heading, load_records
-from reports.stats import Compared, is_rounding, scale_of
-from reports.tables.comparison import (
-    MOST_RUNS,
-    Draws,
-    Pairs,
-    compare,
-    difference_over_classes,
-    differences,
-    draws_of,
-)
+from reports.stats import Compared, Verdict, is_rounding, scale_of
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -34,7 +27,8 @@ from reports.tables.groups import (
     setting_groups,
     short_name,
 )
-from reports.tables.metric import design_of, with_metric
+from reports.tables.metric import decimals_of, design_of, effect_of, with_metric
+from reports.tables.over_classes import MOST_RUNS, Draws, difference_over_classes, draws_of
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
@@ -48,6 +42,25 @@ from reports.tables.pooling import (
 
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
+_PERCENT = 100.0
+# seed -> metric of a row, and of its baseline
+Pairs = tuple[Mapping[int, float], Mapping[int, float]]
+
+
+def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
+    """seed -> value - baseline, on common seeds."""
+    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
+
+
+def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
+    """The values in the order of the seeds, up to the first seed that has none."""
+    return [values[seed] for seed in takewhile(values.__contains__, seeds)]
+
+
+def _open(plain: Compared) -> Compared:
+    """A comparison of fewer seeds than its design's first look has: nothing is known yet."""
+    bare = dataclasses.replace(plain.difference, low=None, high=None)
+    return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +125,21 @@ class Family:
 
     @cached_property
     def tested(self) -> dict[Group, Compared]:
-        """What tests, or the study's own design, say of each group that is compared."""
-        found = compare(self.study, self.metric, [*self._values.values()])
-        return dict(zip(self._values, found, strict=True))
+        """What tests, or the study's own design, say of each group that is compared.
+
+        Where the design has a say the interval is the design's, and there is no p.
+        """
+        study, metric, pairs = self.study, self.metric, self._values.values()
+        plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
+        if design := design_of(study, metric):
+            family = [given_out(one, study.seeds) for one in self.differences]
+            told = stats.endings(design, family, _PERCENT)
+            found = [end or _open(one) for one, end in zip(plain, told, strict=True)]
+        else:
+            found = stats.judge(plain, effect_of(study, metric))
+        decimals = decimals_of(study, metric)
+        shown = [dataclasses.replace(one, decimals=decimals) for one in found]
+        return dict(zip(self._values, shown, strict=True))
 
     @cached_property
     def compared(self) -> dict[Group, Compared]:

@@ -16,7 +16,7 @@ from reports.read import Study
 from reports.read.on_demand import HitFiles
 from reports.stats import DRAWS
 from reports.tables import build_tables
-from reports.tables.comparison import _of_run, _Unanswered
+from reports.tables.over_classes import _of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 

@@ -1,11 +1,6 @@
-"""How rows are compared: by seed, by plain tests or the study's own design, and over classes.
+"""Differences over other test classes, from the right answers that the runs keep."""
 
-Differences over other test classes are from the right answers that the runs keep.
-"""
-
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
-from itertools import takewhile
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,55 +9,10 @@ import polars as pl
 from reports import stats
 from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, seed_metric
 from reports.read import Study
-from reports.stats import Array, Compared, Estimate, Verdict
+from reports.stats import Array, Estimate
 from reports.tables.groups import Group, Place
-from reports.tables.metric import decimals_of, design_of, effect_of
 
-
-def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
-    """seed -> value - baseline, on common seeds."""
-    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
-
-
-# seed -> metric of a row, and of its baseline
-Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 _PERCENT = 100.0
-
-
-def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
-    """The values in the order of the seeds, up to the first seed that has none."""
-    return [values[seed] for seed in takewhile(values.__contains__, seeds)]
-
-
-def compare(study: Study, metric: str, pairs: Sequence[Pairs]) -> list[Compared]:
-    """The comparisons of a table, which are one family: by its study's own design, or plain tests.
-
-    Args:
-        study: with its seeds in the order in which they were given out.
-        metric: of the table.
-        pairs: of each row that is compared, with a common seed at least.
-
-    Returns:
-        What is known of each row. Where the design has a say the interval is the design's, and
-        there is no p.
-    """
-    plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
-    if design := design_of(study, metric):
-        family = [given_out(differences(*pair), study.seeds) for pair in pairs]
-        told = stats.endings(design, family, _PERCENT)
-        found = [end or _open(one) for one, end in zip(plain, told, strict=True)]
-    else:
-        found = stats.judge(plain, effect_of(study, metric))
-    decimals = decimals_of(study, metric)
-    return [replace(one, decimals=decimals) for one in found]
-
-
-def _open(plain: Compared) -> Compared:
-    """A comparison of fewer seeds than its design's first look has: nothing is known yet."""
-    bare = replace(plain.difference, low=None, high=None)
-    return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
-
-
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
 
