@@ -1,28 +1,28 @@
 """Where a study's YAML lies, and its text as plain values, as YAML 1.2 reads them.
 
 ruamel.yaml reads it. What it would also make of a text is refused here: values of other types, by
-tags or as a date, and a small file that depth or aliases make a large one. What the values mean is
+tags or as a date, and a small file that aliases make a large one. What the values mean is
 harness.config's. Light: nothing of it imports torch.
 """
 
+import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.parser import Parser
+from ruamel.yaml.error import MarkedYAMLError
 
 import search_spaces
 from harness.errors import ConfigError, Fault, UserError
 from harness.wording import nearest, one_line, show
-from ship.whole_file import write_whole
+from ship.whole_file import read_whole, write_whole
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 16
-MAX_VALUES = 20_000  # aliases count as often as they are used
-PLAIN = (str, int, float, type(None))
+MAX_TEXT = 2**20  # characters of a study as JSON, in which aliases are written out
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
@@ -34,11 +34,8 @@ def packaged_names() -> tuple[str, ...]:
 
 def packaged_spaces() -> list[tuple[str, str]]:
     """(name, one-line description) of each packaged study."""
-    rows = []
-    for name in packaged_names():
-        mapping = read_yaml(_FOLDER / f"{name}.yaml", name)
-        rows.append((name, str(mapping.get("description", ""))))
-    return rows
+    studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in packaged_names()}
+    return [(name, str(study.get("description", ""))) for name, study in studies.items()]
 
 
 def copy_packaged(name: str) -> Path:
@@ -86,11 +83,9 @@ def find_space(path_or_name: str | Path) -> Path:
     if len(given.parts) == 1:
         candidates += [_FOLDER / given.name, _FOLDER / f"{given.name}.yaml"]
     for path in candidates:
-        try:
+        with suppress(OSError):  # a name too long
             if path.is_file():
                 return path
-        except (OSError, ValueError):  # a name too long, or with a null byte
-            continue
     raise _refusal(Fault("the study", must, str(path_or_name)), given.stem)
 
 
@@ -114,29 +109,14 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
             with `label`.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:  # not decoded: it may end within a character
-            raise ConfigError([f"{label}: the file must be at most {MAX_BYTES // 1024} KiB"])
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_whole(path, MAX_BYTES).decode("utf-8-sig")
+    except ValueError as error:
         raise ConfigError([f"{label}: the file cannot be read: {one_line(error)}"]) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
         must = f"the file must hold a mapping of keys to values, got {show(value)}"
         raise ConfigError([f"{label}: {must}"])
     return value
-
-
-class _Untagged(Parser):
-    """Refuses tags where they stand, before anything is made of what they tag."""
-
-    def parse_node(self, block: bool = False, indentless_sequence: bool = False) -> Any:
-        event = super().parse_node(block, indentless_sequence)
-        if tag := getattr(event, "tag", None):
-            problem = f"values must be plain, got the tag {tag}"
-            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return event
 
 
 def parse_value(text: str, label: str) -> Any:
@@ -146,37 +126,39 @@ def parse_value(text: str, label: str) -> Any:
         ConfigError: not valid YAML, not plain, or a mapping with a key given twice.
     """
     reader = YAML(typ="safe", pure=True)
-    reader.Parser = _Untagged
     reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
     try:
         value = reader.load(text)
-        _check_values(value)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         told = f"{where}must be valid YAML: {error.problem or error.context}"
-    except (YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # ruamel's other ones, and whatever a tag makes of its text
         told = f"must be valid YAML: {one_line(error)}"
     else:
-        return value
+        return plain(value, label)
     raise ConfigError([f"{label}: {told}"])
 
 
-def _check_values(root: Any) -> None:
-    """Refuse what is no plain value, and more values than a study has; an alias may hold itself."""
-    left, n_values = [(root, 0)], 0
-    while left:
-        value, depth = left.pop()
-        n_values += 1
-        if n_values > MAX_VALUES:
-            raise YAMLError("too large once its aliases are written out")
-        if isinstance(value, dict | list):
-            if depth >= MAX_DEPTH:
-                raise YAMLError(f"nested more than {MAX_DEPTH} deep")
-            for key in value if isinstance(value, dict) else ():
-                if not isinstance(key, str):
-                    raise YAMLError(f"a key must be text, got {key!r}")
-            inside = value.values() if isinstance(value, dict) else value
-            left += [(one, depth + 1) for one in inside]
-        elif not isinstance(value, PLAIN):
-            raise YAMLError(f"values must be plain: quote {value}")
+def plain(root: Any, label: str) -> Any:
+    """A copy as JSON would have it: of dicts and lists, whatever mappings and tuples there are.
+
+    Raises:
+        ConfigError: a value of another type, one that holds itself, or too many of them.
+    """
+    parts, room = [], MAX_TEXT
+    try:
+        for part in json.JSONEncoder(default=_as_dict).iterencode(root):
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise ValueError("too large once its aliases are written out")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError([f"{label}: {one_line(error)}"]) from error
+    return json.loads("".join(parts))
+
+
+def _as_dict(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"values must be plain, got a {type(value).__name__}: quote {value}")

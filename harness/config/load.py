@@ -12,7 +12,7 @@ from harness.config.mapping import Override, apply_overrides, checked, parse_ove
 from harness.config.space import DEFAULTS, METHODS, resolve, takes, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
-from harness.study_files import file_label, find_space, read_yaml
+from harness.study_files import file_label, find_space, plain, read_yaml
 from harness.wording import nearest
 from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
@@ -43,16 +43,18 @@ def load_study(
             take), or, where there is none, with every other mistake at once.
     """
     source = None
-    if not isinstance(space, Mapping):
+    if isinstance(space, Mapping):
+        tree = plain(space, label)
+    else:
         source = find_space(space)
         label = file_label(source)
-        space = {"name": source.stem, **read_yaml(source, label)}
+        tree = {"name": source.stem, **read_yaml(source, label)}
     # these load what reads pictures, which a worker does not need
     from harness.config.checks import Spanned, study_faults
     from harness.config.needs import Needs
 
     given, unread = parse_overrides(overrides)
-    tree, blocked = apply_overrides({"dataset": DEFAULTS.dataset, **space}, given)
+    tree, blocked = apply_overrides({"dataset": DEFAULTS.dataset, **tree}, given)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, TypeVar
@@ -112,7 +111,7 @@ def apply_overrides(
     Returns:
         The mapping; and a line for each override that found no mapping on its way.
     """
-    tree, blocked = spelled_out(plain(mapping)), []
+    tree, blocked = spelled_out(mapping), []
     for item in given:
         *way, last = item.steps
         inside: Any = tree
@@ -129,16 +128,9 @@ def apply_overrides(
             if item.drops:
                 inside.pop(last, None)
             else:
-                inside[last] = deepcopy(item.value)
+                inside[last] = item.value
         tree = spelled_out(tree)
     return tree, blocked
-
-
-def plain(value: Any) -> Any:
-    """A copy with dicts and lists, as YAML has them, in the place of other mappings and tuples."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:

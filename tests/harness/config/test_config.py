@@ -13,7 +13,7 @@ from harness.config.mapping import apply_overrides, parse_overrides
 from harness.config.space import reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.study_files import packaged_names, parse_value
+from harness.study_files import packaged_names, parse_value, plain
 from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
@@ -168,7 +168,8 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
     """Constants, groups, their members, keys of the study, factors, and variants at each depth."""
     expected = case.get("left") or case["has"]
     if "left" in case:
-        study: Any = apply_overrides(case["study"], parse_overrides(case["set"])[0])[0]
+        given, _ = parse_overrides(case["set"])
+        study: Any = apply_overrides(plain(case["study"], "x"), given)[0]
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
     assert {key: found(study, key) for key in expected} == expected

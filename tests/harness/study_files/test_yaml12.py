@@ -53,7 +53,7 @@ def test_a_folder_is_no_study_and_a_byte_order_mark_is_skipped(tmp_path: Path) -
     """A file that was saved with the mark reads as any other."""
     with pytest.raises(ConfigError) as caught:
         read_yaml(tmp_path, "x")
-    assert "x: the file cannot be read: [Errno 21] Is a directory" in caught.value.faults[0]
+    assert "must be a regular file, not a folder" in caught.value.faults[0]
     file = tmp_path / "x.yaml"
     file.write_bytes(b"\xef\xbb\xbfshots: 1\n")
     assert read_yaml(file, "x") == {"shots": 1}
