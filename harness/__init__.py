@@ -10,7 +10,7 @@ From Python:
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from inspect import signature
@@ -40,37 +40,23 @@ def __getattr__(name: str) -> Any:
 
 
 def _in_own_words(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function; its errors name its arguments, where those of a command name its options."""
-    from harness.errors import ConfigError, UserError
+    """The function; its errors name its arguments, where those of a command name its options.
 
-    parameters = signature(function).parameters.values()
-    arguments = {one.name: type(one.default) is bool for one in parameters}
+    In `ship-sweep --OPTION` they are a command's.
+    """
+    from harness.errors import UserError
+
+    def argument(option: re.Match[str]) -> str:
+        word = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
+        return word if word.partition("=")[0] in signature(function).parameters else option[0]
 
     @wraps(function)
     def called(*given: Any, **named: Any) -> Any:
         try:
             return function(*given, **named)
         except UserError as error:
-            error.args = (_told(str(error), arguments),)
-            if isinstance(error, ConfigError):
-                error.faults = [_told(line, arguments) for line in error.faults]
+            told = re.sub(r"(?<!ship-sweep )--([a-z]+(?:-[a-z]+)*)", argument, str(error))
+            error.args = (told,)
             raise
 
     return called
-
-
-def _told(line: str, arguments: Mapping[str, bool]) -> str:
-    """A line without options that are arguments; in `ship-sweep --OPTION` they are a command's.
-
-    Args:
-        arguments: name -> whether it is a switch.
-    """
-
-    def argument(option: re.Match[str]) -> str:
-        word = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
-        switch = "=True" if arguments.get(word) else ""
-        return f"{word}{switch}" if word.partition("=")[0] in arguments else option[0]
-
-    if "overrides" in arguments:
-        line = re.sub(r"--set (\S+=[^\s,;]+)", r'overrides=["\1"]', line)
-    return re.sub(r"(?<!ship-sweep )--([a-z]+(?:-[a-z]+)*)", argument, line)

@@ -20,11 +20,15 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A study that cannot run; `faults` holds every fault, str() one line each."""
+    """A study that cannot run: str() has one line for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
-        self.faults = list(faults)
+
+    @property
+    def faults(self) -> list[str]:
+        """The lines, one a fault."""
+        return str(self).split("\n")
 
 
 class ClusterError(UserError):

@@ -58,7 +58,7 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
             {"plugins": "mine.py"},
             "plugins must be a list such as [\"my_method.py\"], got 'mine.py'",
         ),
-        ({"address": "auto", "in_process": True}, "in_process=True must come without address"),
+        ({"address": "auto", "in_process": True}, "in_process must come without address"),
         (
             {"address": "ray://head:10001"},
             "address must be local, auto or HOST:PORT, and not",
@@ -78,7 +78,7 @@ def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: An
     """Before anything runs, in the words of an argument."""
     with pytest.raises(ConfigError, match=r"^detect must be points > 0, got 0"):
         call("prompt_len", detect=0.0)
-    with pytest.raises(ConfigError, match=r"^path=True must come without detect"):
+    with pytest.raises(ConfigError, match=r"^path must come without detect"):
         call("prompt_len", detect=1.0, path=True)
 
 
