@@ -5,11 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.config.factor import Factor, factor_faults, may_be
-from harness.config.mapping import Override, apply_overrides, checked, parse_overrides, sound_part
-from harness.config.space import DEFAULTS, METHODS, resolve, takes, trial_fields, value_of
+from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part
+from harness.config.space import (
+    DEFAULTS,
+    GROUPS,
+    METHODS,
+    resolve,
+    trial_fields,
+    value_of,
+)
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import file_label, find_space, plain, read_yaml
@@ -17,6 +24,8 @@ from harness.wording import nearest
 from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
+
+_KNOWN = "must be a known key"
 
 
 def load_study(
@@ -79,53 +88,43 @@ def load_study(
 def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
     known = (*STUDY_KEYS, *TRIAL_KEYS)
-    must = "must be a known key"
-    faults = [_unknown(key, must, key, known, known) for key in tree if key not in known]
-    space, of_factors = _factors(tree["space"])
-    if tree.get("protocol") == "few_shot" and "selection" not in space:
-        tree.setdefault("selection", "base_val")  # there are no new classes to hide
-    trial, found = sound_part(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
-    faults += found
-    own = {key: tree[key] for key in STUDY_KEYS if key in tree} | {"trial": trial, "space": space}
-    own["variants"], of_variants = _variants(own["variants"])
+    faults = [_unknown(key, _KNOWN, key, known, known) for key in tree if key not in known]
+    if not tree["space"]:
+        faults.append(Fault("space", "must have at least one factor", choices=_in_short()))
+    own = {key: tree[key] for key in STUDY_KEYS if key in tree}
+    trial = {key: tree[key] for key in TRIAL_KEYS if key in tree}
+    study, found = sound_part({**own, "trial": trial})
+    space, of_factors = _factors(study.space)
+    faults += [*found, *_unknown_variants(study.variants), *of_factors]
     if "dataset" not in space:
-        _set_over_own(own["variants"].get("dataset", {}).get(str(tree["dataset"]), {}), given)
-    if "sampler" not in own and any(one.enumerate() is None for one in space.values()):
-        own["sampler"] = "tpe"
-    study, found = sound_part(StudyConfig, own, {"name": "none"})
-    return study, [*faults, *found, *of_variants, *of_factors]
+        _set_over_own(study.variants.get("dataset", {}).get(study.trial.dataset, {}), given)
+    update: dict[str, Any] = {"space": space}
+    if "sampler" not in tree and any(one.enumerate() is None for one in space.values()):
+        update["sampler"] = "tpe"
+    if study.trial.protocol == "few_shot" and "selection" not in {*tree, *space}:
+        # there are no new classes to hide
+        update["trial"] = study.trial.model_copy(update={"selection": "base_val"})
+    return study.model_copy(update=update), faults
 
 
-def _variants(given: Any) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
-    """The variants that are well formed, and the faults of the others.
+def _unknown_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> Iterator[Fault]:
+    """Variants of what has none; and what a dataset cannot have of its own, which is removed.
 
-    Whether a method has their keys and takes their values is found out when trials are made.
+    Whether a method has a variant's keys and takes their values is found out when trials are made.
     """
-    faults: list[Fault] = []
-
-    def inside(path: str, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
-        """What a place has that is to be a mapping, of known keys alone if they are given."""
-        if not isinstance(value, dict):
-            faults.append(Fault(path, "must be a mapping", value))
-            return {}
-        keys = known or tuple(value)
-        for key in [key for key in value if key not in keys]:
-            must, near = "must be a known key", nearest(key, keys)
-            faults.append(Fault(f"{path}.{key}", must, choices=keys, near=near))
-        return {key: one for key, one in value.items() if key in keys}
-
-    sound: dict[str, dict[str, Any]] = {}
-    for group, levels in inside("variants", given, (*METHODS, "dataset")).items():
-        sound[group], known = {}, None if group in METHODS else OWN_KEYS
-        for level, its in inside(f"variants.{group}", levels).items():
-            path = f"variants.{group}.{level}"
-            own = inside(path, its, known)
-            if group in METHODS and "name" in own:
-                faults.append(Fault(f"{path}.name", "must be left out", own.pop("name")))
-            groups = () if group in METHODS else (*METHODS, "synthetic")
-            own |= {key: inside(f"{path}.{key}", own[key]) for key in groups if key in own}
-            sound[group][level] = own
-    return sound, faults
+    groups = (*METHODS, "dataset")
+    for group in (group for group in variants if group not in groups):
+        yield Fault(f"variants.{group}", _KNOWN, choices=groups, near=nearest(group, groups))
+    for dataset, own in variants.get("dataset", {}).items():
+        for key, value in [*own.items()]:
+            path = f"variants.dataset.{dataset}.{key}"
+            if key not in OWN_KEYS:
+                yield Fault(path, _KNOWN, choices=OWN_KEYS, near=nearest(key, OWN_KEYS))
+            elif key in GROUPS and not isinstance(value, dict):
+                yield Fault(path, "must be a mapping", value)
+            else:
+                continue
+            del own[key]
 
 
 def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
@@ -140,39 +139,28 @@ def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
             own[group].pop(leaf[0], None)
 
 
-def _factors(given: Any) -> tuple[dict[str, Factor], list[Fault]]:
+def _factors(space: Mapping[str, Factor]) -> tuple[dict[str, Factor], list[Fault]]:
     """The factors that are sound by themselves, and the faults of the others.
 
     Args:
-        given: what the YAML has there, spelled out.
+        space: factors whose keys are of the right types.
     """
-    if not isinstance(given, dict):
-        return {}, [Fault("space", "must be a mapping", given)]
-    must = "must be a list of levels, or a mapping"
-    typed = {
-        key: checked(Factor, one) if isinstance(one, dict) else (None, [Fault("", must, one)])
-        for key, one in given.items()
-    }
     for group, table in METHODS.items():  # plugins of installed packages join where they are named
-        factor = typed.get(group, (None,))[0]
-        for level in factor.choices or () if factor else ():
+        for level in (space[group].choices or ()) if group in space else ():
             with suppress(PluginError):  # told of as a level
                 table.get(str(level))
     fields = trial_fields()
-    in_short = tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in fields))
-    if not given:
-        return {}, [Fault("space", "must have at least one factor", choices=in_short)]
     sound: dict[str, Factor] = {}
     faults: list[Fault] = []
-    for key, (factor, found) in typed.items():
+    for key, factor in space.items():
         if key not in fields:
-            found = [_unknown("", "must be a setting of a trial", key, fields, in_short)]
+            found = [_unknown("", "must be a setting of a trial", key, fields, _in_short())]
         elif key == "protocol":
             found = [Fault("", "must be a constant: protocols are measured by different metrics")]
-        elif factor is not None:
-            floats = takes(fields[key], float)
-            if floats:
-                factor = _as_floats(factor)
+        else:
+            annotations = [info.annotation for info in fields[key].values()]
+            floats = any(float in (one, *get_args(one)) for one in annotations)
+            factor = _as_floats(factor) if floats else factor
             found = factor_faults(factor)
             if not found:
                 sound[key] = factor
@@ -180,6 +168,11 @@ def _factors(given: Any) -> tuple[dict[str, Factor], list[Fault]]:
                     found = [Fault("step", "must be an integer", factor.step)]
         faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
     return sound, faults
+
+
+def _in_short() -> tuple[str, ...]:
+    """What a factor may vary, with one entry for all the settings of a group."""
+    return tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in trial_fields()))
 
 
 def _as_floats(factor: Factor) -> Factor:

@@ -3,15 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import NoneType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config.factor import Factor
-from harness.config.space import DEFAULTS, GROUPS, METHODS, takes, trial_fields, value_of
-from harness.config.study_config import TRIAL_KEYS
+from harness.config.space import DEFAULTS, GROUPS, METHODS, value_of
+from harness.config.study_config import TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
 from harness.wording import nearest, show
@@ -46,6 +45,10 @@ _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
+# how deep below a study's field each entry is one that stands apart from the others
+_APART = {"trial": 2, "space": 2, "variants": 9}
+_DROPPED = {"space": 1, "variants": 2}  # how deep below these keys null removes what is there
+
 
 @dataclass(frozen=True)
 class Override:
@@ -62,17 +65,12 @@ class Override:
 
     @property
     def drops(self) -> bool:
-        """Whether it removes what stands at its path: a null that is not the value of a setting."""
+        """Whether it removes what stands at its path: null for a factor, or for a level's variants.
+
+        Below these null is a value.
+        """
         root, *rest = self.steps
-        if self.value is not None or not rest:
-            return False
-        if root == "space":
-            return len(rest) == 1
-        if root != "variants":
-            return False
-        leaf = ".".join(rest[2:])  # of a level's settings; a dataset's may be of any group
-        name = leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}"
-        return not takes(trial_fields().get(name, {}), NoneType)
+        return self.value is None and 1 <= len(rest) <= _DROPPED.get(root, 0)
 
 
 def parse_overrides(
@@ -104,9 +102,9 @@ def apply_overrides(
 ) -> tuple[dict[str, Any], list[str]]:
     """A YAML's mapping, spelled out, with the overrides put in, in their order.
 
-    `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
-    on what stands there, unless it is a setting whose value may be null. What stands in an
-    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left.
+    `space.KEY=null` drops a factor, `variants.GROUP=null` and `variants.GROUP.LEVEL=null` what
+    stands there. What stands in an override's way without being a mapping (`resources: 3` before
+    `resources.cpus=2`) is left.
 
     Returns:
         The mapping; and a line for each override that found no mapping on its way.
@@ -145,8 +143,8 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     if tree.get("resources") == "auto":
         tree["resources"] = {"auto": True}
     if isinstance(space := tree["space"], dict):
-        choices = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
-        tree["space"] = {**space, **choices}
+        levels = {key: {"choices": one} for key, one in space.items() if not isinstance(one, dict)}
+        tree["space"] = {**space, **levels}
     return tree
 
 
@@ -155,32 +153,40 @@ def checked(model: type[Model], tree: Mapping[str, Any]) -> tuple[Model | None, 
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
-        told = error.errors(include_url=False)
+        return None, _faults(error)
+
+
+def sound_part(tree: dict[str, Any]) -> tuple[StudyConfig, list[Fault]]:
+    """The study of what is sound of its fields, and every fault of the others.
+
+    A setting, a factor and an entry of the variants are left out by themselves.
+    """
+    try:
+        return StudyConfig.model_validate(tree), []
+    except ValidationError as error:
+        for one in error.errors():
+            *way, last = one["loc"][: _APART.get(str(one["loc"][0]), 1)]
+            inside = tree
+            for step in way:
+                inside = inside[str(step)]
+            inside.pop(str(last), None)
+        spare = {"name": "none", "space": {}}  # which are required
+        return StudyConfig.model_validate({**spare, **tree}), _faults(error)
+
+
+def _faults(error: ValidationError) -> list[Fault]:
+    """What pydantic tells, once for each path."""
+    told = error.errors(include_url=False)
     # a list is too short for pydantic, too, where none of its levels is sound
     found = [_fault(one) for one in told if one["type"] != "too_short" or not one["input"]]
-    return None, list({fault.path: fault for fault in found}.values())
-
-
-def sound_part(
-    model: type[Model], tree: Mapping[str, Any], spare: Mapping[str, Any] | None = None
-) -> tuple[Model, list[Fault]]:
-    """Settings of those keys of a YAML that are sound, and every fault of the others.
-
-    Args:
-        spare: for keys that are required, and faulty.
-    """
-    made, faults = checked(model, tree)
-    if made is None:
-        faulty = {re.split(r"[.\[]", fault.path)[0] for fault in faults}
-        kept = {key: value for key, value in tree.items() if key not in faulty}
-        made = model.model_validate({**(spare or {}), **kept})
-    return made, faults
+    return list({fault.path: fault for fault in found}.values())
 
 
 def _fault(details: ErrorDetails) -> Fault:
     """A mistake that pydantic tells, by where it stands in a YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    steps = [step for step in details["loc"] if step != "[key]"]  # which is a key itself
+    # a trial's settings stand at the top level
+    steps = [step for at, step in enumerate(details["loc"]) if at or step != "trial"]
     kinds, variant = GROUPS.get(str(steps[0]), {}), ""
     if len(steps) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
         variant = str(steps.pop(1))
@@ -191,7 +197,7 @@ def _fault(details: ErrorDetails) -> Fault:
     if kind == "missing":
         return Fault(path, must)
     if kind == "extra_forbidden":
-        keys = tuple((kinds[variant] if len(steps) > 1 else Factor).model_fields)
+        keys = tuple(kinds.get(variant, Factor).model_fields)
         must += f" of {steps[0]} {variant}" if variant else ""
         return Fault(path, must, choices=keys, near=nearest(str(steps[-1]), keys))
     if isinstance(got, list) and kind in _OF_ONE_VALUE and steps[0] in TRIAL_KEYS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.config.factor import Factor, assignments, is_active, may_be
 from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
@@ -49,12 +49,6 @@ def trial_fields() -> dict[str, dict[str, FieldInfo]]:
                 if leaf != "name":
                     found.setdefault(f"{name}.{leaf}", {})[variant] = field
     return found
-
-
-def takes(owners: Mapping[str, FieldInfo], kind: type[Any]) -> bool:
-    """Whether a setting may be of a type, in any of the variants that have it."""
-    fields = owners.values()
-    return any(kind in (info.annotation, *get_args(info.annotation)) for info in fields)
 
 
 def value_of(trial: TrialConfig, key: str) -> Any:
