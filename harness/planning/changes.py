@@ -18,7 +18,6 @@ WAYS_OUT = (
     "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
     "nothing is lost where the old value is put back"
 )
-MOST_SHOWN = 12
 
 # (setting key, seed) -> the seconds that a finished row took
 Rows = dict[tuple[str, int], float]
@@ -42,10 +41,7 @@ class TableChanges:
         """What has changed, what it costs, and the ways out; "" without `changed`."""
         if not self.changed:
             return ""
-        listed = [*self.differences]
-        if len(listed) > MOST_SHOWN:
-            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
-        lines = "\n  ".join([f"{source}: the study has changed:", *listed])
+        lines = "\n  ".join([f"{source}: the study has changed:", *self.differences])
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{left}\n{WAYS_OUT}"
 
@@ -124,24 +120,24 @@ def compare(
         except ValueError:  # the study's constants leave no room for such a level
             return study.trial
 
-    why: dict[str, list[str]] = {}
-    finished = (
-        (key, seed, run)
-        for key, row in ledger.by_key.items()
-        for seed, run in row.items()
-        if run.state is State.COMPLETE
-    )
-    for key, seed, run in finished:
-        stays = key in now and seed in study.seeds_of(key)
-        if stays or seed not in stored.seeds.get(key, ()):
+    for key, held in ledger.by_key.items():
+        had = stored.seeds.get(key, ())
+        stay = study.seeds_of(key) if key in now else ()
+        leaving = {
+            seed: run
+            for seed, run in held.items()
+            if run.state is State.COMPLETE and seed in had and seed not in stay
+        }
+        if not leaving:
             continue
-        if key not in why:
-            trial = None if key in now else asked(run)
-            other = trial and maker.key(trial) != key
-            why[key] = _reasons(study, run, trial, maker) if trial and other else []
-            changes.differences |= dict.fromkeys(why[key])
-        rows = changes.changed if why[key] else changes.removed
-        rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
+        run = next(iter(leaving.values()))
+        trial = None if key in now else asked(run)
+        why = _reasons(study, run, trial, maker) if trial and maker.key(trial) != key else []
+        changes.differences |= dict.fromkeys(why)
+        rows = changes.changed if why else changes.removed
+        rows |= {
+            (key, seed): (run.seconds or 0.0) / len(run.seeds) for seed, run in leaving.items()
+        }
     return changes
 
 
@@ -215,13 +211,12 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) 
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
-    prefixes: list[str] = []
-    if study.record.seed_curves:
-        prefixes.append(curve_metric(seed, ""))
-    if study.record.system_metrics:
-        prefixes.append(LOAD)
+    record = study.record
+    recorded = {curve_metric(seed, ""): record.seed_curves, LOAD: record.system_metrics}
     return all(math.isfinite(metrics.get(name, math.nan)) for name in needed) and all(
-        any(name.startswith(prefix) for name in metrics) for prefix in prefixes
+        any(name.startswith(prefix) for name in metrics)
+        for prefix, asked in recorded.items()
+        if asked
     )
 
 
@@ -229,21 +224,13 @@ def once_adopted(
     study: StudyConfig, ledger: Ledger, found: Sequence[Adoption], fingerprints: Fingerprints
 ) -> tuple[Ledger, Plan]:
     """The ledger and the plan as they will be once the study has adopted what was found."""
-    whole = replace(ledger, runs=(*ledger.runs, *map(_row, found)))
+    rows = list(ledger.runs)
+    for one in found:
+        row, work = one.known.row, one.work
+        seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)  # of its seeds
+        rows.append(replace(row, seeds=work.seeds, seconds=seconds, for_path=work.setting.for_path))
+    whole = replace(ledger, runs=tuple(rows))
     return whole, make_plan(study, whole, fingerprints)
-
-
-def _row(one: Adoption) -> LedgerRun:
-    """The row of what is adopted; its seconds are the share of its seeds."""
-    row, setting, seeds = one.known.row, one.work.setting, one.work.seeds
-    return replace(
-        row,
-        arm=setting.arm,
-        assignment=setting.assignment,
-        for_path=setting.for_path,
-        seeds=seeds,
-        seconds=row.seconds and row.seconds * len(seeds) / len(row.seeds),
-    )
 
 
 def adoption_lines(found: Sequence[Adoption]) -> list[str]:

@@ -19,7 +19,7 @@ from harness.config import (
     value_of,
 )
 from harness.planning.fingerprints import Fingerprints
-from harness.store import Ledger
+from harness.store import Ledger, LedgerRun
 from harness.wording import show
 from reports.contract import State, printable
 from ship.plugins import identities
@@ -135,6 +135,14 @@ class SettingMaker:
                     return self(one)
         return None
 
+    def still(self, run: LedgerRun) -> Setting | None:
+        """The setting of a run, if it is one of the study as it is now, under the same key.
+
+        A changed constant, picture or weight makes it another setting.
+        """
+        found = self.of_old(run.assignment)
+        return found if found is not None and found.key == run.setting_key else None
+
     def arms(self) -> list[Setting]:
         """The study's reference arms, [] if it has none."""
         arms = reference_arms(self.study).items()
@@ -173,9 +181,7 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
 def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
     """The settings that earlier runs of a tpe or random study proposed, in the order they began.
 
-    A run belongs to the study as it stands now if its assignment still lies in the space and gives
-    the same key: a changed constant, picture or weight makes it another setting. One that was cut
-    short goes on as long as the study has room for it (`trials`).
+    One that was cut short goes on as long as the study has room for it (`trials`).
 
     Args:
         ledger: what the store has of the study.
@@ -183,10 +189,9 @@ def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
     """
     settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was cut short
     for run in ledger.runs:
-        if not run.arm and not run.for_path and run.assignment:
-            setting = maker.of_old(run.assignment)
-            if setting is not None and setting.key == run.setting_key:
-                settings[run.state is State.INTERRUPTED].append(setting)
+        own = not run.arm and not run.for_path and run.assignment
+        if own and (setting := maker.still(run)):
+            settings[run.state is State.INTERRUPTED].append(setting)
     ended = distinct(settings[False])
     return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.trials or 0)]
 
@@ -203,14 +208,9 @@ def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> li
         ledger: what the store has of the study.
         maker: of the study, which asks for assignments (`for_path`).
     """
-    asked = [maker.of_old(assignment) for assignment in maker.study.for_path]
-    path = [setting for setting in asked if setting is not None]
-    for run in ledger.runs:
-        if run.for_path and run.state is State.COMPLETE:
-            setting = maker.of_old(run.assignment)
-            if setting is not None and setting.key == run.setting_key:
-                path.append(setting)
-    path = [replace(setting, for_path=True) for setting in path]
+    runs = [run for run in ledger.runs if run.for_path and run.state is State.COMPLETE]
+    asked = [*map(maker.of_old, maker.study.for_path), *map(maker.still, runs)]
+    path = [replace(setting, for_path=True) for setting in asked if setting is not None]
     others = [run for run in ledger.runs if not run.for_path]
     stopped = {run.setting_key for run in others if run.state is State.PRUNED}
     finished = {run.setting_key for run in others if run.state is State.COMPLETE}
