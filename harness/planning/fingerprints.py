@@ -1,7 +1,6 @@
 """Fingerprints of backbones and data sets, remembered so that a finished study loads neither."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,14 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from harness.method import Method
 from ship.whole_file import read_whole, write_whole
 
-MEMORY = "fingerprints.json"
-MOST_BYTES = 16 * 2**20
-_MEMORY = TypeAdapter(dict[str, str])
+MEMORY = "fingerprints"
 
 
 @dataclass
@@ -25,9 +20,9 @@ class Fingerprints:
     """Content hashes that setting keys are made of.
 
     A data set is loaded once; its loader remembers what pictures hold. A backbone's weights take
-    seconds to load and hash, so its fingerprint is remembered in cache_dir under the name and the
-    size and modification time of the weight files; a pretrained tag's weights never change, so
-    there the name and open_clip's version are enough.
+    seconds to load and hash, so its fingerprint is remembered in cache_dir, in a file that is
+    called by the name and the size and modification time of the weight files; a pretrained tag's
+    weights never change, so there the name and open_clip's version are enough.
 
     reading: how folders of one's own are read, by dataset: what the method's load_dataset is told.
     """
@@ -66,9 +61,8 @@ class Fingerprints:
             ValueError: the backbone cannot be loaded.
         """
         if name not in self._backbones:
-            stamp = _stamp(name)
-            kept = _unsealed(stamp, self._read().get(stamp, ""))
-            self.remember(name, kept or self.method.load_backbone(name, "cpu").fingerprint)
+            known = self._remembered(name)
+            self.remember(name, known or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
@@ -76,33 +70,28 @@ class Fingerprints:
         if self._backbones.get(name) == fingerprint:
             return
         self._backbones[name] = fingerprint
-        memory, stamp = self._read(), _stamp(name)
-        if memory.get(stamp) != (sealed := _sealed(stamp, fingerprint)):
-            content = json.dumps({**memory, stamp: sealed}, indent=1, sort_keys=True)
+        if self._remembered(name) != fingerprint:
+            stamp = _stamp(name)
             # one that cannot be remembered is computed again: no reason to stop
             with suppress(OSError):
-                write_whole(self.cache_dir / MEMORY, content.encode("ascii"))
+                write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
 
-    def _read(self) -> dict[str, str]:
-        """What was remembered; what is no such file is as good as none."""
-        with suppress(OSError, ValueError):
-            return _MEMORY.validate_json(read_whole(self.cache_dir / MEMORY, MOST_BYTES))
-        return {}
+    def _remembered(self, name: str) -> str:
+        """The fingerprint that was kept of a backbone; "" where its file is not as it was written.
+
+        A wrong one would make results of other weights pass for this backbone's.
+        """
+        stamp, kept = _stamp(name), b""
+        with suppress(ValueError):
+            kept = read_whole(self.cache_dir / MEMORY / stamp, most=1000)
+        fingerprint = kept.partition(b" ")[0].decode("ascii", "replace")
+        return fingerprint if kept == _sealed(stamp, fingerprint) else ""
 
 
-def _sealed(stamp: str, fingerprint: str) -> str:
+def _sealed(stamp: str, fingerprint: str) -> bytes:
     """A fingerprint with a checksum of itself and its stamp, as it is kept."""
     checksum = hashlib.blake2b(f"{stamp}|{fingerprint}".encode(), digest_size=8).hexdigest()
-    return f"{fingerprint} {checksum}"
-
-
-def _unsealed(stamp: str, kept: str) -> str:
-    """The fingerprint of a text that is as it was written; "" where it has been changed since.
-
-    A wrong one would make results of other weights pass for this backbone's.
-    """
-    fingerprint = kept.rpartition(" ")[0]
-    return fingerprint if kept == _sealed(stamp, fingerprint) else ""
+    return f"{fingerprint} {checksum}".encode()
 
 
 def _stamp(backbone: str) -> str:
@@ -115,5 +104,5 @@ def _stamp(backbone: str) -> str:
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
     # the hash's own definition is code: a changed one must not meet old memories
     code = [(clip / name).read_bytes() for name in ("backbone.py", "weights.py")]
-    told = repr((stats, version("open_clip_torch"), code)).encode()
-    return f"{backbone} {hashlib.blake2b(told, digest_size=8).hexdigest()}"
+    told = repr((backbone, stats, version("open_clip_torch"), code)).encode()
+    return hashlib.blake2b(told, digest_size=16).hexdigest()

@@ -1,7 +1,6 @@
 """Which features a study needs, what is fetched ahead, and the fingerprints that are remembered."""
 
 import io
-import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -183,20 +182,17 @@ def test_a_changed_memory_gives_no_other_fingerprint(
     """Other bytes, or fewer, make a backbone load again; its results never pass for another's."""
     folder = tmp_path_factory.mktemp("memory")
     make_prints(folder).backbone("pocket")
-    path = folder / "cache" / "fingerprints.json"
+    (path,) = folder.glob("cache/fingerprints/*")
     path.write_bytes(damaged(path.read_bytes(), damage))
     assert make_prints(folder).backbone("pocket") == "weights-of-pocket"
 
 
-@pytest.mark.parametrize("kept", ["5", "null", "[]", '"another"', '"another 0011"', "{}"])
+@pytest.mark.parametrize("kept", ["", "another", "another 0011", "x" * 2000])
 def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept: str) -> None:
-    """Values of other kinds, and those of before there was a checksum, are computed again."""
+    """What is not as it was written is computed again."""
     make_prints(tmp_path).backbone("pocket")
-    path = tmp_path / "cache" / "fingerprints.json"
-    (key,) = json.loads(path.read_text())
-    path.write_text(f"{{{json.dumps(key)}: {kept}}}")
-    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-    path.write_text("[" * 100_000)
+    (path,) = tmp_path.glob("cache/fingerprints/*")
+    path.write_text(kept)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
 
 
