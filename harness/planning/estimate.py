@@ -53,16 +53,16 @@ def estimate_time(
     on_gpu = bool(study.resources.gpus)
     ended = [run for run in runs if run.seconds and on_gpu != run.device.startswith("cpu")]
     arms = {setting.key for setting in plan.settings if setting.arm}
-    known: dict[str, list[LedgerRun]] = {}
-    for run in ended:
-        known.setdefault(run.setting_key, []).append(run)
     # those of reference arms say nothing of other settings: some take no time
     own = [run for run in ended if not run.arm and run.setting_key not in arms]
-    left = {work.setting.key: (work.setting.config, len(work.seeds)) for work in plan.work}
+    by_key = defaultdict[str, list[LedgerRun]](list)
+    for run in ended:
+        by_key[run.setting_key].append(run)
+    unknown = {work.setting.key for work in plan.work} - by_key.keys() - arms
     typical = resolve(study, baseline(study))
     source = count(len(ended), "finished trial")
-    paces: dict[str, float] = {}
-    if not own and (left.keys() - known.keys() - arms or plan.proposals):
+    paces = {"": _mean(own)} if own else {}
+    if not own and (unknown or plan.proposals):
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
         source = "a few steps of the baseline here, scaled by epochs: rough"
         try:
@@ -71,18 +71,15 @@ def estimate_time(
             say(f"the time of trials cannot be told: {one_line(error)}")
             return None
 
-    usual = _mean(own) if own else 0.0
-
     def a_seed(key: str, config: TrialConfig) -> float:
-        if key in known:
-            return _mean(known[key])
-        if own:
-            return usual
+        if key in by_key:
+            return _mean(by_key[key])
         return math.fsum(_epochs(config, stage) * pace for stage, pace in paces.items())
 
+    work = {one.setting.key: one for one in plan.work}
     places = slots(study.resources, machine_resources(), study.concurrency)
     return Estimate(
-        {key: a_seed(key, config) * n for key, (config, n) in left.items()},
+        {key: a_seed(key, one.setting.config) * len(one.seeds) for key, one in work.items()},
         (a_seed("", typical) * len(study.seeds),) * plan.proposals,
         max(1, min(places, len(plan.work) + plan.proposals)),
         source,
