@@ -87,25 +87,6 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
-def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, list[float]]:
-    """Each selection metric at the epoch that selection chose for each replica.
-
-    Args:
-        test: the metrics of stage test.
-        by_epoch: those of each evaluated selection epoch.
-    """
-    rows = [by_epoch.get(int(epoch), {}) for epoch in test.get("selection_epoch", ())]
-    values = {
-        name: [row[name][place] for place, row in enumerate(rows)]
-        for name in (rows[0] if rows else ())
-        if all(name in row for row in rows)  # epoch 0 has no loss
-    }
-    for name, reported in test.items():
-        if name.startswith("selection_") and name != "selection_epoch":
-            values[name.removeprefix("selection_")] = list(reported)
-    return values
-
-
 def final_numbers(
     tested: EpochMetrics | None,
     by_epoch: Mapping[int, PerReplica],
@@ -127,15 +108,23 @@ def final_numbers(
     if tested is None:
         raise RuntimeError("the trial ended without test metrics")
     test = tested.per_replica
-    selection = chosen(test, by_epoch)
-    if objective and objective not in selection:
+    # all of each replica's chosen epoch, such as its loss, which epoch 0 has not
+    rows = [by_epoch.get(int(epoch), {}) for epoch in test.get("selection_epoch", ())]
+    values: dict[str, Sequence[float]] = {
+        f"selection/{name}": [row[name][place] for place, row in enumerate(rows)]
+        for name in (rows[0] if rows else ())
+        if all(name in row for row in rows)
+    }
+    for name, own in test.items():
+        if name.startswith("selection_"):
+            name = name if name == "selection_epoch" else name.replace("_", "/", 1)
+            values[name] = own
+        else:
+            values[f"test/{name}"] = own
+    selected = values.get(f"selection/{objective}")
+    if objective and selected is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
-    chosen_by = {"selection_epoch", *(f"selection_{name}" for name in selection)}
-    values: dict[str, Sequence[float]] = {}
-    values |= {f"test/{name}": own for name, own in test.items() if name not in chosen_by}
-    values |= {name: own for name, own in test.items() if name == "selection_epoch"}
-    values |= {f"selection/{name}": own for name, own in selection.items()}
-    numbers = {contract.OBJECTIVE: fmean(selection[objective])} if objective else {}
+    numbers = {contract.OBJECTIVE: fmean(selected)} if selected else {}
     for place, seed in enumerate(seeds):
         numbers |= {contract.seed_metric(seed, name): own[place] for name, own in values.items()}
     return numbers

@@ -16,8 +16,6 @@ def show(value: Any, width: int = 60) -> str:
     elif isinstance(value, dict):
         pairs = list(value.items())[:width]
         text = "{" + ", ".join(f"{key}: {show(item, width)}" for key, item in pairs) + "}"
-    elif isinstance(value, int) and abs(value) > 10**width:
-        text = f"{'-' if value < 0 else ''}more than 10^{width}"
     else:
         text = repr(value)
     return text if len(text) <= width else text[: width - 3] + "..."

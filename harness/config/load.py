@@ -21,7 +21,6 @@ from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyC
 from harness.errors import ConfigError, Fault
 from harness.study_files import file_label, find_space, plain, read_yaml
 from harness.wording import nearest
-from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -204,16 +203,13 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     """Let the plugins of files join what a YAML may name, for as long as the process lasts.
 
     Raises:
-        ConfigError: a line for each file that cannot be used.
+        ConfigError: one of them cannot be used.
     """
-    lines = []
     for file in files:
         try:
             load_plugin(file)
         except PluginError as error:
-            lines.append(f"--plugin: {printable(str(error))}")
-    if lines:
-        raise ConfigError(lines)
+            raise ConfigError([f"--plugin: {error}"]) from error
 
 
 def _unknown(

@@ -53,7 +53,7 @@ class Needs:
         for key, name in named.items():
             survey = self._survey(name)
             if isinstance(survey, list):
-                yield from (replace(fault, path=fault.path or key) for fault in survey)
+                yield from (replace(fault, path=key) for fault in survey)
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
         reason, text = self._backbone(trial.backbone)
@@ -106,20 +106,16 @@ class Needs:
 def _survey(
     data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.Survey | list[Fault]:
-    """What is there of a dataset, or why it cannot be read; faults of a file have its key."""
+    """What is there of a dataset, or why it cannot be read: faults without a path."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
-    own = reading.get(name, {})
-    survey = datasets.survey_dataset(name, data_root, datasets.ImageFolder(**own))
+    own = datasets.ImageFolder(**reading.get(name, {}))
+    survey = datasets.survey_dataset(name, data_root, own)
     lines = [
         f"{line} (give --data-root DIR)" if "needs a data root" in line else line
         for line in survey.faults
     ]
-    # as the reader writes a path: "./a.json" is "a.json"
-    files = {f"{Path(value)}: ": key for key, value in own.items() if isinstance(value, str)}
-    keys = [next((files[at] for at in files if line.startswith(at)), "") for line in lines]
-    found = zip(keys, lines, strict=True)
-    return [Fault(key, f"must be readable: {line}") for key, line in found] or survey
+    return [Fault("", f"must be readable: {line}") for line in lines] or survey
 
 
 def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:

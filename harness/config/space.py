@@ -121,12 +121,11 @@ def grid(study: StudyConfig) -> list[dict[str, Any]]:
     return list(islice(assignments(study.space), study.trials))
 
 
-def levels(study: StudyConfig, key: str) -> list[Any] | None:
+def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
     """The levels that a factor takes in this study; None where values are drawn from a range."""
     factor = study.space[key]
     drawn = factor.choices is None and factor.step is None and study.sampler != "grid"
-    found = None if drawn else factor.enumerate()
-    return None if found is None else list(found)
+    return None if drawn else factor.enumerate()
 
 
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
