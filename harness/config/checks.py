@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
-from harness.config.factor import Factor, assignments, in_order, is_among, may_be, same
+from harness.config.factor import Factor, assignments, in_order, is_among, may_be
 from harness.config.mapping import checked
 from harness.config.needs import unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
@@ -43,18 +44,17 @@ class Spanned:
         """
         self._study = study
         self.settings: list[tuple[Mapping[str, Any], TrialConfig]] = []
-        found = {fault.path: fault for fault in _dataset_faults(study)}
+        faults = list(_dataset_faults(study))
         constants = study.trial.model_dump()
         for assignment in _samples(study.space):
             tree = place(constants, assignment, study.variants)
-            trial, faults = checked(TrialConfig, tree)
+            trial, found = checked(TrialConfig, tree)
             if trial is not None:
                 self.settings.append((assignment, trial))
-            for fault in faults:
+            for fault in found:
                 if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
-                    fault = self._of_level(assignment, fault)
-                    found.setdefault(fault.path, fault)
-        self.faults = [found[path] for path in sorted(found)]
+                    faults.append(self._of_level(assignment, fault))
+        self.faults = sorted(_distinct(faults), key=attrgetter("path"))
 
     def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
         """What a rule has against the trials, by where their values stand in the YAML.
@@ -62,36 +62,29 @@ class Spanned:
         Args:
             rule: gives faults with the dotted name of a trial's setting for their path.
         """
-        faults: dict[tuple[str, str], Fault] = {}
-        for assignment, trial in self.settings:
-            for fault in rule(trial):
-                path = self._place_of(assignment, fault.path)
-                faults.setdefault((path, fault.must), replace(fault, path=path))
-        return list(faults.values())
+        return _distinct(
+            replace(fault, path=self._place_of(assignment, fault.path))
+            for assignment, trial in self.settings
+            for fault in rule(trial)
+        )
 
     def _of_level(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
-        """A fault of a trial by where it stands in the YAML, with what it may hang on."""
-        if fault.got is NOTHING and fault.path in assignment:  # the factor's, whatever its level
-            return replace(fault, path=f"space.{fault.path}")
+        """A fault of a trial by where it stands in the YAML."""
         group, _, leaf = fault.path.partition(".")
-        inside = [key for key in assignment if key.partition(".")[0] == group]
-        key = fault.path if leaf or group in assignment else [*inside, group][0]
-        hang = [one for one in inside if one != key and (one == group or not leaf)]
-        told = " and ".join(f"{one} is {show(assignment[one])}" for one in hang)
-        must = f"{fault.must} (where {told})" if told and key in assignment else fault.must
-        path, got = self._place_of(assignment, key), assignment.get(key, fault.got)
-        return replace(fault, path=path, must=must, got=got)
+        key = fault.path
+        if not leaf and group not in assignment:  # of a method as a whole: a factor that sets it
+            key = next((one for one in assignment if one.partition(".")[0] == group), group)
+        path, got = self._place_of(assignment, key), fault.got
+        if got is not NOTHING:  # else the factor is wrong, whatever its level
+            got = assignment.get(key, got)
+        return replace(fault, path=path, got=got)
 
     def _place_of(self, assignment: Mapping[str, Any], key: str) -> str:
         """Where a setting has its value of a dotted name from ("targets[1]", too)."""
         study, name = self._study, key.partition("[")[0]
         group, _, leaf = name.partition(".")
         if name in assignment:
-            factor = study.space[name]
-            ends = {".low": factor.low, ".high": factor.high}
-            levels = {f".choices[{at}]": one for at, one in enumerate(factor.choices or ())} or ends
-            of = (at for at, level in levels.items() if same(level, assignment[name]))
-            return f"space.{name}{next(of, '')}"
+            return f"space.{name}"
         own = of_dataset(study.trial.model_dump(), assignment, study.variants)
         if any(f"{one}.".startswith(f"{name}.") for one in own):
             return f"variants.dataset.{assignment.get('dataset', study.trial.dataset)}.{key}"
@@ -99,6 +92,11 @@ class Spanned:
         if leaf and assignment.get(group, constant) != constant:
             return f"variants.{group}.{assignment[group]}.{leaf}"
         return key
+
+
+def _distinct(faults: Iterable[Fault]) -> list[Fault]:
+    """Each fault once: many settings share it."""
+    return list({(fault.path, fault.must, str(fault.got)): fault for fault in faults}.values())
 
 
 def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:

@@ -194,11 +194,11 @@ def _fault(details: ErrorDetails) -> Fault:
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
+    must += f" for {steps[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, must)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
-        must += f" of {steps[0]} {variant}" if variant else ""
         return Fault(path, must, choices=keys, near=nearest(str(steps[-1]), keys))
     if isinstance(got, list) and kind in _OF_ONE_VALUE and steps[0] in TRIAL_KEYS:
         must += " (levels stand under space)"

@@ -64,7 +64,8 @@ class Needs:
         for key, name in named.items():
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
-                yield Fault("templates" if trial.templates != (OWN,) else key, alike)
+                own = trial.templates == (OWN,)
+                yield Fault(key, alike) if own else Fault("templates", alike, trial.templates)
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """What templates must do whose prompts a backbone cuts before they differ; "": they do."""

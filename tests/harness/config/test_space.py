@@ -50,7 +50,8 @@ def sorted_items(setting: dict[str, Any]) -> str:
 def test_levels_of_a_number(case: dict[str, Any]) -> None:
     """By value and by type."""
     study = load_study({"name": "x", **case["study"]})
-    assert repr(space.levels(study, *study.space)) == repr(tuple(case["levels"]))
+    found = space.levels(study, *study.space)
+    assert repr(found and list(found)) == repr(case["levels"])
 
 
 @having("baseline")
