@@ -13,7 +13,6 @@ from ship.trial_config import EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset
-    from ship.features import Encode
     from ship.subsets import FeatureSet
 
 # settings, seeds, features, backbone, targets, and the checkpoint to go on from, or None
@@ -58,20 +57,15 @@ def load_dataset(
     return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
 
 
-def extract(
-    clip: Any,
-    dataset: Any,
-    views: int,
-    cache_dir: Path,
-    progress: Progress,
-    splits: Sequence[str],
-    encode: "Encode | None",
-) -> "FeatureSet":
-    """ship.features.extract_features; encode: None: the threads of this machine."""
-    from ship.features import encode_split, extract_features
+def extract(*given: Any) -> "FeatureSet":
+    """ship.features.extract_features.
 
-    encode = encode or encode_split
-    return extract_features(clip, dataset, views, cache_dir, progress, splits, encode)
+    Args:
+        given: backbone, dataset, views, cache folder, progress, splits, and what encodes, or None.
+    """
+    from ship.features import extract_features
+
+    return extract_features(*given)
 
 
 @dataclass(frozen=True)

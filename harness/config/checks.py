@@ -218,11 +218,15 @@ def _joined(reasons: Iterable[str | None]) -> str:
 def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Faults of what proposes settings, and of how many it is to propose."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
-    endless = [key for key, factor in space.items() if factor.enumerate() is None]
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
+        if value == fit:
+            continue
         must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
-        selecting = [one for one in SELECTING if one in space and value != fit]
-        yield from (Fault(f"space.{one}", must) for one in selecting)
+        yield from (Fault(f"space.{one}", must) for one in SELECTING if one in space)
+        if study.trial.selection == "none":
+            why = "where selection is none, which measures nothing"
+            yield Fault(key, f"must be {fit} {why}", value)
+    endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.trials is None:
             yield Fault("trials", f"must be given: how many settings {sampler} is to try")
@@ -232,10 +236,6 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     elif study.trials is None and _are_many(assignments(space)):
         must = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
         yield Fault("space", must)
-    for key, value, must in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
-        if study.trial.selection == "none" and value != must:
-            why = "where selection is none, which measures nothing"
-            yield Fault(key, f"must be {must} {why}", value)
 
 
 def _are_many(settings: Iterable[Any]) -> bool:

@@ -69,19 +69,16 @@ def load_study(
     faults += spanned.faults
     if unread or blocked or faults:
         raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
-    # what the constant dataset has of its own is constant, too
-    constant = "dataset" not in study.space
-    trial = resolve(study, {}) if constant else study.trial
-    space = {key: _with_baseline(key, factor, trial) for key, factor in study.space.items()}
+    faults = [*_shadowed(study.space, given), *study_faults(study, spanned)]
+    if "dataset" not in study.space:  # what the constant one has of its own is constant, too
+        left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
+        study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
+    space = {key: _with_baseline(key, factor, study.trial) for key, factor in study.space.items()}
     study = study.model_copy(update={"space": space, "source": source})
-    faults = [*_shadowed(space, given), *study_faults(study, spanned)]
     faults += spanned.located(Needs(study, data_root).faults) if there else []
     if faults:
         raise ConfigError(_lines(faults, given, label))
-    if not constant:
-        return study
-    left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
-    return study.model_copy(update={"trial": trial, "variants": left})
+    return study
 
 
 def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:

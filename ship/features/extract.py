@@ -56,7 +56,7 @@ def extract_features(
     cache_dir: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     splits: Collection[str] = SPLITS,
-    encode: Encode = encode_split,
+    encode: Encode | None = None,
 ) -> FeatureSet:
     """Features of a dataset's splits, from the cache where it has them.
 
@@ -69,7 +69,7 @@ def extract_features(
         progress: called with (views done, views to do in all) at the start and after each batch,
             from the calling thread; never where all is cached.
         splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
-        encode: what encodes the pictures; threads of this machine, unless told otherwise.
+        encode: what encodes the pictures; None: threads of this machine.
     Raises:
         DatasetError: pictures that cannot be decoded, by name; of their split only whole shards
             are kept.
@@ -87,7 +87,7 @@ def extract_features(
 
     if missing:
         add(0)
-    found = {work.split: work.run(encode, add) for work in works}
+    found = {work.split: work.run(encode or encode_split, add) for work in works}
     dim = next((features.shape[-1] for features in found.values()), 0)
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
