@@ -108,10 +108,13 @@ class Factor(Settings):
         return range(round(low), round(high) + 1) if self.whole else None
 
     def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
-        """Levels as a person would write them: integers, or six digits; the ends are exact."""
-        if self.whole:
-            return tuple(round(value) for value in values)
-        return (self.low, *(float(f"{value:.6g}") for value in values[1:-1]), self.high)
+        """Levels as a person would write them: integers, or six digits; the ends are exact.
+
+        There may be fewer than were asked for: 1 to 3 has no five integers.
+        """
+        inside = values[1:-1]
+        tidy = map(round, inside) if self.whole else (float(f"{one:.6g}") for one in inside)
+        return tuple(dict.fromkeys((self.low, *tidy, self.high)))
 
 
 # dotted name -> value, of the factors that are active
@@ -214,9 +217,4 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", parts >= MAX_LEVELS, f"must give at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
     )
-    faults = [Fault(name, must, getattr(factor, name)) for name, broken, must in rules if broken]
-    n_distinct = len(set(factor.enumerate() or ())) if factor.levels and not faults else 0
-    if 0 < n_distinct < (factor.levels or 0):
-        must = f"must be at most {n_distinct}, or levels of {low} .. {high} are equal"
-        faults.append(Fault("levels", must, factor.levels))
-    return faults
+    return [Fault(name, must, getattr(factor, name)) for name, broken, must in rules if broken]
