@@ -145,8 +145,8 @@ class Trials:
         """
         if plan.finished:
             return
+        from harness import tuning
         from harness.ray import cluster_resources, kill_worker
-        from harness.tuning import Monitor, StudySearcher, Sweep
 
         study, storage, ledger = self._study, self.storage, self.standing.ledger
         on_cluster = self.options.address is not None
@@ -172,9 +172,9 @@ class Trials:
             return resources.slots(each, cluster_resources(), most, waiting=1)
 
         maker = planning.SettingMaker(study, self._prints)
-        searcher = StudySearcher(study, plan, ledger, maker, at_once)
+        searcher = tuning.StudySearcher(study, plan, ledger, maker, at_once)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
-        monitor = Monitor(
+        monitor = tuning.Monitor(
             searcher,
             TrialRecorder(self.record, resolved, self._prints),
             view,
@@ -184,10 +184,11 @@ class Trials:
             failed_before=ledger.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
-        sweep = Sweep(resolved, searcher, monitor, self._prints.method, storage)
+        sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
+        given = tuning.worker_arguments(resolved, self._prints.method, storage)
         with view.bars, self.interrupts.deferred():
             try:
-                (sweep.in_process if in_process else sweep.through_tune)(features)
+                sweep(monitor, given, features)
             finally:
                 monitor.close()
 

@@ -6,4 +6,10 @@ setting's fault. Importing it imports Ray and Optuna.
 
 from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
-from harness.tuning.sweep import Sweep, array_bytes, share
+from harness.tuning.sweep import (
+    array_bytes,
+    share,
+    sweep_in_process,
+    sweep_through_tune,
+    worker_arguments,
+)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
-from harness.errors import ClusterError
 from harness.machine import scratch
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import Method
@@ -30,11 +28,12 @@ Shared = Mapping[Need, Any]
 MOST_EVALUATIONS = 10_000
 
 
-class StudyScheduler(FIFOScheduler):
-    """Every trial runs to its end, or Ray's ASHA stops settings that lag behind.
+class StudyScheduler(ASHAScheduler):
+    """Ray's ASHA, which stops settings that lag behind; without evaluations every trial runs on.
 
-    It sees the evaluations of the selection stage, and those alone. It remembers nothing of earlier
-    runs: the first trials of a run that goes on are compared with each other.
+    It sees the evaluations of the selection stage, and those alone, of trials that may be stopped.
+    It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
+    each other.
     """
 
     def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
@@ -44,20 +43,17 @@ class StudyScheduler(FIFOScheduler):
             study: for its scheduler and its objective.
             searcher: its attempts are told why they are stopped, and what their workers died of.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
         self._objective, self._searcher = study.objective, searcher
-        self._known: set[str] = set()
-        self._asha: ASHAScheduler | None = None
-        if isinstance(study.scheduler, AshaScheduler):
-            self._asha = ASHAScheduler(
-                time_attr=EVALUATIONS,
-                metric=LAST_VALUE,
-                mode="max",
-                max_t=MOST_EVALUATIONS,
-                grace_period=study.scheduler.grace_period,
-                reduction_factor=study.scheduler.reduction_factor,
-                stop_last_trials=False,
-            )
+        asha = study.scheduler if isinstance(study.scheduler, AshaScheduler) else AshaScheduler()
+        super().__init__(
+            time_attr=EVALUATIONS,
+            metric=LAST_VALUE,
+            mode="max",
+            max_t=MOST_EVALUATIONS,
+            grace_period=asha.grace_period,
+            reduction_factor=asha.reduction_factor,
+            stop_last_trials=False,
+        )
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None: Tune starts trials in their order, and an idle worker goes to a new one.
@@ -80,15 +76,13 @@ class StudyScheduler(FIFOScheduler):
             trial: Tune's trial.
             result: with LAST_VALUE where there was an evaluation of a trial that may be stopped.
         """
-        if self._asha is None or LAST_VALUE not in result:
+        if LAST_VALUE not in result:
             return TrialScheduler.CONTINUE
         attempt = self._searcher.attempts[trial.trial_id]
         # for ASHA a trial is its setting: one that runs again is not compared twice at a rung
         setting: Any = SimpleNamespace(trial_id=attempt.work.setting.key)
-        if setting.trial_id not in self._known:
-            self._known.add(setting.trial_id)
-            self._asha.on_trial_add(tune_controller, setting)
-        decision = self._asha.on_trial_result(tune_controller, setting, result)
+        self.on_trial_add(tune_controller, setting)
+        decision = super().on_trial_result(tune_controller, setting, result)
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
             attempt.stopped = (
@@ -97,103 +91,91 @@ class StudyScheduler(FIFOScheduler):
         return decision
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Runs a searcher's trials until it has no more, through Ray Tune or in this process.
+def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Shared) -> None:
+    """Run a searcher's trials until it has no more, in the open Ray session.
 
-    study: its resources in numbers.
-    searcher: gives out the trials.
-    monitor: follows them.
-    method: ship.
-    storage: of checkpoints.
+    Args:
+        monitor: follows the trials of its searcher; its study has resources in numbers.
+        given: see worker_arguments.
+        shared: the features.
+
+    Raises:
+        StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor does.
     """
+    taken = monitor.study.resources
+    with scratch() as results, memory_kills_as_worker_deaths():
+        tune.run(
+            type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": given}),
+            name="study",
+            num_samples=-1,
+            search_alg=monitor.searcher,
+            scheduler=StudyScheduler(monitor.study, monitor.searcher),
+            callbacks=[monitor],
+            resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus},
+            reuse_actors=True,
+            max_failures=0,  # what runs again is the searcher's to say (endings.py)
+            raise_on_failed_trial=False,
+            storage_path=str(results),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+            verbose=0,
+        )
 
-    study: StudyConfig
-    searcher: StudySearcher
-    monitor: Monitor
-    method: Method
-    storage: Storage
 
-    def through_tune(self, shared: Shared) -> None:
-        """Run them in the open Ray session.
+def sweep_in_process(
+    monitor: Monitor, given: Mapping[str, Any], features: Mapping[Need, Any]
+) -> None:
+    """Run them one after the other in this process, with Tune's order of calls.
 
-        Raises:
-            StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor does.
-        """
-        taken = self.study.resources
-        own = {"shared": shared, "arguments": self._worker_arguments()}
-        with scratch() as results, memory_kills_as_worker_deaths():
-            tune.run(
-                type("ShipTrial", (ShipTrainable,), own),
-                name="study",
-                num_samples=-1,
-                search_alg=self.searcher,
-                scheduler=StudyScheduler(self.study, self.searcher),
-                callbacks=[self.monitor],
-                resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus},
-                reuse_actors=True,
-                max_failures=0,  # what runs again is the searcher's to say (endings.py)
-                raise_on_failed_trial=False,
-                storage_path=str(results),
-                trial_dirname_creator=lambda trial: str(trial.trial_id),
-                verbose=0,
-            )
+    So a study has the same runs and the same numbers, a breakpoint in a method works, and a
+    traceback is whole. A trial past its time_limit ends with its next result.
 
-    def in_process(self, features: Mapping[Need, Any]) -> None:
-        """Run them one after the other, with Tune's order of calls.
+    Args: see sweep_through_tune.
 
-        So a study has the same runs and the same numbers, a breakpoint in a method works, and a
-        traceback is whole. A trial past its time_limit ends with its next result.
-
-        Raises:
-            ClusterError: a trial has broken the GPU for this process.
-            StoreError, TooManyFailures, KeyboardInterrupt: as the monitor does.
-        """
-        searcher, monitor = self.searcher, self.monitor
-        scheduler: Any = StudyScheduler(self.study, searcher)
-        plain = {key: plain_arrays(value) for key, value in features.items()}
-        worker = Worker(plain, **self._worker_arguments())
-        for number in itertools.count():
+    Raises:
+        StoreError, TooManyFailures, KeyboardInterrupt: as the monitor does.
+    """
+    searcher = monitor.searcher
+    scheduler: Any = StudyScheduler(monitor.study, searcher)
+    worker = Worker({key: plain_arrays(value) for key, value in features.items()}, **given)
+    for number in itertools.count():
+        monitor.on_step_begin(number, [])
+        trial = SimpleNamespace(trial_id=f"{number:05d}")
+        config = searcher.suggest(trial.trial_id)
+        if not isinstance(config, dict):
+            return
+        attempt = searcher.attempts[trial.trial_id]
+        worker.begin(config)
+        monitor.on_trial_start(number, [], trial)
+        result: dict[str, Any] = {}
+        while not result.get("done"):
             monitor.on_step_begin(number, [])
-            trial = SimpleNamespace(trial_id=f"{number:05d}")
-            config = searcher.suggest(trial.trial_id)
-            if not isinstance(config, dict):
-                return
-            attempt = searcher.attempts[trial.trial_id]
-            worker.begin(config)
-            monitor.on_trial_start(number, [], trial)
-            result: dict[str, Any] = {}
-            while not result.get("done"):
-                monitor.on_step_begin(number, [])
-                if attempt.death:
-                    break
-                result = worker.step()
-                decision = scheduler.on_trial_result(None, trial, result)
-                monitor.on_trial_result(number, [], trial, result)
-                if decision == TrialScheduler.STOP:
-                    break
-            searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
-            end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
-            end(number, [], trial)
-            worker.let_go()
-            if worker.broken:
-                raise ClusterError("the GPU takes nothing more from this process; run it again")
+            if attempt.death:
+                break
+            result = worker.step()
+            decision = scheduler.on_trial_result(None, trial, result)
+            monitor.on_trial_result(number, [], trial, result)
+            if decision == TrialScheduler.STOP:
+                break
+        searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
+        end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
+        end(number, [], trial)
+        worker.let_go()
 
-    def _worker_arguments(self) -> dict[str, Any]:
-        """What a Worker of the study is made with, beside its features."""
-        study = self.study
-        run_trial: Callable[..., Any] = self.method.run_trial
-        return {
-            "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
-            "load_backbone": self.method.load_backbone,
-            "threads": study.resources.threads,
-            "device": self.method.accelerator if study.resources.gpus else "cpu",
-            "gpus": study.resources.gpus,
-            "storage": self.storage,
-            "checkpoint_every": study.checkpoint_every,
-            **study.record.model_dump(),
-            "plugins": carried(),
-        }
+
+def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> dict[str, Any]:
+    """What a Worker of a study is made with, beside its features."""
+    run_trial: Callable[..., Any] = method.run_trial
+    return {
+        "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
+        "load_backbone": method.load_backbone,
+        "threads": study.resources.threads,
+        "device": method.accelerator if study.resources.gpus else "cpu",
+        "gpus": study.resources.gpus,
+        "storage": storage,
+        "checkpoint_every": study.checkpoint_every,
+        **study.record.model_dump(),
+        "plugins": carried(),
+    }
 
 
 def share(features: Mapping[Need, Any]) -> Shared:
