@@ -61,40 +61,26 @@ def needed(study: StudyConfig, plan: Plan) -> list[Need]:
 
 
 def configs_of(study: StudyConfig, plan: Plan, keys: Sequence[str]) -> Iterator[TrialConfig]:
-    """The trials that a plan may run: of proposals, one for all that share the values of `keys`.
+    """The trials that a plan may run: of proposals, one for all that share the values of `keys`."""
+    yield from (work.setting.config for work in plan.work)
+    if plan.proposals:
+        yield from configs_in(study, keys)
+
+
+def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
+    """The trials of a study's space, one for all that share the values of `keys`.
 
     Each is a setting of the space: where a factor is not there, the constant is.
     """
-    yield from (work.setting.config for work in plan.work)
-    if not plan.proposals:
-        return
     varied = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
     def looked_at(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied:
-            return _drawn(study, name)
+        if name in varied:  # an integer range counts one by one, of a real one its ends do
+            return list(levels(study, name) or factor.drawn() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
     for assignment in assignments(study.space, looked_at):
         yield resolve(study, assignment)
-
-
-def levels_of(study: StudyConfig, name: str) -> list[Any]:
-    """Every value that a setting may take: the constant, its factor's, or both.
-
-    A factor that is not there in every setting leaves the constant to the others.
-    """
-    constant = getattr(study.trial, name)
-    if name not in study.space:
-        return [constant]
-    drawn = _drawn(study, name)
-    return [*drawn, constant] if study.space[name].when and constant not in drawn else drawn
-
-
-def _drawn(study: StudyConfig, name: str) -> list[Any]:
-    """Every value of a factor; an integer range counts one by one, of a real one its ends do."""
-    factor = study.space[name]
-    return list(levels(study, name) or factor.drawn() or factor.bounds)
 
 
 def prepare_features(
@@ -188,22 +174,23 @@ def prefetch(
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
     say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
-    for name in levels_of(study, "backbone"):
+    backbones, datasets = named_in(study)
+    for name in backbones:
         prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
         say(f"weights of {name}: they are here")
     if data_root is not None:
-        fetch_missing(named_datasets(study), data_root, say)
+        fetch_missing(datasets, data_root, say)
     study = load_study(space, overrides, data_root)
-    say(f"pictures of {', '.join(named_datasets(study))}: they are here")
+    say(f"pictures of {', '.join(datasets)}: they are here")
     if to == "features":
         fetch_features(study, prints, console, verbose=verbose)
 
 
-def named_datasets(study: StudyConfig) -> list[str]:
-    """Every dataset that a study may read, each once: those to be trained on, and targets."""
-    found = levels_of(study, "targets")
-    targets = chain(*([one] if isinstance(one, str) else one for one in found))  # a level is a name
-    return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
+def named_in(study: StudyConfig) -> tuple[list[str], list[str]]:
+    """Every backbone and every dataset, targets too, that a study may read, each once."""
+    configs = list(configs_in(study, ("backbone", "dataset", "targets")))
+    datasets = chain(*((config.dataset, *config.targets) for config in configs))
+    return list(dict.fromkeys(one.backbone for one in configs)), list(dict.fromkeys(datasets))
 
 
 def fetch_features(

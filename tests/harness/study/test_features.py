@@ -21,8 +21,7 @@ from harness.store.ledger import Ledger
 from harness.study import features
 from harness.study.features import (
     fetch_features,
-    levels_of,
-    named_datasets,
+    named_in,
     needed,
     prepare_features,
 )
@@ -63,7 +62,8 @@ def test_where_a_factor_is_not_there_its_constant_is_needed(tmp_path: Path, key:
     study = study.model_copy(update={"space": space})
     needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
     assert {getattr(need, key) for need in needs} == {constant, *levels}
-    assert set(levels_of(study, key)) == {constant, *levels}
+    if key == "dataset":
+        assert named_in(study)[1] == [*levels, constant]
 
 
 def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_levels_of_targets_are_names() -> None:
     asked = {"protocol": "cross_dataset", "dataset": "photos", "selection": "base_val"}
     space = {"targets": ["dtd", "eurosat"]}
     study = load_study({"name": "transfer", "space": space, **asked}, there=False)
-    assert named_datasets(study) == ["photos", "dtd", "eurosat"]
+    assert named_in(study)[1] == ["photos", "dtd", "eurosat"]
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
@@ -205,12 +205,12 @@ def of_datasets(study: StudyConfig, *names: str) -> StudyConfig:
 def test_every_dataset_that_a_study_may_read_is_named() -> None:
     """Levels of the factor, and targets; each once."""
     study = make_study()
-    assert named_datasets(study) == ["emoji"]
-    assert named_datasets(of_datasets(study, "a", "b")) == ["a", "b"]
+    assert named_in(study)[1] == ["emoji"]
+    assert named_in(of_datasets(study, "a", "b"))[1] == ["a", "b"]
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     trial = study.trial.model_copy(update=transfer)
     both = of_datasets(study, "a", "b").model_copy(update={"trial": trial})
-    assert named_datasets(both) == ["a", "b", "c"]
+    assert named_in(both)[1] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("resources", [{"gpus": 0.5}, "auto"])
