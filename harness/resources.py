@@ -22,8 +22,9 @@ CONTEXT_MB = 600.0
 HEADROOM = 1.3
 # Processes on a GPU take turns: more of them gain nothing.
 MOST_ON_A_GPU = 8
-# Beside Ray's own names of resources: the CPUs of the largest node.
-LARGEST_NODE = "CPU of the largest node"
+
+# What each node of a machine or a cluster has, in use or not: resource -> how many, by Ray's names.
+Nodes = Sequence[Mapping[str, float]]
 
 
 def usable_cpus() -> int:
@@ -32,9 +33,14 @@ def usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def machine_resources() -> dict[str, float]:
-    """What Ray would find here: CPU and GPU, be torch able to use it or not."""
-    return {"CPU": usable_cpus(), "GPU": usable_gpus()}
+def machine_resources() -> Nodes:
+    """What Ray would find here: one node's CPU and GPU, be torch able to use it or not."""
+    return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
+
+
+def gpus_of(there: Nodes) -> int:
+    """GPUs of all nodes."""
+    return int(sum(node.get("GPU", 0) for node in there))
 
 
 def _shared_by(ledger: Ledger) -> int | None:
@@ -50,67 +56,60 @@ def _shared_by(ledger: Ledger) -> int | None:
     return min(counts, default=None)
 
 
-def is_unmeasured(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
+def is_unmeasured(resources: Resources, there: Nodes, ledger: Ledger) -> bool:
     """Whether a trial has to run alone on a GPU before it is known how many share one.
 
     Args:
         resources: of one trial, as the study has them.
-        there: what the whole cluster has, resource -> how many.
+        there: what the cluster has.
         ledger: of the study, with what was seen of its trials.
     """
-    return resources.auto and bool(there.get("GPU")) and _shared_by(ledger) is None
+    return resources.auto and gpus_of(there) > 0 and _shared_by(ledger) is None
 
 
 def resolved_resources(
-    resources: Resources,
-    there: Mapping[str, float],
-    ledger: Ledger,
-    n_trials: int,
+    resources: Resources, there: Nodes, ledger: Ledger, n_trials: int
 ) -> Resources:
     """What each trial takes, in numbers.
 
     Args:
         resources: as the study has them; without `auto` they are what they are.
-        there: what the whole cluster has (harness.ray.session.cluster_resources).
+        there: what the cluster has (harness.ray.session.cluster_resources).
         ledger: of the study, with what was seen of its trials.
         n_trials: that can be run at once, at most.
     """
     if not resources.auto:
         return resources
-    cores, gpus = there.get("CPU", 1.0), there.get("GPU", 0.0)
+    each_has = [node.get("CPU", 0.0) for node in there]
+    cores, gpus = sum(each_has), gpus_of(there)
     if not gpus:
-        each = math.floor(cores / max(1, n_trials))
-        # a trial is placed on one node
-        largest = math.floor(there.get(LARGEST_NODE, cores))
-        return Resources(cpus=max(resources.cpus, min(each, largest)), gpus=0)
+        each = min(math.floor(cores / max(1, n_trials)), math.floor(max(each_has, default=0.0)))
+        return Resources(cpus=max(resources.cpus, each), gpus=0)
     # each trial needs its cores, too
     sharing = max(1, min(_shared_by(ledger) or 1, int(cores / resources.cpus / gpus)))
     # rounded down, so that as many fit: Ray counts in ten-thousandths
     return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)
 
 
-def extraction_resources(resources: Resources, there: Mapping[str, float]) -> Resources:
+def extraction_resources(resources: Resources, there: Nodes) -> Resources:
     """What an actor takes that extracts features: as much as a trial, with `auto` a whole GPU.
 
     Args:
         resources: of one trial, as the study has them.
-        there: what the whole cluster has, resource -> how many.
+        there: what the cluster has.
     """
     # no finished run: a whole GPU; so many trials that no core is idle
     return resolved_resources(resources, there, Ledger(), n_trials=1_000_000)
 
 
-def at_once(resources: Resources, there: Mapping[str, float]) -> int:
-    """How many trials find room, wherever they are placed; 0: not even one."""
-    room = [there.get("CPU", 0) / resources.cpus]
-    if resources.gpus:
-        room.append(there.get("GPU", 0) / resources.gpus)
-    return int(min(room) + 1e-9)  # thirds of a GPU add up to less than one
+def at_once(resources: Resources, there: Nodes) -> int:
+    """How many trials find room, each on one node; 0: not even one."""
+    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
+    rooms = [[node.get(name, 0) / of for name, of in asked.items() if of] for node in there]
+    return sum(int(min(room) + 1e-9) for room in rooms)  # thirds of a GPU are less than one
 
 
-def slots(
-    resources: Resources, there: Mapping[str, float], concurrency: int | None, waiting: int = 0
-) -> int:
+def slots(resources: Resources, there: Nodes, concurrency: int | None, waiting: int = 0) -> int:
     """How many trials of a study are out at once; at least one.
 
     Args:
@@ -134,13 +133,13 @@ def preflight(address: str | None, resources: Resources) -> None:
     """
     if address is None:
         there = machine_resources()
-        asks = resources.gpus or (resources.auto and there["GPU"])
+        asks = resources.gpus or (resources.auto and gpus_of(there))
         if asks and (why := why_no_gpu()):
             raise ClusterError(
                 f"resources ask for a GPU, and torch cannot use a GPU here: {why.rstrip('.')} "
                 "(--set 'resources={cpus: 1}' runs on the CPU)"
             )
-        check_room(resources, [there])
+        check_room(resources, there)
     elif ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -149,36 +148,29 @@ def preflight(address: str | None, resources: Resources) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
-def check_room(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+def check_room(resources: Resources, there: Nodes) -> None:
     """Refuse a trial that no node has room for: it has one node, or waits for ever.
-
-    Args:
-        resources: of one trial.
-        nodes: what each has, whatever of it is in use: CPU, GPU.
 
     Raises:
         ClusterError: one line.
     """
-    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    if not any(all(node.get(name, 0.0) >= asked[name] for name in asked) for node in nodes):
-        have = {f"{n.get('CPU', 0):g} cores and {n.get('GPU', 0):g} GPUs" for n in nodes}
+    if not at_once(resources, there):
+        have = {f"{n.get('CPU', 0):g} cores and {n.get('GPU', 0):g} GPUs" for n in there}
         raise ClusterError(
             f"resources must fit one machine ({'; '.join(sorted(have))}), "
             f"got cpus {resources.cpus:g} and gpus {resources.gpus:g}"
         )
 
 
-def idle_gpus(
-    resources: Resources, there: Mapping[str, float], concurrency: int | None
-) -> str | None:
+def idle_gpus(resources: Resources, there: Nodes, concurrency: int | None) -> str | None:
     """The line for people; None: no GPU is idle while there are trials enough.
 
     Args:
         resources: of one trial, as the study has them.
-        there: what the machine or the cluster has, resource -> how many: CPU, GPU.
+        there: what the machine or the cluster has.
         concurrency: the most trials at once that the study allows.
     """
-    gpus = int(there.get("GPU", 0))
+    gpus = gpus_of(there)
     idle = int(gpus - slots(resources, there, concurrency) * resources.gpus + 1e-9)
     if resources.auto or idle < 1:
         return None

@@ -21,7 +21,7 @@ from harness.config import StudyConfig
 from harness.errors import ClusterError, RayLost
 from harness.machine import environment, scratch
 from harness.ray import internals
-from harness.resources import LARGEST_NODE, check_room, usable_cpus
+from harness.resources import Nodes, check_room, usable_cpus
 from harness.wording import one_line
 
 # How long a study may take to end in order once Ray has died; it does so in 10 s.
@@ -87,7 +87,7 @@ def ray_session(
                 core = nullcontext() if verbose else quiet_core()
                 with bounded_start(), own_handlers(), core:
                     _init(study, address, folder, object_bytes, verbose)
-            check_room(study.resources, [node["Resources"] for node in internals.alive_nodes()])
+            check_room(study.resources, cluster_resources())
             with leave_a_dead_ray() if starts else nullcontext():
                 yield owned
         finally:
@@ -220,9 +220,6 @@ def _init(
         raise ClusterError(f"{what}: {one_line(error)}") from error
 
 
-def cluster_resources() -> dict[str, float]:
-    """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
-    largest = max(
-        (node["Resources"].get("CPU", 0.0) for node in internals.alive_nodes()), default=0.0
-    )
-    return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
+def cluster_resources() -> Nodes:
+    """What each node of the open session has, in use or not: CPU, GPU, memory (bytes)."""
+    return [node["Resources"] for node in internals.alive_nodes()]

@@ -129,7 +129,7 @@ class Trials:
 
         plan, there, shared = self.standing.plan, cluster_resources(), share(features)
         if resources.is_unmeasured(self._study.resources, there, self.standing.ledger):
-            gpus = int(there["GPU"])
+            gpus = resources.gpus_of(there)
             first = tuple(work for work in plan.work if not work.setting.arm)[:gpus]
             proposals = min(plan.proposals, gpus - len(first))
             self._sweep(replace(plan, work=first, proposals=proposals), shared, owned)

@@ -198,8 +198,9 @@ def test_actors_that_extract_find_what_they_need_on_workers(name: str) -> None:
     for group in workers:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         gpus, cores = int(limits["nvidia.com/gpu"]), float(limits["cpu"])
-        taken = extraction_resources(Resources(auto=True), {"CPU": cores, "GPU": gpus})
-        assert at_once(taken, {"CPU": cores, "GPU": gpus}) == gpus
+        there = [{"CPU": cores, "GPU": gpus}]
+        taken = extraction_resources(Resources(auto=True), there)
+        assert at_once(taken, there) == gpus
         assert decoding_threads(taken, cores, gpus) == cores / gpus >= 8
 
 

@@ -112,7 +112,7 @@ def test_auto_extracts_with_whole_gpus_where_there_are_any(
     there: dict[str, float], gpus: float
 ) -> None:
     """Before a trial has been measured nobody shares one."""
-    assert extraction_resources(Resources(auto=True), there).gpus == gpus
+    assert extraction_resources(Resources(auto=True), [there]).gpus == gpus
 
 
 @pytest.fixture(scope="module")

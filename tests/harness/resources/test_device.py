@@ -47,7 +47,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_machine_with_gpus() -> None:
     """Their number, name and memory."""
     assert usable_gpus() == 2 and why_no_gpu() is None
-    assert machine_resources()["GPU"] == 2
+    assert machine_resources()[0]["GPU"] == 2
     assert device_label("cuda") == device_label("cuda:0") == "NVIDIA H100"
     assert device_memory_mb("cuda") == 80 * 1024
     assert device_label("cpu").startswith("cpu (") and 100 < device_memory_mb("cpu") < 1e9

@@ -33,7 +33,8 @@ def test_what_a_trial_takes_and_how_many_run_at_once(
     settings = settings_of(make_study(), prints)
     seen = zip(settings, case.get("seen", []), strict=False)
     ledger = Ledger(tuple(run_of(setting, (0, 1), **keys) for setting, keys in seen))
-    asked, takes, there = Resources(**case["resources"]), Resources(**case["takes"]), case["there"]
+    asked, takes = Resources(**case["resources"]), Resources(**case["takes"])
+    there = case["there"] if isinstance(case["there"], list) else [case["there"]]
     assert resolved_resources(asked, there, ledger, case.get("trials", 9)) == takes
     assert at_once(takes, there) == case["at_once"]
     assert is_unmeasured(asked, there, ledger) == case.get("unmeasured", False)
@@ -43,7 +44,7 @@ def test_what_a_trial_takes_and_how_many_run_at_once(
 def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
     """How many, and the keys, with which trials do take them."""
     there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    said = idle_gpus(Resources(**case["resources"]), there, case.get("concurrency"))
+    said = idle_gpus(Resources(**case["resources"]), [there], case.get("concurrency"))
     many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would stand idle"
     assert (said and said.partition(":")[0]) == many
 

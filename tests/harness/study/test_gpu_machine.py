@@ -20,7 +20,7 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
 
     The Ray of the trials, which do not run here, starts behind it, with room for the features.
     """
-    there = {"CPU": 2.0, "GPU": 1.0}
+    there = [{"CPU": 2.0, "GPU": 1.0}]
     monkeypatch.setattr(features, "machine_resources", lambda: there)
     monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
     monkeypatch.setattr(machine, "why_no_gpu", lambda: None)

@@ -100,7 +100,7 @@ def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
 ) -> None:
     """So that an autoscaler has a reason to add a node, within what the study allows."""
     there = {"CPU": 2.0}
-    monkeypatch.setattr("harness.ray.cluster_resources", lambda: there)
+    monkeypatch.setattr("harness.ray.cluster_resources", lambda: [there])
     monkeypatch.setattr("harness.tuning.sweep_through_tune", Mock())
     searcher = Mock()
     monkeypatch.setattr("harness.tuning.StudySearcher", searcher)
