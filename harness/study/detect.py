@@ -156,25 +156,38 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
         found = []
     if found and not any(family.comparable and family.pairs for family in found):
         return []
-    seeds, known = study.seeds, [one for one in found if _deviations(one.differences)]
-    return [_shown(family, len(seeds), study.smallest_effect) for family in known] or [
-        f"which differences {count(len(seeds), 'seed')} would show can be told from at least "
+    seeds, known = len(study.seeds), [one for one in found if deviations(one.differences)]
+    return [_shown(family, seeds, study.smallest_effect) for family in known] or [
+        f"which differences {count(seeds, 'seed')} would show can be told from at least "
         f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
         f"pilot: --set seeds={FEWEST_PAIRS}"
     ]
 
 
+def deviations(differences: Differences) -> list[float]:
+    """The standard deviation of each comparison with enough pairs, and with a spread.
+
+    What is detected is proportional to it, so the median of the one is that of the other.
+    """
+    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
+    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]
+
+
 def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
     """Of one family: what the seeds show, then what half of that and what matters would take."""
-    pairs, targets = family.differences, {smallest_effect}
-    shown, least = smallest_shown(pairs, seeds), "no difference"
+    from reports.stats import minimum_detectable
+
+    spread = deviations(family.differences)
+    middle, tests = statistics.median(spread), len(family.differences)
+    targets = {smallest_effect}
+    shown, least = minimum_detectable(middle, seeds, tests), "no difference"
     if shown is not None:
         targets.add(float(f"{shown / 2:.2g}"))
         least = f"differences in {family.head} of {shown:.2g} points or more"
-    of = count(len(_deviations(pairs)), "comparison")
+    of = count(len(spread), "comparison")
     told = [f"{family.name}: {count(seeds, 'seed')} show {least} (with 80% power; median of {of})"]
     for effect in sorted(targets, reverse=True):
-        needed = seeds_for(pairs, effect)
+        needed = seeds_for(middle, tests, effect)
         many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
         more = ((needed or 0) - seeds) * family.seconds
         cost = f" (+{duration(more)} of computing)" if more > 0 else ""
@@ -183,37 +196,21 @@ def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
     return "; ".join(told)
 
 
-def smallest_shown(differences: Differences, seeds: int) -> float | None:
-    """The median over comparisons of the differences that so many seeds show; None: no difference.
+def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
+    """The fewest seeds that show a difference in a family; None: more than MOST_SEEDS.
 
     Args:
-        differences: of each comparison of a family, by seed; of at least one FEWEST_PAIRS of them.
-        seeds: of each setting.
+        deviation: of paired differences.
+        tests: comparisons of the family.
+        effect: the difference.
     """
     from reports.stats import minimum_detectable
 
-    return minimum_detectable(statistics.median(_deviations(differences)), seeds, len(differences))
-
-
-def seeds_for(differences: Differences, effect: float) -> int | None:
-    """The fewest seeds that show a difference in half of a family; None: more than MOST_SEEDS."""
-    from reports.stats import minimum_detectable
-
-    middle, tests = statistics.median(_deviations(differences)), len(differences)
     # that a single seed shows no difference counts as enough: the search begins above it
     found = bisect_left(
         range(MOST_SEEDS + 1),
         True,
         lo=2,
-        key=lambda n: (minimum_detectable(middle, n, tests) or 0.0) <= effect,
+        key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
     )
     return found if found <= MOST_SEEDS else None
-
-
-def _deviations(differences: Differences) -> list[float]:
-    """The standard deviation of each comparison with enough pairs, and with a spread.
-
-    What is detected is proportional to it, so the median of the one is that of the other.
-    """
-    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
-    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]

@@ -14,11 +14,12 @@ import pytest
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.planning.plan import StudyOutcome
-from harness.study.detect import detectable_lines, next_seeds, seeds_for, smallest_shown
+from harness.study.detect import detectable_lines, deviations, next_seeds, seeds_for
 from harness.study.rounds import rounds_of, run_rounds
 from harness.tuning.monitor import Monitor
 from reports.cells import Quantity
 from reports.read import load_records
+from reports.stats import minimum_detectable
 from reports.tables import Family, build_tables, families, load_values
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
@@ -219,13 +220,6 @@ def test_one_line_for_each_mistake(option: str) -> None:
             assert line.startswith(start)
 
 
-def spread(*deviations: float) -> list[dict[int, float]]:
-    """Comparisons of ten pairs whose differences have given standard deviations."""
-    shape = [(-1.0) ** seed for seed in range(10)]
-    scale = statistics.stdev(shape)
-    return [{seed: x * std / scale for seed, x in enumerate(shape)} for std in deviations]
-
-
 def packaged() -> Family:
     """The comparisons of the packaged study."""
     (found,) = families(prompt_len().study(), "harmonic_mean")
@@ -241,18 +235,18 @@ def test_families_and_what_they_show_are_the_tables() -> None:
     assert [statistics.fmean(pair.values()) for pair in found.differences] == pytest.approx(means)
     column = [row.cells.get("detectable") for row in rows]
     shown = statistics.median(cell.number for cell in column if isinstance(cell, Quantity))
-    assert smallest_shown(found.differences, 5) == pytest.approx(shown)
+    middle = statistics.median(deviations(found.differences))
+    assert minimum_detectable(middle, 5, len(found.differences)) == pytest.approx(shown)
 
 
 def test_the_seeds_that_are_needed_are_the_fewest() -> None:
     """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
-    found = spread(1.0, 1.5, 2.0)
-    needed = seeds_for(found, 1.0)
+    needed = seeds_for(1.5, 3, 1.0)
     assert needed is not None
-    assert (smallest_shown(found, needed) or 0) <= 1.0 < (smallest_shown(found, needed - 1) or 0)
-    assert seeds_for(found, 0.25) == pytest.approx(16 * needed, rel=0.15)
-    assert seeds_for(found, 1e-6) is None
-    assert smallest_shown(found, 1) is None  # a single pair has no deviation
+    enough, fewer = (minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
+    assert enough <= 1.0 < fewer
+    assert seeds_for(1.5, 3, 0.25) == pytest.approx(16 * needed, rel=0.15)
+    assert seeds_for(1.5, 3, 1e-6) is None
 
 
 def equal() -> StoreBuilder:
@@ -284,7 +278,8 @@ def test_what_a_dry_run_says(
     asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
     (line,) = detectable_lines(asked, uri)
     found = packaged().differences
-    shown, needed = smallest_shown(found, 10), seeds_for(found, 0.5)
+    middle = statistics.median(deviations(found))
+    shown, needed = minimum_detectable(middle, 10, len(found)), seeds_for(middle, len(found), 0.5)
     assert shown is not None and needed is not None
     told = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}
     assert line.startswith(head.format(**told)) and end.format(**told) in line
