@@ -23,7 +23,6 @@ from harness.errors import ClusterError
 from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
 from harness.resources import at_once
-from harness.wording import one_line
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
@@ -65,9 +64,6 @@ class Encoder:
         self._clip: FrozenCLIP | None = None
         self._split = ""
         self._pictures: Sequence[Picture] = ()
-
-    def begin(self) -> None:
-        """Nothing: who is answered knows that the actor is there."""
 
     def encode(
         self,
@@ -159,7 +155,6 @@ class ClusterEncoder(ExitStack):
             return
         if not self._is_open:
             self.enter_context(self._session())
-            self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
         # the reference stays until the end: an actor that starts later asks for them, too
@@ -184,7 +179,7 @@ class ClusterEncoder(ExitStack):
                             done(len(shard) * (1 + views))
                             yield shard, features
         except RayError as error:  # what the cache has of the split stays
-            why = _reason(error)
+            why = last_error(str(error))
             raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
         finally:
             if left:  # given up: nobody wants what the actors are at
@@ -220,7 +215,8 @@ class ClusterEncoder(ExitStack):
         given = self._resources, self._load_backbone, self._device, carried()
         many = max(1, at_once(self._resources, cluster_resources()))
         begun = {
-            actor.begin.remote(): actor for actor in (kind.remote(*given) for _ in range(many))
+            actor.__ray_ready__.remote(): actor
+            for actor in (kind.remote(*given) for _ in range(many))
         }
         ray.wait(list(begun))
         there, late = ray.wait(list(begun), num_returns=many, timeout=START_SECONDS)
@@ -249,13 +245,6 @@ def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
 def _is_loss(error: BaseException) -> bool:
     """Whether an actor, its node or its answer was lost; what it raised, the next would, too."""
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
-
-
-def _reason(error: RayError) -> str:
-    """What the method raised, by its first line; else what Ray says."""
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {one_line(error.cause)}"
-    return last_error(str(error))
 
 
 def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +186,7 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
     """
 
     def printed(original: Callable[..., Any], *given: Any, **keys: Any) -> None:
-        lines = given[0].get("lines") if given and isinstance(given[0], Mapping) else None
-        if not any(words in str(lines) for words in _WORKER_DEATHS):
+        if not any(words in str(given) for words in _WORKER_DEATHS):
             original(*given, **keys)
 
     if verbose:

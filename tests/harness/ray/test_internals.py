@@ -88,8 +88,8 @@ def test_deaths_of_workers_are_not_printed(monkeypatch: pytest.MonkeyPatch, verb
     """Unless everything is; all else is, however Ray hands it over, and afterwards all again."""
     printed: list[Any] = []
     monkeypatch.setattr(worker, "print_to_stdstream", lambda *given, **_: printed.append(given))
-    deaths = [({"lines": [DEATH]},), ({"lines": [RETRY]},)]
-    others = [({"lines": [ELSE]},), (), ([DEATH],), ({"lines": None},)]
+    deaths = [({"lines": [DEATH]},), ({"lines": [RETRY]},), ([DEATH],)]
+    others = [({"lines": [ELSE]},), (), ({"lines": None},)]
     with quiet_ray(verbose):
         for given in deaths + others:
             worker.print_to_stdstream(*given, **({"ignore_prefix": False} if given else {}))
