@@ -147,12 +147,8 @@ class Worker:
         try:
             require_builders(self._spec["plugins"])
             return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
-        except PluginError as error:
-            raise ValueError(f"on this node: {error}") from error
-        except ValidationError as error:  # of the driver's settings: another version is here
-            told = error.errors(include_url=False)[0]
-            key = ".".join(map(str, told["loc"]))
-            raise ValueError(f"on this node: {key}: {told['msg']}") from error
+        except (PluginError, ValidationError) as error:  # another version of the settings is here
+            raise ValueError(f"on this node: {' '.join(str(error).split())}") from error
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():

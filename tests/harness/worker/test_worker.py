@@ -218,7 +218,7 @@ def test_a_node_that_reads_settings_otherwise(tmp_path: Path, config: TrialConfi
     trial = {**config.model_dump(mode="json"), "of_tomorrow": 1}
     worker.begin({"spec": json.dumps({**worker._spec, "trial": trial})})
     (failed,) = finish(worker)[-1][FAILED]
-    assert "on this node: of_tomorrow: Extra inputs are not permitted" in failed["reason"]
+    assert "on this node: 1 validation error for TrialConfig of_tomorrow Extra" in failed["reason"]
 
 
 def test_what_encodes_pictures_knows_the_files(
