@@ -7,7 +7,6 @@ study's seeds and to the end. The path changes one factor at a time (reports.ana
 results decide nothing of it.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,9 +16,6 @@ from harness.planning import Plan, Say, StudyOutcome, label_of
 from harness.study.detect import check_detect, next_seeds, stored_values
 from reports.contract import count
 
-# Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
-# nearer to its end, or ends it earlier, at a better setting.
-MOST_ROUNDS = 60
 MOST_NAMED = 4  # settings that a line names
 _SCORED = ("pseudo_new", "base_val", "few_val")  # selection rules that look at no test picture
 _DATASET = "dataset"  # which a path's grid averages over
@@ -80,13 +76,16 @@ def run_rounds(
 ) -> StudyOutcome:
     """Run round after round, until one wants what the last one did; what that has come to.
 
+    It ends: seeds are given out at most 40 times (reports.stats.stages), and each round of a path
+    adds settings to those that were added before.
+
     Args:
         next_round: see rounds_of.
         run: brings a study about.
         say: told the lines of a round before it runs, and those of the last one, where they change.
     """
     before: Round | None = None
-    for number in itertools.count():
+    while True:
         wanted = next_round(before)
         for line in wanted.lines if before is None or wanted.lines != before.lines else ():
             say(line)
@@ -95,9 +94,6 @@ def run_rounds(
         outcome, before = run(wanted.study), wanted
         # where the same command would run more, what has finished may not be the last word
         if outcome.interrupted or not outcome.done or not (outcome.complete or outcome.final):
-            break
-        if number == MOST_ROUNDS:
-            say(f"after {number} rounds there is still something to run; the same command goes on")
             break
     return outcome
 

@@ -114,10 +114,7 @@ def typed_study(
     load_plugins(plugins)
     if isinstance(space, StudyConfig):
         return space
-    try:
-        return load_study(space, overrides, None if data_root is None else Path(data_root))
-    except RecursionError as error:
-        raise ConfigError(["study: must not be nested so deep, or hold itself"]) from error
+    return load_study(space, overrides, None if data_root is None else Path(data_root))
 
 
 def plan_study(

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-import reports.analysis
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import StudyOutcome
-from harness.study.rounds import MOST_ROUNDS, rounds_of, run_rounds
+from harness.study.rounds import rounds_of, run_rounds
 from reports.analysis import AblationPath, ablation_path
 from reports.read import load_records
 from ship.trial_config import TrialConfig
@@ -196,28 +195,6 @@ def test_a_path_is_of_the_study_as_it_is_now(bench: Bench, filled: Filled) -> No
     bench.run(study(4, 1.0, 2))  # from which the path would lack n_ctx=8 alone
     outcome, said = filled(study(4, 0.01, 4))
     assert said == [f"{WHERE}: nothing is missing, 1 step"] and not outcome.ran
-
-
-def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path that would always lack another setting ends, and the line says so."""
-    asked: list[int] = []
-
-    def run(study: StudyConfig) -> StudyOutcome:
-        asked.append(len(study.for_path))
-        return StudyOutcome(1, 0, 0, 0, "small", "sqlite://")
-
-    def state(name: str, uri: str) -> AblationPath:
-        missing = ({N_CTX: len(asked)},)
-        return AblationPath("", "", 0.0, (), missing, {N_CTX: 8}, 1)
-
-    monkeypatch.setattr(reports.analysis, "load_path", state)
-    said: list[str] = []
-    rounds = rounds_of(corner(), lambda study: None, "sqlite://", path=True)  # type: ignore[arg-type]
-    run_rounds(rounds, run, said.append)
-    assert asked == list(range(MOST_ROUNDS + 1))
-    assert said[-1] == (
-        f"after {MOST_ROUNDS} rounds there is still something to run; the same command goes on"
-    )
 
 
 def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) -> None:
