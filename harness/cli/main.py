@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import typer
 
 from harness.address import address_fault
+from harness.deploy import FILES
 from reports.command import Command
 from reports.contract import collect_rarely, reader_may_leave, redacted, steady_output
 
 COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
-PREFETCHED = ("downloads", "features")
+_CHOICES = {"--prefetch": ("downloads", "features"), "--deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
     "--list": (),
@@ -30,11 +31,13 @@ _INSTEAD = {
     "--rename": ("--cache-dir",),
     "--copy": (),
     "--new": ("--plugin", "--data-root"),
+    "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
 # options that need each other, and that exclude each other
 _TOGETHER = (
-    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("--setting", "--predict"),
+    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("FOLDER", "--predict"),
+    ("--setting", "--predict"),
 )  # fmt: skip
 _APART = (
     ("--in-process", "--address"),
@@ -155,7 +158,7 @@ def check_options(options: Options) -> None:
     """
     from harness.errors import ConfigError, Fault
 
-    usual, what = Options._field_defaults, options.prefetch
+    usual = Options._field_defaults
     given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
     instead = next((one for one in given if one in _INSTEAD), None)
     lines = []
@@ -166,10 +169,10 @@ def check_options(options: Options) -> None:
         lines.append(Fault("--space", must, choices=packaged_names()).text)
     if fault := address_fault(options.address):
         lines.append(redacted(fault))
-    if what not in (None, *PREFETCHED):
-        lines.append(Fault("--prefetch", "must be one of the choices", what, PREFETCHED).text)
-    if "FOLDER" in given and "--predict" not in given:
-        lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
+    for option, value in (("--prefetch", options.prefetch), ("--deploy", options.deploy)):
+        if value not in (None, *_CHOICES[option]):
+            must = "must be one of the choices"
+            lines.append(Fault(option, must, value, _CHOICES[option]).text)
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
     pairs = [(one, other) for one, other in _APART if one in given and other in given]
     if instead is not None:
@@ -202,10 +205,6 @@ def sweep(**given: Any) -> None:
 
         typer.echo(version("ship-sweep"))
         return
-    if options.deploy is not None:
-        from harness.deploy import print_recipe
-
-        raise typer.Exit(COMPLETE if print_recipe(options.deploy) else USER_MISTAKE)
     from harness.cli.run import exit_code
 
     raise typer.Exit(exit_code(options))

@@ -19,6 +19,7 @@ from harness.cli.main import (
     check_options,
 )
 from harness.config import load_plugins
+from harness.deploy import print_recipe
 from harness.errors import RayLost, UserError
 from harness.planning import StudyOutcome
 from harness.store import StoreAway, StudyLost
@@ -53,6 +54,9 @@ def _done(options: Options) -> int:
         return lists.print_spaces()
     if options.list_backbones:
         return lists.print_backbones(every=options.every)
+    if options.deploy is not None:
+        print_recipe(options.deploy)
+        return COMPLETE
     if options.copy is not None:
         return commands.say_written(copy_packaged(options.copy))
     if options.rename is not None:

@@ -13,13 +13,6 @@ FILES = {
 FOLDER = Path(__file__).parent
 
 
-def print_recipe(name: str) -> bool:
-    """Print a recipe as it is; for an unknown name a line on stderr, and False."""
-    if name not in FILES:
-        choices = ", ".join(FILES)
-        sys.stderr.write(
-            f"--deploy must be one of the choices, got {name!r} (choices: {choices})\n"
-        )
-        return False
+def print_recipe(name: str) -> None:
+    """Print a recipe as it is."""
     sys.stdout.write((FOLDER / FILES[name]).read_text(encoding="utf-8"))
-    return True
