@@ -72,10 +72,6 @@ class Worker:
         self._load = MachineLoad(self.device) if self.system_metrics else None
         self._backbones: dict[tuple[str, str], Any] = {}  # the last one used is the last
 
-    def let_go(self) -> None:
-        """Let go of a half-run trial."""
-        self._items: Iterator[EpochMetrics] | None = None
-
     def begin(self, config: Mapping[str, Any]) -> None:
         """Turn to a trial.
 
@@ -85,7 +81,7 @@ class Worker:
         self._spec = json.loads(config["spec"])
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
         self._objective: str = self._spec["objective"]
-        self._items = None
+        self._items: Iterator[EpochMetrics] | None = None  # of a half-run trial nothing stays
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
@@ -238,7 +234,3 @@ class ShipTrainable(tune.Trainable):
             os._exit(1)  # the trial is tried again, on another worker
         self._worker.begin(new_config)
         return True
-
-    def cleanup(self) -> None:
-        """Let go of a half-run trial."""
-        self._worker.let_go()

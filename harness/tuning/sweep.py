@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -159,7 +160,6 @@ def sweep_in_process(
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
-        worker.let_go()
 
 
 def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> dict[str, Any]:
@@ -188,12 +188,11 @@ def share(features: Mapping[Need, Any]) -> Shared:
 
 def plain_arrays(features: Any) -> Any:
     """A feature set whose arrays travel zero-copy: read-only, and no memory maps."""
-    fields = {name: getattr(features, name) for name in features.__dataclass_fields__}
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            fields[name] = np.asarray(value).view()
-            fields[name].flags.writeable = False
-    return type(features)(**fields)
+    fields = vars(features).items()
+    arrays = {name: np.asarray(of).view() for name, of in fields if isinstance(of, np.ndarray)}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return replace(features, **arrays)
 
 
 def array_bytes(features: Mapping[Need, Any]) -> int:
