@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.method import Method
 from ship.whole_file import read_whole, write_whole
 
@@ -66,15 +67,22 @@ class Fingerprints:
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
-        """Take the fingerprint of a backbone that was loaded anyway."""
-        if self._backbones.get(name) == fingerprint:
-            return
-        self._backbones[name] = fingerprint
+        """Take the fingerprint of a backbone that was loaded anyway.
+
+        Raises:
+            UserError: another one was remembered, which the settings' keys have been made of.
+        """
+        known = self._backbones.setdefault(name, fingerprint)
         if self._remembered(name) != fingerprint:
             stamp = _stamp(name)
             # one that cannot be remembered is computed again: no reason to stop
             with suppress(OSError):
                 write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
+        if known != fingerprint:
+            raise UserError(
+                f"backbone {name}: other weights than its files had when they were last read, with "
+                f"the same size and time; the same command goes on with them"
+            )
 
     def _remembered(self, name: str) -> str:
         """The fingerprint that was kept of a backbone; "" where its file is not as it was written.

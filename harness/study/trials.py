@@ -15,7 +15,7 @@ from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
-from harness.study.standing import Standing, source_of
+from harness.study.standing import Standing
 
 if TYPE_CHECKING:
     from ship.features import Encode
@@ -73,8 +73,7 @@ class Trials:
             if address is not None:
                 self._on_cluster(address)
             elif self.options.in_process:
-                features = self._extract(None)  # which may make the plan anew
-                self._sweep(self.standing.plan, features)
+                self._sweep(self.standing.plan, self._extract(None))
             else:
                 self._here()
         except TooManyFailures as failures:
@@ -106,18 +105,8 @@ class Trials:
             self._shared_out(features, owned)
 
     def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
-        """The features of the plan, which is made anew where that is out of date with them."""
-        while True:
-            study, standing = self._study, self.standing
-            needs = needed(study, standing.plan)
-            features = prepare_features(needs, self._prints, self.options.console, encode)
-            if planning.make_plan(study, standing.ledger, self._prints) == standing.plan:
-                return features
-            # a remembered fingerprint has turned out to be of other weights; what was agreed to
-            # before stands in the store, and is not asked again
-            self.standing = standing.again()
-            self.options.consent(self.standing.changes(), source_of(study))
-            self.record.describe(study, self.standing.plan)
+        needs = needed(self._study, self.standing.plan)
+        return prepare_features(needs, self._prints, self.options.console, encode)
 
     def _shared_out(self, features: Mapping[Need, Any], owned: bool) -> None:
         """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
