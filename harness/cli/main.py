@@ -21,7 +21,7 @@ from reports.command import Command
 from reports.contract import collect_rarely, reader_may_leave, redacted, steady_output
 
 COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
-_CHOICES = {"--prefetch": ("downloads", "features"), "--deploy": tuple(FILES)}
+_CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
     "--list": (),
@@ -169,10 +169,9 @@ def check_options(options: Options) -> None:
         lines.append(Fault("--space", must, choices=packaged_names()).text)
     if fault := address_fault(options.address):
         lines.append(redacted(fault))
-    for option, value in (("--prefetch", options.prefetch), ("--deploy", options.deploy)):
-        if value not in (None, *_CHOICES[option]):
-            must = "must be one of the choices"
-            lines.append(Fault(option, must, value, _CHOICES[option]).text)
+    for name, choices in _CHOICES.items():
+        if (value := getattr(options, name)) not in (None, *choices):
+            lines.append(Fault(_flag(name), "must be one of the choices", value, choices).text)
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
     pairs = [(one, other) for one, other in _APART if one in given and other in given]
     if instead is not None:
