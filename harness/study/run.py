@@ -26,7 +26,7 @@ from harness.store import StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
 from harness.study.rounds import rounds_of, run_rounds
-from harness.study.standing import Standing, read_standing, source_of, standing_at, typed_study
+from harness.study.standing import Standing, read_standing, source_of, typed_study
 from harness.study.trials import Options, Trials
 from reports.contract import Publication, ReportError, State, redacted
 
@@ -140,7 +140,7 @@ def run_study(
 
     next_round = rounds_of(
         study,
-        lambda study: standing_at(study, prints, uri).plan,
+        lambda study: read_standing(study, prints, store.find_store(uri)).plan,
         uri,
         detect=detect,
         max_seeds=max_seeds,
@@ -180,7 +180,7 @@ class Execution:
         """
         ran = False
         try:
-            standing = self._standing()
+            standing = read_standing(self.study, self.fingerprints, self.store)
             self.options.consent(standing.changes(), source_of(self.study))
             if not standing.plan.finished:
                 self._check_places()
@@ -215,13 +215,10 @@ class Execution:
         try:
             # a signal may have struck between a run's first write and the place that ends it
             store.close_dead_runs(self.store, self.store.experiment_id, store.INTERRUPTED)
-            return self._outcome(self._standing(), interrupted=True, ran=ran)
+            standing = read_standing(self.study, self.fingerprints, self.store)
+            return self._outcome(standing, interrupted=True, ran=ran)
         except store.StoreAway:  # whoever runs the study next closes it
             raise KeyboardInterrupt from None
-
-    def _standing(self) -> Standing:
-        experiment_id = self.store.experiment_id
-        return read_standing(self.study, self.fingerprints, self.store, experiment_id)
 
     def _check_places(self) -> None:
         """Raise a UserError where trials could not run, or not leave their checkpoints."""

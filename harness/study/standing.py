@@ -48,7 +48,7 @@ class Standing:
         Raises:
             StoreError: the store cannot be read.
         """
-        return read_standing(self.study, self.fingerprints, self.store, self.experiment_id)
+        return read_standing(self.study, self.fingerprints, self.store)
 
     def changes(self) -> TableChanges:
         """Which finished rows would leave the table, and why."""
@@ -68,28 +68,19 @@ class Standing:
         return opened.read(lambda client: store.read_known(client, own, keys, trained=trained))
 
 
-def read_standing(
-    study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, experiment_id: str | None
-) -> Standing:
-    """A study as it stands in an open store: see Standing.
+def read_standing(study: StudyConfig, fingerprints: Fingerprints, opened: Store | None) -> Standing:
+    """A study as it stands in an open store, or without one: see Standing.
 
     Raises:
         StoreError: the store cannot be read.
     """
     ledger, stored = Ledger(), StoredStudy()
-    if opened is not None and experiment_id is not None:
-        own, objective = experiment_id, study.objective
+    own = opened.experiment(study.name) if opened is not None else None
+    if opened is not None and own is not None:
         stored = store.read_stored_study(opened, own)
-        ledger = opened.read(lambda client: store.read_ledger(client, own, objective))
+        ledger = opened.read(lambda client: store.read_ledger(client, own, study.objective))
     plan = planning.make_plan(study, ledger, fingerprints)
-    return Standing(study, fingerprints, opened, experiment_id, ledger, stored, plan)
-
-
-def standing_at(study: StudyConfig, fingerprints: Fingerprints, uri: str) -> Standing:
-    """A study as it stands in the store of a URI; there need not be one."""
-    opened = store.find_store(uri)
-    experiment_id = opened.experiment(study.name) if opened is not None else None
-    return read_standing(study, fingerprints, opened, experiment_id)
+    return Standing(study, fingerprints, opened, own, ledger, stored, plan)
 
 
 def source_of(study: StudyConfig) -> str:
@@ -153,13 +144,13 @@ def plan_study(
     prints = fingerprints_of(study, method, data_root, cache_dir)
 
     def plan_of(study: StudyConfig) -> Plan:
-        return standing_at(study, prints, uri).plan
+        return read_standing(study, prints, store.find_store(uri)).plan
 
     next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
     wanted = next_round(None)
     if path and plan_of(study).finished:
         wanted = next_round(wanted)
-    standing = standing_at(wanted.study, prints, uri)
+    standing = read_standing(wanted.study, prints, store.find_store(uri))
     notes = standing.changes().notes(source_of(wanted.study))
     known = standing.elsewhere() if reuse else []
     found = planning.adoptions(wanted.study, standing.plan, known)

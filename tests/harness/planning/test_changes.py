@@ -34,7 +34,7 @@ class History:
     def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
         experiment = self.store.create_experiment("small")
-        plan = read_standing(study, self.prints, self.store, experiment).plan
+        plan = read_standing(study, self.prints, self.store).plan
         record = StudyRecord.create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
@@ -56,9 +56,7 @@ class History:
 
     def changes(self, study: StudyConfig) -> TableChanges:
         """What a run of the study would leave out of the table."""
-        experiment = self.store.experiment("small")
-        assert experiment is not None
-        return read_standing(study, self.prints, self.store, experiment).changes()
+        return read_standing(study, self.prints, self.store).changes()
 
 
 @pytest.fixture
@@ -115,7 +113,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     for value in (0.002, 0.2):
         record.want(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))
-    record.describe(study, read_standing(study, history.prints, history.store, experiment).plan)
+    record.describe(study, read_standing(study, history.prints, history.store).plan)
     assert counts(history.changes(study)) == (0, 0)
     assert counts(history.changes(make_study(space=space, shots=4, **keys))) == (2, 0)
     narrow = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}
