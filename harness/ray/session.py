@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from harness.config import StudyConfig
+from harness.config import Resources
 from harness.errors import ClusterError, RayLost
 from harness.machine import environment, scratch
 from harness.ray import internals
@@ -57,7 +57,7 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 @contextmanager
 def ray_session(
-    study: StudyConfig, address: str | None, object_bytes: int, verbose: bool
+    resources: Resources, address: str | None, object_bytes: int, verbose: bool
 ) -> Iterator[bool]:
     """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
 
@@ -65,7 +65,7 @@ def ray_session(
     here is this machine's own affair: see harness.ray.internals.private_ray.
 
     Args:
-        study: for the resources and threads of a trial.
+        resources: of a trial.
         address: of a running cluster; None for this machine alone.
         object_bytes: what the object store has to hold.
         verbose: let Ray and its workers talk.
@@ -86,8 +86,8 @@ def ray_session(
             if owned:
                 core = nullcontext() if verbose else quiet_core()
                 with bounded_start(), own_handlers(), core:
-                    _init(study, address, folder, object_bytes, verbose)
-            check_room(study.resources, cluster_resources())
+                    _init(resources, address, folder, object_bytes, verbose)
+            check_room(resources, cluster_resources())
             with leave_a_dead_ray() if starts else nullcontext():
                 yield owned
         finally:
@@ -164,11 +164,11 @@ def own_handlers() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def worker_environment(study: StudyConfig) -> dict[str, str]:
+def worker_environment(resources: Resources) -> dict[str, str]:
     """Environment variables of every worker; what the driver has for torch's allocator stays."""
     allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
     return {
-        "OMP_NUM_THREADS": str(study.resources.threads),
+        "OMP_NUM_THREADS": str(resources.threads),
         # idle threads of one trial must not spin on the cores of another
         "OMP_WAIT_POLICY": "PASSIVE",
         # torch's blocks grow in place: what trials of different sizes leave is not split for ever
@@ -192,9 +192,13 @@ def quiet_core() -> Iterator[None]:
 
 
 def _init(
-    study: StudyConfig, address: str | None, folder: Path | None, object_bytes: int, verbose: bool
+    resources: Resources,
+    address: str | None,
+    folder: Path | None,
+    object_bytes: int,
+    verbose: bool,
 ) -> None:
-    variables = worker_environment(study)
+    variables = worker_environment(resources)
     options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if address is None:
         # Workers of a Ray that is started here inherit its environment. With a runtime_env they

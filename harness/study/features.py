@@ -134,7 +134,7 @@ def encoder_here(
         return nullcontext()
     from harness.ray import ClusterEncoder, ray_session
 
-    session = partial(ray_session, study, None, 0, verbose)
+    session = partial(ray_session, study.resources, None, 0, verbose)
     return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
 
 

@@ -88,7 +88,7 @@ class Trials:
         from harness.ray import ray_session
         from harness.tuning import array_bytes
 
-        with ray_session(study, None, array_bytes(features), verbose) as owned:
+        with ray_session(study.resources, None, array_bytes(features), verbose) as owned:
             self._shared_out(features, owned)
 
     def _on_cluster(self, address: str) -> None:
@@ -96,7 +96,7 @@ class Trials:
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
-        with ray_session(study, address, 0, self.options.verbose) as owned:
+        with ray_session(study.resources, address, 0, self.options.verbose) as owned:
             there = cluster_resources()
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
             actor = resources.extraction_resources(study.resources, there)

@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from harness.config.study_config import StudyConfig
+from harness.config import Resources, StudyConfig
 from harness.ray import extract
 from harness.ray.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
@@ -167,7 +167,7 @@ def main(scenario: str, folder: str) -> None:
         if scenario in ("study", "lose"):
             found = studied(scenario, cluster, Path(folder))
         else:
-            with ray_session(fakes.make_study(), cluster.address, 0, verbose=False):
+            with ray_session(Resources(), cluster.address, 0, verbose=False):
                 found = extracted(scenario, Path(folder))
         print(json.dumps(found), flush=True)
     finally:

@@ -15,10 +15,10 @@ SCRIPT = """
 import importlib.util, json, os, ray
 from ray._private import worker
 from harness.ray import ray_session
-from tests.harness.fakes import make_study
+from harness.config import Resources
 names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 ask = lambda: [*map(os.environ.get, names), str(importlib.util.find_spec("made_up"))]
-with ray_session(make_study(), None, 0, False):
+with ray_session(Resources(), None, 0, False):
     told = [ray.get(ray.remote(ask).remote()), ray.get_runtime_context().runtime_env]
     print(json.dumps([*told, worker._global_node.get_session_dir_path()]), flush=True)
     input()

@@ -4,10 +4,10 @@ import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
+from harness.config import Resources
 from harness.errors import ClusterError
 from harness.ray import wait
 from harness.ray.session import ray_session
-from tests.harness.fakes import make_study
 
 
 @pytest.fixture
@@ -76,6 +76,6 @@ def test_a_cluster_that_wants_a_token_is_one_line(monkeypatch: pytest.MonkeyPatc
         wait.alive("host:6379")
     with (
         pytest.raises(ClusterError, match=words),
-        ray_session(make_study(), "host:6379", 0, verbose=False),
+        ray_session(Resources(), "host:6379", 0, verbose=False),
     ):
         pass

@@ -8,6 +8,7 @@ import pytest
 
 import harness.ray
 from harness import resources as machine
+from harness.config import Resources
 from harness.ray.session import ALLOCATOR, worker_environment
 from harness.study import features
 from harness.study.trials import Trials
@@ -53,7 +54,7 @@ def test_memory_of_a_gpu_grows_in_place_unless_the_user_says_otherwise(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    found = worker_environment(make_study())
+    found = worker_environment(Resources())
     allocator = {name: value for name, value in found.items() if name in ALLOCATOR}
     assert allocator == (given or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
 
