@@ -1,6 +1,5 @@
 """Brings a study to what its YAML says: runs what is missing, and says what became of it."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -289,6 +288,4 @@ def study_storage(uri: str, own: StudyStore) -> Storage:
         own: of the study.
     """
     experiment = own.read(lambda client: client.get_experiment(own.experiment_id))
-    made = str(experiment.creation_time)
-    digest = hashlib.blake2b(made.encode(), digest_size=8).hexdigest()
-    return Storage(uri, f"{digest}-{own.experiment_id}")
+    return Storage(uri, f"{experiment.creation_time}-{own.experiment_id}")

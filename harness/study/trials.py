@@ -138,8 +138,7 @@ class Trials:
         from harness.ray import cluster_resources, kill_worker
 
         study, storage, ledger = self._study, self.storage, self.standing.ledger
-        on_cluster = self.options.address is not None
-        in_process = self.options.in_process and not on_cluster
+        in_process = self.options.in_process
         there = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
@@ -156,7 +155,7 @@ class Trials:
             It waits, so that an autoscaler has a reason to add a node. No node joins a session of
             the study's own, of which nothing is asked: an answer of one that died takes a minute.
             """
-            if owned and not on_cluster:
+            if owned and self.options.address is None:
                 return room
             return resources.slots(each, cluster_resources(), most, waiting=1)
 
