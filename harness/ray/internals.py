@@ -8,7 +8,6 @@ kills for want of memory ends the run. Ray's process on each node is called a ra
 """
 
 import gc
-import logging
 import os
 import re
 import secrets
@@ -24,7 +23,7 @@ from unittest.mock import patch
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from harness.machine import environment
+from harness.machine import environment, quiet
 from reports.contract import Failure
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
@@ -52,7 +51,6 @@ _WORKER_DEATHS: Final = (
 # In the file in which Tune keeps a trial's errors: the head of each, and the line that names one.
 _FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
 _IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
-_LOGGERS: Final = ("ray", "ray.tune", "ray.train")
 _DAEMONS: Final = ("raylet", "gcs_server")
 
 
@@ -189,19 +187,11 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
         if not any(words in str(given) for words in _WORKER_DEATHS):
             original(*given, **keys)
 
-    if verbose:
+    with ExitStack() as stack:
+        if not verbose:
+            stack.enter_context(quiet("ray", "ray.tune", "ray.train"))
+            stack.enter_context(_wrapped("ray._private.worker.print_to_stdstream", printed))
         yield
-        return
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with _wrapped("ray._private.worker.print_to_stdstream", printed):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def kill_worker(trial: Any) -> bool:

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, belongs, distributions, suggest
+from harness.machine import quiet
 from harness.messages import trial_spec
 from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
 from harness.ray import death_of
@@ -108,21 +109,16 @@ def _optuna_study(sampler: str, seed: int) -> optuna.Study:
     Args:
         sampler: tpe or random.
     """
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made: optuna.samplers.BaseSampler = (
-                # trials that still run count as bad, so that parallel proposals differ
-                optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-                if sampler == "tpe"
-                else optuna.samplers.RandomSampler(seed=seed)
-            )
-            return optuna.create_study(direction="maximize", sampler=made)
-    finally:
-        optuna.logging.set_verbosity(before)
+    with quiet("optuna"), warnings.catch_warnings():
+        # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        made: optuna.samplers.BaseSampler = (
+            # trials that still run count as bad, so that parallel proposals differ
+            optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            if sampler == "tpe"
+            else optuna.samplers.RandomSampler(seed=seed)
+        )
+        return optuna.create_study(direction="maximize", sampler=made)
 
 
 class StudySearcher(Searcher):
