@@ -14,12 +14,11 @@ one of them.
 """
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
@@ -34,7 +33,14 @@ LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
 
 
 class StudyBusy(UserError):
-    """Another process runs the same study."""
+    """Another process runs the same study.
+
+    study: its name. holder: who holds it, by its lease; None: nobody that is known yet.
+    """
+
+    def __init__(self, study: str, holder: "Holder | None") -> None:
+        who = holder or "another driver"
+        super().__init__(f"study {study!r} is being run by {who} on the same store")
 
 
 class StudyLost(UserError):
@@ -79,10 +85,6 @@ class Holder:
     place: str = ""
     beat: int = 0
 
-    def tag(self, beat: int) -> str:
-        """The tag's value at a beat."""
-        return json.dumps({**vars(self), "beat": beat})
-
     def __str__(self) -> str:
         return f"process {self.pid} on host {self.host}" if self.host else "another driver"
 
@@ -96,27 +98,13 @@ def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
         return Holder(tag)
 
 
-def busy(study: str, holder: Holder | None, *, here: bool = False) -> StudyBusy:
-    """What a driver is told that finds a study held.
-
-    Args:
-        study: its name.
-        holder: who holds it, by its lease.
-        here: whether a process of this machine holds it, whatever the lease says yet.
-    """
-    who = str(holder or "another driver")
-    if here and not (holder and holder.host == socket.gethostname()):
-        who = "another process of this machine"
-    return StudyBusy(f"study {study!r} is being run by {who} on the same store")
-
-
 @dataclass
 class Lease:
     """This process's hold on a study; methods raise what MLflow raises, unless they say otherwise.
 
     client: of the store, which no `check` stands before.
     study: what messages call it.
-    me: this process.
+    me: this process, and how often it has beaten.
     say: told what is waited for.
     """
 
@@ -128,7 +116,6 @@ class Lease:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._beats = 0
         self._renewed = self.timing.now()
         self._confirmed = False
         self._lost: StudyLost | None = None
@@ -213,7 +200,7 @@ class Lease:
         self.timing.sleep(max(0.0, self._claimed + self.timing.claim_pause - self.timing.now()))
         holder = self._read()
         if not self._is_me(holder):
-            raise busy(self.study, holder)
+            raise StudyBusy(self.study, holder)
         self._confirmed = True
 
     def _keep_beating(self, on_loss: Callable[[StudyLost], None]) -> None:
@@ -252,7 +239,7 @@ class Lease:
             if seen is None:
                 return
             if seen != holder:
-                raise busy(self.study, seen)
+                raise StudyBusy(self.study, seen)
             if looked - began >= timing.expiry:
                 self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
                 return
@@ -264,8 +251,8 @@ class Lease:
         return read_holder(self.client, self.experiment_id)
 
     def _write(self) -> None:
-        self._beats += 1
-        self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, self.me.tag(self._beats))
+        self.me = replace(self.me, beat=self.me.beat + 1)
+        self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, json.dumps(vars(self.me)))
 
 
 def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":

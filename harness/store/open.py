@@ -47,13 +47,11 @@ SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 class Store:
     """An open MLflow store.
 
-    artifacts: where a new experiment's artifacts go; None: the server decides.
     made: what new_run() gave -> the store's id, of runs that were made.
     """
 
     uri: str
     client: "MlflowClient"
-    artifacts: Path | None
     made: dict[str, str] = field(default_factory=dict, init=False)
 
     def write(self, changes: Changes) -> None:
@@ -95,8 +93,9 @@ class Store:
         return str(experiment.experiment_id)
 
     def create_experiment(self, name: str) -> str:
-        """Id of an experiment, which is made if need be."""
-        location = (self.artifacts / name).as_uri() if self.artifacts else None
+        """Id of an experiment, which is made if need be; a server decides where its files go."""
+        path = _sqlite_path(self.uri)
+        location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
         def make() -> str:
             known = self.experiment(name)
@@ -160,7 +159,7 @@ def open_store(uri: str) -> Store:
             stack.enter_context(whole_tables(uri, path))
         client = MlflowClient(tracking_uri=uri)
         patient(client, uri).search_experiments(max_results=1)
-    return Store(uri, client, path.parent / "mlartifacts" if path else None)
+    return Store(uri, client)
 
 
 def quieten(level: int) -> None:

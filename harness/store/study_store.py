@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from harness.machine import locked
 from harness.store.changes import Changes, send
-from harness.store.errors import NoAnswer, StoreAway, StoreError, again, patient, store_errors
-from harness.store.lease import Holder, Lease, StudyLost, Timing, busy, fenced, read_holder
+from harness.store.errors import NoAnswer, StoreAway, StoreError, again, store_errors
+from harness.store.lease import Holder, Lease, StudyBusy, StudyLost, Timing, fenced, read_holder
 from harness.store.open import Store, open_store
 from harness.store.study_run import close_dead_runs
 from reports.contract import Tag, store_key
@@ -63,37 +63,25 @@ def waiting_file(cache_dir: Path, uri: str, study: str, experiment_id: str, driv
 
 
 class Pending:
-    """What waits of one study, oldest first: in memory, and a line of JSON each in a file.
+    """What waits of one driver, oldest first: in memory, and a line of JSON each in its file.
 
-    The file belongs to one driver, and is there as long as something waits. A last line without its
-    end is of a driver that was killed while it wrote it. What was sent from a file goes with the
-    whole of it: sent once more, it changes nothing (changes.py).
+    The file is there as long as something waits. A last line without its end is of a driver that
+    was killed while it wrote it. What was sent from a file goes with the whole of it: sent once
+    more, it changes nothing (changes.py).
 
-    path: of the file that it is in. waiting: the changes in it.
+    path: of the file. waiting: the changes in it.
     """
 
-    def __init__(self, own: Path, left: Path) -> None:
-        """Load what the study's last driver left.
-
-        Args:
-            own: file of this driver, which is made if need be.
-            left: file of the driver that has last changed a run of the study.
+    def __init__(self, path: Path) -> None:
+        """Load what is in the file; it need not be there.
 
         Raises:
             StoreError: the file cannot be read, or a line is damaged; nothing was changed.
         """
-        self._own = own
-        self.path = left if left.exists() else own
+        self.path = path
         self.waiting: deque[Changes] = deque()
         self._end = 0  # of the last whole line
-        with _usable(self.path):
-            if self.path.exists():
-                self._load()
-        if not self.waiting:  # nor a whole line in it: what is added is this driver's
-            self.path, self._end = own, 0
-
-    def _load(self) -> None:
-        with self.path.open("rb") as file:
+        with _usable(path), suppress(FileNotFoundError), path.open("rb") as file:
             while (line := file.readline(LONGEST)).endswith(b"\n"):
                 self.waiting.append(Changes.model_validate_json(line))
                 self._end = file.tell()
@@ -126,7 +114,7 @@ class Pending:
         if len(self.waiting) == 1:
             with _usable(self.path):
                 self.path.unlink()
-            self.path, self._end = self._own, 0
+            self._end = 0
         self.waiting.popleft()
 
 
@@ -166,7 +154,7 @@ class StudyStore(Store):
             pending: what waits for this store and study.
             say: shows one line to the user.
         """
-        super().__init__(store.uri, store.client, store.artifacts)
+        super().__init__(store.uri, store.client)
         self.experiment_id, self.pending, self._say = experiment_id, pending, say
         self._driver: str | None = driver  # until the store has noted it
         self._next_try = 0.0  # of a store that is away, while trials run
@@ -256,7 +244,7 @@ class StudyStore(Store):
 
 @contextmanager
 def study_store(
-    store: Store, experiment_id: str, driver: str, pending: Pending, say: Say
+    store: Store, experiment_id: str, driver: str, left: Pending, own: Path, say: Say
 ) -> Iterator[StudyStore]:
     """The store of a study; what the study's last driver left is sent before anything else.
 
@@ -264,25 +252,27 @@ def study_store(
         store: to send to.
         experiment_id: of the study.
         driver: token of this driver.
-        pending: what waits.
+        left: what waits of the driver that has last changed a run of the study.
+        own: the file in which what this driver writes may wait.
         say: shows one line.
 
     Raises:
         StoreAway: writes are left on disk, of this run or an earlier one.
         StoreError: the store refuses one, or their file cannot be used.
     """
-    if pending.waiting:
-        say(f"{len(pending.waiting)} writes of an earlier run wait in {pending.path}: sending them")
-    own = StudyStore(store, experiment_id, driver, pending, say)
+    if left.waiting:
+        say(f"{len(left.waiting)} writes of an earlier run wait in {left.path}: sending them")
+    study = StudyStore(store, experiment_id, driver, left, say)
     try:
-        own.read(lambda client: None)
-        yield own
-        own.read(lambda client: None)
+        study.read(lambda client: None)
+        study.pending = Pending(own)
+        yield study
+        study.read(lambda client: None)
     except (StoreError, StudyLost):
         raise
     except BaseException:
-        if own.pending.waiting:
-            say(f"writes wait in {own.pending.path}; run the same command again")
+        if study.pending.waiting:
+            say(f"writes wait in {study.pending.path}; run the same command again")
         raise
 
 
@@ -316,26 +306,25 @@ def own_study(
     with locked(uri, wait=True):
         store = open_store(uri)
         experiment_id = store.create_experiment(name)
-    client = patient(store.client, uri)
     with ExitStack() as stack:
         try:
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
-            with store_errors(uri):
-                raise busy(name, read_holder(client, experiment_id), here=True) from error
+            holder = store.read(lambda client: read_holder(client, experiment_id))
+            raise StudyBusy(name, holder) from error
         me = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)
         with store_errors(uri):
             again(uri, lease.claim)
-            found = client.get_experiment(experiment_id)
+        found = store.read(lambda client: client.get_experiment(experiment_id))
         if found.name != name:  # while this process waited for the lease
             raise StoreError(f"{uri}: study {name!r} has just been renamed to {found.name!r}")
         lease.start(fail)
-        last = str(found.tags.get(Tag.LAST_DRIVER, ""))
-        files = [waiting_file(cache_dir, uri, name, experiment_id, one) for one in (me.token, last)]
-        own = Store(uri, fenced(store.client, lease), store.artifacts)
-        pending = Pending(*files)
-        study = stack.enter_context(study_store(own, experiment_id, me.token, pending, say))
+        drivers = str(found.tags.get(Tag.LAST_DRIVER, "")), me.token
+        last, own = (waiting_file(cache_dir, uri, name, experiment_id, one) for one in drivers)
+        fence = Store(uri, fenced(store.client, lease))
+        session = study_store(fence, experiment_id, me.token, Pending(last), own, say)
+        study = stack.enter_context(session)
         yield study
         close_dead_runs(study, experiment_id)

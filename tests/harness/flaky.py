@@ -175,9 +175,9 @@ class Post:
 
     def __init__(self, folder: Path, fake: FakeStore, *fates: str) -> None:
         self.client: Any = FlakyClient(fake, iter(fates))
-        self.pending = Pending(folder / "own.jsonl", folder / "own.jsonl")
+        self.pending = Pending(folder / "own.jsonl")
         self.lines: list[str] = []
-        sent = Store(URI, self.client, None)
+        sent = Store(URI, self.client)
         self.store = StudyStore(sent, "7", "me", self.pending, self.lines.append)
         self.store._next_try = math.inf
 

@@ -147,7 +147,9 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
 def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
     """The one that wrote last reads its own token; the other reads that, and gives way."""
     other = Holder("other", "b", 8, "")
-    write = lambda: hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other.tag(1))  # noqa: E731
+    write = lambda: hosts.store.client.set_experiment_tag(
+        hosts.experiment, Tag.LOCK, json.dumps(vars(other))
+    )  # noqa: E731
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
     lease, began = hosts.lease("a"), hosts.clock.time
     lease.claim()
@@ -207,6 +209,7 @@ def test_a_store_that_is_away_does_not_end_a_study(
     lease = hosts.held("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, told, beats = threading.Event(), list[StudyLost](), list[int]()
+    taker = Holder("x", "b", 8, "")
     looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
 
     def read(client: Any, experiment: str) -> Holder | None:
@@ -215,7 +218,7 @@ def test_a_store_that_is_away_does_not_end_a_study(
             raise ConnectionError("no route to host")
         if found == "taken":
             beats.append(json.loads(hosts.tag)["beat"])
-            client.set_experiment_tag(experiment, Tag.LOCK, Holder("x", "b", 8, "").tag(9))
+            client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(taker)))
         return read_holder(client, experiment)
 
     monkeypatch.setattr("harness.store.lease.read_holder", read)

@@ -22,7 +22,7 @@ def change_of(step: int) -> Changes:
 
 def opened(path: Path) -> Pending:
     """What waits as a new process finds it."""
-    return Pending(path.with_name("own.jsonl"), path)
+    return Pending(path)
 
 
 def steps(waiting: Pending) -> list[int]:
@@ -44,14 +44,14 @@ def full_disk() -> Iterator[None]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file with two writes."""
-    waiting = Pending(tmp_path / "outbox" / "a.jsonl", tmp_path / "none")
+    waiting = Pending(tmp_path / "outbox" / "a.jsonl")
     for step in range(2):
         waiting.append(change_of(step))
     return waiting.path
 
 
 def test_the_file_is_the_owners_alone_and_gone_when_all_is_done(path: Path) -> None:
-    """Tags may say what somebody works on. Later writes go to the new driver's own file."""
+    """Tags may say what somebody works on; later writes make it anew."""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     waiting = opened(path)
@@ -61,7 +61,7 @@ def test_the_file_is_the_owners_alone_and_gone_when_all_is_done(path: Path) -> N
     waiting.done()
     assert not list(path.parent.iterdir())
     waiting.append(change_of(2))
-    assert [file.name for file in path.parent.iterdir()] == ["own.jsonl"]
+    assert steps(opened(path)) == [2]
 
 
 def test_each_store_study_and_driver_has_its_file(tmp_path: Path) -> None:
@@ -88,14 +88,6 @@ def test_a_write_that_was_cut_off_is_not_there(path: Path, cut: int) -> None:
     assert steps(opened(path)) == [0, 2]
 
 
-def test_nothing_goes_behind_a_first_write_that_was_cut_off(path: Path) -> None:
-    """The file is of a driver whose name the store will no longer know: its own file is asked."""
-    path.write_bytes(path.read_bytes()[:5])
-    waiting = opened(path)
-    waiting.append(change_of(2))
-    assert steps(Pending(path.with_name("next.jsonl"), path.with_name("own.jsonl"))) == [2]
-
-
 @pytest.mark.parametrize("text", ["{", "\0", "[[]]", "7", "[" * 100_000, '{"a":' * 100_000])
 def test_a_damaged_write_is_an_error_that_names_the_file(path: Path, text: str) -> None:
     """However deep it is nested; nothing is thrown away: somebody may repair it."""
@@ -112,7 +104,7 @@ def test_a_damaged_file_is_one_line(
 ) -> None:
     """Whatever bytes were changed, or cut off."""
     path = tmp_path_factory.mktemp("damaged") / "a.jsonl"
-    waiting = Pending(path, path)
+    waiting = Pending(path)
     for step in range(3):
         waiting.append(change_of(step))
     path.write_bytes(damaged(path.read_bytes(), damage))
@@ -139,4 +131,4 @@ def test_a_place_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         opened(tmp_path)
     (tmp_path / "outbox").touch()
     with pytest.raises(StoreError, match=r"outbox/own\.jsonl: cannot be used: "):
-        opened(tmp_path / "outbox" / "a").append(change_of(0))
+        opened(tmp_path / "outbox" / "own.jsonl")

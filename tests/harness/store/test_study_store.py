@@ -131,9 +131,9 @@ def driving(
     experiment: str = "7",
 ) -> Iterator[StudyStore]:
     """The store as a driver of a study has it open; own and last: tokens of drivers."""
-    opened = Store(URI, client, None)  # type: ignore[arg-type]
-    files = [waiting_file(folder, URI, study, experiment, one) for one in (own, last)]
-    with study_store(opened, experiment, own, Pending(*files), say) as found:
+    opened = Store(URI, client)  # type: ignore[arg-type]
+    files = [waiting_file(folder, URI, study, experiment, one) for one in (last, own)]
+    with study_store(opened, experiment, own, Pending(files[0]), files[1], say) as found:
         yield found
 
 
@@ -293,7 +293,7 @@ def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
     client: Any = client_of(store)
     for more in ({}, {"ship.study": "{}"}, {}):
         client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **more}, "small")
-    close_dead_runs(Store(URI, client, None), "7")
+    close_dead_runs(Store(URI, client), "7")
     assert list(store.runs) == ["run-1"]
 
 
@@ -311,6 +311,17 @@ def test_what_is_out_of_date_is_never_sent(tmp_path: Path) -> None:
     with driving(tmp_path, client_of(store), own="fourth", last="third", experiment="8"):
         assert len(store.runs) == 1  # of an experiment that is gone
     assert len(list((tmp_path / "outbox").iterdir())) == 2
+
+
+def test_a_driver_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Nothing goes behind what a driver left whose name the store will no longer know."""
+    left_by_a_driver(tmp_path, "first", last="other")
+    (file,) = (tmp_path / "outbox").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])  # it was killed while it wrote
+    left_by_a_driver(tmp_path, "second", last="first")
+    store = FakeStore()
+    with driving(tmp_path, client_of(store), own="third", last="second"):
+        assert [run.name for run in store.runs.values()] == ["second"]
 
 
 def test_a_study_goes_on_without_what_is_refused_once_its_file_is_moved(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Recorded(Pending):
     """Keeps what its file was before each write that was added."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, path)
+        super().__init__(path)
         self.states: list[bytes] = []
 
     def append(self, changes: Changes) -> None:
@@ -57,7 +57,7 @@ class Driver:
     def begin(self) -> None:
         """A process starts."""
         self.queue = Recorded(self.path)
-        self.box = StudyStore(Store(URI, self.client, None), "7", "me", self.queue, str)
+        self.box = StudyStore(Store(URI, self.client), "7", "me", self.queue, str)
         self.box._next_try = math.inf  # turns alone send what waits
 
     def turn(self) -> None:

@@ -57,11 +57,11 @@ def test_what_cannot_be_is_refused(bench: Bench) -> None:
     for name in ("small", "other"):
         bench.run(make_study(name=name, space={"generator.n_ctx": [1]}, seeds=1))
     held, holder = store.experiment("other"), Holder("t", "elsewhere", 7, "")
-    client.set_experiment_tag(held, Tag.LOCK, holder.tag(1))
+    client.set_experiment_tag(held, Tag.LOCK, json.dumps(vars(holder)))
     beats = iter(range(2, 100))
 
     def sleep(seconds: float) -> None:
-        client.set_experiment_tag(held, Tag.LOCK, holder.tag(next(beats)))
+        client.set_experiment_tag(held, Tag.LOCK, json.dumps({**vars(holder), "beat": next(beats)}))
 
     quick = Timing(claim_pause=0.0, sleep=sleep)
     known: Any = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "timing": quick}
