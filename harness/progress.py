@@ -5,11 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
 
 from harness.method import Progress as Report
 from harness.wording import duration
@@ -48,24 +47,6 @@ def line_printer(console: Console) -> Callable[[str], None]:
     return say
 
 
-@dataclass
-class RunningTrial:
-    """One trial as it is shown.
-
-    seeds: its share of the study's work.
-    bar: of View.bars.
-    progress: 0 to 1.
-    objective: the last value seen, percent.
-    """
-
-    label: str
-    seeds: int
-    started: float
-    bar: TaskID
-    progress: float = 0.0
-    objective: float | None = None
-
-
 class View:
     """The trials of a run, and how far the whole is: a line for each that begins or ends.
 
@@ -85,20 +66,28 @@ class View:
             live: whether a terminal has bars.
         """
         self._seeds, self._trials, self._say = seeds, trials, line_printer(console)
-        self._running: dict[str, RunningTrial] = {}
+        self._running: dict[str, Task] = {}
         self._done = 0  # seeds of the trials that have ended
-        self._started: float | None = None
         self.ended = 0
         told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
-        off = not (live and console.is_terminal)
-        self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2, disable=off)
-        self._whole = self.bars.add_task("", total=1.0)
+        self.bars = Progress(
+            BarColumn(),
+            told,
+            console=console,
+            refresh_per_second=2,
+            get_time=time.monotonic,
+            disable=not (live and console.is_terminal),
+        )
+        self._whole = self._bar("", start=False)
+
+    def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
+        self.bars.add_task(text, start=start, total=1.0, **fields)
+        return self.bars.tasks[-1]
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
         """A trial began; the first one starts the clock, since Ray takes its time before."""
-        now, bar = time.monotonic(), self.bars.add_task(label, total=1.0)
-        self._running[trial_id] = RunningTrial(label, seeds, now, bar)
-        self._started = self._started or now
+        self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
+        self.bars.start_task(self._whole.id)
         self._say(f"start     {label}")
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
@@ -111,11 +100,10 @@ class View:
             objective: the newest value, in percent; None: there is no new one.
         """
         trial = self._running[trial_id]
-        trial.progress = done
-        trial.objective = trial.objective if objective is None else objective
-        known = "" if trial.objective is None else f"objective {trial.objective:.2f}"
-        told = "  ".join(filter(None, (trial.label, where, known)))
-        self.bars.update(trial.bar, completed=done, description=told)
+        if objective is not None:
+            trial.fields["objective"] = f"objective {objective:.2f}"
+        told = (trial.fields["label"], where, trial.fields["objective"])
+        self.bars.update(trial.id, completed=done, description="  ".join(filter(None, told)))
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
@@ -128,32 +116,32 @@ class View:
         """
         trial = self._running.pop(trial_id)
         if state is not State.INTERRUPTED:
-            self._done += trial.seeds
+            self._done += trial.fields["seeds"]
             self.ended += 1
             self._trials = max(self._trials, self.ended)  # halves of a trial end one by one
-        parts = [f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.label}"]
-        if trial.objective is not None and state is State.COMPLETE:
-            parts.append(f"objective {trial.objective:.2f}")
-        parts += [f"{time.monotonic() - trial.started:.1f} s", note, self._time_left()]
+        named = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
+        reached = trial.fields["objective"] if state is State.COMPLETE else ""
+        parts = (named, reached, f"{trial.elapsed:.1f} s", note, self._time_left())
         self._say("  ".join(filter(None, parts)))
-        self.bars.remove_task(trial.bar)
+        self.bars.remove_task(trial.id)
         self._show_whole()
 
     def fraction(self) -> float:
         """Share of the work that is done, 0 to 1."""
-        running = sum(trial.seeds * trial.progress for trial in self._running.values())
+        running = sum(one.fields["seeds"] * one.completed for one in self._running.values())
         return min(1.0, (self._done + running) / self._seeds) if self._seeds else 1.0
 
     def _time_left(self) -> str:
         """At the pace so far; "" before there is a pace."""
         fraction = self.fraction()
-        if fraction <= 0.01 or self._started is None:
+        elapsed = self._whole.elapsed
+        if fraction <= 0.01 or elapsed is None:
             return ""
-        return f"{duration((time.monotonic() - self._started) * (1 - fraction) / fraction)} left"
+        return f"{duration(elapsed * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
         told = f"{self.ended}/{self._trials}  {self._time_left()}"
-        self.bars.update(self._whole, completed=self.fraction(), description=told)
+        self.bars.update(self._whole.id, completed=self.fraction(), description=told)
 
 
 @contextmanager

@@ -5,11 +5,11 @@ import re
 
 import pytest
 from rich.console import Console
+from rich.progress import Task
 
-from harness import progress
 from harness.errors import UserError
 from harness.planning.settings import label_of
-from harness.progress import RunningTrial, View, line_printer, reporter
+from harness.progress import View, line_printer, reporter
 from harness.store.errors import StoreError
 from reports.contract import State
 
@@ -93,8 +93,8 @@ def test_no_more_trials_have_ended_than_there_are() -> None:
     assert "[2/2]" in out.getvalue().splitlines()[-1]
 
 
-class Watched(RunningTrial):
-    """A trial that notes that somebody looks at it."""
+class Watched(Task):
+    """A bar of a trial that notes that somebody looks at it."""
 
     looks = 0
 
@@ -108,7 +108,7 @@ def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of trials that have ended a view looks at none."""
-    monkeypatch.setattr(progress, "RunningTrial", Watched)
+    monkeypatch.setattr("rich.progress.Task", Watched)
     looks = []
     for trials in (20, 200):
         view = View(make_console(terminal)[0], trials, trials)
