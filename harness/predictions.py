@@ -1,6 +1,6 @@
 """ship-sweep --predict: what the models that a study has kept see in pictures of one's own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from reports import tables
 from reports.cells import level_text
 from reports.contract import COMPLETE
 from reports.read import Study, load_records
-from ship.datasets import SUFFIXES, Picture, UndecodableError
+from ship.datasets import SUFFIXES, UndecodableError
 
-MOST_TOLD = 10  # settings, or pictures, that an error names
+MOST_TOLD = 10  # settings that an error names
 
 
 def predict(
@@ -63,8 +63,9 @@ def predict(
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     opened = store.open_store(uri)
-    kept = {run: opened.read(partial(store.keeps_trained, run_id=run)) for run in runs.values()}
-    lacking = [run for run, keeps in kept.items() if not keeps]
+    lacking = [
+        run for run in runs.values() if not opened.read(partial(store.keeps_trained, run_id=run))
+    ]
     if lacking:  # a finished run stays so, whatever the YAML asks for later
         raise UserError(
             f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
@@ -103,8 +104,8 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
         if all(same(group.value.assignment.get(key), level) for key, level in wanted.items())
     ]
     best = [group for _, group in ranked]
-    which = f"--setting {' '.join(asked)} names" if wanted else "selection prefers"
-    if ranked and wanted.keys() <= apart:
+    which = f"--setting {' '.join(asked)} names"
+    if wanted.keys() <= apart:
         tied = tables.tied_first([score for score, _ in ranked])
         best = [group for group, one in zip(best, tied, strict=True) if one]
         which = "selection prefers"
@@ -155,11 +156,10 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
     for seed, run_id in runs.items():
         model = store.load_trained(f"runs:/{run_id}", seed, clip=clip, tracking_uri=uri)
         clip, classes = model.clip, model.class_names
-        if features is None:
-            try:
-                features = model.encode(files)
-            except UndecodableError as error:
-                raise UserError("\n".join(_undecodable(files)) or str(error)) from error
+        try:
+            features = model.encode(files) if features is None else features
+        except UndecodableError as error:
+            raise UserError(f"{error}: cannot be decoded") from error
         names, probabilities = model.predict(features)
         votes.append(names)
         total = total + probabilities.double()
@@ -174,12 +174,3 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         "seeds": [len(runs)] * len(files),
         "seeds_agreeing": agreeing,
     }
-
-
-def _undecodable(files: Sequence[Path]) -> Iterator[str]:
-    """A line for each picture that cannot be decoded."""
-    for path in files:
-        try:
-            Picture(path.name, path).open()
-        except UndecodableError as error:
-            yield f"{error}: cannot be decoded"

@@ -51,15 +51,12 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         raise UserError(f"dataset {name}: {pictures} is there already; see ship-data check {name}")
     try:
         data_root.mkdir(parents=True, exist_ok=True)
-    except OSError as why:
-        raise UserError(f"--data-root must be a folder: {data_root}: {why.strerror}") from why
-    try:
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
             _download(name, source, Path(folder))
             _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
     except UserError:
         raise
-    except Exception as why:  # whatever torchvision raises, among it a checksum that differs
+    except Exception as why:  # a data root that is a file, and whatever torchvision raises
         reason = " ".join(str(why).split()) or type(why).__name__
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
     lines = [f"pictures of {name}: {pictures}"]
