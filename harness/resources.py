@@ -14,6 +14,7 @@ from harness.config import Resources
 from harness.device import usable_gpus, why_no_gpu
 from harness.errors import ClusterError
 from harness.store import Ledger
+from reports.contract import Cost
 
 ANSWER_SECONDS = 5.0
 # MiB that a process takes of a GPU beside torch's tensors: CUDA's context, cuBLAS's workspace.
@@ -48,10 +49,13 @@ def _shared_by(ledger: Ledger) -> int | None:
 
     The most careful of them counts, as they may differ in size and in their GPUs.
     """
+    names = (Cost.GPUS, Cost.PEAK_MEMORY, Cost.DEVICE_MEMORY)
+    trials = (run.logged.metrics for run in ledger.runs if not run.arm)  # arms are small
+    seen = ([metrics.get(name, 0.0) for name in names] for metrics in trials)
     counts = [
-        min(MOST_ON_A_GPU, max(1, int(run.device_mb / (HEADROOM * run.peak_mb + CONTEXT_MB))))
-        for run in ledger.runs
-        if run.gpus and run.peak_mb and run.device_mb and not run.arm  # arms are small
+        min(MOST_ON_A_GPU, max(1, int(memory / (HEADROOM * peak + CONTEXT_MB))))
+        for gpus, peak, memory in seen
+        if gpus and peak and memory
     ]
     return min(counts, default=None)
 

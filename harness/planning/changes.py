@@ -9,7 +9,7 @@ from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.planning.settings import SettingMaker, plugins_text
-from harness.store import Known, Ledger, LedgerRun, StoredStudy, param_text, params
+from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
 from harness.wording import duration
 from reports.contract import LOAD, PROTOCOLS, Cost, State, Tag, count, curve_metric, seed_metric
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -145,7 +145,7 @@ def _reasons(
     study: StudyConfig, run: LedgerRun, asked: TrialConfig, maker: SettingMaker
 ) -> list[str]:
     """In what a row's trial differs from the one that is asked for, a line each."""
-    before, after, lines = run.params, params(asked), list[str]()
+    before, after, lines = run.logged.params, params(asked), list[str]()
     for name in dict.fromkeys([*after, *before]):
         group, dot, leaf = name.partition(".")
         # the settings of a method say nothing once another stands in its place
@@ -154,7 +154,7 @@ def _reasons(
         if not dot or before.get(group) == after.get(group):
             path = f"space.{name}.baseline" if run.arm and name in study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
-    prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.prints}
+    prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
     decisive = (
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
         ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone(asked.backbone)),
@@ -176,11 +176,11 @@ class Adoption:
     known: the run that has them. work: the setting, and those of its seeds that the study lacks.
     """
 
-    known: Known
+    known: LedgerRun
     work: Work
 
 
-def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Adoption]:
+def adoptions(study: StudyConfig, plan: Plan, known: Iterable[LedgerRun]) -> list[Adoption]:
     """What of a plan's work finished runs of other studies have, each seed of the oldest.
 
     A setting's key holds all that decides its numbers: data, weights, plugins and the version of
@@ -188,14 +188,14 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Ad
     that the scheduler may stop is taken whole or not at all: seeds beside finished ones are never
     stopped.
     """
-    runs: dict[str, list[Known]] = {}
+    runs: dict[str, list[LedgerRun]] = {}
     for one in known:
-        runs.setdefault(one.row.setting_key, []).append(one)
+        runs.setdefault(one.setting_key, []).append(one)
     found = []
     for work in plan.work:
         parts, left = list[Adoption](), set(work.seeds)
         for one in runs.get(work.setting.key, ()):
-            own = left & set(one.row.seeds)
+            own = left & set(one.seeds)
             whole = {seed for seed in own if _is_whole(study, work.setting.config, one, seed)}
             seeds = tuple(seed for seed in work.seeds if seed in whole)
             parts += [Adoption(one, replace(work, seeds=seeds))] if seeds else []
@@ -205,9 +205,9 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[Known]) -> list[Ad
     return found
 
 
-def _is_whole(study: StudyConfig, config: TrialConfig, known: Known, seed: int) -> bool:
+def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: int) -> bool:
     """Whether a run has of a seed what it would have if the study ran it now."""
-    metrics, objective = known.run.metrics, config.selection_metric
+    metrics, objective = known.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
@@ -226,7 +226,7 @@ def once_adopted(
     """The ledger and the plan as they will be once the study has adopted what was found."""
     rows = list(ledger.runs)
     for one in found:
-        row, work = one.known.row, one.work
+        row, work = one.known, one.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)  # of its seeds
         rows.append(replace(row, seeds=work.seeds, seconds=seconds, for_path=work.setting.for_path))
     whole = replace(ledger, runs=tuple(rows))

@@ -19,7 +19,7 @@ from harness.planning.plan import Estimate, Plan
 from harness.resources import machine_resources, slots
 from harness.store import LedgerRun
 from harness.wording import one_line
-from reports.contract import count
+from reports.contract import Tag, count
 from ship.subsets import FeatureSet, bare_features
 from ship.trial_config import TrialConfig
 
@@ -51,7 +51,8 @@ def estimate_time(
     if plan.finished or not fingerprints.method.timed:
         return None
     on_gpu = bool(study.resources.gpus)
-    ended = [run for run in runs if run.seconds and on_gpu != run.device.startswith("cpu")]
+    devices = ((run, run.logged.tags.get(Tag.DEVICE, "")) for run in runs if run.seconds)
+    ended = [run for run, device in devices if on_gpu != device.startswith("cpu")]
     arms = {setting.key for setting in plan.settings if setting.arm}
     # those of reference arms say nothing of other settings: some take no time
     own = [run for run in ended if not run.arm and run.setting_key not in arms]

@@ -5,10 +5,8 @@ import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
-from threading import Thread
 
 from harness.planning import Fingerprints, Setting, plugins_text
 from reports import contract
@@ -17,14 +15,6 @@ from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
 GIT_SECONDS = 5
-
-
-def load_ahead() -> None:
-    """Begin to import, while other things are done, what final_metrics needs.
-
-    It takes half a second, for which the first trial's end would hold up the other trials.
-    """
-    Thread(target=import_module, args=("reports.stats",), daemon=True).start()
 
 
 def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:

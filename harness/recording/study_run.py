@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from harness.config import StudyConfig, levels
@@ -56,16 +55,17 @@ class StudyRecord:
             study: the study; its name becomes that of a new run.
         """
         known = find_study_run(store, experiment_id)
-        if known is None:
+        run = known and known.info.run_id
+        if run is None:
             tags: dict[str, str] = {
                 Tag.KIND: Kind.STUDY,
                 Tag.STATE: State.RUNNING,
                 Tag.RUN_NOTE: study.description,  # until a report takes its place
             }
-            run = new_run(experiment_id)
-            store.write(Changes(run=run, name=study.name, started=now(), tags=tags))
-            known = store.read(lambda _: store.made[run])
-        return cls(store, experiment_id, known)
+            key = new_run(experiment_id)
+            store.write(Changes(run=key, name=study.name, started=now(), tags=tags))
+            run = store.read(lambda _: store.made[key])
+        return cls(store, experiment_id, run)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.
@@ -87,10 +87,8 @@ class StudyRecord:
         changed = {name: value for name, value in tags.items() if stored.get(name) != value}
         if not changed:
             return
-        text = b""
-        with suppress(OSError):  # the file has gone
-            text = study.source.read_bytes() if study.source else b""
-        files = {YAML_ARTIFACT: text} if text else {}
+        source = study.source if study.source and study.source.is_file() else None
+        files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
         self.store.write(Changes(run=self.run_id, files=files, tags=changed))
 
     def begin(self) -> None:
@@ -147,7 +145,7 @@ class StudyRecord:
             tags = wanted.get(run.setting_key, {})
             changed = {name: text for name, text in tags.items() if stored.get(name, text) != text}
             if changed:
-                self.store.write(Changes(run=run.run_id, tags=changed))
+                self.store.write(Changes(run=run.logged.run_id, tags=changed))
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:

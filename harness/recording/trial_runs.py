@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.planning import Adoption, Fingerprints, Work
-from harness.recording.numbers import final_metrics, flag_tags, load_ahead, provenance_tags
+from harness.recording.numbers import final_metrics, flag_tags, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
     SAID,
@@ -60,7 +60,6 @@ class TrialRecorder:
 
     def __post_init__(self) -> None:
         self.store = self.record.store
-        load_ahead()
 
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
         """Open the run of a trial, with its tags and params.
@@ -184,7 +183,7 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
         wanted and not there.
     """
     store, save = recorder.store, recorder.study.save
-    run, seeds = one.known.run, one.work.seeds
+    run, seeds = one.known.logged, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
@@ -198,10 +197,9 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, history)
-    recorder.complete(
-        run.run_id,
-        {"metrics": _numbers_of(one), "files": hits | trained, "device": one.known.row.device},
-    )
+    device = run.tags.get(Tag.DEVICE, "")
+    final = {"metrics": _numbers_of(one), "files": hits | trained, "device": device}
+    recorder.complete(run.run_id, final)
     return True
 
 
@@ -217,16 +215,13 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
     """
     path = f"{contract.TRAINED}/{SAID}"
     names = [path, *(f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds)]
-    if not files.keys() >= set(names):
-        return {}
-    own = {name: files[name] for name in names}
     try:
-        said = json.loads(files[path])
+        own = {name: files[name] for name in names}
+        said = json.loads(own[path])
         said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
     except (ValueError, KeyError, TypeError):
         return {}
-    own[path] = json.dumps(said, indent=1).encode()
-    return own
+    return own | {path: json.dumps(said, indent=1).encode()}
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
@@ -239,8 +234,8 @@ def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
 
 def _numbers_of(one: Adoption) -> dict[str, float]:
     """The final numbers of an adoption's seeds, with their share of the run's cost."""
-    metrics, seeds = one.known.run.metrics, one.work.seeds
-    share = len(seeds) / len(one.known.row.seeds)
+    metrics, seeds = one.known.logged.metrics, one.work.seeds
+    share = len(seeds) / len(one.known.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {
         **{key: of for key, of in metrics.items() if (own := split_seed(key)) and own[0] in seeds},

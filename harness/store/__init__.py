@@ -8,7 +8,6 @@ from harness.store.changes import MAX_TAG, MOST_BYTES, Changes, Point, new_run, 
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import (
-    Known,
     Ledger,
     LedgerRun,
     epoch_points,

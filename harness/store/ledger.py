@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from harness.store.changes import Point
 from harness.store.errors import StoreError
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
-from reports.contract import FINGERPRINTS, SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
+from reports.contract import SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -25,18 +25,16 @@ PRECEDENCE = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """One trial run in the store.
+    """One trial run in the store, and what its tags and metrics say.
 
+    logged: as MLflow has it.
+    study: the name of the study that it is of, where that is another one.
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
-    peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
-    device: that it ran on, for people, e.g. "cpu (x86_64)".
     for_path: whether it was run for --path, not for the grid or the sampler.
-    params: its settings as MLflow has them. prints: results version, and the fingerprints of data
-        and weights, by tag.
     """
 
-    run_id: str
+    logged: "Run"
     setting_key: str
     arm: str
     assignment: Mapping[str, Any]
@@ -46,13 +44,8 @@ class LedgerRun:
     reason: str
     objective: Mapping[int, float]
     seconds: float | None
-    peak_mb: float = 0.0
-    gpus: float = 0.0
-    device_mb: float = 0.0
-    device: str = ""
     for_path: bool = False
-    params: Mapping[str, str] = field(default_factory=dict)
-    prints: Mapping[str, str] = field(default_factory=dict)
+    study: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,74 +112,49 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    return Ledger(tuple(_sound(run, objective, client.tracking_uri) for run in trials))
+    return Ledger(tuple(ledger_run(run, objective) for run in trials))
 
 
-def _sound(run: "Run", objective: str, uri: str) -> LedgerRun:
-    """ledger_run of a run of the study.
-
-    Raises:
-        StoreError: somebody has changed its tags.
-    """
-    try:
-        return ledger_run(run, objective)
-    except (ValueError, TypeError) as error:
-        raise StoreError(
-            f"{uri}: the tags of run {run.run_id} are not what ship-sweep writes "
-            f"({one_line(error)}): mend them, or delete the run, and its seeds run again"
-        ) from error
-
-
-def ledger_run(run: "Run", objective: str) -> LedgerRun:
+def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
     """A trial's run as the ledger has it.
 
     Args:
         run: as MLflow has it.
         objective: see read_ledger.
+        study: see LedgerRun.
 
     Raises:
-        ValueError: a tag of it is not what ship-sweep writes.
+        StoreError: somebody has changed its tags.
     """
     tags, metrics = run.tags, run.metrics
-    seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
-    names = {seed: seed_metric(seed, f"selection/{objective}") for seed in seeds}
-    state = State(tags.get(Tag.STATE, State.INTERRUPTED))
-    failure = tags.get(Tag.FAILURE)
-    return LedgerRun(
-        run_id=run.run_id,
-        setting_key=tags.get(Tag.SETTING_KEY, ""),
-        arm=tags.get(Tag.ARM, ""),
-        assignment=dict(json.loads(tags.get(Tag.ASSIGNMENT, "{}"))),
-        seeds=seeds,
-        state=state,
-        failure=Failure(failure) if failure else None,
-        reason=tags.get(Tag.REASON, ""),
-        objective={
-            seed: metrics[name]
-            for seed, name in names.items()
-            if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
-        },
-        seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
-        peak_mb=metrics.get(Cost.PEAK_MEMORY, 0.0),
-        gpus=metrics.get(Cost.GPUS, 0.0),
-        device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
-        device=tags.get(Tag.DEVICE, ""),
-        for_path=Tag.ADDED in tags,
-        params=run.params,
-        prints={name: tags[name] for name in FINGERPRINTS if name in tags},
-    )
-
-
-@dataclass(frozen=True)
-class Known:
-    """A finished run of another study.
-
-    study: the study's name. run: as MLflow has it. row: as a ledger has it.
-    """
-
-    study: str
-    run: "Run"
-    row: LedgerRun
+    try:
+        seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
+        names = {seed: seed_metric(seed, f"selection/{objective}") for seed in seeds}
+        state = State(tags.get(Tag.STATE, State.INTERRUPTED))
+        failure = tags.get(Tag.FAILURE)
+        return LedgerRun(
+            logged=run,
+            setting_key=tags.get(Tag.SETTING_KEY, ""),
+            arm=tags.get(Tag.ARM, ""),
+            assignment=dict(json.loads(tags.get(Tag.ASSIGNMENT, "{}"))),
+            seeds=seeds,
+            state=state,
+            failure=Failure(failure) if failure else None,
+            reason=tags.get(Tag.REASON, ""),
+            objective={
+                seed: metrics[name]
+                for seed, name in names.items()
+                if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
+            },
+            seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
+            for_path=Tag.ADDED in tags,
+            study=study,
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"the tags of run {run.run_id} are not what ship-sweep writes ({one_line(error)}): "
+            f"mend them, or delete the run, and its seeds run again"
+        ) from error
 
 
 def experiments(client: "MlflowClient") -> dict[str, str]:
@@ -197,7 +165,7 @@ def experiments(client: "MlflowClient") -> dict[str, str]:
 
 def read_known(
     client: "MlflowClient", experiment_id: str | None, keys: Sequence[str], *, trained: bool = False
-) -> list[Known]:
+) -> list[LedgerRun]:
     """The finished runs of settings in other studies of a store, oldest first.
 
     Adopted runs are left out: the run that computed them is found itself, unless somebody has
@@ -230,8 +198,8 @@ def read_known(
         if trained and not keeps_trained(client, run.run_id):
             continue
         try:
-            known.append(Known(names[run.experiment_id], run, ledger_run(run, "")))
-        except (ValueError, TypeError):  # damaged: its own study says so
+            known.append(ledger_run(run, "", names[run.experiment_id]))
+        except StoreError:  # damaged: its own study says so
             continue
     return known
 

@@ -12,7 +12,7 @@ from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Known, Ledger, Store, StoredStudy
+from harness.store import Ledger, LedgerRun, Store, StoredStudy
 from harness.study.detect import detectable_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
@@ -55,7 +55,7 @@ class Standing:
         maker = planning.SettingMaker(self.study, self.fingerprints)
         return planning.compare(self.study, self.plan, self.ledger, self.stored, maker)
 
-    def elsewhere(self) -> list[Known]:
+    def elsewhere(self) -> list[LedgerRun]:
         """What other studies of the store know of the settings that the plan would run.
 
         Raises:
@@ -168,7 +168,7 @@ def plan_study(
     return replace(plan, notes=tuple(notes))
 
 
-def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
+def _with_time(standing: Standing, known: Sequence[LedgerRun], say: Say) -> Plan:
     """A study's plan with an estimate of its time, where one can be made.
 
     Args:
@@ -180,7 +180,7 @@ def _with_time(standing: Standing, known: Sequence[Known], say: Say) -> Plan:
     resources = resolved_resources(study.resources, there, ledger, n_trials)
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
-    runs = [*ledger.runs, *(one.row for one in known if one.row.setting_key not in ledger.by_key)]
+    runs = [*ledger.runs, *(one for one in known if one.setting_key not in ledger.by_key)]
 
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say))
 

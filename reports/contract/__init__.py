@@ -132,14 +132,6 @@ class Tag(StrEnum):
     SOURCE_COMMIT = "mlflow.source.git.commit"
 
 
-FINGERPRINTS: Final = (
-    Tag.RESULTS_VERSION,
-    Tag.DATASET_FINGERPRINT,
-    Tag.BACKBONE_FINGERPRINT,
-    Tag.PLUGINS,
-)
-"""What decides a run's numbers beside its params."""
-
 ADDED_BY_PATH: Final = "path"
 """Value of Tag.ADDED, and of "added" in Tag.WANTED: `ship-sweep --path` asked for it."""
 

@@ -226,7 +226,7 @@ class Bench:
             if run.state == "COMPLETE":
                 for seed in run.seeds:
                     assert (run.setting_key, seed) not in rows
-                    rows[run.setting_key, seed] = run.run_id
+                    rows[run.setting_key, seed] = run.logged.run_id
             else:
                 assert not run.objective
 

@@ -1,8 +1,6 @@
 """What a record keeps whatever dies or is away, and what it does not hold the driver up for."""
 
 import json
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,25 +37,6 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     assert run.files == {"study.yaml": TEXT}
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
     assert calls.index("log_artifact") < calls.index("log_batch")
-
-
-SCRIPT = """
-import sys, time
-from unittest.mock import Mock
-from harness.recording import TrialRecorder
-assert "scipy.stats" not in sys.modules
-TrialRecorder(Mock(), Mock(), Mock())
-end = time.monotonic() + 60
-while "reports.stats" not in sys.modules and time.monotonic() < end:
-    time.sleep(0.02)
-print("reports.stats" in sys.modules)
-"""
-
-
-def test_the_statistics_are_imported_before_a_trial_ends() -> None:
-    """In a thread, from when the recorder is made: importing them takes half a second."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("True", "")
 
 
 def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
