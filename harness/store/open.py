@@ -98,15 +98,10 @@ class Store:
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
         def make() -> str:
-            known = self.experiment(name)
-            if known is not None:
-                return known
-            with store_errors(self.uri):
-                return str(
-                    self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
-                )
+            return self.experiment(name) or self.client.create_experiment(name, location, SHOWN_AS)
 
-        return again(self.uri, make)
+        with store_errors(self.uri):
+            return str(again(self.uri, make))
 
 
 def store_uri(given: str | None) -> str:
@@ -146,8 +141,6 @@ def open_store(uri: str) -> Store:
     path = _sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"{uri}: the folder {path.parent} does not exist")
-    if path is not None and path.is_dir():
-        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
         stack.enter_context(environment(CLIENT_ENVIRONMENT))

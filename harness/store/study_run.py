@@ -34,8 +34,8 @@ class StoredStudy:
     factors: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
 
 
-def find_study_run(store: Store, experiment_id: str) -> str | None:
-    """Id of the study's own run, the parent of its trials' runs; None if there is none yet.
+def find_study_run(store: Store, experiment_id: str) -> Any:
+    """The study's own run, the parent of its trials' runs, as MLflow has it; None: there is none.
 
     Raises:
         StoreError: the store cannot be read.
@@ -48,7 +48,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
             max_results=1,
         )
     )
-    return str(runs[0].info.run_id) if runs else None
+    return runs[0] if runs else None
 
 
 def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
@@ -57,10 +57,8 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
     Raises:
         StoreError: the store cannot be read.
     """
-    run_id = find_study_run(store, experiment_id)
-    if run_id is None:
-        return StoredStudy()
-    tags = store.read(lambda client: client.get_run(run_id)).data.tags
+    run = find_study_run(store, experiment_id)
+    tags = run.data.tags if run else {}
     try:
         study, wanted, factors = (
             json.loads(joined_tag(tag, tags)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)

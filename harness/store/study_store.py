@@ -142,23 +142,19 @@ class StudyStore(Store):
     experiment_id: of the study.
     """
 
-    def __init__(
-        self, store: Store, experiment_id: str, driver: str, pending: Pending, say: Say
-    ) -> None:
+    def __init__(self, store: Store, experiment_id: str, pending: Pending, say: Say) -> None:
         """Build it.
 
         Args:
             store: to send to.
             experiment_id: of the study.
-            driver: token of this driver; from its first write on, what others left is out of date.
             pending: what waits for this store and study.
             say: shows one line to the user.
         """
         super().__init__(store.uri, store.client)
         self.experiment_id, self.pending, self._say = experiment_id, pending, say
-        self._driver: str | None = driver  # until the store has noted it
         self._next_try = 0.0  # of a store that is away, while trials run
-        self._away = ""  # why a study goes on without its store; "": it does not
+        self._away = False  # whether a study goes on without its store
         self._moved = 0.0  # when something that had waited was last sent
         self._patience = PATIENCE
 
@@ -169,12 +165,7 @@ class StudyStore(Store):
             StoreError: the store refuses them, or some that had waited, or they cannot be put on
                 disk.
         """
-        if self._driver is not None:
-            tag = (self.experiment_id, Tag.LAST_DRIVER, self._driver)
-            with store_errors(self.uri):
-                again(self.uri, lambda: self.client.set_experiment_tag(*tag))
-            self._driver = None
-        began, away = time.monotonic(), self._away
+        began = time.monotonic()
         if not self.pending.waiting or began >= self._next_try:
             try:
                 self.send_waiting(TURN)
@@ -182,12 +173,13 @@ class StudyStore(Store):
                     super().write(changes)
                     return
             except NoAnswer as error:
-                now, away = time.monotonic(), str(error)
+                now = time.monotonic()
                 self._next_try = max(self._next_try, now + PAUSE, now + REST * (now - began))
+                if not self._away:
+                    self._away = True
+                    where = self.pending.path
+                    self._say(f"{error}: the study goes on, its writes wait in {where}")
         self.pending.append(changes)
-        if not self._away:
-            self._away = away
-            self._say(f"{away}: the study goes on, its writes wait in {self.pending.path}")
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
         """Ask the store something once it has all that was written.
@@ -239,7 +231,7 @@ class StudyStore(Store):
             self._moved = time.monotonic()
         if self._away and not self.pending.waiting:
             self._say("the MLflow store answers again: what waited was sent")
-            self._away = ""
+            self._away = False
 
 
 @contextmanager
@@ -252,7 +244,7 @@ def study_store(
         store: to send to.
         experiment_id: of the study.
         driver: token of this driver.
-        left: what waits of the driver that has last changed a run of the study.
+        left: what waits of the driver that had the study before.
         own: the file in which what this driver writes may wait.
         say: shows one line.
 
@@ -262,9 +254,10 @@ def study_store(
     """
     if left.waiting:
         say(f"{len(left.waiting)} writes of an earlier run wait in {left.path}: sending them")
-    study = StudyStore(store, experiment_id, driver, left, say)
+    study, tag = StudyStore(store, experiment_id, left, say), (Tag.LAST_DRIVER, driver)
     try:
-        study.read(lambda client: None)
+        # from here on, what others have left is out of date
+        study.read(lambda client: client.set_experiment_tag(experiment_id, *tag))
         study.pending = Pending(own)
         yield study
         study.read(lambda client: None)

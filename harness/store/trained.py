@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
 from harness.store.changes import MOST_BYTES, require_answer
-from harness.store.errors import StoreError, again, reason, store_errors
+from harness.store.errors import StoreError, reason, store_errors
 from harness.store.open import store_uri
 from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
 
@@ -76,12 +75,11 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     base, name = _base(uri)
     with store_errors(uri), environment(QUIET):
         base = _resolved(base, store)
+    _require_trusted(base)
     place = urlparse(base)
     if place.scheme in ("", "file"):
         yield Path(unquote(place.path)) / name
         return
-    if place.scheme not in SERVED:
-        raise StoreError(f"{uri}: must be a path, or lie in one of {', '.join(SERVED)}")
     if seed is not None and not name:
         name = trained_file(seed)
     with scratch() as folder:
@@ -115,6 +113,16 @@ def _resolved(base: str, store: str) -> str:
     return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
 
 
+def _require_trusted(address: str) -> None:
+    """Refuse an address to which MLflow would send the token of the tracking server.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if urlparse(address).scheme not in ("", "file", *SERVED):
+        raise StoreError(f"{address}: must be a path, or lie in one of {', '.join(SERVED)}")
+
+
 def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str, bytes] | None:
     """The files of a run by their path among its artifacts; None: they cannot be read now.
 
@@ -126,17 +134,22 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     Raises:
         Exception: whatever the client raises where the store is away.
     """
-    uri, wanted = client.tracking_uri, {HITS, *((TRAINED,) if trained else ())}
-    files: dict[str, bytes] = {}
+    wanted = {HITS, TRAINED} if trained else {HITS}
     try:
-        for one in client.list_artifacts(run.run_id):
-            if one.path in wanted:
-                files |= again(uri, partial(_read, run.artifacts.rstrip("/"), one.path, uri))
+        _require_trusted(run.artifacts)
+        with scratch() as folder, environment(QUIET):
+            for one in client.list_artifacts(run.run_id):
+                if one.path in wanted:
+                    client.download_artifacts(run.run_id, one.path, str(folder))
+            return {
+                path.relative_to(folder).as_posix(): path.read_bytes()
+                for path in folder.rglob("*")
+                if path.is_file() and path.stat().st_size <= MOST_BYTES
+            }
     except Exception as error:  # a server may have numbers, and no files
         require_answer(client, run.run_id)
         logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
         return None
-    return files
 
 
 def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
@@ -150,13 +163,3 @@ def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
     except Exception:  # a server may have numbers, and no files
         require_answer(client, run_id)
         return False
-
-
-def _read(artifacts: str, name: str, store: str) -> dict[str, bytes]:
-    """A file, or each file in a folder."""
-    files = {}
-    with fetched(f"{artifacts}/{name}", None, store) as place:
-        for path in place.iterdir() if place.is_dir() else [place]:
-            if path.is_file() and path.stat().st_size <= MOST_BYTES:
-                files[name if path == place else f"{name}/{path.name}"] = path.read_bytes()
-    return files

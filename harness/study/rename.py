@@ -72,12 +72,12 @@ def _rename(opened: StudyStore, old: str, new: str) -> None:
         UserError: the experiment holds no study.
     """
     experiment_id = opened.experiment_id
-    run_id = store.find_study_run(opened, experiment_id)
-    if run_id is None:
+    own = store.find_study_run(opened, experiment_id)
+    if own is None:
         raise UserError(f"{opened.uri}: experiment {show(old)} holds no study of ship-sweep")
     ids, query = [*opened.read(store.experiments)], f"tags.`{Tag.ADOPTED_STUDY}` = '{old}'"
     while runs := opened.read(lambda client: client.search_runs(ids, query, max_results=PAGE)):
         for run in runs:
             opened.write(Changes(run=run.info.run_id, tags={Tag.ADOPTED_STUDY: new}))
-    opened.read(lambda client: client.update_run(run_id, name=new))
+    opened.read(lambda client: client.update_run(own.info.run_id, name=new))
     opened.read(lambda client: client.rename_experiment(experiment_id, new))

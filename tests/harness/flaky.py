@@ -178,7 +178,7 @@ class Post:
         self.pending = Pending(folder / "own.jsonl")
         self.lines: list[str] = []
         sent = Store(URI, self.client)
-        self.store = StudyStore(sent, "7", "me", self.pending, self.lines.append)
+        self.store = StudyStore(sent, "7", self.pending, self.lines.append)
         self.store._next_try = math.inf
 
     def new_run(self, name: str = "first", **tags: str) -> str:

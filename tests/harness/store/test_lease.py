@@ -146,10 +146,11 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
 
 def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
     """The one that wrote last reads its own token; the other reads that, and gives way."""
-    other = Holder("other", "b", 8, "")
-    write = lambda: hosts.store.client.set_experiment_tag(
-        hosts.experiment, Tag.LOCK, json.dumps(vars(other))
-    )  # noqa: E731
+    other = json.dumps(vars(Holder("other", "b", 8, "")))
+
+    def write() -> None:
+        hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other)
+
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
     lease, began = hosts.lease("a"), hosts.clock.time
     lease.claim()

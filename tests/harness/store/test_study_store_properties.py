@@ -57,7 +57,7 @@ class Driver:
     def begin(self) -> None:
         """A process starts."""
         self.queue = Recorded(self.path)
-        self.box = StudyStore(Store(URI, self.client), "7", "me", self.queue, str)
+        self.box = StudyStore(Store(URI, self.client), "7", self.queue, str)
         self.box._next_try = math.inf  # turns alone send what waits
 
     def turn(self) -> None:
