@@ -55,17 +55,16 @@ class StudyRecord:
             study: the study; its name becomes that of a new run.
         """
         known = find_study_run(store, experiment_id)
-        run = known and known.info.run_id
-        if run is None:
-            tags: dict[str, str] = {
-                Tag.KIND: Kind.STUDY,
-                Tag.STATE: State.RUNNING,
-                Tag.RUN_NOTE: study.description,  # until a report takes its place
-            }
-            key = new_run(experiment_id)
-            store.write(Changes(run=key, name=study.name, started=now(), tags=tags))
-            run = store.read(lambda _: store.made[key])
-        return cls(store, experiment_id, run)
+        if known is not None:
+            return cls(store, experiment_id, known.info.run_id)
+        tags: dict[str, str] = {
+            Tag.KIND: Kind.STUDY,
+            Tag.STATE: State.RUNNING,
+            Tag.RUN_NOTE: study.description,  # until a report takes its place
+        }
+        key = new_run(experiment_id)
+        store.write(Changes(run=key, name=study.name, started=now(), tags=tags))
+        return cls(store, experiment_id, store.read(lambda _: store.made[key]))
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.
@@ -138,12 +137,11 @@ class StudyRecord:
         """
         wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
         for run in ledger.runs:
-            stored: dict[str, str] = {
-                Tag.ARM: run.arm,
-                Tag.ASSIGNMENT: json.dumps(dict(run.assignment)),
+            changed = {
+                name: text
+                for name, text in wanted.get(run.setting_key, {}).items()
+                if run.logged.tags.get(name) != text
             }
-            tags = wanted.get(run.setting_key, {})
-            changed = {name: text for name, text in tags.items() if stored.get(name, text) != text}
             if changed:
                 self.store.write(Changes(run=run.logged.run_id, tags=changed))
 

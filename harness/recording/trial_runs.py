@@ -15,7 +15,6 @@ from harness.store import (
     SAID,
     Changes,
     Point,
-    epoch_points,
     kept_files,
     new_run,
     now,
@@ -192,7 +191,13 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
-    history = store.read(lambda client: epoch_points(client, run.run_id, keys))
+    history = store.read(
+        lambda client: [
+            Point(one.key, one.value, one.timestamp, one.step)
+            for key in keys
+            for one in client.get_metric_history(run.run_id, key)
+        ]
+    )
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     recorder.start(run.run_id, one.work, tags)

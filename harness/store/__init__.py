@@ -10,7 +10,6 @@ from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import (
     Ledger,
     LedgerRun,
-    epoch_points,
     experiments,
     read_known,
     read_ledger,

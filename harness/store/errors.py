@@ -153,10 +153,3 @@ def wrapped(
 ) -> "MlflowClient":
     """The client, each of whose calls goes through `around`, which takes its name and the call."""
     return cast("MlflowClient", _Wrapped(client, around))
-
-
-def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
-    """The client, each of whose questions is asked as again() does."""
-    return wrapped(
-        client, lambda name, call: again(uri, call) if name.startswith(READS) else call()
-    )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.store.changes import Point
 from harness.store.errors import StoreError
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
@@ -202,12 +201,3 @@ def read_known(
         except StoreError:  # damaged: its own study says so
             continue
     return known
-
-
-def epoch_points(client: "MlflowClient", run_id: str, keys: Sequence[str]) -> list[Point]:
-    """Every value that a run has of metrics, as it was logged."""
-    return [
-        Point(one.key, one.value, one.timestamp, one.step)
-        for key in keys
-        for one in client.get_metric_history(run_id, key)
-    ]

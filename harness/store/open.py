@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.changes import Changes, send
-from harness.store.errors import StoreError, again, patient, store_errors
+from harness.store.errors import READS, StoreError, again, store_errors, wrapped
 from harness.wording import one_line
 from reports.contract import SQLITE, address_fault
 
@@ -72,8 +72,12 @@ class Store:
         Raises:
             StoreError: it refuses, or does not answer.
         """
+
+        def patiently(name: str, call: Callable[[], Any]) -> Any:
+            return again(self.uri, call) if name.startswith(READS) else call()
+
         with store_errors(self.uri):
-            return ask(patient(self.client, self.uri))
+            return ask(wrapped(self.client, patiently))
 
     def experiment(self, name: str) -> str | None:
         """Id of an experiment, None if there is none.
@@ -150,9 +154,9 @@ def open_store(uri: str) -> Store:
         if path is not None:
             stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
             stack.enter_context(whole_tables(uri, path))
-        client = MlflowClient(tracking_uri=uri)
-        patient(client, uri).search_experiments(max_results=1)
-    return Store(uri, client)
+        store = Store(uri, MlflowClient(tracking_uri=uri))
+        store.read(lambda client: client.search_experiments(max_results=1))
+    return store
 
 
 def quieten(level: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.changes import MAX_TAG, Changes, runs_of, send, weight
 from harness.store.open import Store
-from reports.contract import Kind, State, Tag
+from reports.contract import Kind, State, Tag, joined_tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -61,7 +61,7 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
     tags = run.data.tags if run else {}
     try:
         study, wanted, factors = (
-            json.loads(joined_tag(tag, tags)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)
+            json.loads(joined_tag(tags, tag)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)
         )
         return StoredStudy(
             {one["setting_key"]: frozenset(one.get("seeds", study["seeds"])) for one in wanted},
@@ -116,15 +116,6 @@ def split_tag(name: str, text: str) -> dict[str, str]:
         f"{name}.{index}" if index else name: text[index * MAX_TAG : (index + 1) * MAX_TAG]
         for index in range(max(1, -(-len(text) // MAX_TAG)))
     }
-
-
-def joined_tag(name: str, tags: Mapping[str, str]) -> str:
-    """The inverse of split_tag; "" for a run without the tag."""
-    text, index = tags.get(name, ""), 1
-    while f"{name}.{index}" in tags:
-        text += tags[f"{name}.{index}"]
-        index += 1
-    return text
 
 
 def params(config: "TrialConfig") -> dict[str, str]:

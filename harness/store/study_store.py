@@ -148,7 +148,7 @@ class StudyStore(Store):
         Args:
             store: to send to.
             experiment_id: of the study.
-            pending: what waits for this store and study.
+            pending: what waits of the study's last driver.
             say: shows one line to the user.
         """
         super().__init__(store.uri, store.client)
@@ -157,6 +157,36 @@ class StudyStore(Store):
         self._away = False  # whether a study goes on without its store
         self._moved = 0.0  # when something that had waited was last sent
         self._patience = PATIENCE
+
+    @contextmanager
+    def session(self, driver: str, own: Path) -> Iterator[None]:
+        """A driver's work; what waits, of the driver before it, is sent before anything else.
+
+        Args:
+            driver: its token.
+            own: the file in which its own writes may wait.
+
+        Raises:
+            StoreAway: writes are left on disk, of this run or an earlier one.
+            StoreError: the store refuses one, or their file cannot be used.
+        """
+        left = self.pending
+        if left.waiting:
+            many = len(left.waiting)
+            self._say(f"{many} writes of an earlier run wait in {left.path}: sending them")
+        tag = (self.experiment_id, Tag.LAST_DRIVER, driver)
+        try:
+            # from here on, what others have left is out of date
+            self.read(lambda client: client.set_experiment_tag(*tag))
+            self.pending = Pending(own)
+            yield
+            self.read(lambda client: None)
+        except (StoreError, StudyLost):
+            raise
+        except BaseException:
+            if self.pending.waiting:
+                self._say(f"writes wait in {self.pending.path}; run the same command again")
+            raise
 
     def write(self, changes: Changes) -> None:
         """Send changes at once; where the store is away, put them behind those that wait.
@@ -235,41 +265,6 @@ class StudyStore(Store):
 
 
 @contextmanager
-def study_store(
-    store: Store, experiment_id: str, driver: str, left: Pending, own: Path, say: Say
-) -> Iterator[StudyStore]:
-    """The store of a study; what the study's last driver left is sent before anything else.
-
-    Args:
-        store: to send to.
-        experiment_id: of the study.
-        driver: token of this driver.
-        left: what waits of the driver that had the study before.
-        own: the file in which what this driver writes may wait.
-        say: shows one line.
-
-    Raises:
-        StoreAway: writes are left on disk, of this run or an earlier one.
-        StoreError: the store refuses one, or their file cannot be used.
-    """
-    if left.waiting:
-        say(f"{len(left.waiting)} writes of an earlier run wait in {left.path}: sending them")
-    study, tag = StudyStore(store, experiment_id, left, say), (Tag.LAST_DRIVER, driver)
-    try:
-        # from here on, what others have left is out of date
-        study.read(lambda client: client.set_experiment_tag(experiment_id, *tag))
-        study.pending = Pending(own)
-        yield study
-        study.read(lambda client: None)
-    except (StoreError, StudyLost):
-        raise
-    except BaseException:
-        if study.pending.waiting:
-            say(f"writes wait in {study.pending.path}; run the same command again")
-        raise
-
-
-@contextmanager
 def own_study(
     uri: str,
     name: str,
@@ -317,7 +312,7 @@ def own_study(
         drivers = str(found.tags.get(Tag.LAST_DRIVER, "")), me.token
         last, own = (waiting_file(cache_dir, uri, name, experiment_id, one) for one in drivers)
         fence = Store(uri, fenced(store.client, lease))
-        session = study_store(fence, experiment_id, me.token, Pending(last), own, say)
-        study = stack.enter_context(session)
+        study = StudyStore(fence, experiment_id, Pending(last), say)
+        stack.enter_context(study.session(me.token, own))
         yield study
         close_dead_runs(study, experiment_id)

@@ -11,7 +11,7 @@ from harness.machine import environment, scratch
 from harness.store.changes import MOST_BYTES, require_answer
 from harness.store.errors import StoreError, reason, store_errors
 from harness.store.open import store_uri
-from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
+from reports.contract import HITS, SERVED, SQLITE, TRAINED, trained_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -55,15 +55,8 @@ def load_trained(
     """
     import ship
 
-    uri = str(uri)
-    store = store_uri(tracking_uri)
-    with fetched(uri, seed, store) as place:
-        try:
-            return ship.load_trained(place, seed, target=target, clip=clip, device=device)
-        except ValueError as error:
-            folder = place.parent if place.suffix == SUFFIX else place  # means nothing to anybody
-            told = str(error).replace(str(folder), redacted(_base(uri)[0]))
-            raise type(error)(told) from error
+    with fetched(str(uri), seed, store_uri(tracking_uri)) as place:
+        return ship.load_trained(place, seed, target=target, clip=clip, device=device)
 
 
 @contextmanager
@@ -72,7 +65,9 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if not urlparse(uri).scheme:
         yield Path(uri)
         return
-    base, name = _base(uri)
+    base, _, name = uri.rstrip("/").rpartition("/")
+    if not name.endswith(SUFFIX):  # it names a folder
+        base, name = uri.rstrip("/"), ""
     with store_errors(uri), environment(QUIET):
         base = _resolved(base, store)
     _require_trusted(base)
@@ -92,12 +87,6 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
                     artifact_uri=source, dst_path=str(folder), tracking_uri=store
                 )
         yield Path(found)
-
-
-def _base(uri: str) -> tuple[str, str]:
-    """An address without the name of a seed's file, and that name ("": it names a folder)."""
-    base, _, name = uri.rstrip("/").rpartition("/")
-    return (base, name) if name.endswith(SUFFIX) else (uri.rstrip("/"), "")
 
 
 def _resolved(base: str, store: str) -> str:

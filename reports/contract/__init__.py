@@ -139,6 +139,21 @@ LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.WANTED)
 """Tags that go on in NAME.1, NAME.2 where MLflow would cut them."""
 
 
+def joined_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
+    """The whole text of a long tag.
+
+    Args:
+        tags: of a run.
+        name: of the tag that it begins in.
+        default: for a run without it.
+    """
+    text, place = tags.get(name, default), 1
+    while f"{name}.{place}" in tags:
+        text += tags[f"{name}.{place}"]
+        place += 1
+    return text
+
+
 OBJECTIVE: Final = "objective"
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"

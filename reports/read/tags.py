@@ -1,7 +1,6 @@
 """What the tags of a study's runs say of it, taken as somebody else's; which metrics it has."""
 
 import contextlib
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from reports.contract import (
     Protocol,
     ReportError,
     Tag,
+    joined_tag,
 )
 from reports.read.runs import Run
 from reports.stats import MOST_COMPARISONS, MOST_LOOKS, Design
@@ -117,10 +117,8 @@ def json_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: st
     Raises:
         ReportError: the tag is there and is no JSON of that kind.
     """
-    more = itertools.takewhile(tags.__contains__, (f"{tag}.{i}" for i in itertools.count(1)))
-    text = tags.get(tag, default) + "".join(tags[name] for name in more)
     try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        return TypeAdapter(kind).validate_json(joined_tag(tags, tag, default), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

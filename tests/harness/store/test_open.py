@@ -22,8 +22,8 @@ from harness.store.changes import MAX_TAG, Changes, points
 from harness.store.errors import StoreError
 from harness.store.ledger import Ledger
 from harness.store.open import Store, find_store, open_store
-from harness.store.study_run import close_dead_runs, joined_tag, read_stored_study, split_tag
-from reports.contract import Failure, State
+from harness.store.study_run import close_dead_runs, read_stored_study, split_tag
+from reports.contract import Failure, State, joined_tag
 from tests.harness.fakes import make_study
 from tests.told import told
 
@@ -221,9 +221,9 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         record.want(setting)
         record.want(setting)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag("ship.wanted", held))
+        wanted = json.loads(joined_tag(held, "ship.wanted"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.wanted"))
     stored = read_stored_study(store, experiment)
     assert len(stored.seeds) == 203
     assert [*stored.seeds][-1] == "proposed 199"
@@ -237,7 +237,7 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
 def test_a_text_that_fills_its_tag_goes_on_in_the_next(size: int) -> None:
     """Whatever length it has."""
     tags = split_tag("t", "x" * size)
-    assert joined_tag("t", tags) == "x" * size
+    assert joined_tag(tags, "t") == "x" * size
     assert max(map(len, tags.values())) <= MAX_TAG
 
 

@@ -16,7 +16,7 @@ from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
 from harness.store.open import Store
 from harness.store.study_run import close_dead_runs
-from harness.store.study_store import Pending, StudyStore, study_store, waiting_file
+from harness.store.study_store import Pending, StudyStore, waiting_file
 from reports.contract import State, Tag
 from ship.trial.trained import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient, Post
@@ -133,7 +133,8 @@ def driving(
     """The store as a driver of a study has it open; own and last: tokens of drivers."""
     opened = Store(URI, client)  # type: ignore[arg-type]
     files = [waiting_file(folder, URI, study, experiment, one) for one in (last, own)]
-    with study_store(opened, experiment, own, Pending(files[0]), files[1], say) as found:
+    found = StudyStore(opened, experiment, Pending(files[0]), say)
+    with found.session(own, files[1]):
         yield found
 
 
