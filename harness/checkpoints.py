@@ -148,19 +148,15 @@ class Checkpoints:
                 there is read.
         """
         self._storage, self.every = storage, math.inf if every is None else every
-        self._name = ""
-        self._next = 0.0
-        self._unfit = False
 
     def begin(self, name: str) -> None:
-        """Turn to a trial; the one before has ended, and its checkpoint goes."""
-        self._drop()
+        """Turn to a trial; the one before has ended, and the driver removes its checkpoint."""
         self._name, self._unfit = name, False
         self._rest(0.0)
 
     def read(self) -> "Checkpoint | None":
         """The trial's checkpoint, if there is one that can be read."""
-        if self._storage is None or not self._name or self._unfit:
+        if self._storage is None or self._unfit:
             return None
         from ship.state import Checkpoint, CheckpointError
 
@@ -203,7 +199,7 @@ class Checkpoints:
         return True
 
     def _drop(self) -> None:
-        if self._storage is not None and self._name:
+        if self._storage is not None:
             self._storage.forget(self._name)
 
     def _rest(self, took: float) -> None:

@@ -17,8 +17,6 @@ from harness.store import (
     Ledger,
     Store,
     find_study_run,
-    new_run,
-    now,
     plain,
     points,
     split_tag,
@@ -62,9 +60,9 @@ class StudyRecord:
             Tag.STATE: State.RUNNING,
             Tag.RUN_NOTE: study.description,  # until a report takes its place
         }
-        key = new_run(experiment_id)
-        store.write(Changes(run=key, name=study.name, started=now(), tags=tags))
-        return cls(store, experiment_id, store.read(lambda _: store.made[key]))
+        begun = Changes.of_new_run(experiment_id, study.name, tags=tags)
+        store.write(begun)
+        return cls(store, experiment_id, store.read(lambda _: store.made[begun.run]))
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.

@@ -16,8 +16,6 @@ from harness.store import (
     Changes,
     Point,
     kept_files,
-    new_run,
-    now,
     params,
     points,
 )
@@ -57,9 +55,6 @@ class TrialRecorder:
     fingerprints: Fingerprints
     _open: dict[str, _Open] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.store = self.record.store
-
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
         """Open the run of a trial, with its tags and params.
 
@@ -70,16 +65,14 @@ class TrialRecorder:
         """
         setting = work.setting
         self.record.want(setting)
-        run = new_run(self.record.experiment_id)
-        changes = Changes(
-            run=run,
-            name=(setting.label or "constants")[:MAX_NAME],
-            started=now(),
+        begun = Changes.of_new_run(
+            self.record.experiment_id,
+            (setting.label or "constants")[:MAX_NAME],
             params=params(setting.config),
             tags={**self._tags(work), **(tags or {})},
         )
-        self.store.write(changes)
-        self._open[trial_id] = _Open(run, work)
+        self.record.store.write(begun)
+        self._open[trial_id] = _Open(begun.run, work)
 
     def epochs(
         self,
@@ -98,11 +91,11 @@ class TrialRecorder:
         for epoch in epochs:
             if epoch["stage"] != "test":  # that is once, at the end, a final metric
                 run.step += 1
-                self._add(run, epoch["metrics"])
-        self._add(run, load)
+                run.points += points(epoch["metrics"], run.step)
+        run.points += points(load, run.step)
         moment = time.monotonic()
         if moment - run.flushed >= max(FLUSH_SECONDS, FLUSH_SHARE * (moment - run.started)):
-            self.store.write(Changes(run=run.run, metrics=run.points))
+            self.record.store.write(Changes(run=run.run, metrics=run.points))
             run.points.clear()
             run.flushed = moment
 
@@ -113,12 +106,12 @@ class TrialRecorder:
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
         """Write files and numbers, then the state: a run that says COMPLETE has all of them."""
         run = self._open[trial_id]
-        run.step = 0  # beyond it, MLflow draws each as a curve of one point, not as bars
         seeds, protocol = run.work.seeds, run.work.setting.config.protocol
-        self._add(run, final_metrics(final["metrics"], seeds, protocol))
+        # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
+        run.points += points(final_metrics(final["metrics"], seeds, protocol))
         for name, content in final["files"].items():
             # each for itself: a file may fill the row in which it waits
-            self.store.write(Changes(run=run.run, files={name: content}))
+            self.record.store.write(Changes(run=run.run, files={name: content}))
         final["files"].clear()  # Tune holds every trial's last result to the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
         self._close(trial_id, State.COMPLETE, tags)
@@ -146,12 +139,8 @@ class TrialRecorder:
     def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
         changes = Changes(run=run.run, metrics=run.points, tags=tags)
-        self.store.write(changes.in_state(state))
+        self.record.store.write(changes.in_state(state))
         del self._open[trial_id]
-
-    def _add(self, run: _Open, metrics: Mapping[str, float]) -> None:
-        """Put metrics of the run's present step behind those that are to be written."""
-        run.points += points(metrics, run.step)
 
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting
@@ -181,7 +170,7 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
         Whether it was written; not where its files cannot be read now, or what was trained is
         wanted and not there.
     """
-    store, save = recorder.store, recorder.study.save
+    store, save = recorder.record.store, recorder.study.save
     run, seeds = one.known.logged, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:

@@ -4,7 +4,7 @@ Answers for: one driver a study, one ledger row a (setting, seed), and no write 
 twice while the store is away. What is written there is harness.recording's.
 """
 
-from harness.store.changes import MAX_TAG, MOST_BYTES, Changes, Point, new_run, now, plain, points
+from harness.store.changes import MAX_TAG, MOST_BYTES, Changes, Point, plain, points
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import (

@@ -49,8 +49,8 @@ class Point(NamedTuple):
 class Changes(BaseModel):
     """What is written to one run, in the order of the fields, and its state therefore last.
 
-    run: the store's id of it, or what new_run() gave.
-    name: of a run that is made with these changes; "": it is there, or an earlier one made it.
+    run: the store's id of it, or EXPERIMENT/KEY of one that an earlier one began.
+    name: of a run that is begun with these changes; "": it is there, or an earlier one began it.
     started: of that run, milliseconds since the epoch.
     files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
         refuses files does without.
@@ -81,6 +81,12 @@ class Changes(BaseModel):
     def _are_plain(cls, texts: Mapping[str, str]) -> dict[str, str]:
         return {name: plain(text) for name, text in texts.items()}
 
+    @classmethod
+    def of_new_run(cls, experiment_id: str, name: str, **others: Any) -> "Changes":
+        """Those that a run of an experiment begins with; their `run` is its name from then on."""
+        run = f"{experiment_id}/{uuid.uuid4().hex}"
+        return cls(run=run, name=name, started=now(), **others)
+
     def in_state(self, state: State) -> "Changes":
         """These changes, and the run in a state: any other than RUNNING ends it now."""
         ends = state is not State.RUNNING
@@ -97,11 +103,6 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-def new_run(experiment_id: str) -> str:
-    """What a run is called that is to be made in an experiment: EXPERIMENT/KEY."""
-    return f"{experiment_id}/{uuid.uuid4().hex}"
-
-
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     """Values by name as points of now."""
     time_of_all = now()
@@ -116,7 +117,7 @@ def send(
     Args:
         client: of the store.
         changes: of one run.
-        made: what new_run() gave -> the store's id, of runs that were made; it grows.
+        made: EXPERIMENT/KEY -> the store's id, of runs that were made; it grows.
         again: the changes may have been sent before.
 
     Raises:

@@ -47,7 +47,7 @@ SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 class Store:
     """An open MLflow store.
 
-    made: what new_run() gave -> the store's id, of runs that were made.
+    made: EXPERIMENT/KEY -> the store's id, of runs that were made (Changes.run).
     """
 
     uri: str

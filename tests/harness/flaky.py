@@ -11,7 +11,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from harness.store.changes import Changes, new_run
+from harness.store.changes import Changes
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.study_store import Pending, StudyStore
@@ -183,9 +183,9 @@ class Post:
 
     def new_run(self, name: str = "first", **tags: str) -> str:
         """Begin a run; what it is called."""
-        run = new_run("7")
-        self.store.write(Changes(run=run, name=name, tags=tags))
-        return run
+        begun = Changes.of_new_run("7", name, tags=tags)
+        self.store.write(begun)
+        return begun.run
 
     def made_run(self, name: str) -> str:
         """Begin a run of a store that is there; its id in the store."""

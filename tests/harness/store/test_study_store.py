@@ -11,7 +11,7 @@ import pytest
 
 from harness.store import errors
 from harness.store import study_store as module
-from harness.store.changes import FILE_TRIES, Changes, Point, new_run
+from harness.store.changes import FILE_TRIES, Changes, Point
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
 from harness.store.open import Store
@@ -145,7 +145,7 @@ def client_of(store: FakeStore, *fates: str) -> FlakyClient:
 
 def first_run(name: str = "first") -> Changes:
     """Begin a run."""
-    return Changes(run=new_run("7"), name=name)
+    return Changes.of_new_run("7", name)
 
 
 def left_by_a_driver(folder: Path, own: str = "", last: str = "", **keys: Any) -> None:
@@ -256,7 +256,7 @@ def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None
     client: Any = client_of(store)
     for run_params in ({}, {"p": "1"}):
         with driving(tmp_path, client) as opened:
-            begun = Changes(run=new_run("7"), name="first", params=run_params)
+            begun = Changes.of_new_run("7", "first", params=run_params)
             opened.write(begun)
             run_id = opened.made[begun.run]
             client.create_run("7", 0, dict(store.runs[run_id].tags), "first")

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store.changes import Changes, Point, new_run
+from harness.store.changes import Changes, Point
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.study_store import Pending, StudyStore
@@ -89,9 +89,10 @@ class Driver:
         """Make a write of a kind; a run first, where there is none."""
         tick = self.tick
         if kind == "create" or not self.runs:
-            self.runs.append(new_run("7"))
-            name = f"{len(self.runs):03}"
-            self.box.write(Changes(run=self.runs[-1], name=name, tags={"k": "v"}))
+            name = f"{len(self.runs) + 1:03}"
+            begun = Changes.of_new_run("7", name, tags={"k": "v"})
+            self.runs.append(begun.run)
+            self.box.write(begun)
             return
         points = [Point(f"m{i}", float(tick), 0, tick) for i in range(choice)]
         found: dict[str, dict[str, Any]] = {

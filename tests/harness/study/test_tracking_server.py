@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.store.changes import Changes, new_run, points
+from harness.store.changes import Changes, points
 from tests.harness import driver
 from tests.harness.conftest import Bench
 from tests.harness.fakes import sleepy
@@ -157,9 +157,9 @@ def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, 
     """The queue rests on this: a point, a param and a tag that are there are not added again."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
-    run = new_run(store.create_experiment("twice"))
-    store.write(Changes(run=run, name="run"))
-    run_id = store.made[run]
+    begun = Changes.of_new_run(store.create_experiment("twice"), "run")
+    store.write(begun)
+    run_id = store.made[begun.run]
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}

@@ -80,15 +80,6 @@ def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) ->
     assert f"went on behind {steps} epochs" in (tmp_path / "log").read_text()
 
 
-def test_the_next_trial_of_a_worker_drops_the_last_ones(tmp_path: Path, storage: Storage) -> None:
-    """A worker is given another trial when what became of the last one is on record."""
-    worker = worker_of(tmp_path, storage)
-    finish(worker)
-    assert storage.read(NAME) is not None
-    worker.begin(spec("another"))
-    assert storage.read(NAME) is None
-
-
 def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) -> None:
     """Nor where the study wants none; one that is there is read all the same."""
     for every in (3600.0, None):
