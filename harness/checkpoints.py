@@ -136,7 +136,8 @@ def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
 class Checkpoints:
     """Checkpoints of the trial that a worker runs now.
 
-    Storage that fails costs a trial nothing but the chance to go on from there: it is logged.
+    Storage that fails costs a trial nothing but the chance to go on from there: it is logged. What
+    cannot be used is written over, or goes with the trial's end.
     """
 
     def __init__(self, storage: Storage | None, every: float | None) -> None:
@@ -158,15 +159,13 @@ class Checkpoints:
         """The trial's checkpoint, if there is one that can be read."""
         if self._storage is None or self._unfit:
             return None
-        from ship.state import Checkpoint, CheckpointError
+        from ship.state import Checkpoint
 
         try:
             data = self._storage.read(self._name)
             return None if data is None else Checkpoint.from_bytes(data)
         except Exception as error:  # of its content, or whatever a filesystem has to say
             logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
-            if isinstance(error, CheckpointError):
-                self._drop()
             return None
 
     def write(self, trial: Any, notes: Mapping[str, str | float]) -> None:
@@ -189,18 +188,11 @@ class Checkpoints:
         self._rest(time.monotonic() - started)
 
     def refuses(self, error: Exception) -> bool:
-        """Whether an error says that the checkpoint does not fit; it is then forgotten."""
+        """Whether an error says that the checkpoint does not fit; it is then not read again."""
         from ship.state import CheckpointError
 
-        if not isinstance(error, CheckpointError):
-            return False
-        self._unfit = True  # even if it cannot be removed
-        self._drop()
-        return True
-
-    def _drop(self) -> None:
-        if self._storage is not None:
-            self._storage.forget(self._name)
+        self._unfit = isinstance(error, CheckpointError)
+        return self._unfit
 
     def _rest(self, took: float) -> None:
         self._next = time.monotonic() + max(self.every, REST * took if self.every else 0.0)

@@ -104,19 +104,18 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
         if all(same(group.value.assignment.get(key), level) for key, level in wanted.items())
     ]
     best = [group for _, group in ranked]
-    which = f"--setting {' '.join(asked)} names"
     if wanted.keys() <= apart:
         tied = tables.tied_first([score for score, _ in ranked])
         best = [group for group, one in zip(best, tied, strict=True) if one]
-        which = "selection prefers"
     if len(best) == 1:
         return str(best[0].value.key)
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or every]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
-    fault = "several settings" if best else "no finished setting"
+    meant = f"--setting {' '.join(asked)}" if asked else "what selection prefers"
+    fault = "several settings are" if best else "no finished setting is"
     way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
-    raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
+    raise UserError(f"study {study.name}: {fault} meant by {meant}; {way_out}")
 
 
 def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
@@ -148,24 +147,22 @@ def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str
 
 def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
     """The columns of predict() beside the pictures' names."""
-    features: Any = None
-    total: Any = 0.0
-    votes: list[tuple[str, ...]] = []  # a seed's names of all pictures
-    clip = None
-    classes: tuple[str, ...] = ()
+    models: list[Any] = []
     for seed, run_id in runs.items():
-        model = store.load_trained(f"runs:/{run_id}", seed, clip=clip, tracking_uri=uri)
-        clip, classes = model.clip, model.class_names
-        try:
-            features = model.encode(files) if features is None else features
-        except UndecodableError as error:
-            raise UserError(f"{error}: cannot be decoded") from error
-        names, probabilities = model.predict(features)
-        votes.append(names)
-        total = total + probabilities.double()
-    mean, places = (total / len(runs)).topk(min(2, len(classes)))
+        clip = models[0].clip if models else None
+        place = f"runs:/{run_id}"
+        models.append(store.load_trained(place, seed, clip=clip, tracking_uri=uri))
+    try:
+        features = models[0].encode(files)
+    except UndecodableError as error:
+        raise UserError(f"{error}: cannot be decoded") from error
+    seen = [model.predict(features) for model in models]
+    classes = models[0].class_names
+    total: Any = sum(one.probabilities.double() for one in seen)
+    mean, places = (total / len(seen)).topk(min(2, len(classes)))
     best, second = ([classes[i] for i in places[:, rank].tolist()] for rank in (0, -1))
-    agreeing = [own.count(name) for name, own in zip(best, zip(*votes, strict=True), strict=True)]
+    votes = zip(*(one.names for one in seen), strict=True)
+    agreeing = [own.count(name) for name, own in zip(best, votes, strict=True)]
     return {
         "class": best,
         "probability": mean[:, 0].tolist(),

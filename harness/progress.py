@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,14 +69,8 @@ class View:
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
         told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
-        self.bars = Progress(
-            BarColumn(),
-            told,
-            console=console,
-            refresh_per_second=2,
-            get_time=time.monotonic,
-            disable=not (live and console.is_terminal),
-        )
+        off = not (live and console.is_terminal)
+        self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2, disable=off)
         self._whole = self._bar("", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:

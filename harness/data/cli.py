@@ -99,11 +99,9 @@ def check(
         survey, summary = check_everything(name, data_root, quick, folder)
     except DatasetError as error:
         _refuse(error.faults)
-    for line in survey.notes:
-        typer.echo(line)
     for line in (*(f"warning: {one}" for one in survey.warnings), *survey.faults):
         typer.echo(line, err=True)
-    typer.echo(summary)
+    typer.echo("\n".join([*survey.notes, summary]))
     if survey.faults:
         raise typer.Exit(USER_MISTAKE)
 

@@ -64,11 +64,10 @@ def test_an_error_is_as_many_lines_as_it_has() -> None:
     assert str(StoreError(f"x: {CLEAR}")) == f"x: {SHOWN}"
 
 
-def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimate_weighs_trials_by_seeds() -> None:
     """Half of the seeds done in ten seconds leave ten."""
     now = [100.0]
-    monkeypatch.setattr("harness.progress.time.monotonic", lambda: now[0])
-    view = View(make_console(terminal=False)[0], 4, 2)
+    view = View(Console(file=io.StringIO(), get_time=lambda: now[0]), 4, 2)
     assert view._time_left() == ""
     view.start("a", "a", 2)
     now[0] = 110.0
