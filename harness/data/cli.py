@@ -17,7 +17,7 @@ import typer
 from reports.command import Command, Group
 from reports.contract import reader_may_leave, steady_output
 
-SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
+USER_MISTAKE, INTERRUPTED = 2, 130
 
 _EPILOG = (
     "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import Fault, UserError
 from ship.datasets import DATASETS, nearest_dataset
 
 
@@ -38,9 +38,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         UserError: no such dataset, nothing downloads it, it is there already, or it fails.
     """
     if name not in SOURCES:
-        near = nearest_dataset(name)
-        hint = f" (did you mean {near}?)" if near else ""
-        raise UserError(f"unknown dataset {name!r}{hint}; ship-data list shows all")
+        must, near = "must be one that ship-data list shows", nearest_dataset(name)
+        raise UserError(Fault("dataset", must, name, near=near).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:
@@ -52,10 +51,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
-            _download(name, source, Path(folder))
+            _download(source, Path(folder))
             _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
-    except UserError:
-        raise
     except Exception as why:  # a data root that is a file, and whatever torchvision raises
         reason = " ".join(str(why).split()) or type(why).__name__
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
@@ -87,18 +84,15 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
                 say(line)
 
 
-def _download(name: str, source: Source, folder: Path) -> None:
+def _download(source: Source, folder: Path) -> None:
     """Let torchvision download and unpack into a folder.
 
     Raises:
-        UserError: the installed torchvision has no such class.
         Exception: whatever it raises.
     """
     import torchvision.datasets
 
-    downloader = getattr(torchvision.datasets, source.torchvision, None)
-    if downloader is None:
-        raise UserError(f"dataset {name}: this torchvision has no {source.torchvision}")
+    downloader = getattr(torchvision.datasets, source.torchvision)
     # No tar archive may put anything outside of its folder, by name or by link. torchvision leaves
     # that to Python, which does it by itself from 3.14 on; zip files never could.
     # staticmethod: a function that is set on a class would be called with the archive, too
