@@ -153,6 +153,7 @@ class StudyStore(Store):
         """
         super().__init__(store.uri, store.client)
         self.experiment_id, self.pending, self._say = experiment_id, pending, say
+        self._driver = ""  # token of the driver, until the store has noted it
         self._next_try = 0.0  # of a store that is away, while trials run
         self._away = False  # whether a study goes on without its store
         self._moved = 0.0  # when something that had waited was last sent
@@ -174,11 +175,9 @@ class StudyStore(Store):
         if left.waiting:
             many = len(left.waiting)
             self._say(f"{many} writes of an earlier run wait in {left.path}: sending them")
-        tag = (self.experiment_id, Tag.LAST_DRIVER, driver)
         try:
-            # from here on, what others have left is out of date
-            self.read(lambda client: client.set_experiment_tag(*tag))
-            self.pending = Pending(own)
+            self.read(lambda client: None)
+            self.pending, self._driver = Pending(own), driver
             yield
             self.read(lambda client: None)
         except (StoreError, StudyLost):
@@ -195,6 +194,10 @@ class StudyStore(Store):
             StoreError: the store refuses them, or some that had waited, or they cannot be put on
                 disk.
         """
+        if self._driver:  # from its first write on, what others have left is out of date
+            tag = (self.experiment_id, Tag.LAST_DRIVER, self._driver)
+            self.read(lambda client: client.set_experiment_tag(*tag))
+            self._driver = ""
         began = time.monotonic()
         if not self.pending.waiting or began >= self._next_try:
             try:
