@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Where an object appears whole or not at all; elsewhere a file is renamed into its place.
 WHOLE = ("s3", "gcs", "abfs")
+TORN = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
 # Between two checkpoints lies at least this many times what the last one took.
 REST = 20
@@ -38,8 +40,15 @@ class StorageError(UserError):
 
 
 def storage_uri(given: str | None, cache_dir: Path) -> str:
-    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder."""
+    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder.
+
+    Raises:
+        StorageError: what is nearly a URI, and would be a folder of this machine.
+    """
     named = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    if TORN.match(named):
+        scheme = named.partition(":")[0]
+        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {named!r}")
     return named if "://" in named else str(Path(named).absolute())
 
 

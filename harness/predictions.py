@@ -1,6 +1,6 @@
 """ship-sweep --predict: what the models that a study has kept see in pictures of one's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from reports import tables
 from reports.cells import level_text
 from reports.contract import COMPLETE
 from reports.read import Study, load_records
-from ship.datasets import SUFFIXES, UndecodableError
+from ship.datasets import SUFFIXES, Picture, UndecodableError
 
 MOST_TOLD = 10  # settings that an error names
 
@@ -155,7 +155,7 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
     try:
         features = models[0].encode(files)
     except UndecodableError as error:
-        raise UserError(f"{error}: cannot be decoded") from error
+        raise UserError("\n".join(_undecodable(files)) or str(error)) from error
     seen = [model.predict(features) for model in models]
     classes = models[0].class_names
     total: Any = sum(one.probabilities.double() for one in seen)
@@ -171,3 +171,12 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         "seeds": [len(runs)] * len(files),
         "seeds_agreeing": agreeing,
     }
+
+
+def _undecodable(files: Sequence[Path]) -> Iterator[str]:
+    """A line for each picture that cannot be decoded."""
+    for path in files:
+        try:
+            Picture(path.name, path).open()
+        except UndecodableError as error:
+            yield f"{error}: cannot be decoded"

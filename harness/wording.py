@@ -12,10 +12,10 @@ def show(value: Any, width: int = 60) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        text = "[" + ", ".join(show(item, width) for item in value[:width]) + "]"
+        text = "[" + ", ".join(show(item, width - 1) for item in value[:width]) + "]"
     elif isinstance(value, dict):
         pairs = list(value.items())[:width]
-        text = "{" + ", ".join(f"{key}: {show(item, width)}" for key, item in pairs) + "}"
+        text = "{" + ", ".join(f"{key}: {show(item, width - 1)}" for key, item in pairs) + "}"
     else:
         text = repr(value)
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -104,13 +104,17 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
 
 
 def _unknown_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> Iterator[Fault]:
-    """Variants of what has none; and what a dataset cannot have of its own, which is removed.
+    """Variants of what has none, a name in them, and what a dataset cannot have: that is removed.
 
     Whether a method has a variant's keys and takes their values is found out when trials are made.
     """
     groups = (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
         yield Fault(f"variants.{group}", _KNOWN, choices=groups, near=nearest(group, groups))
+    for group in METHODS:
+        for level, own in variants.get(group, {}).items():
+            if "name" in own:  # the level's
+                yield Fault(f"variants.{group}.{level}.name", "must be left out", own["name"])
     for dataset, own in variants.get("dataset", {}).items():
         for key, value in [*own.items()]:
             path = f"variants.dataset.{dataset}.{key}"
@@ -200,13 +204,16 @@ def load_plugins(files: Sequence[Path | str]) -> None:
     """Let the plugins of files join what a YAML may name, for as long as the process lasts.
 
     Raises:
-        ConfigError: one of them cannot be used.
+        ConfigError: a line for each file that cannot be used.
     """
+    lines = []
     for file in files:
         try:
             load_plugin(file)
         except PluginError as error:
-            raise ConfigError([f"--plugin: {error}"]) from error
+            lines.append(f"--plugin: {error}")
+    if lines:
+        raise ConfigError(lines)
 
 
 def _unknown(

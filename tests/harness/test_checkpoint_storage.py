@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from harness.checkpoints import Storage, storage_uri
+from harness.checkpoints import Storage, StorageError, storage_uri
 from harness.store import Timing, own_study
 from harness.study.run import study_storage
 
@@ -92,6 +92,8 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage_uri("near", tmp_path) == str(tmp_path / "near")
     for folder in ("a:b", "s3"):
         assert storage_uri(folder, tmp_path) == str(tmp_path / folder)
+    with pytest.raises(StorageError, match="must be a folder or begin with s3://, got 's3:/x'"):
+        storage_uri("s3:/x", tmp_path)
 
 
 WRITER = """

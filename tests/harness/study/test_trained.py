@@ -140,10 +140,18 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     assert named["class"].to_list() == best
     assert named["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
     assert named["seeds"].to_list() == [2, 2]
+    broken = folder.with_name("broken")
+    broken.mkdir()
+    for name in ("x.png", "y.png"):
+        (broken / name).write_bytes(b"no picture")
     for wrong, told in (
         ({"setting": ["kl_weight=7"]}, "no finished setting is meant by .*; .*choices: kl_weight "),
         ({"pictures": folder / "notes.txt"}, "no pictures here"),
         ({"pictures": folder / "none"}, "no such file or folder"),
+        (
+            {"pictures": broken, "setting": asked},
+            "/x.png: cannot be decoded\n.*/y.png: cannot be decoded$",
+        ),
     ):
         with pytest.raises(UserError, match=told):
             harness.predict(
