@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.checkpoints import Storage
 from harness.config import AshaScheduler, StudyConfig
+from harness.errors import ClusterError
 from harness.machine import scratch
 from harness.messages import EVALUATIONS, LAST_VALUE, Need
 from harness.method import Method
@@ -29,12 +30,12 @@ Shared = Mapping[Need, Any]
 MOST_EVALUATIONS = 10_000
 
 
-class StudyScheduler(ASHAScheduler):
-    """Ray's ASHA, which stops settings that lag behind; without evaluations every trial runs on.
+class StudyScheduler(FIFOScheduler):
+    """Every trial runs to its end, but for settings that Ray's ASHA stops, as they lag behind.
 
-    It sees the evaluations of the selection stage, and those alone, of trials that may be stopped.
-    It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
-    each other.
+    ASHA sees the evaluations of the selection stage, of trials that may be stopped, and those
+    alone: what Tune tells a scheduler beside them would count a stopped value twice. It remembers
+    nothing of earlier runs: the first trials of a run that goes on are compared with each other.
     """
 
     def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
@@ -44,9 +45,10 @@ class StudyScheduler(ASHAScheduler):
             study: for its scheduler and its objective.
             searcher: its attempts are told why they are stopped, and what their workers died of.
         """
+        super().__init__()  # type: ignore[no-untyped-call]
         self._objective, self._searcher = study.objective, searcher
         asha = study.scheduler if isinstance(study.scheduler, AshaScheduler) else AshaScheduler()
-        super().__init__(
+        self._asha = ASHAScheduler(
             time_attr=EVALUATIONS,
             metric=LAST_VALUE,
             mode="max",
@@ -82,8 +84,8 @@ class StudyScheduler(ASHAScheduler):
         attempt = self._searcher.attempts[trial.trial_id]
         # for ASHA a trial is its setting: one that runs again is not compared twice at a rung
         setting: Any = SimpleNamespace(trial_id=attempt.work.setting.key)
-        self.on_trial_add(tune_controller, setting)
-        decision = super().on_trial_result(tune_controller, setting, result)
+        self._asha.on_trial_add(tune_controller, setting)
+        decision = self._asha.on_trial_result(tune_controller, setting, result)
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
             attempt.stopped = (
@@ -133,6 +135,7 @@ def sweep_in_process(
     Args: see sweep_through_tune.
 
     Raises:
+        ClusterError: a trial has broken the GPU for this process.
         StoreError, TooManyFailures, KeyboardInterrupt: as the monitor does.
     """
     searcher = monitor.searcher
@@ -160,6 +163,8 @@ def sweep_in_process(
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
+        if worker.broken:  # the next trials would fail, and be taken for a setting's fault
+            raise ClusterError("the GPU takes nothing more from this process; run it again")
 
 
 def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> dict[str, Any]:

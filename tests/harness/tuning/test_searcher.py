@@ -180,12 +180,19 @@ class Trials:
         self.attempts = {name: Attempt(work) for name, work in given.items()}
         searcher: Any = SimpleNamespace(attempts=self.attempts)
         asha = {"name": "asha", "reduction_factor": 2}
-        self._halving = StudyScheduler(make_study(scheduler=asha), searcher)
+        self._halving: Any = StudyScheduler(make_study(scheduler=asha), searcher)
+        self._added: set[str] = set()
 
     def report(self, name: str, number: int, value: float) -> str:
-        """What becomes of a trial after an evaluation."""
-        result = {EVALUATIONS: number, LAST_VALUE: value}
-        return self._halving.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+        """What becomes of a trial after an evaluation, with Tune's order of calls."""
+        trial, result = SimpleNamespace(trial_id=name), {EVALUATIONS: number, LAST_VALUE: value}
+        if name not in self._added:
+            self._added.add(name)
+            self._halving.on_trial_add(None, trial)
+        decision: str = self._halving.on_trial_result(None, trial, result)
+        if decision == TrialScheduler.STOP:
+            self._halving.on_trial_complete(None, trial, result)
+        return decision
 
 
 @pytest.fixture
@@ -208,6 +215,14 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
         "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
         "d": None,
     }
+
+
+def test_a_stopped_value_counts_once(found: list[Work]) -> None:
+    """Tune tells a scheduler of a stopped trial's end, too; twice, low values would spare others."""
+    trials = Trials(dict(zip("abc", found, strict=False)))
+    assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
+    assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
+    assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
 
 
 def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:
