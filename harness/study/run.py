@@ -17,7 +17,7 @@ from harness.config import StudyConfig
 from harness.errors import ConfigError
 from harness.machine import environment, remove_left
 from harness.method import Method
-from harness.planning import Fingerprints, StudyOutcome, require_consent
+from harness.planning import Adoption, Fingerprints, StudyOutcome, require_consent
 from harness.progress import SteadyConsole
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.recording import publish as show_report
@@ -181,7 +181,10 @@ class Execution:
         try:
             standing = read_standing(self.study, self.fingerprints, self.store)
             self.options.consent(standing.changes(), source_of(self.study))
-            if not standing.plan.finished:
+            known = standing.elsewhere() if self.options.reuse else []
+            adoptable = planning.adoptions(self.study, standing.plan, known)
+            left = sum(len(work.seeds) for work in standing.plan.work)
+            if left > sum(len(one.work.seeds) for one in adoptable) or standing.plan.proposals:
                 self._check_places()
             if store.close_dead_runs(self.store, self.store.experiment_id):
                 standing = standing.again()
@@ -195,7 +198,7 @@ class Execution:
                 self.record.set_final_state(outcome.state)
                 return outcome
             ran = True
-            outcome = self._run_on_record(standing)
+            outcome = self._run_on_record(standing, adoptable)
         except (KeyboardInterrupt, SystemExit, Exception) as error:
             # whoever stops the study may have stopped Ray with it, which then fails in its own
             # ways; while Ray starts, its own handler of SIGTERM makes it a SystemExit
@@ -232,12 +235,12 @@ class Execution:
         name, uri = self.study.name, self.store.uri
         return planning.outcome_of(standing.plan, name, uri, interrupted=interrupted, ran=ran)
 
-    def _run_on_record(self, standing: Standing) -> StudyOutcome:
+    def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:
         """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
         self.record.begin()
         try:
-            if self.options.reuse:
-                standing = self._adopt(standing)
+            if adoptable:
+                standing = self._adopt(standing, adoptable)
             ran = not standing.plan.finished
             if ran:
                 Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
@@ -250,14 +253,14 @@ class Execution:
         self.record.end(outcome.state)
         return outcome
 
-    def _adopt(self, standing: Standing) -> Standing:
+    def _adopt(self, standing: Standing, adoptable: list[Adoption]) -> Standing:
         """Take over what other studies have finished; how the study stands then."""
-        found = planning.adoptions(self.study, standing.plan, standing.elsewhere())
-        if not found:
-            return standing
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
-        for line in planning.adoption_lines([one for one in found if adopt(recorder, one)]):
+        written = [one for one in adoptable if adopt(recorder, one)]
+        for line in planning.adoption_lines(written):
             self.options.say(line)
+        if len(written) < len(adoptable):  # what could not be taken over runs here
+            self._check_places()
         return standing.again()
 
 
