@@ -120,7 +120,8 @@ class Storage:
     def forget(self, name: str = "") -> None:
         """Remove a file, or all of the study's; what cannot be removed does no harm.
 
-        Those of workers on dead nodes may be left at a study's end.
+        Those of workers on dead nodes, and of trials whose seeds were halved, may be left until the
+        study is complete.
         """
         try:
             if name:

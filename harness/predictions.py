@@ -112,10 +112,10 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or every]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
-    meant = f"--setting {' '.join(asked)}" if asked else "what selection prefers"
-    fault = "several settings are" if best else "no finished setting is"
+    which = f"--setting {' '.join(asked)} names" if asked else "selection prefers"
+    fault = "several settings" if best else "no finished setting"
     way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
-    raise UserError(f"study {study.name}: {fault} meant by {meant}; {way_out}")
+    raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
 
 
 def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

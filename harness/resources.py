@@ -109,8 +109,8 @@ def extraction_resources(resources: Resources, there: Nodes) -> Resources:
 def at_once(resources: Resources, there: Nodes) -> int:
     """How many trials find room, each on one node; 0: not even one."""
     asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    rooms = [[node.get(name, 0) / of for name, of in asked.items() if of] for node in there]
-    return sum(int(min(room) + 1e-9) for room in rooms)  # thirds of a GPU are less than one
+    rooms = [[node.get(name, 0) / each for name, each in asked.items() if each] for node in there]
+    return sum(int(min(room) + 1e-9) for room in rooms)  # three thirds of a GPU are less than one
 
 
 def slots(resources: Resources, there: Nodes, concurrency: int | None, waiting: int = 0) -> int:

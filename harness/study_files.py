@@ -110,8 +110,10 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
     """
     try:
         text = read_whole(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{label}: the file must be UTF-8: {one_line(error)}"]) from error
     except ValueError as error:
-        raise ConfigError([f"{label}: the file cannot be read: {one_line(error)}"]) from error
+        raise ConfigError([f"{label}: {one_line(error).removeprefix(f'{path}: ')}"]) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
         must = f"the file must hold a mapping of keys to values, got {show(value)}"
@@ -141,21 +143,30 @@ def parse_value(text: str, label: str) -> Any:
 
 
 def plain(root: Any, label: str) -> Any:
-    """A copy as JSON would have it: of dicts and lists, whatever mappings and tuples there are.
+    """A copy as JSON would have it: dicts with texts for keys, and lists in the place of tuples.
 
     Raises:
         ConfigError: a value of another type, one that holds itself, or too many of them.
     """
     parts, room = [], MAX_TEXT
     try:
-        for part in json.JSONEncoder(default=_as_dict).iterencode(root):
+        for part in json.JSONEncoder(default=_as_dict, check_circular=False).iterencode(root):
             parts.append(part)
             room -= len(part)
             if room < 0:
                 raise ValueError("too large once its aliases are written out")
-    except (TypeError, ValueError, RecursionError) as error:
+        return json.loads("".join(parts), object_pairs_hook=_each_once)
+    except RecursionError as error:
+        raise ConfigError([f"{label}: must not be nested so deep, or hold itself"]) from error
+    except (TypeError, ValueError) as error:
         raise ConfigError([f"{label}: {one_line(error)}"]) from error
-    return json.loads("".join(parts))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key must be given once, also as 1 and '1'")
+    return found
 
 
 def _as_dict(value: Any) -> dict[Any, Any]:

@@ -36,8 +36,7 @@ _INSTEAD = {
 }
 # options that need each other, and that exclude each other
 _TOGETHER = (
-    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("FOLDER", "--predict"),
-    ("--setting", "--predict"),
+    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("--setting", "--predict"),
 )  # fmt: skip
 _APART = (
     ("--in-process", "--address"),
@@ -172,6 +171,8 @@ def check_options(options: Options) -> None:
     for name, choices in _CHOICES.items():
         if (value := getattr(options, name)) not in (None, *choices):
             lines.append(Fault(_flag(name), "must be one of the choices", value, choices).text)
+    if "FOLDER" in given and "--predict" not in given:
+        lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
     pairs = [(one, other) for one, other in _APART if one in given and other in given]
     if instead is not None:

@@ -54,7 +54,11 @@ class Spanned:
             for fault in found:
                 if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
                     faults.append(self._of_level(assignment, fault))
-        self.faults = sorted(_distinct(faults), key=attrgetter("path"))
+        once = {}
+        for fault in faults:  # a value that several methods refuse is told once
+            must = fault.must if fault.got is NOTHING else fault.must.partition(" for ")[0]
+            once[fault.path, must, str(fault.got)] = fault
+        self.faults = sorted(once.values(), key=attrgetter("path"))
 
     def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
         """What a rule has against the trials, by where their values stand in the YAML.

@@ -57,7 +57,7 @@ class Factor(Settings):
     step: _Number | None = None
     """distance between a range's levels"""
     levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
-    """evenly spaced levels of a range"""
+    """evenly spaced levels of a range; fewer where some are equal"""
     baseline: Any = None
     """the level that the others are compared with"""
     when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)

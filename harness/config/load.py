@@ -91,7 +91,7 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
     trial = {key: tree[key] for key in TRIAL_KEYS if key in tree}
     study, found = sound_part({**own, "trial": trial})
     space, of_factors = _factors(study.space)
-    faults += [*found, *_unknown_variants(study.variants), *of_factors]
+    faults += [*found, *_sound_variants(study.variants), *of_factors]
     if "dataset" not in space:
         _set_over_own(study.variants.get("dataset", {}).get(study.trial.dataset, {}), given)
     update: dict[str, Any] = {"space": space}
@@ -103,28 +103,31 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
     return study.model_copy(update=update), faults
 
 
-def _unknown_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> Iterator[Fault]:
-    """Variants of what has none, a name in them, and what a dataset cannot have: that is removed.
+def _sound_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
+    """Take out of variants what a dataset cannot have, and give all of their faults.
 
     Whether a method has a variant's keys and takes their values is found out when trials are made.
     """
-    groups = (*METHODS, "dataset")
+    faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
-        yield Fault(f"variants.{group}", _KNOWN, choices=groups, near=nearest(group, groups))
+        near = nearest(group, groups)
+        faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, near=near))
     for group in METHODS:
         for level, own in variants.get(group, {}).items():
             if "name" in own:  # the level's
-                yield Fault(f"variants.{group}.{level}.name", "must be left out", own["name"])
+                path = f"variants.{group}.{level}.name"
+                faults.append(Fault(path, "must be left out", own["name"]))
     for dataset, own in variants.get("dataset", {}).items():
         for key, value in [*own.items()]:
             path = f"variants.dataset.{dataset}.{key}"
             if key not in OWN_KEYS:
-                yield Fault(path, _KNOWN, choices=OWN_KEYS, near=nearest(key, OWN_KEYS))
+                near = nearest(key, OWN_KEYS)
+                faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, near=near))
+                del own[key]
             elif key in GROUPS and not isinstance(value, dict):
-                yield Fault(path, "must be a mapping", value)
-            else:
-                continue
-            del own[key]
+                faults.append(Fault(path, "must be a mapping", value))
+                del own[key]
+    return faults
 
 
 def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:

@@ -45,8 +45,8 @@ _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
-# how deep below a study's field each entry is one that stands apart from the others
-_APART = {"trial": 2, "space": 2, "variants": 9}
+# of these fields, how many steps of a fault's place name what is left out alone; else the field is
+_APART = {"trial": 2, "space": 2, "variants": 3}
 _DROPPED = {"space": 1, "variants": 2}  # how deep below these keys null removes what is there
 
 
@@ -143,7 +143,7 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     if tree.get("resources") == "auto":
         tree["resources"] = {"auto": True}
     if isinstance(space := tree["space"], dict):
-        levels = {key: {"choices": one} for key, one in space.items() if not isinstance(one, dict)}
+        levels = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
         tree["space"] = {**space, **levels}
     return tree
 
@@ -165,7 +165,8 @@ def sound_part(tree: dict[str, Any]) -> tuple[StudyConfig, list[Fault]]:
         return StudyConfig.model_validate(tree), []
     except ValidationError as error:
         for one in error.errors():
-            *way, last = one["loc"][: _APART.get(str(one["loc"][0]), 1)]
+            place = one["loc"]
+            *way, last = place[: _APART.get(str(place[0]), 1)]
             inside = tree
             for step in way:
                 inside = inside[str(step)]
@@ -194,6 +195,8 @@ def _fault(details: ErrorDetails) -> Fault:
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
+    if kind == "model_type" and steps[0] == "space":
+        must = "must be a list of levels, or a mapping"
     must += f" for {steps[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, must)

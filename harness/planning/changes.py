@@ -223,7 +223,11 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: i
 def once_adopted(
     study: StudyConfig, ledger: Ledger, found: Sequence[Adoption], fingerprints: Fingerprints
 ) -> tuple[Ledger, Plan]:
-    """The ledger and the plan as they will be once the study has adopted what was found."""
+    """The ledger and the plan as they will be once the study has adopted what was found.
+
+    Of an adopted row only the key, the seeds and the time are what they will be: its assignment and
+    its arm are those of the study that ran it.
+    """
     rows = list(ledger.runs)
     for one in found:
         row, work = one.known, one.work

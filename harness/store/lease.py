@@ -35,10 +35,10 @@ LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
 class StudyBusy(UserError):
     """Another process runs the same study.
 
-    study: its name. holder: who holds it, by its lease; None: nobody that is known yet.
+    study: its name. holder: who holds it; None: nobody that is known yet.
     """
 
-    def __init__(self, study: str, holder: "Holder | None") -> None:
+    def __init__(self, study: str, holder: "Holder | str | None") -> None:
         who = holder or "another driver"
         super().__init__(f"study {study!r} is being run by {who} on the same store")
 

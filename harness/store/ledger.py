@@ -111,7 +111,10 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    return Ledger(tuple(ledger_run(run, objective) for run in trials))
+    try:
+        return Ledger(tuple(ledger_run(run, objective) for run in trials))
+    except StoreError as error:
+        raise StoreError(f"{client.tracking_uri}: {error}") from error
 
 
 def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:

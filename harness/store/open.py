@@ -145,6 +145,8 @@ def open_store(uri: str) -> Store:
     path = _sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"{uri}: the folder {path.parent} does not exist")
+    if path is not None and path.is_dir():
+        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
     with ExitStack() as stack:
         stack.enter_context(store_errors(uri))
         stack.enter_context(environment(CLIENT_ENVIRONMENT))

@@ -180,7 +180,7 @@ class StudyStore(Store):
             self.pending, self._driver = Pending(own), driver
             yield
             self.read(lambda client: None)
-        except (StoreError, StudyLost):
+        except (StoreError, StudyBusy, StudyLost):
             raise
         except BaseException:
             if self.pending.waiting:
@@ -302,7 +302,8 @@ def own_study(
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             holder = store.read(lambda client: read_holder(client, experiment_id))
-            raise StudyBusy(name, holder) from error
+            here = holder is not None and holder.host == socket.gethostname()
+            raise StudyBusy(name, holder if here else "another process of this machine") from error
         me = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)

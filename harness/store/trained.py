@@ -11,7 +11,7 @@ from harness.machine import environment, scratch
 from harness.store.changes import MOST_BYTES, require_answer
 from harness.store.errors import StoreError, reason, store_errors
 from harness.store.open import store_uri
-from reports.contract import HITS, SERVED, SQLITE, TRAINED, trained_file
+from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -55,8 +55,13 @@ def load_trained(
     """
     import ship
 
-    with fetched(str(uri), seed, store_uri(tracking_uri)) as place:
-        return ship.load_trained(place, seed, target=target, clip=clip, device=device)
+    uri = str(uri)
+    with fetched(uri, seed, store_uri(tracking_uri)) as place:
+        try:
+            return ship.load_trained(place, seed, target=target, clip=clip, device=device)
+        except ValueError as error:
+            folder = place.parent if place.suffix == SUFFIX else place  # means nothing to anybody
+            raise type(error)(str(error).replace(str(folder), redacted(uri))) from error
 
 
 @contextmanager

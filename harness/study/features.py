@@ -99,6 +99,7 @@ def prepare_features(
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
+        UserError: a backbone's weights are not those that were remembered.
     """
     features: dict[Need, Any] = {}
     method, cache = fingerprints.method, fingerprints.cache_dir

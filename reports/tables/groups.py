@@ -167,7 +167,7 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     marked = study.rows.with_columns(own.alias("level"))
     rows = marked.partition_by("level", as_dict=True, include_key=False)
     return [
-        Group((label(level),), rows[level_id(level),], value=level)
+        Group((label(level),), rows[(level_id(level),)], value=level)
         for level in ordered_levels(study, factor)
     ]
 

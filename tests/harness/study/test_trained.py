@@ -145,7 +145,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no picture")
     for wrong, told in (
-        ({"setting": ["kl_weight=7"]}, "no finished setting is meant by .*; .*choices: kl_weight "),
+        ({"setting": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
         ({"pictures": folder / "notes.txt"}, "no pictures here"),
         ({"pictures": folder / "none"}, "no such file or folder"),
         (
@@ -179,11 +179,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     for study, asked, told in (
         ("over", [], none_named),
         ("over", ["n_ctx=1", "x=2"], f"^setting: x must be a factor of over .*\n{none_named}"),
-        (
-            "over",
-            ["dataset=moji"],
-            "no finished setting is meant by .*; .*choices: dataset emoji, n_ctx 2; ",
-        ),
+        ("over", ["dataset=moji"], "no finished setting; .*choices: dataset emoji, n_ctx 2; "),
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: cross_dataset .*target=NAME"),
     ):

@@ -218,7 +218,7 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
 
 
 def test_a_stopped_value_counts_once(found: list[Work]) -> None:
-    """Tune tells a scheduler of a stopped trial's end, too; twice, low values would spare others."""
+    """Tune tells of a stopped trial's end, too; counted twice, low values would spare others."""
     trials = Trials(dict(zip("abc", found, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
