@@ -64,7 +64,9 @@ def predict(
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     opened = store.open_store(uri)
     lacking = [
-        run for run in runs.values() if not opened.read(partial(store.keeps_trained, run_id=run))
+        run
+        for run in dict.fromkeys(runs.values())  # one run may have several seeds
+        if not opened.read(partial(store.keeps_trained, run_id=run))
     ]
     if lacking:  # a finished run stays so, whatever the YAML asks for later
         raise UserError(
