@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def plain(root: Any, label: str) -> Any:
     """
     parts, room = [], MAX_TEXT
     try:
-        for part in json.JSONEncoder(default=_as_dict, check_circular=False).iterencode(root):
+        for part in json.JSONEncoder(default=_as_plain, check_circular=False).iterencode(root):
             parts.append(part)
             room -= len(part)
             if room < 0:
@@ -169,7 +170,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _as_dict(value: Any) -> dict[Any, Any]:
+def _as_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Real):  # of numpy
+        return int(value) if isinstance(value, Integral) else float(value)
     raise TypeError(f"values must be plain, got a {type(value).__name__}: quote {value}")

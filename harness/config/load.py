@@ -21,6 +21,7 @@ from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyC
 from harness.errors import ConfigError, Fault
 from harness.study_files import file_label, find_space, plain, read_yaml
 from harness.wording import nearest
+from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -52,7 +53,7 @@ def load_study(
     """
     source = None
     if isinstance(space, Mapping):
-        tree = plain(space, label)
+        tree = {str(key): plain(value, f"{label}: {key}") for key, value in space.items()}
     else:
         source = find_space(space)
         label = file_label(source)
@@ -85,9 +86,13 @@ def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig
     """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
     known = (*STUDY_KEYS, *TRIAL_KEYS)
     faults = [_unknown(key, _KNOWN, key, known, known) for key in tree if key not in known]
-    if not tree["space"]:
+    if tree["space"] == {}:
         faults.append(Fault("space", "must have at least one factor", choices=_in_short()))
     own = {key: tree[key] for key in STUDY_KEYS if key in tree}
+    if isinstance(tree["space"], dict):
+        strange = _strange_factors(tree["space"])
+        faults += strange.values()
+        own["space"] = {key: one for key, one in tree["space"].items() if key not in strange}
     trial = {key: tree[key] for key in TRIAL_KEYS if key in tree}
     study, found = sound_part({**own, "trial": trial})
     space, of_factors = _factors(study.space)
@@ -142,33 +147,43 @@ def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
             own[group].pop(leaf[0], None)
 
 
+def _strange_factors(space: Mapping[str, Any]) -> dict[str, Fault]:
+    """A fault for each factor of what no study varies, whatever its levels are."""
+    for group, table in METHODS.items():  # plugins of installed packages join where they are named
+        factor = space.get(group)
+        levels = factor.get("choices") if isinstance(factor, dict) else None
+        for level in levels if isinstance(levels, list) else ():
+            with suppress(PluginError):  # told of as a level
+                table.get(str(level))
+    fields, faults = trial_fields(), dict[str, Fault]()
+    for key in space:
+        path, must = f"space.{key}", "must be a setting of a trial"
+        if key not in fields:
+            faults[key] = _unknown(path, must, key, fields, _in_short())
+        elif key == "protocol":
+            must = "must be a constant: protocols are measured by different metrics"
+            faults[key] = Fault(path, must)
+    return faults
+
+
 def _factors(space: Mapping[str, Factor]) -> tuple[dict[str, Factor], list[Fault]]:
     """The factors that are sound by themselves, and the faults of the others.
 
     Args:
-        space: factors whose keys are of the right types.
+        space: factors of settings, whose own keys are of the right types.
     """
-    for group, table in METHODS.items():  # plugins of installed packages join where they are named
-        for level in (space[group].choices or ()) if group in space else ():
-            with suppress(PluginError):  # told of as a level
-                table.get(str(level))
     fields = trial_fields()
     sound: dict[str, Factor] = {}
     faults: list[Fault] = []
     for key, factor in space.items():
-        if key not in fields:
-            found = [_unknown("", "must be a setting of a trial", key, fields, _in_short())]
-        elif key == "protocol":
-            found = [Fault("", "must be a constant: protocols are measured by different metrics")]
-        else:
-            annotations = [info.annotation for info in fields[key].values()]
-            floats = any(float in (one, *get_args(one)) for one in annotations)
-            factor = _as_floats(factor) if floats else factor
-            found = factor_faults(factor)
-            if not found:
-                sound[key] = factor
-                if isinstance(factor.step, float) and not floats:
-                    found = [Fault("step", "must be an integer", factor.step)]
+        annotations = [info.annotation for info in fields[key].values()]
+        floats = any(float in (one, *get_args(one)) for one in annotations)
+        factor = _as_floats(factor) if floats else factor
+        found = factor_faults(factor)
+        if not found:
+            sound[key] = factor
+            if isinstance(factor.step, float) and not floats:
+                found = [Fault("step", "must be an integer", factor.step)]
         faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
     return sound, faults
 
@@ -214,7 +229,7 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         try:
             load_plugin(file)
         except PluginError as error:
-            lines.append(f"--plugin: {error}")
+            lines.append(f"--plugin: {printable(str(error))}")
     if lines:
         raise ConfigError(lines)
 
@@ -256,10 +271,16 @@ def _lines(faults: Sequence[Fault], given: Sequence[Override], label: str) -> li
     """The faults as lines, each once, of the file or of the override that brings it in."""
     lines = []
     for fault in faults:
-        at = f"{fault.path.replace('[', '.')}."
-        brought = any(
-            at.startswith(f"{path}.") or (path.startswith("space.") and path.startswith(at))
-            for path in (item.path.removesuffix(".name") for item in given)
-        )
+        brought = any(_brings(item.path.removesuffix(".name"), fault.path) for item in given)
         lines.append(fault.line("--set" if brought else label))
     return list(dict.fromkeys(lines))
+
+
+def _brings(given: str, place: str) -> bool:
+    """Whether an override of a path brings in what is at fault in a place.
+
+    A level is at fault in the place of its factor, whose `baseline` and `when` bring in no level.
+    """
+    one, other = (Override(path.replace("[", "."), None).steps for path in (given, place))
+    inside = other[0] == "space" and one[: len(other)] == other and len(one) > len(other)
+    return other[: len(one)] == one or (inside and one[2:3] not in (("baseline",), ("when",)))

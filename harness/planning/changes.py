@@ -18,6 +18,7 @@ WAYS_OUT = (
     "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
     "nothing is lost where the old value is put back"
 )
+MOST_SHOWN = 12
 
 # (setting key, seed) -> the seconds that a finished row took
 Rows = dict[tuple[str, int], float]
@@ -41,7 +42,10 @@ class TableChanges:
         """What has changed, what it costs, and the ways out; "" without `changed`."""
         if not self.changed:
             return ""
-        lines = "\n  ".join([f"{source}: the study has changed:", *self.differences])
+        listed = [*self.differences]
+        if len(listed) > MOST_SHOWN:
+            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
+        lines = "\n  ".join([f"{source}: the study has changed:", *listed])
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{left}\n{WAYS_OUT}"
 
