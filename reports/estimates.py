@@ -49,7 +49,9 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         "line": line.name,
         "arm": line.arm or None,
         "is_baseline": line.baseline,
-        **vars(lost),
+        "failed": lost.failed,
+        "pruned": lost.pruned,
+        "missing": lost.missing,
     }
     for column in table.columns:
         cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
