@@ -52,6 +52,8 @@ NOTHING = object()  # None is a value that a user can write
 class Fault:
     """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1").
 
+    detail: reads on from `must`: of which method the setting is, say. A value that is refused of
+        several is one fault.
     got: the value; NOTHING: the fault is that of the path itself.
     near: what was probably meant, where it is not the choice that is the nearest to `got`.
     """
@@ -61,6 +63,7 @@ class Fault:
     got: Any = NOTHING
     choices: tuple[str, ...] = ()
     near: str | None = None
+    detail: str = ""
 
     def line(self, source: str) -> str:
         """The fault as the one line that a user reads of a file."""
@@ -74,4 +77,5 @@ class Fault:
         notes = [f"did you mean {near}?"] if near else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
-        return printable(" ".join(f"{self.path} {self.must}{got}{note}".strip().splitlines()))
+        told = f"{self.path} {self.must}{self.detail}{got}{note}"
+        return printable(" ".join(told.strip().splitlines()))

@@ -54,11 +54,7 @@ class Spanned:
             for fault in found:
                 if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
                     faults.append(self._of_level(assignment, fault))
-        once = {}
-        for fault in faults:  # a value that several methods refuse is told once
-            must = fault.must if fault.got is NOTHING else fault.must.partition(" for ")[0]
-            once[fault.path, must, str(fault.got)] = fault
-        self.faults = sorted(once.values(), key=attrgetter("path"))
+        self.faults = sorted(_distinct(faults), key=attrgetter("path"))
 
     def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
         """What a rule has against the trials, by where their values stand in the YAML.
@@ -99,8 +95,12 @@ class Spanned:
 
 
 def _distinct(faults: Iterable[Fault]) -> list[Fault]:
-    """Each fault once: many settings share it."""
-    return list({(fault.path, fault.must, str(fault.got)): fault for fault in faults}.values())
+    """Each fault once: many settings share it, and a value may be refused of several methods."""
+    once = {}
+    for one in faults:
+        detail = one.detail if one.got is NOTHING else ""
+        once[one.path, one.must, detail, str(one.got)] = one
+    return list(once.values())
 
 
 def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:

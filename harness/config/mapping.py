@@ -197,13 +197,15 @@ def _fault(details: ErrorDetails) -> Fault:
     must = _MUST[kind].format(**context) if kind in _MUST else reason
     if kind == "model_type" and steps[0] == "space":
         must = "must be a list of levels, or a mapping"
-    must += f" for {steps[0]} {variant}" if variant else ""
+    detail = f" for {steps[0]} {variant}" if variant else ""
     if kind == "missing":
-        return Fault(path, must)
+        return Fault(path, must, detail=detail)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
-        return Fault(path, must, choices=keys, near=nearest(str(steps[-1]), keys))
+        near = nearest(str(steps[-1]), keys)
+        return Fault(path, must, choices=keys, near=near, detail=detail)
     if isinstance(got, list) and kind in _OF_ONE_VALUE and steps[0] in TRIAL_KEYS:
-        must += " (levels stand under space)"
+        detail += " (levels stand under space)"
     listed = str(context.get("expected", context.get("expected_tags", "")))
-    return Fault(path, must, context.get("tag", got), tuple(re.findall(r"'([^']*)'", listed)))
+    choices = tuple(re.findall(r"'([^']*)'", listed))
+    return Fault(path, must, context.get("tag", got), choices, detail=detail)
