@@ -1,8 +1,7 @@
-"""What a process has of its machine for a while: variables, silence, locks, temporary folders."""
+"""What a process has of its machine for a while: variables, locks and temporary folders."""
 
 import fcntl
 import hashlib
-import logging
 import os
 import shutil
 import socket
@@ -38,20 +37,6 @@ def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-@contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Loggers that say nothing but what is critical for a while."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from unittest.mock import patch
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from harness.machine import environment, quiet
-from reports.contract import Failure
+from harness.machine import environment
+from reports.contract import Failure, quiet
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {

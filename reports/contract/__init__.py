@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from reports.contract.process import collect_rarely, reader_may_leave, steady_output
+from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
 from reports.contract.protocols import APART, ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
 from reports.contract.words import (
     SERVED,

@@ -1,7 +1,8 @@
-"""What a command sets in its process: its output, its garbage collector, a reader that leaves."""
+"""What a command sets in its process: its output, loggers, garbage, a reader that leaves."""
 
 import gc
 import io
+import logging
 import os
 import select
 import sys
@@ -34,6 +35,20 @@ def collect_rarely() -> None:
     what a trial costs, and of a large report.
     """
     gc.set_threshold(200_000, 20, 50)
+
+
+@contextmanager
+def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
+    """Loggers that say nothing below a level for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from reports.contract import (
     SQLITE,
     split_seed,
 )
-from reports.read.runs import LARGEST, opened, quiet
+from reports.read.runs import LARGEST, opened, quiet_client
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
@@ -90,7 +90,7 @@ def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """The same by MLflow's client, of some of the runs where there are many."""
     failed, left = 0, MOST_VALUES
-    with quiet():
+    with quiet_client():
         from mlflow.tracking import MlflowClient
 
         for run_id in run_ids[:: math.ceil(len(run_ids) / MOST_ASKED)]:

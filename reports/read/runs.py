@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from reports.contract import SQLITE, Kind, ReportError, State, Tag, address_fault, first_line
+from reports.contract import (
+    SQLITE,
+    Kind,
+    ReportError,
+    State,
+    Tag,
+    address_fault,
+    first_line,
+    quiet,
+)
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
@@ -177,7 +186,7 @@ def _from_client(study_name: str, uri: str) -> list[Run]:
 @contextlib.contextmanager
 def _client_of(uri: str) -> Iterator[Any]:
     """MLflow's client, quietly; whatever it throws (SQL, HTTP, migrations) becomes one line."""
-    with quiet():
+    with quiet_client():
         from mlflow.tracking import MlflowClient
 
         try:
@@ -273,18 +282,9 @@ def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
     return f"{uri}: no study {name!r}; studies here: {', '.join(listed) or 'none'}"
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_client() -> contextlib.AbstractContextManager[None]:
     """Keep MLflow's and alembic's notices out of a report for the time of the reading."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return quiet("mlflow", "alembic", level=logging.ERROR)
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:
