@@ -44,7 +44,7 @@ class Leaf(Protocol):
         """
 
 
-Part: TypeAlias = "Tensor | Leaf | Mapping[str, Part]"
+Part: TypeAlias = Tensor | Leaf | Mapping[str, "Part"]
 
 
 def capture(part: Part) -> State:

@@ -65,7 +65,7 @@ class Journal:
         last = found[-1] if found else {}
         return {name: torch.tensor(v, dtype=torch.float64) for name, v in last.items()}
 
-    def enter(self, **parts: "Part | None") -> None:
+    def enter(self, **parts: Part | None) -> None:
         """Let these be the live parts; those among them that were saved get their state back.
 
         Args:

@@ -81,7 +81,8 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
     said = record.getMessage()
-    assert str(path) in said and why.replace("\\", "") in said and "extracting again" in said
+    assert str(path) in said and "extracting again" in said
+    assert why.replace("\\", "") in said.lower()
     if damage is not fold:
         assert read_features(path, KEY, ROWS) is None  # there is none: that is no fault
         assert len(caplog.records) == 1
