@@ -10,7 +10,6 @@ from harness.config.mapping import parse_overrides
 from harness.config.space import (
     baseline,
     belongs,
-    distributions,
     grid,
     levels,
     reference_arms,

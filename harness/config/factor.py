@@ -85,20 +85,25 @@ class Factor(Settings):
         return self.step or (1 if self.whole else None)
 
     def enumerate(self) -> tuple[Any, ...] | None:
-        """The levels of a grid, ascending for a range; None if nothing says how many there are."""
+        """The levels of a grid, ascending for a range; None if nothing says how many there are.
+
+        They are as a person would write them: integers, or of six digits; the ends are exact. There
+        may be fewer than were asked for: 1 to 3 has no five integers.
+        """
         if self.choices is not None:
             return self.choices
-        if self.low is None or self.high is None:
+        low, high = self.bounds
+        if self.step:
+            inside = [low + i * self.step for i in range(1, round((high - low) / self.step))]
+        elif self.levels:
+            start, end = (math.log(low), math.log(high)) if self.log else (low, high)
+            parts = self.levels - 1
+            inside = [start + i / parts * (end - start) for i in range(1, parts)]
+            inside = [math.exp(one) for one in inside] if self.log else inside
+        else:
             return None
-        if self.step is not None:
-            count = round((self.high - self.low) / self.step)
-            return self._tidy([self.low + i * self.step for i in range(count + 1)])
-        if self.levels is None:
-            return None
-        count = self.levels
-        low, high = (math.log(end) if self.log else end for end in (self.low, self.high))
-        ramp = (low + i / (count - 1) * (high - low) for i in range(count))
-        return self._tidy([math.exp(value) if self.log else value for value in ramp])
+        tidy = map(round, inside) if self.whole else (float(f"{one:.6g}") for one in inside)
+        return tuple(dict.fromkeys((low, *tidy, high)))
 
     def drawn(self) -> Iterable[Any] | None:
         """All that a sampler may draw, ascending for a range; None: any number between its ends."""
@@ -106,15 +111,6 @@ class Factor(Settings):
             return self.enumerate()
         low, high = self.bounds
         return range(round(low), round(high) + 1) if self.whole else None
-
-    def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
-        """Levels as a person would write them: integers, or six digits; the ends are exact.
-
-        There may be fewer than were asked for: 1 to 3 has no five integers.
-        """
-        inside = values[1:-1]
-        tidy = map(round, inside) if self.whole else (float(f"{one:.6g}") for one in inside)
-        return tuple(dict.fromkeys((self.low, *tidy, self.high)))
 
 
 # dotted name -> value, of the factors that are active

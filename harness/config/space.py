@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.config.factor import Factor, assignments, is_active, may_be
+from harness.config.factor import Factor, assignments, may_be
 from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
@@ -107,15 +107,6 @@ def of_dataset(
     return found
 
 
-# Arms that stand beside every study. Each replaces the generator or the fine-tuner, nothing else.
-_ARMS: dict[str, dict[str, Any]] = {
-    "zero_shot": {"generator": {"name": "none"}, "finetuner": {"name": "zero_shot"}},
-    "no_synthetic": {"generator": {"name": "none"}},
-    "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
-    "real_pictures": {"generator": {"name": "real"}},
-}
-
-
 def grid(study: StudyConfig) -> list[dict[str, Any]]:
     """Every combination of levels, the last factor running fastest; the first `trials` of them."""
     return list(islice(assignments(study.space), study.trials))
@@ -131,11 +122,11 @@ def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Whether an assignment has the factors that are active beside each other, each at a level."""
     on_grid = study.sampler == "grid"
-    return set(assignment) <= set(study.space) and all(
-        may_be(factor, factor.enumerate() if on_grid else factor.choices, assignment[key])
-        if key in assignment and is_active(factor, assignment)
-        else key not in assignment and not is_active(factor, assignment)
+    active = next(assignments(study.space, lambda key, _: (assignment.get(key),)))
+    return active == dict(assignment) and all(
+        may_be(factor, factor.enumerate() if on_grid else factor.choices, active[key])
         for key, factor in study.space.items()
+        if key in active
     )
 
 
@@ -156,23 +147,14 @@ def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict
     return next(assignments(study.space, its_own))
 
 
-def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
-    """Optuna's distribution of each factor, active or not."""
-    import optuna
-
-    found = {}
-    for key, factor in study.space.items():
-        kind, args, options = _optuna(factor)
-        found[key] = getattr(optuna.distributions, f"{kind}Distribution")(*args, **options)
-    return found
-
-
-def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]:
     """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
 
     def drawn(key: str, factor: Factor) -> tuple[Any]:
-        kind, args, options = _optuna(factor)
-        value = getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)
+        if factor.choices is not None:
+            return (trial.suggest_categorical(key, factor.choices),)
+        ask: Any = trial.suggest_int if factor.whole else trial.suggest_float
+        value = ask(key, *factor.bounds, log=factor.log, step=factor.spacing)
         if factor.step is not None:  # Optuna's 0.30000000000000004 is the level 0.3
             value = min(factor.drawn() or (), key=lambda level: abs(level - value))
         return (value,)
@@ -192,30 +174,25 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
 def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     """The arms that stand beside the study, by name; {} if the study asks for none.
 
+    Each replaces the generator or the fine-tuner, nothing else. Where there are no new classes'
+    pictures to show, real_pictures is left out.
     They have the study's constants, with each factor that is not of the replaced group at its
     baseline: a study over datasets without the constant's has its arms on the baseline dataset.
     An arm may equal a setting of the study, or another arm; its setting_key tells.
     """
     if not study.reference_arms:
         return {}
-    trial = resolve(study, baseline(study))
-    base = trial.model_dump()
-    # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
-    own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
-    arms = {**_ARMS, "zero_shot": {**_ARMS["zero_shot"], **own}}
     from ship.datasets import has_unseen_pictures
 
-    shown = PROTOCOLS[study.trial.protocol].new_classes and has_unseen_pictures(base["dataset"])
-    return {
-        name: TrialConfig.model_validate({**base, **arm})
-        for name, arm in arms.items()
-        if shown or name != "real_pictures"  # there are no new classes' pictures to show
+    trial = resolve(study, baseline(study))
+    base, none = trial.model_dump(), {"generator": {"name": "none"}}
+    # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
+    own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
+    arms: dict[str, dict[str, Any]] = {
+        "zero_shot": {**none, "finetuner": {"name": "zero_shot"}, **own},
+        "no_synthetic": none,
+        "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
     }
-
-
-def _optuna(factor: Factor) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """What Optuna calls a factor's kind, and what it is given for one."""
-    if factor.choices is not None:
-        return "Categorical", (factor.choices,), {}
-    kind = "Int" if factor.whole else "Float"
-    return kind, factor.bounds, {"log": factor.log, "step": factor.spacing}
+    if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
+        arms["real_pictures"] = {"generator": {"name": "real"}}
+    return {name: TrialConfig.model_validate({**base, **arm}) for name, arm in arms.items()}

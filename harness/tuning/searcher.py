@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig, belongs, distributions, suggest
+from harness.config import StudyConfig, belongs, suggest
 from harness.messages import trial_spec
 from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
 from harness.ray import death_of
@@ -72,7 +72,6 @@ class Sampler:
         self._make = make
         seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
         self.optuna_study = _optuna_study(study.sampler, int(seed[0]))
-        self._distributions = distributions(study)
         for setting, outcome in known:
             self.tell(setting, outcome)
 
@@ -95,9 +94,10 @@ class Sampler:
             return
         params = dict(proposed.assignment)
         if belongs(self._study, params):
-            domain = {name: self._distributions[name] for name in params}
+            ranges = optuna.trial.FixedTrial(params)
+            suggest(ranges, self._study)
             made = optuna.trial.create_trial(
-                state=state, value=value, params=params, distributions=domain
+                state=state, value=value, params=params, distributions=ranges.distributions
             )
             self.optuna_study.add_trial(made)
 

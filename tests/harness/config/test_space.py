@@ -79,7 +79,9 @@ def test_distributions() -> None:
         "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
         "finetuner": ["coop", "tip_adapter_f"],
     }
-    assert space.distributions(load_study({"name": "x", "space": factors, "trials": 3})) == {
+    drawn = optuna.create_study().ask()
+    suggest(drawn, load_study({"name": "x", "space": factors, "trials": 3}))
+    assert drawn.distributions == {
         "generator.n_ctx": IntDistribution(1, 16, log=True),
         "generator.epochs": IntDistribution(10, 30, step=10),
         "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
