@@ -14,10 +14,10 @@ from operator import attrgetter
 from typing import Any
 
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be
-from harness.config.mapping import checked
+from harness.config.mapping import sound_part
 from harness.config.needs import unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
-from harness.config.study_config import SELECTING, StudyConfig
+from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
 from harness.wording import nearest, show
 from ship.datasets import PREFIX
@@ -48,25 +48,23 @@ class Spanned:
         constants = study.trial.model_dump()
         for assignment in _samples(study.space):
             tree = place(constants, assignment, study.variants)
-            trial, found = checked(TrialConfig, tree)
-            if trial is not None:
+            trial, found = sound_part(TrialConfig, tree)
+            if not found:
                 self.settings.append((assignment, trial))
             for fault in found:
                 if fault.got is not NOTHING or fault.path.partition(".")[0] not in unsure:
                     faults.append(self._of_level(assignment, fault))
-        self.faults = sorted(_distinct(faults), key=attrgetter("path"))
+        self.faults = sorted(faults, key=attrgetter("path"))
 
-    def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> list[Fault]:
+    def located(self, rule: Callable[[TrialConfig], Iterable[Fault]]) -> Iterator[Fault]:
         """What a rule has against the trials, by where their values stand in the YAML.
 
         Args:
             rule: gives faults with the dotted name of a trial's setting for their path.
         """
-        return _distinct(
-            replace(fault, path=self._place_of(assignment, fault.path))
-            for assignment, trial in self.settings
-            for fault in rule(trial)
-        )
+        for assignment, trial in self.settings:
+            for fault in rule(trial):
+                yield replace(fault, path=self._place_of(assignment, fault.path))
 
     def _of_level(self, assignment: Mapping[str, Any], fault: Fault) -> Fault:
         """A fault of a trial by where it stands in the YAML."""
@@ -94,15 +92,6 @@ class Spanned:
         return key
 
 
-def _distinct(faults: Iterable[Fault]) -> list[Fault]:
-    """Each fault once: many settings share it, and a value may be refused of several methods."""
-    once = {}
-    for one in faults:
-        detail = one.detail if one.got is NOTHING else ""
-        once[one.path, one.must, detail, str(one.got)] = one
-    return list(once.values())
-
-
 def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
     """Settings that datasets have of their own and that make no trial with the constants."""
     for dataset, own in study.variants.get("dataset", {}).items():
@@ -112,11 +101,11 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
         named = {key: own[key]["name"] for key in METHODS if "name" in own.get(key, {})}
         values = {"dataset": dataset, **named}
         tree = place(study.trial.model_dump(), values, study.variants)
-        for fault in checked(TrialConfig, tree)[1]:
+        for fault in sound_part(TrialConfig, tree)[1]:
             yield replace(fault, path=f"{path}.{fault.path}")
 
 
-def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
+def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
     """Every setting of a space, with a range by its ends; of too many some that are drawn."""
     deciding = {name for factor in space.values() for name in factor.when}
 
@@ -124,13 +113,14 @@ def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
         levels = factor.choices or (factor.enumerate() if key in deciding else None)
         return levels or factor.bounds
 
-    if not _are_many(assignments(space, looked_at)):
-        return assignments(space, looked_at)
+    found = list(islice(assignments(space, looked_at), MAX_GRID + 1))
+    if len(found) <= MAX_GRID:
+        return found
     rng = random.Random(0)
-    return (
+    return [
         next(assignments(space, lambda key, factor: [rng.choice(looked_at(key, factor))]))
         for _ in range(MAX_GRID)
-    )
+    ]
 
 
 def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
@@ -180,8 +170,8 @@ def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
 def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
     """What a trial does not meet of the demands of its protocol; a KL warm-up without an end."""
     for key, must, choices in requirements(trial):
-        fault, value = Fault(key, must, choices=choices), value_of(trial, key)
-        yield fault if value in (None, ()) else replace(fault, got=value)
+        value = value_of(trial, key)
+        yield Fault(key, must, NOTHING if value in (None, ()) else value, choices)
     key, epochs = "generator.kl_warmup", value_of(trial, "generator.epochs")
     warmup = None if trial.generator.unread_reason(key) else value_of(trial, key)
     numbers = isinstance(warmup, int) and isinstance(epochs, int)  # a plugin's may be anything
@@ -222,14 +212,14 @@ def _joined(reasons: Iterable[str | None]) -> str:
 def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Faults of what proposes settings, and of how many it is to propose."""
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
+    varied = [f"space.{key}" for key in ("selection", "objective") if key in space]
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
-        if value == fit:
-            continue
-        must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
-        yield from (Fault(f"space.{one}", must) for one in SELECTING if one in space)
-        if study.trial.selection == "none":
-            why = "where selection is none, which measures nothing"
-            yield Fault(key, f"must be {fit} {why}", value)
+        if value != fit:
+            must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
+            yield from (Fault(path, must) for path in varied)
+        if value != fit and study.trial.selection == "none":
+            must = f"must be {fit} where selection is none, which measures nothing"
+            yield Fault(key, must, value)
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
         if study.trials is None:
@@ -237,13 +227,9 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     elif endless:
         must = "must have levels, step or choices under sampler grid"
         yield from (Fault(f"space.{key}", must) for key in endless)
-    elif study.trials is None and _are_many(assignments(space)):
+    elif study.trials is None and any(islice(assignments(space), MAX_GRID, None)):
         must = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
         yield Fault("space", must)
-
-
-def _are_many(settings: Iterable[Any]) -> bool:
-    return sum(1 for _ in islice(settings, MAX_GRID + 1)) > MAX_GRID
 
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:

@@ -1,7 +1,7 @@
 """A study: one YAML file as typed settings, or every fault of it at once."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any, get_args
 from harness.config.factor import Factor, factor_faults, may_be
 from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part
 from harness.config.space import (
-    DEFAULTS,
     GROUPS,
     METHODS,
     resolve,
@@ -18,7 +17,7 @@ from harness.config.space import (
     value_of,
 )
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
-from harness.errors import ConfigError, Fault
+from harness.errors import NOTHING, ConfigError, Fault
 from harness.study_files import file_label, find_space, plain, read_yaml
 from harness.wording import nearest
 from reports.contract import printable
@@ -26,6 +25,9 @@ from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
 _KNOWN = "must be a known key"
+# else an override of a constant that the study varies would silently do nothing
+_FACTOR = "must not be a factor of the study to be set: use --set space.{0}=null to drop the "
+_FACTOR += "factor, or --set space.{0}.choices=[...] to change its levels"
 
 
 def load_study(
@@ -63,14 +65,16 @@ def load_study(
     from harness.config.needs import Needs
 
     given, unread = parse_overrides(overrides)
-    tree, blocked = apply_overrides({"dataset": DEFAULTS.dataset, **tree}, given)
+    tree, blocked = apply_overrides(tree, given)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults
     if unread or blocked or faults:
         raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
-    faults = [*_shadowed(study.space, given), *study_faults(study, spanned)]
+    shadowed = [one.path for one in given if one.path in study.space]
+    faults = [Fault(path, _FACTOR.format(path)) for path in shadowed]
+    faults += study_faults(study, spanned)
     if "dataset" not in study.space:  # what the constant one has of its own is constant, too
         left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
@@ -85,27 +89,25 @@ def load_study(
 def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
     """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
     known = (*STUDY_KEYS, *TRIAL_KEYS)
-    faults = [_unknown(key, _KNOWN, key, known, known) for key in tree if key not in known]
+    faults = [_unknown(key, _KNOWN, key, known) for key in tree if key not in known]
     if tree["space"] == {}:
-        faults.append(Fault("space", "must have at least one factor", choices=_in_short()))
-    own = {key: tree[key] for key in STUDY_KEYS if key in tree}
+        choices = _in_short(trial_fields())
+        faults.append(Fault("space", "must have at least one factor", choices=choices))
+    trial, of_trial = sound_part(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
+    own: dict[str, Any] = {key: tree[key] for key in STUDY_KEYS if key in tree}
+    factors, of_factors = dict[str, Factor](), list[Fault]()
     if isinstance(tree["space"], dict):
-        strange = _strange_factors(tree["space"])
-        faults += strange.values()
-        own["space"] = {key: one for key, one in tree["space"].items() if key not in strange}
-    trial = {key: tree[key] for key in TRIAL_KEYS if key in tree}
-    study, found = sound_part({**own, "trial": trial})
-    space, of_factors = _factors(study.space)
-    faults += [*found, *_sound_variants(study.variants), *of_factors]
-    if "dataset" not in space:
-        _set_over_own(study.variants.get("dataset", {}).get(study.trial.dataset, {}), given)
-    update: dict[str, Any] = {"space": space}
-    if "sampler" not in tree and any(one.enumerate() is None for one in space.values()):
-        update["sampler"] = "tpe"
-    if study.trial.protocol == "few_shot" and "selection" not in {*tree, *space}:
-        # there are no new classes to hide
-        update["trial"] = study.trial.model_copy(update={"selection": "base_val"})
-    return study.model_copy(update=update), faults
+        factors, of_factors = _sound_factors(tree["space"])
+        own["space"] = factors
+    if trial.protocol == "few_shot" and "selection" not in {*tree, *factors}:
+        trial = trial.model_copy(update={"selection": "base_val"})  # no new classes to hide
+    if any(factor.enumerate() is None for factor in factors.values()):
+        own.setdefault("sampler", "tpe")
+    study, of_study = sound_part(StudyConfig, {**own, "trial": trial})
+    faults += [*of_trial, *of_study, *_sound_variants(study.variants), *of_factors]
+    if "dataset" not in factors:
+        _set_over_own(study.variants.get("dataset", {}).get(trial.dataset, {}), given)
+    return study, faults
 
 
 def _sound_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
@@ -147,50 +149,36 @@ def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
             own[group].pop(leaf[0], None)
 
 
-def _strange_factors(space: Mapping[str, Any]) -> dict[str, Fault]:
-    """A fault for each factor of what no study varies, whatever its levels are."""
+def _sound_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
+    """The factors that are sound by themselves, and the faults of the others."""
     for group, table in METHODS.items():  # plugins of installed packages join where they are named
         factor = space.get(group)
         levels = factor.get("choices") if isinstance(factor, dict) else None
         for level in levels if isinstance(levels, list) else ():
             with suppress(PluginError):  # told of as a level
                 table.get(str(level))
-    fields, faults = trial_fields(), dict[str, Fault]()
-    for key in space:
-        path, must = f"space.{key}", "must be a setting of a trial"
+    sound, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
+    for key, given in space.items():
+        path = f"space.{key}"
         if key not in fields:
-            faults[key] = _unknown(path, must, key, fields, _in_short())
+            faults.append(_unknown(path, "must be a setting of a trial", key, fields))
         elif key == "protocol":
             must = "must be a constant: protocols are measured by different metrics"
-            faults[key] = Fault(path, must)
-    return faults
-
-
-def _factors(space: Mapping[str, Factor]) -> tuple[dict[str, Factor], list[Fault]]:
-    """The factors that are sound by themselves, and the faults of the others.
-
-    Args:
-        space: factors of settings, whose own keys are of the right types.
-    """
-    fields = trial_fields()
-    sound: dict[str, Factor] = {}
-    faults: list[Fault] = []
-    for key, factor in space.items():
-        annotations = [info.annotation for info in fields[key].values()]
-        floats = any(float in (one, *get_args(one)) for one in annotations)
-        factor = _as_floats(factor) if floats else factor
-        found = factor_faults(factor)
-        if not found:
-            sound[key] = factor
-            if isinstance(factor.step, float) and not floats:
-                found = [Fault("step", "must be an integer", factor.step)]
-        faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
+            faults.append(Fault(path, must))
+        elif not isinstance(given, dict):
+            faults.append(Fault(path, "must be a list of levels, or a mapping", given))
+        else:
+            factor, found = sound_part(Factor, given, "space", key)
+            floats = any(float in (one, *get_args(one)) for one in fields[key])
+            factor = _as_floats(factor) if floats else factor
+            own = () if found else factor_faults(factor)
+            found += [replace(fault, path=f"{path}.{fault.path}") for fault in own]
+            if not found:
+                sound[key] = factor
+                if isinstance(factor.step, float) and not floats:
+                    found = [Fault(f"{path}.step", "must be an integer", factor.step)]
+            faults += found
     return sound, faults
-
-
-def _in_short() -> tuple[str, ...]:
-    """What a factor may vary, with one entry for all the settings of a group."""
-    return tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in trial_fields()))
 
 
 def _as_floats(factor: Factor) -> Factor:
@@ -234,16 +222,19 @@ def load_plugins(files: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(
-    path: str, must: str, key: str, known: Iterable[str], choices: tuple[str, ...]
-) -> Fault:
+def _unknown(path: str, must: str, key: str, known: Iterable[str]) -> Fault:
     """A key that is none, with what was probably meant: a dotted name without its group, or alike.
 
     Of many keys, the one that was meant is enough.
     """
     whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
     near = next(whole, nearest(key.removesuffix(".name"), known))
-    return Fault(path, must, choices=() if near else choices, near=near)
+    return Fault(path, must, choices=() if near else _in_short(known), near=near)
+
+
+def _in_short(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, with one entry for all the settings of a group."""
+    return tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in names))
 
 
 def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
@@ -259,21 +250,20 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
-def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:
-    """An override of a constant that the study varies would silently do nothing."""
-    for path in (item.path for item in given if item.path in space):
-        must = f"must not be a factor of the study to be set: use --set space.{path}=null to "
-        must += f"drop the factor, or --set space.{path}.choices=[...] to change its levels"
-        yield Fault(path, must)
+def _lines(faults: Iterable[Fault], given: Sequence[Override], label: str) -> list[str]:
+    """The faults as lines, each once, of the file or of the override that brings it in.
 
-
-def _lines(faults: Sequence[Fault], given: Sequence[Override], label: str) -> list[str]:
-    """The faults as lines, each once, of the file or of the override that brings it in."""
-    lines = []
+    Many settings share a fault, and a value may be refused of several methods.
+    """
+    once = {}
     for fault in faults:
+        detail = fault.detail if fault.got is NOTHING else ""
+        once[fault.path, fault.must, detail, str(fault.got)] = fault
+    lines = []
+    for fault in once.values():
         brought = any(_brings(item.path.removesuffix(".name"), fault.path) for item in given)
         lines.append(fault.line("--set" if brought else label))
-    return list(dict.fromkeys(lines))
+    return lines
 
 
 def _brings(given: str, place: str) -> bool:

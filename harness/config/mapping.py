@@ -45,8 +45,6 @@ _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
 
-# of these fields, how many steps of a fault's place name what is left out alone; else the field is
-_APART = {"trial": 2, "space": 2, "variants": 3}
 _DROPPED = {"space": 1, "variants": 2}  # how deep below these keys null removes what is there
 
 
@@ -148,46 +146,41 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def checked(model: type[Model], tree: Mapping[str, Any]) -> tuple[Model | None, list[Fault]]:
-    """Settings that a YAML gives; or None, and every fault of them, one for each path."""
+def sound_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
+    """The settings of what is sound of a YAML's mapping, and every fault of it, one for each path.
+
+    A fault takes its whole field out of the mapping; of the variants, it takes one entry.
+
+    Args:
+        model: what the mapping is to be; a study lacks no key of these that it must have.
+        tree: the mapping.
+        at: where it stands in the YAML.
+    """
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
-        return None, _faults(error)
-
-
-def sound_part(tree: dict[str, Any]) -> tuple[StudyConfig, list[Fault]]:
-    """The study of what is sound of its fields, and every fault of the others.
-
-    A setting, a factor and an entry of the variants are left out by themselves.
-    """
-    try:
-        return StudyConfig.model_validate(tree), []
-    except ValidationError as error:
         for one in error.errors():
-            place = one["loc"]
-            *way, last = place[: _APART.get(str(place[0]), 1)]
+            *way, last = one["loc"][: 3 if one["loc"][0] == "variants" else 1]
             inside = tree
             for step in way:
                 inside = inside[str(step)]
             inside.pop(str(last), None)
-        spare = {"name": "none", "space": {}}  # which are required
-        return StudyConfig.model_validate({**spare, **tree}), _faults(error)
+        spare = {"name": "none", "space": {}} if model is StudyConfig else {}
+        return model.model_validate({**spare, **tree}), _faults(error, at)
 
 
-def _faults(error: ValidationError) -> list[Fault]:
+def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
     """What pydantic tells, once for each path."""
     told = error.errors(include_url=False)
     # a list is too short for pydantic, too, where none of its levels is sound
-    found = [_fault(one) for one in told if one["type"] != "too_short" or not one["input"]]
+    found = [_fault(one, at) for one in told if one["type"] != "too_short" or not one["input"]]
     return list({fault.path: fault for fault in found}.values())
 
 
-def _fault(details: ErrorDetails) -> Fault:
+def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
     """A mistake that pydantic tells, by where it stands in a YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    # a trial's settings stand at the top level
-    steps = [step for at, step in enumerate(details["loc"]) if at or step != "trial"]
+    steps = [*at, *details["loc"]]
     kinds, variant = GROUPS.get(str(steps[0]), {}), ""
     if len(steps) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
         variant = str(steps.pop(1))
@@ -195,8 +188,6 @@ def _fault(details: ErrorDetails) -> Fault:
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
-    if kind == "model_type" and steps[0] == "space":
-        must = "must be a list of levels, or a mapping"
     detail = f" for {steps[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, must, detail=detail)

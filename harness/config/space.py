@@ -15,7 +15,6 @@ from ship.trial_config import SyntheticConfig, TrialConfig
 if TYPE_CHECKING:
     import optuna
     from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
 
     from ship.registry import Registry
 
@@ -33,21 +32,21 @@ DEFAULTS: Final = TrialConfig()
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def trial_fields() -> dict[str, dict[str, FieldInfo]]:
-    """Every dotted name that a factor may vary -> the variants that have it, "" without variants.
+def trial_fields() -> dict[str, list[Any]]:
+    """Every dotted name that a factor may vary -> its types, one of each variant that has it.
 
     A group of several variants stands for its variant's name: `generator`, not `generator.name`.
     Loaded plugins are among the variants.
     """
-    found: dict[str, dict[str, FieldInfo]] = {}
+    found: dict[str, list[Any]] = {}
     for name, info in TrialConfig.model_fields.items():
         kinds = GROUPS.get(name, {})
         if "" not in kinds:
-            found[name] = {"": info}
-        for variant, kind in kinds.items():
+            found[name] = [info.annotation]
+        for kind in kinds.values():
             for leaf, field in kind.model_fields.items():
                 if leaf != "name":
-                    found.setdefault(f"{name}.{leaf}", {})[variant] = field
+                    found.setdefault(f"{name}.{leaf}", []).append(field.annotation)
     return found
 
 
@@ -115,8 +114,7 @@ def grid(study: StudyConfig) -> list[dict[str, Any]]:
 def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
     """The levels that a factor takes in this study; None where values are drawn from a range."""
     factor = study.space[key]
-    drawn = factor.choices is None and factor.step is None and study.sampler != "grid"
-    return None if drawn else factor.enumerate()
+    return None if factor.levels and study.sampler != "grid" else factor.enumerate()
 
 
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:

@@ -12,7 +12,6 @@ from ship.settings import Settings
 from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 
 MAX_SEEDS = 1000
-SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
 
 FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys that say how image_folder:NAME is read
 
