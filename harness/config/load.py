@@ -1,21 +1,15 @@
 """A study: one YAML file as typed settings, or every fault of it at once."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from harness.config.factor import Factor, factor_faults, may_be
-from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part
-from harness.config.space import (
-    GROUPS,
-    METHODS,
-    resolve,
-    trial_fields,
-    value_of,
-)
+from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part, steps
+from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.study_files import file_label, find_space, plain, read_yaml
@@ -25,9 +19,6 @@ from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
 _KNOWN = "must be a known key"
-# else an override of a constant that the study varies would silently do nothing
-_FACTOR = "must not be a factor of the study to be set: use --set space.{0}=null to drop the "
-_FACTOR += "factor, or --set space.{0}.choices=[...] to change its levels"
 
 
 def load_study(
@@ -72,9 +63,7 @@ def load_study(
     faults += spanned.faults
     if unread or blocked or faults:
         raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
-    shadowed = [one.path for one in given if one.path in study.space]
-    faults = [Fault(path, _FACTOR.format(path)) for path in shadowed]
-    faults += study_faults(study, spanned)
+    faults = [*_shadowed(study.space, given), *study_faults(study, spanned)]
     if "dataset" not in study.space:  # what the constant one has of its own is constant, too
         left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
@@ -142,7 +131,7 @@ def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
 
     The name of a dataset's method stays, so that its settings do not pass to another method.
     """
-    for group, *leaf in (item.steps for item in given):
+    for group, *leaf in (steps(item.path) for item in given):
         if not leaf:
             own.pop(group, None)
         elif leaf != ["name"] and isinstance(own.get(group), dict):
@@ -250,6 +239,14 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
+def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:
+    """An override of a constant that the study varies would silently do nothing."""
+    for path in (item.path for item in given if item.path in space):
+        must = f"must not be a factor of the study to be set: use --set space.{path}=null to "
+        must += f"drop the factor, or --set space.{path}.choices=[...] to change its levels"
+        yield Fault(path, must)
+
+
 def _lines(faults: Iterable[Fault], given: Sequence[Override], label: str) -> list[str]:
     """The faults as lines, each once, of the file or of the override that brings it in.
 
@@ -271,6 +268,6 @@ def _brings(given: str, place: str) -> bool:
 
     A level is at fault in the place of its factor, whose `baseline` and `when` bring in no level.
     """
-    one, other = (Override(path.replace("[", "."), None).steps for path in (given, place))
+    one, other = (steps(path.replace("[", ".")) for path in (given, place))
     inside = other[0] == "space" and one[: len(other)] == other and len(one) > len(other)
     return other[: len(one)] == one or (inside and one[2:3] not in (("baseline",), ("when",)))

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -44,31 +43,20 @@ _MUST = {
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-
 _DROPPED = {"space": 1, "variants": 2}  # how deep below these keys null removes what is there
 
 
-@dataclass(frozen=True)
-class Override:
+class Override(NamedTuple):
     """One --set: a value, and the dotted path that it is put at, over the file's."""
 
     path: str
     value: Any
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """Where the path leads: a factor's key is itself dotted, and is one step below space."""
-        found = _IN_SPACE.fullmatch(self.path)
-        return tuple(filter(None, found.groups())) if found else tuple(self.path.split("."))
 
-    @property
-    def drops(self) -> bool:
-        """Whether it removes what stands at its path: null for a factor, or for a level's variants.
-
-        Below these null is a value.
-        """
-        root, *rest = self.steps
-        return self.value is None and 1 <= len(rest) <= _DROPPED.get(root, 0)
+def steps(path: str) -> tuple[str, ...]:
+    """Where a path leads: a factor's key is itself dotted, and is one step below space."""
+    found = _IN_SPACE.fullmatch(path)
+    return tuple(filter(None, found.groups())) if found else tuple(path.split("."))
 
 
 def parse_overrides(
@@ -101,15 +89,15 @@ def apply_overrides(
     """A YAML's mapping, spelled out, with the overrides put in, in their order.
 
     `space.KEY=null` drops a factor, `variants.GROUP=null` and `variants.GROUP.LEVEL=null` what
-    stands there. What stands in an override's way without being a mapping (`resources: 3` before
-    `resources.cpus=2`) is left.
+    stands there; below these null is a value. What stands in an override's way without being a
+    mapping (`resources: 3` before `resources.cpus=2`) is left.
 
     Returns:
         The mapping; and a line for each override that found no mapping on its way.
     """
     tree, blocked = spelled_out(mapping), []
     for item in given:
-        *way, last = item.steps
+        *way, last = steps(item.path)
         inside: Any = tree
         for place, step in enumerate(way, start=1):
             if inside.get(step) is None:
@@ -121,7 +109,7 @@ def apply_overrides(
                 blocked.append(Fault(item.path, must).line("--set"))
                 break
         else:
-            if item.drops:
+            if item.value is None and 1 <= len(way) <= _DROPPED.get(way[0], 0):
                 inside.pop(last, None)
             else:
                 inside[last] = item.value
@@ -152,8 +140,8 @@ def sound_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Mode
     A fault takes its whole field out of the mapping; of the variants, it takes one entry.
 
     Args:
-        model: what the mapping is to be; a study lacks no key of these that it must have.
-        tree: the mapping.
+        model: what the mapping is to be. A study has a name and a space then, sound or not.
+        tree: the mapping; it loses what is at fault.
         at: where it stands in the YAML.
     """
     try:
@@ -180,22 +168,22 @@ def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
 def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
     """A mistake that pydantic tells, by where it stands in a YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
-    steps = [*at, *details["loc"]]
-    kinds, variant = GROUPS.get(str(steps[0]), {}), ""
-    if len(steps) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
-        variant = str(steps.pop(1))
-    path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps)[1:]
+    place = [*at, *details["loc"]]
+    kinds, variant = GROUPS.get(str(place[0]), {}), ""
+    if len(place) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
+        variant = str(place.pop(1))
+    path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in place)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
     must = _MUST[kind].format(**context) if kind in _MUST else reason
-    detail = f" for {steps[0]} {variant}" if variant else ""
+    detail = f" for {place[0]} {variant}" if variant else ""
     if kind == "missing":
         return Fault(path, must, detail=detail)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
-        near = nearest(str(steps[-1]), keys)
+        near = nearest(str(place[-1]), keys)
         return Fault(path, must, choices=keys, near=near, detail=detail)
-    if isinstance(got, list) and kind in _OF_ONE_VALUE and steps[0] in TRIAL_KEYS:
+    if isinstance(got, list) and kind in _OF_ONE_VALUE and place[0] in TRIAL_KEYS:
         detail += " (levels stand under space)"
     listed = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", listed))

@@ -120,6 +120,7 @@ def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Whether an assignment has the factors that are active beside each other, each at a level."""
     on_grid = study.sampler == "grid"
+    # a factor that is lacking is there with None, and one too many is not: both are told apart
     active = next(assignments(study.space, lambda key, _: (assignment.get(key),)))
     return active == dict(assignment) and all(
         may_be(factor, factor.enumerate() if on_grid else factor.choices, active[key])
