@@ -140,8 +140,11 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     low, high = factor.bounds
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    steps = (value - low) / factor.spacing if factor.spacing else 0
-    return low <= value <= high and abs(steps - round(steps)) < 1e-8
+    spacing = factor.spacing
+    # of levels by steps, six digits are drawn; an Optuna of before drew 0.30000000000000004
+    level = low + round((value - low) / spacing) * spacing if spacing else value
+    near = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
+    return low <= value <= high and near
 
 
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
