@@ -3,25 +3,16 @@
 import enum
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
-from reports.command import Command
-from reports.contract import (
-    EmptyStudyError,
-    ReportError,
-    collect_rarely,
-    printable,
-    reader_may_leave,
-    redacted,
-    steady_output,
-)
+from reports.command import command, start
+from reports.contract import EmptyStudyError, Publication, ReportError, printable, redacted
 
 if TYPE_CHECKING:
-    from reports.contract import Publication
-    from reports.read import Study
     from reports.report import Report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -38,10 +29,7 @@ class Format(enum.StrEnum):
 
 def main() -> None:
     """Entry point of the script."""
-    collect_rarely()
-    steady_output()
-    with reader_may_leave():
-        app()
+    start(app)
 
 
 def render_several(names: list[str], tracking_uri: str | None, out: Path) -> None:
@@ -87,18 +75,27 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")
 
 
-class Prepared(NamedTuple):
+@dataclass(frozen=True)
+class Prepared:
     """A report that is made, and not shown yet.
 
     publication: what the study's own run in MLflow shows of it.
-    show: prints the tables and writes the report to a folder; one that has this report already is
-        left as it is. It returns the files written.
-    study: as it was read.
     """
 
-    publication: "Publication"
-    show: Callable[[Path], list[Path]]
-    study: "Study"
+    report: "Report"
+    publication: Publication
+
+    def show(self, out: Path) -> None:
+        """Print the tables and write the files to a folder.
+
+        One that has them, by its page's stamp, is left as it is.
+        """
+        from reports.render import is_page_of, print_report, write_files
+
+        told = "as it was"
+        if not is_page_of(out / self.publication.page, self.publication.stamp):
+            told = f"{len(write_files(self.publication.files(), out))} files"
+        print_report(self.report, f"report: {out} ({told})")
 
 
 def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
@@ -117,42 +114,7 @@ def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
     from reports.report import make_report
 
     made = make_report(load_records(study_name, tracking_uri))
-    publication = make_publication(made)
-    return Prepared(publication, lambda out: _show(made, out, publication), made.study)
-
-
-def _show(
-    made: "Report",
-    out: Path | None,
-    publication: "Publication | None" = None,
-    *,
-    figures: bool = False,
-    notes: bool = False,
-    width: int | None = None,
-) -> list[Path]:
-    """Write a report's files to a folder and print its tables; the files written.
-
-    Args:
-        made: the report.
-        out: None: ./NAME-report.
-        publication: of the report, whose files these are. A folder that has them, by its page's
-            stamp, is left as it is.
-        figures: whether every chart of the page becomes files, not those of factors alone.
-        notes: whether what is printed says what the columns are.
-        width: characters of what is printed; None: as wide as the terminal, 160 in a file.
-    """
-    from reports.render import file_name, is_page_of, print_report, report_files, write_files
-
-    folder = out or Path.cwd() / f"{file_name(made.study.name)}-report"
-    if publication and is_page_of(folder / publication.page, publication.stamp):
-        written = []
-        told = "as it was"
-    else:
-        files = publication.files() if publication else report_files(made, every_figure=figures)
-        written = write_files(files, folder)
-        told = f"{len(written)} files"
-    print_report(made, f"report: {folder} ({told})", legend=notes, width=width)
-    return written
+    return Prepared(made, make_publication(made))
 
 
 def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared], list[str]]:
@@ -173,76 +135,23 @@ def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared],
         before = load_records(study_name, tracking_uri)
     except ReportError:
         return lambda after: []
-    return lambda after: change_lines(before, after.study)
+    return lambda after: change_lines(before, after.report.study)
 
 
-@app.command(cls=Command)
+@command(app, width={"min": 40})
 def report(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="The study, or several.")
-    ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="One page over all studies of the store.")
-    ] = False,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the report; default: ./NAME-report, of several ./studies-report."
-        ),
-    ] = None,
-    form: Annotated[
-        list[Format] | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out. csv "
-            "is one CSV of all tables, told apart by its column table; --out has one a table.",
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METRIC",
-            help="What differences, p-values and figures are of: a test metric of the study's"
-            " protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or"
-            " accuracy.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--export",
-            metavar="optuna:URI",
-            help="Write the settings as an Optuna study instead, for optuna-dashboard; e.g. "
-            "optuna:sqlite:///x.db.",
-        ),
-    ] = None,
-    figures: Annotated[
-        bool,
-        typer.Option("--figures", help="Every chart of the page as PNG, SVG and PDF, too."),
-    ] = False,
-    notes: Annotated[
-        bool, typer.Option("--notes", help="Print what the columns are, too.")
-    ] = False,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            min=40,
-            metavar="N",
-            help="Characters of a printed line; default: the terminal's, 160 in a file.",
-        ),
-    ] = None,
-    published: Annotated[
-        bool,
-        typer.Option(
-            "--published",
-            help="What papers report of the same methods, beside what the study measured.",
-        ),
-    ] = False,
+    names: list[str] | None = None,
+    *,
+    all_: bool = False,
+    tracking_uri: str | None = None,
+    out: Path | None = None,
+    format_: list[Format] | None = None,
+    metric: str | None = None,
+    export: str | None = None,
+    figures: bool = False,
+    notes: bool = False,
+    width: int | None = None,
+    published: bool = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
@@ -250,17 +159,36 @@ def report(
 
     Exit code 2: no such study, store or metric; 3: nothing of it has ended yet; 141: nobody reads
     what is printed.
+
+    Args:
+        names (NAME): The study, or several.
+        all_: One page over all studies of the store.
+        tracking_uri: MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db.
+        out: Folder of the report; default: ./NAME-report, of several ./studies-report.
+        format_ (FORMAT): Print only this (terminal, markdown, latex, csv; repeatable); files only
+            with --out. csv is one CSV of all tables, told apart by its column table; --out has one
+            a table.
+        metric (METRIC): What differences, p-values and figures are of: a test metric of the study's
+            protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or
+            accuracy.
+        export (optuna:URI): Write the settings as an Optuna study instead, for optuna-dashboard;
+            e.g. optuna:sqlite:///x.db.
+        figures: Every chart of the page as PNG, SVG and PDF, too.
+        notes: Print what the columns are, too.
+        width (N): Characters of a printed line; default: the terminal's, 160 in a file.
+        published: What papers report of the same methods, beside what the study measured.
     """
     # A store that is down should say so in seconds, not after MLflow's minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     asked = names or []
-    several = every or len(asked) > 1
-    if (every and asked) or not (every or asked):
+    several = all_ or len(asked) > 1
+    of_one = any((format_, figures, metric, published, notes, width))
+    if all_ == bool(asked):
         raise typer.BadParameter("give the name of a study, names of several, or --all alone")
-    if several and any((form, target, figures, metric, published, notes, width)):
+    if several and (of_one or export is not None):
         raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
-    if target is not None and any((form, out, figures, metric, published, notes, width)):
+    if export is not None and (of_one or out):
         raise typer.BadParameter("beside --export, only --tracking-uri can be given")
     try:
         if several:
@@ -270,21 +198,23 @@ def report(
         from reports.report import make_report
 
         study = load_records(asked[0], tracking_uri)
-        if target is not None:
-            from reports.export import export
+        if export is not None:
+            from reports.export import export as exported
 
-            typer.echo(export(study, target))
+            typer.echo(exported(study, export))
             return
-        made = make_report(study, metric, published=published)
-        if form:
-            from reports.render import FILE_WIDTH, text_of, write_report
+        from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
 
+        made = make_report(study, metric, published=published)
+        if format_:
             if out is not None:
                 write_report(made, out, every_figure=figures)
-            texts = (text_of(one, made, width or FILE_WIDTH) for one in form)
+            texts = (text_of(one, made, width or FILE_WIDTH) for one in format_)
             typer.echo("\n".join(texts), nl=False)
-        else:
-            _show(made, out, figures=figures, notes=notes, width=width)
+            return
+        folder = out or Path.cwd() / f"{file_name(study.name)}-report"
+        files = write_report(made, folder, every_figure=figures)
+        print_report(made, f"report: {folder} ({len(files)} files)", legend=notes, width=width)
     except ReportError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3 if isinstance(error, EmptyStudyError) else 2) from error

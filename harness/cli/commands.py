@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 import harness.study
-from harness.cli.main import BROKEN, COMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.cli.new_study import write_new
 from harness.config import StudyConfig
 from harness.errors import ClusterError, Fault, UserError
@@ -20,15 +19,17 @@ from harness.planning import Plan
 from harness.resources import idle_gpus_here, preflight
 from harness.study_files import write_for_user
 from harness.wording import duration, nearest
+from reports.command import INTERRUPTED
 from reports.contract import ReportError, printable, printable_lines
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX
 
+BROKEN = 1  # an exit code
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
-def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> int:
-    """Print what a run would do, and on stderr what it would be refused for; the exit code.
+def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
+    """Print what a run would do, and on stderr what it would be refused for.
 
     Args:
         study: the study.
@@ -42,7 +43,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     plan = harness.study.plan_study(study, say=say, **asked)
     _print_plan(study.name, plan, here=address is None)
     if plan.finished:
-        return COMPLETE
+        return
     try:
         preflight(address, study.resources)
     except ClusterError as error:  # the plan may be made elsewhere than the run
@@ -50,7 +51,6 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     else:
         if address is None and (idle := idle_gpus_here(study.resources, study.concurrency)):
             say(f"warning: {idle}")
-    return COMPLETE
 
 
 def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
@@ -83,18 +83,16 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 
-def run_check(name: str, data_root: Path | None) -> int:
+def run_check(name: str, data_root: Path | None) -> None:
     """Check whatever has that name, on the packaged backbone, and say what holds and what fails.
 
     Args:
         name: as a YAML says it; of a built-in or a plugin.
         data_root: where datasets lie.
 
-    Returns:
-        The exit code: 0 where everything holds.
-
     Raises:
         UserError: nothing has that name.
+        typer.Exit: something fails.
     """
     from ship.testing import check_dataset, check_finetuner, check_generator
 
@@ -116,17 +114,15 @@ def run_check(name: str, data_root: Path | None) -> int:
             typer.echo(printable(f"{kind} {name}: {line}"))
             fails += line.startswith("FAILS")
     typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
-    return BROKEN if fails else COMPLETE
+    if fails:
+        raise typer.Exit(BROKEN)
 
 
-def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
+def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     """Name pictures by a study's trained models, in a CSV file, and say what came of it.
 
     Args:
         study, pictures, setting: see harness.predictions.predict.
-
-    Returns:
-        The exit code.
 
     Raises:
         UserError: there is nothing to name, or nothing to name it by.
@@ -144,11 +140,10 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> int:
     agree = (named["seeds_agreeing"] == named["seeds"]).sum()
     told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
     typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
-    return COMPLETE
 
 
-def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> int:
-    """Say that a study's YAML was written, and how to look at its plan; the exit code.
+def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> None:
+    """Say that a study's YAML was written, and how to look at its plan.
 
     Args:
         path: of the YAML.
@@ -157,36 +152,46 @@ def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> int:
     named = "".join(f" {option} {shlex.quote(value)}" for option, value in options)
     typer.echo(f"{path} is written. What it would run, and for how long:")
     typer.echo(f"  ship-sweep --space {path}{named} --dry-run")
-    return COMPLETE
 
 
-def rename(old: str, new: str, cache_dir: Path | None) -> int:
-    """Rename a study, and say what its YAML has to say then; the exit code.
+def rename(old: str, new: str, cache_dir: Path | None) -> None:
+    """Rename a study, and say what its YAML has to say then.
 
     Raises:
         UserError: it cannot be renamed so.
     """
     harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
     typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
-    return COMPLETE
 
 
-def new_study(plugins: Sequence[str], data_root: Path | None) -> int:
-    """Ask, and write a study's YAML; the exit code."""
+def new_study(plugins: Sequence[str], data_root: Path | None) -> None:
+    """Ask, and write a study's YAML.
+
+    Raises:
+        UserError: nobody can be asked, or it cannot be written.
+        typer.Exit: who is asked has had enough.
+    """
     if not somebody_is_there():
-        typer.echo("--new asks questions, which needs a terminal", err=True)
-        return USER_MISTAKE
+        raise UserError("--new asks questions, which needs a terminal")
     try:
         path = write_new(data_root)
-    except (typer.Abort, KeyboardInterrupt):  # between questions, or within one
+    except (typer.Abort, KeyboardInterrupt) as error:  # between questions, or within one
         typer.echo("\ninterrupted: nothing was written", err=True)
-        return INTERRUPTED
+        raise typer.Exit(INTERRUPTED) from error
     given = [("--plugin", file) for file in plugins]
     if data_root is not None:
         given.append(("--data-root", str(data_root)))
-    return say_written(path, given)
+    say_written(path, given)
 
 
 def somebody_is_there() -> bool:
     """Whether a person can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """A person's answer; no answer is no."""
+    try:
+        return typer.confirm(question, default=False)
+    except typer.Abort:
+        return False

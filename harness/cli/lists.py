@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness import config
-from harness.cli.main import COMPLETE
 from harness.study_files import packaged_spaces
 from harness.wording import show
 from ship.architectures import architectures
@@ -34,16 +33,16 @@ _ON_BACKBONES = (
 )
 
 
-def print_spaces() -> int:
-    """The packaged studies, one line each; the exit code."""
+def print_spaces() -> None:
+    """The packaged studies, one line each."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
         table.add_row(name, escape(description))
-    return _print(table)
+    _print(table)
 
 
-def print_options() -> int:
-    """Every name that a YAML may choose, by key, in the settings classes' words; the exit code."""
+def print_options() -> None:
+    """Every name that a YAML may choose, by key, in the settings classes' words."""
     for key, rows in _tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
@@ -51,11 +50,11 @@ def print_options() -> int:
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         _print(table)
-    return _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+    _print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
 
 
-def print_backbones(*, every: bool = False) -> int:
-    """Print a table of the backbones that prompts can drive; the exit code.
+def print_backbones(*, every: bool = False) -> None:
+    """Print a table of the backbones that prompts can drive.
 
     Args:
         every: whether the table also has the architectures without published weights, and those
@@ -69,21 +68,23 @@ def print_backbones(*, every: bool = False) -> int:
     rows = architectures()
     for row in rows:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
-        if every or (weights and row.refused is None):
+        if every or (weights and not row.refused):
             cells = map(str, (row.feature_dim, row.text_width, row.context_length))
-            weights = f"refused: {row.refused}" if row.refused else weights
-            text = escape(weights or "a checkpoint's path alone")
-            table.add_row(row.name, *cells, text, style="dim" if row.refused else None)
-    hidden = f"{len(rows) - table.row_count} architectures more are listed by --all: those for "
-    hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the reason."
-    return _print(table, "", *([] if every else [hidden]), *map(escape, _ON_BACKBONES))
+            refused = f"refused: {row.refused}" if row.refused else ""
+            text = escape(refused or weights or "a checkpoint's path alone")
+            table.add_row(row.name, *cells, text, style="dim" if refused else None)
+    _print(table, "")
+    if not every:
+        hidden = f"{len(rows) - table.row_count} architectures more are listed by --all: those for "
+        hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the "
+        _print(f"{hidden}reason.")
+    _print(*map(escape, _ON_BACKBONES))
 
 
-def _print(*shown: Table | str) -> int:
+def _print(*shown: Table | str) -> None:
     console = Console(highlight=False)
     for one in shown:
         console.print(one)
-    return COMPLETE
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:

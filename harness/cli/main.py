@@ -7,20 +7,17 @@ The options and exit codes are declared here, once, and options that cannot be m
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
-import re
-import sys
-from inspect import Parameter, Signature, cleandoc
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
 
 from harness.address import address_fault
 from harness.deploy import FILES
-from reports.command import Command
-from reports.contract import collect_rarely, reader_may_leave, redacted, steady_output
+from reports.command import command, flag_of, start
+from reports.contract import redacted
 
-COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 _CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
 _INSTEAD = {
@@ -44,14 +41,16 @@ _APART = (
 )
 
 
-class Options(NamedTuple):
+@dataclass(frozen=True)
+class Options:
     """What a command line says. Each option is declared here once, its help is what stands below.
 
     Attributes:
+        pictures (FOLDER): With --predict: the pictures, at any depth.
         space (FILE): The study: a YAML file, or a packaged one by name.
-        overrides (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=coop,
+        set_ (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=coop,
             generator.epochs=5, space.shots=null; may be repeated.
-        plugins (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
+        plugin (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
             the YAML may name; it is run. May be repeated.
         data_root (DIR): Where datasets lie.
         address (ADDRESS): Ray cluster: local, auto or HOST:PORT.
@@ -70,31 +69,32 @@ class Options(NamedTuple):
         path: Then run what is missing on the path from the baseline to the setting that selection
             prefers, one factor at a time.
         no_reuse: Run what other studies of the store have finished of the same settings, too.
-        accept: Run settings anew whose constants, data or weights have changed, though finished
-            rows leave the table for it.
+        accept_changes: Run settings anew whose constants, data or weights have changed, though
+            finished rows leave the table for it.
         rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
         copy (NAME): Write a packaged study's YAML into this folder, with its comments.
         new: Ask five questions on a terminal, and write the YAML of a study that answers them.
-        list_spaces: List the packaged studies.
+        list_: List the packaged studies.
         list_options: List generators, fine-tuners, datasets and so on.
         check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
             --plugin, does what a trial relies on.
         list_backbones: List the backbones that can be used.
-        every: With --list-backbones: the refused ones, and why.
+        all_: With --list-backbones: the refused ones, and why.
         predict (STUDY): Run no study, but name the pictures of FOLDER by what one of its settings
             has trained (save: true); the file is STUDY-predictions.csv here.
         setting (KEY=VALUE): With --predict: a factor's level of the setting that is meant; may be
             repeated; by default the setting that selection prefers. Where datasets differ, the
             dataset must be named.
-        pictures (FOLDER): With --predict: the pictures, at any depth.
         deploy (NAME): Print a cluster's recipe, e.g. slurm; readme has all.
         version: Print the version.
     """
 
+    pictures: Path | None = None
+    _: KW_ONLY
     space: str | None = None
-    overrides: list[str] | None = None
-    plugins: list[str] | None = None
+    set_: list[str] | None = None
+    plugin: list[str] | None = None
     data_root: Path | None = None
     address: str = "local"
     in_process: bool = False
@@ -106,47 +106,20 @@ class Options(NamedTuple):
     max_seeds: int | None = None
     path: bool = False
     no_reuse: bool = False
-    accept: bool = False
+    accept_changes: bool = False
     rename: tuple[str, str] | None = None
     verbose: bool = False
     copy: str | None = None
     new: bool = False
-    list_spaces: bool = False
+    list_: bool = False
     list_options: bool = False
     check: str | None = None
     list_backbones: bool = False
-    every: bool = False
+    all_: bool = False
     predict: str | None = None
     setting: list[str] | None = None
-    pictures: Path | None = None
     deploy: str | None = None
     version: bool = False
-
-
-# what an option is called where its field has another name
-_CALLED = {"overrides": "set", "plugins": "plugin", "accept": "accept-changes",
-           "list_spaces": "list", "every": "all"}  # fmt: skip
-
-
-def _flag(name: str) -> str:
-    return "FOLDER" if name == "pictures" else f"--{_CALLED.get(name, name.replace('_', '-'))}"
-
-
-def signature() -> Signature:
-    """The options with their help, as typer looks for them in a function's parameters."""
-    docstring = cleandoc(Options.__doc__ or "").partition("Attributes:\n")[2]
-    told = re.findall(
-        r"^    (\w+)(?: \(([^)]+)\))?: ((?:.+\n?(?!    \w))+)", docstring, re.MULTILINE
-    )
-    options = []
-    for name, metavar, text in told:
-        usual, shown = Options._field_defaults[name], " ".join(text.split())
-        option: Any = typer.Argument(usual, metavar=metavar, help=shown, hidden=True)
-        if name != "pictures":
-            option = typer.Option(usual, _flag(name), metavar=metavar, help=shown)
-        kind = Options.__annotations__[name]
-        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
-    return Signature(options)
 
 
 def check_options(options: Options) -> None:
@@ -157,8 +130,8 @@ def check_options(options: Options) -> None:
     """
     from harness.errors import ConfigError, Fault
 
-    usual = Options._field_defaults
-    given = [_flag(name) for name in usual if getattr(options, name) != usual[name]]
+    changed = [one.name for one in fields(Options) if getattr(options, one.name) != one.default]
+    given = ["FOLDER" if name == "pictures" else flag_of(name) for name in changed]
     instead = next((one for one in given if one in _INSTEAD), None)
     lines = []
     if instead is None and options.space is None:
@@ -170,7 +143,7 @@ def check_options(options: Options) -> None:
         lines.append(redacted(fault))
     for name, choices in _CHOICES.items():
         if (value := getattr(options, name)) not in (None, *choices):
-            lines.append(Fault(_flag(name), "must be one of the choices", value, choices).text)
+            lines.append(Fault(flag_of(name), "must be one of the choices", value, choices).text)
     if "FOLDER" in given and "--predict" not in given:
         lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
@@ -197,6 +170,7 @@ _EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@command(app, source=Options, epilog=_EPILOG, pictures={"hidden": True})
 def sweep(**given: Any) -> None:
     """Run a study of SHIP: whatever the YAML wants and the store does not have yet."""
     options = Options(**given)
@@ -205,24 +179,14 @@ def sweep(**given: Any) -> None:
 
         typer.echo(version("ship-sweep"))
         return
-    from harness.cli.run import exit_code
+    from harness.cli.run import carry_out
 
-    raise typer.Exit(exit_code(options))
-
-
-vars(sweep)["__signature__"] = signature()
-app.command(cls=Command, epilog=_EPILOG)(sweep)
+    carry_out(options)
 
 
 def main() -> None:
     """Entry point of the ship-sweep script."""
-    collect_rarely()
-    steady_output()
-    try:
-        with reader_may_leave():
-            app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    start(app)
 
 
 if __name__ == "__main__":

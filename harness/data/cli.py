@@ -7,18 +7,15 @@
 Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: --help is instant.
 """
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import NoReturn
 
 import typer
 
-from reports.command import Command, Group
-from reports.contract import reader_may_leave, steady_output
+from reports.command import Group, command, start
 
-USER_MISTAKE, INTERRUPTED = 2, 130
-
+USER_MISTAKE = 2  # an exit code
 _EPILOG = (
     "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "
     "141 nobody reads what is printed any more."
@@ -33,22 +30,14 @@ app = typer.Typer(
     help="Datasets of ship-sweep: list, get and check them.",
 )
 
-DataRoot = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where datasets lie, in CoOp's layout.")
-]
 
+@command(app, "list")
+def list_datasets(*, data_root: Path | None = None) -> None:
+    """List every dataset, whether it is there, and how to get it.
 
-def _folder(text: str, metavar: str, least: int | None = None) -> Any:
-    """An option that says how a folder of one's own is read, as the YAML's key of its name."""
-    return typer.Option(metavar=metavar, help=f"image_folder:NAME: {text}", min=least)
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
-
-
-@app.command("list", cls=Command)
-def list_datasets(data_root: DataRoot = None) -> None:
-    """List every dataset, whether it is there, and how to get it."""
+    Args:
+        data_root (DIR): Where datasets lie, in CoOp's layout.
+    """
     if data_root is not None and not data_root.is_dir():
         _refuse([f"--data-root must be a folder, got {data_root}"])
     from harness.data.disk import print_list
@@ -56,9 +45,14 @@ def list_datasets(data_root: DataRoot = None) -> None:
     print_list(data_root)
 
 
-@app.command(cls=Command)
-def get(name: Name, data_root: DataRoot = None) -> None:
-    """Download a dataset's pictures where torchvision can, into CoOp's layout."""
+@command(app)
+def get(name: str, *, data_root: Path | None = None) -> None:
+    """Download a dataset's pictures where torchvision can, into CoOp's layout.
+
+    Args:
+        name (NAME): A name of ship-data list.
+        data_root (DIR): Where datasets lie, in CoOp's layout.
+    """
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])
     from harness.data.download import get_dataset
@@ -70,18 +64,27 @@ def get(name: Name, data_root: DataRoot = None) -> None:
         _refuse([str(error)])
 
 
-@app.command(cls=Command)
+@command(app, split_seed={"min": 0})
 def check(
-    name: Name,
-    data_root: DataRoot = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures.")] = False,
-    class_names: Annotated[str | None, _folder("File of its classes' names.", "FILE")] = None,
-    split: Annotated[str | None, _folder("File of its pictures by split.", "FILE")] = None,
-    split_seed: Annotated[int, _folder("Another draw of its split.", "N", 0)] = 0,
+    name: str,
+    *,
+    data_root: Path | None = None,
+    quick: bool = False,
+    class_names: str | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
 ) -> None:
     """Compare a dataset with the published one and look for every fault, all at once.
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
+
+    Args:
+        name (NAME): A name of ship-data list.
+        data_root (DIR): Where datasets lie, in CoOp's layout.
+        quick: Do not decode the pictures.
+        class_names (FILE): image_folder:NAME: File of its classes' names.
+        split (FILE): image_folder:NAME: File of its pictures by split.
+        split_seed (N): image_folder:NAME: Another draw of its split.
     """
     from harness.data.disk import check_everything
     from ship.datasets import PREFIX, DatasetError, ImageFolder
@@ -108,12 +111,7 @@ def check(
 
 def main() -> None:
     """Entry point of the ship-data script."""
-    steady_output()
-    try:
-        with reader_may_leave():
-            app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    start(app)
 
 
 def _refuse(lines: Iterable[str]) -> NoReturn:

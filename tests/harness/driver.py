@@ -100,7 +100,7 @@ def study(**keys: Any) -> StudyConfig:
 
 def published(outcome: StudyOutcome) -> Publication:
     """What the study's own run shows, as the command line makes it."""
-    return prepare(outcome.experiment, outcome.tracking_uri)[0]
+    return prepare(outcome.experiment, outcome.tracking_uri).publication
 
 
 def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:

@@ -133,16 +133,18 @@ def test_a_folder_that_has_the_report_is_left_alone(
 ) -> None:
     """The second time its files keep their times, and the tables are printed all the same."""
     uri, out = prompt_len().write(store_uri), tmp_path / "out"
-    prepare("prompt_len", uri)[1](out)
+    prepare("prompt_len", uri).show(out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert capsys.readouterr().out.endswith(f"report: {out} ({len(first)} files)\n")
-    assert prepare("prompt_len", uri)[1](out) == []
+    prepare("prompt_len", uri).show(out)
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == first
     printed = capsys.readouterr().out
     assert printed.startswith("prompt_len: the answer")
     assert printed.endswith(f"report: {out} (as it was)\n")
     (out / "prompt_len.html").write_text("somebody's", encoding="utf-8")
-    assert len(prepare("prompt_len", uri)[1](out)) == len(first)
+    prepare("prompt_len", uri).show(out)
+    assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")
+    assert (out / "prompt_len.html").stat().st_mtime_ns != first[out / "prompt_len.html"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"<p>"])

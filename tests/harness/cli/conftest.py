@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,15 +41,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         print("progress")
         return outcome
 
-    def prepare(*of: str) -> reports.cli.Prepared:
+    def prepare(*of: str) -> Any:
         seen["reports"].append(of)
         name = f"report {len(seen['reports'])}"
-        show = lambda out: print(f"{name} in {out}") or []  # noqa: E731
-        return reports.cli.Prepared("publication", show, name)  # type: ignore[arg-type]
+        show = lambda out: print(f"{name} in {out}")  # noqa: E731
+        return SimpleNamespace(publication="publication", show=show, name=name)
 
-    def changes_from_now(*of: str) -> Callable[[reports.cli.Prepared], list[str]]:
+    def changes_from_now(*of: str) -> Callable[[Any], list[str]]:
         seen["looks"].append(of)
-        return lambda made: [f"since the last run ({made.study})"]
+        return lambda made: [f"since the last run ({made.name})"]
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
     monkeypatch.setattr(reports.cli, "prepare", prepare)

@@ -126,7 +126,7 @@ def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
     study = make_study(description="a line", seeds=3, space={"generator.n_ctx": [1, 4, 8]})
 
     def report(outcome: Any) -> Publication:
-        return prepare(outcome.experiment, outcome.tracking_uri)[0]
+        return prepare(outcome.experiment, outcome.tracking_uri).publication
 
     assert bench.run(study, publish=report).complete
     data = bench.parent().data
