@@ -1,7 +1,7 @@
 """What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from rich.table import Column, Table
+from rich.table import Table
 
 from harness.data.download import SOURCES, places
 from ship.datasets import (
@@ -39,32 +39,30 @@ def print_list(data_root: Path | None) -> None:
 
     Pictures are looked at, not read.
     """
-    names = [Column("dataset", no_wrap=True), Column("classes", justify="right", no_wrap=True)]
-    names += [Column("pictures", no_wrap=True), Column("state", no_wrap=True)]
-    place = Column("below the data root", overflow="fold")
-    table = Table(*names, place, box=None, header_style="bold")
-    console = Console(highlight=False)
+    table = Table(box=None, header_style="bold")
+    table.add_column("dataset", no_wrap=True)
+    table.add_column("classes", no_wrap=True, justify="right")
+    table.add_column("pictures", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("below the data root", overflow="fold")
     faulty, absent = list[str](), list[str]()
     specs: Any = DATASETS
-    absence = "?" if data_root is None else "[dim]missing[/]"
     for name, spec in specs.items():
         where = places(spec)
-        size = ("", "")
-        survey = None
-        if where:
-            size = str(spec.classes), slashed(spec.counts)
-        if not where or (data_root is not None and (data_root / spec.folder).is_dir()):
-            survey = survey_dataset(name, data_root)
-            if not where:
-                size = str(len(survey.class_names)), slashed(counted(survey.splits))
-        presence = "[red]faulty[/]" if survey and survey.faults else "[green]present[/]"
-        state = presence if survey else absence
-        table.add_row(name, *size, state, escape(where or "packaged"))
-        if survey is None:
+        survey = Survey()
+        if where and not (data_root and (data_root / spec.folder).is_dir()):
+            state = "[dim]missing[/]" if data_root else "?"
             absent.append(f"{name}: {SOURCES[name].how}")
-        elif survey.faults:
+        else:
+            survey = survey_dataset(name, data_root)
+            state = "[red]faulty[/]" if survey.faults else "[green]present[/]"
+        if survey.faults:
             faulty.append(f"{name}: {survey.faults[0]} ({len(survey.faults)} in all)")
+        classes = spec.classes if where else len(survey.class_names)
+        pictures = spec.counts if where else counted(survey.splits)
+        table.add_row(name, str(classes), slashed(pictures), state, escape(where or "packaged"))
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
+    console = Console(highlight=False)
     console.print(table)
     console.print(_PICTURES, soft_wrap=True)
     for title, lines in {"faulty": faulty, "how to get them": absent}.items():
@@ -95,18 +93,14 @@ def check_everything(
         faults.tell(where, "picture", twice, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
-        pictures = tuple({p.name: p for own in by_split.values() for p in own}.values())
-        contents = _decode([one for one in pictures if _has_content(one)])
-        sound = {picture: content for picture, content in contents.items() if content}
-        faults.tell(where, "undecodable picture", [own for own in contents if own not in sound])
-        faults += copy_faults(
-            where,
-            {
-                split: {p.name: sound[p.name] for p in pictures if p.name in sound}
-                for split, pictures in by_split.items()
-            },
-            survey.own_labels,
-        )
+        contents = _decode(picture for pictures in by_split.values() for picture in pictures)
+        sound = {name: content for name, content in contents.items() if content}
+        faults.tell(where, "undecodable picture", [name for name in contents if name not in sound])
+        named = {
+            split: {one.name: sound[one.name] for one in pictures if one.name in sound}
+            for split, pictures in by_split.items()
+        }
+        faults += copy_faults(where, named, survey.own_labels)
         decoded = f"{number(sound, 'picture')} decoded"
     warnings = [*survey.unlike, *survey.warnings]
     if untrained := _untrained_classes(survey):
@@ -137,19 +131,21 @@ def _split_lines(survey: Survey) -> list[str]:
     return lines
 
 
-def _decode(pictures: Sequence[Picture]) -> dict[str, bytes | None]:
+def _decode(pictures: Iterable[Picture]) -> dict[str, bytes | None]:
     """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole.
 
-    A bar shows how far it is, where standard error is a terminal.
+    What is missing or empty, which the survey tells, is left out. A bar shows how far it is, where
+    standard error is a terminal.
     """
+    named = {picture.name: picture for picture in pictures}
+    there = [picture for picture in named.values() if _has_content(picture)]
     bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
-        hashes = track(
-            pool.map(_pixels, pictures), "decoding", total=len(pictures), console=bar,
-            disable=not bar.is_terminal, transient=True,
-        )  # fmt: skip
-        return {picture.name: found for picture, found in zip(pictures, hashes, strict=True)}
+        hashes = pool.map(_pixels, there)
+        shown: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
+        tracked = track(hashes, "decoding", len(there), console=bar, **shown)
+        return {picture.name: found for picture, found in zip(there, tracked, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 
