@@ -1,7 +1,11 @@
 """`ship-report NAME --export optuna:URI`: the settings as an Optuna study, for its dashboard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports.analysis import incomparable
 from reports.cells import level_id
@@ -17,7 +21,7 @@ from reports.contract import (
     redacted,
 )
 from reports.read import Factor, Study, heading
-from reports.tables import Group, is_numeric, mean, setting_groups
+from reports.tables import Group, is_numeric, setting_groups
 
 OPTUNA = "optuna:"
 
@@ -36,8 +40,6 @@ def export(study: Study, target: str) -> str:
         ReportError: no such target, an address that is not well formed, or its storage cannot be
             written, or has the study already.
     """
-    import optuna
-
     uri = target.removeprefix(OPTUNA)
     if not target.startswith(OPTUNA) or not uri:
         raise ReportError(f"--export {target}: give optuna:URI, e.g. optuna:{SQLITE}x.db")
@@ -45,7 +47,7 @@ def export(study: Study, target: str) -> str:
     if fault:
         raise ReportError(f"--export: {fault}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trials = _trials(study)
+    trials = [*_trials(study)]
     try:
         made = optuna.create_study(storage=uri, study_name=study.name, direction="maximize")
         made.set_user_attr("value", f"selection {heading(study.protocol, study.objective)}")
@@ -65,39 +67,27 @@ def export(study: Study, target: str) -> str:
     return f"{len(trials)} settings as Optuna trials: optuna-dashboard {redacted(uri)}"
 
 
-def _trials(study: Study) -> list[Any]:
+def _trials(study: Study) -> Iterator[FrozenTrial]:
     """A trial for each setting; its value is the mean selection objective over seeds."""
-    from optuna.trial import create_trial
-
     assignments = [setting.assignment for setting in study.settings]
     used = {f.key: [own[f.key] for own in assignments if f.key in own] for f in study.factors}
     spaces = {f.key: _distribution(f, used[f.key]) for f in study.factors if used[f.key]}
-    runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
+    runs = study.rows["run_id"].drop_nulls().unique(maintain_order=True).to_list()
     curves = study.histories.of(study.score, runs)
-    trials = []
     for group in setting_groups(study):
-        state, value = _ending(study, group)
-        levels = {key: level for key, level in group.value.assignment.items() if key in spaces}
-        trials.append(
-            create_trial(
-                state=state,
-                value=value,
-                params={key: _scalar(level) for key, level in levels.items()},
-                distributions={key: spaces[key] for key in levels},
-                user_attrs=_attributes(study, group),
-                intermediate_values=_curve(group, curves),
-            )
+        value = group.mean(study.score)
+        # what has not finished has failed
+        ending = TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL
+        levels = {key: own for key, own in group.value.assignment.items() if key in spaces}
+        histories = (curves[run] for run in group.column("run_id") if run in curves)
+        yield create_trial(
+            state=ending if value is None else TrialState.COMPLETE,
+            value=value,
+            params={key: _scalar(level) for key, level in levels.items()},
+            distributions={key: spaces[key] for key in levels},
+            user_attrs=_attributes(study, group),
+            intermediate_values=dict(next(histories, [])),
         )
-    return trials
-
-
-def _ending(study: Study, group: Group) -> tuple[Any, float | None]:
-    """Optuna's state of a setting, and its value; what has not finished has failed."""
-    from optuna.trial import TrialState
-
-    if seeds := group.seeds(study.score):
-        return TrialState.COMPLETE, mean([*seeds.values()])
-    return (TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL), None
 
 
 def _distribution(factor: Factor, used: Sequence[Any]) -> Any:
@@ -107,13 +97,13 @@ def _distribution(factor: Factor, used: Sequence[Any]) -> Any:
         factor: of the study.
         used: its values in the study's settings.
     """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     if factor.levels is not None or not is_numeric(used):
         return CategoricalDistribution(list(dict.fromkeys(map(_scalar, used))))
     low, high = min(used), max(used)
-    kind = IntDistribution if all(isinstance(value, int) for value in used) else FloatDistribution
-    return kind(low, high, log=factor.log and low > 0)
+    log = factor.log and low > 0
+    if all(isinstance(value, int) for value in used):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
 
 
 def _scalar(level: Any) -> Any:
@@ -123,16 +113,12 @@ def _scalar(level: Any) -> Any:
 
 def _attributes(study: Study, group: Group) -> dict[str, Any]:
     """What Optuna has no place for: test results, counts, the key and the runs."""
-    tested = {f"test/{name}": group.seeds(f"test/{name}") for name in study.protocol.headings}
-    means = {name: mean([*seeds.values()]) for name, seeds in tested.items() if seeds}
-    seconds = group.mean("seconds")
-    cost = {} if seconds is None else {"seconds a seed": seconds}
-    counts = {"seeds": group.count(COMPLETE), "failed": group.count(FAIL)}
-    added = {"added": ADDED_BY_PATH} if group.added else {}
-    runs = list(dict.fromkeys(group.known("run_id")))
-    return {**means, **cost, **counts, "setting_key": group.value.key, **added, "mlflow runs": runs}
-
-
-def _curve(group: Group, curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:
-    """The selection objective by step, of the setting's first run that has a history."""
-    return dict(next((curves[run] for run in group.column("run_id") if run in curves), []))
+    means = {f"test/{name}": group.mean(f"test/{name}") for name in study.protocol.headings}
+    means["seconds a seed"] = group.mean("seconds")
+    told: dict[str, Any] = {name: value for name, value in means.items() if value is not None}
+    told |= {"seeds": group.count(COMPLETE), "failed": group.count(FAIL)}
+    told["setting_key"] = group.value.key
+    if group.added:
+        told["added"] = ADDED_BY_PATH
+    told["mlflow runs"] = list(dict.fromkeys(group.known("run_id")))
+    return told
