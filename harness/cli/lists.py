@@ -1,16 +1,20 @@
-"""What ship-sweep lists: packaged studies, the names that a YAML may use, and backbones."""
+"""What a YAML may name: the lists of it, and whether one of them does what it should."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from harness import config
+from harness.errors import Fault, UserError
 from harness.study_files import packaged_spaces
-from harness.wording import show
+from harness.wording import nearest, show
+from reports.contract import printable
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
@@ -18,6 +22,7 @@ from ship.registry import Registry
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
+BROKEN = 1  # an exit code
 _STUDY_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",
@@ -79,6 +84,41 @@ def print_backbones(*, every: bool = False) -> None:
         hidden += "checkpoints of your own alone, and those that prompts cannot drive, with the "
         _print(f"{hidden}reason.")
     _print(*map(escape, _ON_BACKBONES))
+
+
+def run_check(name: str, data_root: Path | None) -> None:
+    """Check whatever has that name, on the packaged backbone, and say what holds and what fails.
+
+    Args:
+        name: as a YAML says it; of a built-in or a plugin.
+        data_root: where datasets lie.
+
+    Raises:
+        UserError: nothing has that name.
+        typer.Exit: something fails.
+    """
+    from ship.testing import check_dataset, check_finetuner, check_generator
+
+    folder = name.startswith(PREFIX)
+    if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
+        known = [*GENERATORS.names(), *FINETUNERS.names(), *DATASETS.names()]
+        must = "must name a generator, a fine-tuner or a dataset"
+        fault = Fault("--check", must, name, near=nearest(name, known)).text
+        hint = "ship-sweep --list-options lists them, --plugin FILE adds yours"
+        raise UserError(f"{fault}; {hint}")
+    generator, fails = GENERATORS.get(name), 0
+    checks = {
+        "generator": check_generator(name) if generator and generator.method else (),
+        "fine-tuner": check_finetuner(name) if name in FINETUNERS else (),
+        "dataset": check_dataset(name, data_root) if folder or name in DATASETS else (),
+    }
+    for kind, findings in checks.items():
+        for line in map(str, findings):
+            typer.echo(printable(f"{kind} {name}: {line}"))
+            fails += line.startswith("FAILS")
+    typer.echo(f"{fails} of its promises fail" if fails else "everything holds")
+    if fails:
+        raise typer.Exit(BROKEN)
 
 
 def _print(*shown: Table | str) -> None:

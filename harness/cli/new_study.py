@@ -2,16 +2,19 @@
 
 import os
 import re
+import shlex
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 import typer
 
 from harness.config import load_study
-from harness.errors import ConfigError, Fault
+from harness.errors import ConfigError, Fault, UserError
 from harness.study_files import parse_value, write_for_user
+from reports.command import INTERRUPTED
 from ship.configs import FINETUNERS
 
 # What people call a factor -> its key, its levels, and its baseline with CLIP and with pocket.
@@ -33,8 +36,6 @@ SMALL_FINETUNERS = {
     "coop": "{name: coop, lr: 0.3, epochs: 60, batch_size: 64}",
 }
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
-
-
 # What is asked, in this order: the answer that is suggested, and the question.
 QUESTIONS = {
     "dataset": ("photos", "Pictures: photos (packaged), image_folder:NAME (yours), or published"),
@@ -45,19 +46,36 @@ QUESTIONS = {
 }
 
 
-def write_new(data_root: Path | None) -> Path:
-    """Ask what a study is to be about, and write its YAML here; each answer is checked at once.
+def ask_and_write(plugins: Sequence[str], data_root: Path | None) -> None:
+    """Ask what a study is to be about, and write its YAML here, as a new file.
 
     Args:
+        plugins: files of plugins, whose names may be answers.
         data_root: where datasets lie.
 
-    Returns:
-        The file, which is new.
-
     Raises:
-        UserError: it cannot be written.
-        typer.Abort: who is asked has had enough.
+        UserError: nobody can be asked, or it cannot be written.
+        typer.Exit: who is asked has had enough.
     """
+    if not somebody_is_there():
+        raise UserError("--new asks questions, which needs a terminal")
+    try:
+        answers = _answers(data_root)
+    except (typer.Abort, KeyboardInterrupt) as error:  # between questions, or within one
+        typer.echo("\ninterrupted: nothing was written", err=True)
+        raise typer.Exit(INTERRUPTED) from error
+    stem = _stem(answers)
+    names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
+    path = next(path for path in map(Path, names) if not os.path.lexists(path))
+    write_for_user(path, text_of(answers).encode())
+    options = [("--plugin", file) for file in plugins]
+    if data_root is not None:
+        options.append(("--data-root", str(data_root)))
+    say_written(path, options)
+
+
+def _answers(data_root: Path | None) -> dict[str, str]:
+    """What is answered, by the names of the questions; each answer is checked at once."""
     answers = {name: suggested for name, (suggested, _) in QUESTIONS.items()}
     for name, (_, question) in QUESTIONS.items():
         if name == "backbone" and answers["dataset"] not in ("photos", "emoji"):
@@ -72,11 +90,7 @@ def write_new(data_root: Path | None) -> Path:
                 typer.echo("\n".join(error.faults))
             else:
                 break
-    stem = _stem(answers)
-    names = (f"{stem}{f'-{number}' if number else ''}.yaml" for number in range(1000))
-    path = next(path for path in map(Path, names) if not os.path.lexists(path))
-    write_for_user(path, text_of(answers).encode())
-    return path
+    return answers
 
 
 def text_of(answers: Mapping[str, str]) -> str:
@@ -102,3 +116,28 @@ def _stem(answers: Mapping[str, str]) -> str:
     """What the file is called, and so the study; short enough for a number behind it."""
     stem = f"{VARIED[answers['varies']][0]}_{answers['dataset'].rpartition(':')[2]}"
     return re.sub(r"[^a-z0-9_-]+", "_", stem.lower())[:96]
+
+
+def say_written(path: Path, options: Sequence[tuple[str, str]] = ()) -> None:
+    """Say that a study's YAML was written, and how to look at its plan.
+
+    Args:
+        path: of the YAML.
+        options: name and value of those that the study needs.
+    """
+    named = "".join(f" {option} {shlex.quote(value)}" for option, value in options)
+    typer.echo(f"{path} is written. What it would run, and for how long:")
+    typer.echo(f"  ship-sweep --space {path}{named} --dry-run")
+
+
+def somebody_is_there() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """A person's answer; no answer is no."""
+    try:
+        return typer.confirm(question, default=False)
+    except typer.Abort:
+        return False

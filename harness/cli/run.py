@@ -2,30 +2,36 @@
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
-from harness import study
-from harness.cli import commands, lists
+import harness.study
+from harness.cli import lists, new_study
 from harness.cli.main import Options, check_options
-from harness.config import load_plugins
+from harness.config import StudyConfig, load_plugins
 from harness.deploy import print_recipe
-from harness.errors import RayLost, UserError
-from harness.planning import StudyOutcome
+from harness.errors import ClusterError, RayLost, UserError
+from harness.planning import Plan, StudyOutcome
+from harness.resources import idle_gpus_here, preflight
 from harness.store import StoreAway, StudyLost
-from harness.study_files import copy_packaged
+from harness.study_files import copy_packaged, write_for_user
+from harness.wording import duration
 from reports import cli as pages
 from reports.command import INTERRUPTED
-from reports.contract import Publication, ReportError, count, redacted
+from reports.contract import Publication, ReportError, count, printable_lines, redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError
 
 USER_MISTAKE, INCOMPLETE = 2, 3  # exit codes
 _GOES_ON = "the same command goes on from here"
+_STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
 def carry_out(options: Options) -> None:
@@ -64,15 +70,15 @@ def _carry_out(options: Options) -> None:
     elif options.deploy is not None:
         print_recipe(options.deploy)
     elif options.copy is not None:
-        commands.say_written(copy_packaged(options.copy))
+        new_study.say_written(copy_packaged(options.copy))
     elif options.rename is not None:
-        commands.rename(*options.rename, options.cache_dir)
+        rename(*options.rename, options.cache_dir)
     elif options.new:
-        commands.new_study(plugins, data_root)
+        new_study.ask_and_write(plugins, data_root)
     elif options.check is not None:
-        commands.run_check(options.check, data_root)
+        lists.run_check(options.check, data_root)
     elif options.predict is not None and options.pictures is not None:
-        commands.run_predict(options.predict, options.pictures, options.setting or [])
+        run_predict(options.predict, options.pictures, options.setting or [])
     else:
         _plan_or_run(options)
 
@@ -82,30 +88,119 @@ def _plan_or_run(options: Options) -> None:
     space, overrides = str(options.space), options.set_ or []
     if options.prefetch is not None:
         root, cache, verbose = options.data_root, options.cache_dir, options.verbose
-        study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
+        harness.study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
         return
-    wanted = study.typed_study(space, overrides, (), options.data_root)
+    wanted = harness.study.typed_study(space, overrides, (), options.data_root)
     address = None if options.address == "local" else options.address
     both = ("data_root", "cache_dir", "detect", "max_seeds", "path")
     asked: dict[str, Any] = {name: getattr(options, name) for name in both}
     asked["reuse"] = not options.no_reuse
     if options.dry_run:
-        commands.print_dry_run(wanted, address, asked)
+        print_dry_run(wanted, address, asked)
         return
     report = FinalReport()
-    outcome = study.run_study(
+    outcome = harness.study.run_study(
         wanted,
         address=address,
         in_process=options.in_process,
         verbose=options.verbose,
         storage=options.storage,
         accept_changes=options.accept_changes,
-        ask=commands.confirmed if commands.somebody_is_there() else None,
+        ask=new_study.confirmed if new_study.somebody_is_there() else None,
         before=report.before,
         publish=report.publication,
         **asked,
     )
     finish(outcome, report)
+
+
+def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
+    """Print what a run would do, and on stderr what it would be refused for.
+
+    Args:
+        study: the study.
+        address: of a running Ray cluster; None: this machine.
+        asked: what else plan_study is called with.
+    """
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    plan = harness.study.plan_study(study, say=say, **asked)
+    _print_plan(study.name, plan, here=address is None)
+    if plan.finished:
+        return
+    try:
+        preflight(address, study.resources)
+    except ClusterError as error:  # the plan may be made elsewhere than the run
+        say(f"warning: a run would be refused: {error}")
+    else:
+        if address is None and (idle := idle_gpus_here(study.resources, study.concurrency)):
+            say(f"warning: {idle}")
+
+
+def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
+    """What is done and what would run, setting by setting, and how long that would take.
+
+    Args:
+        here: whether it would run on this machine.
+    """
+    left = plan.estimate
+    time = Column("time" if left else "", justify="right", no_wrap=True)
+    columns = ("setting", Column("state", no_wrap=True), "seeds to run", time)
+    times = {key: duration(seconds) for key, seconds in left.seconds.items()} if left else {}
+    table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
+    table.title_justify = "left"
+    for row in plan.rows:
+        state = f"[{_STYLES[row.state]}]{row.state}[/]"
+        seeds = ", ".join(map(str, row.seeds))
+        table.add_row(escape(row.label), state, seeds, times.get(row.key, ""))
+    lines = []
+    if plan.proposals:
+        lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
+    if left is not None:
+        many = f"{left.at_once} at once, without features that are not cached"
+        wall = f", about {duration(left.wall)} on this machine ({many})" if here else ""
+        compute = f"estimated compute time left: about {duration(left.compute)}"
+        lines.append(f"{compute}{wall}; from {left.source}")
+    console = Console(highlight=False)
+    console.print(table)
+    for line in (*lines, *plan.notes):
+        console.print(printable_lines(line), markup=False, soft_wrap=True)
+
+
+def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
+    """Name pictures by a study's trained models, in a CSV file, and say what came of it.
+
+    Args:
+        study, pictures, setting: see harness.predictions.predict.
+
+    Raises:
+        UserError: there is nothing to name, or nothing to name it by.
+    """
+    from harness.predictions import predict
+    from ship.trial import TrainedError
+
+    try:
+        named = predict(study, pictures, setting)
+    except (ReportError, TrainedError) as error:
+        raise UserError(str(error)) from error
+    path = Path(f"{study}-predictions.csv")
+    write_for_user(path, named.write_csv().encode())
+    (seeds,) = named["seeds"].unique()
+    agree = (named["seeds_agreeing"] == named["seeds"]).sum()
+    told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
+    typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
+
+
+def rename(old: str, new: str, cache_dir: Path | None) -> None:
+    """Rename a study, and say what its YAML has to say then.
+
+    Raises:
+        UserError: it cannot be renamed so.
+    """
+    harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
+    typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
 
 
 class FinalReport:

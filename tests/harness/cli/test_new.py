@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from harness import study_files
-from harness.cli import commands
+from harness.cli import new_study
 from harness.config import load_study
 from tests.harness.cli.conftest import invoke
 from tests.harness.cli.test_main import PLUGIN
@@ -19,7 +19,7 @@ from tests.harness.fakes import draw_pictures
 
 @pytest.fixture(autouse=True)
 def _somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(new_study, "somebody_is_there", lambda: True)
 
 
 @pytest.mark.usefixtures("own_tables")
