@@ -2,7 +2,7 @@
 
 import enum
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,31 +45,17 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
             (one line).
         EmptyStudyError: a ReportError; there is nothing to report.
     """
-    from reports.read import default_tracking_uri, load_records, study_names
+    from reports.read import default_tracking_uri
     from reports.render import overview_files, write_files
-    from reports.report import make_report
+    from reports.report import reports_of
 
     uri = tracking_uri or default_tracking_uri()
-    damaged: list[str] = []
-
-    def made() -> Iterator["Report | str"]:
-        """A report of each study, or a line about why there is none."""
-        for name in dict.fromkeys(names or study_names(uri)):
-            try:
-                yield make_report(load_records(name, uri))
-            except EmptyStudyError as error:
-                yield str(error)
-            except ReportError as error:
-                if names:
-                    raise
-                damaged.append(name)
-                yield f"{name}: {error}"
-
-    files, lines, left_out = overview_files(made())
+    files, lines, left_out = overview_files(reports_of(uri, names))
     many = len(files) - 1
     if not many:
-        kind = ReportError if damaged else EmptyStudyError
-        raise kind("; ".join(left_out) or f"{redacted(uri)}: no study here")
+        empty = all(isinstance(error, EmptyStudyError) for error in left_out)
+        kind = EmptyStudyError if empty else ReportError
+        raise kind("; ".join(map(str, left_out)) or f"{redacted(uri)}: no study here")
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     typer.echo(f"\npage: {out / 'index.html'} ({many} {'study' if many == 1 else 'studies'})")

@@ -1,6 +1,5 @@
 """A study from Python and in notebooks: its rows, answer, tables and figures."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,9 +14,9 @@ from reports.cells import Table
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
 from reports.estimates import estimates
-from reports.read import default_tracking_uri, load_records, study_names
+from reports.read import default_tracking_uri, load_records
 from reports.render import answer_html, latex, markdown, table_frame, table_html, write_report
-from reports.report import Report, make_report
+from reports.report import Report, make_report, reports_of
 
 if TYPE_CHECKING:
     import altair
@@ -61,12 +60,9 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
     Raises:
         ReportError: unreadable store (one line).
     """
-    uri = str(tracking_uri or default_tracking_uri())
-    found = {}
-    for name in study_names(uri):
-        with suppress(ReportError):  # nothing of it has ended, or what the store has is damaged
-            found[name] = load_study(name, uri)
-    return found
+    every = reports_of(str(tracking_uri or default_tracking_uri()))
+    # of others nothing has ended, or what the store has is damaged
+    return {made.study.name: LoadedStudy(made) for made in every if isinstance(made, Report)}
 
 
 @dataclass(frozen=True, repr=False)

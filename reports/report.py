@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from reports.analysis import Importance, available, factor_tables, importance
 from reports.answer import Answer, build_answer
 from reports.cells import Table
-from reports.read import Study
+from reports.contract import EmptyStudyError, ReportError
+from reports.read import Study, load_records, study_names
 from reports.tables import build_tables, published_table, with_metric
 
 _NOT_STAMPED = ("rows", "hits", "histories")  # parts of a study
@@ -82,3 +84,25 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     tables += [published_table(study)] if published else []
     together = tuple(factor_tables(study, metric, found))
     return Report(study, metric, answer, tuple(tables), together, found)
+
+
+def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
+    """The report of each of several studies, or why there is none.
+
+    Args:
+        tracking_uri: of the store.
+        names: of the studies; none: all of the store, the one begun last first, and what is damaged
+            of one does not keep the others back.
+
+    Raises:
+        ReportError: unreadable store, or a study that is named and cannot be read (one line).
+    """
+    for name in dict.fromkeys(names or study_names(tracking_uri)):
+        try:
+            yield make_report(load_records(name, tracking_uri))
+        except EmptyStudyError as error:
+            yield error
+        except ReportError as error:
+            if names:
+                raise
+            yield ReportError(f"{name}: {error}")

@@ -120,23 +120,23 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
 
 
 def overview_files(
-    reports: Iterable[Report | str],
-) -> tuple[dict[str, bytes], list[str], list[str]]:
+    reports: Iterable[Report | ReportError],
+) -> tuple[dict[str, bytes], list[str], list[ReportError]]:
     """The page over several studies, index.html, and each one's own page.
 
     Args:
-        reports: in their order; each is asked for when the one before is a page. A line in the
+        reports: in their order; each is asked for when the one before is a page. An error in the
             place of one says why there is none.
 
     Returns:
-        name -> content of the files; the same in words: lines for a terminal; and the lines about
-        studies without a report.
+        name -> content of the files; the same in words: lines for a terminal; and why studies have
+        no report.
     """
     files: dict[str, bytes] = {}
     entries = []
-    left_out: list[str] = []
+    left_out: list[ReportError] = []
     for report in reports:
-        if isinstance(report, str):
+        if isinstance(report, ReportError):
             left_out.append(report)
             continue
         own = file_name(report.study.name)
@@ -144,9 +144,9 @@ def overview_files(
             own += "-"
         files[f"{own}.html"] = page(report, study_charts(report)).encode()
         entries.append(entry(report, f"{own}.html"))
-    text = overview(entries, left_out)
-    lines = list(overview_lines(entries, left_out))
-    return {"index.html": text.encode(), **files}, lines, left_out
+    told = [str(error) for error in left_out]
+    lines = list(overview_lines(entries, told))
+    return {"index.html": overview(entries, told).encode(), **files}, lines, left_out
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reports.charts import study_charts
+from reports.contract import ReportError
 from reports.render import overview_files
 from reports.render.page import page
 from reports.report import make_report
@@ -215,7 +216,7 @@ def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width:
     """Tables and charts scroll in their own boxes, on a telephone, too."""
     long = "descriptions/of_every_class_of_imagenet_in_full_" * 4
     named = leveled({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
-    overview, *_ = overview_files([make_report(named.study()), "left out: " + long])
+    overview, *_ = overview_files([make_report(named.study()), ReportError("left out: " + long)])
     for text in (linked(), whole_page(named), overview["index.html"].decode()):
         show(browser, text, tmp_path, width)
         wait(browser, "return document.querySelector('.chart svg, #filters')")
