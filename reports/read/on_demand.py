@@ -14,15 +14,7 @@ from urllib.parse import unquote, urlparse
 
 import polars as pl
 
-from reports.contract import (
-    CLASS_ID,
-    EXAM,
-    HITS,
-    SEEN,
-    SERVED,
-    SQLITE,
-    split_seed,
-)
+from reports.contract import CLASS_ID, EXAM, HITS, SEEN, SERVED, SQLITE, split_seed
 from reports.read.runs import LARGEST, opened, quiet_client
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
@@ -80,10 +72,7 @@ def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
         " WHERE key = ? AND run_uuid IN (SELECT value FROM json_each(?))"
         " ORDER BY timestamp LIMIT ?"
     )
-    with (
-        contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
-        opened(uri) as base,
-    ):
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), opened(uri) as base:
         yield from base.execute(query, [metric, json.dumps([*run_ids]), MOST_VALUES]).fetchall()
 
 
