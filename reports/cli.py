@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from reports.command import command, start
+from reports.command import INCOMPLETE, USER_MISTAKE, command, start
 from reports.contract import EmptyStudyError, Publication, ReportError, printable, redacted
 
 if TYPE_CHECKING:
@@ -203,4 +203,5 @@ def report(
         print_report(made, f"report: {folder} ({len(files)} files)", legend=notes, width=width)
     except ReportError as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(3 if isinstance(error, EmptyStudyError) else 2) from error
+        code = INCOMPLETE if isinstance(error, EmptyStudyError) else USER_MISTAKE
+        raise typer.Exit(code) from error

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from reports.contract import collect_rarely, reader_may_leave, steady_output
 
-INTERRUPTED = 130  # an exit code
+BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
 Function = TypeVar("Function", bound=Callable[..., Any])
 _SECTION = re.compile(r"^(?:Args|Attributes):\n", re.MULTILINE)
 # name (METAVAR): help, which may go on in lines that are further in
@@ -49,7 +49,7 @@ def command(
         told = {name: rest for name, *rest in _ENTRY.findall(cleandoc(declared.__doc__ or ""))}
         shown = []
         for own in signature(declared).parameters.values():
-            metavar, text = told[own.name]
+            metavar, text = told.get(own.name, ("", ""))  # python -OO has no docstrings
             usual = ... if own.default is Parameter.empty else own.default
             keys: dict[str, Any] = {"metavar": metavar or None, "help": " ".join(text.split())}
             keys |= more.get(own.name, {})

@@ -64,6 +64,12 @@ def commands() -> dict[str, set[str]]:
     return options | {f"ship-data {name}": options_of(sub) for name, sub in group.commands.items()}
 
 
+def test_every_option_is_explained() -> None:
+    """Each has its entry in a docstring."""
+    every = [get_command(app) for app in (sweep, report)] + [*get_command(data).commands.values()]
+    assert not [one.name for command in every for one in command.params if not one.help]
+
+
 def options_of(command: click.Command) -> set[str]:
     """The long options of a command."""
     return {"--help", *(o for p in command.params for o in p.opts if o.startswith("--"))}

@@ -14,6 +14,7 @@ from harness import config
 from harness.errors import Fault, UserError
 from harness.study_files import packaged_spaces
 from harness.wording import nearest, show
+from reports.command import BROKEN
 from reports.contract import printable
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
@@ -22,7 +23,6 @@ from ship.registry import Registry
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
-BROKEN = 1  # an exit code
 _STUDY_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",

@@ -3,7 +3,7 @@
     ship-sweep --space prompt_len.yaml
     ship-sweep --space prompt_len.yaml --set dataset=caltech101 --data-root ~/data
 
-The options and exit codes are declared here, once, and options that cannot be meant are refused.
+The options are declared here, once, and those that cannot be meant are refused.
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
@@ -31,14 +31,12 @@ _INSTEAD = {
     "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
-# options that need each other, and that exclude each other
-_TOGETHER = (
-    ("--all", "--list-backbones"), ("--predict", "FOLDER"), ("--setting", "--predict"),
-)  # fmt: skip
-_APART = (
-    ("--in-process", "--address"),
-    *(("--prefetch", other) for other in ("--address", "--dry-run", "--detect", "--path")),
-)
+# what an option needs, and what it excludes
+_TOGETHER = {"--all": "--list-backbones", "--predict": "FOLDER", "--setting": "--predict"}
+_APART = {
+    "--in-process": ("--address",),
+    "--prefetch": ("--address", "--dry-run", "--detect", "--path"),
+}
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,12 @@ def check_options(options: Options) -> None:
             lines.append(Fault(flag_of(name), "must be one of the choices", value, choices).text)
     if "FOLDER" in given and "--predict" not in given:
         lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
-    lines += [f"{a} must come with {b}" for a, b in _TOGETHER if a in given and b not in given]
-    pairs = [(one, other) for one, other in _APART if one in given and other in given]
+    together = [(one, _TOGETHER[one]) for one in given if one in _TOGETHER]
+    lines += [f"{one} must come with {other}" for one, other in together if other not in given]
+    apart = [(one, other) for one in given for other in _APART.get(one, ()) if other in given]
     if instead is not None:
-        pairs += [(instead, one) for one in given if one not in (instead, *_INSTEAD[instead])]
-    lines += [f"{one} must come without {other}" for one, other in pairs]
+        apart += [(instead, one) for one in given if one not in (instead, *_INSTEAD[instead])]
+    lines += [f"{one} must come without {other}" for one, other in apart]
     if lines:
         raise ConfigError(lines)
 

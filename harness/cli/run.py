@@ -23,13 +23,12 @@ from harness.store import StoreAway, StudyLost
 from harness.study_files import copy_packaged, write_for_user
 from harness.wording import duration
 from reports import cli as pages
-from reports.command import INTERRUPTED
+from reports.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from reports.contract import Publication, ReportError, count, printable_lines, redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError
 
-USER_MISTAKE, INCOMPLETE = 2, 3  # exit codes
 _GOES_ON = "the same command goes on from here"
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 

@@ -13,9 +13,8 @@ from typing import NoReturn
 
 import typer
 
-from reports.command import Group, command, start
+from reports.command import USER_MISTAKE, Group, command, start
 
-USER_MISTAKE = 2  # an exit code
 _EPILOG = (
     "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "
     "141 nobody reads what is printed any more."
