@@ -142,7 +142,7 @@ def path_round(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
     else:
         lacks = [one for part in found.missing for one in _everywhere(study, part)]
         told = f"path from the baseline to {label_of(_ordered(study, found.target))}"
-        nothing = f": nothing is missing, {count(len(found.steps), 'step')}"
+        nothing = f": nothing is missing, {count(len(found.stops) - 1, 'step')}"
         told += f" lacks {count(len(lacks), 'setting')}" if lacks else nothing
     if not lacks:
         return Round(before, (told,))

@@ -1,12 +1,11 @@
 """The tables of a study's factors taken together: importance, pairs, and the path."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from reports import tables
 from reports.analysis.importance import Effect, Importance
 from reports.analysis.layout import available, subject
-from reports.analysis.path import AblationPath, Step, ablation_path
+from reports.analysis.path import AblationPath, Stop, ablation_path
 from reports.cells import (
     Cell,
     Cells,
@@ -42,7 +41,7 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
     if found and found.interactions:
         made.append(_cells(own, found.interactions, metric))
     path = available(ablation_path, study, metric)
-    if path and path.steps:
+    if path and len(path.stops) > 1:
         made.append(_path(part, path))
     return made
 
@@ -130,10 +129,9 @@ def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
 def _path(study: Study, path: AblationPath) -> Table:
     head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
     names, decimals = tables.short_names(study), tables.decimals_of(study, path.metric)
-    rows: list[Cells] = [{"change": Text("baseline"), "score": Quantity(path.score)}]
-    rows += [_step(step, names, decimals) for step in path.steps]
+    rows = [_stop(stop, names, decimals) for stop in path.stops]
     ran = {setting.key for setting in study.settings if setting.added}
-    keys = [path.baseline_key, *(step.setting_key for step in path.steps)]
+    about = [{"added": stop.setting_key in ran} for stop in path.stops]
     columns = (
         Column("change", "change", "left"),
         Column("score", f"sel. {objective}"),
@@ -155,20 +153,20 @@ def _path(study: Study, path: AblationPath) -> Table:
         ]
         notes.append(f"not run, or not finished, on the way: {listed(lacking, '; ')}")
     title = "path from the baseline to what selection prefers"
-    about = [{"added": key in ran} for key in keys]
-    more: dict[str, Any] = {"about": about, "place": "page" if ran & {*keys} else "files"}
-    return tables.plain_table(study, "path", title, columns, rows, notes, **more)
+    place = "page" if any(one["added"] for one in about) else "files"
+    return tables.plain_table(study, "path", title, columns, rows, notes, about=about, place=place)
 
 
-def _step(step: Step, names: Mapping[str, str], decimals: int) -> Cells:
+def _stop(stop: Stop, names: Mapping[str, str], decimals: int) -> Cells:
     words = ", ".join(
-        f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
+        f"{names[key]} {level_text(before)} → {level_text(after)}"
+        for key, (before, after) in stop.changes.items()
     )
     return {
-        "change": Text(words),
-        "score": Quantity(step.score),
-        "gain": Quantity(step.gain),
-        "difference": known(Value, step.difference, signed=True, decimals=decimals),
-        "pairs": known(Quantity, step.difference and step.difference.n, decimals=0),
-        "total": known(Value, step.total, signed=True, decimals=decimals),
+        "change": Text(words or "baseline"),
+        "score": Quantity(stop.score),
+        "gain": known(Quantity, stop.gain),
+        "difference": known(Value, stop.difference, signed=True, decimals=decimals),
+        "pairs": known(Quantity, stop.difference and stop.difference.n, decimals=0),
+        "total": known(Value, stop.total, signed=True, decimals=decimals),
     }

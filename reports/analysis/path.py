@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from reports import tables
@@ -17,6 +18,7 @@ from reports.tables import Group
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
 
 Assignment = Mapping[str, Any]
+Place = frozenset[tuple[str, str]]  # an assignment's factors with the ids of their levels
 
 
 class NoBaseline(Unavailable):
@@ -24,52 +26,40 @@ class NoBaseline(Unavailable):
 
 
 @dataclass(frozen=True)
-class Change:
-    """A factor from one level to another; a dash where it is not active."""
+class Stop:
+    """A setting on the path.
 
-    factor: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True)
-class Step:
-    """From one setting to the next.
-
-    changes: of one factor; of several where no setting between exists.
-    setting_key: of the setting after it.
-    score: its mean selection objective. gain: over the setting before.
-    difference: in the test metric to the setting before, paired by seed.
+    changes: factor -> its level at the stop before and here, a dash where it is not active; none at
+        the baseline, and several factors where no setting between exists.
+    setting_key: of the setting.
+    score: its mean selection objective. gain: over the stop before.
+    difference: in the test metric to the stop before, paired by seed.
     total: in the test metric to the baseline, paired by seed.
     """
 
-    changes: tuple[Change, ...]
+    changes: dict[str, tuple[Any, Any]]
     setting_key: str
     score: float
-    gain: float
-    difference: Estimate | None
-    total: Estimate | None
+    gain: float | None = None
+    difference: Estimate | None = None
+    total: Estimate | None = None
 
 
 @dataclass(frozen=True)
 class AblationPath:
     """A path through settings that exist.
 
-    baseline_key: of its first setting.
-    score: that setting's mean selection objective.
-    steps: in order; none where selection prefers the baseline.
+    stops: in order, the baseline first; it alone where selection prefers it.
     missing: the assignments one factor away that a step would have looked at and that no finished
         setting has, in the order of the path. With them the path might take another turn. They have
         no dataset where the study is over several: each is wanted on all of them.
     target: the assignment of the setting that it leads to, as missing has them.
     tied: how many settings have the best selection score. Of several the path leads to the
-        baseline, which is no step, or to the first in the study's order.
+        baseline, or else to the first in the study's order.
     """
 
     metric: str
-    baseline_key: str
-    score: float
-    steps: tuple[Step, ...]
+    stops: tuple[Stop, ...]
     missing: tuple[dict[str, Any], ...]
     target: dict[str, Any]
     tied: int
@@ -107,43 +97,40 @@ def ablation_path(study: Study, metric: str) -> AblationPath:
     if why := incomparable(part):
         raise Unavailable(why)
     scored = tables.by_preference(part)
-    groups = [group for _, group in scored]
-    if not groups:
+    if not scored:
         raise Unavailable("no setting has finished with a selection score")
-    start = tables.baseline_setting(part, groups)
+    start = tables.baseline_setting(part, [group for _, group in scored])
     if start is None:
         raise NoBaseline("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
-    by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
+    by_place = {_place(one.value.assignment): (score, one) for score, one in reversed(scored)}
     possible = {level for s in part.own for level in _levels_beside(s.assignment)}
     best = tables.preferred(part)
     # the baseline is no worse than what it is tied with
     target = (start if start in best else best[0]).value.assignment
-    goal, _ = by_place[_place(target)]
-    first, first_score = by_place[_place(start.value.assignment)]
-    here, score = first, first_score
-    steps: list[Step] = []
-    missing: dict[str, dict[str, Any]] = {}
-    while here is not goal:
+    first_score, first = by_place[_place(start.value.assignment)]
+    stops, here = [Stop({}, first.value.key, first_score)], first
+    missing: dict[Place, dict[str, Any]] = {}
+    while _differing(here.value.assignment, target):
         before = here.value.assignment
-        for one in _next(before, target, 1):
+        for one in _nearer(before, target, 1):
             if _levels_beside(one) <= possible and _place(one) not in by_place:
                 missing[_place(one)] = one
-        after, new_score = _best(before, target, by_place)
-        steps.append(
-            Step(
-                _changes(before, after.value.assignment),
-                after.value.key,
-                new_score,
-                new_score - score,
-                _difference(after, here, column),
-                _difference(after, first, column),
+        score, found = _best(before, target, by_place)
+        after = found.value.assignment
+        changed = _differing(before, after)
+        stops.append(
+            Stop(
+                {key: (before.get(key, DASH), after.get(key, DASH)) for key in changed},
+                found.value.key,
+                score,
+                score - stops[-1].score,
+                _difference(found, here, column),
+                _difference(found, first, column),
             )
         )
-        here, score = after, new_score
-    found = tuple(missing.values())
-    key = first.value.key
-    return AblationPath(metric, key, first_score, tuple(steps), found, dict(target), len(best))
+        here = found
+    return AblationPath(metric, tuple(stops), tuple(missing.values()), dict(target), len(best))
 
 
 def _difference(after: Group, before: Group, column: str) -> Estimate | None:
@@ -152,18 +139,18 @@ def _difference(after: Group, before: Group, column: str) -> Estimate | None:
 
 
 def _best(
-    here: Assignment, target: Assignment, by_place: Mapping[str, tuple[Group, float]]
-) -> tuple[Group, float]:
+    here: Assignment, target: Assignment, by_place: Mapping[Place, tuple[float, Group]]
+) -> tuple[float, Group]:
     """The best existing setting that is the fewest factors nearer to the target; at last it."""
     differ = len(_differing(here, target))
     sizes = range(1, differ + 1) if differ <= MOST_TRIED else (1, 2, differ)
-    nearer = (map(_place, _next(here, target, size)) for size in sizes)
+    nearer = (map(_place, _nearer(here, target, size)) for size in sizes)
     found = ([by_place[place] for place in places if place in by_place] for places in nearer)
-    return max(next(filter(None, found)), key=lambda pair: pair[1])
+    return max(next(filter(None, found)), key=itemgetter(0))
 
 
-def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str, Any]]:
-    """The assignments that take so many factors from the target."""
+def _nearer(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str, Any]]:
+    """The assignments with so many factors more as the target has them."""
     for keys in itertools.combinations(_differing(here, target), size):
         kept = {key: value for key, value in here.items() if key not in keys}
         yield kept | {key: target[key] for key in keys if key in target}
@@ -171,21 +158,15 @@ def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str,
 
 def _differing(here: Assignment, target: Assignment) -> list[str]:
     """The factors that have other levels, or are active in one of the two alone."""
-    one, other = ({key: level_id(value) for key, value in a.items()} for a in (here, target))
-    return [key for key in one | other if one.get(key) != other.get(key)]
+    differ = {key for key, _ in _place(here) ^ _place(target)}
+    return [key for key in {**here, **target} if key in differ]
 
 
-def _place(assignment: Assignment) -> str:
-    """Equal assignments, equal text."""
-    return str(sorted((key, level_id(value)) for key, value in assignment.items()))
+def _place(assignment: Assignment) -> Place:
+    """Equal assignments, equal places."""
+    return frozenset((key, level_id(value)) for key, value in assignment.items())
 
 
-def _levels_beside(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
+def _levels_beside(assignment: Assignment) -> set[tuple[tuple[str, str], frozenset[str]]]:
     """Levels with the factors that are active beside them (`when:`)."""
-    active = frozenset(assignment)
-    return {(key, level_id(value), active) for key, value in assignment.items()}
-
-
-def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:
-    keys = _differing(before, after)
-    return tuple(Change(key, before.get(key, DASH), after.get(key, DASH)) for key in keys)
+    return {(level, frozenset(assignment)) for level in _place(assignment)}

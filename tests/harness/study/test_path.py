@@ -124,7 +124,7 @@ def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
     wanted = json.loads(bench.parent().data.tags["ship.wanted"])
     assert [entry.get("added") for entry in wanted] == [None, *["path"] * 6]
     path = path_of(bench)
-    steps = [[change.factor for change in step.changes] for step in path.steps]
+    steps = [[*stop.changes] for stop in path.stops[1:]]
     assert steps == [[N_CTX], [KL], [SHOTS]] and not path.missing
     study = load_records("small", bench.uri)
     assert sum(setting.added for setting in study.settings) == 6
@@ -138,7 +138,7 @@ def test_a_better_setting_on_the_way_is_the_new_end(bench: Bench, filled: Filled
     assert said[-1] == (
         "path from the baseline to n_ctx=8, kl_weight=0.01, shots=2: nothing is missing, 2 steps"
     )
-    assert len(path_of(bench).steps) == 2
+    assert len(path_of(bench).stops) == 3
 
 
 @pytest.mark.slow

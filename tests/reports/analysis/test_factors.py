@@ -122,8 +122,8 @@ def test_additive_effects_are_no_interaction() -> None:
 def test_long_path_ends_at_the_preferred_setting() -> None:
     """Over a grid of four factors every step changes one, and the last is what selection takes."""
     made = ablation_path(grid((2, 3, 2, 3), lambda s: sum(s.values())).study(), METRIC)
-    assert len(made.steps) == 4 and all(len(step.changes) == 1 for step in made.steps)
-    assert [change.after for step in made.steps for change in step.changes].count(2) == 2
+    assert [len(stop.changes) for stop in made.stops] == [0, 1, 1, 1, 1]
+    assert [after for stop in made.stops for _, after in stop.changes.values()].count(2) == 2
 
 
 @pytest.mark.parametrize(
