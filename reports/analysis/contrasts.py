@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.layout import Codes, Varied
+from reports.analysis.layout import Varied
 from reports.stats import Array, is_rounding, scale_of
 from reports.tables import as_numbers
 
@@ -126,16 +126,8 @@ def distinct(
                 same.append(found)
     if len(kept) == len(values):
         return values, factors, model
-    left = [_only(factor, kept) for factor in factors]
+    left = [factor.among(kept) for factor in factors]
     return values[kept], left, grid_model(left)
-
-
-def _only(factor: Varied, kept: Codes) -> Varied:
-    """A factor of some of its settings, with the levels that these have."""
-    codes = factor.codes[kept]
-    used = np.unique(codes[codes >= 0])
-    levels = tuple(factor.levels[code] for code in used)
-    return Varied(factor.factor, levels, np.where(codes < 0, -1, np.searchsorted(used, codes)))
 
 
 def range_model(factors: Sequence[Varied], degree: int) -> Model:

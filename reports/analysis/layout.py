@@ -41,6 +41,13 @@ class Varied:
     levels: tuple[Any, ...]
     codes: Codes
 
+    def among(self, kept: Codes) -> "Varied":
+        """The same of some of the settings, by their places, with the levels that these have."""
+        codes = self.codes[kept]
+        used = np.unique(codes[codes >= 0])
+        levels = tuple(self.levels[code] for code in used)
+        return Varied(self.factor, levels, np.where(codes < 0, -1, np.searchsorted(used, codes)))
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -139,16 +146,12 @@ def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
     """The factors that differ between some settings of the study, in its order."""
     found = []
     for factor in study.factors:
-        ids = [level_id(s.assignment[factor.key]) if factor.key in s.assignment else None
-               for s in settings]  # fmt: skip
-        used = set(ids)
-        ordered = tables.ordered_levels(study, factor)
-        levels = tuple(level for level in ordered if level_id(level) in used)
-        place = {level_id(level): i for i, level in enumerate(levels)}
-        codes = np.array([-1 if one is None else place[one] for one in ids], dtype=np.int64)
-        if len(levels) >= 2:
-            found.append(Varied(factor, levels, codes))
-    return found
+        key, levels = factor.key, tables.ordered_levels(study, factor)
+        place = {level_id(level): code for code, level in enumerate(levels)}
+        own = [place[level_id(s.assignment[key])] if key in s.assignment else -1 for s in settings]
+        every = Varied(factor, tuple(levels), np.array(own, dtype=np.int64))
+        found.append(every.among(np.arange(len(settings))))
+    return [factor for factor in found if len(factor.levels) >= 2]
 
 
 def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
