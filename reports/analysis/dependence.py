@@ -1,6 +1,6 @@
 """How a metric goes with the levels of one factor, over the others and for each of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,9 +20,9 @@ _TREES = 100
 _POINTS = 20  # along a range
 MOST_ROWS = 300  # settings that a forest's curve is averaged over, spread evenly
 
-# L levels, the metric at each under R seeds, (L, R), and of each setting of the other factors, in
-# words, the mean over seeds at each, (L,)
-Curves = tuple[Sequence[Any], Sequence[Array], Sequence[tuple[str, Array]]]
+# L levels of a factor, M settings of the others in words, and the metric of each of these at each
+# level under R seeds, (M, L, R), not a number where no setting is
+Curves = tuple[Sequence[Any], list[str], Array]
 
 
 @dataclass(frozen=True)
@@ -70,36 +70,35 @@ def partial_dependence(study: Study, metric: str) -> tuple[Dependence, ...]:
     follow = _forest(found) if found.sampled else partial(_on_grid, found)
     made = []
     for factor in found.factors:
-        levels, points, lines = follow(factor)
+        levels, others, values = follow(factor)
         xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
         at = [{"level": level_text(one), "x": x} for one, x in zip(levels, xs, strict=True)]
-        intervals = [asdict(interval_of(metric, list(seeds))) for seeds in points]
-        means = [place | interval for place, interval in zip(at, intervals, strict=True)]
-        drawn = _spread(len(lines), max(1, min(MOST_LINES, MOST_VALUES // len(levels))))
+        means = [
+            place | asdict(interval_of(metric, seeds))
+            for place, seeds in zip(at, np.nanmean(values, axis=0).tolist(), strict=True)
+        ]
+        drawn = _spread(len(others), max(1, min(MOST_LINES, MOST_VALUES // len(levels))))
         single = [
-            {"line": number, "others": lines[line][0], **place, "value": float(value)}
+            {"line": number, "others": others[line], **place, "value": value}
             for number, line in enumerate(drawn)
-            for place, value in zip(at, lines[line][1], strict=True)
+            for place, value in zip(at, values[line].mean(axis=1).tolist(), strict=True)
             if np.isfinite(value)  # a line that lacks a level has no row there
         ]
         key = factor.factor.key
-        made.append(Dependence(key, found.sampled, means, single, len(drawn), len(lines)))
+        made.append(Dependence(key, found.sampled, means, single, len(drawn), len(others)))
     return tuple(made)
 
 
 def _on_grid(found: Layout, factor: Varied) -> Curves:
-    places = range(len(factor.levels))
-    points = [found.values[factor.codes == place].mean(axis=0) for place in places]
-    means = found.values.mean(axis=1)
+    rows = np.flatnonzero(factor.codes >= 0).tolist()
+    others = [_others(found, factor, row) for row in rows]
     # by the ids of the other factors' levels, whose words are rounded
-    lines: dict[str, tuple[str, Array]] = {}
-    for row in np.flatnonzero(factor.codes >= 0).tolist():
-        own = found.settings[row].assignment
-        rest = level_id({key: value for key, value in own.items() if key != factor.factor.key})
-        nowhere = np.full(len(places), np.nan)
-        _, line = lines.setdefault(rest, (_others(found, factor, row), nowhere))
-        line[factor.codes[row]] = means[row]
-    return factor.levels, points, list(lines.values())
+    ids = [level_id(rest) for rest in others]
+    words = {one: _in_words(rest) for one, rest in zip(ids, others, strict=True)}
+    lines = {one: line for line, one in enumerate(words)}
+    values = np.full((len(lines), len(factor.levels), len(found.seeds)), np.nan)
+    values[[lines[one] for one in ids], factor.codes[rows]] = found.values[rows]
+    return factor.levels, list(words.values()), values
 
 
 def _forest(found: Layout) -> Callable[[Varied], Curves]:
@@ -118,9 +117,7 @@ def _forest(found: Layout) -> Callable[[Varied], Curves]:
         asked = {key: np.repeat(part[rows], len(levels), axis=0) for key, part in parts.items()}
         asked[factor.factor.key] = np.tile(_columns(factor, levels)[:-1], (len(rows), 1))
         predicted = forest.predict(np.hstack([*asked.values()])).reshape(len(rows), len(levels), -1)
-        names = [_others(found, factor, row) for row in rows.tolist()]
-        lines = list(zip(names, predicted.mean(axis=2), strict=True))
-        return levels, predicted.mean(axis=0), lines
+        return levels, [_in_words(_others(found, factor, row)) for row in rows], predicted
 
     return follow
 
@@ -156,9 +153,12 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
-def _others(found: Layout, factor: Varied, row: int) -> str:
-    """The other factors of a setting in words; "" where there are none."""
-    rest = found.settings[row].assignment
-    return ", ".join(
-        f"{key} {level_text(value)}" for key, value in rest.items() if key != factor.factor.key
-    )
+def _others(found: Layout, factor: Varied, row: int) -> dict[str, Any]:
+    """The levels of the other factors of a setting."""
+    own = found.settings[row].assignment
+    return {key: level for key, level in own.items() if key != factor.factor.key}
+
+
+def _in_words(levels: Mapping[str, Any]) -> str:
+    """Factors with their levels; "" of none."""
+    return ", ".join(f"{key} {level_text(level)}" for key, level in levels.items())

@@ -104,26 +104,25 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
     """
     study = tables.without_added(study)
     curves, groups = _curves(study), tables.setting_groups(study)
-    early: list[list[float]] = []
-    final: list[float] = []
+    followed: list[tuple[list[float], float]] = []  # a setting's values, and its final one
     for group in groups:
         score = group.mean(study.score)
         own = _of_runs(curves, group.known("run_id"))
         if score is not None and own:
-            length = min(map(len, own))
-            early.append([float(np.mean([c[i][1] for c in own])) for i in range(length)])
-            final.append(score)
-    last = max(map(len, early), default=1) - 1
+            held = zip(*own, strict=False)  # as far as all of its runs have come
+            means = [float(np.mean([value for _, value in points])) for points in held]
+            followed.append((means, score))
+    last = max((len(values) for values, _ in followed), default=1) - 1
     if not last or incomparable(study):
         return [], 0
     places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
     stopped = sum(_state(group) == PRUNED for group in groups)
     points: Points = []
     for place in places:
-        reached = [i for i, own in enumerate(early) if place < len(own)]
+        reached = [(own[place], score) for own, score in followed if place < len(own)]
+        early, final = zip(*reached, strict=True)
         # Seeded by nothing but the data's order: the same store gives the same numbers.
-        rng = np.random.default_rng(0)
-        rho = rank_interval([early[i][place] for i in reached], [final[i] for i in reached], rng)
+        rho = rank_interval(early, final, np.random.default_rng(0))
         if rho:
             points.append({"evaluation": str(place), "n": rho.n, **interval_values("rho", rho)})
     return points, stopped
