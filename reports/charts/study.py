@@ -118,20 +118,18 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """The metric against measures of the class means, a point a setting that is the study's own."""
     study = tables.without_added(study)
     head, labels = heading(study.protocol, metric), tables.factor_labels(study)
-    names = {measure.metric: measure.short for measure in tables.MEASURES}
-    for name in _SHOWN:
-        column = f"test/{QUALITY}{name}"
-        if column not in study.rows.columns or f"{QUALITY}{name}" == metric:
+    for measure in tables.MEASURES:
+        name, short = f"{QUALITY}{measure.metric}", measure.short
+        if measure.metric not in _SHOWN or name == metric:
             continue
         values = []
         for group in tables.setting_groups(study):
-            x, y = group.estimate(column), group.estimate(f"test/{metric}")
+            x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
                 values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})
         if len(values) < FEWEST:
             continue
         values, some = vega.thinned(values, "settings")
-        short = names[name]
         encoding = {
             "x": vega.number("x", short, {"padding": 8}),
             "y": vega.number("y", vega.test_title(study, metric)),
@@ -142,6 +140,6 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             " means over seeds. That they go together need not mean that one makes the other."
             + some
         )
-        place, title = (SETTINGS, f"quality-{name}"), f"{short} against {head}"
+        place, title = (SETTINGS, f"quality-{measure.metric}"), f"{short} against {head}"
         layers = [vega.points(encoding, name="settings", size=45, color=vega.MEAN)]
         yield vega.chart(study, place, title, caption, layers, values=values)

@@ -121,19 +121,18 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
 def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     """Every setting as a line through its levels, coloured by the test metric; none of one."""
     groups = [group for group in tables.setting_groups(study) if group.count(COMPLETE)]
-    if len(groups) < 2:
+    found = [(group, group.estimate(f"test/{metric}")) for group in groups[:MOST_LINES]]
+    measured = [(group, estimate.mean) for group, estimate in found if estimate]
+    if len(measured) < 2:
         return
     names, head = tables.short_names(study), heading(study.protocol, metric)
     places = {factor.key: _places(study, factor) for factor in study.factors}
     values: list[Spec] = []
-    for line, group in enumerate(groups[:MOST_LINES]):
-        found = group.estimate(f"test/{metric}")
+    for line, (group, mean) in enumerate(measured):
         for key, value in group.value.assignment.items():
-            if found and (level := places.get(key, {}).get(level_id(value))):
-                at = {"factor": names[key], **level}
-                values.append({"line": line, **at, "mean": found.mean})
-    if not values:  # no setting has the metric
-        return
+            if key in places:
+                level = places[key][level_id(value)]
+                values.append({"line": line, "factor": names[key], **level, "mean": mean})
     labels = [
         {"factor": names[key], **level, "last": key == study.factors[-1].key}
         for key, levels in places.items()
