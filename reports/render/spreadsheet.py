@@ -22,7 +22,9 @@ def table_frame(table: Table) -> pl.DataFrame:
     """
     rows, told = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
-        told |= _columns(column.key, [row.cells.get(column.key) for row in rows])
+        found = [_fields(column.key, row.cells.get(column.key)) for row in rows]
+        names = max(found, key=len, default={}) or [column.key]
+        told |= {name: [fields.get(name) for fields in found] for name in names}
     rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
     flags = [[f"{one.name} {one.raised}/{one.of}" for one in row.flags] for row in rows]
     told |= {
@@ -107,26 +109,17 @@ def _typed(texts: pl.Series) -> Iterator[pl.Series]:
         yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
-def _columns(key: str, cells: Sequence[Cell | None]) -> dict[str, list[object]]:
-    """The CSV columns of one table column, by the kind of its cells."""
-    if any(isinstance(cell, Counts) for cell in cells):
-        return {
-            name: [getattr(cell, field, None) for cell in cells] for name, field in _COUNTS.items()
-        }
-    estimates = [cell.estimate if isinstance(cell, Value | Ranged) else None for cell in cells]
-    if any(estimates):
-        return {
-            f"{key}_{field}": [getattr(one, field, None) for one in estimates] for field in _FIELDS
-        }
-    return {key: [cell and _value(cell) for cell in cells]}
-
-
-def _value(cell: Cell) -> object:
+def _fields(key: str, cell: Cell | None) -> dict[str, object]:
+    """A cell in the CSV columns that its kind has; several of an estimate and of counts."""
     match cell:
+        case Counts():
+            return {name: getattr(cell, field) for name, field in _COUNTS.items()}
+        case Value(estimate) | Ranged(estimate):
+            return {f"{key}_{field}": getattr(estimate, field) for field in _FIELDS}
         case PValue(p):
-            return p
+            return {key: p}
         case Quantity(number):
-            return int(number) if number == int(number) else number
+            return {key: int(number) if number == int(number) else number}
         case Text(text, exact):
-            return exact or text
-    return None
+            return {key: exact or text}
+    return {}
