@@ -102,12 +102,16 @@ def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
 
 
 def test_curves() -> None:
-    """A curve for each setting that logged its objective, by the steps of its run."""
-    logged = {f"run{i}": [50.0, 51.0, 52.0] for i in range(5)}
-    report = make_report(with_curves(grid((5,), lambda s: 0.0, 2), logged))
+    """A curve for each setting that logged its objective, and how its parts go with the end."""
+    logged = {f"run{i}": [50.0 + i, 51.0 + i, 52.0 + i] for i in range(5)}
+    report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
     charts = {chart.name: chart for chart in study_charts(report)}
     curve = values(charts["curves"], "curves")
-    assert len(curve) == 15 and {one["y"] for one in curve} == {50.0, 51.0, 52.0}
+    assert len(curve) == 15 and {one["y"] for one in curve} == {50.0 + i for i in range(7)}
+    rungs = values(charts["budget"], "rungs")
+    assert [(one["evaluation"], one["n"], one["rho"]) for one in rungs] == [
+        ("1", 5, pytest.approx(1.0)), ("2", 5, pytest.approx(1.0)),
+    ]  # fmt: skip
 
 
 def layer(chart: Chart, name: str) -> dict[str, Any]:
