@@ -14,6 +14,7 @@ one of them.
 """
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -104,7 +105,7 @@ class Lease:
 
     client: of the store, which no `check` stands before.
     study: what messages call it.
-    me: this process, and how often it has beaten.
+    me: this process, and how often it has written the tag.
     say: told what is waited for.
     """
 
@@ -116,9 +117,9 @@ class Lease:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._renewed = self.timing.now()
-        self._confirmed = False
-        self._lost: StudyLost | None = None
+        self._claimed = 0.0
+        self._renewed = -math.inf  # when the last beat began that found the lease to be ours
+        self._lost: StudyBusy | StudyLost | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -133,52 +134,56 @@ class Lease:
         is_dead = holder and holder.place and holder.place == self.me.place
         if holder and not is_dead and not self._is_me(holder):
             self._watch(holder)
-        self._renewed = self._claimed = self.timing.now()
+        self._claimed = self.timing.now()
         self._write()
 
     def beat(self) -> None:
-        """Renew the lease.
+        """Renew the lease; the first time it is the claim that is read back, after `claim_pause`.
 
         Raises:
+            StudyBusy: another driver's claim, made at the same moment, stands.
             StudyLost: it is not this process's any more.
         """
-        late = True
+        timing, late = self.timing, True
+        timing.sleep(max(0.0, self._claimed + timing.claim_pause - timing.now()))
         while late:
-            began = self.timing.now()
+            began = timing.now()
             holder = self._read()
             if not self._is_me(holder):
-                taker = holder or "somebody"
-                self._lost = self._lost or StudyLost(
-                    f"study {self.study!r} is not this process's any more: {taker} has taken it "
-                    f"over; nothing more is written here, and what the store has is kept"
-                )
+                self._lost = self._lost or self._loss(holder)
                 raise self._lost
             if self._stop.is_set():
                 return
             # suspended meanwhile, this process may have been replaced: it looks again
-            late = self.timing.now() - began > self.timing.expiry / 2
+            late = timing.now() - began > timing.expiry / 2
         self._write()
         self._renewed = max(self._renewed, began)
+
+    def _loss(self, holder: Holder | None) -> "StudyBusy | StudyLost":
+        """Why the study is not this process's: it never was, or it is not any more."""
+        if self._renewed < self._claimed:
+            return StudyBusy(self.study, holder)
+        return StudyLost(
+            f"study {self.study!r} is not this process's any more: {holder or 'somebody'} has "
+            f"taken it over; nothing more is written here, and what the store has is kept"
+        )
 
     def check(self) -> None:
         """Make sure that the study is this process's: to be called before each write.
 
-        A process that was suspended, or whose beats do not reach the store, asks the store. A call
-        that was under way when the process was suspended is past this check, and is finished when
-        the process goes on; no other call begins.
+        A process that has never asked, that was suspended, or whose beats do not reach the store,
+        asks the store. A call that was under way when the process was suspended is past this check,
+        and is finished when the process goes on; no other call begins.
 
         Raises:
-            StudyBusy: another driver's claim, made at the same moment, stands.
-            StudyLost: it is not.
+            StudyBusy, StudyLost: it is not, see beat.
         """
-        if self._lost is None and not self._confirmed:
-            self._confirm()
-        if self._lost is None and self.timing.now() - self._renewed > self.timing.expiry / 2:
-            self.beat()
         if self._lost is not None:
             raise self._lost
+        if self.timing.now() - self._renewed > self.timing.expiry / 2:
+            self.beat()
 
-    def start(self, on_loss: Callable[[StudyLost], None]) -> None:
+    def start(self, on_loss: Callable[[Exception], None]) -> None:
         """Beat from now on, in a thread of its own; a store that is away is tried again."""
         self._thread = threading.Thread(
             target=self._keep_beating, args=(on_loss,), name="ship-lease", daemon=True
@@ -195,24 +200,14 @@ class Lease:
             if self._lost is None and self._is_me(self._read()):
                 self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
 
-    def _confirm(self) -> None:
-        """Read the claim back, not before `claim_pause` has passed."""
-        self.timing.sleep(max(0.0, self._claimed + self.timing.claim_pause - self.timing.now()))
-        holder = self._read()
-        if not self._is_me(holder):
-            raise StudyBusy(self.study, holder)
-        self._confirmed = True
-
-    def _keep_beating(self, on_loss: Callable[[StudyLost], None]) -> None:
-        while not self._stop.wait(self.timing.beat):
-            if self._lost is not None:  # check() has told it already
-                return
+    def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
+        # what is lost already, check() has told
+        while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()
-            except StudyLost as loss:
+            except (StudyBusy, StudyLost) as loss:
                 if not self._stop.is_set():
                     on_loss(loss)
-                return
             except Exception:  # whatever a store that is away makes MLflow raise
                 continue
 

@@ -63,9 +63,9 @@ class Hosts:
             self.store.client, self.experiment, "small", me, self.clock.timing, self.said.append
         )
 
-    def held(self, host: str) -> Lease:
+    def held(self, host: str, place: str | None = None) -> Lease:
         """A driver that has the study."""
-        lease = self.lease(host)
+        lease = self.lease(host, place)
         lease.claim()
         lease.check()
         return lease
@@ -86,9 +86,9 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     """The tag names the holder, and is gone afterwards."""
     lease = hosts.held("a")
     held = json.loads(hosts.tag)
-    assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 1)
+    assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 2)
     lease.beat()
-    assert json.loads(hosts.tag)["beat"] == 2
+    assert json.loads(hosts.tag)["beat"] == 3
     lease.release()
     assert hosts.tag == ""
     assert hosts.said == []
@@ -100,8 +100,7 @@ SECONDS = told(__file__, "second_driver.yaml")
 @pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
 def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[str, Any]) -> None:
     """By its own clock, from its first look on; the first keeps the study, or finds it gone."""
-    first = hosts.lease("a", case.get("place"))
-    first.claim()
+    first = hosts.held("a", case.get("place"))
     began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
     if "event" in case:
         hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
@@ -184,7 +183,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
     lease.check()
     lease.check()
     assert looks == ["look"]
-    assert json.loads(hosts.tag)["beat"] == 2
+    assert json.loads(hosts.tag)["beat"] == 3
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -224,7 +223,7 @@ def test_a_store_that_is_away_does_not_end_a_study(
 
     monkeypatch.setattr("harness.store.lease.read_holder", read)
     lease.start(lambda loss: (told.append(loss), lost.set()))
-    assert lost.wait(10) and beats == [1 + 3]
+    assert lost.wait(10) and beats == [2 + 3]
     lease.release()
     assert len(told) == 1
     assert json.loads(hosts.tag)["token"] == "x"
