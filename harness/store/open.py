@@ -27,10 +27,13 @@ T = TypeVar("T")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0  # that a locked sqlite file is waited for
 REVISION = "alembic_version"
-# Columns of MLflow's first table that it has had in every version; Alembic moves a table's rows
+# A column of MLflow's first table that it has had in every version; Alembic moves a table's rows
 # through one that is called like the second.
-FIRST = ("experiments", "_alembic_tmp_experiments")
-ITS_COLUMNS = {"experiment_id", "lifecycle_stage"}
+FIRST_TABLE = (
+    "SELECT 1 FROM sqlite_master AS its JOIN pragma_table_info(its.name) AS has"
+    " WHERE its.name IN ('experiments', '_alembic_tmp_experiments')"
+    " AND has.name = 'lifecycle_stage'"
+)
 CLIENT_ENVIRONMENT = {
     # MLflow's own retries make a run again without looking for it, and hold Tune's loop up
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -229,22 +232,19 @@ def _made_or_behind(file: sqlite3.Connection, uri: str, path: Path) -> bool:
     """
     from alembic.script import ScriptDirectory
 
-    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-    tables = {name for (name,) in file.execute(query) if not name.startswith("sqlite_")}
-    if not tables:
+    names = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    if all(name.startswith("sqlite_") for name in names):  # sqlite's own
         _make(file, (path.resolve().parent / "mlruns").as_uri())
         return False
-    query = "SELECT name FROM pragma_table_info(?)"
-    if not any({name for (name,) in file.execute(query, [one])} >= ITS_COLUMNS for one in FIRST):
+    if file.execute(FIRST_TABLE).fetchone() is None:
         raise StoreError(
             f"{uri}: {path} is a database of another application, and was left as it is: name "
             f"another file (MLFLOW_TRACKING_URI), or run the study in another folder"
         )
-    steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
-    at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
-    if at is None or at[0] == steps.get_current_head():  # as nearly always: no step has to be read
-        return at is None
-    return any(at[0] == step.revision for step in steps.walk_revisions())
+    at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in names else None
+    steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations")).walk_revisions()
+    _, *earlier = [step.revision for step in steps]
+    return at is None or at[0] in earlier
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:
