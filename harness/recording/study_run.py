@@ -90,8 +90,7 @@ class StudyRecord:
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
-        changes = Changes(run=self.run_id, tags=source_tags())
-        self.store.write(changes.in_state(State.RUNNING))
+        self.store.write(Changes(run=self.run_id, tags=source_tags(), state=State.RUNNING))
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.
@@ -111,7 +110,7 @@ class StudyRecord:
 
     def end(self, state: State) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""
-        self.store.write(Changes(run=self.run_id).in_state(state))
+        self.store.write(Changes(run=self.run_id, state=state))
 
     def set_final_state(self, state: State) -> None:
         """Set the state of a study in which nothing had to run, unless the store has it already."""

@@ -138,8 +138,7 @@ class TrialRecorder:
 
     def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
-        changes = Changes(run=run.run, metrics=run.points, tags=tags)
-        self.record.store.write(changes.in_state(state))
+        self.record.store.write(Changes(run=run.run, metrics=run.points, tags=tags, state=state))
         del self._open[trial_id]
 
     def _tags(self, work: Work) -> dict[str, str]:

@@ -4,26 +4,30 @@ Answers for: one driver a study, one ledger row a (setting, seed), and no write 
 twice while the store is away. What is written there is harness.recording's.
 """
 
-from harness.store.changes import MAX_TAG, MOST_BYTES, Changes, Point, plain, points
+from harness.store.changes import (
+    INTERRUPTED,
+    MAX_TAG,
+    MOST_BYTES,
+    Changes,
+    Point,
+    param_text,
+    params,
+    plain,
+    points,
+    split_tag,
+)
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.lease import StudyLost, Timing
 from harness.store.ledger import (
     Ledger,
     LedgerRun,
+    StoredStudy,
     experiments,
+    find_study_run,
     read_known,
     read_ledger,
-)
-from harness.store.open import CLIENT_ENVIRONMENT, Store, find_store, open_store, quieten, store_uri
-from harness.store.study_run import (
-    INTERRUPTED,
-    StoredStudy,
-    close_dead_runs,
-    find_study_run,
-    param_text,
-    params,
     read_stored_study,
-    split_tag,
 )
+from harness.store.open import Store, find_store, open_store, quieten, store_uri
 from harness.store.study_store import StudyStore, own_study
 from harness.store.trained import SAID, keeps_trained, kept_files, load_trained

@@ -5,6 +5,7 @@ is made so here: a run is looked for by its key before it is made once more.
 """
 
 import errno
+import json
 import logging
 import time
 import uuid
@@ -12,29 +13,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.errors import UserError
 from harness.machine import scratch
 from harness.store.errors import reason, transient
-from reports.contract import RUN_STATUS, State, Tag
+from reports.contract import RUN_STATUS, Kind, State, Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+    from ship.trial_config import TrialConfig
+
 logger = logging.getLogger(__name__)
 
-# Characters that MLflow takes: it cuts longer values off. Entities that it takes in a request.
+# Characters that MLflow takes: it cuts longer values off.
 MAX_TAG, MAX_PARAM = 8000, 6000
-MAX_METRICS, MAX_OTHERS = 800, 100
+MAX_METRICS = 800  # that it takes in a request beside as many params and tags as it takes
 # Bytes of a file, which may have to wait on disk as text (study_store.py): so many has the largest
 # file of what was trained under a seed.
 MOST_BYTES = 40 * 2**20
 # Of a file that a store refuses while it answers questions. A file takes two requests, so that two
 # tries would lose one file in thirty where one request in ten fails.
 FILE_TRIES = 6
+# Why a trial's run was cut short.
+INTERRUPTED = "the study was interrupted"
+LEFT = "its driver ended without closing it"
 # A disk that has no room for the file, or no more room for this user.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
 
 
 class Point(NamedTuple):
@@ -51,12 +62,12 @@ class Changes(BaseModel):
 
     run: the store's id of it, or EXPERIMENT/KEY of one that an earlier one began.
     name: of a run that is begun with these changes; "": it is there, or an earlier one began it.
-    started: of that run, milliseconds since the epoch.
+    at: when they were made, milliseconds since the epoch: a run began then, or ended.
     files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
         refuses files does without.
     metrics, params: points, and texts by name, cut after MAX_PARAM characters.
-    tags: name -> text, cut after MAX_TAG characters (see harness.store.study_run).
-    status: MLflow's own; "": as it is. ended: when the run did, 0 where it has not.
+    tags: name -> text, cut after MAX_TAG characters (see split_tag).
+    state: that the run is in from now on, any other than RUNNING its last; None: as it is.
     """
 
     model_config = ConfigDict(
@@ -68,13 +79,12 @@ class Changes(BaseModel):
 
     run: str
     name: str = ""
-    started: int = 0
+    at: int = Field(default_factory=now)
     files: Mapping[str, bytes] = {}
     metrics: Sequence[Point] = ()
     params: Mapping[str, str] = {}
     tags: Mapping[str, str] = {}
-    status: str = ""
-    ended: int = 0
+    state: State | None = None
 
     @field_validator("params", "tags")
     @classmethod
@@ -84,23 +94,7 @@ class Changes(BaseModel):
     @classmethod
     def of_new_run(cls, experiment_id: str, name: str, **others: Any) -> "Changes":
         """Those that a run of an experiment begins with; their `run` is its name from then on."""
-        run = f"{experiment_id}/{uuid.uuid4().hex}"
-        return cls(run=run, name=name, started=now(), **others)
-
-    def in_state(self, state: State) -> "Changes":
-        """These changes, and the run in a state: any other than RUNNING ends it now."""
-        ends = state is not State.RUNNING
-        update = {
-            "tags": {**self.tags, Tag.STATE: state},
-            "status": RUN_STATUS[state],
-            "ended": now() if ends else 0,
-        }
-        return self.model_copy(update=update)
-
-
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
+        return cls(run=f"{experiment_id}/{uuid.uuid4().hex}", name=name, **others)
 
 
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
@@ -124,13 +118,17 @@ def send(
         LookupError: the run was never made.
         Exception: whatever MLflow's client raises.
     """
+    from mlflow.entities import Metric, Param, RunTag
+
     run_id = made.get(changes.run) or _found(client, changes, again)
     tags = {name: text[:MAX_TAG] for name, text in changes.tags.items()}
+    if changes.state:
+        tags[Tag.STATE] = changes.state
     if run_id is None:
         experiment_id, _, key = changes.run.partition("/")
         run = client.create_run(
             experiment_id,
-            start_time=changes.started,
+            start_time=changes.at,
             tags={**tags, Tag.RUN_KEY: key},
             run_name=changes.name,
         )
@@ -138,11 +136,19 @@ def send(
     made[changes.run] = run_id
     for name, content in changes.files.items():
         _keep_file(client, run_id, name, content)
-    _log(client, run_id, changes, tags)
-    if changes.ended:
-        client.set_terminated(run_id, status=changes.status, end_time=changes.ended)
-    elif changes.status:
-        client.update_run(run_id, status=changes.status)
+    metrics = [Metric(*point) for point in changes.metrics]
+    params = [Param(name, text[:MAX_PARAM]) for name, text in changes.params.items()]
+    # MLflow itself parts what is too much for one request, but would write the metrics that are
+    # left over behind the tags: a run that is COMPLETE has its numbers
+    if len(metrics) > MAX_METRICS:
+        client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
+    marks = [RunTag(name, text) for name, text in tags.items()]
+    client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
+    if changes.state is State.RUNNING:
+        client.update_run(run_id, status=RUN_STATUS[changes.state])
+    elif changes.state:
+        status = RUN_STATUS[changes.state]
+        client.set_terminated(run_id, status=status, end_time=changes.at)
 
 
 def _found(client: "MlflowClient", changes: Changes, again: bool) -> str | None:
@@ -156,25 +162,6 @@ def _found(client: "MlflowClient", changes: Changes, again: bool) -> str | None:
     if found is None and not changes.name:
         raise LookupError(f"no run was made for {changes.run}")
     return found and str(found.info.run_id)
-
-
-def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[str, str]) -> None:
-    """Write numbers and texts in as few requests as MLflow allows.
-
-    The last of the tags go with the last of the metrics: a run that is COMPLETE has its numbers.
-    """
-    from mlflow.entities import Metric, Param, RunTag
-
-    params = [Param(name, text[:MAX_PARAM]) for name, text in changes.params.items()]
-    pieces = [
-        _pieces([Metric(*point) for point in changes.metrics], MAX_METRICS),
-        _pieces(params, MAX_OTHERS),
-        _pieces([RunTag(name, text) for name, text in tags.items()], MAX_OTHERS),
-    ]
-    for left in range(max(map(len, pieces)), 0, -1):
-        # what has fewer pieces joins the last requests
-        metrics, texts, marks = (some[-left] if left <= len(some) else [] for some in pieces)
-        client.log_batch(run_id, metrics=metrics, params=texts, tags=marks)
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
@@ -194,10 +181,6 @@ def weight(run: Any) -> tuple[bool, int, str]:
     data = run.data
     written = len(data.params) + len(data.metrics) + len(data.tags)
     return run.info.status != "RUNNING", written, str(run.info.run_id)
-
-
-def _pieces(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def plain(text: str) -> str:
@@ -245,3 +228,68 @@ def require_answer(client: "MlflowClient", run_id: str) -> None:
         raise
     except Exception:
         client.get_run(run_id)
+
+
+def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
+
+    One whose last state was already written, and only MLflow's status was not, keeps that state.
+    One that was made by a request which had been given up, so that another with its key was made
+    and written to, is deleted.
+
+    Args:
+        client: of the store.
+        experiment_id: of the study.
+        reason: why a trial's run was cut short, for people.
+    """
+    dead = client.search_runs(
+        [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
+    )
+    for run in dead:
+        run_id, tags = run.info.run_id, run.data.tags
+        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
+        if any(weight(other) > weight(run) for other in same):
+            client.set_terminated(run_id, status="KILLED")
+            client.delete_run(run_id)
+            continue
+        state, why = State(tags.get(Tag.STATE, State.RUNNING)), {}
+        if state is State.RUNNING:
+            state = State.INTERRUPTED
+            why = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
+        send(client, Changes(run=run_id, tags=why, state=state), {})
+    return len(dead)
+
+
+def split_tag(name: str, text: str) -> dict[str, str]:
+    """A tag of any length: MLflow cuts after 8000 characters, so it goes on in NAME.1, NAME.2.
+
+    Args:
+        name: of the first tag.
+        text: the whole of it.
+    """
+    return {
+        f"{name}.{index}" if index else name: text[index * MAX_TAG : (index + 1) * MAX_TAG]
+        for index in range(max(1, -(-len(text) // MAX_TAG)))
+    }
+
+
+def params(config: "TrialConfig") -> dict[str, str]:
+    """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
+    texts: dict[str, str] = {}
+
+    def walk(prefix: str, group: Mapping[str, Any]) -> None:
+        for name, value in group.items():
+            if isinstance(value, dict):
+                if "name" in value:
+                    texts[f"{prefix}{name}"] = value["name"]
+                walk(f"{prefix}{name}.", value)
+            else:
+                texts[f"{prefix}{name}"] = param_text(value)
+
+    walk("", config.model_dump(mode="json"))
+    return texts
+
+
+def param_text(value: Any) -> str:
+    """A setting's value as MLflow shows it."""
+    return value if isinstance(value, str) else json.dumps(value, default=list)

@@ -1,16 +1,19 @@
-"""Reads which (setting, seed) is finished, and how: in the study itself, and in others."""
+"""Reads what the store says of a study: its table when it was last worked on, and its runs.
+
+That is, which (setting, seed) is finished, and how: in the study itself, and in others.
+"""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.store.errors import StoreError
+from harness.store.open import Store
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
-from reports.contract import SQLITE, Cost, Failure, Kind, State, Tag, seed_metric
+from reports.contract import Cost, Failure, Kind, State, Tag, joined_tag, seed_metric
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -91,30 +94,28 @@ class Ledger:
         return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
 
 
-def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> Ledger:
-    """Read every trial run of an experiment.
+def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objective: str) -> Ledger:
+    """Read every trial run of a study.
 
     Args:
         client: a client of the store.
         experiment_id: the study's experiment.
+        study: its name.
         objective: which selection metric is the study's objective, e.g. "harmonic_mean".
+
+    Raises:
+        ValueError: somebody has changed the tags of a run.
     """
     from reports.read import paged_runs, sqlite_runs
 
-    found = None
-    if client.tracking_uri.startswith(SQLITE):
-        # of ten thousand runs MLflow's client would take a quarter of a minute
-        name = client.get_experiment(experiment_id).name
-        wanted = (seed_metric("*", f"selection/{objective}"), *Cost)
-        found = sqlite_runs(client.tracking_uri, name, wanted)
+    # of ten thousand runs MLflow's client would take a quarter of a minute
+    wanted = (seed_metric("*", f"selection/{objective}"), *Cost)
+    found = sqlite_runs(client.tracking_uri, study, wanted)
     if found is None:
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    try:
-        return Ledger(tuple(ledger_run(run, objective) for run in trials))
-    except StoreError as error:
-        raise StoreError(f"{client.tracking_uri}: {error}") from error
+    return Ledger(tuple(ledger_run(run, objective) for run in trials))
 
 
 def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
@@ -126,7 +127,7 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
         study: see LedgerRun.
 
     Raises:
-        StoreError: somebody has changed its tags.
+        ValueError: somebody has changed its tags.
     """
     tags, metrics = run.tags, run.metrics
     try:
@@ -153,7 +154,7 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
             study=study,
         )
     except (ValueError, TypeError) as error:
-        raise StoreError(
+        raise ValueError(
             f"the tags of run {run.run_id} are not what ship-sweep writes ({one_line(error)}): "
             f"mend them, or delete the run, and its seeds run again"
         ) from error
@@ -166,7 +167,7 @@ def experiments(client: "MlflowClient") -> dict[str, str]:
 
 
 def read_known(
-    client: "MlflowClient", experiment_id: str | None, keys: Sequence[str], *, trained: bool = False
+    client: "MlflowClient", study: str, keys: Sequence[str], *, trained: bool = False
 ) -> list[LedgerRun]:
     """The finished runs of settings in other studies of a store, oldest first.
 
@@ -176,14 +177,13 @@ def read_known(
 
     Args:
         client: of the store.
-        experiment_id: of the study that asks; None: it has none yet.
+        study: the name of that which asks.
         keys: of the settings.
         trained: whether a run must have kept what it trained.
     """
     from reports.read import plain_run, sqlite_finished
 
-    names = experiments(client)
-    names.pop(experiment_id or "", None)
+    names = {one: name for one, name in experiments(client).items() if name != study}
     if not names or not keys:
         return []
     found = sqlite_finished(client.tracking_uri, keys)
@@ -201,6 +201,55 @@ def read_known(
             continue
         try:
             known.append(ledger_run(run, "", names[run.experiment_id]))
-        except StoreError:  # damaged: its own study says so
+        except ValueError:  # damaged: its own study says so
             continue
     return known
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """The study's table when it was last worked on.
+
+    seeds: setting key -> the seeds that the table holds of it.
+    factors: key -> levels, None where values were drawn from a range.
+    """
+
+    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    factors: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
+
+
+def find_study_run(store: Store, experiment_id: str) -> Any:
+    """The study's own run, the parent of its trials' runs, as MLflow has it; None: there is none.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    runs = store.read(
+        lambda client: client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+    )
+    return runs[0] if runs else None
+
+
+def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
+    """What the study's own run says; nothing where there is none, or it cannot be read.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    run = find_study_run(store, experiment_id)
+    tags = run.data.tags if run else {}
+    try:
+        study, wanted, factors = (
+            json.loads(joined_tag(tags, tag)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)
+        )
+        return StoredStudy(
+            {one["setting_key"]: frozenset(one.get("seeds", study["seeds"])) for one in wanted},
+            {one["key"]: one["levels"] for one in factors},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return StoredStudy()

@@ -14,18 +14,18 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from harness.machine import locked
-from harness.store.changes import Changes, send
+from harness.machine import environment, locked
+from harness.store.changes import LEFT, Changes, close_dead_runs, send
 from harness.store.errors import NoAnswer, StoreAway, StoreError, again, store_errors
 from harness.store.lease import Holder, Lease, StudyBusy, StudyLost, Timing, fenced, read_holder
-from harness.store.open import Store, open_store
-from harness.store.study_run import close_dead_runs
-from reports.contract import Tag, store_key
+from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
+from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -39,26 +39,20 @@ PATIENCE = 300.0  # seconds without progress that a read, or a study's end, wait
 HURRIED = 5.0  # the same once somebody has asked the study to stop
 
 FOLDER = "outbox"
-# Bytes of a line at most: JSON makes a file's MOST_BYTES a third longer, and a batch of the longest
-# tags and params that MLflow takes has 17 MB.
-LONGEST = 64 * 2**20
 
 T = TypeVar("T")
 Say = Callable[[str], None]
 
 
-def waiting_file(cache_dir: Path, uri: str, study: str, experiment_id: str, driver: str) -> Path:
+def waiting_file(cache_dir: Path, study: str, driver: str) -> Path:
     """Where the changes of a driver wait: of one that was replaced, nobody asks for them again.
 
     Args:
         cache_dir: holds the folder of such files.
-        uri: of the store that the changes are for.
-        study: name of the experiment.
-        experiment_id: its id: a store that was made anew has another one.
-        driver: token of the driver.
+        study: its name, for people.
+        driver: token of the driver, which no other has, of whatever store; "": there was none.
     """
-    said = f"{store_key(uri)}\n{experiment_id}\n{driver}"
-    digest = hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(driver.encode(), digest_size=12).hexdigest()  # whatever a tag says
     return cache_dir / FOLDER / f"{study}-{digest}.jsonl"
 
 
@@ -82,9 +76,10 @@ class Pending:
         self.waiting: deque[Changes] = deque()
         self._end = 0  # of the last whole line
         with _usable(path), suppress(FileNotFoundError), path.open("rb") as file:
-            while (line := file.readline(LONGEST)).endswith(b"\n"):
-                self.waiting.append(Changes.model_validate_json(line))
-                self._end = file.tell()
+            for line in file:
+                if line.endswith(b"\n"):
+                    self.waiting.append(Changes.model_validate_json(line))
+                    self._end += len(line)
 
     def append(self, changes: Changes) -> None:
         """Add changes; they are on disk when this returns.
@@ -136,28 +131,22 @@ def _usable(path: Path) -> Iterator[None]:
         ) from error
 
 
+@dataclass(eq=False)
 class StudyStore(Store):
     """The store of a study that runs: what it writes and asks waits for a store that is away.
 
     experiment_id: of the study.
+    pending: what waits of the study's last driver; in a session, of its own driver.
+    say: shows one line to the user.
     """
 
-    def __init__(self, store: Store, experiment_id: str, pending: Pending, say: Say) -> None:
-        """Build it.
-
-        Args:
-            store: to send to.
-            experiment_id: of the study.
-            pending: what waits of the study's last driver.
-            say: shows one line to the user.
-        """
-        super().__init__(store.uri, store.client)
-        self.experiment_id, self.pending, self._say = experiment_id, pending, say
-        self._driver = ""  # token of the driver, until the store has noted it
-        self._next_try = 0.0  # of a store that is away, while trials run
-        self._away = False  # whether a study goes on without its store
-        self._moved = 0.0  # when something that had waited was last sent
-        self._patience = PATIENCE
+    experiment_id: str
+    pending: Pending
+    say: Say
+    _driver: str = field(default="", init=False)  # its token, until the store has noted it
+    _next_try: float = field(default=0.0, init=False)  # of a store that is away, while trials run
+    _moved: float = field(default=0.0, init=False)  # when something that had waited was last sent
+    _patience: float = field(default_factory=lambda: PATIENCE, init=False)
 
     @contextmanager
     def session(self, driver: str, own: Path) -> Iterator[None]:
@@ -174,7 +163,7 @@ class StudyStore(Store):
         left = self.pending
         if left.waiting:
             many = len(left.waiting)
-            self._say(f"{many} writes of an earlier run wait in {left.path}: sending them")
+            self.say(f"{many} writes of an earlier run wait in {left.path}: sending them")
         try:
             self.read(lambda client: None)
             self.pending, self._driver = Pending(own), driver
@@ -184,7 +173,7 @@ class StudyStore(Store):
             raise
         except BaseException:
             if self.pending.waiting:
-                self._say(f"writes wait in {self.pending.path}; run the same command again")
+                self.say(f"writes wait in {self.pending.path}; run the same command again")
             raise
 
     def write(self, changes: Changes) -> None:
@@ -208,10 +197,9 @@ class StudyStore(Store):
             except NoAnswer as error:
                 now = time.monotonic()
                 self._next_try = max(self._next_try, now + PAUSE, now + REST * (now - began))
-                if not self._away:
-                    self._away = True
+                if not self.pending.waiting:
                     where = self.pending.path
-                    self._say(f"{error}: the study goes on, its writes wait in {where}")
+                    self.say(f"{error}: the study goes on, its writes wait in {where}")
         self.pending.append(changes)
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
@@ -234,8 +222,12 @@ class StudyStore(Store):
                     ) from error
                 if not told:
                     told = True
-                    self._say(f"waiting up to {self._patience:.0f} s for the MLflow store")
+                    self.say(f"waiting up to {self._patience:.0f} s for the MLflow store")
             time.sleep(PAUSE)
+
+    def close_dead_runs(self, reason: str = LEFT) -> int:
+        """Leave none of the study's runs RUNNING, see changes.py; returns how many were."""
+        return self.read(lambda client: close_dead_runs(client, self.experiment_id, reason))
 
     def hurry(self) -> None:
         """Somebody has asked the study to stop: wait no longer than HURRIED from now on."""
@@ -248,6 +240,8 @@ class StudyStore(Store):
             StoreError: the store does not answer, or refuses some, or the file cannot be changed.
             StudyLost: another driver has taken the study over.
         """
+        if not self.pending.waiting:
+            return
         end = time.monotonic() + seconds
         while self.pending.waiting and time.monotonic() < end:
             try:
@@ -262,9 +256,8 @@ class StudyStore(Store):
                 ) from error
             self.pending.done()
             self._moved = time.monotonic()
-        if self._away and not self.pending.waiting:
-            self._say("the MLflow store answers again: what waited was sent")
-            self._away = False
+        if not self.pending.waiting:
+            self.say("the MLflow store answers again: what waited was sent")
 
 
 @contextmanager
@@ -294,10 +287,10 @@ def own_study(
         StoreAway: writes are left on disk, of this run or an earlier one.
         StoreError: the store cannot be used, or the study was renamed while it was waited for.
     """
-    with locked(uri, wait=True):
-        store = open_store(uri)
-        experiment_id = store.create_experiment(name)
-    with ExitStack() as stack:
+    with environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
+        with locked(uri, wait=True):
+            store = open_store(uri)
+            experiment_id = store.create_experiment(name)
         try:
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
@@ -313,10 +306,9 @@ def own_study(
         if found.name != name:  # while this process waited for the lease
             raise StoreError(f"{uri}: study {name!r} has just been renamed to {found.name!r}")
         lease.start(fail)
-        drivers = str(found.tags.get(Tag.LAST_DRIVER, "")), me.token
-        last, own = (waiting_file(cache_dir, uri, name, experiment_id, one) for one in drivers)
-        fence = Store(uri, fenced(store.client, lease))
-        study = StudyStore(fence, experiment_id, Pending(last), say)
-        stack.enter_context(study.session(me.token, own))
+        last = waiting_file(cache_dir, name, str(found.tags.get(Tag.LAST_DRIVER, "")))
+        client = fenced(store.client, lease)
+        study = StudyStore(uri, client, experiment_id, Pending(last), say)
+        stack.enter_context(study.session(me.token, waiting_file(cache_dir, name, me.token)))
         yield study
-        close_dead_runs(study, experiment_id)
+        study.close_dead_runs()

@@ -5,7 +5,6 @@ from pathlib import Path
 from harness import store
 from harness.config import NAME_RULE, is_name
 from harness.errors import Fault, UserError
-from harness.machine import environment
 from harness.planning import Say
 from harness.store import Changes, StudyStore, Timing
 from harness.study.features import cache_folder
@@ -53,13 +52,10 @@ def rename_study(
         lines.append(f"{uri}: the new name {NAME_RULE}, and be free, got {show(new)}")
     if lines:
         raise UserError("\n".join(lines))
-    with (
-        environment(store.CLIENT_ENVIRONMENT),
-        # the client itself refuses to write once the study is another driver's
-        store.own_study(
-            uri, old, cache_folder(cache_dir), timing or Timing(), lambda error: None, say
-        ) as own,
-    ):
+    # the client itself refuses to write once the study is another driver's
+    with store.own_study(
+        uri, old, cache_folder(cache_dir), timing or Timing(), lambda error: None, say
+    ) as own:
         _rename(own, old, new)
 
 

@@ -121,7 +121,6 @@ def run_study(
     def run_round(study: StudyConfig) -> StudyOutcome:
         with (
             Interrupts() as interrupts,
-            environment(store.CLIENT_ENVIRONMENT),
             store.own_study(
                 uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, options.say
             ) as own,
@@ -186,7 +185,7 @@ class Execution:
             left = sum(len(work.seeds) for work in standing.plan.work)
             if left > sum(len(one.work.seeds) for one in adoptable) or standing.plan.proposals:
                 self._check_places()
-            if store.close_dead_runs(self.store, self.store.experiment_id):
+            if self.store.close_dead_runs():
                 standing = standing.again()
             if before is not None and standing.ledger.runs and not standing.plan.finished:
                 before(self.study.name, self.store.uri)
@@ -216,7 +215,7 @@ class Execution:
         self.store.hurry()
         try:
             # a signal may have struck between a run's first write and the place that ends it
-            store.close_dead_runs(self.store, self.store.experiment_id, store.INTERRUPTED)
+            self.store.close_dead_runs(store.INTERRUPTED)
             standing = read_standing(self.study, self.fingerprints, self.store)
             return self._outcome(standing, interrupted=True, ran=ran)
         except store.StoreAway:  # whoever runs the study next closes it

@@ -12,7 +12,7 @@ from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, LedgerRun, Store, StoredStudy
+from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore
 from harness.study.detect import detectable_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
@@ -29,7 +29,7 @@ class Standing:
     """A study as it stands.
 
     study, fingerprints: what is wanted, of which data and weights.
-    store, experiment_id: an open store, and the study in it; None: there is none.
+    store: an open store; None: there is none.
     ledger, stored: what the store has of the study, and what it says that the study is.
     plan: what is left.
     """
@@ -37,7 +37,6 @@ class Standing:
     study: StudyConfig
     fingerprints: Fingerprints
     store: Store | None
-    experiment_id: str | None
     ledger: Ledger
     stored: StoredStudy
     plan: Plan
@@ -64,8 +63,8 @@ class Standing:
         keys, opened = [work.setting.key for work in self.plan.work], self.store
         if opened is None or not keys:
             return []
-        own, trained = self.experiment_id, self.study.save
-        return opened.read(lambda client: store.read_known(client, own, keys, trained=trained))
+        name, trained = self.study.name, self.study.save
+        return opened.read(lambda client: store.read_known(client, name, keys, trained=trained))
 
 
 def read_standing(study: StudyConfig, fingerprints: Fingerprints, opened: Store | None) -> Standing:
@@ -74,13 +73,17 @@ def read_standing(study: StudyConfig, fingerprints: Fingerprints, opened: Store 
     Raises:
         StoreError: the store cannot be read.
     """
-    ledger, stored = Ledger(), StoredStudy()
-    own = opened.experiment(study.name) if opened is not None else None
+    ledger, stored, own = Ledger(), StoredStudy(), None
+    if isinstance(opened, StudyStore):
+        own = opened.experiment_id
+    elif opened is not None:
+        own = opened.experiment(study.name)
     if opened is not None and own is not None:
         stored = store.read_stored_study(opened, own)
-        ledger = opened.read(lambda client: store.read_ledger(client, own, study.objective))
+        asked = own, study.name, study.objective
+        ledger = opened.read(lambda client: store.read_ledger(client, *asked))
     plan = planning.make_plan(study, ledger, fingerprints)
-    return Standing(study, fingerprints, opened, own, ledger, stored, plan)
+    return Standing(study, fingerprints, opened, ledger, stored, plan)
 
 
 def source_of(study: StudyConfig) -> str:

@@ -23,7 +23,6 @@ from reports.contract.words import (
     printable,
     printable_lines,
     redacted,
-    store_key,
 )
 
 

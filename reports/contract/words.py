@@ -1,6 +1,5 @@
 """Texts that are shown: without secrets, without what a terminal obeys; and one-line errors."""
 
-import hashlib
 import re
 from unicodedata import bidirectional, category
 
@@ -36,9 +35,6 @@ _USER = re.compile(
 # What options say may be a token, whatever their names; the first name stays, and so does what ends
 # the address in a sentence.
 _OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
-# What may change while a store stays the same one: passwords, the user of a web address, tokens.
-_LOGIN = re.compile(r"(?i)(?<=http)(s?)://[^/]*@|:[^/@]*(?=@)")
-_SECRET = re.compile(r"(?i)[?&](\w*password|passwd|\w*token|\w*secret|\w*key)=[^&]*")
 
 
 def redacted(text: str) -> str:
@@ -47,15 +43,6 @@ def redacted(text: str) -> str:
     E.g. postgresql://***@host/mlflow?password=***. What is no address stays as it is.
     """
     return _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
-
-
-def store_key(address: str) -> str:
-    """The same for every address of a store that differs in its passwords and tokens alone.
-
-    It can be written down: of what else an address says, such as a schema, it is a digest.
-    """
-    without = _SECRET.sub("", _LOGIN.sub(r"\1://", address))
-    return hashlib.blake2b(without.encode(), digest_size=8).hexdigest()
 
 
 SQLITE = "sqlite:///"

@@ -28,7 +28,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 SAID: Final = "trained.json"
-# Bytes. What waits for a store that is away is kept in rows of 64 MiB (harness.store.study_store).
+# Bytes. What waits for a store that is away is kept as text (harness.store.study_store).
 MOST_TENSORS: Final = 40 * 2**20
 MOST_SAID: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")

@@ -206,7 +206,7 @@ class Bench:
     def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> Ledger:
         """The ledger."""
         store = self.store()
-        return read_ledger(store.client, str(store.experiment(name)), objective)
+        return read_ledger(store.client, str(store.experiment(name)), name, objective)
 
     def lines(self) -> list[str]:
         """The (setting, seed)s that were run, in order."""

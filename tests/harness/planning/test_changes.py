@@ -14,10 +14,9 @@ from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store.changes import Changes, points
+from harness.store.changes import Changes, params, points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
-from harness.store.study_run import params
 from harness.study.standing import read_standing
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study

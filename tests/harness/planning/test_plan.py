@@ -19,8 +19,7 @@ from harness.planning.changes import TableChanges, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan, outcome_of
 from harness.planning.settings import Setting, SettingMaker
-from harness.store.ledger import Ledger, LedgerRun
-from harness.store.study_run import StoredStudy
+from harness.store.ledger import Ledger, LedgerRun, StoredStudy
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of

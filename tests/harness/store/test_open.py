@@ -18,11 +18,10 @@ from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import errors
 from harness.store import open as tracking
-from harness.store.changes import MAX_TAG, Changes, points
+from harness.store.changes import MAX_TAG, Changes, close_dead_runs, points, split_tag
 from harness.store.errors import StoreError
-from harness.store.ledger import Ledger
+from harness.store.ledger import Ledger, read_stored_study
 from harness.store.open import Store, find_store, open_store
-from harness.store.study_run import close_dead_runs, read_stored_study, split_tag
 from reports.contract import Failure, State, joined_tag
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -106,12 +105,25 @@ def test_what_answers_and_is_no_store_is_a_clear_error(answer: str, message: str
     assert "geheim" not in str(raised.value)
 
 
-def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
-    """MLflow takes 1000 metrics, and 100 params or tags, at a time."""
+def test_many_metrics_and_tags_are_written_in_pieces(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow takes 1000 metrics, and 100 params or tags, at a time; the state goes last of all."""
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
-    store.write(Changes(run=run, metrics=points(metrics), tags=tags, params=tags))
+    requests, inner = [], store.client._tracking_client.store
+    log_batch = inner.log_batch
+
+    def noted(run_id: str, **given: Any) -> None:
+        requests.append((len(given["metrics"]), [tag.key for tag in given["tags"]]))
+        log_batch(run_id, **given)
+
+    monkeypatch.setattr(inner, "log_batch", noted)
+    all_of_it = {"metrics": points(metrics), "tags": tags, "params": tags}
+    store.write(Changes(run=run, state=State.COMPLETE, **all_of_it))
+    assert sum(count for count, _ in requests) == 2001
+    assert not requests[-1][0] and requests[-1][1][-1] == "ship.state"
     data = store.client.get_run(run).data
     assert len(data.metrics) == 2001
     assert len(data.params) == 250
@@ -128,7 +140,7 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     experiment = store.create_experiment("here")
     tags = {"ship.kind": "trial", "ship.state": written}
     run = store.client.create_run(experiment, tags=tags).info.run_id
-    assert close_dead_runs(store, experiment) == 1
+    assert close_dead_runs(store.client, experiment) == 1
     closed = store.client.get_run(run)
     kept = written if written != "RUNNING" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)

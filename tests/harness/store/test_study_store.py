@@ -11,11 +11,9 @@ import pytest
 
 from harness.store import errors
 from harness.store import study_store as module
-from harness.store.changes import FILE_TRIES, Changes, Point
+from harness.store.changes import FILE_TRIES, Changes, Point, close_dead_runs
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
-from harness.store.open import Store
-from harness.store.study_run import close_dead_runs
 from harness.store.study_store import Pending, StudyStore, waiting_file
 from reports.contract import State, Tag
 from ship.trial.trained import MOST_TENSORS
@@ -128,12 +126,10 @@ def driving(
     own: str = "",
     last: str = "",
     study: str = "small",
-    experiment: str = "7",
 ) -> Iterator[StudyStore]:
     """The store as a driver of a study has it open; own and last: tokens of drivers."""
-    opened = Store(URI, client)  # type: ignore[arg-type]
-    files = [waiting_file(folder, URI, study, experiment, one) for one in (last, own)]
-    found = StudyStore(opened, experiment, Pending(files[0]), say)
+    files = [waiting_file(folder, study, one) for one in (last, own)]
+    found = StudyStore(URI, client, "7", Pending(files[0]), say)  # type: ignore[arg-type]
     with found.session(own, files[1]):
         yield found
 
@@ -261,9 +257,9 @@ def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None
             run_id = opened.made[begun.run]
             client.create_run("7", 0, dict(store.runs[run_id].tags), "first")
             if not run_params:
-                opened.write(begun.in_state(State.COMPLETE))
+                opened.write(Changes(run=begun.run, state=State.COMPLETE))
             assert len(store.runs) == 2
-            close_dead_runs(opened, "7")
+            opened.close_dead_runs()
         assert list(store.runs) == [run_id]
         state = "INTERRUPTED" if run_params else "COMPLETE"
         assert store.runs.pop(run_id).tags[Tag.STATE] == state
@@ -294,7 +290,7 @@ def test_of_two_runs_of_a_study_the_one_that_describes_it_stays() -> None:
     client: Any = client_of(store)
     for more in ({}, {"ship.study": "{}"}, {}):
         client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **more}, "small")
-    close_dead_runs(Store(URI, client), "7")
+    close_dead_runs(client, "7")
     assert list(store.runs) == ["run-1"]
 
 
@@ -309,8 +305,8 @@ def test_what_is_out_of_date_is_never_sent(tmp_path: Path) -> None:
     with driving(tmp_path, client_of(store), own="third", last="second"):
         assert [run.name for run in store.runs.values()] == ["second"]
     left_by_a_driver(tmp_path, "third", last="second")
-    with driving(tmp_path, client_of(store), own="fourth", last="third", experiment="8"):
-        assert len(store.runs) == 1  # of an experiment that is gone
+    with driving(tmp_path, client_of(store), own="fourth"):
+        assert len(store.runs) == 1  # of an experiment that was made anew
     assert len(list((tmp_path / "outbox").iterdir())) == 2
 
 

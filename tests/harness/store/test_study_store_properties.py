@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from harness.store.changes import Changes, Point
 from harness.store.errors import StoreError
-from harness.store.open import Store
 from harness.store.study_store import Pending, StudyStore
 from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
@@ -57,7 +56,7 @@ class Driver:
     def begin(self) -> None:
         """A process starts."""
         self.queue = Recorded(self.path)
-        self.box = StudyStore(Store(URI, self.client), "7", self.queue, str)
+        self.box = StudyStore(URI, self.client, "7", self.queue, str)
         self.box._next_try = math.inf  # turns alone send what waits
 
     def turn(self) -> None:
@@ -98,10 +97,9 @@ class Driver:
         found: dict[str, dict[str, Any]] = {
             "points": {"metrics": points, "params": {f"p{tick}": str(tick)}},
             "tag": {"tags": {"k": str(tick)}},
-            "state": {"tags": {"why": str(tick)}},
+            "state": {"tags": {"why": str(tick)}, "state": list(State)[choice]},
         }
-        changes = Changes(run=self.runs[choice % len(self.runs)], **found[kind])
-        self.box.write(changes.in_state(list(State)[choice]) if kind == "state" else changes)
+        self.box.write(Changes(run=self.runs[choice % len(self.runs)], **found[kind]))
 
     def finish(self) -> list[tuple[Any, ...]]:
         """The store when everything is sent."""

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.contract import ReportError, address_fault
-from reports.contract.words import redacted, store_key
+from reports.contract.words import redacted
 from tests.told import told
 
 TOLD = told(__file__, "addresses.yaml")
@@ -50,10 +50,3 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
 def test_addresses_that_can_be_read(uri: str) -> None:
     """What MLflow takes is not refused."""
     assert address_fault(uri) is None
-
-
-def test_a_store_has_one_key_whatever_its_password() -> None:
-    """So that what waits for it is found again; other users, options and names are other stores."""
-    stores, again = (set(map(store_key, TOLD[name])) for name in ("stores", "again"))
-    assert len(stores) == len(TOLD["stores"]) and again < stores
-    assert not any("old" in key for key in stores)
