@@ -3,9 +3,9 @@
 import hashlib
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
@@ -25,8 +25,6 @@ from reports import contract
 from reports.contract import ADDED_BY_PATH, REPORT, Kind, Publication, State, Tag
 
 YAML_ARTIFACT = "study.yaml"
-# names of the tags in which a long tag goes on: NAME.1, NAME.2
-_CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, contract.LONG_TAGS))})\.\d+$")
 MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 
 
@@ -34,14 +32,15 @@ MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 class StudyRecord:
     """The study's own run in the store, which exists. Every method may raise StoreError.
 
-    experiment_id: of the study. run_id: of that run.
+    experiment_id: of the study. run_id: of that run. tags: that the run has.
     """
 
     store: Store
     experiment_id: str
     run_id: str
-    _wanted_text: str = "[]"  # the text of Tag.WANTED; describe() sets it
-    _wanted_keys: set[str] = field(default_factory=set)  # of the settings in that text
+    tags: dict[str, str] = field(default_factory=dict)
+    _wanted: list[str] = field(default_factory=list)  # entries of Tag.WANTED; describe() sets it
+    _wanted_keys: set[str] = field(default_factory=set)  # of the settings in them
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
@@ -54,7 +53,7 @@ class StudyRecord:
         """
         known = find_study_run(store, experiment_id)
         if known is not None:
-            return cls(store, experiment_id, known.info.run_id)
+            return cls(store, experiment_id, known.info.run_id, dict(known.data.tags))
         tags: dict[str, str] = {
             Tag.KIND: Kind.STUDY,
             Tag.STATE: State.RUNNING,
@@ -62,7 +61,7 @@ class StudyRecord:
         }
         begun = Changes.of_new_run(experiment_id, study.name, tags=tags)
         store.write(begun)
-        return cls(store, experiment_id, store.read(lambda _: store.made[begun.run]))
+        return cls(store, experiment_id, store.read(lambda _: store.made[begun.run]), tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.
@@ -75,22 +74,19 @@ class StudyRecord:
             plan: whose settings are wanted, and its arms that equal another setting.
         """
         wanted = [*plan.settings, *plan.equal_arms]
-        self._wanted_text = wanted_text(wanted, study.own_seeds)
+        self._wanted = [wanted_text(setting, study.own_seeds) for setting in wanted]
         self._wanted_keys = {setting.key for setting in wanted}
-        tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
-        stored = self._stored_tags()
+        tags = {**study_tags(study), **self._wanted_tags()}
         # a text that has become shorter leaves tags behind that it does not go on in any more
-        tags |= {name: "" for name in stored if _CONTINUATION_TAG.match(name) and name not in tags}
-        changed = {name: value for name, value in tags.items() if stored.get(name) != value}
-        if not changed:
-            return
+        longer = [name for name in self.tags if name.rpartition(".")[0] in contract.LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
-        self.store.write(Changes(run=self.run_id, files=files, tags=changed))
+        self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
         self.store.write(Changes(run=self.run_id, tags=source_tags(), state=State.RUNNING))
+        self.tags[Tag.STATE] = State.RUNNING
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.
@@ -99,28 +95,16 @@ class StudyRecord:
         request has them all, so that a driver that is killed leaves the list with the setting or
         without it, never half of it.
         """
-        if setting.key in self._wanted_keys:
-            return
-        self._wanted_keys.add(setting.key)
-        kept = self._wanted_text[:-1]
-        comma = ", " if len(kept) > 1 else ""
-        self._wanted_text = f"{kept}{comma}{wanted_text([setting], {})[1:]}"
-        tags = [*split_tag(Tag.WANTED, self._wanted_text).items()][len(kept) // MAX_TAG :]
-        self.store.write(Changes(run=self.run_id, tags=dict(tags)))
+        if setting.key not in self._wanted_keys:
+            self._wanted_keys.add(setting.key)
+            self._wanted.append(wanted_text(setting, {}))
+            self._put(self._wanted_tags())
 
     def end(self, state: State) -> None:
-        """Note that the study is not being worked on any more; state: how it ended."""
-        self.store.write(Changes(run=self.run_id, state=state))
-
-    def set_final_state(self, state: State) -> None:
-        """Set the state of a study in which nothing had to run, unless the store has it already."""
-        if self._stored_tags().get(Tag.STATE) != state:
-            self.end(state)
-
-    def _stored_tags(self) -> dict[str, str]:
-        """The tags that the study's run has in the store now."""
-        run = self.store.read(lambda client: client.get_run(self.run_id))
-        return dict(run.data.tags)
+        """Note how the study ended, unless the store says so, as where nothing had to run."""
+        if self.tags.get(Tag.STATE) != state:
+            self.store.write(Changes(run=self.run_id, state=state))
+            self.tags[Tag.STATE] = state
 
     def place_runs(self, ledger: Ledger, plan: Plan) -> None:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
@@ -134,13 +118,24 @@ class StudyRecord:
         """
         wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
         for run in ledger.runs:
-            changed = {
-                name: text
-                for name, text in wanted.get(run.setting_key, {}).items()
-                if run.logged.tags.get(name) != text
-            }
+            changed = _changed(wanted.get(run.setting_key, {}), run.logged.tags)
             if changed:
                 self.store.write(Changes(run=run.logged.run_id, tags=changed))
+
+    def _wanted_tags(self) -> dict[str, str]:
+        return split_tag(Tag.WANTED, f"[{', '.join(self._wanted)}]")
+
+    def _put(self, tags: Mapping[str, str], **others: Any) -> None:
+        """Write those tags that differ from the run's and, if there are any, other changes, too."""
+        changed = _changed(tags, self.tags)
+        if changed:
+            self.store.write(Changes(run=self.run_id, tags=changed, **others))
+            self.tags |= changed
+
+
+def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
+    """The tags that the store has otherwise, or lacks."""
+    return {name: text for name, text in wanted.items() if stored.get(name) != text}
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
@@ -159,27 +154,26 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]]) -> str:
-    """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
+def wanted_text(setting: Setting, own_seeds: Mapping[str, Sequence[int]]) -> str:
+    """A setting's entry in the JSON list of those that the study wants.
 
-    An entry that --path has added says so. A setting_key is in the list twice where a reference arm
+    One that --path has added says so. A setting_key is in the list twice where a reference arm
     equals a setting of the study.
 
     Args:
-        settings: of the study.
+        setting: of the study.
         own_seeds: setting_key -> seeds, which stand in an entry where they are not the study's.
     """
-    wanted = [
-        {
-            "setting_key": s.key,
-            "assignment": dict(s.assignment),
-            "arm": s.arm,
-            **({"seeds": list(own_seeds[s.key])} if s.key in own_seeds else {}),
-            **({"added": ADDED_BY_PATH} if s.for_path else {}),
-        }
-        for s in settings
-    ]
-    return json.dumps(wanted)
+    entry: dict[str, Any] = {
+        "setting_key": setting.key,
+        "assignment": dict(setting.assignment),
+        "arm": setting.arm,
+    }
+    if setting.key in own_seeds:
+        entry["seeds"] = list(own_seeds[setting.key])
+    if setting.for_path:
+        entry["added"] = ADDED_BY_PATH
+    return json.dumps(entry)
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:

@@ -172,11 +172,9 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     store, save = recorder.record.store, recorder.study.save
     run, seeds = one.known.logged, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
+    if files is not None and save:
+        files = _of_seeds(files, seeds)
     if files is None:
-        return False
-    hits = {name: content for name, content in files.items() if name == contract.HITS}
-    trained = _of_seeds(files, seeds) if save else {}
-    if save and not trained:
         return False
     keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
     history = store.read(
@@ -191,30 +189,30 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
-    final = {"metrics": _numbers_of(one), "files": hits | trained, "device": device}
-    recorder.complete(run.run_id, final)
+    recorder.complete(run.run_id, {"metrics": _numbers_of(one), "files": files, "device": device})
     return True
 
 
-def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes]:
-    """What was trained under some seeds: their files, and a trained.json that names no others.
+def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes] | None:
+    """A run's files without what was trained under other seeds, which trained.json names no more.
 
     Args:
         files: of the run, by path.
         seeds: that are wanted.
 
     Returns:
-        {} where one of them is not there, or what they say of themselves is damaged.
+        None where one of them is not there, or what they say of themselves is damaged.
     """
     path = f"{contract.TRAINED}/{SAID}"
-    names = [path, *(f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds)]
     try:
-        own = {name: files[name] for name in names}
-        said = json.loads(own[path])
+        said = json.loads(files[path])
         said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
+        names = [f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds]
+        own = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
-        return {}
-    return own | {path: json.dumps(said, indent=1).encode()}
+        return None
+    hits = {name: content for name, content in files.items() if name == contract.HITS}
+    return {**hits, **own, path: json.dumps(said, indent=1).encode()}
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:

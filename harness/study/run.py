@@ -194,7 +194,7 @@ class Execution:
             self.record.place_runs(standing.ledger, standing.plan)
             if standing.plan.finished:
                 outcome = self._outcome(standing)
-                self.record.set_final_state(outcome.state)
+                self.record.end(outcome.state)
                 return outcome
             ran = True
             outcome = self._run_on_record(standing, adoptable)
