@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.errors import UserError
 from harness.machine import scratch
-from harness.store.errors import reason, transient
+from harness.store.errors import again, reason, transient
 from reports.contract import RUN_STATUS, Kind, State, Tag
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
 
 
 def send(
-    client: "MlflowClient", changes: Changes, made: dict[str, str], *, again: bool = False
+    client: "MlflowClient", changes: Changes, made: dict[str, str], *, resend: bool = False
 ) -> None:
     """Write changes to their run.
 
@@ -112,7 +112,7 @@ def send(
         client: of the store.
         changes: of one run.
         made: EXPERIMENT/KEY -> the store's id, of runs that were made; it grows.
-        again: the changes may have been sent before.
+        resend: the changes may have been sent before.
 
     Raises:
         LookupError: the run was never made.
@@ -120,7 +120,7 @@ def send(
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id = made.get(changes.run) or _found(client, changes, again)
+    run_id = made.get(changes.run) or _found(client, changes, resend)
     tags = {name: text[:MAX_TAG] for name, text in changes.tags.items()}
     if changes.state:
         tags[Tag.STATE] = changes.state
@@ -145,18 +145,17 @@ def send(
     marks = [RunTag(name, text) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
     if changes.state is State.RUNNING:
-        client.update_run(run_id, status=RUN_STATUS[changes.state])
+        client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif changes.state:
-        status = RUN_STATUS[changes.state]
-        client.set_terminated(run_id, status=status, end_time=changes.at)
+        client.set_terminated(run_id, status=RUN_STATUS[changes.state], end_time=changes.at)
 
 
-def _found(client: "MlflowClient", changes: Changes, again: bool) -> str | None:
+def _found(client: "MlflowClient", changes: Changes, resend: bool) -> str | None:
     """The store's id of a run; None: it is to be made."""
     experiment_id, _, key = changes.run.rpartition("/")
     if not experiment_id:
         return changes.run
-    if changes.name and not again:
+    if changes.name and not resend:
         return None
     found = max(runs_of(client, experiment_id, key), key=weight, default=None)
     if found is None and not changes.name:
@@ -192,8 +191,9 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
     """Keep a file among a run's artifacts; what the store refuses is left out with a warning.
 
     A server may take numbers and not files, say for want of the right to write where they go, and
-    then answers as if it were away (500). It is away if it does not answer a question either. A
-    disk of this machine that is full refuses more than files: that ends the study.
+    then answers as if it were away (500). It is away if it does not answer a question either, asked
+    twice: it may have closed the connection that the file came by. A disk of this machine that is
+    full refuses more than files: that ends the study.
     """
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
@@ -210,24 +210,10 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
                     raise
                 passes = transient(error, client.tracking_uri)
                 if passes:
-                    require_answer(client, run_id)
+                    again(client.tracking_uri, lambda: client.get_run(run_id), tries=2)
                 if not passes or tries == FILE_TRIES:
                     logger.warning("%s could not be kept in MLflow: %s", name, reason(error))
                     return
-
-
-def require_answer(client: "MlflowClient", run_id: str) -> None:
-    """Raise what the client raises where the store is away.
-
-    It is asked twice: a server that refuses a file may close the connection that it came by, and
-    the next request finds it closed.
-    """
-    try:
-        client.get_run(run_id)
-    except UserError:
-        raise
-    except Exception:
-        client.get_run(run_id)
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
@@ -252,7 +238,8 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
-        state, why = State(tags.get(Tag.STATE, State.RUNNING)), {}
+        state = State(tags.get(Tag.STATE, State.RUNNING))
+        why: dict[str, str] = {}
         if state is State.RUNNING:
             state = State.INTERRUPTED
             why = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}

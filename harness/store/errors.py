@@ -115,7 +115,7 @@ def reason(error: BaseException) -> str:
     return why[0] if why else redacted(one_line(error))[:_SHOWN]
 
 
-def again(uri: str, ask: Callable[[], T]) -> T:
+def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:
     """What a store answers, asked a few times where it does not answer the first time.
 
     A study that runs waits for its store far longer (harness.store.study_store).
@@ -123,33 +123,30 @@ def again(uri: str, ask: Callable[[], T]) -> T:
     Args:
         uri: of the store.
         ask: makes requests that leave the store, made twice, as made once.
+        tries: at most; 0: TRIES.
 
     Raises:
         Exception: whatever `ask` raises the last time, or where asking again would not help.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: transient(error, uri)),
-        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(LONGEST_TRY),
+        stop=tenacity.stop_after_attempt(tries or TRIES) | tenacity.stop_after_delay(LONGEST_TRY),
         wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
         reraise=True,
     )
     return retrying(ask)
 
 
-class _Wrapped:
-    def __init__(self, client: Any, around: Callable[[str, Callable[[], Any]], Any]) -> None:
-        self._client = client
-        self._around = around
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not callable(found):
-            return found
-        return lambda *args, **keys: self._around(name, lambda: found(*args, **keys))
-
-
 def wrapped(
     client: "MlflowClient", around: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
     """The client, each of whose calls goes through `around`, which takes its name and the call."""
-    return cast("MlflowClient", _Wrapped(client, around))
+
+    class Wrapped:
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(client, name)
+            if not callable(found):
+                return found
+            return lambda *args, **keys: around(name, lambda: found(*args, **keys))
+
+    return cast("MlflowClient", Wrapped())

@@ -246,7 +246,7 @@ class StudyStore(Store):
         while self.pending.waiting and time.monotonic() < end:
             try:
                 with store_errors(self.uri):
-                    send(self.client, self.pending.waiting[0], self.made, again=True)
+                    send(self.client, self.pending.waiting[0], self.made, resend=True)
             except NoAnswer:
                 raise
             except StoreError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
-from harness.store.changes import MOST_BYTES, require_answer
+from harness.store.changes import MOST_BYTES
 from harness.store.errors import StoreError, reason, store_errors
 from harness.store.open import store_uri
 from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
@@ -141,7 +141,7 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
                 if path.is_file() and path.stat().st_size <= MOST_BYTES
             }
     except Exception as error:  # a server may have numbers, and no files
-        require_answer(client, run.run_id)
+        client.get_run(run.run_id)  # which raises where it is away
         logger.warning("files of run %s cannot be read: %s", run.run_id, reason(error))
         return None
 
@@ -155,5 +155,5 @@ def keeps_trained(client: "MlflowClient", run_id: str) -> bool:
     try:
         return any(one.path == TRAINED for one in client.list_artifacts(run_id))
     except Exception:  # a server may have numbers, and no files
-        require_answer(client, run_id)
+        client.get_run(run_id)
         return False
