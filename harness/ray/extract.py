@@ -22,7 +22,7 @@ from harness.config import Resources
 from harness.errors import ClusterError
 from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
-from harness.resources import at_once
+from harness.resources import at_once, check_room
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
@@ -158,6 +158,7 @@ class ClusterEncoder(ExitStack):
             self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
+            check_room(self._resources, cluster_resources())  # which may be less after a loss
         # the reference stays until the end: an actor that starts later asks for them, too
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)

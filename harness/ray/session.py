@@ -21,7 +21,7 @@ from harness.config import Resources
 from harness.errors import ClusterError, RayLost
 from harness.machine import environment, scratch
 from harness.ray import internals
-from harness.resources import Nodes, check_room, usable_cpus
+from harness.resources import Nodes, usable_cpus
 from harness.wording import one_line
 
 # How long a study may take to end in order once Ray has died; it does so in 10 s.
@@ -71,7 +71,7 @@ def ray_session(
         verbose: let Ray and its workers talk.
 
     Raises:
-        ClusterError: no cluster there, or it is too small for one trial.
+        ClusterError: no cluster there, or Ray cannot start.
     """
     owned = not ray.is_initialized()
     starts = owned and address is None
@@ -87,7 +87,6 @@ def ray_session(
                 core = nullcontext() if verbose else quiet_core()
                 with bounded_start(), own_handlers(), core:
                     _init(resources, address, folder, object_bytes, verbose)
-            check_room(resources, cluster_resources())
             with leave_a_dead_ray() if starts else nullcontext():
                 yield owned
         finally:

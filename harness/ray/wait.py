@@ -4,23 +4,16 @@ python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
-import ray
-from ray.exceptions import RayError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.machine import environment
-from harness.ray.internals import alive_nodes, quiet_ray
-from harness.ray.session import DRIVER_ENVIRONMENT
+from harness.ray.session import cluster_resources, ray_session
 from harness.resources import preflight
 
-# What ray.init raises where there is nothing to join, or no way in.
-NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 PAUSE_SECONDS = 1.0
 
 
@@ -31,13 +24,8 @@ def alive(address: str) -> int:
         ClusterError: nothing answers, or not yet.
     """
     preflight(address, Resources())  # Ray takes minutes to say no
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
-        return len(alive_nodes())
-    except NO_CLUSTER as error:
-        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
-    finally:
-        ray.shutdown()
+    with ray_session(Resources(), address, 0, verbose=False):
+        return len(cluster_resources())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,17 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("seconds", metavar="SECONDS", type=float, nargs="?", default=600.0)
     given = parser.parse_args(arguments)
     try:
-        with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-            for attempt in Retrying(
-                stop=stop_after_delay(given.seconds),
-                wait=wait_fixed(PAUSE_SECONDS),
-                retry=retry_if_exception_type(ClusterError),
-                reraise=True,
-            ):
-                with attempt:
-                    there = alive(given.address)
-                    if there < given.count:
-                        raise ClusterError(f"{there} of {given.count} nodes are there")
+        for attempt in Retrying(
+            stop=stop_after_delay(given.seconds),
+            wait=wait_fixed(PAUSE_SECONDS),
+            retry=retry_if_exception_type(ClusterError),
+            reraise=True,
+        ):
+            with attempt:
+                there = alive(given.address)
+                if there < given.count:
+                    raise ClusterError(f"{there} of {given.count} nodes are there")
     except ClusterError as error:
         print(f"Ray at {given.address} after {given.seconds:g} s: {error}", file=sys.stderr)
         return 1

@@ -85,10 +85,11 @@ class Trials:
         self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
         with encoder_here(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
-        from harness.ray import ray_session
+        from harness.ray import cluster_resources, ray_session
         from harness.tuning import array_bytes
 
         with ray_session(study.resources, None, array_bytes(features), verbose) as owned:
+            resources.check_room(study.resources, cluster_resources())  # of a session open before
             self._shared_out(features, owned)
 
     def _on_cluster(self, address: str) -> None:
@@ -98,6 +99,7 @@ class Trials:
         study, method = self._study, self._prints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owned:
             there = cluster_resources()
+            resources.check_room(study.resources, there)
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
             actor = resources.extraction_resources(study.resources, there)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
