@@ -1,11 +1,15 @@
 """What a person can mend: the command line prints it as lines and exits with 2, or 3."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.wording import nearest, show
-from reports.contract import printable, printable_lines
+from reports.contract import printable, printable_lines, redacted
+
+_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 
 
 class UserError(ValueError):
@@ -79,3 +83,18 @@ class Fault:
         note = f" ({' '.join(notes)})" if notes else ""
         told = f"{self.path} {self.must}{self.detail}{got}{note}"
         return printable(" ".join(told.strip().splitlines()))
+
+
+def address_fault(address: str) -> str | None:
+    """The line that refuses an address of Ray's; None if it can be meant.
+
+    Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
+    and runs on the head, so signals, progress and what is written would be those of copies.
+    """
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
+    if local and not named.startswith("ray://"):
+        return None
+    source = "--address" if named == address else "RAY_ADDRESS"
+    must = "must be local, auto or HOST:PORT, and not Ray Client's"
+    return Fault(source, must, redacted(named)).text

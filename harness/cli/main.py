@@ -13,10 +13,8 @@ from typing import Any
 
 import typer
 
-from harness.address import address_fault
 from harness.deploy import FILES
 from reports.command import command, flag_of, start
-from reports.contract import redacted
 
 _CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
@@ -126,7 +124,7 @@ def check_options(options: Options) -> None:
     Raises:
         ConfigError: a line for each.
     """
-    from harness.errors import ConfigError, Fault
+    from harness.errors import ConfigError, Fault, address_fault
 
     changed = [one.name for one in fields(Options) if getattr(options, one.name) != one.default]
     given = ["FOLDER" if name == "pictures" else flag_of(name) for name in changed]
@@ -138,7 +136,7 @@ def check_options(options: Options) -> None:
         must = "must be given: a YAML file or a packaged space"
         lines.append(Fault("--space", must, choices=packaged_names()).text)
     if fault := address_fault(options.address):
-        lines.append(redacted(fault))
+        lines.append(fault)
     for name, choices in _CHOICES.items():
         if (value := getattr(options, name)) not in (None, *choices):
             lines.append(Fault(flag_of(name), "must be one of the choices", value, choices).text)

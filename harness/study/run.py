@@ -11,10 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from harness import planning, resources, store
-from harness.address import address_fault
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, address_fault
 from harness.machine import environment, remove_left
 from harness.method import Method
 from harness.planning import Adoption, Fingerprints, StudyOutcome, require_consent
@@ -27,7 +26,7 @@ from harness.study.interrupts import Interrupts
 from harness.study.rounds import rounds_of, run_rounds
 from harness.study.standing import Standing, read_standing, source_of, typed_study
 from harness.study.trials import Options, Trials
-from reports.contract import Publication, ReportError, State, redacted
+from reports.contract import Publication, ReportError, State
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -106,7 +105,7 @@ def run_study(
     """
     address = None if address in ("", "local") else address
     if address is not None and (fault := address_fault(address)):
-        raise ConfigError([redacted(fault)])
+        raise ConfigError([fault])
     if address is not None and in_process:
         raise ConfigError(["--in-process must come without --address"])
     study = typed_study(space, overrides, plugins, data_root)

@@ -11,10 +11,9 @@ import torch
 
 import harness.study
 import reports.cli
-from harness.address import address_fault
 from harness.cli import new_study
 from harness.device import why_no_gpu
-from harness.errors import UserError
+from harness.errors import UserError, address_fault
 from harness.planning.changes import WAYS_OUT, TableChanges, require_consent
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost

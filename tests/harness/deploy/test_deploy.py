@@ -15,11 +15,11 @@ import typer
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from harness.address import address_fault
 from harness.cli import main as cli
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
+from harness.errors import address_fault
 from harness.ray.extract import decoding_threads
 from harness.resources import at_once, extraction_resources
 
