@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +73,56 @@ def ray_session(
     Raises:
         ClusterError: no cluster there, or Ray cannot start.
     """
-    owned = not ray.is_initialized()
-    starts = owned and address is None
-    with (
-        environment(DRIVER_ENVIRONMENT),
-        internals.quiet_ray(verbose),
-        internals.private_ray() if starts else nullcontext(),
-        # Ray lets every user of the machine into its own folder, but not into this one around it
-        scratch(LONGEST_SOCKET - len(SOCKET)) if starts else nullcontext() as folder,
-    ):
-        try:
-            if owned:
-                core = nullcontext() if verbose else quiet_core()
-                with bounded_start(), own_handlers(), core:
-                    _init(resources, address, folder, object_bytes, verbose)
-            with leave_a_dead_ray() if starts else nullcontext():
-                yield owned
-        finally:
-            if owned:
-                internals.leave_ray()
+    with ExitStack() as stack:
+        stack.enter_context(environment(DRIVER_ENVIRONMENT))
+        stack.enter_context(internals.quiet_ray(verbose))
+        if ray.is_initialized():
+            yield False
+            return
+        variables = worker_environment(resources)
+        if address is not None:
+            stack.callback(internals.leave_ray)
+            start(address, verbose, runtime_env={"env_vars": variables})
+        else:
+            stack.enter_context(internals.private_ray())
+            # Ray lets every user of the machine into its own folder, but not into this one around
+            # it, which is for its sockets, logs and spilled objects
+            folder = stack.enter_context(scratch(LONGEST_SOCKET - len(SOCKET)))
+            stack.callback(internals.leave_ray)
+            # Workers of a Ray that is started here inherit its environment. With a runtime_env none
+            # could be a process that Ray has started ahead, and all would wait for an agent besides
+            with environment({**variables, "RAY_TMPDIR": str(folder)}, over=True):
+                start(
+                    "local",
+                    verbose,
+                    num_cpus=usable_cpus(),
+                    object_store_memory=STORE_FLOOR + 2 * object_bytes,
+                    include_dashboard=False,
+                )
+            stack.enter_context(leave_a_dead_ray())
+        yield True
+
+
+def start(address: str, verbose: bool, **options: Any) -> None:
+    """ray.init, which ends in time, leaves this process its signal handlers, and says nothing.
+
+    Args:
+        address: of a running cluster, or "local".
+        verbose: let Ray and its workers talk.
+        options: further ones of ray.init.
+
+    Raises:
+        ClusterError: one line.
+    """
+    core = nullcontext() if verbose else quiet_core()
+    level = logging.INFO if verbose else logging.CRITICAL
+    try:
+        with bounded_start(), own_handlers(), core, internals.workers_import_as_the_driver():
+            ray.init(address, log_to_driver=verbose, logging_level=level, **options)
+    except Exception as error:  # a Ray that cannot start raises just that
+        local = "Ray did not start, the same command tries again"
+        what = local if address == "local" else f"no Ray cluster at {address}"
+        raise ClusterError(f"{what}: {one_line(error)}") from error
 
 
 @contextmanager
@@ -188,39 +219,6 @@ def quiet_core() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
-
-
-def _init(
-    resources: Resources,
-    address: str | None,
-    folder: Path | None,
-    object_bytes: int,
-    verbose: bool,
-) -> None:
-    variables = worker_environment(resources)
-    options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
-    if address is None:
-        # Workers of a Ray that is started here inherit its environment. With a runtime_env they
-        # could not be processes that Ray has started ahead, and would wait for an agent besides.
-        options = {
-            "num_cpus": usable_cpus(),
-            "object_store_memory": STORE_FLOOR + 2 * object_bytes,
-            "include_dashboard": False,
-        }
-        variables["RAY_TMPDIR"] = str(folder)  # for Ray's sockets, logs and spilled objects
-    try:
-        here = nullcontext() if address else environment(variables, over=True)
-        with internals.workers_import_as_the_driver(), here:
-            ray.init(
-                address=address or "local",
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.CRITICAL,
-                **options,
-            )
-    except Exception as error:  # a Ray that cannot start raises just that
-        failed = "Ray did not start, the same command tries again"
-        what = f"no Ray cluster at {address}" if address else failed
-        raise ClusterError(f"{what}: {one_line(error)}") from error
 
 
 def cluster_resources() -> Nodes:
