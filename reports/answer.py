@@ -158,22 +158,21 @@ def _phrase(one: Compared, head: str = "") -> str:
     return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
 
 
-def _known(one: Compared, *, turned: bool = False) -> str:
+def _turned(one: Compared) -> Compared:
+    """Of the baseline to the row, and not of the row to the baseline."""
+    own = one.difference
+    low, high = (None if end is None else -end for end in (own.high, own.low))
+    return replace(one, difference=replace(own, mean=-own.mean, low=low, high=high))
+
+
+def _known(one: Compared) -> str:
     """A difference with what is known of it: "+0.5 ± 0.4, Holm p 0.030, about 3 seeds more".
 
     Holm's p stands there where it is beyond chance.
-
-    Args:
-        one: of a row.
-        turned: whether it is of the baseline to the row.
     """
-    estimate = one.difference
-    if turned:
-        low, high = (None if end is None else -end for end in (estimate.high, estimate.low))
-        estimate = replace(estimate, mean=-estimate.mean, low=low, high=high)
     over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
     parts = [
-        cell_text(Value(estimate, signed=True, decimals=one.decimals, suffix=over)),
+        cell_text(Value(one.difference, signed=True, decimals=one.decimals, suffix=over)),
         _p_words(one.holm_p) if is_beyond_chance(one.holm_p) else "",
         f"after {count(one.difference.n, 'seed')}" if one.decision else "",
     ]
@@ -197,8 +196,7 @@ def _arms(table: Table, place: str = "") -> Finding | None:
     if base is None or base.arm or not rivals:
         return None
     told = [
-        f"{_phrase(found[arm])} {ARMS[arm][0]}: {_known(found[arm], turned=True)}."
-        for arm in rivals
+        f"{_phrase(found[arm])} {ARMS[arm][0]}: {_known(_turned(found[arm]))}." for arm in rivals
     ]
     if _CEILING in found:
         told.append(f"Real pictures against it: {_known(found[_CEILING])}.")
@@ -303,7 +301,7 @@ def _cautions(study: Study, whole: Sequence[Table]) -> Iterator[str]:
         yield "Demonstration backbone: this says nothing about CLIP."
     if any(map(_without_baseline, whole)):
         yield "The baseline has not finished: nothing is compared with it."
-    lacking = tables.Group((), study.rows).counts.absent()
+    lacking = tables.all_rows(study).counts.absent()
     lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
     if lacking:
         yield f"Not answered in full: of {len(study.rows)} rows, {', '.join(lacking)}."

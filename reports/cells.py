@@ -1,8 +1,8 @@
 """What a table is before anyone renders it: columns, rows of typed cells, footnotes."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reports.stats import Association, Compared, Estimate
@@ -85,8 +85,6 @@ class Quantity:
 
 
 Cell = Text | Counts | Value | Ranged | PValue | Quantity
-# by column; None where a row has nothing to show
-Cells = dict[str, Cell | None]
 
 
 def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
@@ -98,6 +96,7 @@ def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
 class Column:
     """key names the cell (and the CSV columns).
 
+    cell: of what a row is of, such as a group of rows; None where that has nothing to show.
     drop: when a terminal is too narrow, columns 1 go first, then 2 and so on; 0 stays.
     csv_only: for programs; no page has room for it.
     metric: whose mean over seeds the cells are; "" of anything else.
@@ -106,6 +105,7 @@ class Column:
 
     key: str
     heading: str
+    cell: Callable[[Any], Cell | None] = field(default=lambda line: None, compare=False, repr=False)
     align: Literal["left", "right"] = "right"
     drop: int = 0
     csv_only: bool = False
@@ -200,6 +200,12 @@ class Table:
         arms = [row for row in self.rows if row.arm]
         found = ((LEVELS, self.own[: self.shown]), (REFERENCES, arms))
         yield from (section for section in found if section[1])
+
+
+def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
+    """The cells of what a row is of, by column."""
+    found = {column.key: column.cell(line) for column in columns}
+    return {key: cell for key, cell in found.items() if cell is not None}
 
 
 def level_text(value: Any) -> str:

@@ -11,9 +11,6 @@ from reports.analysis import incomparable
 from reports.cells import level_id
 from reports.contract import (
     ADDED_BY_PATH,
-    COMPLETE,
-    FAIL,
-    PRUNED,
     SQLITE,
     ReportError,
     address_fault,
@@ -77,7 +74,7 @@ def _trials(study: Study) -> Iterator[FrozenTrial]:
     for group in setting_groups(study):
         value = group.mean(study.score)
         # what has not finished has failed
-        ending = TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL
+        ending = TrialState.PRUNED if group.counts.pruned else TrialState.FAIL
         levels = {key: own for key, own in group.value.assignment.items() if key in spaces}
         histories = (curves[run] for run in group.column("run_id") if run in curves)
         yield create_trial(
@@ -116,7 +113,7 @@ def _attributes(study: Study, group: Group) -> dict[str, Any]:
     means = {f"test/{name}": group.mean(f"test/{name}") for name in study.protocol.headings}
     means["seconds a seed"] = group.mean("seconds")
     told: dict[str, Any] = {name: value for name, value in means.items() if value is not None}
-    told |= {"seeds": group.count(COMPLETE), "failed": group.count(FAIL)}
+    told |= {"seeds": group.counts.done, "failed": group.counts.failed}
     told["setting_key"] = group.value.key
     if group.added:
         told["added"] = ADDED_BY_PATH

@@ -14,7 +14,7 @@ from reports.contract import EmptyStudyError, ReportError
 from reports.read import Study, load_records, study_names
 from reports.tables import build_tables, published_table, with_metric
 
-_NOT_STAMPED = ("rows", "hits", "histories")  # parts of a study
+_NOT_STAMPED = ("rows", "by_setting", "hits", "histories")  # parts of a study
 
 
 @dataclass(frozen=True)

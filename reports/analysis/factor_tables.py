@@ -1,6 +1,7 @@
 """The tables of a study's factors taken together: importance, pairs, and the path."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports import tables
 from reports.analysis.importance import Effect, Importance
@@ -8,7 +9,6 @@ from reports.analysis.layout import available, subject
 from reports.analysis.path import AblationPath, Stop, ablation_path
 from reports.cells import (
     Cell,
-    Cells,
     Column,
     PValue,
     Quantity,
@@ -49,25 +49,18 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
 def _importance(study: Study, found: Importance) -> Table:
     over, names = found.over, tables.short_names(study)
     head, seeds = heading(study.protocol, over.metric), len(over.seeds)
-    rows: list[Cells] = [
-        {
-            "effect": Text(" × ".join(names[key] for key in effect.factors)),
-            "share": known(Ranged, effect.share, decimals=0),
-            "freedom": known(Quantity, effect.freedom or None, decimals=0),
-            "f": _statistic(effect, seeds),
-            "p": known(PValue, effect.holm),
-        }
-        for effect in (*found.factors, *found.pairs)
+    shares, rest = f"% of the variance of {head}", Effect((), found.rest, 0, None)
+    columns = [
+        Column("effect", "factor", lambda one: Text(_named(one, names) or "the rest"), "left"),
+        Column("share", shares, lambda one: known(Ranged, one.share, decimals=0)),
+        Column(
+            "freedom", "df", lambda one: known(Quantity, one.freedom or None, decimals=0), drop=1
+        ),
+        Column("p", "Holm p", lambda one: known(PValue, one.holm)),
     ]
-    if found.rest is not None:
-        rows.append({"effect": Text("the rest"), "share": Ranged(found.rest, 0)})
-    columns = (
-        Column("effect", "factor", "left"),
-        Column("share", f"% of the variance of {head}"),
-        Column("freedom", "df", drop=1),
-        *([Column("f", "F", drop=2)] if found.interactions else []),
-        Column("p", "Holm p"),
-    )
+    if found.interactions:
+        columns.insert(3, Column("f", "F", lambda one: _statistic(one, seeds), drop=2))
+    effects = [*found.factors, *found.pairs, *([rest] if found.rest else [])]
     noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
     kind = (
         "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
@@ -86,7 +79,11 @@ def _importance(study: Study, found: Importance) -> Table:
     ]
     notes += [f"left out: {over.left_out}"] if over.left_out else []
     title, name = "importance of factors", "importance"
-    return tables.plain_table(study, name, title, columns, rows, notes, place="files")
+    return tables.plain_table(study, name, title, columns, effects, notes, place="files")
+
+
+def _named(effect: Effect, names: Mapping[str, str]) -> str:
+    return " × ".join(names[key] for key in effect.factors)
 
 
 def _statistic(effect: Effect, seeds: int) -> Cell | None:
@@ -100,46 +97,55 @@ def _statistic(effect: Effect, seeds: int) -> Cell | None:
 def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
     """Every two levels of every pair, for programs."""
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
-    rows: list[Cells] = [
-        {
-            "factor": Text(names[pair.factors[0]]),
-            "level": Text(cell["first"]),
-            "other": Text(names[pair.factors[1]]),
-            "other_level": Text(cell["second"]),
-            "mean": Value(
-                Estimate(cell["mean"], cell["low"], cell["high"], cell["n"]), decimals=decimals
-            ),
-            "n": Quantity(cell["n"], 0),
-            "settings": Quantity(cell["settings"], 0),
-        }
+
+    def mean(cell: Mapping[str, Any]) -> Cell:
+        estimate = Estimate(*(cell[end] for end in ("mean", "low", "high", "n")))
+        return Value(estimate, decimals=decimals)
+
+    columns = [
+        Column("factor", "factor", lambda cell: Text(names[cell["factor"]]), "left"),
+        Column("level", "level", lambda cell: Text(cell["first"]), "left"),
+        Column("other", "other", lambda cell: Text(names[cell["other"]]), "left"),
+        Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
+        Column("mean", heading(study.protocol, metric), mean),
+        Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
+        Column("settings", "settings", lambda cell: Quantity(cell["settings"], 0)),
+    ]
+    lines = [
+        {**cell, "factor": pair.factors[0], "other": pair.factors[1]}
         for pair in found
         for cell in pair.cells
     ]
-    labels = ("factor", "level", "other", "other_level")
-    columns = (
-        *(Column(key, key.replace("_", " "), "left") for key in labels),
-        Column("mean", heading(study.protocol, metric)),
-        Column("n", "seeds"),
-        Column("settings", "settings"),
-    )
     title, name = "means of every two levels", "interaction-cells"
-    return tables.plain_table(study, name, title, columns, rows, (), labels=4, place="csv")
+    return tables.plain_table(study, name, title, columns, lines, (), labels=4, place="csv")
 
 
 def _path(study: Study, path: AblationPath) -> Table:
     head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
     names, decimals = tables.short_names(study), tables.decimals_of(study, path.metric)
-    rows = [_stop(stop, names, decimals) for stop in path.stops]
     ran = {setting.key for setting in study.settings if setting.added}
-    about = [{"added": stop.setting_key in ran} for stop in path.stops]
-    columns = (
-        Column("change", "change", "left"),
-        Column("score", f"sel. {objective}"),
-        Column("gain", "gain", drop=2),
-        Column("difference", f"Δ{head}"),
-        Column("pairs", "pairs", drop=3),
-        Column("total", f"Δ{head} to baseline", drop=1),
-    )
+
+    def change(stop: Stop) -> Cell:
+        told = (
+            f"{names[key]} {level_text(before)} → {level_text(after)}"
+            for key, (before, after) in stop.changes.items()
+        )
+        return Text(", ".join(told) or "baseline")
+
+    def delta(estimate: Estimate | None) -> Cell | None:
+        return known(Value, estimate, signed=True, decimals=decimals)
+
+    def pairs(stop: Stop) -> Cell | None:
+        return known(Quantity, stop.difference and stop.difference.n, decimals=0)
+
+    columns = [
+        Column("change", "change", change, "left"),
+        Column("score", f"sel. {objective}", lambda stop: Quantity(stop.score)),
+        Column("gain", "gain", lambda stop: known(Quantity, stop.gain), drop=2),
+        Column("difference", f"Δ{head}", lambda stop: delta(stop.difference)),
+        Column("pairs", "pairs", pairs, drop=3),
+        Column("total", f"Δ{head} to baseline", lambda stop: delta(stop.total), drop=1),
+    ]
     tied = f", the first of {path.tied} with it" if path.tied > 1 else ""
     notes = [
         f"from the baseline to the setting with the best selection score{tied}; each step changes"
@@ -152,21 +158,8 @@ def _path(study: Study, path: AblationPath) -> Table:
             for one in path.missing
         ]
         notes.append(f"not run, or not finished, on the way: {listed(lacking, '; ')}")
-    title = "path from the baseline to what selection prefers"
-    place = "page" if any(one["added"] for one in about) else "files"
-    return tables.plain_table(study, "path", title, columns, rows, notes, about=about, place=place)
-
-
-def _stop(stop: Stop, names: Mapping[str, str], decimals: int) -> Cells:
-    words = ", ".join(
-        f"{names[key]} {level_text(before)} → {level_text(after)}"
-        for key, (before, after) in stop.changes.items()
-    )
-    return {
-        "change": Text(words or "baseline"),
-        "score": Quantity(stop.score),
-        "gain": known(Quantity, stop.gain),
-        "difference": known(Value, stop.difference, signed=True, decimals=decimals),
-        "pairs": known(Quantity, stop.difference and stop.difference.n, decimals=0),
-        "total": known(Value, stop.total, signed=True, decimals=decimals),
-    }
+    added = any(stop.setting_key in ran for stop in path.stops)
+    return tables.plain_table(
+        study, "path", "path from the baseline to what selection prefers", columns, path.stops,
+        notes, lambda stop: {"added": stop.setting_key in ran}, place="page" if added else "files",
+    )  # fmt: skip

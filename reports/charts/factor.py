@@ -74,7 +74,7 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     lines = [] if over else _arms(study, metric, low, high)
     near = [line["y"] for line in lines if line["near"]]
     low, high = min([low, *near]), max([high, *near])
-    title, head = tables.short_name(study, factor), heading(study.protocol, metric)
+    title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
     if ranged:
         x = vega.spread(field, title, dots, log=factor.log)
     else:
@@ -115,7 +115,7 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
     dots, means = _points(study, metric, placed)
     if not dots:
         return
-    title, head = tables.short_name(study, over), heading(study.protocol, metric)
+    title, head = tables.short_names(study)[over.key], heading(study.protocol, metric)
     y = _axis(study, metric, *_limits(dots, means, percent=tables.is_percent(metric)))
     encoding = {"x": vega.steps("level", title, dots), "y": y}
     order = {"domain": list(methods)}

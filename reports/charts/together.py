@@ -8,7 +8,6 @@ from reports.analysis import Dependence, Importance, interval_values
 from reports.cells import level_id, level_text
 from reports.charts import vega
 from reports.charts.vega import Chart, Spec
-from reports.contract import COMPLETE
 from reports.formatting import DASH, p_text
 from reports.read import Factor, Study, heading
 
@@ -120,7 +119,7 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
 
 def parallel_chart(study: Study, metric: str) -> Iterator[Chart]:
     """Every setting as a line through its levels, coloured by the test metric; none of one."""
-    groups = [group for group in tables.setting_groups(study) if group.count(COMPLETE)]
+    groups = [group for group in tables.setting_groups(study) if group.done]
     found = [(group, group.estimate(f"test/{metric}")) for group in groups[:MOST_LINES]]
     measured = [(group, estimate.mean) for group, estimate in found if estimate]
     if len(measured) < 2:

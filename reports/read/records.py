@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -84,6 +85,14 @@ class Study:
     def score(self) -> str:
         """The column of the selection objective."""
         return f"selection/{self.objective}"
+
+    @cached_property
+    def by_setting(self) -> dict[str, list[dict[str, Any]]]:
+        """setting_key -> its rows; of a few rows, plain values take less time than a frame."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows.iter_rows(named=True):
+            found.setdefault(row["setting_key"], []).append(row)
+        return found
 
 
 def load_records(study_name: str, tracking_uri: str | None = None) -> Study:

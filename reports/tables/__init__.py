@@ -18,9 +18,11 @@ from reports.tables.groups import (
     LARGEST,
     MOST_LEVELS,
     Group,
+    all_rows,
     arm_groups,
     as_numbers,
     baseline_setting,
+    chosen_by,
     factor_labels,
     is_numeric,
     level_groups,
@@ -28,7 +30,6 @@ from reports.tables.groups import (
     ordered_levels,
     own_rows,
     setting_groups,
-    short_name,
     short_names,
     spelled,
 )
@@ -41,7 +42,7 @@ from reports.tables.metric import (
     is_percent,
     with_metric,
 )
-from reports.tables.notes import chosen_by, on_test, plain_table
+from reports.tables.notes import on_test, plain_table
 from reports.tables.pooling import (
     DATASET,
     arms_dataset,

@@ -8,7 +8,6 @@ import numpy as np
 
 from reports import stats
 from reports.cells import (
-    Cells,
     Column,
     PValue,
     Quantity,
@@ -28,6 +27,13 @@ from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
 
 
+class _Ranked(NamedTuple):
+    """A factor's key, and its association, with p corrected over the factors."""
+
+    name: str
+    ranked: Association
+
+
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     """How the metric goes with each factor, over the settings that finished.
 
@@ -39,27 +45,17 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     plain = [_association(study, factor, metric) for factor in factors]
     adjusted, least = stats.holm([one.p for one in plain]), stats.holm([one.least for one in plain])
     found = [
-        replace(one, p=p, least=low) for one, p, low in zip(plain, adjusted, least, strict=True)
+        _Ranked(factor.key, replace(one, p=p, least=low))
+        for factor, one, p, low in zip(factors, plain, adjusted, least, strict=True)
     ]
-    cells: list[Cells] = [
-        {
-            "factor": Text(factor.key),
-            "n": Quantity(one.n, 0),
-            "rho": known(Ranged, one.rho),
-            "p": known(PValue, one.p),
-            "least": known(PValue, one.least),
-        }
-        for factor, one in zip(factors, found, strict=True)
+    head, order = heading(study.protocol, metric), "least Holm p of any order"
+    columns = [
+        Column("factor", "factor", lambda one: Text(one.name), "left"),
+        Column("n", "settings", lambda one: Quantity(one.ranked.n, 0)),
+        Column("rho", f"Spearman ρ with {head}", lambda one: known(Ranged, one.ranked.rho)),
+        Column("p", "Holm p", lambda one: known(PValue, one.ranked.p)),
+        Column("least", order, lambda one: known(PValue, one.ranked.least), csv_only=True),
     ]
-    about = [{"name": f.key, "ranked": one} for f, one in zip(factors, found, strict=True)]
-    head = heading(study.protocol, metric)
-    columns = (
-        Column("factor", "factor", "left"),
-        Column("n", "settings"),
-        Column("rho", f"Spearman ρ with {head}"),
-        Column("p", "Holm p"),
-        Column("least", "least Holm p of any order", csv_only=True),
-    )
     note = (
         f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
         " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
@@ -68,8 +64,8 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         " descriptive"
     )
     return plain_table(
-        study, "ranks", "rank association", columns, cells, [note],
-        about=about, kind="ranks", metric=metric,
+        study, "ranks", "rank association", columns, found, [note],
+        _Ranked._asdict, kind="ranks", metric=metric,
     )  # fmt: skip
 
 
@@ -93,6 +89,40 @@ def _association(study: Study, factor: Factor, metric: str) -> Association:
 FEWEST_SETTINGS = 4  # fewer are no trend
 
 
+class _Response(NamedTuple):
+    """Of one seed: rank correlation, slope in points a standard deviation, settings."""
+
+    rho: float
+    slope: float
+    settings: int
+
+
+class _Trend(NamedTuple):
+    """A measure's name, the response of each seed, and p of the mean slope, corrected."""
+
+    name: str
+    seeds: list[_Response]
+    p: float | None = None
+
+    @property
+    def settings(self) -> int:
+        """Most that a seed has."""
+        return max(one.settings for one in self.seeds)
+
+    @property
+    def slopes(self) -> list[float]:
+        """One a seed."""
+        return [one.slope for one in self.seeds]
+
+    @property
+    def rho(self) -> Estimate:
+        """The mean over seeds, its interval cut to where a correlation can be."""
+        found = stats.mean_interval([one.rho for one in self.seeds])
+        if found.low is None or found.high is None:
+            return found
+        return Estimate(found.mean, max(found.low, -1.0), min(found.high, 1.0), found.n)
+
+
 def response_tables(study: Study, metric: str) -> list[Table]:
     """The table of a metric against the measures of quality; none with too few settings.
 
@@ -108,24 +138,25 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     """
     if class_factors(study):
         return []
-    found = {measure.short: _by_seed(study, measure, metric) for measure in MEASURES}
-    kept = {name: seeds for name, seeds in found.items() if seeds}
-    if not kept:
+    every = [_Trend(measure.short, _by_seed(study, measure, metric)) for measure in MEASURES]
+    found = [one for one in every if one.seeds]
+    if not found:
         return []
-    slopes = [[one.slope for one in seeds] for seeds in kept.values()]
-    adjusted = stats.holm([stats.one_sample_p(slope) for slope in slopes])
-    cells: list[Cells] = [
-        {
-            "measure": Text(name),
-            "settings": Quantity(max(one.settings for one in seeds), 0),
-            "n": Quantity(len(seeds), 0),
-            "rho": Ranged(_within_one(stats.mean_interval([one.rho for one in seeds]))),
-            "slope": Value(stats.mean_interval(slope), signed=True),
-            "p": known(PValue, p),
-        }
-        for (name, seeds), slope, p in zip(kept.items(), slopes, adjusted, strict=True)
-    ]
+    adjusted = stats.holm([stats.one_sample_p(one.slopes) for one in found])
+    found = [one._replace(p=p) for one, p in zip(found, adjusted, strict=True)]
     head = heading(study.protocol, metric)
+    columns = [
+        Column("measure", "measure", lambda one: Text(one.name), "left"),
+        Column("settings", "settings", lambda one: Quantity(one.settings, 0), drop=2),
+        Column("n", "seeds", lambda one: Quantity(len(one.seeds), 0)),
+        Column("rho", f"ρ with {head}", lambda one: Ranged(one.rho)),
+        Column(
+            "slope",
+            f"{head} per SD",
+            lambda one: Value(stats.mean_interval(one.slopes), signed=True),
+        ),
+        Column("p", "Holm p", lambda one: known(PValue, one.p), drop=1),
+    ]
     note = (
         f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
         f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
@@ -133,31 +164,8 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         f" t-interval; p: t-test of the slope, Holm over the measures. Other settings may go"
         f" otherwise, and a measure may go with {head} because both follow a third"
     )
-    columns = (
-        Column("measure", "measure", "left"),
-        Column("settings", "settings", drop=2),
-        Column("n", "seeds"),
-        Column("rho", f"ρ with {head}"),
-        Column("slope", f"{head} per SD"),
-        Column("p", "Holm p", drop=1),
-    )
     title = f"{head} against the quality of synthesized features"
-    return [plain_table(study, "quality-response", title, columns, cells, [note], place="files")]
-
-
-def _within_one(rho: Estimate) -> Estimate:
-    """A correlation's interval, cut to where a correlation can be."""
-    if rho.low is None or rho.high is None:
-        return rho
-    return Estimate(rho.mean, max(rho.low, -1.0), min(rho.high, 1.0), rho.n)
-
-
-class _Response(NamedTuple):
-    """Of one seed: rank correlation, slope in points a standard deviation, settings."""
-
-    rho: float
-    slope: float
-    settings: int
+    return [plain_table(study, "quality-response", title, columns, found, [note], place="files")]
 
 
 def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:

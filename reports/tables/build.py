@@ -1,7 +1,8 @@
 """A study's tables in reading order, and those that compare with a baseline."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from reports.cells import (
@@ -9,8 +10,8 @@ from reports.cells import (
     CLASSES,
     OBJECTIVE,
     Cell,
-    Cells,
     Column,
+    Counts,
     PValue,
     Quantity,
     Ranged,
@@ -19,7 +20,7 @@ from reports.cells import (
     Value,
     known,
 )
-from reports.contract import COMPLETE, FAIL, PRUNED, QUALITY
+from reports.contract import QUALITY
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
@@ -27,7 +28,7 @@ from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import decimals_of, design_of, measured, with_metric
-from reports.tables.notes import comparison_notes, group_row, group_table
+from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
@@ -94,133 +95,138 @@ def comparison_table(family: Family) -> Table:
     fewer datasets than the study's are said beside the average. The reference arms ran on one
     dataset and have no average.
     """
-    study = family.study
+    kind = {"settings": " by selection objective", "effects": ", main effects"}
+    title = f"{family.name}{kind.get(family.kind, '')}"
+    columns = [COUNTS, *_over_seeds(family), *_compared(family), _SECONDS]
     if family.kind == "methods":
-        title, columns = f"{family.head} by dataset", [*_by_dataset(family), *_compared(family)]
-    else:
-        told = {"settings": " by selection objective", "effects": ", main effects"}
-        title = f"{family.name}{told.get(family.kind, '')}"
-        objective = f"sel. {heading(study.protocol, study.objective)}"
-        columns = [
-            *([Column("seeds", "seeds")] if family.kind == "effects" else []),
-            Column(OBJECTIVE, objective, drop=3, metric=OBJECTIVE),
-            *_measures(family),
-            *_compared(family),
-            Column("seconds", "s/seed", drop=1),
-        ]
-    rows = []
-    for group in family.groups:
-        baseline, compared = group is family.baseline, family.compared.get(group)
-        own = _measured(family, group, columns) | _compared_cells(compared)
-        own |= {"difference": Text("baseline")} if baseline else {}
-        rows.append(group_row(group, family.labels, own, baseline=baseline, compared=compared))
-    notes, kind, metric = [*comparison_notes(family, rows)], family.kind, family.metric
-    return group_table(family, family.name, title, columns, rows, notes, kind=kind, metric=metric)
+        title = f"{family.head} by dataset"
+        columns = [COUNTS, *_by_dataset(family), *_compared(family)]
+    notes, about = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
+    groups, name = family.groups, family.name
+    return group_table(family, groups, name, title, columns, notes, compares=True, **about)
+
+
+_SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean("seconds")), drop=1)
 
 
 def _compared(family: Family) -> Iterator[Column]:
-    """The columns of differences, where they mean anything."""
+    """What is known of differences to the baseline, where they mean anything."""
     if not family.comparable:
         return
-    yield Column("difference", f"Δ{family.head}")
-    if any(one.classes for one in family.compared.values()):
-        yield Column(CLASSES, f"Δ{family.head} over classes", drop=4)
-    yield Column("pairs", "pairs", drop=2)
+    head, found = family.head, family.compared
+
+    def of(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
+        return lambda group: cell(found[group]) if group in found else None
+
+    def difference(group: Group) -> Cell | None:
+        return Text("baseline") if group is family.baseline else of(_difference)(group)
+
+    yield Column("difference", f"Δ{head}", difference)
+    if any(one.classes for one in found.values()):
+        classes = of(lambda one: known(Ranged, one.classes, decimals=1, bare=True))
+        yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
+    yield Column("pairs", "pairs", of(lambda one: Quantity(one.difference.n, 0)), drop=2)
     if design_of(family.study, family.metric):
-        yield Column("decision", "decision", "left")
-    else:
-        yield from (Column("p", "Holm p"), Column("detectable", "MDE", drop=5))
+        yield Column("decision", "decision", of(_decision), "left")
+        return
+    yield Column("p", "Holm p", of(lambda one: known(PValue, one.holm_p)))
+    detectable = of(lambda one: known(Quantity, one.detectable, decimals=one.decimals))
+    yield Column("detectable", "MDE", detectable, drop=5)
 
 
-def _compared_cells(compared: Compared | None) -> Cells:
-    """Difference, pairs, corrected p, detectable effect and decision, as far as there are any."""
-    if compared is None:
-        return {}
-    decimals, decision, over = compared.decimals, compared.decision, compared.datasets
-    suffix = f"({over[0]}/{over[1]})" if over else ""
-    return {
-        "difference": Value(compared.difference, signed=True, decimals=decimals, suffix=suffix),
-        "pairs": Quantity(compared.difference.n, 0),
-        CLASSES: known(Ranged, compared.classes, decimals=1, bare=True),
-        "p": known(PValue, compared.holm_p),
-        "detectable": known(Quantity, compared.detectable, decimals=decimals),
-        "decision": known(Text, "no spread" if decision == "constant" else decision),
-    }
+def _difference(one: Compared) -> Cell:
+    suffix = "({}/{})".format(*one.datasets) if one.datasets else ""
+    return Value(one.difference, signed=True, decimals=one.decimals, suffix=suffix)
 
 
-def _measures(family: Family) -> Iterator[Column]:
-    """The protocol's metrics, those beyond a page in CSV alone."""
-    study, metric, protocol = family.study, family.metric, family.study.protocol
-    there, shown = measured(study), dict.fromkeys((*protocol.shown, metric))
-    for name in dict.fromkeys((*shown, *protocol.headings)):
-        if f"test/{name}" in there or name in (*protocol.required, metric):
-            drop = 0 if name == metric else protocol.drop.get(name, 0)
-            head = protocol.headings[name]
-            yield Column(name, head, drop=drop, csv_only=name not in shown, metric=name)
+def _decision(one: Compared) -> Cell | None:
+    return known(Text, "no spread" if one.decision == "constant" else one.decision)
 
 
-def _measured(family: Family, group: Group, columns: Sequence[Column]) -> Cells:
-    """Means over seeds, what they are over, and cost of one group."""
-    over = len(group.present) if group.parts and not group.arm else None
-    return {
-        **{one.key: _mean(family, group, one) for one in columns if one.metric},
-        "seeds": known(Quantity, len(set(group.known("seed"))) or None, decimals=0),
-        "datasets": known(Quantity, over, decimals=0),
-        "seconds": known(Quantity, group.mean("seconds")),
-    }
+def _over_seeds(family: Family) -> Iterator[Column]:
+    """Of levels and settings: how many seeds, the selection objective, the protocol's metrics."""
+    study = family.study
+
+    def seeds(group: Group) -> Cell | None:
+        return known(Quantity, len(set(group.known("seed"))) or None, decimals=0)
+
+    if family.kind == "effects":
+        yield Column("seeds", "seeds", seeds)
+    objective = f"sel. {heading(study.protocol, study.objective)}"
+    score = partial(_mean, family, OBJECTIVE, "")
+    yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
+    for name, head in _metrics(family).items():
+        drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
+        hidden = name not in (*study.protocol.shown, family.metric)
+        mean = partial(_mean, family, name, "")
+        yield Column(name, head, mean, drop=drop, csv_only=hidden, metric=name)
 
 
-def _mean(family: Family, group: Group, column: Column) -> Cell | None:
-    """The mean over seeds of a column's metric, if all of a group's finished rows have it.
-
-    Its average where it ran on several datasets, which says over how many; or that on one of them,
-    which says its own n, or why there is none.
-    """
-    study, metric = family.study, column.metric
-    if metric == OBJECTIVE:
-        return known(Value, group.estimate(study.score))
-    part, suffix = group, ""
-    if column.dataset == AVERAGE:
-        if group.arm:  # it ran on one dataset
-            return None
-        over, of = len(group.present), len(family.datasets)
-        if over < of:
-            suffix = f"({over}/{of})"
-    elif column.dataset:
-        if column.dataset not in group.parts:
-            return None
-        part = group.parts[column.dataset]
-        n = part.count(COMPLETE)
-        if not n and metric == family.metric:
-            return Text(_why_absent(part))
-        if n != group.count(COMPLETE):
-            suffix = f"(n {n})"
-    decimals = decimals_of(study, metric)
-    return known(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
-
-
-def _why_absent(part: Group) -> str:
-    """Why a group has no finished row."""
-    if part.count(FAIL):
-        return "failed"
-    return "pruned" if part.count(PRUNED) else "missing"
+def _metrics(family: Family) -> dict[str, str]:
+    """The protocol's metrics that there are, with their headings; first those that a page shows."""
+    protocol, there = family.study.protocol, measured(family.study)
+    wanted = (*protocol.required, family.metric)
+    names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
+    return {n: protocol.headings[n] for n in names if f"test/{n}" in there or n in wanted}
 
 
 def _by_dataset(family: Family) -> Iterator[Column]:
     """A dataset's metric, the averages with those of its halves; in CSV alone the other metrics."""
-    protocol, metric = family.study.protocol, family.metric
-    halves = protocol.halves.get(metric, ())
-    others = [one.metric for one in _measures(family) if one.metric not in (metric, *halves)]
-    yield Column("datasets", "datasets", csv_only=True)
-    for name in family.datasets:
-        yield _column(name, metric, name, drop=5)
-        for one in (*halves, *others):
-            yield _column(name, one, f"{name} {protocol.headings[one]}", csv_only=True)
-    for one in (*halves, *others):
-        hidden = one in others
-        yield _column(AVERAGE, one, f"mean {protocol.headings[one]}", drop=4, csv_only=hidden)
-    yield _column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
+    metric, heads = family.metric, family.study.protocol.headings
+    halves = family.study.protocol.halves.get(metric, ())
+    others = [name for name in _metrics(family) if name not in (metric, *halves)]
+
+    def over(group: Group) -> Cell | None:
+        return None if group.arm else Quantity(len(group.present), 0)
+
+    def column(dataset: str, name: str, head: str, **told: Any) -> Column:
+        mean = partial(_mean, family, name, dataset)
+        return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **told)
+
+    yield Column("datasets", "datasets", over, csv_only=True)
+    for dataset in family.datasets:
+        yield column(dataset, metric, dataset, drop=5)
+        for name in (*halves, *others):
+            yield column(dataset, name, f"{dataset} {heads[name]}", csv_only=True)
+    for name in (*halves, *others):
+        yield column(AVERAGE, name, f"mean {heads[name]}", drop=4, csv_only=name in others)
+    yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
 
 
-def _column(dataset: str, metric: str, heading: str, **told: Any) -> Column:
-    return Column(f"{dataset}/{metric}", heading, **told, metric=metric, dataset=dataset)
+def _mean(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
+    """The mean over seeds of a metric, if all of a group's finished rows have it.
+
+    Its average where it ran on several datasets, which says over how many; or that on one of them,
+    which says its own n, or why there is none.
+
+    Args:
+        family: of the group.
+        metric: of test; or OBJECTIVE.
+        dataset: one of several, or AVERAGE; "": there are not several.
+        group: whose cell it is.
+    """
+    study, part, suffix = family.study, group, ""
+    if metric == OBJECTIVE:
+        return known(Value, group.estimate(study.score))
+    if dataset == AVERAGE:
+        if group.arm:  # it ran on one dataset
+            return None
+        over, of = len(group.present), len(family.datasets)
+        suffix = f"({over}/{of})" if over < of else ""
+    elif dataset:
+        if dataset not in group.parts:
+            return None
+        part = group.parts[dataset]
+        n = len(part.done)
+        if not n and metric == family.metric:
+            return Text(_why_absent(part.counts))
+        suffix = f"(n {n})" if n != len(group.done) else ""
+    decimals = decimals_of(study, metric)
+    return known(Value, part.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix)
+
+
+def _why_absent(counts: Counts) -> str:
+    """Why a group has no finished row."""
+    if counts.failed:
+        return "failed"
+    return "pruned" if counts.pruned else "missing"

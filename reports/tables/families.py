@@ -9,7 +9,7 @@ from typing import Literal
 
 from reports import stats
 from reports.cells import Column, level_id
-from reports.contract import APART, COMPLETE
+from reports.contract import APART
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import Compared, Verdict, is_rounding, scale_of
 from reports.tables.groups import (
@@ -25,7 +25,7 @@ from reports.tables.groups import (
     level_groups,
     ordered_levels,
     setting_groups,
-    short_name,
+    short_names,
 )
 from reports.tables.metric import decimals_of, design_of, effect_of, with_metric
 from reports.tables.over_classes import MOST_RUNS, Draws, difference_over_classes, draws_of
@@ -35,7 +35,6 @@ from reports.tables.pooling import (
     beside_dataset,
     datasets,
     method_groups,
-    methods,
     on_common,
     without_added,
 )
@@ -74,7 +73,8 @@ class Family:
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
     pairs: group -> itself with the baseline, as they are compared; only of what is compared.
-    cells: setting_key -> companion cell to match within (see companions); none of arms.
+    cells: setting_key -> companion cell to match within (see companions), or its dataset, of
+        several; none of arms.
     """
 
     study: Study
@@ -124,29 +124,23 @@ class Family:
         return [differences(*values) for values in self._values.values()]
 
     @cached_property
-    def tested(self) -> dict[Group, Compared]:
-        """What tests, or the study's own design, say of each group that is compared.
+    def compared(self) -> dict[Group, Compared]:
+        """What tests, or the study's own design, say of each group beside the baseline.
 
         Where the design has a say the interval is the design's, and there is no p.
         """
         study, metric, pairs = self.study, self.metric, self._values.values()
-        plain = [one for pair in pairs if (one := stats.compare_paired(*pair))]
+        found = [one for pair in pairs if (one := stats.compare_paired(*pair))]
         if design := design_of(study, metric):
             family = [given_out(one, study.seeds) for one in self.differences]
             told = stats.endings(design, family, _PERCENT)
-            found = [end or _open(one) for one, end in zip(plain, told, strict=True)]
+            found = [end or _open(one) for one, end in zip(found, told, strict=True)]
         else:
-            found = stats.judge(plain, effect_of(study, metric))
+            found = stats.judge(found, effect_of(study, metric))
         decimals = decimals_of(study, metric)
-        shown = [dataclasses.replace(one, decimals=decimals) for one in found]
-        return dict(zip(self._values, shown, strict=True))
-
-    @cached_property
-    def compared(self) -> dict[Group, Compared]:
-        """All that is known of each group beside the baseline."""
-        return {
-            group: self._completed(*self.pairs[group], one) for group, one in self.tested.items()
-        }
+        found = [dataclasses.replace(one, decimals=decimals) for one in found]
+        named = zip(self._values, found, strict=True)
+        return {group: self._completed(one, *self.pairs[group]) for group, one in named}
 
     @cached_property
     def _values(self) -> dict[Group, Pairs]:
@@ -161,20 +155,21 @@ class Family:
     def _results(self, group: Group) -> dict[Place, list[float]]:
         return group.results(f"test/{self.metric}", self.cells)
 
-    def _completed(self, group: Group, baseline: Group, one: Compared) -> Compared:
-        mean, common, of = one.difference.mean, len(group.present), len(self.datasets)
+    def _completed(self, one: Compared, group: Group, baseline: Group) -> Compared:
+        mean, n = one.difference.mean, one.difference.n
         mine, theirs = self._draws(group), self._draws(baseline)
         # a design's difference is over the seeds of a look, though more may have finished since
-        design, n = design_of(self.study, self.metric), one.difference.n
+        design = design_of(self.study, self.metric)
         seeds = self.study.seeds[:n] if design and n in design.looks else None
         # looked up where the mean does not deny it
         same = not mean and self._is_unchanged(group, baseline)
+        over, of = len(group.present), len(self.datasets)
         return dataclasses.replace(
             one,
             classes=difference_over_classes(mine, theirs, mean, seeds),
             is_unchanged=same,
             verdict=None if same else one.verdict,
-            datasets=(common, of) if common < of else None,
+            datasets=(over, of) if over < of else None,
         )
 
     @cached_property
@@ -184,10 +179,8 @@ class Family:
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
         """Whether each result that is compared is the same but for rounding, not only the means."""
-        places = []
-        for name in group.present or [""]:
-            mine, theirs = (self._results(one.parts.get(name, one)) for one in (group, baseline))
-            places += [[*mine[p], *theirs[p]] for p in mine if p in theirs]
+        mine, theirs = (self._results(one.trials) for one in (group, baseline))
+        places = [[*mine[place], *theirs[place]] for place in mine.keys() & theirs.keys()]
         return bool(places) and all(
             is_rounding(max(found) - min(found), scale_of(found)) for found in places
         )
@@ -250,7 +243,7 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
         metric,
         "levels" if alone else "effects",
         factor.key,
-        [Column("level", short_name(study, factor), "left")],
+        [Column("level", short_names(study)[factor.key], align="left")],
         groups,
         baseline,
         _against(baseline, groups),
@@ -278,14 +271,24 @@ def method_family(study: Study, metric: str) -> Family:
         study: over several datasets.
         metric: a test metric of its protocol.
     """
-    home, own = arms_dataset(study), method_groups(study, methods(study))
+    own, home = method_groups(study), arms_dataset(study)
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
-    groups = [*own, *arms]
     beside = dataclasses.replace(study, factors=beside_dataset(study))
     baseline = baseline_setting(beside, own) if beside.factors else None
-    pairs = {one: pair for one in groups if (pair := on_common(study, one, baseline))}
-    labels = factor_labels(beside)
-    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs)
+    both = {one: on_common(study, *pair) for one, pair in _against(baseline, own).items()}
+    pairs = {one: pair for one, pair in both.items() if pair}
+    cells = {key: name for one in own for name, key in one.value.parts.items()}
+    return Family(
+        study,
+        metric,
+        "methods",
+        "datasets",
+        factor_labels(beside),
+        [*own, *arms],
+        baseline,
+        pairs,
+        cells,
+    )
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:
@@ -309,8 +312,4 @@ def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float
         ReportError, EmptyStudyError: see load_families.
     """
     study, metric = with_metric(load_records(study_name, tracking_uri), None)
-    found: dict[str, dict[int, float]] = {}
-    rows = study.rows.filter(state=COMPLETE).select("setting_key", "seed", f"test/{metric}")
-    for key, seed, value in rows.drop_nulls().iter_rows():
-        found.setdefault(key, {})[seed] = value
-    return found
+    return {key: Group((), rows).seeds(f"test/{metric}") for key, rows in study.by_setting.items()}

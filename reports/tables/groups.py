@@ -1,7 +1,8 @@
 """Which ledger rows one row of a table stands for, and their numbers by seed."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -40,31 +41,23 @@ class Group:
     """
 
     labels: tuple[Text, ...]
-    rows: pl.DataFrame
+    rows: Sequence[Mapping[str, Any]]
     arm: str = ""
     value: Any = None
     parts: Mapping[str, "Group"] = field(default_factory=dict)
-    _lists: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def done(self) -> list[Mapping[str, Any]]:
+        """The rows that count: those that finished."""
+        return [row for row in self.rows if row["state"] == COMPLETE]
 
     def column(self, name: str) -> list[Any]:
-        """A column of the rows, taken out of the frame once.
+        """A column of the rows, in any state."""
+        return [row[name] for row in self.rows]
 
-        A list: a filter or a column of some rows costs polars more than their values are worth.
-        """
-        if name not in self._lists:
-            self._lists[name] = self.rows[name].to_list()
-        return self._lists[name]
-
-    def count(self, state: str) -> int:
-        """How many rows are in a state."""
-        return self.column("state").count(state)
-
-    def known(self, column: str) -> list[float]:
+    def known(self, column: str) -> list[Any]:
         """A column over the rows that count, without nulls; [] where there is no such column."""
-        if column not in self._lists and column not in self.rows.columns:
-            return []
-        pairs = zip(self.column(column), self.column("state"), strict=True)
-        return [value for value, state in pairs if state == COMPLETE and value is not None]
+        return [row[column] for row in self.done if row.get(column) is not None]
 
     def mean(self, column: str) -> float | None:
         """The mean of a column over the rows that count; None without any."""
@@ -80,12 +73,11 @@ class Group:
             column: of the rows.
             cells: setting_key -> companion cell (see companions); of a setting that it lacks, "".
         """
-        cells = cells or {}
         found: dict[Place, list[Any]] = {}
-        names = ("setting_key", "seed", "state", column)
-        for key, seed, state, value in zip(*map(self.column, names), strict=True):
-            if state == COMPLETE and value is not None:
-                found.setdefault((cells.get(key, ""), seed), []).append(value)
+        for row in self.done:
+            if row.get(column) is not None:
+                place = (cells or {}).get(row["setting_key"], ""), row["seed"]
+                found.setdefault(place, []).append(row[column])
         return found
 
     def seeds(self, column: str) -> dict[int, float]:
@@ -97,21 +89,20 @@ class Group:
 
         None where a finished row lacks it: a mean over some would not be of the n beside it.
         """
-        done = self.count(COMPLETE)
-        if not done or len(self.known(column)) < done:
+        if not self.done or len(self.known(column)) < len(self.done):
             return None
         return interval_of(column.partition("/")[2], list(self.seeds(column).values()))
 
     @cached_property
     def present(self) -> list[str]:
         """The datasets that any seed finished on."""
-        return [name for name, part in self.parts.items() if part.count(COMPLETE)]
+        return [name for name, part in self.parts.items() if part.done]
 
-    @cached_property
+    @property
     def trials(self) -> "Group":
         """The single trials: of averages, those behind them."""
-        parts = [part.rows for part in self.parts.values()]
-        return Group((), pl.concat(parts)) if parts else self
+        rows = [row for part in self.parts.values() for row in part.rows]
+        return Group((), rows) if rows else self
 
     @property
     def added(self) -> bool:
@@ -121,13 +112,14 @@ class Group:
     @property
     def counts(self) -> Counts:
         """The rows that finished, and those that did not; those that have not ended are missing."""
-        done, failed, pruned = (self.count(state) for state in (COMPLETE, FAIL, PRUNED))
-        return Counts(done, failed, pruned, len(self.rows) - done - failed - pruned)
+        states = self.column("state")
+        done, failed, pruned = map(states.count, (COMPLETE, FAIL, PRUNED))
+        return Counts(done, failed, pruned, len(states) - done - failed - pruned)
 
     def flags(self) -> tuple[Flagged, ...]:
         """The flags that finished trials raised; where one was not looked for does not count."""
         found = []
-        for name in (name for name in self.rows.columns if name.startswith(FLAG)):
+        for name in (name for name in self.rows[0] if name.startswith(FLAG)):
             values = self.known(name)
             if raised := sum(value >= 0.5 for value in values):
                 found.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
@@ -162,12 +154,12 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
 
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
-    ids = {s.key: level_id(s.assignment[factor.key]) for s in _active_in(study, factor)}
-    own = pl.col("setting_key").replace_strict(ids, default=None, return_dtype=pl.String)
-    marked = study.rows.with_columns(own.alias("level"))
-    rows = marked.partition_by("level", as_dict=True, include_key=False)
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for setting in _active_in(study, factor):
+        own = study.by_setting[setting.key]
+        rows.setdefault(level_id(setting.assignment[factor.key]), []).extend(own)
     return [
-        Group((label(level),), rows[(level_id(level),)], value=level)
+        Group((label(level),), rows[level_id(level)], value=level)
         for level in ordered_levels(study, factor)
     ]
 
@@ -183,14 +175,17 @@ _KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 def setting_groups(study: Study) -> tuple[Group, ...]:
     """One group a setting, the best mean of the selection objective first, unfinished ones last."""
+
+    def loss(group: Group) -> float:
+        score = group.mean(study.score)
+        return inf if score is None else -score
+
     if study not in _KNOWN:
-        rows = rows_by_setting(study)
-        scored = []
-        for setting in study.own:
-            group = Group(labels_of(study, setting.assignment), rows[setting.key], value=setting)
-            score = group.mean(study.score)
-            scored.append((inf if score is None else -score, group))
-        _KNOWN[study] = tuple(group for _, group in sorted(scored, key=lambda pair: pair[0]))
+        groups = [
+            Group(labels_of(study, one.assignment), study.by_setting[one.key], value=one)
+            for one in study.own
+        ]
+        _KNOWN[study] = tuple(sorted(groups, key=loss))
     return _KNOWN[study]
 
 
@@ -208,10 +203,20 @@ def arm_groups(study: Study) -> list[Group]:
     """The study's reference arms in their fixed order."""
     keys = {s.arm: s.key for s in study.settings if s.arm}
     return [
-        Group((Text(name),), rows_of(study, [keys[arm]]), arm=arm)
+        Group((Text(name),), study.by_setting[keys[arm]], arm=arm)
         for arm, (name, _) in ARMS.items()
         if arm in keys
     ]
+
+
+def all_rows(study: Study) -> Group:
+    """Every row of a study."""
+    return Group((), [row for rows in study.by_setting.values() for row in rows])
+
+
+def chosen_by(rules: Iterable[str | None]) -> str:
+    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
+    return "+".join(sorted({rule for rule in rules if rule}))
 
 
 def label(value: Any) -> Text:
@@ -227,12 +232,6 @@ def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
 def own_rows(study: Study) -> pl.DataFrame:
     """The rows of the settings that are no reference arms."""
     return rows_of(study, [setting.key for setting in study.own])
-
-
-def rows_by_setting(study: Study) -> dict[str, pl.DataFrame]:
-    """setting_key -> its rows."""
-    parts = study.rows.partition_by("setting_key", as_dict=True)
-    return {str(key): rows for (key,), rows in parts.items()}
 
 
 def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
@@ -276,21 +275,20 @@ def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) 
     return {seed: mean(values) for seed, values in found.items()}
 
 
-def short_name(study: Study, factor: Factor) -> str:
-    """The last part of the dotted name, or all of it where two factors would share it."""
-    last, *others = (f.key.rpartition(".")[2] for f in (factor, *study.factors))
-    return last if others.count(last) == 1 else factor.key
-
-
 def short_names(study: Study) -> dict[str, str]:
-    """Factor key -> what tables and charts call it."""
-    return {factor.key: short_name(study, factor) for factor in study.factors}
+    """Factor key -> what tables and charts call it.
+
+    That is the last part of the dotted name, or all of it where two factors would share it.
+    """
+    last = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
+    shared = Counter(last.values())
+    return {key: name if shared[name] == 1 else key for key, name in last.items()}
 
 
 def factor_labels(study: Study) -> list[Column]:
     """The columns that name a setting: one a factor, or one for a study without any."""
-    names = [Column(f.key, short_name(study, f), "left") for f in study.factors]
-    return names or [Column("setting", "setting", "left")]
+    names = [Column(key, name, align="left") for key, name in short_names(study).items()]
+    return names or [Column("setting", "setting", align="left")]
 
 
 def spelled(group: Group, columns: Sequence[Column]) -> str:

@@ -1,28 +1,18 @@
 """A table with its footnotes: what a reader must know before believing a number of it."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.cells import (
-    ADDED,
-    CLASSES,
-    MARK,
-    Cell,
-    Column,
-    Legend,
-    Row,
-    Table,
-    Value,
-)
+from reports.cells import ADDED, MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.formatting import listed
 from reports.read import Study, heading
-from reports.stats import DRAWS, Compared
+from reports.stats import DRAWS
 from reports.tables.families import Family
-from reports.tables.groups import Group, spelled
+from reports.tables.groups import Group, all_rows, chosen_by, spelled
 from reports.tables.metric import MEASURES, design_of
 
+COUNTS = Column("n", "n", lambda group: group.counts)
 LEAKS = frozenset({"test", "reference"})
 # What all settings share, as params name it.
 _SETUP = (
@@ -39,49 +29,9 @@ _ADDED = (
 )
 
 
-def chosen_by(rules: Iterable[str | None]) -> str:
-    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
-    return "+".join(sorted({rule for rule in rules if rule}))
-
-
 def on_test(selection: str) -> bool:
     """Say whether any of the joined rules looks at test pictures."""
     return not LEAKS.isdisjoint(selection.split("+"))
-
-
-def group_row(
-    group: Group,
-    labels: Sequence[Column],
-    cells: Mapping[str, Cell | None],
-    *,
-    n: int | None = None,
-    baseline: bool = False,
-    compared: Compared | None = None,
-) -> Row:
-    """The row of a group.
-
-    Args:
-        group: the ledger rows behind it.
-        labels: columns that name it.
-        cells: what is measured, by column.
-        n: rows behind its means; None: all that finished.
-        baseline: whether the others are compared with it.
-        compared: with the baseline.
-    """
-    named: dict[str, Cell] = {c.key: text for c, text in zip(labels, group.labels, strict=False)}
-    named["n"] = group.counts if n is None else dataclasses.replace(group.counts, done=n)
-    name, first = spelled(group, labels), group.labels[0].text
-    return Row(
-        cells={**named, **{key: cell for key, cell in cells.items() if cell is not None}},
-        baseline=baseline,
-        selection=chosen_by(group.trials.column("selection")),
-        arm=group.arm,
-        flags=group.trials.flags(),
-        added=group.added,
-        compared=compared,
-        name=name or first,
-        level=first if len(labels) == 1 else name,
-    )
 
 
 def _interval(study: Study) -> str:
@@ -95,13 +45,13 @@ def _interval(study: Study) -> str:
     )
 
 
-def noted_table(
+def _noted(
     study: Study,
     name: str,
     title: str,
-    columns: Sequence[Column],
+    columns: Iterable[Column],
     rows: Sequence[Row],
-    notes: Sequence[str],
+    notes: Iterable[str],
     **more: Any,
 ) -> Table:
     """A table with what each owes its reader: around its own notes, and in its title.
@@ -122,61 +72,72 @@ def noted_table(
     return Table(name, title, tuple(columns), tuple(rows), tuple(said), **more)
 
 
-def group_table(
-    family: Family,
+def plain_table(
+    study: Study,
     name: str,
     title: str,
     columns: Sequence[Column],
-    rows: Sequence[Row],
-    notes: Sequence[str],
+    lines: Iterable[Any],
+    notes: Iterable[str],
+    about: Callable[[Any], Mapping[str, Any]] = lambda line: {},
+    **more: Any,
+) -> Table:
+    """A table whose rows are of the whole study.
+
+    Args:
+        study, name, title, columns, notes, more: see _noted.
+        lines: that the rows are of.
+        about: what else a line's row has.
+    """
+    rule = chosen_by(study.rows["selection"].to_list())
+    rows = [Row(cells_of(columns, one), selection=rule, **about(one)) for one in lines]
+    return _noted(study, name, title, columns, rows, notes, **more)
+
+
+def group_table(
+    family: Family,
+    groups: Sequence[Group],
+    name: str,
+    title: str,
+    columns: Sequence[Column],
+    notes: Iterable[str],
+    *,
+    compares: bool = False,
     **more: Any,
 ) -> Table:
     """A table whose rows are groups of a family, named by its labels.
 
     Args:
         family: of the groups; it says how many of them a page shows.
-        name, title, rows, notes, more: see noted_table.
-        columns: behind those that name a row, and the number of rows behind its means.
+        groups: that the rows are of.
+        name, title, notes, more: see _noted.
+        columns: behind those that name a row.
+        compares: whether the rows tell how they compare with the family's baseline.
     """
-    labels, shown = family.labels, family.shown
-    columns = [*labels, Column("n", "n"), *columns]
-    more |= {"labels": len(labels), "shown": shown}
-    return noted_table(family.study, name, title, columns, rows, notes, **more)
+    labels = family.labels
+
+    def row(group: Group) -> Row:
+        named = {one.key: text for one, text in zip(labels, group.labels, strict=False)}
+        words, first, trials = spelled(group, labels), group.labels[0].text, group.trials
+        return Row(
+            cells={**named, **cells_of(columns, group)},
+            baseline=compares and group is family.baseline,
+            selection=chosen_by(trials.column("selection")),
+            arm=group.arm,
+            flags=trials.flags(),
+            added=group.added,
+            compared=family.compared.get(group) if compares else None,
+            name=words or first,
+            level=first if len(labels) == 1 else words,
+        )
+
+    every = [*labels, *columns]
+    more |= {"labels": len(labels), "shown": family.shown}
+    return _noted(family.study, name, title, every, [*map(row, groups)], notes, **more)
 
 
-def plain_table(
-    study: Study,
-    name: str,
-    title: str,
-    columns: Sequence[Column],
-    cells: Sequence[Mapping[str, Cell | None]],
-    notes: Sequence[str],
-    *,
-    about: Sequence[Mapping[str, Any]] = (),
-    **more: Any,
-) -> Table:
-    """A table whose rows are of the whole study.
-
-    Args:
-        study, name, title, columns, notes, more: see noted_table.
-        cells: of each row, by column; those that are None are left out.
-        about: of each row, what else it has; (): nothing.
-    """
-    rule = chosen_by(study.rows["selection"].to_list())
-    rows = [
-        Row({key: cell for key, cell in own.items() if cell is not None}, selection=rule, **told)
-        for own, told in zip(cells, about or [{}] * len(cells), strict=True)
-    ]
-    return noted_table(study, name, title, columns, rows, notes, **more)
-
-
-def comparison_notes(family: Family, rows: Sequence[Row]) -> Iterator[str]:
-    """The notes of its own that a table of comparisons has: its metrics, and what is compared.
-
-    Args:
-        family: that the table is of.
-        rows: of the table.
-    """
+def comparison_notes(family: Family) -> Iterator[str]:
+    """The notes of its own that a table of comparisons has: its metrics, and what is compared."""
     study, metric = family.study, family.metric
     yield Legend(
         "accuracies in percent; n: finished rows, of averages over datasets the seeds that finished"
@@ -189,22 +150,23 @@ def comparison_notes(family: Family, rows: Sequence[Row]) -> Iterator[str]:
     if family.kind == "methods" or study.pooled:
         yield _AVERAGES
     if family.comparable:
-        yield from _difference(family, rows)
-    total = sum(not row.arm for row in rows)
+        yield from _difference(family)
+    total = sum(not group.arm for group in family.groups)
     if family.shown is not None and total > family.shown:
         yield f"the best {family.shown} of {total} settings shown; the CSV holds all"
 
 
-def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
+def _difference(family: Family) -> Iterator[str]:
     """What is compared with what, by plain tests or by the study's own design."""
-    base = next((row for row in rows if row.baseline), None)
-    if base is None:
+    if family.baseline is None:
         yield "no baseline setting ran: no paired differences"
         return
     study, head = family.study, family.head
-    count = max(1, sum("p" in row.cells for row in rows))
+    base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
+    compared = family.compared.values()
+    count = max(1, sum(one.holm_p is not None for one in compared))
     told = (
-        f"Δ{head}: to {base.name}, paired by seed, dataset and the settings of other factors, its"
+        f"Δ{head}: to {base}, paired by seed, dataset and the settings of other factors, its"
         " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
         f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
         f" 5%/{count}, Holm's first step, from the observed paired deviation"
@@ -214,7 +176,7 @@ def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
         of = heading(study.protocol, design.metric)
         given = f"ship-sweep --detect {effect}: seeds were added"
         if design_of(study, family.metric):
-            told = f"Δ{head}: to {base.name}, paired by seed"
+            told = f"Δ{head}: to {base}, paired by seed"
             yield (
                 f"{given}, from {first} to at most {last}, until a Δ differed from 0 (at 5% for all"
                 f" {design.comparisons} comparisons together) or was equivalent (within ±{effect},"
@@ -227,7 +189,7 @@ def _difference(family: Family, rows: Sequence[Row]) -> Iterator[str]:
                 " metrics do not allow for that"
             )
     yield Legend(told)
-    if any(CLASSES in row.cells for row in rows):
+    if any(one.classes for one in compared):
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
             f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"
@@ -258,7 +220,7 @@ def _setup(study: Study) -> str:
 
 def _unfinished(study: Study) -> Iterator[str]:
     """What is not in the means, and why."""
-    absent = Group((), study.rows).counts.absent()
+    absent = all_rows(study).counts.absent()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absent:
         why = f" ({listed(reasons.to_list(), '; ')})" if len(reasons) else ""
@@ -276,7 +238,7 @@ def _unfinished(study: Study) -> Iterator[str]:
 def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """What the marks of rows mean: a line a flag, with how many trials raised it in which rows."""
     raised = {flag.name for row in rows for flag in row.flags}
-    for flag in (flag for flag in Group((), study.rows).flags() if flag.name in raised):
+    for flag in (flag for flag in all_rows(study).flags() if flag.name in raised):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown here"))
         found = [(row.name, one) for row in rows for one in row.flags if one.name == flag.name]
         where = listed([f"{name}: {one.raised} of {one.of}" for name, one in found], "; ")

@@ -81,24 +81,24 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
     Args:
         study: whose group it is.
         metric: an H of averages is that of the averages.
-        group: in any state.
-        cells: setting_key -> companion cell, as in Group.results.
+        group: in any state; of averages, with the parts that they are over.
+        cells: see Family.
     """
-    parts: dict[str, dict[int, str]] = {}  # dataset -> seed -> run
-    for name in group.present:
-        part = group.parts[name]
-        parts[name] = dict(zip(part.column("seed"), part.column("run_id"), strict=True))
-    # a row of averages has no run of its own: any column that is never null will do
-    column = "state" if parts else "run_id"
-    found: dict[Place, Array] = {}
-    for (cell, seed), values in group.results(column, cells).items():
-        trained = {name: of[seed] for name, of in parts.items()}
-        try:
-            every = [_draws(study, trained or {"": value}, seed, metric) for value in values]
-        except _Unanswered:
-            return {}
-        found[cell, seed] = np.mean(every, axis=0)
-    return found
+    runs = group.trials.results("run_id", cells)
+    models = {place: [{"": run} for run in found] for place, found in runs.items()}
+    if group.parts:  # each seed's one model on each dataset
+        by_seed = {
+            seed: {d: run for (d, s), (run,) in runs.items() if s == seed}
+            for seed in group.known("seed")
+        }
+        models = {("", seed): [found] for seed, found in by_seed.items()}
+    try:
+        return {
+            place: np.mean([_draws(study, one, place[1], metric) for one in found], axis=0)
+            for place, found in models.items()
+        }
+    except _Unanswered:
+        return {}
 
 
 def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array:

@@ -1,16 +1,15 @@
 """Parts of a study: without what --path ran, on one dataset, by methods or by their averages."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from statistics import fmean
 from typing import Any
-
-import polars as pl
 
 from reports.cells import level_id, level_text
 from reports.contract import APART, COMPLETE, FAIL, MISSING, PRUNED
 from reports.read import Factor, Setting, Study, frame
-from reports.tables.groups import Group, labels_of, ordered_levels, rows_by_setting, rows_of
+from reports.tables.groups import Group, chosen_by, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")
@@ -99,8 +98,7 @@ def one_dataset(study: Study, dataset: str) -> Study:
 def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     """Of a study over datasets a row for each method and seed, its average; others as they are.
 
-    A row counts as finished where every dataset's is; H is that of the mean halves. Reference arms
-    ran on one dataset and are not in it.
+    Reference arms ran on one dataset and are not in it.
 
     Args:
         study: as it was read.
@@ -112,39 +110,13 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     if not (names := names or datasets(study)):
         return study
     whole = [_on(method, names) for method in methods(study) if {*names} <= {*method.parts}]
-    return _averaged_over(study, whole, names) if whole else None
-
-
-def _averaged_over(study: Study, whole: Sequence[Setting], names: Sequence[str]) -> Study:
-    """The averages of some methods, each over the datasets of its parts; flags are of trials."""
+    rows = [row for method in whole for row in _averages(study, method)]
     others = beside_dataset(study)
-    places = [(m.key, name, key, len(m.parts)) for m in whole for name, key in m.parts.items()]
-    placed = pl.DataFrame(places, ["method", "place", "setting_key", "of"], orient="row")
-    rows = placed.join(study.rows, on="setting_key", maintain_order="left")
-    state, of = pl.col("state"), pl.col("of").first()
-    done = (state == COMPLETE).sum() == of
-    failed = pl.concat_str("place", pl.lit(": "), "reason").filter(state == FAIL).first()
-    numbers = [n for n in rows.columns if n in _COSTS or n.startswith(("test/", "selection/"))]
-    means = [pl.when(done & (pl.count(n) == of)).then(pl.mean(n)).alias(n) for n in numbers]
-    averages = rows.group_by(pl.col("method").alias("setting_key"), "seed").agg(
-        *means,
-        pl.col("protocol").first(),
-        pl.lit("").alias("arm"),
-        pl.col("selection").drop_nulls().unique().sort().str.join("+"),
-        pl.when(~done).then(failed).alias("reason"),
-        pl.when(done).then(pl.lit(COMPLETE))
-        .when((state == FAIL).any()).then(pl.lit(FAIL))
-        .when((state == PRUNED).any()).then(pl.lit(PRUNED))
-        .otherwise(pl.lit(MISSING)).alias("state"),
-    )  # fmt: skip
-    halves = product(("test", "selection"), study.protocol.halves.items())
-    averages = averages.with_columns(
-        _harmonic(f"{split}/{one}", f"{split}/{other}").alias(f"{split}/{name}")
-        for split, (name, (one, other)) in halves
-    )
+    if not whole:
+        return None
     return dataclasses.replace(
         study,
-        rows=frame(averages.to_dicts(), others, whole, tuple(study.protocol.headings)),
+        rows=frame(rows, others, whole, tuple(study.protocol.headings)),
         factors=others,
         settings=tuple(whole),
         scope=f"average over {len(names)} datasets",
@@ -152,46 +124,80 @@ def _averaged_over(study: Study, whole: Sequence[Setting], names: Sequence[str])
     )
 
 
-def _harmonic(one: str, other: str) -> pl.Expr:
-    """H of the means in two columns, unknown where one of them is.
+def _averages(study: Study, method: Setting) -> list[dict[str, Any]]:
+    """A row for each seed of a method: its average over the datasets of its parts."""
+    found: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
+    for name, key in method.parts.items():
+        for row in study.by_setting[key]:
+            found.setdefault(row["seed"], {})[name] = row
+    return [_average(study, method, rows) for _, rows in sorted(found.items())]
+
+
+def _average(
+    study: Study, method: Setting, rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The average of a method's rows of one seed; flags are of trials.
+
+    It counts as finished where every dataset's is; H is that of the mean halves.
+
+    Args:
+        study: whose method it is.
+        method: on the datasets of its parts.
+        rows: dataset -> row.
+    """
+    own = Group((), [*rows.values()])
+    first, states = own.rows[0], own.column("state")
+    numbers = [n for n in first if n in _COSTS or n.startswith(("test/", "selection/"))]
+    average = {
+        **dict.fromkeys(numbers),
+        "setting_key": method.key,
+        "seed": first["seed"],
+        "arm": "",
+        "protocol": first["protocol"],
+        "selection": chosen_by(own.column("selection")),
+        "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
+    }
+    if len(own.done) < len(method.parts):
+        failed = {name: row["reason"] for name, row in rows.items() if row["state"] == FAIL}
+        reasons = (f"{name}: {reason}" for name, reason in failed.items() if reason)
+        return {**average, "reason": next(reasons, None)}
+    known = {name: own.known(name) for name in numbers}
+    average |= {n: fmean(values) for n, values in known.items() if len(values) == len(rows)}
+    for split, (name, halves) in product(("test", "selection"), study.protocol.halves.items()):
+        average[f"{split}/{name}"] = _harmonic(*(average.get(f"{split}/{half}") for half in halves))
+    return {**average, "state": COMPLETE}
+
+
+def _harmonic(one: float | None, other: float | None) -> float | None:
+    """H of two means, unknown where one of them is.
 
     Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
     2BN/(B+N) of the mean B and the mean N, not the mean H.
     """
-    total = pl.col(one) + pl.col(other)
-    return pl.when(total > 0).then(2 * pl.col(one) * pl.col(other) / total).otherwise(0 * total)
+    if one is None or other is None:
+        return None
+    return 2 * one * other / (one + other) if one + other > 0 else 0.0
 
 
-def method_groups(study: Study, wanted: Sequence[Setting]) -> list[Group]:
+def method_groups(study: Study) -> list[Group]:
     """A group for each method: its averages over the datasets with results, and their parts.
 
     Of a method without any result the averages, of which there are none, are over all of its own.
 
     Args:
         study: over several datasets.
-        wanted: the methods, each on the datasets of its parts.
     """
-    keys = [key for method in wanted for key in method.parts.values()]
-    study = dataclasses.replace(study, rows=rows_of(study, keys))
-    rows = rows_by_setting(study)
-    done = {key for key, own in rows.items() if COMPLETE in own["state"].to_list()}
-    finished = [
-        _on(one, [name for name, key in one.parts.items() if key in done] or one.parts)
-        for one in wanted
-    ]
-    whole = _averaged_over(study, finished, datasets(study))
-    averages = rows_by_setting(whole)
+    beside = dataclasses.replace(study, factors=beside_dataset(study))
     named = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
     alone = " + ".join(name for name in named if name not in ("", "none", "null"))
-    return [
-        Group(
-            labels_of(whole, method.assignment, alone or "constants"),
-            averages[setting.key],
-            value=setting,
-            parts={name: Group((), rows[key]) for name, key in method.parts.items()},
-        )
-        for setting, method in zip(whole.settings, wanted, strict=True)
-    ]
+    found = []
+    for method in methods(study):
+        labels = labels_of(beside, method.assignment, alone or "constants")
+        parts = {name: Group((), study.by_setting[key]) for name, key in method.parts.items()}
+        group = Group(labels, (), value=method, parts=parts)
+        rows = _averages(study, _on(method, group.present or parts))
+        found.append(dataclasses.replace(group, rows=rows))
+    return found
 
 
 def _on(method: Setting, names: Iterable[str]) -> Setting:
@@ -199,23 +205,23 @@ def _on(method: Setting, names: Iterable[str]) -> Setting:
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 
 
-def on_common(study: Study, group: Group, baseline: Group | None) -> tuple[Group, Group] | None:
+def on_common(study: Study, group: Group, baseline: Group) -> tuple[Group, Group] | None:
     """A method with the baseline, averaged over the datasets that both have results on.
 
     Args:
         study: over several datasets.
-        group: the method's, or a reference arm.
-        baseline: None: nothing is compared.
+        group: the method's.
+        baseline: another one's.
 
     Returns:
-        None of the baseline itself, of an arm, and of what has no dataset in common with it.
+        None without a dataset in common.
     """
-    if baseline is None or group is baseline or group.arm:
-        return None
     common = [name for name in group.present if name in baseline.present]
-    if not common:
-        return None
     if common == group.present == baseline.present:
-        return group, baseline
-    mine, theirs = method_groups(study, [_on(one.value, common) for one in (group, baseline)])
-    return mine, theirs
+        return (group, baseline) if common else None
+
+    def part(one: Group) -> Group:
+        rows = _averages(study, _on(one.value, common))
+        return dataclasses.replace(one, rows=rows, parts={name: one.parts[name] for name in common})
+
+    return (part(group), part(baseline)) if common else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.cells import Text
-from reports.contract import COMPLETE, RIVALS, printable
+from reports.contract import RIVALS, printable
 from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
 from reports.stats import Estimate, compare_paired, is_rounding, scale_of
@@ -14,6 +14,7 @@ from reports.tables.groups import (
     Group,
     arm_groups,
     baseline_setting,
+    chosen_by,
     factor_labels,
     mean,
     own_rows,
@@ -21,7 +22,6 @@ from reports.tables.groups import (
     spelled,
 )
 from reports.tables.metric import decimals_of, design_of, interval_of, with_metric
-from reports.tables.notes import chosen_by
 from reports.tables.pooling import averaged, class_factors
 
 
@@ -31,7 +31,7 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
     return [
         (score, group)
         for score, group in scored
-        if score is not None and len(group.known(study.score)) == group.count(COMPLETE)
+        if score is not None and len(group.known(study.score)) == len(group.done)
     ]
 
 
@@ -112,7 +112,7 @@ def _by_design(
     """The differences, with no other intervals than those that the study's own design has."""
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
     family, keys = first_family(study, metric), {one.value.key for one in best}
-    for group, tested in family.tested.items():
+    for group, tested in family.compared.items():
         if not group.arm and {*group.column("setting_key")} == keys:
             found["baseline"] = tested.difference
     return found
@@ -143,7 +143,7 @@ def standings(study: Study, metric: str, decimals: int) -> dict[tuple[Text, ...]
         if values := group.seeds(f"test/{metric}"):
             name = spelled(group, first.labels) or group.labels[0].text
             value = number(mean([*values.values()]), decimals)
-            found[group.labels] = (name, f"{value} (n {group.count(COMPLETE)})")
+            found[group.labels] = (name, f"{value} (n {len(group.done)})")
     return found
 
 

@@ -7,18 +7,17 @@ seen in the paper or its log; else it is as reported by others.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Final, NamedTuple
 
-from reports.cells import Cell, Column, Counts, Quantity, Row, Table, Text, Value, level_text
-from reports.contract import COMPLETE
+from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
 from reports.read import Setting, Study
-from reports.stats import mean_interval
-from reports.tables.groups import Group, rows_of, short_names
+from reports.stats import Estimate, mean_interval
+from reports.tables.groups import Group, short_names
 from reports.tables.metric import interval_of
-from reports.tables.notes import noted_table
+from reports.tables.notes import plain_table
 from reports.tables.pooling import averaged
 
 PROTOCOL: Final = "base_to_new"
@@ -60,33 +59,66 @@ def all_datasets() -> set[str]:
     return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
 
 
+class _Beside(NamedTuple):
+    """A method on a dataset: in words, its row of papers.csv, and what was measured of it here."""
+
+    setting: str
+    figure: Mapping[str, str]
+    group: Group
+
+    def values(self, metric: str) -> list[float]:
+        """Of a metric, one a seed."""
+        return [*self.group.seeds(f"test/{metric}").values()]
+
+    def published(self, metric: str) -> float:
+        """The figure of a metric."""
+        return published_value(self.figure, metric)
+
+    def difference(self, metric: str) -> Estimate:
+        """The mean here less the published figure."""
+        theirs = self.published(metric)
+        return mean_interval([value - theirs for value in self.values(metric)])
+
+
 def published_table(study: Study) -> Table:
     """A row for each method and dataset of the study that a paper has figures of.
 
     A difference is the study's mean less the figure; its interval is over the study's seeds, as a
     figure has none. Where nothing can be compared, there is no row, and a note says so.
     """
-    rows = list(_rows(study))
-    columns = [Column("setting", "setting", "left"), Column("dataset", "dataset", "left")]
-    columns.append(Column("n", "n"))
-    for metric, heading in _METRICS.items():
-        columns += [
-            Column(metric, heading),
-            Column(f"published_{metric}", f"{heading} publ."),
-            Column(f"difference_{metric}", f"Δ{heading}"),
-        ]
-    columns.append(Column("source", "published by", "left"))
+    lines = [*_lines(study)]
+    columns = [
+        Column("setting", "setting", lambda one: Text(one.setting), "left"),
+        Column("dataset", "dataset", lambda one: Text(one.figure["dataset"]), "left"),
+        Column("n", "n", lambda one: Counts(len(one.values("base")))),
+    ]
+    for metric, head in _METRICS.items():
+        columns += _beside(metric, head)
+    columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
         " settings in other ways (SHIP's authors on test pictures)"
-        if rows
+        if lines
         else "nothing here can be compared with them"
     )
     title = "published beside measured"
-    return noted_table(study, "published", title, columns, rows, [_OF, note], labels=2)
+    return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 
-def _rows(study: Study) -> Iterator[Row]:
+def _beside(metric: str, head: str) -> Iterator[Column]:
+    """The columns of a metric: here, in the paper, and their difference."""
+    theirs, delta = f"published_{metric}", f"difference_{metric}"
+    yield Column(metric, head, lambda one: Value(interval_of(metric, one.values(metric))))
+    yield Column(theirs, f"{head} publ.", lambda one: Quantity(one.published(metric), 2))
+    yield Column(delta, f"Δ{head}", lambda one: Value(one.difference(metric), signed=True))
+
+
+def _source(one: _Beside) -> Cell:
+    unverified = "" if one.figure["verified"] == "yes" else "; as reported, unverified"
+    return Text(f"{one.figure['source']}{unverified}")
+
+
+def _lines(study: Study) -> Iterator[_Beside]:
     """Each setting that a paper has figures of; then each method that ran on all datasets."""
     pooled = averaged(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
@@ -94,28 +126,9 @@ def _rows(study: Study) -> Iterator[Row]:
             method = _method(part, setting)
             place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
             figure = figures().get((method, place))
-            if figure is None or not _is_theirs(part, setting):
-                continue
-            group = Group((), rows_of(part, [setting.key]))
-            if group.count(COMPLETE):
-                numbers = {metric: [*group.seeds(f"test/{metric}").values()] for metric in _METRICS}
-                yield _row(_label(part, setting, method), figure, numbers)
-
-
-def _row(label: str, figure: Mapping[str, str], numbers: Mapping[str, Sequence[float]]) -> Row:
-    unverified = "" if figure["verified"] == "yes" else "; as reported, unverified"
-    cells: dict[str, Cell] = {
-        "setting": Text(label),
-        "dataset": Text(figure["dataset"]),
-        "n": Counts(len(numbers["base"])),
-        "source": Text(f"{figure['source']}{unverified}"),
-    }
-    for metric, values in numbers.items():
-        theirs = published_value(figure, metric)
-        cells[metric] = Value(interval_of(metric, values))
-        cells[f"published_{metric}"] = Quantity(theirs, 2)
-        cells[f"difference_{metric}"] = Value(mean_interval([v - theirs for v in values]), True)
-    return Row(cells)
+            group = Group((), part.by_setting[setting.key])
+            if figure and group.done and _is_theirs(part, setting):
+                yield _Beside(_label(part, setting, method), figure, group)
 
 
 def _is_theirs(study: Study, setting: Setting) -> bool:

@@ -35,7 +35,7 @@ FORMULAS = (
 
 def labelled(label: str, heading: str = "level") -> Table:
     """A table of one row; its numbers are negative, which is no formula."""
-    columns = (Column("level", heading, "left"), Column("n", "n"), Column("new", "New"))
+    columns = (Column("level", heading, align="left"), Column("n", "n"), Column("new", "New"))
     new = Value(Estimate(-1.5, -2.0, None, 1))
     row = Row({"level": Text(label), "n": Counts(1), "new": new})
     return Table("x", "x", columns, (row, row), (label,))

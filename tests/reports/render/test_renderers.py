@@ -44,7 +44,7 @@ NASTY = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
 
 def nasty() -> Table:
     """A table whose texts are made of special characters."""
-    columns = (Column("level", NASTY, "left"), Column("n", "n"), Column("new", "New"))
+    columns = (Column("level", NASTY, align="left"), Column("n", "n"), Column("new", "New"))
     row = Row({"level": Text(NASTY), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
     return Table("nasty", NASTY, columns, (row,), (NASTY,))
 
@@ -159,7 +159,7 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
     rows = frame.filter(pl.col("table") == "quality")
     assert rows["datasets_text"].to_list() == ["11 of 12", None, "1 of 12"]
     assert rows["datasets"].is_nan().to_list() == [True, False, True]
-    columns = (Column("level", "section", "left"), Column("n", "n"))
+    columns = (Column("level", "section", align="left"), Column("n", "n"))
     row = Row({"level": Text("few_val"), "n": Counts(1)}, selection="base_val")
     (read,) = csv.DictReader(io.StringIO(csv_stream([Table("x", "x", columns, (row,), ())])))
     assert (read["space.section"], read["selection_rule"]) == ("few_val", "base_val")
