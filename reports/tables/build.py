@@ -135,7 +135,7 @@ def _compared(family: Family) -> Iterator[Column]:
 
 
 def _difference(one: Compared) -> Cell:
-    suffix = "({}/{})".format(*one.datasets) if one.datasets else ""
+    suffix = f"({one.datasets[0]}/{one.datasets[1]})" if one.datasets else ""
     return Value(one.difference, signed=True, decimals=one.decimals, suffix=suffix)
 
 

@@ -39,6 +39,7 @@ from reports.tables.pooling import (
     without_added,
 )
 
+Kind = Literal["levels", "effects", "settings", "methods"]
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
 _PERCENT = 100.0
@@ -79,7 +80,7 @@ class Family:
 
     study: Study
     metric: str
-    kind: Literal["levels", "effects", "settings", "methods"]
+    kind: Kind
     name: str
     labels: Sequence[Column]
     groups: Sequence[Group]
@@ -237,18 +238,11 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
     alone = len(study.factors) == 1
     levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
     baseline = None if factor.key in APART else baseline_level(factor, levels)
+    labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *arms]
-    return Family(
-        study,
-        metric,
-        "levels" if alone else "effects",
-        factor.key,
-        [Column("level", short_names(study)[factor.key], align="left")],
-        groups,
-        baseline,
-        _against(baseline, groups),
-        {} if alone else companions(study, factor),
-    )
+    pairs, cells = _against(baseline, groups), {} if alone else companions(study, factor)
+    kind: Kind = "levels" if alone else "effects"
+    return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 
 
 def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tuple[Group, Group]]:
@@ -278,17 +272,8 @@ def method_family(study: Study, metric: str) -> Family:
     both = {one: on_common(study, *pair) for one, pair in _against(baseline, own).items()}
     pairs = {one: pair for one, pair in both.items() if pair}
     cells = {key: name for one in own for name, key in one.value.parts.items()}
-    return Family(
-        study,
-        metric,
-        "methods",
-        "datasets",
-        factor_labels(beside),
-        [*own, *arms],
-        baseline,
-        pairs,
-        cells,
-    )
+    labels, groups = factor_labels(beside), [*own, *arms]
+    return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:

@@ -86,12 +86,11 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
     """
     runs = group.trials.results("run_id", cells)
     models = {place: [{"": run} for run in found] for place, found in runs.items()}
-    if group.parts:  # each seed's one model on each dataset
-        by_seed = {
-            seed: {d: run for (d, s), (run,) in runs.items() if s == seed}
-            for seed in group.known("seed")
-        }
-        models = {("", seed): [found] for seed, found in by_seed.items()}
+    if group.parts:  # each seed's models, one a dataset, that its row is the average of
+        models = {("", seed): [{}] for seed in group.known("seed")}
+        for (dataset, seed), (run,) in runs.items():
+            if ("", seed) in models:
+                models["", seed][0][dataset] = run
     try:
         return {
             place: np.mean([_draws(study, one, place[1], metric) for one in found], axis=0)

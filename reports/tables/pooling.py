@@ -110,10 +110,10 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     if not (names := names or datasets(study)):
         return study
     whole = [_on(method, names) for method in methods(study) if {*names} <= {*method.parts}]
-    rows = [row for method in whole for row in _averages(study, method)]
-    others = beside_dataset(study)
     if not whole:
         return None
+    rows = [row for method in whole for row in _averages(study, method)]
+    others = beside_dataset(study)
     return dataclasses.replace(
         study,
         rows=frame(rows, others, whole, tuple(study.protocol.headings)),
@@ -217,11 +217,13 @@ def on_common(study: Study, group: Group, baseline: Group) -> tuple[Group, Group
         None without a dataset in common.
     """
     common = [name for name in group.present if name in baseline.present]
+    if not common:
+        return None
     if common == group.present == baseline.present:
-        return (group, baseline) if common else None
+        return group, baseline
 
     def part(one: Group) -> Group:
         rows = _averages(study, _on(one.value, common))
         return dataclasses.replace(one, rows=rows, parts={name: one.parts[name] for name in common})
 
-    return (part(group), part(baseline)) if common else None
+    return part(group), part(baseline)
