@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from reports import tables
 from reports.analysis import Importance, incomparable
-from reports.cells import AVERAGE, Counts, Ranged, Row, Table, Value
+from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.contract import ARMS, COMPLETE, RIVALS, count
 from reports.formatting import cell_text, listed, p_text
 from reports.read import Study, heading
@@ -333,10 +333,5 @@ def _pairs(compared: Sequence[Table]) -> Iterator[int]:
 def _without_baseline(table: Table) -> bool:
     """Whether a table has results, and the baseline to hold them against has none."""
     base = table.baseline
-    return base is not None and not _finished(base) and any(map(_finished, table.own))
-
-
-def _finished(row: Row) -> int:
-    """How many rows are behind the means of one."""
-    counts = row.cells.get("n")
-    return counts.done if isinstance(counts, Counts) else 0
+    finished = any(row.counts.done for row in table.own)
+    return base is not None and not base.counts.done and finished

@@ -128,6 +128,7 @@ class Row:
 
     name: in words: of a row of comparisons "n_ctx 4", or an arm's label; of one of ranks a factor.
     level: the same without what the table's only label says: "4".
+    counts: of the ledger's rows behind it.
     flags: those that were raised; a page marks the row's label.
     added: whether ship-sweep --path ran it; a page marks the label.
     compared: with the baseline; None: it is the baseline, or nothing is compared.
@@ -138,6 +139,7 @@ class Row:
     baseline: bool = False
     selection: str = ""
     arm: str = ""
+    counts: Counts = Counts(0)
     flags: tuple[Flagged, ...] = ()
     added: bool = False
     compared: Compared | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports.cells import AVERAGE, Counts, Quantity, Row, Table, Value
+from reports.cells import AVERAGE, Quantity, Row, Table, Value
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
@@ -41,17 +41,16 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
 
 
 def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
-    counts, over = line.cells.get("n"), line.cells.get("datasets")
-    lost = counts if isinstance(counts, Counts) else Counts(0)
+    over = line.cells.get("datasets")
     about = {
         "table": table.name,
         "kind": "arm" if line.arm else table.kind,
         "line": line.name,
         "arm": line.arm or None,
         "is_baseline": line.baseline,
-        "failed": lost.failed,
-        "pruned": lost.pruned,
-        "missing": lost.missing,
+        "failed": line.counts.failed,
+        "pruned": line.counts.pruned,
+        "missing": line.counts.missing,
     }
     for column in table.columns:
         cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset

@@ -124,6 +124,7 @@ def group_table(
             baseline=compares and group is family.baseline,
             selection=chosen_by(trials.column("selection")),
             arm=group.arm,
+            counts=group.counts,
             flags=trials.flags(),
             added=group.added,
             compared=family.compared.get(group) if compares else None,
