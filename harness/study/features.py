@@ -14,10 +14,9 @@ from harness.config import Factor, Resources, StudyConfig, assignments, levels, 
 from harness.device import why_no_gpu
 from harness.messages import Need, needs_of
 from harness.method import Method
-from harness.planning import Fingerprints, Plan, make_plan
+from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
-from harness.store import Ledger
 from reports.contract import count
 from ship.plugins import identities, require_builders
 from ship.trial_config import TrialConfig
@@ -55,15 +54,19 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed(study: StudyConfig, plan: Plan) -> list[Need]:
-    """Each feature set that the plan's work and any proposal may read."""
+def needed(study: StudyConfig, plan: Plan | None = None) -> list[Need]:
+    """Each feature set that the plan's work and any proposal may read; None: any setting at all."""
     return list(dict.fromkeys(chain(*map(needs_of, configs_of(study, plan, FEATURE_KEYS)))))
 
 
-def configs_of(study: StudyConfig, plan: Plan, keys: Sequence[str]) -> Iterator[TrialConfig]:
-    """The trials that a plan may run: of proposals, one for all that share the values of `keys`."""
-    yield from (work.setting.config for work in plan.work)
-    if plan.proposals:
+def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> Iterator[TrialConfig]:
+    """The trials that a plan may run: of proposals, one for all that share the values of `keys`.
+
+    Without a plan every setting counts as a proposal.
+    """
+    if plan is not None:
+        yield from (work.setting.config for work in plan.work)
+    if plan is None or plan.proposals:
         yield from configs_in(study, keys)
 
 
@@ -175,23 +178,17 @@ def prefetch(
 
     study, console = load_study(space, overrides, data_root, there=False), SteadyConsole()
     say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
-    backbones, datasets = named_in(study)
-    for name in backbones:
+    needs = needed(study)
+    for name in dict.fromkeys(need.backbone for need in needs):
         prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
         say(f"weights of {name}: they are here")
+    datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
         fetch_missing(datasets, data_root, say)
     study = load_study(space, overrides, data_root)
     say(f"pictures of {', '.join(datasets)}: they are here")
     if to == "features":
         fetch_features(study, prints, console, verbose=verbose)
-
-
-def named_in(study: StudyConfig) -> tuple[list[str], list[str]]:
-    """Every backbone and every dataset, targets too, that a study may read, each once."""
-    configs = list(configs_in(study, ("backbone", "dataset", "targets")))
-    datasets = chain(*((config.dataset, *config.targets) for config in configs))
-    return list(dict.fromkeys(one.backbone for one in configs)), list(dict.fromkeys(datasets))
 
 
 def fetch_features(
@@ -211,7 +208,7 @@ def fetch_features(
         if study.resources.gpus:
             say(f"torch cannot use a GPU here ({why.rstrip('.')}): the CPU extracts features")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus)})
-    needs = needed(study, make_plan(study, Ledger(), prints))
+    needs = needed(study)
     with encoder_here(study, prints.method, verbose=verbose) as encode:
         prepare_features(needs, prints, console, encode)
     say(f"{count(len(needs), 'feature set')} in {prints.cache_dir}")

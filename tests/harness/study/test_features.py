@@ -21,7 +21,6 @@ from harness.store.ledger import Ledger
 from harness.study import features
 from harness.study.features import (
     fetch_features,
-    named_in,
     needed,
     prepare_features,
 )
@@ -37,6 +36,16 @@ def make_prints(folder: Path) -> Fingerprints:
     return Fingerprints(make_method(folder / "log"), None, folder / "cache")
 
 
+def planned(study: StudyConfig, folder: Path) -> list[Need]:
+    """What a run of it would read."""
+    return needed(study, make_plan(study, Ledger(), make_prints(folder)))
+
+
+def datasets_of(study: StudyConfig) -> list[str]:
+    """What it may read, whatever has run of it; each once."""
+    return list(dict.fromkeys(need.dataset for need in needed(study)))
+
+
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     """Whether the settings are known or still to be proposed."""
@@ -44,7 +53,7 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     levels = {"views": (0, 2), "dataset": ("emoji", "b"), "image_precision": ("fp32", "bf16")}
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
-    needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
+    needs = planned(study, tmp_path)
     found = [(need.views, need.dataset, need.image_precision) for need in needs]
     assert sorted(found) == sorted(product(*levels.values()))
 
@@ -60,10 +69,10 @@ def test_where_a_factor_is_not_there_its_constant_is_needed(tmp_path: Path, key:
         key: Factor(choices=levels, baseline=levels[0], when=when),
     }
     study = study.model_copy(update={"space": space})
-    needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
+    needs = planned(study, tmp_path)
     assert {getattr(need, key) for need in needs} == {constant, *levels}
     if key == "dataset":
-        assert named_in(study)[1] == [*levels, constant]
+        assert datasets_of(study) == [*levels, constant]
 
 
 def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
@@ -71,8 +80,7 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     study = study.model_copy(update={"trial": study.trial.model_copy(update=transfer)})
-    plan = make_plan(study, Ledger(), make_prints(tmp_path))
-    found = [(need.dataset, need.views, need.splits) for need in needed(study, plan)]
+    found = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
     assert found == [
         ("emoji", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
@@ -83,7 +91,7 @@ def test_levels_of_targets_are_names() -> None:
     asked = {"protocol": "cross_dataset", "dataset": "photos", "selection": "base_val"}
     space = {"targets": ["dtd", "eurosat"]}
     study = load_study({"name": "transfer", "space": space, **asked}, there=False)
-    assert named_in(study)[1] == ["photos", "dtd", "eurosat"]
+    assert datasets_of(study) == ["photos", "dtd", "eurosat"]
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
@@ -205,12 +213,12 @@ def of_datasets(study: StudyConfig, *names: str) -> StudyConfig:
 def test_every_dataset_that_a_study_may_read_is_named() -> None:
     """Levels of the factor, and targets; each once."""
     study = make_study()
-    assert named_in(study)[1] == ["emoji"]
-    assert named_in(of_datasets(study, "a", "b"))[1] == ["a", "b"]
+    assert datasets_of(study) == ["emoji"]
+    assert datasets_of(of_datasets(study, "a", "b")) == ["a", "b"]
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     trial = study.trial.model_copy(update=transfer)
     both = of_datasets(study, "a", "b").model_copy(update={"trial": trial})
-    assert named_in(both)[1] == ["a", "b", "c"]
+    assert datasets_of(both) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("resources", [{"gpus": 0.5}, "auto"])
