@@ -153,7 +153,7 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     for row in plan.rows:
         state = f"[{_STYLES[row.state]}]{row.state}[/]"
         seeds = ", ".join(map(str, row.seeds))
-        table.add_row(escape(row.label), state, seeds, times.get(row.key, ""))
+        table.add_row(escape(row.label), state, seeds, times.get(row.setting.key, ""))
     lines = []
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")

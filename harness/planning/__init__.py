@@ -20,7 +20,6 @@ from harness.planning.plan import (
     StudyOutcome,
     Work,
     make_plan,
-    outcome_of,
     study_prunes,
 )
 from harness.planning.settings import (

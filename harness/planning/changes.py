@@ -87,56 +87,52 @@ def require_consent(
         raise StudyChanged("nothing was run" if ask else text)
 
 
-def compare(
-    study: StudyConfig, plan: Plan, ledger: Ledger, stored: StoredStudy, maker: SettingMaker
-) -> TableChanges:
+def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy) -> TableChanges:
     """The finished rows of the study's table as stored that are not wanted any more, and why.
 
     A row whose assignment, if it were asked for now, would still be the same setting has left with
     its level: `removed`. Where it would be another setting, a constant is why: `changed`.
 
     Args:
-        study: as its YAML is now.
+        maker: of the settings of the study, as its YAML is now.
         plan: of that study.
         ledger: its rows.
         stored: its table when it was last worked on; what is not in it has not left it.
-        maker: gives the study's assignments their keys.
     """
-    changes = TableChanges()
+    changes, study = TableChanges(), maker.study
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
-    levels = {key: [*map(param_text, had or ())] for key, had in stored.factors.items()}
-    gone = {key for key, had in levels.items() if constants.get(key) not in had} - set(study.space)
+    had = {key: [*map(param_text, levels or ())] for key, levels in stored.factors.items()}
+    # factors that have become a constant of a value that was none of their levels
+    gone = {key for key in had if key not in study.space and constants.get(key) not in had[key]}
 
     def asked(run: LedgerRun) -> TrialConfig | None:
         """What is asked for in the place of a run's setting; None: an arm that is not.
 
-        A younger factor stands at its baseline, as elsewhere. One that has become a constant has
-        its value, unless that was one of the levels: then the others were removed.
+        A factor that it lacks stands at its baseline, as elsewhere. One that has become a constant
+        has its value, unless that was one of the levels: then the others were removed.
         """
         if run.arm:
             return arms.get(run.arm)
         found = {key: value for key, value in run.assignment.items() if key not in gone}
-        young = baseline(study, found).items()
-        found |= {key: one for key, one in young if key not in stored.factors}
         try:
-            return resolve(study, found)
+            return resolve(study, found | baseline(study, found))
         except ValueError:  # the study's constants leave no room for such a level
             return study.trial
 
     for key, held in ledger.by_key.items():
-        had = stored.seeds.get(key, ())
+        listed = stored.seeds.get(key, ())
         stay = study.seeds_of(key) if key in now else ()
         leaving = {
             seed: run
             for seed, run in held.items()
-            if run.state is State.COMPLETE and seed in had and seed not in stay
+            if run.state is State.COMPLETE and seed in listed and seed not in stay
         }
         if not leaving:
             continue
         run = next(iter(leaving.values()))
         trial = None if key in now else asked(run)
-        why = _reasons(study, run, trial, maker) if trial and maker.key(trial) != key else []
+        why = _reasons(maker, run, trial) if trial and maker.key(trial) != key else []
         changes.differences |= dict.fromkeys(why)
         rows = changes.changed if why else changes.removed
         rows |= {
@@ -145,9 +141,7 @@ def compare(
     return changes
 
 
-def _reasons(
-    study: StudyConfig, run: LedgerRun, asked: TrialConfig, maker: SettingMaker
-) -> list[str]:
+def _reasons(maker: SettingMaker, run: LedgerRun, asked: TrialConfig) -> list[str]:
     """In what a row's trial differs from the one that is asked for, a line each."""
     before, after, lines = run.logged.params, params(asked), list[str]()
     for name in dict.fromkeys([*after, *before]):
@@ -156,7 +150,7 @@ def _reasons(
         if before.get(name) == after.get(name) or leaf == "name":
             continue
         if not dot or before.get(group) == after.get(group):
-            path = f"space.{name}.baseline" if run.arm and name in study.space else name
+            path = f"space.{name}.baseline" if run.arm and name in maker.study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
     prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
     decisive = (

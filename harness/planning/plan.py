@@ -41,22 +41,34 @@ class Work:
 
 
 @dataclass(frozen=True)
-class PlanRow:
-    """One line of `--dry-run`.
+class PlanRow(Work):
+    """What is left of a setting, and what is done: a line of `--dry-run`.
 
-    state: "to run" also when some of the seeds are done.
-    seeds: the seeds that will run.
+    seeds: those that will run; () where nothing is left.
     done: the seeds that are finished.
     reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
-    key: the setting's.
+    stopped: whether the scheduler has stopped it for good.
     """
 
-    label: str
-    state: RowState
-    seeds: tuple[int, ...]
-    done: tuple[int, ...]
+    done: tuple[int, ...] = ()
     reason: str = ""
-    key: str = ""
+    stopped: bool = False
+
+    @property
+    def label(self) -> str:
+        """The setting's short name, and whether it is the path's."""
+        return (
+            f"{self.setting.label} (for the path)" if self.setting.for_path else self.setting.label
+        )
+
+    @property
+    def state(self) -> RowState:
+        """ "to run" also when some of the seeds are done, or have failed."""
+        if self.seeds:
+            return "to run"
+        if self.reason:
+            return "failed"
+        return "pruned" if self.stopped else "done"
 
 
 @dataclass(frozen=True)
@@ -99,24 +111,30 @@ class Plan:
     """The study as wanted, and what is left to do.
 
     Attributes:
-        settings: every wanted setting known now; a tpe or random study adds to them as it goes.
-            Those that --path asked for come last.
+        rows: a row for each wanted setting known now; a tpe or random study adds to them as it
+            goes. Reference arms come first, settings that --path asked for last.
         equal_arms: reference arms that equal one of the settings (or another arm) and so have no
             run of their own.
-        rows: a line for each setting: its state, and the seeds that are done and to run.
-        work: trials that are known to be missing, reference arms first.
         proposals: further settings to be asked of the sampler.
         estimate: of its time, if it was asked for and can be made (harness.planning.estimate).
         notes: what else a dry run says.
     """
 
-    settings: tuple[Setting, ...]
-    equal_arms: tuple[Setting, ...]
     rows: tuple[PlanRow, ...]
-    work: tuple[Work, ...]
+    equal_arms: tuple[Setting, ...]
     proposals: int
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The settings of all rows."""
+        return tuple(row.setting for row in self.rows)
+
+    @property
+    def work(self) -> tuple[Work, ...]:
+        """Trials that are known to be missing, in the order in which they are given out."""
+        return tuple(row for row in self.rows if row.seeds)
 
     @property
     def finished(self) -> bool:
@@ -148,18 +166,11 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     known = with_path(own, ledger, maker)
     keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
-    settings = (*arms, *known)
-    rows = tuple(_row(study, ledger, setting) for setting in settings)
-    # under any seed, be it one that is not wanted any more
-    finished = {one.key for one in settings if ledger.state(one.key) is State.COMPLETE}
-    work = tuple(
-        Work(one, row.seeds, may_stop=not (one.arm or one.for_path or one.key in finished))
-        for one, row in zip(settings, rows, strict=True)
-        if row.seeds
+    return Plan(
+        rows=tuple(_row(study, ledger, setting) for setting in (*arms, *known)),
+        equal_arms=tuple(arm for arm in every_arm if arm not in arms),
+        proposals=_proposals(maker, len(own), known) if drawn else 0,
     )
-    proposals = _proposals(maker, len(own), known) if drawn else 0
-    equal_arms = tuple(arm for arm in every_arm if arm not in arms)
-    return Plan(settings, equal_arms, rows, work, proposals)
 
 
 def _proposals(maker: SettingMaker, proposed: int, known: Sequence[Setting]) -> int:
@@ -185,20 +196,20 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
 
     One that --path asked for is wanted whole, whether or not the scheduler had stopped it.
     """
-    key = setting.key
-    seeds, held = study.seeds_of(key), ledger.of(key)
-    stopped = study_prunes(study) and not setting.for_path and ledger.state(key) is State.PRUNED
-    missing = tuple(s for s in seeds if not (stopped or _is_settled(held.get(s), seeds)))
-    done = tuple(s for s in seeds if s in held and held[s].state is State.COMPLETE)
-    failed = [held[s].reason for s in seeds if s in held and held[s].state is State.FAIL]
-    reason = failed[-1] if failed else ""
-    state: RowState = "done" if len(done) == len(seeds) else "pruned"
-    if missing:
-        state = "to run"
-    elif reason:
-        state = "failed"
-    label = f"{setting.label} (for the path)" if setting.for_path else setting.label
-    return PlanRow(label, state, missing, done, reason, key)
+    seeds, held = study.seeds_of(setting.key), ledger.of(setting.key)
+    state = ledger.state(setting.key)
+    stopped = study_prunes(study) and not setting.for_path and state is State.PRUNED
+    known = {seed: held[seed] for seed in seeds if seed in held}
+    reasons = [run.reason for run in known.values() if run.state is State.FAIL]
+    return PlanRow(
+        setting,
+        () if stopped else tuple(s for s in seeds if not _is_settled(known.get(s), seeds)),
+        # COMPLETE under any seed, be it one that is not wanted any more
+        may_stop=not (setting.arm or setting.for_path or state is State.COMPLETE),
+        done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
+        reason=reasons[-1] if reasons else "",
+        stopped=stopped,
+    )
 
 
 def _is_settled(run: LedgerRun | None, seeds: Sequence[int]) -> bool:
@@ -253,29 +264,3 @@ class StudyOutcome:
         if self.interrupted:
             return State.INTERRUPTED
         return State.COMPLETE if self.complete else State.FAIL
-
-
-def outcome_of(
-    plan: Plan, experiment: str, tracking_uri: str, *, interrupted: bool, ran: bool
-) -> StudyOutcome:
-    """Count what a study has come to, in settings.
-
-    Args:
-        plan: made after the run, from the ledger as it is then.
-        experiment: the study's name in the store.
-        tracking_uri: of the store.
-        interrupted: whether somebody stopped the run.
-        ran: whether anything was run at all.
-    """
-    rows = plan.rows
-    return StudyOutcome(
-        done=sum(row.state == "done" for row in rows),
-        failed=sum(bool(row.reason) for row in rows),
-        pruned=sum(row.state == "pruned" for row in rows),
-        missing=sum(bool(row.seeds) and not row.reason for row in rows) + plan.proposals,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        interrupted=interrupted,
-        ran=ran,
-        final=plan.finished,
-    )

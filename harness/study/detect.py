@@ -9,9 +9,9 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.config import MAX_SEEDS, Detection, StudyConfig
+from harness.config import MAX_SEEDS, Detection, StudyConfig, baseline
 from harness.errors import ConfigError
-from harness.planning import Plan, Setting, study_prunes
+from harness.planning import Setting, SettingMaker, enumerate_settings, study_prunes
 from harness.wording import duration
 from reports.contract import APART, PROTOCOLS, ReportError, count
 
@@ -70,15 +70,15 @@ def stored_values(study_name: str, uri: str) -> Values:
 
 
 def next_seeds(
-    study: StudyConfig, effect: float, most: int | None, plan: Plan, values: Values
+    maker: SettingMaker, effect: float, most: int | None, values: Values
 ) -> tuple[StudyConfig, tuple[str, ...]]:
     """The study with the seeds that each setting is wanted for next, by what has finished.
 
     The comparisons with the fewest looks go first; the baseline has all seeds that any has.
 
     Args:
-        study, effect, most: see check_detect.
-        plan: of the study; it knows the settings.
+        maker: of the study's settings.
+        effect, most: see check_detect.
         values: of finished rows.
 
     Returns:
@@ -90,11 +90,10 @@ def next_seeds(
     from reports.stats import MOST_COMPARISONS, Design, endings, stages
     from reports.tables import differences, given_out
 
-    (factor,) = study.space
-    settings = [*plan.settings, *plan.equal_arms]
-    level = study.space[factor].baseline
-    base = next(one for one in settings if not one.arm and one.assignment[factor] == level)
-    compared = [setting for setting in settings if setting is not base]
+    study = maker.study
+    base, arms = maker(baseline(study)), maker.arms()
+    # an arm that equals a setting, be it the baseline, is a comparison of its own
+    compared = [*arms, *(one for one in enumerate_settings(maker) if one.key != base.key)]
     if not 1 <= len(compared) <= MOST_COMPARISONS:
         must = f"from 1 to {MOST_COMPARISONS} comparisons with the baseline"
         raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
@@ -133,11 +132,11 @@ def _goes_on(found: "Compared | None") -> bool:
     return found is None or found.decision == "open"
 
 
-def _line(setting: Setting, baseline: Setting, found: "Compared") -> str:
+def _line(setting: Setting, base: Setting, found: "Compared") -> str:
     """E.g. "n_ctx=8 against n_ctx=4: -0.20 [-0.70, 0.30], equivalent after 10 seeds"."""
     mean, low, high = found.difference.mean, found.difference.low, found.difference.high
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    both = f"{setting.label} against {baseline.label}"
+    both = f"{setting.label} against {base.label}"
     return f"{both}: {mean:.2f}{interval}, {found.decision} after {found.difference.n} seeds"
 
 

@@ -7,12 +7,12 @@ study's seeds and to the end. The path changes one factor at a time (reports.ana
 results decide nothing of it.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from harness.config import StudyConfig, baseline, levels
 from harness.errors import ConfigError
-from harness.planning import Plan, Say, StudyOutcome, label_of
+from harness.planning import Fingerprints, Say, SettingMaker, StudyOutcome, label_of
 from harness.study.detect import check_detect, next_seeds, stored_values
 from reports.contract import count
 
@@ -23,31 +23,26 @@ _DATASET = "dataset"  # which a path's grid averages over
 Assignment = dict[str, Any]
 
 
-class Round(NamedTuple):
-    """What is wanted of a study now, and what is said of it."""
-
-    study: StudyConfig
-    lines: tuple[str, ...] = ()
-
-
-# What comes after a round that has run; None: the first one.
-NextRound = Callable[[Round | None], Round]
+# What is wanted of a study now, and what is said of it.
+Round = tuple[StudyConfig, tuple[str, ...]]
 
 
 def rounds_of(
     study: StudyConfig,
-    plan: Callable[[StudyConfig], Plan],
+    prints: Fingerprints,
     uri: str,
     *,
     detect: float | None = None,
     max_seeds: int | None = None,
     path: bool = False,
-) -> NextRound:
+) -> Iterator[Round]:
     """The rounds of a study: one, unless seeds are given out, or a path is filled.
+
+    Each but the first is to be asked for once the one before has run.
 
     Args:
         study: its own settings and seeds.
-        plan: what is left of a study.
+        prints: of its data and weights.
         uri: of the store.
         detect: points that a difference matters from; see next_seeds.
         max_seeds: of a setting, with detect.
@@ -62,17 +57,20 @@ def rounds_of(
         raise ConfigError(["--path must come without --detect"])
     if detect is not None:
         check_detect(study, detect, max_seeds)
-        return lambda before: Round(
-            *next_seeds(study, detect, max_seeds, plan(study), stored_values(study.name, uri))
-        )
+        maker = SettingMaker(study, prints)
+        while True:
+            yield next_seeds(maker, detect, max_seeds, stored_values(study.name, uri))
     if path:
         check_path(study)
-    # the study itself, whose tables a path is read from, then with what its path lacks
-    return lambda before: path_round(study, uri, before.study) if path and before else Round(study)
+    wanted = study
+    yield wanted, ()
+    while path:  # the study itself has tables by now, which a path is read from
+        wanted, lines = path_round(study, uri, wanted)
+        yield wanted, lines
 
 
 def run_rounds(
-    next_round: NextRound, run: Callable[[StudyConfig], StudyOutcome], say: Say
+    rounds: Iterator[Round], run: Callable[[StudyConfig], StudyOutcome], say: Say
 ) -> StudyOutcome:
     """Run round after round, until one wants what the last one did; what that has come to.
 
@@ -80,21 +78,22 @@ def run_rounds(
     adds settings to those that were added before.
 
     Args:
-        next_round: see rounds_of.
+        rounds: see rounds_of.
         run: brings a study about.
         say: told the lines of a round before it runs, and those of the last one, where they change.
     """
-    before: Round | None = None
-    while True:
-        wanted = next_round(before)
-        for line in wanted.lines if before is None or wanted.lines != before.lines else ():
+    before: StudyConfig | None = None
+    said: tuple[str, ...] = ()
+    for study, lines in rounds:
+        for line in lines if lines != said else ():
             say(line)
-        if before is not None and wanted.study == before.study:
+        if study == before:
             break
-        outcome, before = run(wanted.study), wanted
+        outcome = run(study)
         # where the same command would run more, what has finished may not be the last word
         if outcome.interrupted or not outcome.done or not (outcome.complete or outcome.final):
             break
+        before, said = study, lines
     return outcome
 
 
@@ -145,13 +144,13 @@ def path_round(study: StudyConfig, uri: str, before: StudyConfig) -> Round:
         nothing = f": nothing is missing, {count(len(found.stops) - 1, 'step')}"
         told += f" lacks {count(len(lacks), 'setting')}" if lacks else nothing
     if not lacks:
-        return Round(before, (told,))
+        return before, (told,)
     new = [one for one in lacks if one not in added]
     named = "; ".join(map(label_of, lacks[:MOST_NAMED]))
     if len(lacks) > MOST_NAMED:
         named += "; ..."
     wanted = study.model_copy(update={"for_path": (*added, *new)})
-    return Round(wanted, (f"{told}: {named}",))
+    return wanted, (f"{told}: {named}",)
 
 
 def _everywhere(study: StudyConfig, assignment: Mapping[str, Any]) -> list[Assignment]:

@@ -135,15 +135,8 @@ def run_study(
                 return outcome
             return replace(outcome, unpublished=_show(execution, publish, outcome))
 
-    next_round = rounds_of(
-        study,
-        lambda study: read_standing(study, prints, store.find_store(uri)).plan,
-        uri,
-        detect=detect,
-        max_seeds=max_seeds,
-        path=path,
-    )
-    return run_rounds(next_round, run_round, options.say)
+    rounds = rounds_of(study, prints, uri, detect=detect, max_seeds=max_seeds, path=path)
+    return run_rounds(rounds, run_round, options.say)
 
 
 @dataclass
@@ -229,9 +222,19 @@ class Execution:
     def _outcome(
         self, standing: Standing, *, interrupted: bool = False, ran: bool = False
     ) -> StudyOutcome:
-        """What the study has come to, by its plan; see planning.outcome_of."""
-        name, uri = self.study.name, self.store.uri
-        return planning.outcome_of(standing.plan, name, uri, interrupted=interrupted, ran=ran)
+        """What the study has come to, by its plan as it is now, counted in settings."""
+        plan = standing.plan
+        return StudyOutcome(
+            done=sum(row.state == "done" for row in plan.rows),
+            failed=sum(bool(row.reason) for row in plan.rows),
+            pruned=sum(row.state == "pruned" for row in plan.rows),
+            missing=sum(bool(row.seeds) and not row.reason for row in plan.rows) + plan.proposals,
+            experiment=self.study.name,
+            tracking_uri=self.store.uri,
+            interrupted=interrupted,
+            ran=ran,
+            final=plan.finished,
+        )
 
     def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:
         """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""

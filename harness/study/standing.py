@@ -52,7 +52,7 @@ class Standing:
     def changes(self) -> TableChanges:
         """Which finished rows would leave the table, and why."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
-        return planning.compare(self.study, self.plan, self.ledger, self.stored, maker)
+        return planning.compare(maker, self.plan, self.ledger, self.stored)
 
     def elsewhere(self) -> list[LedgerRun]:
         """What other studies of the store know of the settings that the plan would run.
@@ -146,27 +146,25 @@ def plan_study(
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
 
-    def plan_of(study: StudyConfig) -> Plan:
-        return read_standing(study, prints, store.find_store(uri)).plan
-
-    next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
-    wanted = next_round(None)
-    if path and plan_of(study).finished:
-        wanted = next_round(wanted)
-    standing = read_standing(wanted.study, prints, store.find_store(uri))
-    notes = standing.changes().notes(source_of(wanted.study))
+    rounds = rounds_of(study, prints, uri, detect=detect, max_seeds=max_seeds, path=path)
+    wanted, lines = next(rounds)
+    standing = read_standing(wanted, prints, store.find_store(uri))
+    if path and standing.plan.finished:
+        wanted, lines = next(rounds)
+        standing = read_standing(wanted, prints, standing.store)
+    notes = standing.changes().notes(source_of(wanted))
     known = standing.elsewhere() if reuse else []
-    found = planning.adoptions(wanted.study, standing.plan, known)
+    found = planning.adoptions(wanted, standing.plan, known)
     if found:
-        ledger, plan = planning.once_adopted(wanted.study, standing.ledger, found, prints)
+        ledger, plan = planning.once_adopted(wanted, standing.ledger, found, prints)
         standing = replace(standing, ledger=ledger, plan=plan)
         notes += planning.adoption_lines(found)
-    notes += wanted.lines
+    notes += lines
     plan = standing.plan
     if say is not None:
-        notes += detectable_lines(wanted.study, uri)
+        notes += detectable_lines(wanted, uri)
         if not plan.finished:
-            notes += prompt_lines(wanted.study, plan, prints)
+            notes += prompt_lines(wanted, plan, prints)
             plan = _with_time(standing, known, say)
     return replace(plan, notes=tuple(notes))
 

@@ -121,9 +121,10 @@ class Trials:
         plan, there, shared = self.standing.plan, cluster_resources(), share(features)
         if resources.is_unmeasured(self._study.resources, there, self.standing.ledger):
             gpus = resources.gpus_of(there)
-            first = tuple(work for work in plan.work if not work.setting.arm)[:gpus]
+            first = [work for work in plan.work if not work.setting.arm][:gpus]
+            rows = tuple(row if row in first else replace(row, seeds=()) for row in plan.rows)
             proposals = min(plan.proposals, gpus - len(first))
-            self._sweep(replace(plan, work=first, proposals=proposals), shared, owned)
+            self._sweep(replace(plan, rows=rows, proposals=proposals), shared, owned)
             self.standing = self.standing.again()
         self._sweep(self.standing.plan, shared, owned)
 

@@ -159,6 +159,11 @@ class Bench:
         """The analytic method as it behaves now."""
         return fakes.make_method(self.log, self.behave)
 
+    @property
+    def prints(self) -> Fingerprints:
+        """What its studies' settings are told apart by."""
+        return Fingerprints(self.method, None, self.cache)
+
     def run(self, study: StudyConfig, **keys: Any) -> StudyOutcome:
         """Run a study, quietly."""
         return run_study(

@@ -9,6 +9,8 @@ import pytest
 import harness.resources
 import harness.study
 from harness.planning.plan import Estimate, PlanRow
+from harness.planning.settings import Setting
+from ship.trial_config import TrialConfig
 from tests.harness.cli.conftest import invoke
 
 DRY = ("--space", "prompt_len", "--dry-run")
@@ -38,9 +40,9 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     What is noted is shown without its control characters.
     """
     rows = (
-        PlanRow("n_ctx=[1]", "done", (), (0, 1), key="a"),
-        PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
-        PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
+        PlanRow(Setting("a", TrialConfig(), {"n_ctx": "[1]"}), (), done=(0, 1)),
+        PlanRow(Setting("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
+        PlanRow(Setting("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
     left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, "12 finished trials")
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)

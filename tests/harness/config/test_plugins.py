@@ -126,9 +126,9 @@ def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python as from the command line; one that cannot be used is refused before all else."""
     seen: list[Any] = []
-    monkeypatch.setattr("harness.study.run.run_rounds", lambda round, *_: seen.append(round(None)))
+    monkeypatch.setattr("harness.study.run.run_rounds", lambda rounds, *_: seen.extend(rounds))
     with pytest.raises(ConfigError, match="cannot be read"):
         harness.run_study("prompt_len", plugins=[tmp_path / "absent.py"])
     harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
-    (first,) = seen
-    assert first.study.trial.finetuner.name == "nearest_mean"
+    ((study, _),) = seen
+    assert study.trial.finetuner.name == "nearest_mean"

@@ -17,7 +17,7 @@ import harness.store
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import TableChanges, compare
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Plan, make_plan, outcome_of
+from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import Setting, SettingMaker
 from harness.store.ledger import Ledger, LedgerRun, StoredStudy
 from reports.contract import Failure, State
@@ -44,16 +44,12 @@ def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) 
 
 def rows_told(plan: Plan) -> list[tuple[str, str]]:
     """The rows of a plan in words, with what is told of the work on each."""
-    works = {work.setting.key: work for work in plan.work}
-    assert {key: work.seeds for key, work in works.items()} == {
-        row.key: row.seeds for row in plan.rows if row.seeds
-    }
     rows = []
     for row in plan.rows:
         words = " ".join([row.state, *map(str, row.seeds)])
-        if row.key in works:
+        if row.seeds:
             words += " ".join([" after", *map(str, row.done)]) if row.done else ""
-            words += "" if works[row.key].may_stop else " whole"
+            words += "" if row.may_stop else " whole"
         rows.append((row.label, f"{words}: {row.reason}" if row.reason else words))
     return rows
 
@@ -133,8 +129,7 @@ def planning(
     def work() -> tuple[Plan, TableChanges]:
         ledger = Ledger(runs)
         plan = make_plan(study, ledger, prints)
-        changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
-        outcome_of(plan, "small", "sqlite://", interrupted=False, ran=False)
+        changes = compare(SettingMaker(study, prints), plan, ledger, stored)
         return plan, changes
 
     return work
@@ -144,7 +139,7 @@ def planning(
 def test_twice_the_settings_take_twice_the_steps(
     prints: Fingerprints, shots: int, changed: int
 ) -> None:
-    """Plan, comparison and outcome ask their questions of an index, never of all rows in turn."""
+    """Plan and comparison ask their questions of an index, never of all rows in turn."""
     few, many = planning(50, shots, prints), planning(100, shots, prints)
     plan, changes = many()
     assert (len(plan.rows), len(changes.changed)) == (100, changed)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Work, make_plan
+from harness.planning.plan import PlanRow, Work, make_plan
 from harness.recording.numbers import flag_tags
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder
@@ -240,7 +240,7 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
     assert len(stored.seeds) == 203
     assert [*stored.seeds][-1] == "proposed 199"
     again = StudyRecord.create(store, experiment, study)
-    again.describe(study, replace(plan, settings=(*plan.settings, setting)))
+    again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(setting, ()))))
     kept = read_stored_study(store, experiment)
     assert len(kept.seeds) == 4
 

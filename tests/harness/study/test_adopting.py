@@ -54,7 +54,9 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
     }  # fmt: skip
     seconds = bench.trials("before")[-1].data.metrics["cost/seconds"]
-    assert plan.estimate and plan.estimate.seconds[plan.rows[-2].key] == pytest.approx(seconds / 3)
+    assert plan.estimate and plan.estimate.seconds[plan.rows[-2].setting.key] == pytest.approx(
+        seconds / 3
+    )
     outcome, said = bench.told(study)
     assert outcome.complete and line in said
     assert len(bench.lines()) - before == 5 + 3

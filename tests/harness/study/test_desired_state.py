@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.method import Method
 from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Plan, Work
+from harness.planning.plan import Plan, PlanRow
 from harness.planning.settings import Setting
 from harness.study.standing import plan_study, prompt_lines
 from reports.read.records import load_records
@@ -111,8 +111,8 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     method = Method(load_dataset=lambda *_: pictures)
     configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
     own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
-    work = tuple(Work(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
-    plan = Plan((), (), (), work, 1)
+    rows = tuple(PlanRow(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
+    plan = Plan(rows, (), 1)
     asked = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
     study = make_study(**asked, sampler="tpe", trials=1)
     assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [

@@ -13,7 +13,9 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
+from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import StudyOutcome
+from harness.planning.settings import SettingMaker
 from harness.study.detect import detectable_lines, deviations, next_seeds, seeds_for
 from harness.study.rounds import rounds_of, run_rounds
 from harness.tuning.monitor import Monitor
@@ -25,6 +27,7 @@ from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench, cut_short
 from tests.harness.fakes import make_study
+from tests.harness.planning.made import settings_of
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.told import told
 
@@ -49,7 +52,7 @@ def staged(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Sta
     def run(study: StudyConfig, run: Any = None) -> tuple[StudyOutcome, list[str]]:
         asked: dict[str, Any] = {"detect": 1.0, "max_seeds": 12}
         if run is not None:
-            rounds = rounds_of(study, bench.plan, bench.uri, **asked)
+            rounds = rounds_of(study, bench.prints, bench.uri, **asked)
             return run_rounds(rounds, run, lambda line: None), []
         outcome, said = bench.told(study, **asked)
         return outcome, [line for line in said if " against " in line]
@@ -185,12 +188,11 @@ def test_lagging_comparisons_go_first(bench: Bench) -> None:
     Behind the pilot's seeds come the smallest numbers that it has not.
     """
     study = make_study(space={"generator.n_ctx": [2, 4, 8]}, seeds=[5, 0, 2, 7])
-    found = bench.plan(study)
-    two, four, eight = (setting.key for setting in found.settings)
+    two, four, eight = (setting.key for setting in settings_of(study, bench.prints))
     rng = np.random.default_rng(1)
     seeds = (5, 0, 2, 7, 1, 3)
     values = {key: dict(zip(seeds, rng.normal(60, 2, 6), strict=True)) for key in (two, four)}
-    wanted, lines = next_seeds(study, 1.0, 12, found, values)
+    wanted, lines = next_seeds(SettingMaker(study, bench.prints), 1.0, 12, values)
     assert wanted.seeds == seeds and wanted.own_seeds == {eight: seeds[:4]}
     assert [line.split()[0] for line in lines] == ["n_ctx=2"]
 
@@ -199,22 +201,20 @@ REFUSED = told(__file__, "refused.yaml")
 
 
 @pytest.mark.parametrize("option", REFUSED)
-def test_one_line_for_each_mistake(option: str) -> None:
+def test_one_line_for_each_mistake(prints: Fingerprints, option: str) -> None:
     """Of the study, and of the option's own numbers."""
-
-    def never(study: StudyConfig) -> Any:
-        raise AssertionError("nothing may run")
-
     for case in REFUSED[option]:
         study = make_study(**case["keys"])
         with pytest.raises(ConfigError) as caught:
-            rounds_of(
-                study,
-                never,
-                "",
-                detect=case.get("effect"),
-                max_seeds=case.get("most"),
-                path=option == "path",
+            next(
+                rounds_of(
+                    study,
+                    prints,
+                    "",
+                    detect=case.get("effect"),
+                    max_seeds=case.get("most"),
+                    path=option == "path",
+                )
             )
         for line, start in zip(caught.value.faults, case["lines"], strict=True):
             assert line.startswith(start)

@@ -77,7 +77,7 @@ def filled(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Fil
     ) -> tuple[StudyOutcome, list[str]]:
         monkeypatch.setattr(fakes, "truth", truth)
         if "run" in keys:
-            rounds = rounds_of(study, bench.plan, bench.uri, path=True)
+            rounds = rounds_of(study, bench.prints, bench.uri, path=True)
             return run_rounds(rounds, keys["run"], lambda line: None), []
         outcome, said = bench.told(study, path=True)
         return outcome, [line for line in said if line.removeprefix("no ").startswith("path")]
