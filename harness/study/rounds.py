@@ -1,35 +1,39 @@
 """A study that is run round by round: what the next one wants follows from finished rows alone.
 
 So the same command goes on where the last one was stopped. `--detect POINTS` gives seeds to those
-comparisons that are still undecided (detect.py). `--path` runs, after a study's own settings, those
-that its path from the baseline to the setting that selection prefers lacks, under all of the
-study's seeds and to the end. The path changes one factor at a time (reports.analysis), and test
-results decide nothing of it.
+comparisons with the baseline that are still undecided, by paired differences and tests of reports'
+own, which the tables show. `--path` runs, after a study's own settings, those that its path from
+the baseline to the setting that selection prefers lacks, under all of the study's seeds and to the
+end. The path changes one factor at a time (reports.analysis), and test results decide nothing of
+it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from harness.config import StudyConfig, baseline, levels
+from harness.config import MAX_SEEDS, Detection, StudyConfig, baseline, levels
 from harness.errors import ConfigError
-from harness.planning import Fingerprints, Say, SettingMaker, StudyOutcome, label_of
-from harness.study.detect import check_detect, next_seeds, stored_values
-from reports.contract import count
+from harness.planning import Say, Setting, SettingMaker, StudyOutcome, enumerate_settings, label_of
+from reports.contract import APART, PROTOCOLS, ReportError, count
+
+if TYPE_CHECKING:
+    from reports.stats import Compared
 
 MOST_NAMED = 4  # settings that a line names
+PILOTS = 6  # most seeds of a setting, in pilots, unless --max-seeds says otherwise
+_PERCENT = 100.0
 _SCORED = ("pseudo_new", "base_val", "few_val")  # selection rules that look at no test picture
 _DATASET = "dataset"  # which a path's grid averages over
 
 Assignment = dict[str, Any]
-
-
+# setting key -> seed -> metric
+Values = Mapping[str, Mapping[int, float]]
 # What is wanted of a study now, and what is said of it.
 Round = tuple[StudyConfig, tuple[str, ...]]
 
 
 def rounds_of(
-    study: StudyConfig,
-    prints: Fingerprints,
+    maker: SettingMaker,
     uri: str,
     *,
     detect: float | None = None,
@@ -41,8 +45,7 @@ def rounds_of(
     Each but the first is to be asked for once the one before has run.
 
     Args:
-        study: its own settings and seeds.
-        prints: of its data and weights.
+        maker: of the study's own settings.
         uri: of the store.
         detect: points that a difference matters from; see next_seeds.
         max_seeds: of a setting, with detect.
@@ -55,9 +58,9 @@ def rounds_of(
         raise ConfigError(["--max-seeds must come with --detect"])
     if path and detect is not None:
         raise ConfigError(["--path must come without --detect"])
+    study = maker.study
     if detect is not None:
         check_detect(study, detect, max_seeds)
-        maker = SettingMaker(study, prints)
         while True:
             yield next_seeds(maker, detect, max_seeds, stored_values(study.name, uri))
     if path:
@@ -95,6 +98,117 @@ def run_rounds(
             break
         before, said = study, lines
     return outcome
+
+
+def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
+    """Refuse what --detect cannot be asked of.
+
+    Args:
+        study: its seeds are the pilot's.
+        effect: the difference that matters, in points.
+        most: seeds of a setting; None: PILOTS times the pilot's.
+
+    Raises:
+        ConfigError: a line for each reason.
+    """
+    pilot, space = len(study.seeds), study.space
+    lines: list[str] = []
+    if not 0 < effect < float("inf"):
+        lines.append(f"--detect must be points > 0, got {effect:g}")
+    if most is not None and not pilot <= most <= MAX_SEEDS:
+        lines.append(f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}")
+    one_factor = len(space) == 1 and not set(space) & set(APART)
+    plain = (study.sampler, study.scheduler.name) == ("grid", "none")
+    if not one_factor or not plain or pilot < 2:
+        lines.append(
+            f"--detect needs sampler: grid, scheduler: none, two seeds or more, and one factor "
+            f"(other than {', '.join(APART)}), whose levels are compared with its baseline, got "
+            f"{study.sampler}, {study.scheduler.name}, {count(pilot, 'seed')} and "
+            f"{', '.join(space)}"
+        )
+    if lines:
+        raise ConfigError(lines)
+
+
+def stored_values(study_name: str, uri: str) -> Values:
+    """The finished rows of a study in a store, {} without any."""
+    from reports.tables import load_values
+
+    try:
+        return load_values(study_name, uri)
+    except ReportError:  # no store, no such study, or nothing finished; a run says what is wrong
+        return {}
+
+
+def next_seeds(
+    maker: SettingMaker, effect: float, most: int | None, values: Values
+) -> tuple[StudyConfig, tuple[str, ...]]:
+    """The study with the seeds that each setting is wanted for next, by what has finished.
+
+    The comparisons with the fewest looks go first; the baseline has all seeds that any has.
+
+    Args:
+        maker: of the study's settings.
+        effect, most: see check_detect.
+        values: of finished rows.
+
+    Returns:
+        The study, and a line for each comparison that has seeds enough to say something.
+
+    Raises:
+        ConfigError: too many comparisons, or none.
+    """
+    from reports.stats import MOST_COMPARISONS, Design, endings, stages
+    from reports.tables import differences, given_out
+
+    study = maker.study
+    base, arms = maker(baseline(study)), maker.arms()
+    # an arm that equals a setting, be it the baseline, is a comparison of its own
+    compared = [*arms, *(one for one in enumerate_settings(maker) if one.key != base.key)]
+    if not 1 <= len(compared) <= MOST_COMPARISONS:
+        must = f"from 1 to {MOST_COMPARISONS} comparisons with the baseline"
+        raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
+    pilot = len(study.seeds)
+    looks = stages(pilot, most or min(PILOTS * pilot, MAX_SEEDS))
+    seeds, theirs = in_seed_order(study.seeds, looks[-1]), values.get(base.key, {})
+    family = [given_out(differences(values.get(one.key, {}), theirs), seeds) for one in compared]
+    found = endings(Design(effect, looks, len(compared)), family, _PERCENT)
+    endings_of = list(zip(compared, found, strict=True))
+    # of those without enough seeds for the first look nothing is known
+    through = [looks.index(one.difference.n) + 1 if one else 0 for one in found if _goes_on(one)]
+    waiting = [n for n in through if n < len(looks)]
+    now = looks[min(waiting)] if waiting else 0
+    own = {}
+    for setting, one in endings_of:
+        looked_at = one.difference.n if one else 0
+        own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
+    listed = seeds[: max(map(len, own.values()))]
+    metric = PROTOCOLS[study.trial.protocol].default
+    update = {
+        "seeds": listed,
+        "own_seeds": {key: one for key, one in own.items() if one != listed},
+        "detect": Detection(metric=metric, effect=effect, looks=looks, comparisons=len(compared)),
+    }
+    lines = [_line(setting, base, one) for setting, one in endings_of if one]
+    return study.model_copy(update=update), tuple(lines)
+
+
+def in_seed_order(pilot: Sequence[int], most: int) -> tuple[int, ...]:
+    """The pilot's seeds, then the smallest numbers that are not among them, `most` in all."""
+    others = [seed for seed in range(most + len(pilot)) if seed not in pilot]
+    return (*pilot, *others)[:most]
+
+
+def _goes_on(found: "Compared | None") -> bool:
+    return found is None or found.decision == "open"
+
+
+def _line(setting: Setting, base: Setting, found: "Compared") -> str:
+    """E.g. "n_ctx=8 against n_ctx=4: -0.20 [-0.70, 0.30], equivalent after 10 seeds"."""
+    mean, low, high = found.difference.mean, found.difference.low, found.difference.high
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    both = f"{setting.label} against {base.label}"
+    return f"{both}: {mean:.2f}{interval}, {found.decision} after {found.difference.n} seeds"
 
 
 def check_path(study: StudyConfig) -> None:

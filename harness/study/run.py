@@ -135,7 +135,8 @@ def run_study(
                 return outcome
             return replace(outcome, unpublished=_show(execution, publish, outcome))
 
-    rounds = rounds_of(study, prints, uri, detect=detect, max_seeds=max_seeds, path=path)
+    maker = planning.SettingMaker(study, prints)
+    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds, path=path)
     return run_rounds(rounds, run_round, options.say)
 
 

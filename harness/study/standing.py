@@ -1,10 +1,12 @@
 """A study as it stands: what the store has of it, what is left, and what a run of it would do."""
 
+import statistics
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import planning, store
 from harness.config import StudyConfig, listed, load_plugins, load_study
@@ -13,14 +15,20 @@ from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore
-from harness.study.detect import detectable_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
 from harness.study_files import file_label
+from harness.wording import duration
+from reports.contract import ReportError, count
 from ship.architectures import as_read
 from ship.templates import sentence
 
+if TYPE_CHECKING:
+    from reports.tables import Family
+
 SHOWN = 3  # prompts of a dataset
+FEWEST_PAIRS = 3  # that a difference's deviation is told from
+MOST_SEEDS = 100_000  # that are looked at
 _DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # what is in a prompt
 
 
@@ -145,8 +153,8 @@ def plan_study(
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
-
-    rounds = rounds_of(study, prints, uri, detect=detect, max_seeds=max_seeds, path=path)
+    maker = planning.SettingMaker(study, prints)
+    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds, path=path)
     wanted, lines = next(rounds)
     standing = read_standing(wanted, prints, store.find_store(uri))
     if path and standing.plan.finished:
@@ -207,3 +215,78 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
         many += f", {len(templates)} templates each" if len(templates) > 1 else ""
         lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {read}")
     return lines
+
+
+def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
+    """How small a difference the study's seeds will show, and what smaller ones would take.
+
+    Args:
+        study: with its seeds.
+        uri: of the store.
+    """
+    from reports.tables import load_families
+
+    try:
+        found = load_families(study.name, uri)
+    except ReportError:  # no store, no such study, or nothing finished: the plan says so
+        found = []
+    if found and not any(family.comparable and family.pairs for family in found):
+        return []
+    seeds, known = len(study.seeds), [one for one in found if deviations(one.differences)]
+    return [_shown(family, seeds, study.smallest_effect) for family in known] or [
+        f"which differences {count(seeds, 'seed')} would show can be told from at least "
+        f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
+        f"pilot: --set seeds={FEWEST_PAIRS}"
+    ]
+
+
+def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
+    """The standard deviation of each comparison with enough pairs, and with a spread.
+
+    What is detected is proportional to it, so the median of the one is that of the other.
+    """
+    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
+    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]
+
+
+def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
+    """Of one family: what the seeds show, then what half of that and what matters would take."""
+    from reports.stats import minimum_detectable
+
+    spread = deviations(family.differences)
+    middle, tests = statistics.median(spread), len(family.differences)
+    targets = {smallest_effect}
+    shown, least = minimum_detectable(middle, seeds, tests), "no difference"
+    if shown is not None:
+        targets.add(float(f"{shown / 2:.2g}"))
+        least = f"differences in {family.head} of {shown:.2g} points or more"
+    of = count(len(spread), "comparison")
+    told = [f"{family.name}: {count(seeds, 'seed')} show {least} (with 80% power; median of {of})"]
+    for effect in sorted(targets, reverse=True):
+        needed = seeds_for(middle, tests, effect)
+        many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
+        more = ((needed or 0) - seeds) * family.seconds
+        cost = f" (+{duration(more)} of computing)" if more > 0 else ""
+        points = "point" if effect == 1 else "points"
+        told.append(f"for {effect:g} {points} {many}{cost}")
+    return "; ".join(told)
+
+
+def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
+    """The fewest seeds that show a difference in a family; None: more than MOST_SEEDS.
+
+    Args:
+        deviation: of paired differences.
+        tests: comparisons of the family.
+        effect: the difference.
+    """
+    from reports.stats import minimum_detectable
+
+    # that a single seed shows no difference counts as enough: the search begins above it
+    found = bisect_left(
+        range(MOST_SEEDS + 1),
+        True,
+        lo=2,
+        key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
+    )
+    return found if found <= MOST_SEEDS else None

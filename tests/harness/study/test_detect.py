@@ -16,8 +16,8 @@ from harness.errors import ConfigError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import StudyOutcome
 from harness.planning.settings import SettingMaker
-from harness.study.detect import detectable_lines, deviations, next_seeds, seeds_for
-from harness.study.rounds import rounds_of, run_rounds
+from harness.study.rounds import next_seeds, rounds_of, run_rounds
+from harness.study.standing import detectable_lines, deviations, seeds_for
 from harness.tuning.monitor import Monitor
 from reports.cells import Quantity
 from reports.read import load_records
@@ -52,7 +52,7 @@ def staged(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Sta
     def run(study: StudyConfig, run: Any = None) -> tuple[StudyOutcome, list[str]]:
         asked: dict[str, Any] = {"detect": 1.0, "max_seeds": 12}
         if run is not None:
-            rounds = rounds_of(study, bench.prints, bench.uri, **asked)
+            rounds = rounds_of(SettingMaker(study, bench.prints), bench.uri, **asked)
             return run_rounds(rounds, run, lambda line: None), []
         outcome, said = bench.told(study, **asked)
         return outcome, [line for line in said if " against " in line]
@@ -208,8 +208,7 @@ def test_one_line_for_each_mistake(prints: Fingerprints, option: str) -> None:
         with pytest.raises(ConfigError) as caught:
             next(
                 rounds_of(
-                    study,
-                    prints,
+                    SettingMaker(study, prints),
                     "",
                     detect=case.get("effect"),
                     max_seeds=case.get("most"),

@@ -9,6 +9,7 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import StudyOutcome
+from harness.planning.settings import SettingMaker
 from harness.study.rounds import rounds_of, run_rounds
 from reports.analysis import AblationPath, ablation_path
 from reports.read import load_records
@@ -77,7 +78,7 @@ def filled(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Fil
     ) -> tuple[StudyOutcome, list[str]]:
         monkeypatch.setattr(fakes, "truth", truth)
         if "run" in keys:
-            rounds = rounds_of(study, bench.prints, bench.uri, path=True)
+            rounds = rounds_of(SettingMaker(study, bench.prints), bench.uri, path=True)
             return run_rounds(rounds, keys["run"], lambda line: None), []
         outcome, said = bench.told(study, path=True)
         return outcome, [line for line in said if line.removeprefix("no ").startswith("path")]
