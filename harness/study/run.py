@@ -210,7 +210,7 @@ class Execution:
             # a signal may have struck between a run's first write and the place that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
             standing = read_standing(self.study, self.fingerprints, self.store)
-            return self._outcome(standing, interrupted=True, ran=ran)
+            return replace(self._outcome(standing), interrupted=True, ran=ran)
         except store.StoreAway:  # whoever runs the study next closes it
             raise KeyboardInterrupt from None
 
@@ -220,9 +220,7 @@ class Execution:
         if self.study.checkpoint_every is not None:
             self.storage.check()
 
-    def _outcome(
-        self, standing: Standing, *, interrupted: bool = False, ran: bool = False
-    ) -> StudyOutcome:
+    def _outcome(self, standing: Standing) -> StudyOutcome:
         """What the study has come to, by its plan as it is now, counted in settings."""
         plan = standing.plan
         return StudyOutcome(
@@ -232,8 +230,6 @@ class Execution:
             missing=sum(bool(row.seeds) and not row.reason for row in plan.rows) + plan.proposals,
             experiment=self.study.name,
             tracking_uri=self.store.uri,
-            interrupted=interrupted,
-            ran=ran,
             final=plan.finished,
         )
 
@@ -247,7 +243,7 @@ class Execution:
             if ran:
                 Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
                 standing = standing.again()
-            outcome = self._outcome(standing, ran=ran)
+            outcome = replace(self._outcome(standing), ran=ran)
         except BaseException:
             with suppress(store.StudyLost):  # the study's run is another driver's
                 self.record.end(State.INTERRUPTED)
