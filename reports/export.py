@@ -34,8 +34,8 @@ def export(study: Study, target: str) -> str:
         One line that says what was written.
 
     Raises:
-        ReportError: no such target, an address that is not well formed, or its storage cannot be
-            written, or has the study already.
+        ReportError: no such target, an address that is not well formed, a study without selection
+            scores, or its storage cannot be written, or has the study already.
     """
     uri = target.removeprefix(OPTUNA)
     if not target.startswith(OPTUNA) or not uri:
@@ -43,6 +43,8 @@ def export(study: Study, target: str) -> str:
     fault = None if uri.startswith(SQLITE) else address_fault(uri)  # Optuna's sqlite takes options
     if fault:
         raise ReportError(f"--export: {fault}")
+    if not study.objective:
+        raise ReportError(f"{study.name}: selection none gives no score that an export could hold")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = [*_trials(study)]
     try:

@@ -11,7 +11,7 @@ from reports.cli import app
 from reports.contract import ReportError
 from reports.export import export
 from tests.reports.analysis.planted import drawn, grid
-from tests.reports.builder import prompt_len
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 
 def stored(uri: str, name: str) -> optuna.Study:
@@ -74,6 +74,20 @@ def test_a_second_export_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     assert str(raised.value).endswith(way_out)
     optuna.delete_study(study_name=study.name, storage=uri)
     export(study, f"optuna:{uri}")
+
+
+def test_a_study_without_scores_is_told_apart_from_one_whose_settings_failed(
+    tmp_path: Path,
+) -> None:
+    """Under selection none there is no value; a setting that failed has none yet."""
+    uri = f"sqlite:///{tmp_path / 'x.db'}"
+    unselected = StoreBuilder(objective="", selection="none")
+    unselected.trial({"generator.n_ctx": 4}, {0: scores(60.0)}, selected={})
+    with pytest.raises(ReportError, match=r"^prompt_len: selection none gives no score"):
+        export(unselected.study(), f"optuna:{uri}")
+    failed = StoreBuilder().trial({"generator.n_ctx": 4}, {0: {}}, state="FAIL", reason="died")
+    export(failed.study(), f"optuna:{uri}")
+    assert [trial.state for trial in stored(uri, "prompt_len").trials] == [TrialState.FAIL]
 
 
 @pytest.mark.parametrize(
