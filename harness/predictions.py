@@ -99,7 +99,7 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
         UserError: none or several; with the choices.
     """
     wanted, apart = _wanted(study, asked)
-    every = tables.by_preference(study)
+    every = tables.by_preference(study) or _unscored(study)
     ranked = [
         (score, group)
         for score, group in every
@@ -118,6 +118,12 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
     fault = "several settings" if best else "no finished setting"
     way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
     raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
+
+
+def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
+    """The finished settings of a study under `selection: none`, which prefers none of them."""
+    finished = (group for group in tables.setting_groups(study) if group.counts.done)
+    return [(0.0, group) for group in finished]
 
 
 def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
