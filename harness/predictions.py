@@ -10,6 +10,7 @@ import polars as pl
 from harness import store
 from harness.config import listed, parse_overrides, same
 from harness.errors import ConfigError, Fault, UserError
+from harness.machine import environment
 from reports import tables
 from reports.cells import level_text
 from reports.contract import COMPLETE
@@ -17,8 +18,11 @@ from reports.read import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
 
 MOST_TOLD = 10  # settings that an error names
+# a store that is away says so in seconds, not after MLflow's minutes of retries
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
+@environment(PATIENCE)
 def predict(
     study: str,
     pictures: str | Path,
