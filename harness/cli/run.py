@@ -188,8 +188,10 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     write_for_user(path, named.write_csv().encode())
     (seeds,) = named["seeds"].unique()
     agree = (named["seeds_agreeing"] == named["seeds"]).sum()
-    told = f"{len(named)} pictures of {named['class'].n_unique()} classes"
-    typer.echo(f"{told}; the models of all {seeds} seeds agree on {agree}: {path}")
+    classes = named["class"].n_unique()
+    told = f"{count(len(named), 'picture')} of {classes} {'class' if classes == 1 else 'classes'}"
+    agreed = f"; the models of all {seeds} seeds agree on {agree}" if seeds > 1 else ""
+    typer.echo(f"{told}{agreed}: {path}")
 
 
 def rename(old: str, new: str, cache_dir: Path | None) -> None:

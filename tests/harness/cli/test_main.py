@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import polars as pl
 import pytest
 import torch
 
 import harness.study
 import reports.cli
+from harness import predictions
 from harness.cli import new_study
 from harness.device import why_no_gpu
 from harness.errors import UserError, address_fault
@@ -246,3 +248,21 @@ def test_addresses_that_can_be_meant(address: str, monkeypatch: pytest.MonkeyPat
     """This machine, a cluster that Ray finds, and a cluster by name."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert address_fault(address) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "seeds", "said"),
+    [
+        (["cat"], 1, "1 picture of 1 class: "),
+        (["cat", "dog"], 2, "2 pictures of 2 classes; the models of all 2 seeds agree on 2: "),
+    ],
+)
+def test_what_came_of_predictions_is_said(
+    monkeypatch: pytest.MonkeyPatch, classes: list[str], seeds: int, said: str
+) -> None:
+    """One is no plural, and the models of one seed have nobody to agree with."""
+    counts = {"seeds": [seeds] * len(classes), "seeds_agreeing": [seeds] * len(classes)}
+    named = pl.DataFrame({"picture": classes, "class": classes, **counts})
+    monkeypatch.setattr(predictions, "predict", lambda *of: named)
+    result = invoke("--predict", "small", ".")
+    assert (result.exit_code, result.stdout) == (0, f"{said}small-predictions.csv\n")
