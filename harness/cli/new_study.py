@@ -1,5 +1,6 @@
 """ship-sweep --new: five questions, and a YAML with comments that answers them."""
 
+import json
 import os
 import re
 import shlex
@@ -100,7 +101,18 @@ def text_of(answers: Mapping[str, str]) -> str:
     told = {"key": key, "levels": levels, "baseline": small_baseline if small else baseline}
     told["generator"] = SMALL_GENERATOR if small else GENERATOR
     told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
+    told["description"] = _text(f"{answers['varies']} on {answers['dataset']}", quoted=True)
+    told["dataset"] = _text(answers["dataset"])
     return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})
+
+
+def _text(answer: str, *, quoted: bool = False) -> str:
+    """An answer as YAML has a text: as it is, or quoted where that would read as something else."""
+    try:
+        plain = parse_value(answer, "") == answer
+    except ConfigError:
+        plain = False
+    return answer if plain and not quoted else json.dumps(answer, ensure_ascii=False)
 
 
 def _check(answers: Mapping[str, str], data_root: Path | None) -> None:

@@ -52,6 +52,18 @@ def test_new_asks_again_and_writes_a_study() -> None:
     assert study.space["generator.latent_dim"].baseline == 128
 
 
+@pytest.mark.parametrize("folder", ["pics #2", "a: b", 'Tom\'s "x"', "[x", "x\\y"])
+def test_a_folder_may_be_called_what_yaml_reads_otherwise(folder: str) -> None:
+    """Its name is taken as it was typed; so is the mark of a comment, or of a key."""
+    draw_pictures(Path("own"))
+    Path("own/few").rename(Path("own") / folder)
+    answers = [f"image_folder:{folder}", "pocket", "", "", "2"]
+    result = invoke("--new", "--data-root", "own", input="\n".join([*answers, ""]))
+    assert result.exit_code == 0, result.output
+    (path,) = Path().glob("*.yaml")
+    assert load_study(path, data_root=Path("own")).trial.dataset == f"image_folder:{folder}"
+
+
 def test_new_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line."""
     monkeypatch.setattr(
