@@ -301,6 +301,8 @@ def _cautions(study: Study, whole: Sequence[Table]) -> Iterator[str]:
         yield "Demonstration backbone: this says nothing about CLIP."
     if any(map(_without_baseline, whole)):
         yield "The baseline has not finished: nothing is compared with it."
+    elif any(map(_unmeasured_baseline, whole)):
+        yield f"The baseline has no {_head(study, whole[0].metric)}: nothing is compared with it."
     lacking = tables.all_rows(study).counts.absent()
     lacking += [f"{study.untried} settings not tried yet"] if study.untried else []
     if lacking:
@@ -335,3 +337,13 @@ def _without_baseline(table: Table) -> bool:
     base = table.baseline
     finished = any(row.counts.done for row in table.own)
     return base is not None and not base.counts.done and finished
+
+
+def _unmeasured_baseline(table: Table) -> bool:
+    """Whether others have the metric that a table compares by, and the baseline under no seed."""
+    base, of = table.baseline, [one.key for one in table.columns if one.metric == table.metric]
+    if base is None or not table.metric or any(row.compared for row in table.rows):
+        return False
+    return not any(key in base.cells for key in of) and any(
+        key in row.cells for row in table.own for key in of
+    )
