@@ -183,6 +183,7 @@ def next_seeds(
         looked_at = one.difference.n if one else 0
         own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
     listed = seeds[: max(map(len, own.values()))]
+    own.pop(base.key, None)  # of an arm that is the baseline setting, which all need
     metric = PROTOCOLS[study.trial.protocol].default
     update = {
         "seeds": listed,
