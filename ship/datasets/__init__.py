@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published, is_inside
 from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
-from ship.registry import DatasetPlugin, Registry
+from ship.registry import DatasetPlugin, PluginError, Registry, in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +181,7 @@ def survey_dataset(
 
     Raises:
         DatasetError: unknown name.
+        PluginError: of somebody else's code, which raised what it may not.
     """
     spec = _spec(name, data_root, folder)
     try:
@@ -188,6 +190,13 @@ def survey_dataset(
         return Survey(faults=why.faults)
     except OSError as why:  # a folder that may not be listed, a name that no disk takes
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
+    except Exception as why:
+        origin = DATASETS.origin(name)
+        if origin is None:
+            raise
+        at = traceback.extract_tb(why.__traceback__)[-1]
+        raised = f"{in_one_line(why)} ({at.filename}, line {at.lineno})"
+        raise PluginError(f"{origin.said}: dataset {name} cannot be read: {raised}") from why
     faults = Faults(found.faults)
     faults.tell_odd_names(f"dataset {some([name])}", found.class_names, spec.template)
     return replace(found, faults=tuple(faults))

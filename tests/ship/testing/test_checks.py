@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, Picture, Split
+from ship.datasets import DATASETS, Picture, Split, survey_dataset
 from ship.plugins import DatasetPlugin
-from ship.registry import Origin
+from ship.registry import Origin, PluginError
 from ship.testing import Bench, check_dataset, check_finetuner, check_generator
 from ship.testing.bench import Finding
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
@@ -218,3 +218,19 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
     found = failing(list(check_dataset("spoiled")))
     for promise in ("one place for a class name", "a label of a class", "can be decoded"):
         assert any(promise in said for said in found), found
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_a_dataset_that_raises_is_one_line() -> None:
+    """It names the file of the plugin, what was raised, and where."""
+
+    class Raising:
+        template = "a photo of a {}."
+
+        def survey(self, name: str, data_root: Path | None) -> Any:
+            raise ValueError("no squares today\nnor tomorrow")
+
+    DATASETS.add(DatasetPlugin("raising", Raising()), Origin("file x.py", "sha256:0"))
+    told = r"^file x.py: dataset raising cannot be read: ValueError: no squares today \(.*, line "
+    with pytest.raises(PluginError, match=told):
+        survey_dataset("raising")
