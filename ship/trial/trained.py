@@ -279,7 +279,11 @@ def _said(path: Path) -> Said:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         way_out = "it must be as ship-sweep wrote it: fetch it again"
-        raise refusal(path, f"{where}: {first['msg']}", way_out) from None
+        told = f"{where}: {first['msg']}"
+        if first["type"] == "union_tag_invalid":  # rather a plugin's than damaged
+            told = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
+            way_out = "if it is a plugin's, give its file (--plugin FILE) or install its package"
+        raise refusal(path, told, way_out) from None
     if said.results_version != RESULTS_VERSION:
         wrote = said.versions.get("ship-sweep", "")[:50] or "of its time"
         fault = f"is of results version {said.results_version}, this is {RESULTS_VERSION}, and its"
