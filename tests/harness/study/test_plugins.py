@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import harness
 import reports
 from harness.config import load_plugins
+from harness.errors import UserError
 from harness.method import Method
 from harness.planning.changes import StudyChanged
 from ship.plugins import PluginError
@@ -68,7 +70,14 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
         StudyChanged, match=r"plugins: finetuner nearest_mean: sha256:\w{64}.* -> finetuner nearest"
     ):
         ray_bench.run(asked, method=Method())
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    wanted = ["finetuner=nearest_mean"]
+    with pytest.raises(
+        UserError, match=r"^run \w+: trained with the finetuner nearest_mean of sha"
+    ):
+        harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
     assert ray_bench.run(asked, method=Method(), accept_changes=True).complete
+    assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
     first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
 
