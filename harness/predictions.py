@@ -13,10 +13,9 @@ from harness.errors import ConfigError, Fault, UserError
 from harness.machine import environment
 from reports import tables
 from reports.cells import level_text
-from reports.contract import COMPLETE, Tag
+from reports.contract import COMPLETE
 from reports.read import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
-from ship.plugins import identities
 
 MOST_TOLD = 10  # settings that an error names
 # a store that is away says so in seconds, not after MLflow's minutes of retries
@@ -49,8 +48,8 @@ def predict(
         seeds_agreeing (those that name this class by themselves).
 
     Raises:
-        UserError: no such study, setting, folder or picture, nothing was kept, a plugin is another
-            than it was, or a model was trained for each target.
+        UserError: no such study, setting, folder or picture, nothing was kept, or a model was
+            trained for each target.
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
@@ -78,12 +77,7 @@ def predict(
             f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
             " without save: true; run it with --set save=true under another name (--set name=...)"
         )
-    tags = {run: opened.read(partial(_tags, run_id=run)) for run in dict.fromkeys(runs.values())}
-    return pl.DataFrame({"picture": names, **_seen(runs, files, uri, tags)})
-
-
-def _tags(client: Any, run_id: str) -> Mapping[str, str]:
-    return dict(client.get_run(run_id).data.tags)
+    return pl.DataFrame({"picture": names, **_seen(runs, files, uri)})
 
 
 def _pictures(place: Path) -> list[Path]:
@@ -163,35 +157,13 @@ def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str
     return wanted, {one.key for one in apart}
 
 
-def _require_plugins(run_id: str, tags: Mapping[str, str], trial: Any) -> None:
-    """Refuse what was trained by another version of a plugin: its answers would be others.
-
-    Raises:
-        UserError: a generator or fine-tuner is not the one that the run's tag names.
-    """
-    parts = tags.get(Tag.PLUGINS, "").split("; ")
-    then = {name: what for name, _, what in (part.partition(": ") for part in parts)}
-    for name, now in identities(trial.generator.name, trial.finetuner.name).items():
-        if then.get(name, now) != now:
-            raise UserError(
-                f"run {run_id}: trained with the {name} of {then[name]}, and this one is {now}: "
-                "give that one, or train anew"
-            )
-
-
-def _seen(
-    runs: Mapping[int, str],
-    files: Sequence[Path],
-    uri: str,
-    tags: Mapping[str, Mapping[str, str]],
-) -> dict[str, list[Any]]:
+def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
     """The columns of predict() beside the pictures' names."""
     models: list[Any] = []
     for seed, run_id in runs.items():
         clip = models[0].clip if models else None
         place = f"runs:/{run_id}"
         models.append(store.load_trained(place, seed, clip=clip, tracking_uri=uri))
-        _require_plugins(run_id, tags[run_id], models[-1].config)
     try:
         features = models[0].encode(files)
     except UndecodableError as error:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.plugins import identities
 from ship.protocols import Protocol
 from ship.settings import Settings
 from ship.state import State, copied, prefixed
@@ -93,7 +94,7 @@ class Said(Settings):
     generator_kept: whether the files have a generator.
     models: the fine-tuners that were tested.
     notes: for readers, what is not kept and why.
-    versions: of the packages that wrote it.
+    versions: of the packages that wrote it. plugins: of what is none of theirs, by what it is.
     """
 
     format: Literal[1]
@@ -109,6 +110,7 @@ class Said(Settings):
     seeds: Annotated[tuple[SaidSeed, ...], Some]
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
+    plugins: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("template")
     @classmethod
@@ -186,6 +188,7 @@ def trained_files(
         seeds=tuple(said_seeds),
         notes=tuple(_notes(config, generator, finetuners, said_seeds)),
         versions={name: _version(name) for name in PACKAGES},
+        plugins=identities(config.generator.name, config.finetuner.name),
     )
     return {SAID: said.model_dump_json(indent=1).encode(), **files}
 
@@ -288,6 +291,10 @@ def _said(path: Path) -> Said:
         wrote = said.versions.get("ship-sweep", "")[:50] or "of its time"
         fault = f"is of results version {said.results_version}, this is {RESULTS_VERSION}, and its"
         raise refusal(path, f"{fault} numbers would be others", f"load it with ship-sweep {wrote}")
+    for name, now in identities(said.settings.generator.name, said.settings.finetuner.name).items():
+        if (then := said.plugins.get(name, now)) != now:
+            fault = f"was trained with {name} of {then[:100]!r}, this one is {now!r}, and its"
+            raise refusal(path, f"{fault} answers would be others", "give that one, or train anew")
     if max(said.generator_task, *(model.task for model in said.models)) >= len(said.tasks):
         raise refusal(path, "names a task that it does not have")
     return said

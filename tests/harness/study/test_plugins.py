@@ -11,10 +11,10 @@ from PIL import Image
 import harness
 import reports
 from harness.config import load_plugins
-from harness.errors import UserError
 from harness.method import Method
 from harness.planning.changes import StudyChanged
 from ship.plugins import PluginError
+from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
@@ -72,9 +72,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
         ray_bench.run(asked, method=Method())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     wanted = ["finetuner=nearest_mean"]
-    with pytest.raises(
-        UserError, match=r"^run \w+: trained with the finetuner nearest_mean of sha"
-    ):
+    with pytest.raises(TrainedError, match=r"with finetuner nearest_mean of 'sha256:\w{64}"):
         harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
     assert ray_bench.run(asked, method=Method(), accept_changes=True).complete
     assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
