@@ -25,6 +25,7 @@ from harness.planning.plan import (
 from harness.planning.settings import (
     Setting,
     SettingMaker,
+    distinct,
     enumerate_settings,
     label_of,
     plugins_text,

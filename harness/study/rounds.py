@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import MAX_SEEDS, Detection, StudyConfig, baseline, levels
 from harness.errors import ConfigError
-from harness.planning import Say, Setting, SettingMaker, StudyOutcome, enumerate_settings, label_of
+from harness.planning import (
+    Say,
+    Setting,
+    SettingMaker,
+    StudyOutcome,
+    distinct,
+    enumerate_settings,
+    label_of,
+)
 from reports.contract import APART, PROTOCOLS, ReportError, count
 
 if TYPE_CHECKING:
@@ -162,9 +170,8 @@ def next_seeds(
     from reports.tables import differences, given_out
 
     study = maker.study
-    base, arms = maker(baseline(study)), maker.arms()
-    # an arm that equals a setting, be it the baseline, is a comparison of its own
-    compared = [*arms, *(one for one in enumerate_settings(maker) if one.key != base.key)]
+    base, every = maker(baseline(study)), distinct([*enumerate_settings(maker), *maker.arms()])
+    compared = [one for one in every if one.key != base.key]
     if not 1 <= len(compared) <= MOST_COMPARISONS:
         must = f"from 1 to {MOST_COMPARISONS} comparisons with the baseline"
         raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
@@ -183,7 +190,6 @@ def next_seeds(
         looked_at = one.difference.n if one else 0
         own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
     listed = seeds[: max(map(len, own.values()))]
-    own.pop(base.key, None)  # of an arm that is the baseline setting, which all need
     metric = PROTOCOLS[study.trial.protocol].default
     update = {
         "seeds": listed,

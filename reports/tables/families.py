@@ -73,7 +73,8 @@ class Family:
     name: of the table: a factor's key, "settings" or "datasets".
     labels: the columns that name a group.
     baseline: the group that others are compared with; None: nothing is.
-    pairs: group -> itself with the baseline, as they are compared; only of what is compared.
+    pairs: group -> itself with the baseline, as they are compared; only of what is compared. An arm
+        that is one of the settings is compared in its place: the same test counts once.
     cells: setting_key -> companion cell to match within (see companions), or its dataset, of
         several; none of arms.
     """
@@ -141,7 +142,11 @@ class Family:
         decimals = decimals_of(study, metric)
         found = [dataclasses.replace(one, decimals=decimals) for one in found]
         named = zip(self._values, found, strict=True)
-        return {group: self._completed(one, *self.pairs[group]) for group, one in named}
+        known = {group: self._completed(one, *self.pairs[group]) for group, one in named}
+        # an arm that is one of the settings says what that says
+        own = {settings_of(group): one for group, one in known.items()}
+        others = (group for group in self.groups if group.arm and group not in known)
+        return known | {arm: own[settings_of(arm)] for arm in others if settings_of(arm) in own}
 
     @cached_property
     def _values(self) -> dict[Group, Pairs]:
@@ -246,8 +251,18 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
 
 
 def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tuple[Group, Group]]:
-    """Each group with the baseline, but for the baseline itself."""
-    return {one: (one, baseline) for one in groups if baseline and one is not baseline}
+    """Each group with the baseline, once, but for the baseline itself."""
+    if baseline is None:
+        return {}
+    once: dict[frozenset[str], Group] = {}
+    for group in (baseline, *groups):
+        once.setdefault(settings_of(group), group)
+    return {one: (one, baseline) for one in once.values() if one is not baseline}
+
+
+def settings_of(group: Group) -> frozenset[str]:
+    """The keys of the settings behind a group, by which an arm is told to be one of them."""
+    return frozenset(group.column("setting_key"))
 
 
 def _on_same_classes(group: Group, baseline: Group) -> bool:

@@ -164,8 +164,8 @@ def _difference(family: Family) -> Iterator[str]:
         return
     study, head = family.study, family.head
     base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
-    compared = family.compared.values()
-    count = max(1, sum(one.holm_p is not None for one in compared))
+    compared = family.compared
+    count = max(1, sum(compared[one].holm_p is not None for one in family.pairs if one in compared))
     told = (
         f"Δ{head}: to {base}, paired by seed, dataset and the settings of other factors, its"
         " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
@@ -190,7 +190,7 @@ def _difference(family: Family) -> Iterator[str]:
                 " metrics do not allow for that"
             )
     yield Legend(told)
-    if any(one.classes for one in compared):
+    if any(one.classes for one in compared.values()):
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
             f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"

@@ -63,15 +63,20 @@ def test_order_of_runs_does_not_matter() -> None:
     assert build_tables(one.study()) == build_tables(other.study())
 
 
-def test_an_arm_that_is_the_baseline_differs_by_nothing() -> None:
-    """A reference arm that shares the baseline's runs has the difference 0 and p 1."""
+@pytest.mark.parametrize("level", ["4", "8"])
+def test_an_arm_that_is_one_of_the_settings_is_compared_once(level: str) -> None:
+    """It says what that says, of the baseline nothing; Holm's method does not count it again."""
     builder = prompt_len()
     builder.wanted = [w for w in builder.wanted if w["arm"] != "text_feature"]
-    builder.want({}, arm="text_feature", key='{"generator.n_ctx": 4}')
+    without, *_ = build_tables(builder.study())
+    builder.want({}, arm="text_feature", key=f'{{"generator.n_ctx": {level}}}')
     table, *_ = build_tables(builder.study())
-    cells = cells_of(table, "text feature").cells
-    assert cells["difference"].estimate.mean == 0.0
-    assert cells["harmonic_mean"] == cells_of(table, "4").cells["harmonic_mean"]
+    arm, own = cells_of(table, "text feature"), cells_of(table, level)
+    assert arm.compared == own.compared and (own.compared is None) == (level == "4")
+    assert arm.cells["harmonic_mean"] == own.cells["harmonic_mean"]
+    assert [row for row in table.rows if row is not arm] == list(without.rows)
+    counted, before = ([n for n in of.notes if "comparisons:" in n] for of in (table, without))
+    assert counted == before
 
 
 LEAKY: dict[str, Callable[[], StoreBuilder]] = {
