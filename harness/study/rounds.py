@@ -170,8 +170,11 @@ def next_seeds(
     from reports.tables import differences, given_out
 
     study = maker.study
-    base, every = maker(baseline(study)), distinct([*enumerate_settings(maker), *maker.arms()])
-    compared = [one for one in every if one.key != base.key]
+    base, settings = maker(baseline(study)), enumerate_settings(maker)
+    if base.key not in {one.key for one in settings}:
+        must = f"the baseline ({base.label}) among the first {count(len(settings), 'setting')}"
+        raise ConfigError([f"--detect needs {must}, which are all that trials leaves"])
+    compared = [one for one in distinct([*settings, *maker.arms()]) if one.key != base.key]
     if not 1 <= len(compared) <= MOST_COMPARISONS:
         must = f"from 1 to {MOST_COMPARISONS} comparisons with the baseline"
         raise ConfigError([f"--detect needs {must}, got {len(compared)}"])
