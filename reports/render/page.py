@@ -83,7 +83,8 @@ def _lost(report: Report) -> list[tuple[str, int, str]]:
     rows = report.study.rows
     stopped = pl.when(pl.col("state") == PRUNED).then(None).otherwise(pl.col("reason"))
     lost = rows.filter(rows["state"] != COMPLETE).with_columns(reason=stopped)
-    counted = lost.group_by("state", "reason").len().sort("len", "state", descending=[True, False])
+    found = lost.group_by("state", "reason", maintain_order=True).len()
+    counted = found.sort("len", "state", descending=[True, False], maintain_order=True)
     return [(state, count, reason or "") for state, reason, count in counted.rows()]
 
 

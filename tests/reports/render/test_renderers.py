@@ -186,6 +186,16 @@ def test_a_page_lists_the_runs_of_the_best_settings(
     assert listed.count(">n_ctx") == min(most, 5)
 
 
+def test_a_page_lists_equally_frequent_failures_in_the_order_of_the_rows() -> None:
+    """So that the same study has the same page each time."""
+    builder = prompt_len(seeds=[0])
+    for place, run in enumerate(builder.runs):
+        run.tags.update({"ship.state": "FAIL", "ship.reason": f"because of {place}"})
+    builder.trial({"generator.n_ctx": 3}, {0: scores(50.0)})
+    told = re.findall(r"<li>1 × FAIL: because of (\d)</li>", page(make_report(builder.study())))
+    assert told == [*"012345678"]
+
+
 def test_latex_escapes_every_special() -> None:
     """No character of a text acts as a command."""
     assert latex_escaped("a_b 5% $x$ {y} <0.1 \\") == (
