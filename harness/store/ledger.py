@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
@@ -104,7 +105,7 @@ def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objectiv
         objective: which selection metric is the study's objective, e.g. "harmonic_mean".
 
     Raises:
-        ValueError: somebody has changed the tags of a run.
+        StoreError: somebody has changed the tags of a run.
     """
     from reports.read import paged_runs, sqlite_runs
 
@@ -115,7 +116,10 @@ def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objectiv
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
-    return Ledger(tuple(ledger_run(run, objective) for run in trials))
+    try:
+        return Ledger(tuple(ledger_run(run, objective) for run in trials))
+    except StoreError as error:
+        raise StoreError(f"{client.tracking_uri}: {error}") from error
 
 
 def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
@@ -127,7 +131,7 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
         study: see LedgerRun.
 
     Raises:
-        ValueError: somebody has changed its tags.
+        StoreError: somebody has changed its tags; without the store's address.
     """
     tags, metrics = run.tags, run.metrics
     try:
@@ -154,7 +158,7 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
             study=study,
         )
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise StoreError(
             f"the tags of run {run.run_id} are not what ship-sweep writes ({one_line(error)}): "
             f"mend them, or delete the run, and its seeds run again"
         ) from error
@@ -201,7 +205,7 @@ def read_known(
             continue
         try:
             known.append(ledger_run(run, "", names[run.experiment_id]))
-        except ValueError:  # damaged: its own study says so
+        except StoreError:  # damaged: its own study says so
             continue
     return known
 
