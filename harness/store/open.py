@@ -27,12 +27,12 @@ T = TypeVar("T")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0  # that a locked sqlite file is waited for
 REVISION = "alembic_version"
-# A column of MLflow's first table that it has had in every version; Alembic moves a table's rows
+# MLflow's first table, by columns that it has had in every version; Alembic moves a table's rows
 # through one that is called like the second.
 FIRST_TABLE = (
     "SELECT 1 FROM sqlite_master AS its JOIN pragma_table_info(its.name) AS has"
     " WHERE its.name IN ('experiments', '_alembic_tmp_experiments')"
-    " AND has.name = 'lifecycle_stage'"
+    " AND has.name IN ('experiment_id', 'lifecycle_stage') GROUP BY its.name HAVING count(*) = 2"
 )
 CLIENT_ENVIRONMENT = {
     # MLflow's own retries make a run again without looking for it, and hold Tune's loop up

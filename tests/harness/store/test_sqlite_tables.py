@@ -143,13 +143,13 @@ def test_an_upgrade_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_file_of_something_else_is_not_touched(
     tmp_path: Path, names: list[str], rows: bool, opener: Callable[[str], object]
 ) -> None:
-    """Even where it holds no row, or its tables are called as MLflow's are."""
+    """Even where it holds no row, or its tables and a column are called as MLflow's are."""
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         for name in names:
-            file.execute(f"CREATE TABLE {name} (name TEXT)")
+            file.execute(f"CREATE TABLE {name} (name TEXT, lifecycle_stage TEXT)")
             if rows:
-                file.execute(f"INSERT INTO {name} VALUES ('x')")
+                file.execute(f"INSERT INTO {name} VALUES ('x', 'active')")
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
         opener(f"sqlite:///{path}")
