@@ -238,7 +238,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
-        written = tags.get(Tag.STATE)  # which somebody may have changed
+        written = tags.get(Tag.STATE, "")  # which somebody may have changed
         state = State(written) if written in {*State} else State.RUNNING
         why: dict[str, str] = {}
         if state is State.RUNNING:
