@@ -58,7 +58,7 @@ class Daemon:
                 command, stdout=file, stderr=file, start_new_session=True, **keys
             )
         # its input ends when this process does; not pdeathsig: that goes by threads
-        last = f"read _; kill -KILL -- -{self.process.pid}"
+        last = f"read _; kill -KILL -{self.process.pid}"
         self.guard = subprocess.Popen(
             ["sh", "-c", last], stdin=subprocess.PIPE, start_new_session=True
         )
