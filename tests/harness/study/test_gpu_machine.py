@@ -36,6 +36,7 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
         return FakeClip(name)
 
     monkeypatch.setattr(harness.ray, "ray_session", session)
+    monkeypatch.setattr(harness.ray, "cluster_resources", lambda: there)
     monkeypatch.setattr(Trials, "_shared_out", lambda *_: None)
     method = replace(bench.method, load_backbone=load)
     study = make_study(resources={"gpus": 0.5})
