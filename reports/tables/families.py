@@ -114,10 +114,7 @@ class Family:
 
         Of averages over datasets, on each of them.
         """
-        each = sum(
-            (group.mean("seconds") or 0.0) * len(set(group.column("setting_key")))
-            for group in self.groups
-        )
+        each = sum((group.mean("seconds") or 0.0) * len(group.settings) for group in self.groups)
         return each * max(1, len(self.study.pooled))
 
     @property
@@ -144,9 +141,9 @@ class Family:
         named = zip(self._values, found, strict=True)
         known = {group: self._completed(one, *self.pairs[group]) for group, one in named}
         # an arm that is one of the settings says what that says
-        own = {settings_of(group): one for group, one in known.items()}
+        own = {group.settings: one for group, one in known.items()}
         others = (group for group in self.groups if group.arm and group not in known)
-        return known | {arm: own[settings_of(arm)] for arm in others if settings_of(arm) in own}
+        return known | {arm: own[arm.settings] for arm in others if arm.settings in own}
 
     @cached_property
     def _values(self) -> dict[Group, Pairs]:
@@ -256,13 +253,8 @@ def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tup
         return {}
     once: dict[frozenset[str], Group] = {}
     for group in (baseline, *groups):
-        once.setdefault(settings_of(group), group)
+        once.setdefault(group.settings, group)
     return {one: (one, baseline) for one in once.values() if one is not baseline}
-
-
-def settings_of(group: Group) -> frozenset[str]:
-    """The keys of the settings behind a group, by which an arm is told to be one of them."""
-    return frozenset(group.column("setting_key"))
 
 
 def _on_same_classes(group: Group, baseline: Group) -> bool:

@@ -98,6 +98,11 @@ class Group:
         """The datasets that any seed finished on."""
         return [name for name, part in self.parts.items() if part.done]
 
+    @cached_property
+    def settings(self) -> frozenset[str]:
+        """The keys of the settings behind it, by which an arm is told to be one of them."""
+        return frozenset(self.column("setting_key"))
+
     @property
     def trials(self) -> "Group":
         """The single trials: of averages, those behind them."""

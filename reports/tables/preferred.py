@@ -113,7 +113,7 @@ def _by_design(
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
     family, keys = first_family(study, metric), {one.value.key for one in best}
     for group, tested in family.compared.items():
-        if not group.arm and {*group.column("setting_key")} == keys:
+        if not group.arm and group.settings == keys:
             found["baseline"] = tested.difference
     return found
 
