@@ -101,18 +101,21 @@ def text_of(answers: Mapping[str, str]) -> str:
     told = {"key": key, "levels": levels, "baseline": small_baseline if small else baseline}
     told["generator"] = SMALL_GENERATOR if small else GENERATOR
     told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
-    told["description"] = _text(f"{answers['varies']} on {answers['dataset']}", quoted=True)
-    told["dataset"] = _text(answers["dataset"])
+    told["description"] = _quoted(f"{answers['varies']} on {answers['dataset']}")
+    told |= {name: _text(answers[name]) for name in ("dataset", "backbone")}  # which have paths
     return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})
 
 
-def _text(answer: str, *, quoted: bool = False) -> str:
+def _text(answer: str) -> str:
     """An answer as YAML has a text: as it is, or quoted where that would read as something else."""
     try:
-        plain = parse_value(answer, "") == answer
+        return answer if parse_value(answer, "") == answer else _quoted(answer)
     except ConfigError:
-        plain = False
-    return answer if plain and not quoted else json.dumps(answer, ensure_ascii=False)
+        return _quoted(answer)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _check(answers: Mapping[str, str], data_root: Path | None) -> None:

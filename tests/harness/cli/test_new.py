@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import typer
+from ruamel.yaml import YAML
 
 from harness import study_files
 from harness.cli import new_study
@@ -62,6 +63,14 @@ def test_a_folder_may_be_called_what_yaml_reads_otherwise(folder: str) -> None:
     assert result.exit_code == 0, result.output
     (path,) = Path().glob("*.yaml")
     assert load_study(path, data_root=Path("own")).trial.dataset == f"image_folder:{folder}"
+
+
+def test_so_may_the_file_of_the_weights() -> None:
+    """A checkpoint's path is part of the backbone's name."""
+    backbone = "ViT-B-16:w/my weights #2.pt"
+    answers = {name: usual for name, (usual, _) in new_study.QUESTIONS.items()}
+    written = new_study.text_of({**answers, "backbone": backbone})
+    assert YAML(typ="safe").load(written)["backbone"] == backbone
 
 
 def test_new_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
