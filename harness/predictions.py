@@ -126,8 +126,7 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """The finished settings of a study under `selection: none`, which prefers none of them."""
-    finished = (group for group in tables.setting_groups(study) if group.counts.done)
-    return [(0.0, group) for group in finished]
+    return [(0.0, group) for group in tables.setting_groups(study) if group.done]
 
 
 def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

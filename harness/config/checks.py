@@ -214,10 +214,11 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
     varied = [f"space.{key}" for key in ("selection", "objective") if key in space]
     for key, value, fit in (("sampler", sampler, "grid"), ("scheduler", scheduler, "none")):
-        if value != fit:
-            must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
-            yield from (Fault(path, must) for path in varied)
-        if value != fit and study.trial.selection == "none":
+        if value == fit:
+            continue
+        must = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
+        yield from (Fault(path, must) for path in varied)
+        if study.trial.selection == "none":
             must = f"must be {fit} where selection is none, which measures nothing"
             yield Fault(key, must, value)
     endless = [key for key, factor in space.items() if factor.enumerate() is None]

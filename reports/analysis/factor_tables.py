@@ -49,7 +49,10 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
 def _importance(study: Study, found: Importance) -> Table:
     over, names = found.over, tables.short_names(study)
     head, seeds = heading(study.protocol, over.metric), len(over.seeds)
-    shares, rest = f"% of the variance of {head}", Effect((), found.rest, 0, None)
+    shares = f"% of the variance of {head}"
+    effects = [*found.factors, *found.pairs]
+    if found.rest is not None:
+        effects.append(Effect((), found.rest, 0, None))
     columns = [
         Column("effect", "factor", lambda one: Text(_named(one, names) or "the rest"), "left"),
         Column("share", shares, lambda one: known(Ranged, one.share, decimals=0)),
@@ -60,7 +63,6 @@ def _importance(study: Study, found: Importance) -> Table:
     ]
     if found.interactions:
         columns.insert(3, Column("f", "F", lambda one: _statistic(one, seeds), drop=2))
-    effects = [*found.factors, *found.pairs, *([rest] if found.rest else [])]
     noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
     kind = (
         "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
