@@ -111,7 +111,8 @@ class _Trial:
         if protocol.generator_task is not None:
             generator = None  # selection's goes before another one is built
             generator = yield from self._retrain(protocol.generator_task)
-        metrics = best.named(self.choices, "age" if by_age else "epoch")
+        counted = "age" if by_age else "epoch"
+        metrics = best.named(self.choices, counted)
         judged = self.journal.reported("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         exams = [best.metrics]  # no further test of an age: choosing has looked at these numbers
@@ -129,7 +130,7 @@ class _Trial:
         if "active_units" in fitted:  # no latent unit is active
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.flags(self.choices, self.last)
+            metrics |= best.flags(self.choices, self.last, counted)
         if self.to_keep is not None:
             self.journal.trained = self._files(self.to_keep, generator)
         hits = right_answers(self.tested, protocol.finals)

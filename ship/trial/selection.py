@@ -15,6 +15,8 @@ from ship.trial_config import Hits, NonFiniteLoss
 
 Choices = Sequence[Mapping[str, float]]
 
+# With fewer evaluated epochs, equal values do not show that selection is saturated.
+MIN_EVALUATIONS = 3
 # Among an exam's metrics until they are fetched: whether the logits were finite.
 _FINITE = "logits are finite"
 
@@ -24,13 +26,16 @@ class Best(Kept):
 
     metric: what is compared.
     epoch, choice: (replica,) whole numbers; -1 and 0 before the first update.
+    evaluations, ties: (replica,) numbers of the epochs that were evaluated, and of those among them
+        with the best value.
     metrics: at the best epoch, (replica,) each.
     state: the trained tensors of each replica at its best epoch.
     """
 
     def __init__(self, n_replicas: int, metric: str) -> None:
         zeros = torch.zeros(n_replicas, dtype=torch.long)
-        super().__init__({"epoch": zeros - 1, "choice": zeros})
+        counts = {"evaluations": zeros, "ties": zeros}
+        super().__init__({"epoch": zeros - 1, "choice": zeros, **counts})
         self.metric = metric
 
     @property
@@ -65,9 +70,18 @@ class Best(Kept):
             state: (replica, ...) each, what was trained, by name.
         """
         before = self.metrics.get(self.metric, torch.tensor(-torch.inf))
+        value = metrics[self.metric]
+        self._count(value > before, value == before)
         new = {"epoch": torch.full_like(self.epoch, epoch), "choice": choice}
         new |= prefixed("metrics", metrics) | prefixed("state", state)
-        self.take(metrics[self.metric] > before, new)
+        self.take(value > before, new)
+
+    def _count(self, better: Tensor, equal: Tensor) -> None:
+        """Count an evaluation, and whether its value is the best one, for each replica."""
+        ties, evaluations = self.tensors["ties"], self.tensors["evaluations"]
+        counted = ties + equal.to(ties)
+        self.tensors["ties"] = torch.where(better.to(ties.device), 1, counted)
+        self.tensors["evaluations"] = evaluations + 1
 
     def named(self, choices: Choices, counted: str = "epoch") -> dict[str, Tensor]:
         """What was chosen, as it is reported beside the test metrics.
@@ -83,18 +97,26 @@ class Best(Kept):
             found[f"selection_{name}"] = picked[self.choice]
         return found
 
-    def flags(self, choices: Choices, last: int) -> dict[str, Tensor]:
-        """What says that a choice may lie outside what was tried, (replica,) of 0 or 1 each.
+    def flags(self, choices: Choices, last: int, counted: str = "epoch") -> dict[str, Tensor]:
+        """Return what weakens the choice, (replica,) of 0 or 1 each.
 
-        flag/last_epoch: the last epoch (or age) was the best. flag/grid_edge: so was the largest
-        value tried at inference, or the smallest; 0 is no edge, since nothing lies beyond it, and
-        neither is a CLIP-Adapter's ratio of 1.
+        flag/last_epoch: the last epoch (or age) was the best. flag/untrained: epoch 0 was, though
+        there are others. flag/saturated: at least half of the evaluated epochs, of 3 or more, share
+        the best value. Ages have neither, as which are evaluated depends on the other replicas.
+        flag/grid_edge: the largest value tried at inference was the best, or the smallest; 0 is no
+        edge, since nothing lies beyond it, and neither is a CLIP-Adapter's ratio of 1.
 
         Args:
             choices: those that were tried at inference.
             last: number of the last epoch; 0: nothing is trained.
+            counted: what the candidates were: "epoch", or "age" of the generator.
         """
         found = {"flag/last_epoch": (self.epoch == last).double()} if last else {}
+        if last and counted == "epoch":
+            evaluations, ties = self.tensors["evaluations"], self.tensors["ties"]
+            saturated = (evaluations >= MIN_EVALUATIONS) & (2 * ties >= evaluations)
+            found["flag/untrained"] = (self.epoch == 0).double()
+            found["flag/saturated"] = saturated.double()
         tried = {name: {choice[name] for choice in choices} for name in choices[0]}
         edges = {name: {max(own), min(own)} - {0.0} for name, own in tried.items() if len(own) > 1}
         if "ratio" in edges:

@@ -1,5 +1,6 @@
 """What selection looks at, what it chooses, and what it says of its choice."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -160,6 +161,60 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
     ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
     best.tensors["choice"] = torch.tensor([0, 1, 2, 0, 1])
     assert best.flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
+
+
+def updated(best: Best, values: Sequence[Sequence[float]], first: int = 0) -> Best:
+    """Evaluate epochs of such values, a list per epoch with a value per seed."""
+    for epoch, row in enumerate(values, first):
+        value = torch.tensor(row)
+        best.update(epoch, torch.zeros(len(row), dtype=torch.long), {"base": value}, {"w": value})
+    return best
+
+
+EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0, 60.0]]
+
+
+def test_epoch_0_and_equal_values_raise_flags() -> None:
+    """Untrained: the best epoch is 0. Saturated: half of the epochs, or more, have its value."""
+    best = updated(Best(4, "base"), EPOCHS)
+    flags = best.flags([{}], last=2)
+    assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
+    assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]
+    flags = updated(best, [[70.0, 80.0, 70.0, 50.0], [60.0, 80.0, 60.0, 60.0]], 3).flags([{}], 4)
+    assert flags["flag/untrained"].tolist() == [0, 1, 0, 1]
+    assert flags["flag/saturated"].tolist() == [0, 0, 0, 1]
+
+
+def test_of_two_evaluated_epochs_none_is_called_saturated() -> None:
+    """Two equal values show little; nor does a fine-tuner without training raise either flag."""
+    best = updated(Best(1, "base"), [[50.0], [50.0]])
+    assert best.flags([{}], last=1)["flag/saturated"].tolist() == [0]
+    assert best.flags([{}], last=0) == {}
+    assert set(best.flags([{}], last=1, counted="age")) == {"flag/last_epoch"}
+
+
+def test_the_counts_of_epochs_live_in_the_checkpoint() -> None:
+    """Selection that is resumed after any epoch ends with the same flags."""
+    expected = updated(Best(4, "base"), EPOCHS)
+    for stop in range(1, len(EPOCHS)):
+        state = updated(Best(4, "base"), EPOCHS[:stop]).state_dict()
+        resumed = Best(4, "base")
+        resumed.load_state_dict(state)
+        updated(resumed, EPOCHS[stop:], stop)
+        for name, value in expected.state_dict().items():
+            assert torch.equal(resumed.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(("lr", "raised"), [(1e-12, 1.0), (0.5, 0.0)])
+def test_a_trial_reports_whether_it_was_tested_untrained(
+    clip: FrozenCLIP, features: FeatureSet, lr: float, raised: float
+) -> None:
+    """A learning rate that changes no prediction raises both flags; one that learns, neither."""
+    coop = {"name": "coop", "epochs": 4, "lr": lr, "batch_size": 5}
+    setting = config(finetuner=coop, selection="test", eval_every=1)
+    last = list(run_trial(setting, SEEDS, features, clip))[-1].per_replica
+    assert last["flag/untrained"] == last["flag/saturated"] == (raised,) * 3
+    assert [epoch == 0 for epoch in last["selection_epoch"]] == [bool(raised)] * 3
 
 
 def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
