@@ -84,7 +84,16 @@ class Quantity:
     decimals: int = 1
 
 
-Cell = Text | Counts | Value | Ranged | PValue | Quantity
+@dataclass(frozen=True)
+class Spread:
+    """The median of some whole numbers, and the smallest and largest of them."""
+
+    median: float
+    low: int
+    high: int
+
+
+Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
 def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
@@ -146,6 +155,11 @@ class Row:
     ranked: Association | None = None
     name: str = ""
     level: str = ""
+
+    @property
+    def flag_counts(self) -> str:
+        """The flags for programs: "untrained 5/8; saturated 2/8"."""
+        return "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in self.flags)
 
     @property
     def section(self) -> str:

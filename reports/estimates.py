@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from reports.cells import AVERAGE, Quantity, Row, Table, Value
+from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value
 from reports.stats import Compared, Estimate
 
-_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict"]
+_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets", "pairs_more"]
+_COUNTS += ["epoch_min", "epoch_max"]
 _TYPES = {
     **dict.fromkeys(_TEXTS, pl.String),
     **dict.fromkeys(_COUNTS, pl.Int64),
@@ -21,7 +22,7 @@ _TYPES = {
 _NAMES = (
     "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged"
+    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged epoch epoch_min epoch_max flags"
 )
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
 
@@ -42,7 +43,7 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
 
 def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     over = line.cells.get("datasets")
-    about = {
+    about: dict[str, Any] = {
         "table": table.name,
         "kind": "arm" if line.arm else table.kind,
         "line": line.name,
@@ -51,7 +52,11 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         "failed": line.counts.failed,
         "pruned": line.counts.pruned,
         "missing": line.counts.missing,
+        "flags": line.flag_counts or None,
     }
+    epoch = line.cells.get("epoch")
+    if isinstance(epoch, Spread):
+        about |= {"epoch": epoch.median, "epoch_min": epoch.low, "epoch_max": epoch.high}
     for column in table.columns:
         cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
         if not metric or not isinstance(cell, Value):

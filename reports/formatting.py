@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Text, Value
+from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Text, Value
 from reports.stats import Estimate
 
 DASH = "–"
@@ -96,6 +96,8 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
             return p_text(p)
         case Quantity(value, decimals):
             return number(value, decimals)
+        case Spread(median, low, high):
+            return f"{median:g}" if low == high else f"{median:g} ({low}–{high})"
         case Ranged(estimate, decimals, bare):
             ends = _ends_text(estimate, decimals, signed=bare)
             return ends if bare else f"{number(estimate.mean, decimals)} {ends}"

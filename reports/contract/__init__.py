@@ -221,6 +221,15 @@ FLAGS: Final = {
         "last epoch",
         "selection chose the last epoch (or age of the generator): longer training might do better",
     ),
+    "untrained": (
+        "tested untrained",
+        "selection chose epoch 0, the fine-tuner as initialised, though it could train",
+    ),
+    "saturated": (
+        "saturated",
+        "at least half of the evaluated epochs share the best selection score, so that selection"
+        " cannot tell epochs apart",
+    ),
     "grid_edge": (
         "edge of the grid",
         "selection chose the largest or smallest alpha, beta or ratio that it tried: a better one"

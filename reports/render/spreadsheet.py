@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
+from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Table, Text, Value
 from reports.formatting import DASH
 from reports.tables import on_test
 
@@ -15,7 +15,8 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def table_frame(table: Table) -> pl.DataFrame:
-    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns.
+    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns, median,
+    minimum and maximum of epochs in three.
 
     What is not known is null. `selection_rule` says "selected on test" where it was; `flags` lists
     FLAG RAISED/OF; `added` tells what --path ran.
@@ -26,13 +27,12 @@ def table_frame(table: Table) -> pl.DataFrame:
         names = max(found, key=len, default={}) or [column.key]
         told |= {name: [fields.get(name) for fields in found] for name in names}
     rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
-    flags = [[f"{one.name} {one.raised}/{one.of}" for one in row.flags] for row in rows]
     told |= {
         "section": [row.section for row in rows],
         "baseline": [str(row.baseline).lower() for row in rows],
         "arm": [row.arm or None for row in rows],
         "selection_rule": [rule or None for rule in rules],
-        "flags": ["; ".join(raised) or None for raised in flags],
+        "flags": [row.flag_counts or None for row in rows],
         "added": [str(row.added).lower() for row in rows],
     }
     texts = {
@@ -120,6 +120,8 @@ def _fields(key: str, cell: Cell | None) -> dict[str, object]:
             return {key: p}
         case Quantity(number):
             return {key: int(number) if number == int(number) else number}
+        case Spread(median, low, high):
+            return {key: median, f"{key}_min": low, f"{key}_max": high}
         case Text(text, exact):
             return {key: exact or text}
     return {}

@@ -1,7 +1,6 @@
 """Beside a study's results: what selection chose for each seed, and how good the features are."""
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,10 @@ _CHOSEN = {"age": True, "alpha": False, "beta": False, "ratio": False, "calibrat
 
 
 def selection_tables(study: Study) -> list[Table]:
-    """The table of what selection chose, a row as in the study's first table; [] without scores."""
+    """Return the table of what selection chose beside the epoch, which the first table has.
+
+    A row is as in the study's first table. [] where selection had no such choice.
+    """
     there = measured(study)
     if study.score not in there:
         return []
@@ -35,25 +37,19 @@ def selection_tables(study: Study) -> list[Table]:
     columns = [
         COUNTS,
         Column("score", head, lambda group: known(Value, group.estimate(study.score))),
-        Column("epoch", "epoch (range)", _epochs),
     ]
+    scores = len(columns)
     for name, always in _CHOSEN.items():
         if f"selection/{name}" in there and (searched or always):
             columns.append(Column(name, name, partial(_tally, f"selection/{name}")))
+    if len(columns) == scores:
+        return []
     note = (
-        "sel.: on the pictures that selection looks at, at what it chose; epoch: the median over"
-        " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
-        " value"
+        "sel.: on the pictures that selection looks at, at what it chose; alpha, beta, ratio: how"
+        " many seeds took each value"
     )
     title = "what selection chose"
     return [group_table(first, groups, "selected", title, columns, [note], place="files")]
-
-
-def _epochs(group: Group) -> Cell | None:
-    epochs = group.known("selection_epoch")
-    if not epochs:
-        return None
-    return Text(f"{statistics.median(epochs):g} ({min(epochs)}–{max(epochs)})")
 
 
 def _tally(column: str, group: Group) -> Cell | None:

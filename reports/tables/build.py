@@ -1,6 +1,7 @@
 """A study's tables in reading order, and those that compare with a baseline."""
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,18 +16,19 @@ from reports.cells import (
     PValue,
     Quantity,
     Ranged,
+    Spread,
     Table,
     Text,
     Value,
     known,
 )
-from reports.contract import QUALITY
+from reports.contract import FLAG, QUALITY
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.families import Family, families, level_family, method_family
-from reports.tables.groups import Group
+from reports.tables.groups import Group, chosen_by
 from reports.tables.metric import decimals_of, design_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
@@ -97,13 +99,37 @@ def comparison_table(family: Family) -> Table:
     """
     kind = {"settings": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"
-    columns = [COUNTS, *_over_seeds(family), *_compared(family), _SECONDS]
+    epochs = _tested_epochs(family)
+    columns = [COUNTS, *epochs, *_over_seeds(family), *_compared(family), _SECONDS]
     if family.kind == "methods":
         title = f"{family.head} by dataset"
-        columns = [COUNTS, *_by_dataset(family), *_compared(family)]
+        columns = [COUNTS, *epochs, *_by_dataset(family), *_compared(family)]
     notes, about = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
     return group_table(family, groups, name, title, columns, notes, compares=True, **about)
+
+
+def _tested_epochs(family: Family) -> list[Column]:
+    """Return the column of the tested epochs, of a table that is the first of its rows' study.
+
+    There is none where no row has one, nor among main effects and averages: they follow a table
+    that has it.
+    """
+    follows = family.kind == "effects" or (family.study.pooled and family.kind != "methods")
+    if follows or not any(map(_tested_epoch, family.groups)):
+        return []
+    return [Column("epoch", "epoch", _tested_epoch)]
+
+
+def _tested_epoch(group: Group) -> Cell | None:
+    """Return the tested epoch over seeds; None where nothing was trained, or nothing selected."""
+    trials = group.trials
+    epochs = trials.known("selection_epoch")
+    # a fine-tuner that could not train raises no such flag, and has no epoch but 0
+    is_trained = any(epochs) or bool(trials.known(f"{FLAG}last_epoch"))
+    if not epochs or not is_trained or chosen_by(trials.column("selection")) == "none":
+        return None
+    return Spread(statistics.median(epochs), min(epochs), max(epochs))
 
 
 _SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean("seconds")), drop=1)

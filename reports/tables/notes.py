@@ -142,8 +142,9 @@ def comparison_notes(family: Family) -> Iterator[str]:
     study, metric = family.study, family.metric
     yield Legend(
         "accuracies in percent; n: finished rows, of averages over datasets the seeds that finished"
-        " on each; a seed's value is its mean over the row's settings; s/seed: wall seconds of a"
-        f" run divided over its seeds. {study.protocol.note}"
+        " on each; a seed's value is its mean over the row's settings; epoch:"
+        " the tested one, its median over seeds and its range (0: untrained); s/seed: wall seconds"
+        f" of a run divided over its seeds. {study.protocol.note}"
     )
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):

@@ -80,7 +80,8 @@ class StoreBuilder:
             chosen = {f"selection/{name}": value for name, value in names.items()}
             raised = {f"flag/{name}": float(seed in s) for name, s in (flags or {}).items()}
             tested = {f"test/{name}": value for name, value in {**values, **raised}.items()}
-            own = {**tested, **chosen, "selection_epoch": 20.0} if state == "COMPLETE" else {}
+            epoch = 0.0 if arm == "zero_shot" else 20.0
+            own = {**tested, **chosen, "selection_epoch": epoch} if state == "COMPLETE" else {}
             metrics |= {f"seed_{seed}/{name}": value for name, value in own.items()}
         params = {
             "backbone": "pocket", "dataset": "emoji", "protocol": self.protocol, "shots": "16",

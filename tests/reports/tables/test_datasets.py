@@ -56,14 +56,14 @@ def test_rows_follow_the_levels_not_the_runs() -> None:
     table = by_name(builder)["datasets"]
     assert table == by_name(over_datasets())["datasets"]
     shown = [column.heading for column in table.page_columns]
-    assert shown[:8] == ["generator", "n", *NAMES, "mean Base", "mean New", "H of means"]
+    assert shown[:9] == ["generator", "n", "epoch", *NAMES, "mean Base", "mean New", "H of means"]
 
 
 def test_tables_of_many_datasets_leave_the_terminal() -> None:
     """Over more than three datasets each one's table is in the files alone."""
     builder = over_datasets(("a", "b", "c", "d"), ("none", "vae"))
     assert {t.name: t.place for t in build_tables(builder.study())} == {
-        "datasets": "page", "quality": "files", "selected": "files",
+        "datasets": "page", "quality": "files",
         **{f"{name}-generator": "files" for name in "abcd"},
     }  # fmt: skip
 
