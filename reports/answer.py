@@ -8,19 +8,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports import tables
-from reports.analysis import Importance, incomparable
-from reports.cells import AVERAGE, Ranged, Table, Value
+from reports.analysis import Importance, Limit, incomparable, limits
+from reports.cells import AVERAGE, Flagged, Ranged, Row, Table, Value
 from reports.contract import ARMS, COMPLETE, RIVALS, count
-from reports.formatting import cell_text, listed, p_text
+from reports.formatting import cell_text, listed, p_text, points_text
 from reports.read import Study, heading
 from reports.stats import FEWEST_RANKED, MOST_FURTHER, Compared, Verdict, is_beyond_chance
 
 BEST = "best setting by selection"  # the subject of a finding
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
 FEWEST_SEEDS = 5
+_SAME = "The same {} under each seed as"
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 _CEILING = "real_pictures"
+_FLOOR = "no_synthetic"
+# Flags about what was tested, which the sentence about the rows names.
+_TESTED = {"untrained": "Tested untrained", "saturated": "Selection saturated"}
+_WHY_NONE = {
+    "saturated": "selection is saturated",
+    "no headroom": "there is no headroom",
+    "at chance": "results are at chance",
+}
 # In order of precedence: the first of these that any row has is the verdict of them all.
 _PHRASES: Mapping[Verdict, str] = {
     Verdict.DECIDED: "Decided against",
@@ -54,16 +63,23 @@ class Answer:
     """A study's findings, and what weakens all of them.
 
     rule: what the verdicts mean, in one sentence; "" where there are none.
+    limits: why there are no verdicts, and what to change. They come first.
     """
 
     findings: tuple[Finding, ...]
     cautions: tuple[str, ...]
     rule: str = ""
+    limits: tuple[Finding, ...] = ()
+
+    @property
+    def leading(self) -> tuple[Finding, ...]:
+        """The limits, and the findings after them."""
+        return (*self.limits, *self.findings)
 
     @property
     def lines(self) -> list[str]:
-        """Findings and cautions, one line each, the rule last."""
-        found = [finding.sentence for finding in self.findings]
+        """Limits, findings and cautions, one line each, the rule last."""
+        found = [finding.sentence for finding in self.leading]
         return [*found, *self.cautions, *([self.rule] if self.rule else [])]
 
 
@@ -83,17 +99,31 @@ def build_answer(
     whole = averages if over else made  # and not of one dataset of several
     # the reference arms ran on one dataset, in whose table they are
     place = f" on {tables.arms_dataset(study)}" if over else ""
-    arms = [one for table in made if (one := _arms(table, place))]
-    findings = (*_findings(study, metric, whole, importance), *arms[:1])
+    known = limits(study, metric)
+    arms = [one for table in made if (one := _arms(table, place, known, _head(study, metric)))]
+    # over several datasets, what the controls show of one of them limits no average
+    of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
+    findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])
     judged = any(finding.verdict for finding in findings)
     rule = _rule(study, metric) if judged else ""
-    return Answer(findings, tuple(_cautions(study, whole)), rule)
+    shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
+    return Answer(findings, tuple(_cautions(study, whole)), rule, shown)
 
 
 def _findings(
-    study: Study, metric: str, whole: Sequence[Table], importance: Importance | None
+    study: Study,
+    metric: str,
+    whole: Sequence[Table],
+    importance: Importance | None,
+    known: Sequence[Limit],
 ) -> Iterator[Finding]:
-    """The findings of tables of the whole study, the most general first."""
+    """Yield the findings of tables of the whole study, the most general first.
+
+    Args:
+        study, metric, importance: as for build_answer.
+        whole: The tables.
+        known: What keeps levels from a verdict.
+    """
     head, names = _head(study, metric), tables.short_names(study)
     # scores of different rules choose no setting
     if any(table.kind == "settings" for table in whole) and not incomparable(study):
@@ -101,7 +131,7 @@ def _findings(
     for table in whole:
         if table.kind == "ranks":
             yield _ranks(table, head, study)
-        elif found := _levels(table, head):
+        elif found := _levels(table, head, known):
             if importance and table.kind == "effects":
                 depends = _depends(importance, table, names)
                 found = replace(found, text=f"{found.text} {depends}".strip())
@@ -123,19 +153,63 @@ def _best(study: Study, metric: str) -> Iterator[Finding]:
         than = ARMS[name][0] if name in ARMS else "the baseline"
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {told} against {than}"
-    yield Finding(BEST, None, f"{found.setting}: mean {_head(study, metric)} {text}.")
+    best = tables.preferred(study)
+    flags = _flags_text(best[0].flags()) if len(best) == 1 else ""
+    text = f"{found.setting}: mean {_head(study, metric)} {text}. {flags}"
+    yield Finding(BEST, None, text.strip())
 
 
-def _levels(table: Table, head: str) -> Finding | None:
+def _flags_text(flags: Sequence[Flagged]) -> str:
+    """Return, for example, "Tested untrained in 5 of 8 seeds."; "" without such flags."""
+    raised = {flag.name: flag for flag in flags}
+    return " ".join(
+        f"{phrase} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
+        for name, phrase in _TESTED.items()
+        if name in raised
+    )
+
+
+def _tested(rows: Sequence[Row], known: Sequence[Limit], unit: str = "seed") -> str:
+    """Return what was tested, for example "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
+
+    Args:
+        rows: The rows of a finding.
+        known: Limits that the answer names: a saturated selection is not named again.
+        unit: What a row counts: seeds, or trials of several configurations.
+    """
+    texts = []
+    for name, phrase in _TESTED.items():
+        raised = [(row.level, one) for row in rows for one in row.flags if one.name == name]
+        if not raised or name in {limit.name for limit in known}:
+            continue
+        parts = [f"{level} ({one.raised} of {count(one.of, unit)})" for level, one in raised]
+        if len(parts) == len(rows) > 1 and all(one.raised == one.of for _, one in raised):
+            parts = [f"all {len(rows)}, under every seed"]
+        texts.append(f"{phrase}: {listed(parts)}.")
+    return " ".join(texts)
+
+
+def _barred(known: Sequence[Limit]) -> str:
+    """Return why there is no verdict, in a sentence; "" where nothing keeps from one."""
+    return f"No verdict: {' and '.join(_WHY_NONE[limit.name] for limit in known)}." if known else ""
+
+
+def _levels(table: Table, head: str, known: Sequence[Limit]) -> Finding | None:
     """The finding of a table whose rows are levels, or methods over datasets.
 
     Args:
         table: with differences to its baseline; without any there is no finding.
         head: the metric's heading.
+        known: what keeps levels from a verdict.
     """
     told = [(row.level, row.compared) for row in table.own if row.compared]
     if table.kind in ("", "settings") or table.baseline is None or not told:
         return None
+    factor = table.name.removeprefix(f"{AVERAGE}-")
+    barring = [limit for limit in known if limit.concerns(factor)]
+    if barring:
+        plain = [(level, replace(one, verdict=None)) for level, one in told]
+        told = [(level, one) for level, one in plain if _is_certain(one)]
     judged = [one.verdict for _, one in told]
     verdicts = [verdict for verdict in _PHRASES if verdict in judged]
     named: dict[str, list[str]] = {_PHRASES[verdict]: [] for verdict in verdicts}
@@ -144,15 +218,22 @@ def _levels(table: Table, head: str) -> Finding | None:
         named.setdefault(_phrase(one, head), []).append(name)
     than = table.baseline.level
     texts = [f"{phrase} {than}: {listed(names)}." for phrase, names in named.items()]
+    unit = "seed" if table.kind == "levels" else "trial"
+    texts = [_barred(barring), *texts, _tested(table.own, known, unit)]
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     subject += _OVER.get(table.kind, "")
-    return Finding(subject, next(iter(verdicts), None), " ".join(texts))
+    return Finding(subject, next(iter(verdicts), None), " ".join(filter(None, texts)))
+
+
+def _is_certain(one: Compared) -> bool:
+    """Return True if a difference is beyond chance, or nothing differs."""
+    return one.is_unchanged or is_beyond_chance(one.holm_p)
 
 
 def _phrase(one: Compared, head: str = "") -> str:
     """How a row is to the baseline, before its name."""
     if one.is_unchanged:
-        return f"The same {head} under each seed as"
+        return _SAME.format(head)
     if one.verdict:
         return _PHRASES[one.verdict]
     return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
@@ -182,27 +263,55 @@ def _known(one: Compared) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _arms(table: Table, place: str = "") -> Finding | None:
+def _arms(table: Table, place: str, known: Sequence[Limit], head: str) -> Finding | None:
     """The finding of a table with reference arms beside its baseline.
 
     Args:
         table: with differences of the arms to its baseline; without any there is no finding.
         place: what the subject ends in, such as the dataset that the arms ran on.
+        known: what keeps from a verdict.
+        head: the metric's heading.
     """
     base = table.baseline
-    every = [(row.arm, row.compared) for row in table.rows if row.arm and row.compared]
-    found = {arm: one for arm, one in every if not one.is_unchanged}
+    found = {row.arm: row.compared for row in table.rows if row.arm and row.compared}
     rivals = [arm for arm in RIVALS if arm in found]
     if base is None or base.arm or not rivals:
         return None
-    told = [
-        f"{_phrase(found[arm])} {ARMS[arm][0]}: {_known(_turned(found[arm]))}." for arm in rivals
+    if known:
+        found = {arm: replace(one, verdict=None) for arm, one in found.items()}
+    told = [_barred(known), _unchanged(found, rivals, head)]
+    told += [
+        f"{_phrase(found[arm])} {ARMS[arm][0]}: {_known(_turned(found[arm]))}."
+        for arm in rivals
+        if not found[arm].is_unchanged
     ]
-    if _CEILING in found:
-        told.append(f"Real pictures against it: {_known(found[_CEILING])}.")
+    if ceiling := found.get(_CEILING):
+        told.append(_real_images(ceiling, found.get(_FLOOR), head))
+    rows = [row for row in table.rows if row.baseline or (row.arm and row.arm != "zero_shot")]
+    told.append(_tested(rows, known))
     # The first rival's verdict tells whether synthesis helps at all.
-    subject, verdict = f"the baseline ({base.name}){place}", found[rivals[0]].verdict
-    return Finding(subject, verdict, " ".join(told))
+    verdict = next((found[arm].verdict for arm in rivals if found[arm].verdict), None)
+    return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, told)))
+
+
+def _unchanged(found: Mapping[str, Compared], rivals: Sequence[str], head: str) -> str:
+    """Return which of the rivals have exactly the baseline's results; "" where none has."""
+    names = [ARMS[arm][0] for arm in rivals if found[arm].is_unchanged]
+    if not names:
+        return ""
+    same = f"{_SAME.format(head)} {' and '.join(names)}."
+    if _FLOOR in found and found[_FLOOR].is_unchanged:
+        return f"Synthetic features change nothing here: {same[0].lower()}{same[1:]}"
+    return same
+
+
+def _real_images(real: Compared, floor: Compared | None, head: str) -> str:
+    """Return how real images compare with the baseline."""
+    if not real.is_unchanged:
+        return f"Real pictures against it: {_known(real)}."
+    if floor is not None and floor.is_unchanged:
+        return "Even real images would change nothing."
+    return f"{_SAME.format(head)} real images."
 
 
 def _ranks(table: Table, head: str, study: Study) -> Finding:
@@ -229,7 +338,15 @@ def _ranks(table: Table, head: str, study: Study) -> Finding:
     finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(own))
     texts = [f"{finished} of {wanted} settings finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
+    texts += filter(None, [_trials_text(own)])
     return Finding("factors, varied together", None, " ".join(texts))
+
+
+def _trials_text(study: Study) -> str:
+    """Return in how many trials of all configurations a model was tested untrained."""
+    rows = [row for setting in study.own for row in study.by_setting[setting.key]]
+    raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
+    return "".join(f"Tested untrained: {one.raised} of {one.of} trials." for one in raised)
 
 
 def _depends(found: Importance, table: Table, names: Mapping[str, str]) -> str:
@@ -274,8 +391,7 @@ def _head(study: Study, metric: str) -> str:
 
 def _rule(study: Study, metric: str) -> str:
     """What the verdicts mean."""
-    effect = tables.effect_of(study, metric)
-    points = f"{effect:g} {'point' if effect == 1 else 'points'}"
+    points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     within = f"Equivalent: the 95% interval is within ±{points} of {_head(study, metric)}"
     if tables.design_of(study, metric):
         return (

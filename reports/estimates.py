@@ -22,7 +22,8 @@ _TYPES = {
 _NAMES = (
     "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged epoch epoch_min epoch_max flags"
+    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged"
+    " epoch epoch_min epoch_max flags"
 )
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
 

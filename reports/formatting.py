@@ -52,6 +52,11 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     return plus + text.replace("-", "−")
 
 
+def points_text(points: float) -> str:
+    """Percentage points in words: "1 point", "0.5 points"."""
+    return f"{points:g} {'point' if points == 1 else 'points'}"
+
+
 def p_text(p: float) -> str:
     """Two significant digits, "<0.001" below."""
     return "<0.001" if p < 0.001 else f"{p:#.2g}"

@@ -8,6 +8,7 @@ from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
 from reports.analysis.layout import Unavailable, available, incomparable, subject
+from reports.analysis.limits import Limit, limits
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
 from reports.analysis.training import (
     OPTIMAL,

@@ -53,7 +53,7 @@ def shown(
 def answer_markdown(answer: Answer) -> str:
     """The answer as a list, with an empty line behind it."""
     lines = []
-    for finding in answer.findings:
+    for finding in answer.leading:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
         lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
     lines += [f"- {escaped(line)}" for line in (*answer.cautions, answer.rule) if line]

@@ -145,7 +145,7 @@ def overview_lines(
     for found in entries:
         about = "; ".join(", ".join(values) for values in found["sought"].values() if values)
         yield f"{found['study'].name} ({found['ran']}; {about})"
-        yield from (f"  {line}" for line in found["answer"].lines[: len(found["answer"].findings)])
+        yield from (f"  {finding.sentence}" for finding in found["answer"].leading)
     yield from (f"left out: {line}" for line in left_out)
 
 

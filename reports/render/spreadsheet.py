@@ -15,11 +15,11 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def table_frame(table: Table) -> pl.DataFrame:
-    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns, median,
-    minimum and maximum of epochs in three.
+    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns.
 
-    What is not known is null. `selection_rule` says "selected on test" where it was; `flags` lists
-    FLAG RAISED/OF; `added` tells what --path ran.
+    Median, minimum and maximum of epochs are in three. What is not known is null. `selection_rule`
+    says "selected on test" where it was; `flags` lists FLAG RAISED/OF; `added` tells what --path
+    ran.
     """
     rows, told = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:

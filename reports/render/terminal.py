@@ -39,7 +39,7 @@ def printable(text: str, style: str = "") -> Words:
 
 
 def answer_view(name: str, answer: Answer) -> RenderableType:
-    """The answer as one rich renderable: a finding a paragraph, cautions below.
+    """The answer as one rich renderable: a finding a paragraph, limits above and cautions below.
 
     Args:
         name: of the study.
@@ -48,6 +48,8 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
     grid = Grid.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
+    for finding in answer.limits:
+        grid.add_row(printable(finding.subject, "yellow"), printable(finding.text, "yellow"))
     for finding in answer.findings:
         told = Words()
         if finding.verdict:

@@ -52,6 +52,23 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
+def most_by_guessing(images: int, classes: int) -> int:
+    """Return the largest number of right answers that is no better than guessing.
+
+    That is one below the smallest number that uniform guessing reaches in at most 5% of cases, by
+    the binomial distribution.
+
+    Args:
+        images: Number of test images.
+        classes: Number of classes that compete.
+    """
+    from scipy import special
+
+    numbers = np.arange(images + 1, dtype=np.float64)
+    reached_by_more = special.bdtrc(numbers, images, 1 / classes)  # P(more than so many)
+    return int(np.argmax(reached_by_more <= 1 - CONFIDENCE))
+
+
 def _widening(k: int) -> float:
     """Factor from the spread of draws of k classes to that of a t-interval."""
     from scipy import special

@@ -121,20 +121,63 @@ def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Arr
     return np.asarray(np.mean(found, axis=0))
 
 
-def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
-    """An accuracy of one model under each draw."""
-    targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
-    if metric == "accuracy" and targets:
-        found = [_of_run(study, run, seed, target) for target in targets]
-        return np.asarray(np.mean(found, axis=0))
-    share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)
+class RightAnswers(NamedTuple):
+    """How many test images a model got right, of how many, and how many classes competed."""
+
+    right: int
+    images: int
+    classes: int
+
+
+def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswers | None:
+    """Return the right answers behind an accuracy of one model.
+
+    Args:
+        study: The study.
+        run: ID of the model's run.
+        seed: Seed of the model.
+        metric: Name of the test metric.
+
+    Returns:
+        None if the metric is no accuracy, or if the run keeps no answers. Classes without any test
+        image are not counted.
+    """
+    try:
+        share, counts, column = _answered(study, run, seed, metric)
+    except _Unanswered:
+        return None
+    exam = study.hits.of(run).filter(pl.col(EXAM) == share.exam)
+    classes = len(counts) if share.kind == "own" else len(exam)
+    return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
+
+
+def _targets(study: Study) -> list[str]:
+    return [name for name in study.protocol.headings if name.startswith(TARGET)]
+
+
+def _answered(study: Study, run: str, seed: int, metric: str) -> tuple[Share, pl.DataFrame, str]:
+    """Return what an accuracy is of, a row per class, and the column with the right answers.
+
+    Raises:
+        _Unanswered: The metric is no accuracy, or the run keeps no answers.
+    """
+    share = Share("all", exam=metric) if metric in _targets(study) else _SHARES.get(metric)
     if share is None:
         raise _Unanswered
     own = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
     counts = study.hits.of(run).filter(own, pl.col(EXAM) == share.exam)
     column = seed_metric(seed, share.kind)
-    if column not in counts.columns or counts[column].null_count():
+    if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
+    return share, counts, column
+
+
+def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
+    """An accuracy of one model under each draw."""
+    if metric == "accuracy" and (targets := _targets(study)):
+        found = [_of_run(study, run, seed, target) for target in targets]
+        return np.asarray(np.mean(found, axis=0))
+    share, counts, column = _answered(study, run, seed, metric)
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
         right, pictures = right / pictures, np.ones_like(pictures)

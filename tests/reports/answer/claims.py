@@ -50,6 +50,8 @@ def check(known: Known, answer: Answer, found: Claims) -> None:
     if len(known.builder.factors) > 1:
         shares(known, " ".join(told), found)
     cautions(known, answer.cautions, found)
+    for limit in answer.limits:
+        _limit(known, limit, found)
 
 
 def _levels(known: Known, finding: Finding, found: Claims) -> None:
@@ -68,11 +70,12 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
             {int(m["level"]): m for m in _ITEM.finditer(said[kind]["who"])} if kind in said else {}
         )
 
-    same, decided, left, equal = map(named, ("same", "decided", "open", "equivalent"))
+    kinds = ("same", "decided", "open", "equivalent", "chance")
+    same, decided, left, equal, sure = map(named, kinds)
     if sorted(same) != sorted(still):
         found.facts.append(f"levels that changed nothing are {still}: {text}")
-    told = {**decided, **left, **equal}
-    chance = [level for level in (*left, *equal) if "Holm p" in told[level]["beside"]]
+    told = {**decided, **left, **equal, **sure}
+    chance = [level for level in (*left, *equal, *sure) if "Holm p" in told[level]["beside"]]
     for level, match in told.items():
         pairs = known.pairs(key, level, base)
         mean = _by_seed(known, key, level, base)
@@ -188,6 +191,20 @@ def arms(known: Known, text: str, found: Claims) -> None:
     gap = abs(known.arms["no_synthetic"])
     found.family("decided", false=told[1] == "Decided" and gap <= SMALLEST)
     found.family("equivalent", false=told[1] == "Equivalent" and gap >= SMALLEST)
+
+
+def _limit(known: Known, limit: Finding, found: Claims) -> None:
+    """The gain of real images over the fine-tuner alone, and that it is below what matters."""
+    told = SENTENCES["limits"]["no headroom"].fullmatch(limit.text)
+    if told is None or limit.subject != "no headroom":
+        found.facts.append(f"unread: {limit.sentence}")
+        return
+    floor, real = (known.results[arm, ()] for arm in ("no_synthetic", "real_pictures"))
+    gains = [real[seed][0] - floor[seed][0] for seed in floor if seed in real]
+    if abs(sum(gains) / len(gains) - number(told["gain"])) > SHOWN:
+        found.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
+    gap = known.arms["real_pictures"] - known.arms["no_synthetic"]
+    found.family("no headroom", false=gap >= SMALLEST)
 
 
 def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:

@@ -1,0 +1,195 @@
+"""What keeps a study from any verdict: saturated selection, no headroom, results at chance.
+
+Sources: the paired t-interval of reports.stats; a one-sided binomial test against guessing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from reports.cells import Value
+from reports.contract import ARMS, FLAG, TARGET
+from reports.formatting import cell_text, listed, points_text
+from reports.read import Study, heading
+from reports.stats import compare_paired, most_by_guessing
+from reports.tables import (
+    Group,
+    arm_groups,
+    arms_dataset,
+    baseline_setting,
+    datasets,
+    decimals_of,
+    effect_of,
+    right_answers,
+    setting_groups,
+)
+
+SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
+REAL, FLOOR, ZERO_SHOT = "real_pictures", "no_synthetic", "zero_shot"
+# Parts of a configuration that real images stand in for.
+_SYNTHESIS = ("generator", "synthetic")
+_PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Why levels get no verdict.
+
+    Attributes:
+        name: SATURATED, NO_HEADROOM or AT_CHANCE.
+        text: What shows it and what to change, in whole sentences.
+        groups: The parts of a configuration whose factors it concerns. Empty for all factors.
+        is_of_controls: True if it was seen in the controls, which ran on one dataset.
+    """
+
+    name: str
+    text: str
+    groups: tuple[str, ...] = ()
+    is_of_controls: bool = True
+
+    def concerns(self, factor: str) -> bool:
+        """Return True if a factor gets no verdict, given the dotted name of the factor."""
+        return not self.groups or factor.partition(".")[0] in self.groups
+
+
+def limits(study: Study, metric: str) -> list[Limit]:
+    """Return what keeps a study from verdicts, the gravest first.
+
+    Args:
+        study: The study, with a heading for the metric.
+        metric: The metric that its verdicts are about.
+    """
+    found = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
+    return [limit for limit in found if limit]
+
+
+def _saturated(study: Study) -> Limit | None:
+    """Return the limit if selection is saturated in at least half of the trials of the levels."""
+    rows = [row for setting in study.own for row in study.by_setting.get(setting.key, ())]
+    flags = Group((), rows).known(f"{FLAG}saturated")
+    raised = sum(flag >= 0.5 for flag in flags)
+    if not raised or 2 * raised < len(flags):
+        return None
+    text = (
+        f"in {raised} of {len(flags)} trials at least half of the evaluated epochs share the best"
+        " selection score, so that selection cannot tell epochs apart. Use more classes"
+        " (max_classes) or another dataset, other fine-tuner settings, or another selection."
+    )
+    return Limit(SATURATED, text, is_of_controls=False)
+
+
+def _no_headroom(study: Study, metric: str) -> Limit | None:
+    """Return the limit if real images gain less over the floor than the smallest effect.
+
+    The floor is the fine-tuner alone, or else the baseline. Real images gain less if the upper end
+    of the paired 95% interval is below the effect, or if all results are the same.
+    """
+    effect, controls = effect_of(study, metric), _controls(study)
+    floor = controls.get(FLOOR) or baseline_setting(study, setting_groups(study))
+    if effect is None or floor is None or REAL not in controls:
+        return None
+    column = f"test/{metric}"
+    compared = compare_paired(controls[REAL].seeds(column), floor.seeds(column))
+    if compared is None or compared.difference.n < 2:
+        return None
+    gain = compared.difference
+    is_same = gain.mean == 0 and gain.low is None
+    if not is_same and (gain.high is None or gain.high >= effect):
+        return None
+    name = ARMS[FLOOR][0] if FLOOR in controls else "the baseline"
+    head = heading(study.protocol, metric)
+    if is_same:
+        shown = f"real images gain nothing here: the same {head} under each seed as {name}."
+    else:
+        shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
+        shown = (
+            f"real images change {head} by {shown} compared with {name}, a gain below the smallest"
+            f" effect of interest ({points_text(effect)})."
+        )
+    text = (
+        f"{shown} Use more classes (max_classes) or another dataset, or other fine-tuner settings."
+    )
+    return Limit(NO_HEADROOM, f"{_place(study)}{text}", _SYNTHESIS)
+
+
+def _at_chance(study: Study, metric: str) -> Limit | None:
+    """Return the limit if zero-shot and real images, where they exist, do not beat guessing.
+
+    One part of the metric is enough, such as New of H; but an average over targets has to be at
+    chance on each of them. Without the right answers of the test images nothing is known.
+    """
+    controls = [group for arm, group in _controls(study).items() if arm in (ZERO_SHOT, REAL)]
+    parts = _parts(study, metric)
+    by_part = {part: [_answers(study, group, part) for group in controls] for part in parts}
+    guessed = {
+        part: known
+        for part, answers in by_part.items()
+        if (known := [one for one in answers if one]) and len(known) == len(controls)
+        if all(one.is_guessing for one in known)
+    }
+    are_targets = any(part.startswith(TARGET) for part in parts)
+    if not guessed or (are_targets and len(guessed) < len(parts)):
+        return None
+    shown = listed([_guessing_text(study, part, known) for part, known in guessed.items()], "; ")
+    text = (
+        f"{_place(study)}{shown}. Use a backbone that knows these classes, another dataset, or"
+        " other fine-tuner settings."
+    )
+    return Limit(AT_CHANCE, text)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Right answers of a control in a part of the metric, as a mean over seeds."""
+
+    name: str
+    right: float
+    images: int
+    classes: int
+
+    @property
+    def is_guessing(self) -> bool:
+        """Return True if guessing gives as many right answers in at least 5% of cases."""
+        return self.right <= most_by_guessing(self.images, self.classes)
+
+
+def _answers(study: Study, group: Group, part: str) -> _Answers | None:
+    """Return a control's answers; None if a seed has none, or if there is only one class."""
+    runs = {row["seed"]: row["run_id"] for row in group.done}
+    found = [right_answers(study, run, seed, part) for seed, run in runs.items()]
+    known = [answers for answers in found if answers]
+    if not known or len(known) < len(found) or known[0].classes < 2:
+        return None
+    right = fmean(answers.right for answers in known)
+    name = "real images" if group.arm == REAL else ARMS[group.arm][0]
+    return _Answers(name, right, known[0].images, known[0].classes)
+
+
+def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
+    """Return, for example, "New of zero-shot is 4.5%; guessing among 11 classes gives 9.1%"."""
+    first = known[0]
+    most = most_by_guessing(first.images, first.classes)
+    accuracies = [f"{one.name} {_PERCENT * one.right / one.images:.1f}%" for one in known]
+    return (
+        f"{heading(study.protocol, part)} is no better than guessing ({listed(accuracies)};"
+        f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}%, and up to"
+        f" {_PERCENT * most / first.images:.1f}% by chance on {first.images:,} test images)"
+    )
+
+
+def _parts(study: Study, metric: str) -> list[str]:
+    """Return the accuracies that a metric is made of."""
+    targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
+    if metric == "accuracy" and targets:
+        return targets
+    return list(study.protocol.halves.get(metric, (metric,)))
+
+
+def _controls(study: Study) -> Mapping[str, Group]:
+    """Return the controls with finished seeds, by name."""
+    return {group.arm: group for group in arm_groups(study) if group.done}
+
+
+def _place(study: Study) -> str:
+    """Return "on DATASET, " for a study over several datasets: the controls ran on one of them."""
+    return f"on {arms_dataset(study)}, " if datasets(study) else ""
