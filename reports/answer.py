@@ -169,20 +169,20 @@ def _flags_text(flags: Sequence[Flagged]) -> str:
     )
 
 
-def _tested(rows: Sequence[Row], known: Sequence[Limit], unit: str = "seed") -> str:
+def _tested(rows: Sequence[tuple[str, Row]], known: Sequence[Limit], unit: str = "seed") -> str:
     """Return what was tested, for example "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
 
     Args:
-        rows: The rows of a finding.
+        rows: The rows of a finding with their names.
         known: Limits that the answer names: a saturated selection is not named again.
         unit: What a row counts: seeds, or trials of several configurations.
     """
     texts = []
     for name, phrase in _TESTED.items():
-        raised = [(row.level, one) for row in rows for one in row.flags if one.name == name]
+        raised = [(who, one) for who, row in rows for one in row.flags if one.name == name]
         if not raised or name in {limit.name for limit in known}:
             continue
-        parts = [f"{level} ({one.raised} of {count(one.of, unit)})" for level, one in raised]
+        parts = [f"{who} ({one.raised} of {count(one.of, unit)})" for who, one in raised]
         if len(parts) == len(rows) > 1 and all(one.raised == one.of for _, one in raised):
             parts = [f"all {len(rows)}, under every seed"]
         texts.append(f"{phrase}: {listed(parts)}.")
@@ -219,7 +219,11 @@ def _levels(table: Table, head: str, known: Sequence[Limit]) -> Finding | None:
     than = table.baseline.level
     texts = [f"{phrase} {than}: {listed(names)}." for phrase, names in named.items()]
     unit = "seed" if table.kind == "levels" else "trial"
-    texts = [_barred(barring), *texts, _tested(table.own, known, unit)]
+    texts = [
+        _barred(barring),
+        *texts,
+        _tested([(row.level, row) for row in table.own], known, unit),
+    ]
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     subject += _OVER.get(table.kind, "")
     return Finding(subject, next(iter(verdicts), None), " ".join(filter(None, texts)))
@@ -287,8 +291,8 @@ def _arms(table: Table, place: str, known: Sequence[Limit], head: str) -> Findin
     ]
     if ceiling := found.get(_CEILING):
         told.append(_real_images(ceiling, found.get(_FLOOR), head))
-    rows = [row for row in table.rows if row.baseline or (row.arm and row.arm != "zero_shot")]
-    told.append(_tested(rows, known))
+    controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
+    told.append(_tested([("the baseline", base), *controls], known))
     # The first rival's verdict tells whether synthesis helps at all.
     verdict = next((found[arm].verdict for arm in rivals if found[arm].verdict), None)
     return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, told)))

@@ -64,6 +64,7 @@ class StoreBuilder:
         flags: Mapping[str, Sequence[int]] | None = None,
         want: bool = True,
         added: bool = False,
+        epochs: Sequence[int] | None = None,
         **tags: str,
     ) -> "StoreBuilder":
         """Add one run: `results` is seed -> test metrics; key defaults to arm and assignment.
@@ -71,17 +72,20 @@ class StoreBuilder:
         selected: the selection metrics of every seed; None: the test's, each 3 lower.
         flags: flag -> the seeds that raised it; the flags named have a 0 for the other seeds.
         added: whether --path ran it.
+        epochs: The tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
         """
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
         metrics = {"cost/seconds": 8.0 * len(results), "cost/text_tokens": 1e6 * len(results)}
-        for seed, values in results.items():
+        tested_epochs = epochs or [0 if arm == "zero_shot" else 20] * len(results)
+        for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):
             lower = {name: value - 3.0 for name, value in values.items()}
             names = lower if selected is None else selected
             chosen = {f"selection/{name}": value for name, value in names.items()}
             raised = {f"flag/{name}": float(seed in s) for name, s in (flags or {}).items()}
             tested = {f"test/{name}": value for name, value in {**values, **raised}.items()}
-            epoch = 0.0 if arm == "zero_shot" else 20.0
-            own = {**tested, **chosen, "selection_epoch": epoch} if state == "COMPLETE" else {}
+            own = (
+                {**tested, **chosen, "selection_epoch": float(epoch)} if state == "COMPLETE" else {}
+            )
             metrics |= {f"seed_{seed}/{name}": value for name, value in own.items()}
         params = {
             "backbone": "pocket", "dataset": "emoji", "protocol": self.protocol, "shots": "16",

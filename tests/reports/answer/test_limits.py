@@ -1,0 +1,179 @@
+"""Where an answer gives no verdict, and what it says of untrained models."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reports.answer import Answer
+from reports.contract import HITS, seed_metric
+from reports.read.on_demand import HitFiles
+from reports.render.page import overview_lines
+from reports.report import make_report
+from reports.stats import most_by_guessing
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.listed import listed
+from tests.reports.studies import SEEDS, crossed, leveled
+
+CLASSES, IMAGES = 22, 10
+IDS = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
+IS_SEEN = IDS < CLASSES // 2
+
+
+def answer(builder: StoreBuilder) -> Answer:
+    """Return the answer of a study."""
+    return make_report(builder.study()).answer
+
+
+def controlled(builder: StoreBuilder, gain: Sequence[float], floor: bool = True) -> StoreBuilder:
+    """Add real images as a control with such gains per seed, over the fine-tuner alone if asked."""
+    if floor:
+        builder.trial({}, {s: scores(50.0 + s) for s in SEEDS}, arm="no_synthetic")
+    real = {s: scores(50.0 + s + by) for s, by in zip(SEEDS, gain, strict=True)}
+    return builder.trial({}, real, arm="real_pictures")
+
+
+@pytest.mark.parametrize(
+    ("gain", "limited"),
+    [
+        ((0.2, 0.3, 0.1, 0.2, 0.3), True),
+        ((0.0,) * 5, True),
+        ((-4.0, -5.0, -4.5, -4.0, -5.0), True),
+        ((0.2, 4.0, -2.0, 3.0, -1.0), False),
+        ((9.0, 9.5, 9.2, 9.1, 9.0), False),
+    ],
+)
+@pytest.mark.parametrize("floor", [True, False])
+def test_there_is_no_headroom_where_real_images_gain_too_little(
+    gain: Sequence[float], limited: bool, floor: bool
+) -> None:
+    """The 95% interval of the gain lies below the smallest effect, or nothing differs."""
+    made = answer(controlled(leveled({1: 50.0, 4: 52.0}, seeds=5), gain, floor))
+    assert [limit.subject for limit in made.limits] == ["no headroom"] * limited
+    levels = made.findings[0]
+    assert (levels.verdict is None) == levels.text.startswith("No verdict: ") == limited
+    assert (not made.rule) == limited
+
+
+def test_a_gain_of_one_seed_limits_nothing() -> None:
+    """One seed that agrees is no interval."""
+    builder = leveled({1: 50.0, 4: 52.0}, seeds=1)
+    for arm in ("no_synthetic", "real_pictures"):
+        builder.trial({}, {0: scores(50.0)}, arm=arm)
+    assert not answer(builder).limits
+
+
+def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None:
+    """Real images stand in for synthetic ones; they say nothing about learning rates."""
+    made = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
+    assert made.limits and made.findings[0].verdict == "decided"
+
+
+def test_over_datasets_the_controls_of_one_limit_no_average() -> None:
+    """The limit names the dataset that the controls ran on."""
+    levels = {"dataset": ["emoji", "dtd"], "generator": ["none", "vae"]}
+    builder = crossed(levels, lambda d, g, s: 50.0 + s + (g == "vae") * (5 + s / 9))
+    made = answer(controlled(builder, (0.1, 0.2, 0.1, 0.2, 0.1)))
+    assert made.limits[0].text.startswith("on emoji, real images")
+    assert made.findings[0].verdict == "decided"
+
+
+def test_limits_come_first_everywhere() -> None:
+    """In the lines of an answer, and in the list of several studies."""
+    report = make_report(listed("saturated").study())
+    assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
+    entry = {"study": report.study, "answer": report.answer, "ran": "", "sought": {}}
+    assert [*overview_lines([entry])][1].strip() == report.answer.lines[0]
+
+
+@pytest.mark.parametrize(("raised", "limited"), [(4, False), (5, True)])
+def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limited: bool) -> None:
+    """With fewer, the sentence about the levels names the seeds, and there are verdicts."""
+    builder = leveled({1: 50.0, 4: 59.0}, seeds=5)
+    for place, run in enumerate(builder.runs):
+        for seed in SEEDS:
+            run.metrics[f"seed_{seed}/test/flag/saturated"] = float(place * 5 + seed < raised)
+    made = answer(builder)
+    assert [limit.subject for limit in made.limits] == ["saturated"] * limited
+    named = "Selection saturated: 1 (4 of 5 seeds)." in made.findings[0].text
+    assert named == (made.findings[0].verdict is not None) == (not limited)
+
+
+def test_untrained_rows_are_named() -> None:
+    """In the sentence about levels, and in that about the controls."""
+    levels, controls = answer(listed("tested-untrained")).findings
+    text = "Tested untrained: 1 (1 of 5 seeds), 4 (3 of 5 seeds), 16 (5 of 5 seeds)."
+    assert text in levels.text
+    assert "Tested untrained: the baseline (3 of 5 seeds), fine-tuner" in controls.text
+
+
+def test_all_rows_untrained_are_named_together() -> None:
+    """A study that only ever tested zero-shot says so in a few words."""
+    builder = leveled({1: 50.0, 4: 50.0}, seeds=5)
+    for run in builder.runs:
+        run.metrics.update({f"seed_{seed}/test/flag/untrained": 1.0 for seed in SEEDS})
+    text = answer(builder).findings[0].text
+    assert text.endswith("Tested untrained: all 2, under every seed.")
+
+
+def test_controls_that_change_nothing_are_named() -> None:
+    """Where each control equals the baseline under every seed, the answer says so."""
+    made = answer(listed("nothing-changes"))
+    assert "real images gain nothing here" in made.limits[0].text
+    text = made.findings[-1].text
+    assert "Synthetic features change nothing here: the same H under each seed as" in text
+    assert text.endswith("Even real images would change nothing.")
+
+
+def chance(folder: Path, accuracies: Mapping[str, float]) -> HitFiles:
+    """Write the files of right answers of some controls, with such accuracies on new classes."""
+    folders = {}
+    for arm, accuracy in accuracies.items():
+        n_new = int((~IS_SEEN).sum())
+        right = np.where(IS_SEEN, True, np.cumsum(~IS_SEEN) <= round(accuracy * n_new))
+        own = {seed_metric(seed, "own"): right for seed in SEEDS}
+        texts = {"exam": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
+        (folder / arm).mkdir()
+        pl.DataFrame({**texts, "seen": IS_SEEN, **own}).write_parquet(folder / arm / HITS)
+        folders[arm] = (folder / arm).as_uri()
+    return HitFiles(folders)
+
+
+# Guessing among 11 new classes is right in 9.1% of 110 images, and in 14.5% by chance.
+@pytest.mark.parametrize(
+    ("accuracies", "limited"),
+    [
+        ({"zero_shot": 0.09, "real_pictures": 0.1}, True),
+        ({"zero_shot": 0.09, "real_pictures": 0.5}, False),
+        ({"zero_shot": 0.5, "real_pictures": 0.09}, False),
+        ({"zero_shot": 0.09}, False),
+    ],
+)
+def test_a_study_is_at_chance_where_no_control_beats_guessing(
+    tmp_path: Path, accuracies: Mapping[str, float], limited: bool
+) -> None:
+    """Both controls have to; and without the answers of one of them nothing is said."""
+    builder = prompt_len()
+    files = chance(tmp_path, accuracies)
+    named = {run.run_id: run.tags["ship.arm"] for run in builder.runs}
+    folders = {run: files.folders[arm] for run, arm in named.items() if arm in accuracies}
+    study = dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    made = make_report(study).answer
+    assert [limit.subject for limit in made.limits] == ["at chance"] * limited
+    if limited:
+        text = made.limits[0].text
+        assert text.startswith("New is no better than guessing (zero-shot 9.1%, real images 10.0%;")
+        assert "among 11 classes gives 9.1%, and up to 13.6% by chance on 110 test images" in text
+        assert all(finding.verdict is None for finding in made.findings)
+
+
+def test_guessing_is_judged_by_the_binomial_distribution() -> None:
+    """So many right answers are reached by more than 5% of guesses, one more by at most 5%."""
+    stats = pytest.importorskip("scipy.stats")
+    for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
+        most = most_by_guessing(images, classes)
+        reached = stats.binom.sf([most - 1, most], images, 1 / classes)
+        assert reached[0] > 0.05 >= reached[1]

@@ -1,0 +1,91 @@
+"""The tested epoch in a report's first table."""
+
+import pytest
+
+from reports.cells import Spread, Table
+from reports.estimates import estimates
+from reports.render import csv_text, latex, markdown
+from reports.report import make_report
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.listed import listed
+from tests.reports.studies import SEEDS, crossed, leveled, over_datasets
+
+
+def trained_until(epochs: list[int], **fields: object) -> StoreBuilder:
+    """Return a study of one factor whose two levels were tested at such epochs."""
+    builder = StoreBuilder(seeds=range(5), **fields)  # type: ignore[arg-type]
+    flags: dict[str, list[int]] = {"last_epoch": []}
+    for n_ctx in (4, 8):
+        results = {s: scores(50.0 + s) for s in SEEDS}
+        builder.trial({"generator.n_ctx": n_ctx}, results, epochs=epochs, flags=flags)
+    return builder
+
+
+def shown(builder: StoreBuilder) -> list[str]:
+    """Return the column of epochs as Markdown has it; [] without one."""
+    table, *_ = build_tables(builder.study())
+    lines = [line.split("|") for line in markdown([table]).splitlines() if line.startswith("|")]
+    heads = [head.strip() for head in lines[0]]
+    place = heads.index("epoch") if "epoch" in heads else None
+    return [] if place is None else [line[place].strip(" *") for line in lines[2:]]
+
+
+def test_epochs_have_their_median_and_their_range() -> None:
+    """One number where all seeds have the same; 0 where a fine-tuner could train."""
+    assert shown(trained_until([12, 0, 35, 12, 10])) == ["12 (0–35)"] * 2
+    assert shown(trained_until([20] * 5)) == ["20"] * 2
+    assert shown(trained_until([0] * 5)) == ["0"] * 2
+
+
+def test_what_is_not_trained_has_a_dash() -> None:
+    """Zero-shot is tested at epoch 0, and there is no other."""
+    builder = trained_until([20] * 5)
+    builder.trial({}, {s: scores(50.0) for s in SEEDS}, arm="zero_shot")
+    assert shown(builder) == ["20", "20", "–"]
+
+
+def test_where_nothing_is_selected_there_is_no_column() -> None:
+    """Every seed is tested at the last epoch, which is a setting."""
+    assert shown(trained_until([20] * 5, selection="none")) == []
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        leveled({4: 50.0, 8: 51.0}),
+        over_datasets(),
+        listed("sampled"),
+        listed("grid"),
+        listed("no-factors"),
+    ],
+)
+def test_the_first_table_has_the_epochs_and_no_other_repeats_them(builder: StoreBuilder) -> None:
+    """Of levels, methods over datasets, drawn configurations, a grid and a single one."""
+    first, *others = build_tables(builder.study())
+    assert "epoch" in {column.key for column in first.page_columns}
+    repeating = {table.name for table in others if "epoch" in {c.key for c in table.columns}}
+    assert all(name.split("-")[0] in ("emoji", "caltech101", "dtd") for name in repeating)
+    assert not any(table.name == "selected" for table in others)
+
+
+def test_main_effects_have_no_epochs() -> None:
+    """The settings of a grid are above them."""
+    builder = crossed({"shots": [1, 4], "generator": ["none", "vae"]}, lambda n, g, s: 50.0 + n + s)
+    tables: dict[str, Table] = {table.kind: table for table in build_tables(builder.study())}
+    assert isinstance(tables["settings"].rows[0].cells["epoch"], Spread)
+    assert "epoch" not in tables["effects"].rows[0].cells
+
+
+def test_programs_get_epochs_and_flags_as_numbers() -> None:
+    """In CSV, in the estimates, and in LaTeX as on a page."""
+    report = make_report(listed("tested-untrained").study())
+    table = report.tables[0]
+    head, first, *_ = csv_text(table).splitlines()
+    row = dict(zip(head.split(","), first.split(","), strict=True))
+    assert (row["epoch"], row["epoch_min"], row["epoch_max"]) == ("10", "0", "35")
+    assert row["flags"] == "last_epoch 1/5; untrained 1/5"
+    frame = estimates([table]).filter(line="n_ctx 4", metric="harmonic_mean")
+    assert frame.select("epoch", "epoch_min", "epoch_max").rows() == [(0.0, 0, 35)]
+    assert frame["flags"].to_list() == ["last_epoch 1/5; saturated 1/5; untrained 3/5"]
+    assert "& 10 (0--35) &" in latex([table])
