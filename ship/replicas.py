@@ -198,16 +198,36 @@ class ReplicaOptimizer:
         """Forget the gradients."""
         self._inner.zero_grad()
 
-    def step(self, rate_of: Callable[[float], float] | None = None) -> None:
+    @torch.no_grad()
+    def step(self, rates_of: Callable[[float], Sequence[float]] | None = None) -> None:
         """Take a step with the gradients that the parameters hold.
 
         Args:
-            rate_of: a learning rate as it was set -> what it is in this step; None: the same.
+            rates_of: Maps a learning rate as it was set to each seed's rate in this step. Defaults
+                to the rate as it was set.
         """
-        if rate_of is not None:
-            for group in self._inner.param_groups:
-                group["lr"] = rate_of(group["initial_lr"])
+        if rates_of is None:
+            self._inner.step()
+            return
+        groups = self._inner.param_groups
+        rates = [rates_of(group["initial_lr"]) for group in groups]
+        if all(len(set(by_seed)) == 1 for by_seed in rates):
+            for group, by_seed in zip(groups, rates, strict=True):
+                group["lr"] = by_seed[0]
+            self._inner.step()
+            return
+        # A torch optimizer has one rate per group. The updates of SGD, Adam and AdamW are linear in
+        # it, so each seed's share of a step at the full rate is its step at its own rate.
+        before = [[parameter.clone() for parameter in group["params"]] for group in groups]
+        for group in groups:
+            group["lr"] = group["initial_lr"]
         self._inner.step()
+        for group, by_seed, starts in zip(groups, rates, before, strict=True):
+            shares = torch.tensor(by_seed, dtype=torch.float64) / group["initial_lr"]
+            for parameter, start in zip(group["params"], starts, strict=True):
+                share = sent(shares.to(parameter.dtype), parameter.device)
+                share = share.reshape(-1, *[1] * (parameter.ndim - 1))
+                parameter.copy_(torch.lerp(start, parameter, share.expand_as(parameter)))
 
     def state_dict(self) -> State:
         """What the inner optimizer remembers of each parameter."""

@@ -55,6 +55,7 @@ class FusedFinetuner(Fused):
             tasks.append(SeedTask.of(task, replica, synthetic=made, fixed=given))
         super().__init__(kind, config, tasks, clip, seeds)
         self.choices = self.one.choices
+        self._lengths: tuple[int, ...] = ()
         if kind.feed == "own":
             require_settings(config, "epochs")
             self.epochs = config.epochs
@@ -63,6 +64,16 @@ class FusedFinetuner(Fused):
             self.epochs = config.epochs
             if self.epochs:
                 self._train_by_steps(config, rows, seeds)
+                self._lengths = (self.epochs,) * len(seeds)
+
+    def shorten_schedules(self, lengths: Sequence[int]) -> None:
+        """Let each seed's learning-rate schedule end at an epoch of its own.
+
+        Args:
+            lengths: Epoch at which each seed's schedule ends. A seed with 0 is not to be trained.
+        """
+        # A schedule of no epochs has no rates; such a seed's training is discarded.
+        self._lengths = tuple(max(1, n) for n in lengths)
 
     def loss(
         self,
@@ -94,9 +105,13 @@ class FusedFinetuner(Fused):
             # summed over replicas, so that each one's gradient is that of its own loss
             part.sum().backward()
             found = found + part.detach()
-        epoch = step / self._steps
-        self._optimizer.step(partial(self.one.rate, epoch=epoch, epochs=self.epochs))
+        self._optimizer.step(partial(self._rates, epoch=step / self._steps))
         return {"loss": torch.as_tensor(found)}
+
+    def _rates(self, base: float, epoch: float) -> list[float]:
+        """Return each seed's learning rate at a point of its own schedule."""
+        by_length = {n: self.one.rate(base, epoch, n) for n in set(self._lengths)}
+        return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """A step's features, labels and the weight of each one's loss (None: all 1)."""

@@ -20,9 +20,17 @@ from ship.state import Checkpoint, CheckpointError, Part, State, capture, prefix
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, evaluate, exam_results, examine, right_answers
+from ship.trial.selection import (
+    TOLERANCE,
+    Best,
+    Choices,
+    evaluate,
+    exam_results,
+    examine,
+    right_answers,
+)
 from ship.trial.trained import trained_files
-from ship.trial_config import EpochMetrics, Stage, TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
 
 def run_trial(
@@ -64,7 +72,9 @@ def run_trial(
         raise CheckpointError(f"keep was {not keep} where the trial stopped, and now is {keep}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
-    best, tested = Best(len(seeds), protocol.metric), Kept({})
+    # a selection that looks at test images is there to show what picking the best one adds
+    tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
+    best, tested = Best(len(seeds), protocol.metric, tolerance), Kept({})
     always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
     journal = Journal(_planned(config, protocol), always, resume)
     kept = features if keep else None
@@ -196,8 +206,11 @@ class _Trial:
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on all that is seen, for each final, and test each seed at its chosen epoch.
 
-        Behind that epoch a replica trains on beside the others to no effect, and reports no more:
-        what becomes of it there is nobody's concern.
+        A seed's learning rate falls to its end by the chosen epoch, as if the seed were trained for
+        so many epochs: otherwise it would be tested at a rate near the highest.
+
+        After its chosen epoch a seed keeps training with the batch, but its state and metrics are
+        no longer recorded.
 
         Args:
             task: of the generator, which all finals share.
@@ -216,6 +229,7 @@ class _Trial:
             if under(self.tested.tensors, str(place)):
                 continue
             finetuner = self._finetuner(final[0].task, generator)
+            finetuner.shorten_schedules(best.epoch.tolist())
             # each replica's state at its chosen epoch, and its last losses until then
             kept = Kept(prefixed("state", finetuner.state_dict()))
             journal.enter(generator=_parts(generator), finetuner=finetuner.parts(), retrained=kept)

@@ -1,6 +1,7 @@
 """Selection: which epoch and which inference choice each seed is tested at; and the test there."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,52 +17,64 @@ from ship.trial_config import Hits, NonFiniteLoss
 Choices = Sequence[Mapping[str, float]]
 
 # With fewer evaluated epochs, equal values do not show that selection is saturated.
-MIN_EVALUATIONS = 3
+MIN_EVALUATIONS: Final = 3
+# Points of the selection metric by which a later epoch may be below the best one. Differences of
+# this size between epochs are noise of the selection images (docs/statistics.md has the study).
+TOLERANCE: Final = 1.0
 # Among an exam's metrics until they are fetched: whether the logits were finite.
 _FINITE = "logits are finite"
 
 
 class Best(Kept):
-    """Each replica's best epoch and inference choice by the selection metric; ties keep the first.
+    """Each replica's chosen epoch and inference choice by the selection metric.
+
+    The last epoch whose metric is within `tolerance` of the best is chosen. Without a tolerance it
+    is the first of the best epochs.
 
     metric: what is compared.
+    tolerance: In points of the metric; None: the best epoch itself is chosen.
     epoch, choice: (replica,) whole numbers; -1 and 0 before the first update.
     evaluations, ties: (replica,) numbers of the epochs that were evaluated, and of those among them
         with the best value.
-    metrics: at the best epoch, (replica,) each.
-    state: the trained tensors of each replica at its best epoch.
+    metrics: at the chosen epoch, (replica,) each.
+    state: the trained tensors of each replica at its chosen epoch.
     """
 
-    def __init__(self, n_replicas: int, metric: str) -> None:
+    def __init__(self, n_replicas: int, metric: str, tolerance: float | None) -> None:
         zeros = torch.zeros(n_replicas, dtype=torch.long)
         counts = {"evaluations": zeros, "ties": zeros}
-        super().__init__({"epoch": zeros - 1, "choice": zeros, **counts})
+        highest = torch.full((n_replicas,), -torch.inf, dtype=torch.float64)
+        super().__init__({"epoch": zeros - 1, "choice": zeros, "highest": highest, **counts})
         self.metric = metric
+        self.tolerance = tolerance
 
     @property
     def epoch(self) -> Int[Tensor, " replica"]:
-        """The best epoch."""
+        """The chosen epoch."""
         return self.tensors["epoch"]
 
     @property
     def choice(self) -> Int[Tensor, " replica"]:
-        """Place of the best inference choice."""
+        """Place of the inference choice at the chosen epoch."""
         return self.tensors["choice"]
 
     @property
     def metrics(self) -> State:
-        """Selection's metrics at the best epoch."""
+        """Selection's metrics at the chosen epoch."""
         return under(self.tensors, "metrics")
 
     @property
     def state(self) -> State:
-        """What was trained by the best epoch."""
+        """What was trained by the chosen epoch."""
         return under(self.tensors, "state")
 
     def update(
         self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
     ) -> None:
-        """Take over the replicas whose metric rose.
+        """Choose this epoch for the replicas whose metric is high enough.
+
+        An epoch that was chosen before the metric rose is replaced when it rises, so that all
+        comparisons end up being with the best value of all epochs.
 
         Args:
             epoch: number of the epoch (0: before any training), or age of the generator.
@@ -69,18 +82,21 @@ class Best(Kept):
             metrics: (replica,) each, in percent, the selection metric among them.
             state: (replica, ...) each, what was trained, by name.
         """
-        before = self.metrics.get(self.metric, torch.tensor(-torch.inf))
-        value = metrics[self.metric]
-        self._count(value > before, value == before)
+        value = metrics[self.metric].double()
+        highest = self.tensors["highest"]
+        self._count(value > highest, value == highest)
+        chosen = value > highest
+        self.tensors["highest"] = torch.maximum(value, highest)
+        if self.tolerance is not None:
+            chosen = value >= self.tensors["highest"] - self.tolerance
         new = {"epoch": torch.full_like(self.epoch, epoch), "choice": choice}
         new |= prefixed("metrics", metrics) | prefixed("state", state)
-        self.take(value > before, new)
+        self.take(chosen, new)
 
     def _count(self, better: Tensor, equal: Tensor) -> None:
         """Count an evaluation, and whether its value is the best one, for each replica."""
         ties, evaluations = self.tensors["ties"], self.tensors["evaluations"]
-        counted = ties + equal.to(ties)
-        self.tensors["ties"] = torch.where(better.to(ties.device), 1, counted)
+        self.tensors["ties"] = torch.where(better, 1, ties + equal.to(ties))
         self.tensors["evaluations"] = evaluations + 1
 
     def named(self, choices: Choices, counted: str = "epoch") -> dict[str, Tensor]:

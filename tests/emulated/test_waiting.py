@@ -92,7 +92,7 @@ def test_an_evaluation_waits_once(
 
 def test_the_best_epoch_is_kept_without_waiting(device: EmulatedDevice) -> None:
     """What is compared is on the host; what is kept stays on the device."""
-    best = Best(2, "score")
+    best = Best(2, "score", None)
     states = [torch.tensor([[float(v)], [float(-v)]]).to(device.name) for v in (1, 2)]
     scores, first = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0])], torch.tensor([0, 0])
     best.update(1, first, {"score": scores[0]}, {"w": states[0]})

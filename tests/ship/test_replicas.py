@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ship.finetuners.prompts import dassl_rate
 from ship.methods import Finetuner
-from ship.replicas import BatchStream, ReplicaRng
+from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng
 
 
 def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:
@@ -55,3 +55,35 @@ def test_dassls_rates_are_torchs_behind_a_warm_up() -> None:
     assert [dassl_rate(base, epoch + 0.9, epochs) for epoch in range(epochs)] == pytest.approx(
         wanted
     )
+
+
+OPTIMIZERS: list[tuple[type[torch.optim.Optimizer], dict[str, float]]] = [
+    (torch.optim.SGD, {}),
+    (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    (torch.optim.Adam, {"weight_decay": 0.1}),
+    (torch.optim.AdamW, {"weight_decay": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMIZERS, ids=str)
+def test_each_seed_can_have_a_learning_rate_of_its_own(
+    kind: type[torch.optim.Optimizer], settings: dict[str, float]
+) -> None:
+    """A seed takes the steps of a plain optimizer with its rates, whatever the others' are."""
+    stream = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 4, dtype=torch.float64, generator=stream)
+    gradients = torch.randn(5, 3, 4, dtype=torch.float64, generator=stream)
+    rates = torch.rand(5, 3, generator=stream).tolist()
+    rates[2] = [0.3, 0.3, 0.3]
+    batched = start.clone().requires_grad_()
+    optimizer = ReplicaOptimizer(kind, [batched], 0.5, **settings)
+    alone = [row.clone().requires_grad_() for row in start]
+    inner = [kind([row], lr=0.5, **settings) for row in alone]  # type: ignore[call-arg]
+    for by_seed, gradient in zip(rates, gradients, strict=True):
+        batched.grad = gradient.clone()
+        optimizer.step(lambda base, by_seed=by_seed: [base * rate for rate in by_seed])
+        for row, own, rate, part in zip(alone, inner, by_seed, gradient, strict=True):
+            row.grad = part.clone()
+            own.param_groups[0]["lr"] = 0.5 * rate
+            own.step()
+    torch.testing.assert_close(batched, torch.stack(alone).detach().requires_grad_())

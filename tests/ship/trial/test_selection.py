@@ -13,7 +13,7 @@ from ship.finetuners import FINETUNERS
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
-from ship.trial.selection import Best
+from ship.trial.selection import TOLERANCE, Best
 from ship.trial_config import EpochMetrics
 from tests.ship.conftest import build_features
 from tests.ship.finetuners.cases import FAST
@@ -27,22 +27,51 @@ HONEST = [(name, "pseudo_new") for name in FINETUNERS] + [
 SEEDS = [0, 1, 2]
 
 
-def best_epoch(made: list[EpochMetrics], metric: str, seed: int) -> int:
-    """The first epoch with the best selection metric, found independently."""
+def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: float | None) -> int:
+    """Find the last epoch within the tolerance of the best one; None: the first best one."""
     evaluated = [m for m in made if m.stage == "selection" and metric in m.per_replica]
     values = [m.per_replica[metric][seed] for m in evaluated]
-    return evaluated[int(np.argmax(values))].epoch
+    if tolerance is None:
+        return evaluated[int(np.argmax(values))].epoch
+    return max(m.epoch for m, v in zip(evaluated, values, strict=True) if v >= max(values) - 1)
 
 
 @pytest.mark.parametrize(("metric", "changes"), TOLD["chosen_by"], ids=str)
-def test_each_seed_is_tested_at_its_best_epoch(
+def test_each_seed_is_tested_at_its_chosen_epoch(
     clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], metric: str
 ) -> None:
     """By the objective, if one is asked for; epoch 0 is among the candidates."""
-    made = list(run_trial(config(**{"eval_every": 1, **changes}), SEEDS, features, clip))
-    expected = [best_epoch(made, metric, place) for place in range(len(SEEDS))]
+    setting = config(**{"eval_every": 1, **changes})
+    made = list(run_trial(setting, SEEDS, features, clip))
+    tolerance = None if setting.selection == "test" else TOLERANCE
+    expected = [chosen_epoch(made, metric, place, tolerance) for place in range(len(SEEDS))]
     assert list(made[-1].per_replica["selection_epoch"]) == expected
     assert next(m.epoch for m in made if m.stage == "selection") == 0
+
+
+@pytest.mark.parametrize("name", ["coop", "kgcoop", "clip_adapter"])
+def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
+    clip64: FrozenCLIP, name: str
+) -> None:
+    """The schedule ends at the chosen epoch: a shorter training without selection is the same."""
+    features = build_features(clip64)
+    settings = {**FAST[name], "name": name, "epochs": 6, "lr": 1.0}
+    settings.pop("search", None)  # without selection nothing is tried at inference
+    setting = config(finetuner=settings, generator="none", eval_every=1)
+    made = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
+    tested = made[-1].per_replica
+    epochs = [int(epoch) for epoch in tested["selection_epoch"]]
+    assert len(set(epochs)) > 1, "the seeds must differ for this test to mean anything"
+    for place, (seed, n_epochs) in enumerate(zip(SEEDS, epochs, strict=True)):
+        shorter = {**settings, "epochs": n_epochs}
+        setting = config(finetuner=shorter, generator="none", selection="none")
+        alone = list(run_trial(setting, [seed], features, clip64, dtype=torch.float64))
+        for metric in ("base", "new", "harmonic_mean"):
+            assert tested[metric][place] == pytest.approx(alone[-1].per_replica[metric][0])
+        losses = [m.per_replica["loss"][place] for m in made if m.stage == "final"]
+        if n_epochs:
+            last = [m.per_replica["loss"][0] for m in alone if m.stage == "final"][-1]
+            assert losses[-1] == pytest.approx(last, rel=1e-9)
 
 
 @pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])
@@ -148,7 +177,7 @@ def test_a_generator_that_is_not_trained_has_one_age(
 def test_a_choice_at_an_edge_raises_a_flag() -> None:
     """The largest value tried, or the smallest but 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
-    best = Best(5, "base")
+    best = Best(5, "base", None)
     best.tensors["epoch"] = torch.tensor([0, 1, 2, 3, 4])
     places = [
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
@@ -171,12 +200,21 @@ def updated(best: Best, values: Sequence[Sequence[float]], first: int = 0) -> Be
     return best
 
 
+def test_the_last_epoch_within_the_tolerance_is_chosen() -> None:
+    """A later epoch may be a point below the best one, wherever the best one comes."""
+    values = [[60.0, 50.0, 70.0], [59.0, 49.5, 69.5], [58.5, 52.0, 68.9], [58.9, 50.9, 69.0]]
+    chosen = updated(Best(3, "base", 1.0), values)
+    assert chosen.epoch.tolist() == [1, 2, 3]
+    assert chosen.metrics["base"].tolist() == chosen.state["w"].tolist() == [59.0, 52.0, 69.0]
+    assert updated(Best(3, "base", None), values).epoch.tolist() == [0, 2, 0]
+
+
 EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0, 60.0]]
 
 
 def test_epoch_0_and_equal_values_raise_flags() -> None:
     """Untrained: the best epoch is 0. Saturated: half of the epochs, or more, have its value."""
-    best = updated(Best(4, "base"), EPOCHS)
+    best = updated(Best(4, "base", None), EPOCHS)
     flags = best.flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
     assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]
@@ -187,7 +225,7 @@ def test_epoch_0_and_equal_values_raise_flags() -> None:
 
 def test_of_two_evaluated_epochs_none_is_called_saturated() -> None:
     """Two equal values show little; nor does a fine-tuner without training raise either flag."""
-    best = updated(Best(1, "base"), [[50.0], [50.0]])
+    best = updated(Best(1, "base", None), [[50.0], [50.0]])
     assert best.flags([{}], last=1)["flag/saturated"].tolist() == [0]
     assert best.flags([{}], last=0) == {}
     assert set(best.flags([{}], last=1, counted="age")) == {"flag/last_epoch"}
@@ -195,10 +233,10 @@ def test_of_two_evaluated_epochs_none_is_called_saturated() -> None:
 
 def test_the_counts_of_epochs_live_in_the_checkpoint() -> None:
     """Selection that is resumed after any epoch ends with the same flags."""
-    expected = updated(Best(4, "base"), EPOCHS)
+    expected = updated(Best(4, "base", None), EPOCHS)
     for stop in range(1, len(EPOCHS)):
-        state = updated(Best(4, "base"), EPOCHS[:stop]).state_dict()
-        resumed = Best(4, "base")
+        state = updated(Best(4, "base", None), EPOCHS[:stop]).state_dict()
+        resumed = Best(4, "base", None)
         resumed.load_state_dict(state)
         updated(resumed, EPOCHS[stop:], stop)
         for name, value in expected.state_dict().items():
