@@ -8,8 +8,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.config import space
+from harness.config.factor import Factor
 from harness.config.load import load_study
-from harness.config.space import suggest
+from harness.config.space import optuna_params, ordered_levels, suggest
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -77,7 +78,10 @@ def test_distributions() -> None:
         "generator.n_ctx": {"low": 1, "high": 16, "log": True},
         "generator.epochs": {"low": 10, "high": 30, "step": 10},
         "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
+        "generator.latent_dim": [512, 16, 128],
         "finetuner": ["coop", "tip_adapter_f"],
+        "generator.ctx_init": [None, "a photo of a"],
+        "pseudo_new_fraction": [0.5],
     }
     drawn = optuna.create_study().ask()
     suggest(drawn, load_study({"name": "x", "space": factors, "trials": 3}))
@@ -85,8 +89,37 @@ def test_distributions() -> None:
         "generator.n_ctx": IntDistribution(1, 16, log=True),
         "generator.epochs": IntDistribution(10, 30, step=10),
         "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
+        "generator.latent_dim": IntDistribution(0, 2),
         "finetuner": CategoricalDistribution(("coop", "tip_adapter_f")),
+        "generator.ctx_init": CategoricalDistribution((None, "a photo of a")),
+        "pseudo_new_fraction": IntDistribution(0, 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("choices", "ascending"),
+    [
+        ([16, 8, 4, 2, 1], [1, 2, 4, 8, 16]),
+        ([1, 0.001, 10], [0.001, 1, 10]),
+        ([True, False], []),
+        ([0, True], []),
+        ([None, 4], []),
+        (["vae", "none"], []),
+    ],
+)
+def test_only_numbers_are_ordered(choices: list[Any], ascending: list[Any]) -> None:
+    """Texts, booleans, null and mixtures stay categories; the order in the YAML does not count."""
+    assert ordered_levels(Factor(choices=tuple(choices))) == ascending
+
+
+def test_a_level_is_drawn_from_its_index() -> None:
+    """What optuna_params() writes suggest() reads, and 4.0 is the level 4."""
+    space = {"generator.n_ctx": [16, 4, 1], "finetuner": ["coop", "clip_adapter"]}
+    study = make_study(space=space, sampler="tpe", trials=3)
+    params = optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
+    assert params == {"generator.n_ctx": 1, "finetuner": "coop"}
+    drawn = suggest(optuna.trial.FixedTrial(params), study)
+    assert drawn == {"generator.n_ctx": 4, "finetuner": "coop"}
 
 
 @having("trials")
