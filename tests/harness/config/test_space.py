@@ -87,7 +87,7 @@ def test_distributions() -> None:
     suggest(drawn, load_study({"name": "x", "space": factors, "trials": 3}))
     assert drawn.distributions == {
         "generator.n_ctx": IntDistribution(1, 16, log=True),
-        "generator.epochs": IntDistribution(10, 30, step=10),
+        "generator.epochs": IntDistribution(0, 2),
         "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
         "generator.latent_dim": IntDistribution(0, 2),
         "finetuner": CategoricalDistribution(("coop", "tip_adapter_f")),
@@ -140,7 +140,7 @@ def test_reference_arms(case: dict[str, Any]) -> None:
 
 
 def test_a_sampler_draws_the_levels_that_a_grid_has() -> None:
-    """0.3, where Optuna says 0.30000000000000004."""
+    """0.3, where multiples of the step are 0.30000000000000004."""
     space = {"finetuner.lr": {"low": 0.1, "high": 0.7, "step": 0.1}}
     study = make_study(space=space, sampler="random", trials=7)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -153,3 +153,13 @@ def test_a_selection_that_is_not_everywhere_leaves_the_constant_to_others() -> N
     selection = {"choices": ["pseudo_new"], "when": {"finetuner": "coop"}}
     space = {"finetuner": ["coop", "clip_adapter"], "selection": selection}
     assert make_study(space=space, selection="base_val").objective == "base"
+
+
+def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
+    """Three steps of 0.33333334 are slightly more than 1, and 1 is a level all the same."""
+    key = "generator.kl_weight"
+    space = {key: {"low": 0.0, "high": 1.0, "step": 0.33333334}}
+    study = make_study(space=space, sampler="tpe", trials=4)
+    params = [optuna_params(study, {key: value}) for value in (0.0, 0.333333, 0.666667, 1.0)]
+    assert [param[key] for param in params] == [0, 1, 2, 3]
+    assert suggest(optuna.trial.FixedTrial(params[3]), study) == {key: 1.0}

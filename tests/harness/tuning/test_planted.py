@@ -75,7 +75,7 @@ def mean_trials(prints: Fingerprints, sampler: str) -> float:
 def test_tpe_needs_fewer_trials_than_random_search_and_fewest_with_ordered_levels(
     prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured: 29 by random search, 27 by TPE over categories, 19 by TPE over ordered levels."""
+    """Means measured with Optuna 5.0: random 28.6, TPE over categories 26.1, over ordered 19.3."""
     at_random = mean_trials(prints, "random")
     ordered = mean_trials(prints, "tpe")
     monkeypatch.setattr(space, "ordered_levels", lambda factor: [])
