@@ -12,6 +12,7 @@ from harness.config.space import (
     belongs,
     grid,
     levels,
+    optuna_params,
     reference_arms,
     resolve,
     suggest,

@@ -146,17 +146,44 @@ def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict
     return next(assignments(study.space, its_own))
 
 
+def ordered_levels(factor: Factor) -> list[int | float]:
+    """Return the ascending levels of a list of numbers or of a range with a step, else [].
+
+    Optuna proposes such a level by its index. A sampler then knows which levels are neighbors, and
+    unevenly spaced ones (1, 2, 4, 8, 16) are equally far apart. Booleans are not numbers.
+    """
+    if factor.step is not None:
+        return list(factor.enumerate() or ())
+    choices = factor.choices or ()
+    return sorted(choices) if all(type(level) in (int, float) for level in choices) else []
+
+
+def optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an assignment as parameters of Optuna, from which suggest() draws it again.
+
+    Args:
+        study: the study.
+        assignment: values that belong to the study's space, by dotted names.
+    """
+    params = dict(assignment)
+    for key, value in assignment.items():
+        if ascending := ordered_levels(study.space[key]):
+            # the nearest: a store may have 0.30000000000000004 for the level 0.3
+            distances = [abs(level - value) for level in ascending]
+            params[key] = distances.index(min(distances))
+    return params
+
+
 def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]:
     """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
 
     def drawn(key: str, factor: Factor) -> tuple[Any]:
+        if ascending := ordered_levels(factor):
+            return (ascending[trial.suggest_int(key, 0, len(ascending) - 1)],)
         if factor.choices is not None:
             return (trial.suggest_categorical(key, factor.choices),)
-        ask: Any = trial.suggest_int if factor.whole else trial.suggest_float
-        value = ask(key, *factor.bounds, log=factor.log, step=factor.spacing)
-        if factor.step is not None:  # Optuna's 0.30000000000000004 is the level 0.3
-            value = min(factor.drawn() or (), key=lambda level: abs(level - value))
-        return (value,)
+        draw: Any = trial.suggest_int if factor.whole else trial.suggest_float
+        return (draw(key, *factor.bounds, log=factor.log),)
 
     return next(assignments(study.space, drawn))
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
-from harness.config import StudyConfig, belongs, suggest
+from harness.config import StudyConfig, belongs, optuna_params, suggest
 from harness.messages import trial_spec
 from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
 from harness.ray import death_of
@@ -71,7 +71,7 @@ class Sampler:
         self._study = study
         self._make = make
         seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
-        self.optuna_study = _optuna_study(study.sampler, int(seed[0]))
+        self.optuna_study = _optuna_study(study, int(seed[0]))
         for setting, outcome in known:
             self.tell(setting, outcome)
 
@@ -80,44 +80,63 @@ class Sampler:
         trial = self.optuna_study.ask()
         return trial, self._make(suggest(trial, self._study))
 
+    def start(self, setting: Setting) -> optuna.Trial | None:
+        """Add a setting that runs although it was not proposed here, e.g. after an interruption.
+
+        Returns:
+            Optuna's trial, which tell() needs; None if a value is outside the study's space.
+        """
+        if not belongs(self._study, setting.assignment):
+            return None
+        self.optuna_study.enqueue_trial(optuna_params(self._study, setting.assignment))
+        trial = self.optuna_study.ask()
+        suggest(trial, self._study)
+        return trial
+
     def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
         """Tell Optuna what became of a proposal, or of a setting that it did not propose here.
 
         A setting with a value outside the study's space is passed over.
 
         Args:
-            proposed: Optuna's trial, as ask() returned it, or a setting.
+            proposed: Optuna's trial, as ask() or start() returned it, or a setting.
         """
         state, value = TrialState[outcome[0].name], outcome[1]
         if isinstance(proposed, optuna.Trial):
             self.optuna_study.tell(proposed, value, state=state)
             return
-        params = dict(proposed.assignment)
-        if belongs(self._study, params):
-            ranges = optuna.trial.FixedTrial(params)
-            suggest(ranges, self._study)
-            made = optuna.trial.create_trial(
-                state=state, value=value, params=params, distributions=ranges.distributions
+        if belongs(self._study, proposed.assignment):
+            drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
+            suggest(drawn, self._study)
+            ended = optuna.trial.create_trial(
+                state=state, value=value, params=drawn.params, distributions=drawn.distributions
             )
-            self.optuna_study.add_trial(made)
+            self.optuna_study.add_trial(ended)
 
 
-def _optuna_study(sampler: str, seed: int) -> optuna.Study:
-    """A study of Optuna's in memory, to be maximized; its creation is not logged.
+def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
+    """Create an Optuna study in memory that maximizes; its creation is not logged.
 
     Args:
-        sampler: tpe or random.
+        study: a study whose sampler is tpe or random.
+        seed: Seed of Optuna's sampler.
     """
     with quiet("optuna"), warnings.catch_warnings():
-        # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
+        # group is experimental in Optuna 5, multivariate and constant_liar in Optuna 4
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made: optuna.samplers.BaseSampler = (
-            # trials that still run count as bad, so that parallel proposals differ
-            optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-            if sampler == "tpe"
+        sampler: optuna.samplers.BaseSampler = (
+            optuna.samplers.TPESampler(
+                seed=seed,
+                multivariate=True,
+                # factors with `when` are in some trials only, which needs groups
+                group=any(factor.when for factor in study.space.values()),
+                # trials that still run count as bad, so that parallel proposals differ
+                constant_liar=True,
+            )
+            if study.sampler == "tpe"
             else optuna.samplers.RandomSampler(seed=seed)
         )
-        return optuna.create_study(direction="maximize", sampler=made)
+        return optuna.create_study(direction="maximize", sampler=sampler)
 
 
 class StudySearcher(Searcher):
@@ -167,6 +186,9 @@ class StudySearcher(Searcher):
         samples = (one for one in plan.settings if one.key in self._outcomes and not one.arm)
         known = [(one, self._outcomes[one.key]) for one in samples]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
+        for attempt in self._queue:
+            if self.sampler is not None and not attempt.work.setting.arm:
+                attempt.proposed = self.sampler.start(attempt.work.setting)
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str

@@ -8,8 +8,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.config import space
+from harness.config.factor import Factor
 from harness.config.load import load_study
-from harness.config.space import suggest
+from harness.config.space import optuna_params, ordered_levels, suggest
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -77,16 +78,48 @@ def test_distributions() -> None:
         "generator.n_ctx": {"low": 1, "high": 16, "log": True},
         "generator.epochs": {"low": 10, "high": 30, "step": 10},
         "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
+        "generator.latent_dim": [512, 16, 128],
         "finetuner": ["coop", "tip_adapter_f"],
+        "generator.ctx_init": [None, "a photo of a"],
+        "pseudo_new_fraction": [0.5],
     }
     drawn = optuna.create_study().ask()
     suggest(drawn, load_study({"name": "x", "space": factors, "trials": 3}))
     assert drawn.distributions == {
         "generator.n_ctx": IntDistribution(1, 16, log=True),
-        "generator.epochs": IntDistribution(10, 30, step=10),
+        "generator.epochs": IntDistribution(0, 2),
         "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
+        "generator.latent_dim": IntDistribution(0, 2),
         "finetuner": CategoricalDistribution(("coop", "tip_adapter_f")),
+        "generator.ctx_init": CategoricalDistribution((None, "a photo of a")),
+        "pseudo_new_fraction": IntDistribution(0, 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("choices", "ascending"),
+    [
+        ([16, 8, 4, 2, 1], [1, 2, 4, 8, 16]),
+        ([1, 0.001, 10], [0.001, 1, 10]),
+        ([True, False], []),
+        ([0, True], []),
+        ([None, 4], []),
+        (["vae", "none"], []),
+    ],
+)
+def test_only_numbers_are_ordered(choices: list[Any], ascending: list[Any]) -> None:
+    """Texts, booleans, null and mixtures stay categories; the order in the YAML does not count."""
+    assert ordered_levels(Factor(choices=tuple(choices))) == ascending
+
+
+def test_a_level_is_drawn_from_its_index() -> None:
+    """What optuna_params() writes suggest() reads, and 4.0 is the level 4."""
+    space = {"generator.n_ctx": [16, 4, 1], "finetuner": ["coop", "clip_adapter"]}
+    study = make_study(space=space, sampler="tpe", trials=3)
+    params = optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
+    assert params == {"generator.n_ctx": 1, "finetuner": "coop"}
+    drawn = suggest(optuna.trial.FixedTrial(params), study)
+    assert drawn == {"generator.n_ctx": 4, "finetuner": "coop"}
 
 
 @having("trials")
@@ -107,7 +140,7 @@ def test_reference_arms(case: dict[str, Any]) -> None:
 
 
 def test_a_sampler_draws_the_levels_that_a_grid_has() -> None:
-    """0.3, where Optuna says 0.30000000000000004."""
+    """0.3, where multiples of the step are 0.30000000000000004."""
     space = {"finetuner.lr": {"low": 0.1, "high": 0.7, "step": 0.1}}
     study = make_study(space=space, sampler="random", trials=7)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -120,3 +153,13 @@ def test_a_selection_that_is_not_everywhere_leaves_the_constant_to_others() -> N
     selection = {"choices": ["pseudo_new"], "when": {"finetuner": "coop"}}
     space = {"finetuner": ["coop", "clip_adapter"], "selection": selection}
     assert make_study(space=space, selection="base_val").objective == "base"
+
+
+def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
+    """Three steps of 0.33333334 are slightly more than 1, and 1 is a level all the same."""
+    key = "generator.kl_weight"
+    space = {key: {"low": 0.0, "high": 1.0, "step": 0.33333334}}
+    study = make_study(space=space, sampler="tpe", trials=4)
+    params = [optuna_params(study, {key: value}) for value in (0.0, 0.333333, 0.666667, 1.0)]
+    assert [param[key] for param in params] == [0, 1, 2, 3]
+    assert suggest(optuna.trial.FixedTrial(params[3]), study) == {key: 1.0}

@@ -1,9 +1,12 @@
 """Searchers over small studies, and what Optuna has heard from them."""
 
+from collections.abc import Callable
 from typing import Any
 
+from optuna.trial import FixedTrial, FrozenTrial
 from ray.tune.search import Searcher
 
+from harness.config.space import suggest
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL
 from harness.planning.fingerprints import Fingerprints
@@ -12,17 +15,24 @@ from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.searcher import StudySearcher
 from reports.contract import seed_metric
+from ship.trial_config import TrialConfig
 from tests.harness.fakes import truth
 
+Score = Callable[[TrialConfig, int], float]
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
 RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 EMPTY = Ledger()
 
 
-def optuna_trials(searcher: StudySearcher) -> list[Any]:
+def optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
     """What Optuna knows."""
     assert searcher.sampler is not None
     return searcher.sampler.optuna_study.get_trials(deepcopy=False)
+
+
+def values_of(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the values of the study's factors that an Optuna trial stands for."""
+    return suggest(FixedTrial(trial.params), study)
 
 
 def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
@@ -38,20 +48,20 @@ def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY
     return StudySearcher(study, plan, ledger, make, lambda: room)
 
 
-def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
+def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
     """The last result of a trial that went well."""
     work = searcher.attempts[trial_id].work
     keys = {seed: seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
-    numbers = {key: truth(work.setting.config, seed) for seed, key in keys.items()}
+    numbers = {key: score(work.setting.config, seed) for seed, key in keys.items()}
     return {FINAL: [{"metrics": numbers}]}
 
 
-def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
+def drive(searcher: StudySearcher, most: int = 100, score: Score = truth) -> list[Work]:
     """Run everything, one trial after the other."""
     ran = []
     for number in map(str, range(most)):
         if searcher.suggest(number) == Searcher.FINISHED:
             return ran
-        searcher.on_trial_complete(number, done(searcher, number))
+        searcher.on_trial_complete(number, done(searcher, number, score))
         ran.append(searcher.attempts[number].work)
     raise AssertionError("the searcher does not end")

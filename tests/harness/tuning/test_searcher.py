@@ -20,7 +20,16 @@ from harness.tuning.sweep import StudyScheduler
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
-from tests.harness.tuning.searchers import KL, RANGE, done, drive, optuna_trials, searcher_of, works
+from tests.harness.tuning.searchers import (
+    KL,
+    RANGE,
+    done,
+    drive,
+    optuna_trials,
+    searcher_of,
+    values_of,
+    works,
+)
 
 
 def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
@@ -112,9 +121,9 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     )
     searcher = searcher_of(study, prints, ledger)
     at_once = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
-    fail = (TrialState.FAIL, None)
+    fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
-    assert at_once == [average, (TrialState.PRUNED, None), fail, fail]
+    assert at_once == [average, (TrialState.PRUNED, None), fail, fail, running, running]
     ran = drive(searcher)
     assert [(work.setting.key, work.seeds) for work in ran] == [(less.key, (2,)), (more.key, (2,))]
     assert not any(work.may_stop for work in ran)
@@ -168,9 +177,68 @@ def test_a_finite_space_is_emptied_without_repeats(
     assert len(ran) == len({work.setting.key for work in ran}) == settings
     told, make = optuna_trials(searcher), SettingMaker(study, prints)
     assert len(told) > settings
-    assert [trial.value for trial in told] == [truth(make(t.params).config, 0) for t in told]
+    truths = [truth(make(values_of(study, trial)).config, 0) for trial in told]
+    assert [trial.value for trial in told] == truths
     ledger = Ledger(tuple(run_of(work.setting, work.seeds) for work in ran))
     assert make_plan(study, ledger, prints).finished
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_levels_of_an_older_version_are_resumed_in_ascending_order(
+    prints: Fingerprints, sampler: str
+) -> None:
+    """The store has levels, however they were proposed; Optuna gets their ranks."""
+    lists = {"generator.n_ctx": [16, 8, 4, 2, 1], "generator.kl_weight": [0.1, 1, 0.001]}
+    study = make_study(space=lists, sampler=sampler, trials=6, seeds=1)
+    make = SettingMaker(study, prints)
+    old = [
+        make({"generator.n_ctx": n_ctx, "generator.kl_weight": weight})
+        for n_ctx, weight in ((16, 0.001), (2, 1.0), (1, 0.1))
+    ]
+    ledger = Ledger(tuple(run_of(setting, (0,)) for setting in old))
+    searcher = searcher_of(study, prints, ledger)
+    ranks = [tuple(trial.params[key] for key in lists) for trial in optuna_trials(searcher)]
+    assert ranks == [(4, 0), (1, 2), (0, 1)]
+    ran = drive(searcher)
+    assert len(ran) == 3
+    assert not {work.setting.key for work in ran} & {setting.key for setting in old}
+    stored = [*old, *(work.setting for work in ran)]
+    rebuilt = searcher_of(study, prints, Ledger(tuple(run_of(setting, (0,)) for setting in stored)))
+    assignments = [values_of(study, trial) for trial in optuna_trials(rebuilt)]
+    assert assignments == [setting.assignment for setting in stored]
+
+
+def test_optuna_counts_an_interrupted_setting_as_running(prints: Fingerprints) -> None:
+    """Parallel proposals keep away from it, and its result reaches the same Optuna trial."""
+    study = make_study(space=RANGE, sampler="tpe", trials=2, seeds=1, concurrency=2)
+    setting = SettingMaker(study, prints)({"generator.kl_weight": 0.01})
+    interrupted = run_of(setting, (0,), state=State.INTERRUPTED, objective={})
+    searcher = searcher_of(study, prints, Ledger((interrupted,)))
+    assert [searcher.suggest(name) is None for name in "ab"] == [False, False]
+    first, second = optuna_trials(searcher)
+    assert (first.state, first.params) == (TrialState.RUNNING, {"generator.kl_weight": 0.01})
+    assert second.state is TrialState.RUNNING
+    searcher.on_trial_complete("a", done(searcher, "a"))
+    first, _ = optuna_trials(searcher)
+    assert (first.state, first.value) == (TrialState.COMPLETE, truth(setting.config, 0))
+
+
+def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
+    """Without groups Optuna would sample a factor with `when` apart from all others."""
+    space = {
+        "generator": ["vae", "none"],
+        "generator.n_ctx": {"choices": [1, 2, 4, 8], "when": {"generator": "vae"}},
+        "generator.kl_weight": {**RANGE["generator.kl_weight"], "when": {"generator": "vae"}},
+        "shots": [1, 2, 4],
+    }
+    study = make_study(space=space, sampler="tpe", trials=30, seeds=1)
+    searcher = searcher_of(study, prints)
+    drive(searcher)
+    assert searcher.sampler is not None
+    optuna_study = searcher.sampler.optuna_study
+    trial = optuna_trials(searcher)[-1]
+    modeled = optuna_study.sampler.infer_relative_search_space(optuna_study, trial)
+    assert modeled.keys() == space.keys()
 
 
 class Trials:

@@ -1,0 +1,84 @@
+"""Searches of a response surface with a known optimum: no training, noise of the size of seeds'."""
+
+import math
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from harness.config import space
+from harness.planning.fingerprints import Fingerprints
+from harness.tuning.searcher import StudySearcher
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import make_study
+from tests.harness.tuning.searchers import done, searcher_of
+
+# the factors of search_spaces/search.yaml
+SPACE = {
+    "generator.n_ctx": [1, 2, 4, 8, 16],
+    "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
+    "generator.latent_dim": [16, 32, 64, 128, 256, 512],
+}
+PEAK = 65.0
+N_TRIALS = 40
+N_REPEATS = 40
+SEEDS = 5
+# standard deviations over seeds, in points of H: common to all configurations; per configuration
+COMMON_SD, RESIDUAL_SD = 1.0, 0.7
+
+
+def planted(config: TrialConfig) -> float:
+    """Return the true H of a configuration; n_ctx 8, KL weight 0.001 and 128 latents are best."""
+    generator = config.generator.model_dump()
+    n_ctx = math.log2(generator["n_ctx"]) - 3
+    kl_weight = math.log10(generator["kl_weight"]) + 3
+    latent_dim = math.log2(generator["latent_dim"]) - 7
+    return PEAK - 0.5 * n_ctx**2 - kl_weight**2 - 0.5 * latent_dim**2
+
+
+class NoisyScore:
+    """Scores a configuration under a seed: the planted H plus noise."""
+
+    def __init__(self, repeat: int) -> None:
+        self._random = np.random.default_rng(repeat)
+        self._common = self._random.normal(0, COMMON_SD, size=SEEDS)
+
+    def __call__(self, config: TrialConfig, seed: int) -> float:
+        residual = self._random.normal(0, RESIDUAL_SD)
+        return float(planted(config) + self._common[seed] + residual)
+
+
+def trials_until_near(searcher: StudySearcher, score: NoisyScore) -> int:
+    """Run a search until a configuration is within half a point of the optimum.
+
+    Returns:
+        The number of trials; one more than the study has if none came so near.
+    """
+    for number in range(1, N_TRIALS + 1):
+        searcher.suggest(str(number))
+        if planted(searcher.attempts[str(number)].work.setting.config) >= PEAK - 0.5:
+            return number
+        searcher.on_trial_complete(str(number), done(searcher, str(number), score))
+    return N_TRIALS + 1
+
+
+def mean_trials(prints: Fingerprints, sampler: str) -> float:
+    """Return the mean number of trials until near the optimum, over repeats."""
+    study = make_study(space=SPACE, sampler=sampler, trials=N_TRIALS, seeds=SEEDS)
+    counts = []
+    for repeat in range(N_REPEATS):
+        searcher = searcher_of(study.model_copy(update={"sampler_seed": repeat}), prints)
+        counts.append(trials_until_near(searcher, NoisyScore(repeat)))
+    return fmean(counts)
+
+
+def test_tpe_needs_fewer_trials_than_random_search_and_fewest_with_ordered_levels(
+    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Means measured with Optuna 5.0: random 28.6, TPE over categories 26.1, over ordered 19.3."""
+    at_random = mean_trials(prints, "random")
+    ordered = mean_trials(prints, "tpe")
+    monkeypatch.setattr(space, "ordered_levels", lambda factor: [])
+    categories = mean_trials(prints, "tpe")
+    assert ordered <= at_random - 4
+    assert ordered <= categories
