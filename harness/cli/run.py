@@ -274,8 +274,10 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
         way_on = _GOES_ON
         if outcome.final:
             way_on = "a number was not finite, and --retry-non-finite runs these seeds again"
-        lacks = f"{missing} {'is' if missing == 1 else 'are'} missing"
-        seeds = f"{count(outcome.failed_seeds, 'seed')} of {count(failed, 'setting')} failed"
-        _end(INCOMPLETE, f"incomplete: {seeds}, {lacks}; {way_on}")
+        lacks = [f"{count(outcome.failed_seeds, 'seed')} of {count(failed, 'setting')} failed"]
+        lacks = lacks if failed else []
+        if missing:
+            lacks.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
+        _end(INCOMPLETE, f"incomplete: {', '.join(lacks)}; {way_on}")
     if unwritten:
         raise typer.Exit(USER_MISTAKE)

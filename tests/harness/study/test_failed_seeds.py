@@ -15,7 +15,7 @@ from harness.method import Method
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
 from reports.read.records import load_records
-from reports.render import csv_text
+from reports.render import csv_text, markdown
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner
@@ -129,7 +129,7 @@ def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
     assert frame["n"].to_list() == [3, 2, 3]
     assert frame["failed"].to_list() == [0, 1, 0]
     assert frame["pairs"].drop_nulls().to_list() == [2, 3]
-    assert "2 of 3 (1 failed)" in markdown_text(table)
+    assert "| 2 | 2 of 3 (1 failed) |" in markdown([table])
     assert f"rows in no mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 
