@@ -18,18 +18,20 @@ from reports import contract
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, seed_metric
 from ship.architectures import ImagePrecision
 from ship.plugins import identities
-from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig
+from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig, joined_reasons
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value) are
 # what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and
 # FAILED have their mapping in a list of one, as Tune takes mappings apart: "metrics" by their names
-# in the store, "files" of the run by path, "device"; "failure" and "reason".
+# in the store, "files" of the run by path, "device", LOST (why each seed failed that did);
+# "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
+LOST = "failed_seeds"
 MACHINE_LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
 
-PerReplica = Mapping[str, Sequence[float]]
+PerReplica = Mapping[str, Sequence[float | None]]
 
 
 class Need(NamedTuple):
@@ -74,16 +76,19 @@ def trial_spec(
 def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
     """An epoch as it travels: the mean of every metric over the seeds, by its name in the store.
 
+    Seeds that have failed are in no mean, and have no curve from then on.
+
     Args:
         item: the epoch.
         seeds: of the trial, where the curve of each travels, too.
     """
     # quality/NAME of selection stands with selection's other metrics
     prefix = item.stage.removesuffix("_quality")
-    values = {f"{prefix}/{name}": own for name, own in item.per_replica.items()}
-    metrics = {name: fmean(own) for name, own in values.items()}
-    for place, seed in enumerate(seeds):
-        metrics |= {contract.curve_metric(seed, name): own[place] for name, own in values.items()}
+    metrics = {f"{prefix}/{name}": fmean(item.living(name)) for name in item.per_replica}
+    for name, values in item.per_replica.items():
+        for seed, value in zip(seeds, values, strict=False):
+            if value is not None:
+                metrics[contract.curve_metric(seed, f"{prefix}/{name}")] = value
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
@@ -94,6 +99,8 @@ def final_numbers(
     objective: str,
 ) -> dict[str, float]:
     """The final numbers of a trial by their names in the store: each seed's, and the objective.
+
+    Seeds that have failed have none, and are not in the objective.
 
     Args:
         tested: stage test; None: there was none.
@@ -107,15 +114,17 @@ def final_numbers(
     """
     if tested is None:
         raise RuntimeError("the trial ended without test metrics")
-    test = tested.per_replica
+    places = [place for place in range(len(seeds)) if place not in tested.failed]
     # all of each replica's chosen epoch, such as its loss, which epoch 0 has not
-    rows = [by_epoch.get(int(epoch), {}) for epoch in test.get("selection_epoch", ())]
-    values: dict[str, Sequence[float]] = {
-        f"selection/{name}": [row[name][place] for place, row in enumerate(rows)]
+    chosen = tested.living("selection_epoch") if "selection_epoch" in tested.per_replica else []
+    rows = [by_epoch.get(int(epoch), {}) for epoch in chosen]
+    values: dict[str, Sequence[float | None]] = {
+        f"selection/{name}": [row[name][place] for place, row in zip(places, rows, strict=True)]
         for name in (rows[0] if rows else ())
         if all(name in row for row in rows)
     }
-    for name, own in test.items():
+    for name in tested.per_replica:
+        own = tested.living(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
             values[name] = own
@@ -124,9 +133,14 @@ def final_numbers(
     selected = values.get(f"selection/{objective}")
     if objective and selected is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
-    numbers = {contract.OBJECTIVE: fmean(selected)} if selected else {}
-    for place, seed in enumerate(seeds):
-        numbers |= {contract.seed_metric(seed, name): own[place] for name, own in values.items()}
+    numbers = {
+        contract.seed_metric(seeds[place], name): value
+        for name, every in values.items()
+        for place, value in zip(places, every, strict=True)
+        if value is not None
+    }
+    if selected:
+        numbers[contract.OBJECTIVE] = fmean(value for value in selected if value is not None)
     return numbers
 
 
@@ -139,21 +153,23 @@ def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any
         where: the trial was when it failed, e.g. "at stage selection, epoch 3".
     """
     if isinstance(error, NonFiniteLoss):
-        what = error.what if "stage" in error.what else f"{error.what} {where}"
-        bad = ", ".join(str(seeds[place]) for place in error.replicas)
-        return {"failure": Failure.NON_FINITE, "reason": f"{what} (seeds {bad})"}
+        reasons = {
+            seeds[place]: reason if "stage" in reason else f"{reason} {where}"
+            for place, reason in error.failed.items()
+        }
+        return {"failure": Failure.NON_FINITE, "reason": joined_reasons(reasons)}
     kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
     return {"failure": kind, "reason": f"{type(error).__name__}: {one_line(error)} ({where})"}
 
 
-def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> bytes:
+def hits_file(exams: Sequence[Hits], seeds: Sequence[int | None]) -> bytes:
     """A parquet file of one row a test picture; empty where there are no answers.
 
     The worker makes it: what travels, and stays in Tune's memory, is then small.
 
     Args:
         exams: the right answers on each exam's pictures, of a replica for each seed.
-        seeds: of the trial.
+        seeds: of the trial; None in place of one that has failed, and has no column.
     """
     import polars as pl
 
@@ -166,7 +182,7 @@ def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> bytes:
     return file.getvalue()
 
 
-def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[str]]:
+def _columns(exam: Hits, seeds: Sequence[int | None]) -> dict[str, np.ndarray | list[str]]:
     ids = np.array(exam.class_ids, dtype=np.int32)
     columns: dict[str, np.ndarray | list[str]] = {
         EXAM: [exam.exam] * len(ids),
@@ -176,6 +192,8 @@ def _columns(exam: Hits, seeds: Sequence[int]) -> dict[str, np.ndarray | list[st
     }
     for kind, rows in exam.right.items():
         for seed, row in zip(seeds, rows, strict=True):
+            if seed is None:
+                continue
             bits = np.unpackbits(np.frombuffer(row, dtype=np.uint8), count=len(ids))
             columns[seed_metric(seed, kind)] = bits.astype(bool)
     return columns

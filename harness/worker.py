@@ -82,7 +82,7 @@ class Worker:
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
         self._objective: str = self._spec["objective"]
         self._items: Iterator[EpochMetrics] | None = None  # of a half-run trial nothing stays
-        self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        self._selection: dict[int, messages.PerReplica] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0
@@ -160,7 +160,7 @@ class Worker:
                     evaluations -= 1  # epoch 0 says little about a setting that is trained
                 if self._spec["may_stop"] and evaluations:
                     result[messages.EVALUATIONS] = evaluations
-                    result[messages.LAST_VALUE] = fmean(item.per_replica[self._objective])
+                    result[messages.LAST_VALUE] = fmean(item.living(self._objective))
                     return
             if time.monotonic() >= deadline:
                 return
@@ -193,15 +193,22 @@ class Worker:
         """The final numbers of the trial, what it cost, and the files that its run keeps."""
         given = self._test, self._selection, self._seeds, self._objective
         metrics = messages.final_numbers(*given)
+        failed = self._test.failed if self._test else {}
+        living = [None if p in failed else seed for p, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
         if self.gpus:  # what tells later trials how many of them share a GPU
             memory = device_memory_mb(self.device)
             metrics |= {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: memory}
-        hits = messages.hits_file(self._test.hits if self._test else (), self._seeds)
+        hits = messages.hits_file(self._test.hits if self._test else (), living)
         trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
         files = {HITS: hits} if hits else {}
         files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
-        return {"metrics": metrics, "files": files, "device": device_label(self.device)}
+        return {
+            "metrics": metrics,
+            "files": files,
+            "device": device_label(self.device),
+            messages.LOST: {self._seeds[place]: reason for place, reason in failed.items()},
+        }
 
 
 class ShipTrainable(tune.Trainable):

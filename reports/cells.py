@@ -38,6 +38,12 @@ class Counts:
     pruned: int = 0
     missing: int = 0
 
+    @property
+    def of_all(self) -> str:
+        """The number of finished rows, and of how many where some are absent: "4 of 5"."""
+        total = self.done + self.failed + self.pruned + self.missing
+        return f"{self.done} of {total}" if total > self.done else str(self.done)
+
     def absent(self) -> list[str]:
         """Name what is not in the mean, e.g. ["1 failed"]."""
         named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))

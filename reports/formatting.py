@@ -96,7 +96,7 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
             return text
         case Counts():
             absent = ", ".join(cell.absent())
-            return f"{cell.done} ({absent})" if absent else str(cell.done)
+            return f"{cell.of_all} ({absent})" if absent else cell.of_all
         case PValue(p):
             return p_text(p)
         case Quantity(value, decimals):

@@ -19,7 +19,6 @@ from ship.distances import (
 from ship.generators import FeatureSource, Sample
 from ship.protocols import Exam
 from ship.replicas import ReplicaRng
-from ship.trial_config import NonFiniteLoss
 
 # A standard error from fewer pictures than this would itself be mostly error.
 FEWEST_FOR_ERROR = 5
@@ -49,15 +48,13 @@ def judge(
     """Quality of features synthesized for the exams' classes, (replica,) each, by name.
 
     Over several exams it is the mean, of flags the maximum: one is up where any target raised it.
-    One that synthesizes nothing, as all its classes are seen, does not count.
+    One that synthesizes nothing, as all its classes are seen, does not count. NaN for replicas
+    with a feature that is not finite.
 
     Args:
         generator: fitted, of as many replicas as there are seeds; None: {}, there are no features.
         exams: real pictures, and the tasks whose classes are synthesized.
         seeds: of each replica.
-
-    Raises:
-        NonFiniteLoss: synthetic features are NaN or infinite.
     """
     if generator is None:
         return {}
@@ -77,15 +74,12 @@ def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Te
     exam's pictures; the zero-shot classifier).
 
     The classes are those that a fine-tuner gets synthetic features of, as far as the exam has
-    pictures of them. {} where it has none.
+    pictures of them. {} where it has none. NaN for replicas with a feature that is not finite.
 
     Args:
         sample: of a fitted generator, of as many replicas as there are seeds.
         exam: real pictures, and the task whose classes are synthesized.
         seeds: of each replica.
-
-    Raises:
-        NonFiniteLoss: synthetic features are NaN or infinite.
     """
     task, pictures = exam.task, exam.pictures
     device, dtype = task.features.device, task.features.dtype
@@ -99,18 +93,24 @@ def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Te
     labels = ids.repeat_interleave(per_class, dim=1)
     noise = ReplicaRng(seeds, "quality/noise", device, dtype)
     made = sample(task.for_generator(labels), noise)
-    if bad := (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
-        raise NonFiniteLoss("synthetic features are not finite", bad)
-    real = [pictures.features[shown] for shown in rows]
-    classes = [pictures.labels[shown] for shown in rows]
-    draws = ReplicaRng(seeds, "quality/draws")
-    measured = measure_quality(made, labels, real, classes, task.text_features, draws)
+    # decompositions refuse what is not finite, for all replicas at once
+    sound = made.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
+    made, labels = made[sound], labels[sound]
+    real = [pictures.features[rows[place]] for place in sound]
+    classes = [pictures.labels[rows[place]] for place in sound]
+    draws = ReplicaRng([seeds[place] for place in sound], "quality/draws")
+    measured: dict[str, Tensor] = {}
+    if sound:
+        measured = measure_quality(made, labels, real, classes, task.text_features, draws)
     recognised = {
         "recognised_by_pictures": _recognised(made, labels, *_class_means(exam)),
         "recognised_by_text": _recognised(made, labels, task.text_features, None),
     }
     found = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
-    return {**found, **{f"flag/{name}": value for name, value in flags(measured).items()}}
+    found |= {f"flag/{name}": value for name, value in flags(measured).items()}
+    missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
+    places = torch.tensor(sound, dtype=torch.long)
+    return {name: missing.index_copy(0, places, value) for name, value in found.items()}
 
 
 def _class_means(exam: Exam) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:

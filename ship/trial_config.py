@@ -4,7 +4,7 @@ Without torch: a driver reads it that never trains.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -240,17 +240,29 @@ class NonFiniteLoss(ValueError):
     """A loss, a logit or a synthetic feature became NaN or infinite: replicas have no result.
 
     Attributes:
-        what: which number it was, and where.
-        replicas: whose it was, by their places in the trial.
+        failed: Place of each such replica in the trial -> what was not finite, and where.
     """
 
-    def __init__(self, what: str, replicas: Sequence[int]) -> None:
-        super().__init__(f"{what}, replicas {', '.join(map(str, replicas))}")
-        self.what = what
-        self.replicas = tuple(replicas)
+    def __init__(self, failed: Mapping[int, str]) -> None:
+        super().__init__(joined_reasons(failed, "replicas"))
+        self.failed = dict(failed)
 
-    def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[str, tuple[int, ...]]]:
-        return type(self), (self.what, self.replicas)
+    def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[dict[int, str]]]:
+        return type(self), (self.failed,)
+
+
+def joined_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
+    """Return each reason once, with the numbers that it applies to.
+
+    Args:
+        failed: Number, e.g. of a seed -> its reason.
+        numbered: Name of the numbers.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for number, reason in failed.items():
+        by_reason.setdefault(reason, []).append(str(number))
+    parts = [f"{reason} ({numbered} {', '.join(ids)})" for reason, ids in by_reason.items()]
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -264,30 +276,43 @@ class EpochMetrics:
         target in cross_dataset); "test" comes once, last.
     epoch: 1-based within its stage (0: before any training).
     progress: fraction of the trial's planned work that is done, 0 to 1.
-    per_replica: metric name -> one value a replica, in the trial's order. A loss wherever
-        something is trained. In stage "selection", at evaluated epochs, of which 0 (the untrained
-        fine-tuner) is the first: the protocol's OBJECTIVES (base_val, few_val: SEEN_OBJECTIVES
-        alone). In stage "test": the test metrics, each selection value at the chosen epoch as
-        selection_NAME, selection_epoch, quality/NAME of the features synthesized for the tested
-        classes, and flag/NAME (0 or 1).
+    per_replica: metric name -> one value a replica, in the trial's order; None for those that have
+        failed. A loss wherever something is trained. In stage "selection", at evaluated epochs, of
+        which 0 (the untrained fine-tuner) is the first: the protocol's OBJECTIVES (base_val,
+        few_val: SEEN_OBJECTIVES alone). In stage "test": the test metrics, each selection value at
+        the chosen epoch as selection_NAME, selection_epoch, quality/NAME of the features
+        synthesized for the tested classes, and flag/NAME (0 or 1).
 
     hits: of stage "test": the right answers on the pictures of each exam (not under selection
-        "reference").
+        "reference"); no bytes for replicas that have failed.
+    failed: place of each replica that has failed so far -> what was not finite, at which stage and
+        epoch. It stays in the list to the end of the trial.
 
     Raises:
-        NonFiniteLoss: a value is NaN or infinite.
+        NonFiniteLoss: a value of a replica that has not failed is NaN or infinite.
     """
 
     stage: Stage
     epoch: int
     progress: float
-    per_replica: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    per_replica: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     hits: tuple[Hits, ...] = ()
+    failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.per_replica.items():
-            bad = [place for place, value in enumerate(values) if not math.isfinite(value)]
+            reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
+            bad = [
+                place for place, value in enumerate(values) if not self._is_allowed(place, value)
+            ]
             if bad:
-                raise NonFiniteLoss(
-                    f"{name} is not finite at stage {self.stage}, epoch {self.epoch}", bad
-                )
+                raise NonFiniteLoss(dict.fromkeys(bad, reason))
+
+    def living(self, name: str) -> list[float]:
+        """Return a metric's values of the replicas that have not failed."""
+        return [value for value in self.per_replica[name] if value is not None]
+
+    def _is_allowed(self, place: int, value: float | None) -> bool:
+        if place in self.failed or value is None:
+            return place in self.failed and value is None
+        return math.isfinite(value)

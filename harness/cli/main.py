@@ -67,6 +67,8 @@ class Options:
         no_reuse: Run what other studies of the store have finished of the same settings, too.
         accept_changes: Run settings anew whose constants, data or weights have changed, though
             finished rows leave the table for it.
+        retry_non_finite: Run seeds again that failed because a loss, logit or synthetic feature was
+            NaN or infinite. On a GPU that need not recur.
         rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
         copy (NAME): Write a packaged study's YAML into this folder, with its comments.
@@ -103,6 +105,7 @@ class Options:
     path: bool = False
     no_reuse: bool = False
     accept_changes: bool = False
+    retry_non_finite: bool = False
     rename: tuple[str, str] | None = None
     verbose: bool = False
     copy: str | None = None

@@ -94,6 +94,7 @@ def _plan_or_run(options: Options) -> None:
     both = ("data_root", "cache_dir", "detect", "max_seeds", "path")
     asked: dict[str, Any] = {name: getattr(options, name) for name in both}
     asked["reuse"] = not options.no_reuse
+    asked["retry_non_finite"] = options.retry_non_finite
     if options.dry_run:
         print_dry_run(wanted, address, asked)
         return
@@ -151,7 +152,11 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
-        state = f"[{_STYLES[row.state]}]{row.state}[/]"
+        partly = row.state == "failed" and row.done
+        state = (
+            f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds" if partly else row.state
+        )
+        state = f"[{_STYLES[row.state]}]{state}[/]"
         seeds = ", ".join(map(str, row.seeds))
         table.add_row(escape(row.label), state, seeds, times.get(row.setting.key, ""))
     lines = []
@@ -250,7 +255,7 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
         typer.Exit: it is not complete, or its report cannot be written, which does not undo it.
     """
     unwritten = ""
-    if outcome.done:
+    if outcome.reportable:
         try:
             report.show(outcome)
         except ReportError as error:
@@ -268,8 +273,11 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
     if failed or missing:
         way_on = _GOES_ON
         if outcome.final:
-            way_on = "none is tried again, as a loss that is not finite is not so by chance"
-        lacks = f"{missing} {'is' if missing == 1 else 'are'} missing"
-        _end(INCOMPLETE, f"incomplete: {count(failed, 'setting')} failed, {lacks}; {way_on}")
+            way_on = "a number was not finite, and --retry-non-finite runs these seeds again"
+        lacks = [f"{count(outcome.failed_seeds, 'seed')} of {count(failed, 'setting')} failed"]
+        lacks = lacks if failed else []
+        if missing:
+            lacks.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
+        _end(INCOMPLETE, f"incomplete: {', '.join(lacks)}; {way_on}")
     if unwritten:
         raise typer.Exit(USER_MISTAKE)

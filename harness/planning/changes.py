@@ -219,7 +219,11 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: i
 
 
 def once_adopted(
-    study: StudyConfig, ledger: Ledger, found: Sequence[Adoption], fingerprints: Fingerprints
+    study: StudyConfig,
+    ledger: Ledger,
+    found: Sequence[Adoption],
+    fingerprints: Fingerprints,
+    retry_before: int = 0,
 ) -> tuple[Ledger, Plan]:
     """The ledger and the plan as they will be once the study has adopted what was found.
 
@@ -232,7 +236,7 @@ def once_adopted(
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)  # of its seeds
         rows.append(replace(row, seeds=work.seeds, seconds=seconds, for_path=work.setting.for_path))
     whole = replace(ledger, runs=tuple(rows))
-    return whole, make_plan(study, whole, fingerprints)
+    return whole, make_plan(study, whole, fingerprints, retry_before)
 
 
 def adoption_lines(found: Sequence[Adoption]) -> list[str]:

@@ -46,11 +46,13 @@ class PlanRow(Work):
 
     seeds: those that will run; () where nothing is left.
     done: the seeds that are finished.
+    failed: Seeds that have failed, and have no number.
     reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
     stopped: whether the scheduler has stopped it for good.
     """
 
     done: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
     reason: str = ""
     stopped: bool = False
 
@@ -142,17 +144,21 @@ class Plan:
         return not self.work and not self.proposals
 
 
-def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) -> Plan:
+def make_plan(
+    study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints, retry_before: int = 0
+) -> Plan:
     """Compare a study with its ledger; reads both, changes nothing.
 
     A (setting, seed) is settled when it is COMPLETE; when the scheduler stopped it, as long as the
-    study has a scheduler; and when its loss was not finite, which is deterministic, under seeds
-    that are all wanted. Every other failure is tried again by the next run.
+    study has a scheduler; and when its numbers were not finite, unless that is to be tried again.
+    Every other failure is tried again by the next run.
 
     Args:
         study: what is wanted.
         ledger: what the store has of it.
         fingerprints: of its data and weights, which the settings' keys are made of.
+        retry_before: Run non-finite seeds again whose runs began before this time, in milliseconds
+            since the epoch. Defaults to none of them.
 
     Raises:
         ValueError: a backbone or data set cannot be read.
@@ -167,7 +173,7 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     return Plan(
-        rows=tuple(_row(study, ledger, setting) for setting in (*arms, *known)),
+        rows=tuple(_row(study, ledger, setting, retry_before) for setting in (*arms, *known)),
         equal_arms=tuple(arm for arm in every_arm if arm not in arms),
         proposals=_proposals(maker, len(own), known) if drawn else 0,
     )
@@ -191,7 +197,7 @@ def study_prunes(study: StudyConfig) -> bool:
     return study.scheduler.name != "none"
 
 
-def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
+def _row(study: StudyConfig, ledger: Ledger, setting: Setting, retry_before: int) -> PlanRow:
     """What is done of a setting, and which of the study's seeds are still to run.
 
     One that --path asked for is wanted whole, whether or not the scheduler had stopped it.
@@ -200,27 +206,28 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     state = ledger.state(setting.key)
     stopped = study_prunes(study) and not setting.for_path and state is State.PRUNED
     known = {seed: held[seed] for seed in seeds if seed in held}
-    reasons = [run.reason for run in known.values() if run.state is State.FAIL]
+    failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
     return PlanRow(
         setting,
-        () if stopped else tuple(s for s in seeds if not _is_settled(known.get(s), seeds)),
+        () if stopped else tuple(s for s in seeds if not _is_settled(known.get(s), retry_before)),
         # COMPLETE under any seed, be it one that is not wanted any more
         may_stop=not (setting.arm or setting.for_path or state is State.COMPLETE),
         done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
-        reason=reasons[-1] if reasons else "",
+        failed=tuple(failed),
+        reason=[*failed.values()][-1] if failed else "",
         stopped=stopped,
     )
 
 
-def _is_settled(run: LedgerRun | None, seeds: Sequence[int]) -> bool:
-    """Whether a run says all of a seed; one that failed may have done so for another of its seeds.
+def _is_settled(run: LedgerRun | None, retry_before: int) -> bool:
+    """Return True if the run that counts for a seed settles it.
 
     Args:
-        run: that counts for the seed.
-        seeds: that are wanted.
+        run: The run, if there is any.
+        retry_before: See make_plan.
     """
     if run is not None and run.state is State.FAIL:
-        return run.failure is Failure.NON_FINITE and {*run.seeds} <= {*seeds}
+        return run.failure is Failure.NON_FINITE and run.logged.started >= retry_before
     return run is not None and run.state is State.COMPLETE
 
 
@@ -231,6 +238,8 @@ class StudyOutcome:
     Attributes:
         done: finished for every seed.
         failed: without a number for some seed, with a reason.
+        failed_seeds: seeds of these without a number.
+        partly: of these, settings with a number for other seeds.
         pruned: stopped by the scheduler.
         missing: not run, or cut short.
         experiment: the study's name in the store.
@@ -252,6 +261,13 @@ class StudyOutcome:
     ran: bool = False
     final: bool = False
     unpublished: str = ""
+    failed_seeds: int = 0
+    partly: int = 0
+
+    @property
+    def reportable(self) -> bool:
+        """Whether any setting has a number."""
+        return bool(self.done or self.partly)
 
     @property
     def complete(self) -> bool:

@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from harness.config import StudyConfig
+from harness.messages import LOST
 from harness.planning import Adoption, Fingerprints, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
@@ -21,6 +22,7 @@ from harness.store import (
 )
 from reports import contract
 from reports.contract import Cost, Failure, Kind, State, Tag, seed_metric, split_seed
+from ship.trial_config import joined_reasons
 
 # Tags that an adopted run takes from the run that computed it; others follow from its setting.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
@@ -63,14 +65,8 @@ class TrialRecorder:
             work: that it does.
             tags: that hold in place of its own, or beside them.
         """
-        setting = work.setting
-        self.record.want(setting)
-        begun = Changes.of_new_run(
-            self.record.experiment_id,
-            (setting.label or "constants")[:MAX_NAME],
-            params=params(setting.config),
-            tags={**self._tags(work), **(tags or {})},
-        )
+        self.record.want(work.setting)
+        begun = self._new_run(work, tags or {})
         self.record.store.write(begun)
         self._open[trial_id] = _Open(begun.run, work)
 
@@ -104,9 +100,20 @@ class TrialRecorder:
         self._open[trial_id].points += epochs
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
-        """Write files and numbers, then the state: a run that says COMPLETE has all of them."""
-        run = self._open[trial_id]
-        seeds, protocol = run.work.seeds, run.work.setting.config.protocol
+        """Write files and numbers, then the state: a run that says COMPLETE has all of them.
+
+        Seeds that have failed get a run of their own, and the trial's run loses them. Their run is
+        written first: where the driver is killed in between, the next run of the study trains the
+        other seeds again, and knows that these have failed.
+        """
+        run, failed = self._open[trial_id], final.get(LOST, {})
+        seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
+        protocol = run.work.setting.config.protocol
+        if failed:
+            reason = joined_reasons(failed)
+            lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
+            work = replace(run.work, seeds=tuple(failed))
+            self.record.store.write(self._new_run(work, lost, State.FAIL))
         # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
         run.points += points(final_metrics(final["metrics"], seeds, protocol))
         for name, content in final["files"].items():
@@ -114,6 +121,8 @@ class TrialRecorder:
             self.record.store.write(Changes(run=run.run, files={name: content}))
         final["files"].clear()  # Tune holds every trial's last result to the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
+        if failed:
+            tags[Tag.SEEDS] = json.dumps(seeds)
         self._close(trial_id, State.COMPLETE, tags)
 
     def end(
@@ -140,6 +149,22 @@ class TrialRecorder:
         run = self._open[trial_id]
         self.record.store.write(Changes(run=run.run, metrics=run.points, tags=tags, state=state))
         del self._open[trial_id]
+
+    def _new_run(self, work: Work, tags: Mapping[str, str], state: State | None = None) -> Changes:
+        """Begin a run of some seeds of a setting.
+
+        Args:
+            work: The setting and the seeds.
+            tags: Tags in addition to those of the work, or in their place.
+            state: State that the run ends in at once. Defaults to a run that is RUNNING.
+        """
+        return Changes.of_new_run(
+            self.record.experiment_id,
+            (work.setting.label or "constants")[:MAX_NAME],
+            params=params(work.setting.config),
+            tags={**self._tags(work), **tags},
+            state=state,
+        )
 
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting

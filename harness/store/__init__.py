@@ -10,6 +10,7 @@ from harness.store.changes import (
     MOST_BYTES,
     Changes,
     Point,
+    now,
     param_text,
     params,
     plain,

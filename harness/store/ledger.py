@@ -89,6 +89,14 @@ class Ledger:
             if run.state is State.COMPLETE and seed in run.objective
         }
 
+    def non_finite(self, key: str) -> set[int]:
+        """Return the seeds of a setting that failed as their numbers were not finite."""
+        return {
+            seed
+            for seed, run in self.of(key).items()
+            if run.state is State.FAIL and run.failure is Failure.NON_FINITE
+        }
+
     @cached_property
     def failed(self) -> frozenset[str]:
         """Keys of the settings whose state is FAIL."""

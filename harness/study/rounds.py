@@ -102,7 +102,7 @@ def run_rounds(
             break
         outcome = run(study)
         # where the same command would run more, what has finished may not be the last word
-        if outcome.interrupted or not outcome.done or not (outcome.complete or outcome.final):
+        if outcome.interrupted or not outcome.reportable or not (outcome.complete or outcome.final):
             break
         before, said = study, lines
     return outcome

@@ -50,6 +50,7 @@ def run_study(
     path: bool = False,
     reuse: bool = True,
     accept_changes: bool = False,
+    retry_non_finite: bool = False,
     ask: Callable[[str], bool] | None = None,
     method: Method | None = None,
     console: Console | None = None,
@@ -85,6 +86,8 @@ def run_study(
             settings, are taken from there, and not run.
         accept_changes: whether finished rows may leave the table since constants, data or weights
             have changed.
+        retry_non_finite: Run seeds again that failed as a loss, logit or synthetic feature was NaN
+            or infinite; on a GPU that need not recur.
         ask: puts a question to a person, where they may not; None: nobody is asked.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
@@ -113,7 +116,8 @@ def run_study(
     prints = fingerprints_of(study, method, data_root, cache_dir)
     consent = partial(require_consent, accepted=accept_changes, ask=ask)
     console = console or SteadyConsole()
-    options = Options(console, consent, address, in_process, verbose, reuse)
+    retry_before = store.now() if retry_non_finite else 0
+    options = Options(console, consent, address, in_process, verbose, reuse, retry_before)
     checkpoints = storage_uri(storage, prints.cache_dir)
     remove_left()
 
@@ -131,7 +135,7 @@ def run_study(
             outcome = execution.bring_about(before)
             if interrupts.requested:  # noted as a sweep ended: no other round begins
                 outcome = replace(outcome, interrupted=True)
-            if publish is None or not outcome.done or outcome.interrupted:
+            if publish is None or not outcome.reportable or outcome.interrupted:
                 return outcome
             return replace(outcome, unpublished=_show(execution, publish, outcome))
 
@@ -171,7 +175,7 @@ class Execution:
         """
         ran = False
         try:
-            standing = read_standing(self.study, self.fingerprints, self.store)
+            standing = self._read_standing()
             self.options.consent(standing.changes(), source_of(self.study))
             known = standing.elsewhere() if self.options.reuse else []
             adoptable = planning.adoptions(self.study, standing.plan, known)
@@ -203,13 +207,22 @@ class Execution:
             self.storage.forget()
         return outcome
 
+    def _read_standing(self) -> Standing:
+        """Read how the study stands.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        retry_before = self.options.retry_before
+        return read_standing(self.study, self.fingerprints, self.store, retry_before)
+
     def _interrupted(self, *, ran: bool) -> StudyOutcome:
         """What has become of a study that somebody stopped, once nothing of it is RUNNING."""
         self.store.hurry()
         try:
             # a signal may have struck between a run's first write and the place that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
-            standing = read_standing(self.study, self.fingerprints, self.store)
+            standing = self._read_standing()
             return replace(self._outcome(standing), interrupted=True, ran=ran)
         except store.StoreAway:  # whoever runs the study next closes it
             raise KeyboardInterrupt from None
@@ -231,6 +244,8 @@ class Execution:
             experiment=self.study.name,
             tracking_uri=self.store.uri,
             final=plan.finished,
+            failed_seeds=sum(len(row.failed) for row in plan.rows),
+            partly=sum(bool(row.reason and row.done) for row in plan.rows),
         )
 
     def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:

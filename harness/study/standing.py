@@ -40,6 +40,7 @@ class Standing:
     store: an open store; None: there is none.
     ledger, stored: what the store has of the study, and what it says that the study is.
     plan: what is left.
+    retry_before: see make_plan.
     """
 
     study: StudyConfig
@@ -48,6 +49,7 @@ class Standing:
     ledger: Ledger
     stored: StoredStudy
     plan: Plan
+    retry_before: int = 0
 
     def again(self) -> "Standing":
         """As it stands now.
@@ -55,7 +57,7 @@ class Standing:
         Raises:
             StoreError: the store cannot be read.
         """
-        return read_standing(self.study, self.fingerprints, self.store)
+        return read_standing(self.study, self.fingerprints, self.store, self.retry_before)
 
     def changes(self) -> TableChanges:
         """Which finished rows would leave the table, and why."""
@@ -75,7 +77,9 @@ class Standing:
         return opened.read(lambda client: store.read_known(client, name, keys, trained=trained))
 
 
-def read_standing(study: StudyConfig, fingerprints: Fingerprints, opened: Store | None) -> Standing:
+def read_standing(
+    study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, retry_before: int = 0
+) -> Standing:
     """A study as it stands in an open store, or without one: see Standing.
 
     Raises:
@@ -90,8 +94,8 @@ def read_standing(study: StudyConfig, fingerprints: Fingerprints, opened: Store 
         stored = store.read_stored_study(opened, own)
         asked = own, study.name, study.objective
         ledger = opened.read(lambda client: store.read_ledger(client, *asked))
-    plan = planning.make_plan(study, ledger, fingerprints)
-    return Standing(study, fingerprints, opened, ledger, stored, plan)
+    plan = planning.make_plan(study, ledger, fingerprints, retry_before)
+    return Standing(study, fingerprints, opened, ledger, stored, plan, retry_before)
 
 
 def source_of(study: StudyConfig) -> str:
@@ -131,6 +135,7 @@ def plan_study(
     max_seeds: int | None = None,
     path: bool = False,
     reuse: bool = True,
+    retry_non_finite: bool = False,
     method: Method | None = None,
     say: Say | None = print,
 ) -> Plan:
@@ -139,7 +144,7 @@ def plan_study(
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
         detect, max_seeds, path: see run_study; with them it is the next round that is planned.
-        reuse: see run_study.
+        reuse, retry_non_finite: see run_study.
         say: told what finding out the time takes; None: the plan comes without an estimate, and
             without what the seeds will show.
 
@@ -155,16 +160,17 @@ def plan_study(
     prints = fingerprints_of(study, method, data_root, cache_dir)
     maker = planning.SettingMaker(study, prints)
     rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds, path=path)
+    retry_before = store.now() if retry_non_finite else 0
     wanted, lines = next(rounds)
-    standing = read_standing(wanted, prints, store.find_store(uri))
+    standing = read_standing(wanted, prints, store.find_store(uri), retry_before)
     if path and standing.plan.finished:
         wanted, lines = next(rounds)
-        standing = read_standing(wanted, prints, standing.store)
-    notes = standing.changes().notes(source_of(wanted))
+        standing = read_standing(wanted, prints, standing.store, retry_before)
+    notes = standing.changes().notes(source_of(wanted)) + failed_lines(standing)
     known = standing.elsewhere() if reuse else []
     found = planning.adoptions(wanted, standing.plan, known)
     if found:
-        ledger, plan = planning.once_adopted(wanted, standing.ledger, found, prints)
+        ledger, plan = planning.once_adopted(wanted, standing.ledger, found, prints, retry_before)
         standing = replace(standing, ledger=ledger, plan=plan)
         notes += planning.adoption_lines(found)
     notes += lines
@@ -175,6 +181,18 @@ def plan_study(
             notes += prompt_lines(wanted, plan, prints)
             plan = _with_time(standing, known, say)
     return replace(plan, notes=tuple(notes))
+
+
+def failed_lines(standing: Standing) -> list[str]:
+    """Return what a dry run says of seeds that failed as their numbers were not finite."""
+    rows, ledger = standing.plan.rows, standing.ledger
+    lost = [{*row.failed} & ledger.non_finite(row.setting.key) for row in rows]
+    seeds, settings = sum(map(len, lost)), sum(map(bool, lost))
+    if not seeds:
+        return []
+    failed = f"{count(seeds, 'seed')} of {count(settings, 'setting')} failed, a number not finite"
+    way_on = "run again" if standing.retry_before else "--retry-non-finite runs them again"
+    return [f"{failed}: {way_on}"]
 
 
 def _with_time(standing: Standing, known: Sequence[LedgerRun], say: Say) -> Plan:

@@ -31,6 +31,7 @@ class Options:
     in_process: one after the other in this process.
     verbose: let Ray talk.
     reuse: whether what other studies of the store have finished is adopted.
+    retry_before: see planning.make_plan.
     """
 
     console: Console
@@ -39,6 +40,7 @@ class Options:
     in_process: bool = False
     verbose: bool = False
     reuse: bool = True
+    retry_before: int = 0
 
     def say(self, line: str) -> None:
         """Print a line."""

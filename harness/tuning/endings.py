@@ -14,10 +14,11 @@ from typing import Any
 
 import optuna
 
-from harness.messages import FAILED, FINAL
+from harness.messages import FAILED, FINAL, LOST
 from harness.planning import Work
 from harness.ray import Death
-from reports.contract import Failure, State
+from reports.contract import Failure, State, count
+from ship.trial_config import joined_reasons
 
 # Tries after the first one, by cause; a node that is lost may take many with it.
 WORKER_RETRIES = 1
@@ -38,7 +39,7 @@ class Attempt:
     state: COMPLETE, PRUNED or FAIL; INTERRUPTED: it runs again; RUNNING: it has not ended.
     final: FINAL of its last result; empty unless COMPLETE.
     failure: the kind of failure; it counts for FAIL alone.
-    reason: why it was stopped, failed or was interrupted, for people.
+    reason: why it was stopped, failed or was interrupted, or some of its seeds failed, for people.
     """
 
     work: Work
@@ -56,6 +57,12 @@ class Attempt:
     failure: Failure = field(default=Failure.ERROR, init=False)
     reason: str = field(default="", init=False)
 
+    @property
+    def lost(self) -> Mapping[int, str]:
+        """Seed -> why it failed, where the trial has finished for its other seeds."""
+        found: Mapping[int, str] = self.final.get(LOST, {})
+        return found
+
     def end(self, last: Mapping[str, Any]) -> list["Attempt"]:
         """Note what has become of it; what runs again of it.
 
@@ -68,6 +75,9 @@ class Attempt:
         if self.death is None and FINAL in last:
             (self.final,) = last[FINAL]
             self.state = State.COMPLETE
+            if self.lost:
+                n_failed = f"{len(self.lost)} of {count(len(self.work.seeds), 'seed')} failed"
+                self.reason = f"{n_failed}: {joined_reasons(self.lost)}"
             return []
         if self.death is not None:
             self.failure, self.reason = self.death.failure, f"{self.death.reason} {self.where}"

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settin
 from harness.ray import death_of
 from harness.store import Ledger
 from harness.tuning.endings import Attempt
-from reports.contract import State, quiet, seed_metric
+from reports.contract import Failure, State, quiet, seed_metric
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
@@ -28,21 +28,27 @@ MOST_REPEATS = 50
 Outcome = tuple[State, float | None]
 
 
-def scored(state: State, values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
+def scored(
+    state: State,
+    values: Mapping[int, float],
+    seeds: Sequence[int],
+    non_finite: Collection[int] = (),
+) -> Outcome:
     """A setting's outcome: COMPLETE alone has a value, and FAIL where a seed has no finite one.
 
-    A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
-    random. A sampler that took such a mean for the setting's value would be led to settings that
-    fail.
+    The value is the mean over the seeds whose numbers stayed finite, as ASHA sees it. A mean over
+    fewer seeds is another quantity where others failed by chance: these are to run again.
 
     Args:
         state: how the setting ended.
         values: objective of each finished seed.
         seeds: that the study asks for; a mean leaves out others.
+        non_finite: Seeds that failed for good, as their numbers were not finite.
     """
     if state is not State.COMPLETE:
         return state, None
-    value = fmean([values.get(seed, math.nan) for seed in seeds])
+    counted = [seed for seed in seeds if seed in values or seed not in non_finite]
+    value = fmean([values.get(seed, math.nan) for seed in counted]) if counted else math.nan
     return (state, value) if math.isfinite(value) else (State.FAIL, None)
 
 
@@ -144,10 +150,10 @@ class StudySearcher(Searcher):
 
     A Ray trial is one work: a setting under some seeds.
 
-    States as Optuna sees them: COMPLETE with the mean over the study's seeds where all of them have
-    finished, PRUNED for a setting that the scheduler stopped, FAIL for one that failed for any of
-    its seeds; never a value for either of those. A failed proposal counts towards `trials` like any
-    other.
+    States as Optuna sees them: COMPLETE with the mean over the study's seeds whose numbers stayed
+    finite, PRUNED for a setting that the scheduler stopped, FAIL for one that has no such seed, or
+    failed otherwise for any; never a value for either of those. A failed proposal counts towards
+    `trials` like any other.
 
     attempts: each Ray trial that was given out, by its id.
     """
@@ -182,7 +188,8 @@ class StudySearcher(Searcher):
         self._spare = iter(enumerate_settings(make, n_for_path) if plan.proposals else ())
         for key in (one.key for one in plan.settings if one.key not in self._of):
             if state := ledger.state(key):
-                self._outcomes[key] = scored(state, ledger.objectives(key), study.seeds)
+                values, lost = ledger.objectives(key), ledger.non_finite(key)
+                self._outcomes[key] = scored(state, values, study.seeds, lost)
         samples = (one for one in plan.settings if one.key in self._outcomes and not one.arm)
         known = [(one, self._outcomes[one.key]) for one in samples]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
@@ -263,11 +270,16 @@ class StudySearcher(Searcher):
     def _outcome(self, key: str) -> Outcome:
         """What a setting has come to, now that all of its seeds have ended."""
         values = dict(self._ledger.objectives(key))
+        lost = set(self._ledger.non_finite(key))
         for one in self._of[key]:
+            if one.state is State.FAIL and one.failure is Failure.NON_FINITE:
+                lost.update(one.work.seeds)
+                continue
             if one.state is not State.COMPLETE:
                 return one.state, None
+            lost.update(one.lost)
             for seed in one.work.seeds:
                 name = seed_metric(seed, f"selection/{self._study.objective}")
                 if name in one.final["metrics"]:
                     values[seed] = one.final["metrics"][name]
-        return scored(State.COMPLETE, values, self._study.seeds)
+        return scored(State.COMPLETE, values, self._study.seeds, lost)

@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a run failed; ship.failure. NON_FINITE alone is never tried again: it would recur."""
+    """Why a run failed; ship.failure. NON_FINITE is tried again with --retry-non-finite alone."""
 
     NON_FINITE = "non_finite"
     ERROR = "error"

@@ -172,7 +172,7 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
 def _cell(cell: Cell | None, dialect: Dialect) -> str:
     """A cell's text; below the number of finished rows stand counts of those not in the mean."""
     if isinstance(cell, Counts):
-        return "\n".join([str(cell.done), *cell.absent()])
+        return "\n".join([cell.of_all, *cell.absent()])
     return cell_text(cell, dialect)
 
 

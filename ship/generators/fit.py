@@ -78,6 +78,14 @@ class FusedGenerator(Fused, FeatureSource):
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
+    def give_up(self, places: Sequence[int]) -> None:
+        """See FeatureSource.give_up."""
+        if not places:
+            return
+        self._settled = False
+        if self._stopping is not None:
+            self._stopping.stopped[list(places)] = True
+
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the seen classes' features, a random view of each.
 

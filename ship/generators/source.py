@@ -40,6 +40,13 @@ class FeatureSource:
         """
         return {}
 
+    def give_up(self, places: Sequence[int]) -> None:
+        """Wait no longer for some replicas to stop early; their state may have been replaced.
+
+        Args:
+            places: Places of the replicas that have failed.
+        """
+
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
@@ -130,6 +137,10 @@ class MixedWithReal(FeatureSource):
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One of the generator's."""
         return self._made.train_epoch()
+
+    def give_up(self, places: Sequence[int]) -> None:
+        """See FeatureSource.give_up."""
+        self._made.give_up(places)
 
     def parts(self) -> Mapping[str, Part]:
         """What fitting the generator changes."""

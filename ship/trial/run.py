@@ -32,6 +32,11 @@ from ship.trial.selection import (
 from ship.trial.trained import trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
+# What NaN in metrics means where the metrics themselves are always numbers.
+LOGITS = "logits are"
+FEATURES = "synthetic features are"
+WEIGHTS = "the generator's weights are"
+
 
 def run_trial(
     config: TrialConfig,
@@ -49,6 +54,9 @@ def run_trial(
     (up to the rounding of differently batched sums; and a quality metric that any seed's pictures
     cannot carry is left out for all). The last item is the only one of stage "test".
 
+    A replica whose loss, logits or synthetic features are not finite has failed: it has no more
+    numbers, and the others end with the same ones as without it (EpochMetrics.failed).
+
     A trial that is resumed says again what it had reported and goes on from there: on a CPU with as
     many threads, to the bit as if it had not been stopped.
 
@@ -61,7 +69,7 @@ def run_trial(
         keep: whether TrialRun.trained has what was tested.
 
     Raises:
-        NonFiniteLoss: with the number, where it is known the stage and the epoch, and the replicas.
+        NonFiniteLoss: All replicas have failed; with each one's reason, stage and epoch.
         ValueError: the dataset cannot carry the setting (too few classes, no training pictures).
         CheckpointError: `resume` is of another trial, or of one that kept what this one does not.
     """
@@ -76,7 +84,7 @@ def run_trial(
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = Best(len(seeds), protocol.metric, tolerance), Kept({})
     always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
-    journal = Journal(_planned(config, protocol), always, resume)
+    journal = Journal(_planned(config, protocol), len(seeds), always, resume)
     kept = features if keep else None
     trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
@@ -109,6 +117,11 @@ class _Trial:
         """Whether selection compares ages of the generator, and not epochs of the fine-tuner."""
         return self.protocol.ages > 1
 
+    @property
+    def _chosen_epoch(self) -> int:
+        """The last epoch that any replica is tested at."""
+        return int(self.best.epoch[self.journal.living].max())
+
     def epochs(self) -> Iterator[EpochMetrics]:
         """All of it, or what a resumed one has left of it."""
         protocol, best, by_age = self.protocol, self.best, self.by_age
@@ -127,7 +140,7 @@ class _Trial:
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         exams = [best.metrics]  # no further test of an age: choosing has looked at these numbers
         if not by_age:
-            epoch = int(best.epoch.max())
+            epoch = self._chosen_epoch
             exams = [
                 exam_results(self.tested, place, number)
                 for place, final in enumerate(protocol.finals)
@@ -135,16 +148,18 @@ class _Trial:
             ]
             if self.config.quality:
                 judged_on = [final[0] for final in protocol.finals]
-                metrics |= judge(generator, judged_on, self.seeds)
+                judged = judge(generator, judged_on, self.seeds)
+                metrics |= self.journal.check("test", epoch, judged, FEATURES)
         fitted = self.journal.reported("selection_generator", "final_generator")
         if "active_units" in fitted:  # no latent unit is active
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.choices, self.last, counted)
+        metrics = self.journal.check("test", epoch, protocol.combine(exams) | metrics)
         if self.to_keep is not None:
             self.journal.trained = self._files(self.to_keep, generator)
         hits = right_answers(self.tested, protocol.finals)
-        yield from self.journal.report("test", epoch, protocol.combine(exams) | metrics, hits)
+        yield from self.journal.report("test", epoch, metrics, hits)
 
     def _select(self, exam: Exam) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train on what selection may see, and note each replica's best epoch on the exam.
@@ -175,6 +190,7 @@ class _Trial:
                 continue
             wanted = self.config.quality and not by_age and not journal.count("selection_quality")
             if wanted and (judged := judge(generator, [exam], self.seeds)):
+                judged = journal.check("selection_quality", 0, judged, FEATURES)
                 yield from journal.report("selection_quality", 0, judged)
             finetuner = self._finetuner(exam.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
@@ -183,19 +199,20 @@ class _Trial:
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
+                number = place * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
                 if epoch % every == 0 or epoch == epochs[-1]:
                     metrics, choice = evaluate(finetuner, exam, protocol)
+                    metrics = journal.check("selection", number, metrics, LOGITS)
                     state = finetuner.state_dict()
                     if by_age:
                         state = prefixed("generator", self._learned(generator) or {})
                         state |= prefixed("finetuner", self._learned(finetuner) or {})
                     best.update(age if by_age else epoch, choice, metrics, state)
-                number = place * len(epochs) + epoch
                 yield from journal.report("selection", number, {**losses, **metrics})
             if by_age:
                 del finetuner  # before the next one is built
-            if generator is not None and generator.finished:
+            if generator is not None and self._has_finished(generator):
                 break
         if protocol.generator_task is None and not by_age:
             finetuner.load_state_dict(best.state)
@@ -253,13 +270,15 @@ class _Trial:
         tested = self.tested.tensors
         for number, exam in enumerate(self.protocol.finals[place]):
             found = examine(finetuner, exam, self.protocol, self.best)
+            scores = {name: value for name, value in found.items() if value.is_floating_point()}
+            self.journal.check("test", self._chosen_epoch, scores, LOGITS)
             tested |= prefixed(f"{place}.{number}", found)
         learned = self._learned(finetuner) or {}
         tested |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Those of what was tested."""
-        best = self.best
+        """Those of what was tested, of the replicas that have not failed."""
+        best, living = self.best, self.journal.living
         if self.by_age:
             made = under(best.state, "generator") or None
             tuned = [under(best.state, "finetuner")]
@@ -267,20 +286,34 @@ class _Trial:
             made = self._learned(generator)
             places = range(len(self.protocol.finals))
             tuned = [exam_results(self.tested, place, 0, "learned/") for place in places]
-        chosen = zip(best.epoch.tolist(), best.choice.tolist(), strict=True)
-        at = [(epoch, self.choices[place]) for epoch, place in chosen]
-        return trained_files(
-            self.config, self.seeds, dataset, self.clip, self.protocol, made, tuned, at
-        )
+        made = made and {name: value[living] for name, value in made.items()}
+        tuned = [{name: value[living] for name, value in state.items()} for state in tuned]
+        seeds = [self.seeds[replica] for replica in living]
+        epochs, picked = best.epoch[living].tolist(), best.choice[living].tolist()
+        at = [(epoch, self.choices[p]) for epoch, p in zip(epochs, picked, strict=True)]
+        return trained_files(self.config, seeds, dataset, self.clip, self.protocol, made, tuned, at)
 
     def _fit(
         self, generator: FeatureSource | None, stage: Stage, epochs: int
     ) -> Generator[EpochMetrics, None, None]:
         """Train a generator until so many epochs are behind it, or every seed has stopped."""
-        while generator is not None and (done := self.journal.count(stage)) < epochs:
-            if done and generator.finished:
+        if generator is None:
+            return
+        while (done := self.journal.count(stage)) < epochs:
+            if done and self._has_finished(generator):
                 break
             yield from self.journal.report(stage, done + 1, generator.train_epoch())
+        if generator.epochs:
+            # the last step shows in no loss, and what is fitted in closed form would raise
+            weights = capture(generator.learned() or {})
+            sound = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
+            finite = {name: torch.where(own, 0.0, torch.nan) for name, own in sound.items()}
+            self.journal.check(stage, done, finite, WEIGHTS)
+
+    def _has_finished(self, generator: FeatureSource) -> bool:
+        """Return True if every replica has stopped early, or has failed."""
+        generator.give_up(list(self.journal.failed))
+        return generator.finished
 
     def _generator(self, task: Task) -> FeatureSource | None:
         """The generator for a task before its first epoch; None: no synthetic features."""
@@ -292,6 +325,7 @@ class _Trial:
         """The untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
+            generator.give_up(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         made = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
         self.choices = made.choices

@@ -12,7 +12,7 @@ from ship.finetuners import FusedFinetuner
 from ship.protocols import Exam, FinalExams, Protocol
 from ship.replicas import Kept, fetched
 from ship.state import State, prefixed, under
-from ship.trial_config import Hits, NonFiniteLoss
+from ship.trial_config import Hits
 
 Choices = Sequence[Mapping[str, float]]
 
@@ -154,11 +154,9 @@ def evaluate(
         protocol: scores the answers, and names what is maximised.
 
     Returns:
-        Metrics by name, (replica,) each, in percent; and places in the fine-tuner's choices,
-        (replica,) whole numbers. All are on the CPU.
-
-    Raises:
-        NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
+        Metrics by name, (replica,) each, in percent, NaN for replicas with a logit that is not
+        finite; and places in the fine-tuner's choices, (replica,) whole numbers. All are on the
+        CPU.
     """
     scored = [_scored(finetuner, exam, protocol, choice, None) for choice in finetuner.choices]
     table = _sound({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
@@ -178,11 +176,8 @@ def examine(
         best: what selection chose for each replica.
 
     Returns:
-        Metrics by name, (replica,) each, in percent; and the right answers by kind, (replica, n)
-        each. All are on the CPU.
-
-    Raises:
-        NonFiniteLoss: as evaluate does.
+        Metrics by name, (replica,) each, in percent, NaN as evaluate gives it; and the right
+        answers by kind, (replica, n) each. All are on the CPU.
     """
     kept = Kept({})
     for place in best.choice.unique().tolist():
@@ -213,17 +208,14 @@ def _scored(
 
 
 def _sound(scored: State) -> State:
-    """What _scored gave, fetched with one wait.
-
-    Raises:
-        NonFiniteLoss: with the replicas whose logits are NaN or infinite.
-    """
+    """What _scored gave, fetched with one wait; NaN where argmax took a NaN for a class."""
     found = fetched(scored)
     finite = found.pop(_FINITE)
-    bad = [place for place, own in enumerate(finite.unbind(-1)) if not own.all()]
-    if bad:
-        raise NonFiniteLoss("logits are not finite", bad)
-    return found
+    finite = finite.reshape(-1, finite.shape[-1]).all(0)
+    return {
+        name: value.where(finite, torch.nan) if value.is_floating_point() else value
+        for name, value in found.items()
+    }
 
 
 def exam_results(tested: Kept, place: int, number: int, kind: str = "") -> State:

@@ -240,3 +240,22 @@ def test_without_pictures_there_is_nothing_to_judge(clip: FrozenCLIP, features: 
     pictures = Pictures(exam.pictures.features[seen_only], exam.pictures.labels[seen_only])
     sample = Table(exam.task.text_features).sample
     assert judge_exam(sample, Exam(exam.task, pictures), SEEDS) == {}
+
+
+def test_a_seed_with_features_that_are_not_finite_spoils_no_other(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """It has NaN in every metric, and the other seed what it has beside a sound one."""
+    for exam in exams(clip, features):
+        means = class_means(exam)
+        whole = judge_exam(Table(means).sample, exam, SEEDS)
+
+        def spoilt(class_ids: Tensor, rng: ReplicaRng, means: Tensor = means) -> Tensor:
+            made = means[class_ids].clone()
+            made[0, -1, 0] = torch.nan
+            return made
+
+        made = judge_exam(spoilt, exam, SEEDS)
+        assert made.keys() == whole.keys()
+        for name, value in made.items():
+            assert bool(value[0].isnan()) and value[1] == whole[name][1], name

@@ -37,6 +37,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
         "cache_dir": None, "storage": None, "accept_changes": False, "ask": None,
         "detect": None, "max_seeds": None, "path": False, "reuse": True,
+        "retry_non_finite": False,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
     assert (progress, report) == ("progress", "report 1 in prompt_len-report")

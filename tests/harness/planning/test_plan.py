@@ -65,7 +65,7 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
     }
     study = study.model_copy(update={"own_seeds": own, "for_path": tuple(case.get("asks", ()))})
     ledger = Ledger(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
-    plan = make_plan(study, ledger, prints)
+    plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
     assert plan.proposals == case.get("proposals", 0)
     assert [arm.arm for arm in plan.equal_arms] == case.get("equal_arms", [])

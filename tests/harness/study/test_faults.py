@@ -58,7 +58,9 @@ def kill() -> None:
 
 ACTS: dict[str, Callable[[], Any]] = {
     "raise": raising(RuntimeError("out of luck\nand more")),
-    "lose": raising(NonFiniteLoss("loss is not finite at stage selection, epoch 2", [0, 1])),
+    "lose": raising(
+        NonFiniteLoss(dict.fromkeys((0, 1), "loss is not finite at stage selection, epoch 2"))
+    ),
     "kill": kill,
     "exit": lambda: sys.exit(1),
     "end": lambda: os._exit(1),

@@ -16,6 +16,7 @@ from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.endings import Attempt
+from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import StudyScheduler
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
@@ -97,7 +98,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
 def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprints) -> None:
     """At the start of what has ended, later of what lacked a seed: its mean over the study's seeds.
 
-    A setting that lacks one for good, then or now, is FAIL without a value.
+    One whose numbers were not finite is not in the mean; a setting without any other is FAIL.
     """
     study = make_study(
         space=RANGE, sampler="tpe", trials=6, scheduler="asha", seeds=[0, 1, 2], concurrency=1
@@ -123,13 +124,50 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     at_once = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
-    assert at_once == [average, (TrialState.PRUNED, None), fail, fail, running, running]
+    others = (TrialState.COMPLETE, pytest.approx(50.5))
+    assert at_once == [average, (TrialState.PRUNED, None), fail, others, running, running]
     ran = drive(searcher)
     assert [(work.setting.key, work.seeds) for work in ran] == [(less.key, (2,)), (more.key, (2,))]
     assert not any(work.may_stop for work in ran)
-    own = pytest.approx((30.0 + truth(more.config, 2)) / 3)
     later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
-    assert later == [fail, (TrialState.COMPLETE, own)]
+    assert later == [
+        (TrialState.COMPLETE, pytest.approx((50.0 + truth(less.config, 2)) / 2)),
+        (TrialState.COMPLETE, pytest.approx((30.0 + truth(more.config, 2)) / 3)),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["non_finite", "error"])
+def test_a_retried_seed_that_fails_again_leaves_the_others_their_mean(
+    prints: Fingerprints, kind: str
+) -> None:
+    """Where its numbers are not finite again; any other failure leaves the setting without one."""
+    study = make_study(space=RANGE, sampler="tpe", trials=1, seeds=2)
+    setting = SettingMaker(study, prints)({"generator.kl_weight": 0.1})
+    lost = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
+    ledger = Ledger((run_of(setting, (0,)), run_of(setting, (1,), **lost)))
+    plan = make_plan(study, ledger, prints, retry_before=1)
+    searcher = StudySearcher(study, plan, ledger, SettingMaker(study, prints), lambda: 1)
+    searcher.suggest("a")
+    assert searcher.attempts["a"].work.seeds == (1,)
+    searcher.on_trial_complete("a", {"failed": [{"failure": kind, "reason": "why"}]})
+    (trial,) = optuna_trials(searcher)
+    expected = (TrialState.COMPLETE, 50.0) if kind == "non_finite" else (TrialState.FAIL, None)
+    assert (trial.state, trial.value) == expected
+
+
+def test_seeds_that_failed_are_in_no_mean(prints: Fingerprints) -> None:
+    """The others of their trial have one, and people read why they failed."""
+    study = make_study(space=RANGE, sampler="tpe", trials=1, seeds=2)
+    searcher = searcher_of(study, prints)
+    searcher.suggest("a")
+    final = {
+        "metrics": {"seed_1/selection/harmonic_mean": 40.0},
+        "failed_seeds": {0: "loss is nan"},
+    }
+    searcher.on_trial_complete("a", {"final": [final]})
+    (trial,) = optuna_trials(searcher)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 40.0)
+    assert searcher.attempts["a"].reason == "1 of 2 seeds failed: loss is nan (seeds 0)"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

@@ -4,12 +4,14 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 from weakref import WeakSet
 
 import numpy as np
+import polars as pl
 import pytest
 
 from harness.config import Resources
@@ -28,8 +30,8 @@ from reports.contract import Failure
 from ship.configs import FINETUNERS
 from ship.plugins import carried, load_plugin
 from ship.registry import Origin
-from ship.trial_config import EpochMetrics, TrialConfig
-from tests.harness.fakes import FakeClip, load_other_weights, truth
+from ship.trial_config import EpochMetrics, Hits, TrialConfig
+from tests.harness.fakes import SIX, FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 
 
@@ -55,6 +57,32 @@ def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> 
     assert not any(EVALUATIONS in result or LAST_VALUE in result for result in results)
     (result,) = results
     assert FINAL in result
+
+
+def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
+    """The others have theirs, and their answers; the scheduler sees their mean."""
+
+    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
+        yield EpochMetrics("selection", 1, 0.3, dict.fromkeys(SIX, (40.0, 60.0)))
+        lost = {"failed": {1: "loss is not finite at stage selection, epoch 2"}}
+        yield EpochMetrics("selection", 2, 0.6, dict.fromkeys(SIX, (50.0, None)), **lost)
+        test = dict.fromkeys((*SIX, "selection_harmonic_mean"), (55.0, None))
+        hits = Hits("", (0,), ("cat",), (True,), {"own": (b"\x80", b"")})
+        test["selection_epoch"] = (2.0, None)
+        yield EpochMetrics("test", 2, 1.0, test, (hits,), **lost)
+
+    results = finish(make_worker(run_trial, record={"seed_curves": True}))
+    assert [r[LAST_VALUE] for r in results if LAST_VALUE in r] == [50.0, 50.0]
+    curves = [epoch["metrics"] for result in results for epoch in result[EPOCHS]]
+    assert curves[1]["selection/base"] == 50.0
+    assert "curve/seed_0/selection/base" in curves[1]
+    assert "curve/seed_1/selection/base" not in curves[1]
+    (final,) = results[-1][FINAL]
+    assert final["failed_seeds"] == {1: "loss is not finite at stage selection, epoch 2"}
+    assert final["metrics"]["objective"] == final["metrics"]["seed_0/selection/harmonic_mean"] == 55
+    assert not any(name.startswith("seed_1/") for name in final["metrics"])
+    columns = pl.read_parquet(BytesIO(final["files"]["hits.parquet"])).columns
+    assert "seed_0/own" in columns and "seed_1/own" not in columns
 
 
 def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def test_html_page_stands_alone() -> None:
     for note in tables[0].notes:
         assert note in parser.texts
     assert "prompt_len: generator.n_ctx (selected on test)" in parser.texts
-    assert "3 (1 failed, 1 missing)" in parser.texts
+    assert "3 of 5 (1 failed, 1 missing)" in parser.texts
     parser.feed(page_of(collapsed()))  # so many columns that intervals stand below their means
     assert "0.310\n±–\n/ 0.520" in parser.texts
 

@@ -1,0 +1,226 @@
+"""Studies in which single seeds fail as their numbers are not finite."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from harness.config.study_config import StudyConfig
+from harness.errors import UserError
+from harness.method import Method
+from harness.recording.trial_runs import TrialRecorder
+from harness.store.errors import StoreError
+from reports.read.records import load_records
+from reports.render import csv_text, markdown
+from reports.tables.build import build_tables
+from ship.clip import FrozenCLIP
+from ship.finetuners.tune import FusedFinetuner
+from ship.trial_config import EpochMetrics, NonFiniteLoss
+from tests.harness.conftest import Bench
+from tests.harness.fakes import fake_pictures, make_study
+from tests.harness.same_table import assert_same_table, rows
+from tests.ship.conftest import build_features
+from tests.ship.trial.cases import COOP, VAE
+
+pytestmark = pytest.mark.usefixtures("by_value")
+
+REASON = "loss is not finite at stage selection, epoch 2"
+
+
+def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
+    """Run the analytic method at n_ctx 2, with NaN from the second epoch on under some seeds."""
+    items: Iterator[EpochMetrics] = run_trial(config, seeds, *rest)
+    places = [place for place, seed in enumerate(seeds) if seed in bad]
+    if getattr(config.generator, "n_ctx", 0) != 2 or not places:
+        yield from items
+        return
+    failed = dict.fromkeys(places, REASON)
+    for item in items:
+        if item.stage == "selection_generator" or (item.stage, item.epoch) == ("selection", 1):
+            yield item
+            continue
+        if len(failed) == len(seeds):
+            raise NonFiniteLoss(failed)
+        metrics = {
+            name: tuple(None if p in failed else value for p, value in enumerate(values))
+            for name, values in item.per_replica.items()
+        }
+        yield replace(item, per_replica=metrics, failed=failed)
+
+
+def with_bad(bench: Bench, *bad: int) -> Method:
+    """The method of a bench, whose numbers are NaN under some seeds of one setting."""
+    own = bench.method.run_trial
+    return replace(bench.method, run_trial=lambda *given: losing(bad, own, *given))
+
+
+STUDY = {"seeds": 3, "resources": {"cpus": 1}}
+
+
+def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
+    """n_ctx, seeds and reason of the trial runs in a state."""
+    return [
+        (run.data.params["generator.n_ctx"], run.data.tags["ship.seeds"],
+         run.data.tags.get("ship.reason", ""))
+        for run in bench.trials() if run.data.tags["ship.state"] == state
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["bench", "ray_bench"])
+def test_a_seed_fails_alone(
+    request: pytest.FixtureRequest, calm: Callable[[StudyConfig], str], place: str
+) -> None:
+    """The others have the numbers that they have without it, and nothing runs again unasked.
+
+    --retry-non-finite runs that seed; where it goes well, the study is as if nothing had happened.
+    """
+    bench: Bench = request.getfixturevalue(place)
+    study = make_study(seeds=3)
+    outcome = bench.run(study, method=with_bad(bench, 1))
+    assert (outcome.done, outcome.failed, outcome.partly, outcome.failed_seeds) == (2, 1, 1, 1)
+    assert outcome.final and not outcome.complete
+    assert tags_of(bench, "FAIL") == [("2", "[1]", f"{REASON} (seeds 1)")]
+    (lost,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    assert (lost.info.status, lost.data.tags["ship.failure"]) == ("FAILED", "non_finite")
+    assert not lost.data.metrics
+    assert sorted(tags_of(bench, "COMPLETE"))[1] == ("2", "[0, 2]", "")
+    bench.check_invariants()
+    ours, theirs = (rows(load_records("small", uri)) for uri in (bench.uri, calm(study)))
+    finished = ours.filter(state="COMPLETE")
+    assert len(finished) == 8
+    wanted = theirs.join(finished, on=["setting_key", "seed"], how="semi")
+    assert finished.drop("reason").equals(wanted.drop("reason"))
+
+    before = bench.lines()
+    again = bench.run(study, method=with_bad(bench, 1))
+    assert not again.ran and (again.failed_seeds, bench.lines()) == (1, before)
+    once_more = bench.run(study, method=with_bad(bench, 1), retry_non_finite=True)
+    assert once_more.ran and once_more.final and once_more.failed_seeds == 1
+    assert bench.lines()[len(before) :] == ["emoji vae 2 coop seed 1\n".strip()]
+    assert not bench.run(study, method=with_bad(bench, 1)).ran
+    mended = bench.run(study, retry_non_finite=True)
+    assert mended.complete and mended.ran
+    assert len(bench.lines()) == len(before) + 2
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
+    assert not bench.run(study, retry_non_finite=True).ran
+
+
+def test_all_seeds_may_fail(bench: Bench) -> None:
+    """Then the setting's run says so, with each seed's reason, and has no number."""
+    outcome = bench.run(make_study(seeds=3), method=with_bad(bench, 0, 1, 2))
+    assert (outcome.failed, outcome.partly, outcome.failed_seeds) == (1, 0, 3)
+    assert tags_of(bench, "FAIL") == [("2", "[0, 1, 2]", f"{REASON} (seeds 0, 1, 2)")]
+    retried = bench.run(make_study(seeds=3), method=with_bad(bench, 2), retry_non_finite=True)
+    assert (retried.failed, retried.partly, retried.failed_seeds) == (1, 1, 1)
+    bench.check_invariants()
+
+
+def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
+    """In the row, with the reason below the table; pairs are those that both rows have."""
+    bench.run(make_study(seeds=3), method=with_bad(bench, 1))
+    table = build_tables(load_records("small", bench.uri))[0]
+    text = csv_text(table).encode()
+    frame = pl.read_csv(text)
+    assert frame["n"].to_list() == [3, 2, 3]
+    assert frame["failed"].to_list() == [0, 1, 0]
+    assert frame["pairs"].drop_nulls().to_list() == [3, 2]
+    assert "| 2 | 2 of 3 (1 failed) |" in markdown([table])
+    assert f"rows in no mean: 1 failed ({REASON} (seeds 1))" in table.notes
+
+
+def test_a_driver_that_ends_between_the_two_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run knows of the failed seed, and trains the others alone."""
+    study = make_study(seeds=3)
+    close = TrialRecorder._close
+
+    def broken(self: Any, trial_id: str, state: Any, tags: Any) -> None:
+        if state == "COMPLETE" and "ship.seeds" in tags:
+            raise StoreError("the disk is full")
+        close(self, trial_id, state, tags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRecorder, "_close", broken)
+        with pytest.raises(UserError, match="the disk is full"):
+            bench.run(study, method=with_bad(bench, 1))
+    assert tags_of(bench, "FAIL") == [("2", "[1]", f"{REASON} (seeds 1)")]
+    before = len(bench.lines())
+    outcome = bench.run(study, method=with_bad(bench, 1))
+    assert outcome.final and outcome.failed_seeds == 1
+    ran = [line for line in bench.lines()[before:] if " 2 " in line]
+    assert [line[-1] for line in ran] == ["0", "2"]
+    assert len(tags_of(bench, "FAIL")) == 1 and len(tags_of(bench, "COMPLETE")) == 3
+    bench.check_invariants()
+
+
+def test_a_plan_names_the_flag(bench: Bench) -> None:
+    """It says how many seeds failed, and with the flag that these would run."""
+    study = make_study(seeds=3)
+    bench.run(study, method=with_bad(bench, 0, 1))
+    plan = bench.plan(study)
+    line = "2 seeds of 1 setting failed, a number not finite"
+    assert plan.finished and f"{line}: --retry-non-finite runs them again" in plan.notes
+    retried = bench.plan(study, retry_non_finite=True)
+    assert [row.seeds for row in retried.rows] == [(), (0, 1), ()]
+    assert f"{line}: run again" in retried.notes
+
+
+def test_asha_sees_the_mean_of_the_others(bench: Bench) -> None:
+    """A setting whose seed has failed may be stopped, and if it is not, it is finished."""
+    study = make_study(seeds=3, scheduler="asha")
+    outcome = bench.run(study, method=with_bad(bench, 1))
+    assert outcome.failed_seeds == (1 if outcome.partly else 0)
+    assert "INTERRUPTED" not in bench.states()
+    bench.check_invariants()
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_with_ships_own_method(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, save: bool
+) -> None:
+    """NaN in one seed's parameters: the others' numbers, files and answers are as without it."""
+    pocket = FrozenCLIP.load("pocket")
+    features = build_features(pocket)
+    given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
+    method = replace(Method(), **given, timed=False)
+    space = {"generator.kl_weight": [0.001]}
+    keys = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP, "save": save}
+    alone = make_study(space=space, seeds=[0, 2], **keys)
+    assert bench.run(alone, method=method).complete
+    calm = load_records("small", bench.uri).rows
+
+    train = FusedFinetuner.train_epoch
+    calls: list[None] = []
+
+    def train_epoch(self: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:  # the second epoch of selection
+            with torch.no_grad():
+                for value in self.stack.trained.values():
+                    value[1] = torch.nan
+        return train(self)
+
+    monkeypatch.setattr(FusedFinetuner, "train_epoch", train_epoch)
+    study = make_study(name="other", space=space, seeds=[0, 1, 2], **keys)
+    outcome = bench.run(study, method=method, reuse=False)
+    assert (outcome.partly, outcome.failed_seeds) == (1, 1)
+    made = load_records("other", bench.uri).rows
+    assert made.sort("seed")["state"].to_list() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "stage selection, epoch 2 (seeds 1)" in made.filter(seed=1)["reason"][0]
+    numbers = [name for name in calm.columns if name.startswith(("test/", "selection"))]
+    ours = made.filter(pl.col("seed") != 1).sort("seed").select(numbers)
+    for name in numbers:
+        theirs = calm.sort("seed")[name].to_list()
+        assert ours[name].to_list() == pytest.approx(theirs, abs=1e-3), name
+    (run,) = [r for r in bench.trials("other") if r.data.tags["ship.state"] == "COMPLETE"]
+    files = [file.path for file in bench.store().client.list_artifacts(run.info.run_id, "trained")]
+    assert bool(files) == save and not any("seed_1" in file for file in files)
+    calls.clear()
+    calls.extend([None] * 9)
+    assert bench.run(study, method=method, reuse=False, retry_non_finite=True).complete

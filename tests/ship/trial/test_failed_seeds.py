@@ -1,0 +1,208 @@
+"""Trials in which one seed's numbers become NaN: it fails alone, and the others do not notice."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ship.clip import FrozenCLIP
+from ship.finetuners.tune import FusedFinetuner
+from ship.generators.fit import FusedGenerator
+from ship.state import Checkpoint
+from ship.subsets import FeatureSet
+from ship.trial.run import run_trial
+from ship.trial_config import EpochMetrics, NonFiniteLoss
+from tests.ship.conftest import build_features
+from tests.ship.trial.cases import TOLD, config
+
+# seed 6 chooses its last epoch, the others the untrained fine-tuner
+SEEDS, PLACE = [7, 6, 2], 1
+OTHERS = [7, 2]
+
+Spoil = Callable[..., None]
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
+    """Make parameters NaN: of some places, in an epoch, of the n-th object that is trained."""
+
+    def arrange(
+        kind: type,
+        epoch: int,
+        nth: int = 0,
+        places: tuple[int, ...] = (PLACE,),
+        after: bool = False,
+    ) -> None:
+        objects: list[Any] = []
+        epochs: list[int] = []
+        train = kind.train_epoch
+
+        def damage(self: Any) -> None:
+            with torch.no_grad():
+                for value in self.stack.trained.values():
+                    value[list(places)] = torch.nan
+
+        def train_epoch(self: Any) -> dict[str, Tensor]:
+            if self not in objects:
+                objects.append(self)
+                epochs.append(0)
+            number = objects.index(self)
+            epochs[number] += 1
+            now = number == nth and epochs[number] == epoch
+            if now and not after:
+                damage(self)
+            metrics: dict[str, Tensor] = train(self)
+            if now and after:
+                damage(self)
+            return metrics
+
+        monkeypatch.setattr(kind, "train_epoch", train_epoch)
+
+    return arrange
+
+
+def run(
+    clip: FrozenCLIP, changes: dict[str, Any], seeds: list[int], keep: bool = False
+) -> tuple[list[EpochMetrics], Any]:
+    """A whole trial in double precision, and the run itself."""
+    setting, features = config(**changes), build_features(clip)
+    targets = dict.fromkeys(setting.targets, features)
+    trial = run_trial(setting, seeds, features, clip, targets, dtype=torch.float64, keep=keep)
+    return list(trial), trial
+
+
+GENERATED = {"generator": TOLD["wgan"]}
+ACROSS = {"protocol": "cross_dataset", "targets": ["here", "there"]}
+PATIENT = {"generator": TOLD["patient"]}
+# what is spoilt, in which epoch of which object (of selection: 0) -> the stage and the epoch that
+# are named, and what was not finite
+CASES = [
+    ({}, FusedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
+    ({}, FusedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),
+    ({}, FusedFinetuner, {"epoch": 1, "nth": 1}, "loss is not finite at stage final, epoch 1"),
+    ({}, FusedGenerator, {"epoch": 2}, "loss is not finite at stage selection_generator, epoch 2"),
+    (
+        {"quality": False, "finetuner": "gda"},
+        FusedGenerator,
+        {"epoch": 3, "after": True},
+        "the generator's weights are not finite at stage selection_generator, epoch 3",
+    ),
+    (
+        {"finetuner": {"name": "lp_plus_plus", "epochs": 4}},
+        FusedGenerator,
+        {"epoch": 2, "nth": 1},
+        "loss is not finite at stage final_generator, epoch 2",
+    ),
+    (GENERATED, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (PATIENT, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (
+        {**PATIENT, "selection": "reference"},
+        FusedFinetuner,
+        {"epoch": 2, "nth": 1},
+        "loss is not finite at stage selection, epoch 6",
+    ),
+    (
+        {"selection": "base_val", "protocol": "few_shot"},
+        FusedFinetuner,
+        {"epoch": 1},
+        "loss is not finite at stage selection, epoch 1",
+    ),
+    ({"selection": "none"}, FusedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
+    ({**ACROSS, "selection": "none"}, FusedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
+    ({**ACROSS, "selection": "none"}, FusedFinetuner, {"epoch": 2, "nth": 1}, "final, epoch 2"),
+    (
+        {"protocol": "generalized_zero_shot"},
+        FusedFinetuner,
+        {"epoch": 2},
+        "stage selection, epoch 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "when", "reason"), CASES, ids=str)
+def test_the_other_seeds_end_as_without_the_failed_one(
+    clip64: FrozenCLIP,
+    spoil: Spoil,
+    changes: dict[str, Any],
+    kind: type,
+    when: dict[str, Any],
+    reason: str,
+) -> None:
+    """Every number of every epoch; the failed seed has none from then on, and a reason."""
+    alone, _ = run(clip64, changes, OTHERS)
+    spoil(kind, **when)
+    made, _ = run(clip64, changes, SEEDS)
+    last = made[-1]
+    assert list(last.failed) == [PLACE] and reason in last.failed[PLACE]
+    first = next(item for item in made if item.failed)
+    assert f"stage {first.stage}, epoch {first.epoch}" in last.failed[PLACE] or "weights" in reason
+    by_epoch = {(item.stage, item.epoch): item for item in made}
+    # the failed seed may have chosen a later epoch than the others
+    stages = [[item.stage for item in items if item.stage != "final"] for items in (made, alone)]
+    assert stages[0] == stages[1]
+    for item in alone:
+        own = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
+        assert own.per_replica.keys() == item.per_replica.keys()
+        for name, values in item.per_replica.items():
+            found = own.per_replica[name]
+            assert (found[PLACE] is None) == (PLACE in own.failed)
+            others = [value for place, value in enumerate(found) if place != PLACE]
+            assert others == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
+    for exam, clean in zip(last.hits, alone[-1].hits, strict=True):
+        for answer, rows in exam.right.items():
+            assert rows == (clean.right[answer][0], b"", clean.right[answer][1])
+
+
+def test_a_failed_seed_is_not_kept(clip64: FrozenCLIP, spoil: Spoil) -> None:
+    """What was trained under the other seeds is, and trained.json names these alone."""
+    _, alone = run(clip64, {}, OTHERS, keep=True)
+    spoil(FusedFinetuner, 1, nth=1)
+    _, trial = run(clip64, {}, SEEDS, keep=True)
+    assert sorted(trial.trained) == ["seed_2.safetensors", "seed_7.safetensors", "trained.json"]
+    assert trial.trained.keys() == alone.trained.keys()
+
+
+@pytest.mark.parametrize("kind", [FusedFinetuner, FusedGenerator])
+def test_a_trial_without_a_seed_left_ends(
+    clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type
+) -> None:
+    """The error has every seed's reason, be it of an earlier epoch."""
+    spoil(kind, 1, places=(0, 2))
+    spoil(kind, 2, places=(1,))
+    with pytest.raises(NonFiniteLoss) as raised:
+        list(run_trial(config(eval_every=1), SEEDS, features, clip))
+    assert sorted(raised.value.failed) == [0, 1, 2]
+    assert "epoch 1" in raised.value.failed[0] and "epoch 2" in raised.value.failed[1]
+    assert "(replicas 0, 2); " in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "nth"),
+    [
+        ({}, FusedFinetuner, 0),
+        ({"selection": "none"}, FusedFinetuner, 0),
+        ({}, FusedGenerator, 0),
+        ({**ACROSS, "selection": "none"}, FusedFinetuner, 0),
+    ],
+)
+def test_a_resumed_trial_remembers_its_failed_seeds(
+    clip: FrozenCLIP, spoil: Spoil, changes: dict[str, Any], kind: type, nth: int
+) -> None:
+    """Stopped behind any epoch after the failure, it ends to the bit as if it had not been."""
+    setting, features = config(**changes), build_features(clip)
+    targets = dict.fromkeys(setting.targets, features)
+    spoil(kind, 1, nth=nth)
+    trial = run_trial(setting, SEEDS, features, clip, targets)
+    whole, stops = [], []
+    for item in trial:
+        whole.append(item)
+        if item.failed and item.stage != "test":
+            stops.append(trial.checkpoint().to_bytes())
+    assert stops and list(whole[-1].failed) == [PLACE]
+    for data in stops:
+        resumed = run_trial(
+            setting, SEEDS, features, clip, targets, resume=Checkpoint.from_bytes(data)
+        )
+        assert list(resumed) == whole
