@@ -43,7 +43,7 @@ from reports.tables.metric import (
     with_metric,
 )
 from reports.tables.notes import on_test, plain_table
-from reports.tables.over_classes import RightAnswers, right_answers
+from reports.tables.over_classes import right_answers
 from reports.tables.pooling import (
     DATASET,
     arms_dataset,

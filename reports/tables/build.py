@@ -35,6 +35,8 @@ from reports.tables.pooling import averaged, beside_dataset, datasets, one_datas
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
+# When a terminal is too narrow, the columns of single datasets go last: see Column.
+_DATASETS_DROP = 6
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
@@ -118,7 +120,9 @@ def _tested_epochs(family: Family) -> list[Column]:
     follows = family.kind == "effects" or (family.study.pooled and family.kind != "methods")
     if follows or not any(map(_tested_epoch, family.groups)):
         return []
-    return [Column("epoch", "epoch", _tested_epoch)]
+    # in a narrow terminal the datasets of a method matter more than its epochs over all of them
+    drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
+    return [Column("epoch", "epoch", _tested_epoch, drop=drop)]
 
 
 def _tested_epoch(group: Group) -> Cell | None:
@@ -157,7 +161,8 @@ def _compared(family: Family) -> Iterator[Column]:
         return
     yield Column("p", "Holm p", of(lambda one: known(PValue, one.holm_p)))
     detectable = of(lambda one: known(Quantity, one.detectable, decimals=one.decimals))
-    yield Column("detectable", "MDE", detectable, drop=5)
+    drop = _DATASETS_DROP if family.kind == "methods" else 5
+    yield Column("detectable", "MDE", detectable, drop=drop)
 
 
 def _difference(one: Compared) -> Cell:
@@ -211,7 +216,7 @@ def _by_dataset(family: Family) -> Iterator[Column]:
 
     yield Column("datasets", "datasets", over, csv_only=True)
     for dataset in family.datasets:
-        yield column(dataset, metric, dataset, drop=5)
+        yield column(dataset, metric, dataset, drop=_DATASETS_DROP)
         for name in (*halves, *others):
             yield column(dataset, name, f"{dataset} {heads[name]}", csv_only=True)
     for name in (*halves, *others):

@@ -64,7 +64,7 @@ def test_importance_is_a_frame(store_uri: str) -> None:
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
-        (lambda s: s.table("x"), "prompt_len: no table 'x' (choices: generator.n_ctx, "),
+        (lambda s: s.table("x"), "prompt_len: no table 'x' (choices: generator.n_ctx)"),
         (lambda s: s.figure("x"), "prompt_len: no figure 'x' (choices: generator.n_ctx, "),
         (lambda s: s.importance(), "prompt_len: no importance: only generator.n_ctx varies"),
     ],

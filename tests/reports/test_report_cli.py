@@ -19,7 +19,7 @@ from tests.reports.studies import cross_dataset, over_datasets
 
 FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
-    "prompt_len-generator.n_ctx.csv", "prompt_len-selected.csv", "prompt_len-estimates.csv",
+    "prompt_len-generator.n_ctx.csv", "prompt_len-estimates.csv",
     "prompt_len-rows.csv",
     "prompt_len-generator.n_ctx.png", "prompt_len-generator.n_ctx.pdf",
     "prompt_len-generator.n_ctx.svg",
@@ -82,7 +82,7 @@ def test_prints_the_table_and_writes_everything(store_uri: str, here: Path) -> N
     result = report("prompt_len", "--tracking-uri", prompt_len().write(store_uri))
     assert result.exit_code == 0, result.output
     assert "prompt_len: generator.n_ctx" in result.stdout
-    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (11 files)"
+    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (10 files)"
     assert {path.name for path in (here / "prompt_len-report").iterdir()} == FILES
 
 
@@ -159,7 +159,7 @@ def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
     csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
     assert csv == {
         "datasets.csv", "emoji-generator.csv", "estimates.csv",
-        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv", "selected.csv",
+        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv",
     }  # fmt: skip
     assert {"main-dataset.png", "main-generator.png"} <= files
 

@@ -1,0 +1,56 @@
+"""A study whose models are tested untrained says so, and gives no verdict."""
+
+from pathlib import Path
+
+import pytest
+
+import harness
+from reports import load_study
+from ship.clip import FrozenCLIP
+from tests.harness.conftest import Bench
+from tests.harness.study.test_trained import run, study
+from tests.ship.conftest import build_features
+
+STUDY = Path(__file__).parent / "untrained.yaml"
+
+
+def check(text: str) -> None:
+    """Check that an answer names both flags and gives no verdict."""
+    assert text.startswith("no headroom: real images gain nothing here")
+    assert "saturated: in 4 of 4 trials" in text
+    assert "kl_weight: No verdict: there is no headroom and selection is saturated." in text
+    assert "Tested untrained: all 2, under every seed." in text
+    assert "Synthetic features change nothing here" in text
+    assert "undecided" not in text and "quivalent" not in text
+
+
+def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
+    """Flags reach the store, the table and the answer of a study with the real method."""
+    features = build_features(FrozenCLIP.load("pocket"))
+    finetuner = {"name": "coop", "epochs": 4, "lr": 1e-12, "batch_size": 5}
+    asked = study(finetuner=finetuner, eval_every=1, reference_arms=True, save=False)
+    assert run(bench, features, asked).complete
+    found = load_study("small", tracking_uri=bench.uri)
+    check(str(found.answer()))
+    rows = found.rows
+    trained = rows.filter((rows["arm"] != "zero_shot") | rows["arm"].is_null())
+    assert trained["flag/untrained"].to_list() == trained["flag/saturated"].to_list() == [1.0] * 10
+    frame = found.table("generator.kl_weight").frame
+    assert frame.filter(arm="zero_shot")["epoch"].to_list() == [None]
+    assert frame["epoch"].drop_nulls().to_list() == [0] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_of_few_classes_gets_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the packaged images and the packaged backbone, at a learning rate papers use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
+    assert harness.run_study(STUDY, in_process=True).complete
+    found = load_study("untrained")
+    check(str(found.answer()))
+    table = found.table("generator.kl_weight").markdown()
+    assert "| **0.001 †** | **2** | **0** |" in table
+    assert "† tested untrained in 10 of 10 trials" in table
