@@ -105,7 +105,7 @@ class FusedFinetuner(Fused):
             # summed over replicas, so that each one's gradient is that of its own loss
             part.sum().backward()
             found = found + part.detach()
-        self._optimizer.step(partial(self._rates, epoch=step / self._steps))
+        self._optimizer.step(partial(self._rates, epoch=step / self.steps))
         return {"loss": torch.as_tensor(found)}
 
     def _rates(self, base: float, epoch: float) -> list[float]:

@@ -113,7 +113,7 @@ class FusedGenerator(Fused, FeatureSource):
         return rng.normal(n, self.one.noise_size) if self.one.noise_size else None
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
-        epoch = step // self._steps + 1
+        epoch = step // self.steps + 1
         return self._step("loss", self._optimizer, *self._batch(step), shared=[epoch])
 
     def _step(
@@ -146,7 +146,7 @@ class FusedGenerator(Fused, FeatureSource):
     ) -> dict[str, Float[Tensor, " replica"]]:
         """Note the epoch; where training is over, go back to the best one."""
         found = self.stack.in_turn("loss", *self._held_out)
-        trained, epoch = self.stack.trained, int(self._done) // self._steps
+        trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": found["loss"]}
         now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
         stopping.update(epoch, found["loss"], now)

@@ -154,7 +154,7 @@ class FusedWGAN(FusedGenerator):
             for name, value in self._step("critic_loss", self._critic_optimizer, *inputs).items():
                 sums[name] = sums.get(name, 0) + value / self._n_critic
         z = self._drawn(self._batch_size, self._pleasing.at(step))
-        epoch = step // self._steps + 1
+        epoch = step // self.steps + 1
         loss = self._step("loss", self._optimizer, real, class_ids, z, shared=[epoch])
         return {"critic_loss": sums.pop("loss"), **sums, "generator_loss": loss["loss"]}
 

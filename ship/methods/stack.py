@@ -282,7 +282,7 @@ class Fused:
     epochs: that train_epoch is to be called for; 0: nothing is trained by steps.
     """
 
-    _steps = 0  # of an epoch
+    steps = 0  # of an epoch
     _moved: ClassVar[str] = ""
     """The module whose parameters an epoch's steps move; "": all of them are."""
 
@@ -306,7 +306,7 @@ class Fused:
         name, device = self.one.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
         # that show every row once; they depend on the setting alone, not on a seed's draw
-        self._steps = -(-rows.n_nominal // self._batch_size)
+        self.steps = -(-rows.n_nominal // self._batch_size)
         self._batches = BatchStream(rows.counts, self._batch_size, seeds, f"{name}/batches")
         self._views = ReplicaRng(seeds, f"{name}/views", device)
         self._optimizer = self.stack.optimizer(self._moved)
@@ -314,11 +314,11 @@ class Fused:
     def _pass(self) -> dict[str, Float[Tensor, " replica"]]:
         """The next epoch's steps: the means of what they tell, by name."""
         sums: dict[str, Tensor] = {}
-        for _ in range(self._steps):
+        for _ in range(self.steps):
             for name, value in self._turn(int(self._done)).items():
                 sums[name] = sums.get(name, 0) + value
             self._done += 1
-        return {name: value / self._steps for name, value in sums.items()}
+        return {name: value / self.steps for name, value in sums.items()}
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
         """Take a step, counted from 0 over all epochs; what it tells, by name."""

@@ -5,14 +5,22 @@ whole commands, with a store of as many runs), bench_planted (which factor a rep
 planted studies and of null ones), bench_answers (how often an answer says what is not so),
 bench_detect (what --detect errs and saves), bench_launches (what a step asks of a GPU, counted on
 an emulated one), bench_idle (what trials that do nothing cost their driver), bench_trial (how
-near a whole trial comes to the rate of plain products).
+near a whole trial comes to the rate of plain products), bench_selection (which epoch to choose,
+and how to train up to it).
 """
 
 import tempfile
 from pathlib import Path
 
 from harness.config import load_study
-from tests.bench import bench_answers, bench_detect, bench_idle, bench_planted, bench_trial
+from tests.bench import (
+    bench_answers,
+    bench_detect,
+    bench_idle,
+    bench_planted,
+    bench_selection,
+    bench_trial,
+)
 from tests.bench.bench_launches import BACKBONE, show
 from tests.bench.bench_settings import fill, space_file
 from tests.bench.steps import Sizes
@@ -23,7 +31,7 @@ IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
 
 def main() -> None:
     """Run each, as quickly as it can be run."""
-    for bench in (bench_planted, bench_answers, bench_detect, bench_trial):
+    for bench in (bench_planted, bench_answers, bench_detect, bench_trial, bench_selection):
         bench.main(["--smoke"])
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

@@ -87,7 +87,7 @@ class Steps:
         synthesizer = Synthesizer(SyntheticConfig(), self.vae.sample, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
         self.coop = FusedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
-        self.coop._steps = 1  # an epoch of one step
+        self.coop.steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""
