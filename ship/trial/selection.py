@@ -34,6 +34,7 @@ class Best(Kept):
     metric: what is compared.
     tolerance: In points of the metric; None: the best epoch itself is chosen.
     epoch, choice: (replica,) whole numbers; -1 and 0 before the first update.
+    highest, peak: (replica,) best value of the metric, and the first epoch that had it.
     evaluations, ties: (replica,) numbers of the epochs that were evaluated, and of those among them
         with the best value.
     metrics: at the chosen epoch, (replica,) each.
@@ -44,7 +45,8 @@ class Best(Kept):
         zeros = torch.zeros(n_replicas, dtype=torch.long)
         counts = {"evaluations": zeros, "ties": zeros}
         highest = torch.full((n_replicas,), -torch.inf, dtype=torch.float64)
-        super().__init__({"epoch": zeros - 1, "choice": zeros, "highest": highest, **counts})
+        epochs = {"epoch": zeros - 1, "peak": zeros - 1}
+        super().__init__({**epochs, "choice": zeros, "highest": highest, **counts})
         self.metric = metric
         self.tolerance = tolerance
 
@@ -84,12 +86,15 @@ class Best(Kept):
         """
         value = metrics[self.metric].double()
         highest = self.tensors["highest"]
-        self._count(value > highest, value == highest)
-        chosen = value > highest
-        self.tensors["highest"] = torch.maximum(value, highest)
+        improved = value > highest
+        self._count(improved, value == highest)
+        here = torch.full_like(self.epoch, epoch)
+        self.tensors["highest"] = torch.where(improved, value, highest)
+        self.tensors["peak"] = torch.where(improved, here, self.tensors["peak"])
+        chosen = improved
         if self.tolerance is not None:
             chosen = value >= self.tensors["highest"] - self.tolerance
-        new = {"epoch": torch.full_like(self.epoch, epoch), "choice": choice}
+        new = {"epoch": here, "choice": choice}
         new |= prefixed("metrics", metrics) | prefixed("state", state)
         self.take(chosen, new)
 
@@ -116,9 +121,10 @@ class Best(Kept):
     def flags(self, choices: Choices, last: int, counted: str = "epoch") -> dict[str, Tensor]:
         """Return what weakens the choice, (replica,) of 0 or 1 each.
 
-        flag/last_epoch: the last epoch (or age) was the best. flag/untrained: epoch 0 was, though
-        there are others. flag/saturated: at least half of the evaluated epochs, of 3 or more, share
-        the best value. Ages have neither, as which are evaluated depends on the other replicas.
+        flag/last_epoch: the last epoch (or age) was better than all others. flag/untrained: epoch 0
+        was chosen, though there are others. flag/saturated: at least half of the evaluated epochs,
+        of 3 or more, share the best value. Ages have neither, as which are evaluated depends on the
+        other replicas.
         flag/grid_edge: the largest value tried at inference was the best, or the smallest; 0 is no
         edge, since nothing lies beyond it, and neither is a CLIP-Adapter's ratio of 1.
 
@@ -127,7 +133,7 @@ class Best(Kept):
             last: number of the last epoch; 0: nothing is trained.
             counted: what the candidates were: "epoch", or "age" of the generator.
         """
-        found = {"flag/last_epoch": (self.epoch == last).double()} if last else {}
+        found = {"flag/last_epoch": (self.tensors["peak"] == last).double()} if last else {}
         if last and counted == "epoch":
             evaluations, ties = self.tensors["evaluations"], self.tensors["ties"]
             saturated = (evaluations >= MIN_EVALUATIONS) & (2 * ties >= evaluations)

@@ -178,7 +178,7 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
     """The largest value tried, or the smallest but 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
     best = Best(5, "base", None)
-    best.tensors["epoch"] = torch.tensor([0, 1, 2, 3, 4])
+    best.tensors["peak"] = torch.tensor([0, 1, 2, 3, 4])
     places = [
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
     ]
@@ -207,6 +207,8 @@ def test_the_last_epoch_within_the_tolerance_is_chosen() -> None:
     assert chosen.epoch.tolist() == [1, 2, 3]
     assert chosen.metrics["base"].tolist() == chosen.state["w"].tolist() == [59.0, 52.0, 69.0]
     assert updated(Best(3, "base", None), values).epoch.tolist() == [0, 2, 0]
+    # a later epoch that is nearly as good as the best one does not call for longer training
+    assert chosen.flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
 
 
 EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0, 60.0]]
