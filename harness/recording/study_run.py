@@ -144,7 +144,8 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source", "own_seeds", "for_path"})
+    excluded = {"source", "own_seeds", "for_path", "backbone_defaults"}
+    whole = study.model_dump(mode="json", exclude=excluded)
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
