@@ -5,6 +5,7 @@ tags or as a date, and a small file that aliases make a large one. What the valu
 harness.config's. Light: nothing of it imports torch.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -141,6 +142,13 @@ def parse_value(text: str, label: str) -> Any:
     else:
         return plain(value, label)
     raise ConfigError([f"{label}: {told}"])
+
+
+def yaml_text(tree: Mapping[str, Any]) -> str:
+    """Return a mapping of plain values as YAML."""
+    text = io.StringIO()
+    YAML(pure=True).dump(dict(tree), text)
+    return text.getvalue()
 
 
 def plain(root: Any, label: str) -> Any:
