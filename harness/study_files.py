@@ -146,8 +146,10 @@ def parse_value(text: str, label: str) -> Any:
 
 def yaml_text(tree: Mapping[str, Any]) -> str:
     """Return a mapping of plain values as YAML."""
-    text = io.StringIO()
-    YAML(pure=True).dump(dict(tree), text)
+    writer, text = YAML(typ="safe", pure=True), io.StringIO()
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.dump(dict(tree), text)
     return text.getvalue()
 
 

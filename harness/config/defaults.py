@@ -3,7 +3,7 @@
 Only the packaged backbone has such a file; with any other, methods have their authors' settings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any, Final
@@ -17,9 +17,21 @@ BACKBONE: Final = DEFAULTS.backbone
 
 
 @cache
-def backbone_defaults() -> Mapping[str, Any]:
-    """Return the defaults of BACKBONE: keys of a trial, and settings of each method by its name."""
-    return read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
+def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
+    """Return the defaults of BACKBONE: where they belong -> key -> value.
+
+    They belong at the top level (""), in a group ("synthetic"), or in the settings of a method
+    ("finetuner.coop").
+    """
+    known = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
+    groups = {key: known.pop(key) for key in [*known] if isinstance(known[key], dict)}
+    found: dict[str, Mapping[str, Any]] = {"": known}
+    for group, inside in groups.items():
+        if group in METHODS:
+            found |= {f"{group}.{method}": settings for method, settings in inside.items()}
+        else:
+            found[group] = inside
+    return found
 
 
 def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -40,58 +52,43 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     if filled.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
         return filled, added
     varied = {key for key, factor in space.items() if not _mapping(factor).get("when")}
-    for path, target, defaults in _places(filled, space):
-        group = path.partition(".")[0]
-        for key, value in defaults.items():
-            if key in target:
-                continue
-            target[key] = value
-            setting = f"{group}.{key}" if group else key
-            if setting not in varied:
+    for path, defaults in backbone_defaults().items():
+        group, _, method = path.partition(".")
+        if method:
+            target = _settings_of(method, group, filled, _mapping(space.get(group)))
+        else:
+            target = filled.setdefault(group, {}) if group else filled
+        if not isinstance(target, dict):  # not used, or a fault that is reported later
+            continue
+        lacking = {key: value for key, value in defaults.items() if key not in target}
+        target.update(lacking)
+        for key, value in lacking.items():
+            if (f"{group}.{key}" if group else key) not in varied:
                 added[f"{path}.{key}" if path else key] = value
     return filled, added
 
 
-def _places(
-    tree: dict[str, Any], space: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
-    """Yield each mapping of a study's YAML that defaults belong in: its path, it, the defaults.
-
-    A mapping that does not exist is created; a value that should be one and is not is skipped, as
-    a fault that is reported later.
-    """
-    known = backbone_defaults()
-    groups = {key: value for key, value in known.items() if isinstance(value, dict)}
-    yield "", tree, {key: value for key, value in known.items() if key not in groups}
-    for group, defaults in groups.items():
-        target = tree.setdefault(group, {})
-        if group not in METHODS:
-            places = [(group, target, defaults)]
-        else:
-            constant, levels = _used_methods(target, _mapping(space.get(group)))
-            places = [(f"{group}.{constant}", target, defaults.get(constant, {}))]
-            for level in (level for level in levels if level in defaults):
-                inside = _inside(_inside(tree["variants"], group), level)
-                places.append((f"{group}.{level}", inside, defaults[level]))
-        yield from (place for place in places if isinstance(place[1], dict))
-
-
-def _used_methods(constant: Any, factor: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return the constant method that some configuration uses ("" if none), and the other levels.
+def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[str, Any]) -> Any:
+    """Return what a study's YAML has for a method's settings, created if missing.
 
     Args:
-        constant: The group at the top level, with the method's name.
+        method: The method's name.
+        group: generator or finetuner.
+        tree: The study's YAML.
         factor: The group as a factor; empty if it is none.
+
+    Returns:
+        The settings; None if no configuration of the study uses the method, or no settings can be
+        there because of a fault.
     """
-    name, choices = str(_mapping(constant).get("name")), factor.get("choices")
-    levels = [*map(str, choices)] if isinstance(choices, list) else []
-    is_used = not factor or factor.get("when") or name in levels
-    return name if is_used else "", [level for level in levels if level != name]
-
-
-def _inside(tree: Any, key: str) -> Any:
-    """Return the mapping below a key, created if it is missing; None if the tree is no mapping."""
-    return tree.setdefault(key, {}) if isinstance(tree, dict) else None
+    constant, choices = tree.get(group), factor.get("choices")
+    is_level = isinstance(choices, list) and method in choices
+    if _mapping(constant).get("name") == method:
+        return constant if is_level or not factor or factor.get("when") else None
+    if not is_level or not isinstance(tree["variants"], dict):
+        return None
+    levels = tree["variants"].setdefault(group, {})
+    return levels.setdefault(method, {}) if isinstance(levels, dict) else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

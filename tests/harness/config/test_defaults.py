@@ -7,11 +7,11 @@ import pytest
 from harness.config.defaults import backbone_defaults
 from harness.config.load import load_study
 from harness.config.resolved import resolved_yaml
-from harness.config.space import METHODS, resolve
+from harness.config.space import GROUPS, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.study_files import packaged_names, parse_value
-from ship.trial_config import SyntheticConfig, TrialConfig
+from ship.trial_config import TrialConfig
 
 BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}}
 CLIP = "ViT-B-16:openai"
@@ -34,7 +34,7 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
     assert (trial.backbone, trial.dataset, trial.synthetic.draw) == ("pocket", "photos", "fixed")
     finetuner = trial.finetuner.model_dump()
     assert (finetuner["name"], finetuner["lr"], finetuner["epochs"]) == ("coop", 0.3, 60)
-    vae = backbone_defaults()["generator"]["vae"]
+    vae = backbone_defaults()["generator.vae"]
     assert trial.generator.model_dump().items() >= vae.items()
     assert study.backbone_defaults == {
         "dataset": "photos",
@@ -73,7 +73,7 @@ def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None
     kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
     assert (kgcoop["lr"], kgcoop["epochs"], kgcoop["batch_size"]) == (0.1, 20, 64)
     assert study.variants["finetuner"].keys() == {"kgcoop"}
-    assert study.variants["generator"] == {"wgan": backbone_defaults()["generator"]["wgan"]}
+    assert study.variants["generator"] == {"wgan": backbone_defaults()["generator.wgan"]}
     assert "finetuner.kgcoop.lr" not in study.backbone_defaults
     assert study.backbone_defaults["finetuner.kgcoop.epochs"] == 20
     assert not any(key.startswith("generator.vae") for key in study.backbone_defaults)
@@ -126,17 +126,14 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
 
 def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> None:
     """Keys and values fit the method that they are for, and are not the authors' already."""
-    whole = dict(backbone_defaults())
-    for group, table in METHODS.items():
-        for name, settings in whole.pop(group).items():
-            authors, found = table[name](name=name), table[name](name=name, **settings)
-            assert settings, name
-            assert all(getattr(found, key) != getattr(authors, key) for key in settings), name
-    synthetic = SyntheticConfig(**whole.pop("synthetic"))
-    assert synthetic != SyntheticConfig()
-    trial = TrialConfig(**whole)
-    assert all(getattr(trial, key) != getattr(TrialConfig(), key) for key in whole)
-    assert "backbone" not in whole
+    for path, defaults in backbone_defaults().items():
+        group, _, method = path.partition(".")
+        kinds = GROUPS[group] if group else {"": TrialConfig}
+        authors, changed = kinds[method](), kinds[method](**defaults)
+        assert defaults, path
+        assert "backbone" not in defaults
+        for key in defaults:
+            assert getattr(changed, key) != getattr(authors, key), f"{path}.{key}"
 
 
 @pytest.mark.parametrize("name", packaged_names())
