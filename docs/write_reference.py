@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.config import (
+    BACKBONE,
     SAMPLERS,
     SCHEDULERS,
     SELECTIONS,
@@ -25,6 +26,7 @@ from harness.config import (
     Record,
     Resources,
     StudyConfig,
+    backbone_defaults,
 )
 from harness.wording import show
 from ship.configs import FINETUNERS, GENERATORS
@@ -35,22 +37,27 @@ from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML
 
-Here you find each key that a study's YAML may have: its default, what it may be and mean.
-[Writing and running a study](studies.md) has an example; `ship-sweep --list-options` prints the
-same.
+Each key that a study's YAML may have: its default, limits and meaning.
+[An example](studies.md#the-yaml); `ship-sweep --list-options` prints the same.
 
 - `shots: 16` stands for the key `shots`, whose default is 16. A default of `null` may be given,
   too.
 - A value is of its default's kind: text in quotes, an integer, or a number with a point. Integers
   are at least 1 and numbers at least 0. Brackets say what else holds.
 - A key below another is written with a dot on the command line and in `space`: `generator.n_ctx`.
+- Backbone `pocket` has [other defaults](#defaults-of-backbone-pocket).
 """
+DEFAULTS_HEAD = """Other defaults on this page are the authors'. `--dry-run` lists what a study has
+from these; `ship/pocket/defaults.yaml` says how each was chosen. If `backbone` is a factor, none
+apply."""
 WIDTH = 120
 SENTENCE = "a photo of a {}."  # of most datasets
+DATASET = backbone_defaults()[""]["dataset"]
 # Defaults that depend on other keys.
 DEPENDS = {
     "name": "the file's stem",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
+    "dataset": f"`{DATASET}` with backbone `{BACKBONE}`, none with others",
 }
 NAMED = {
     "generator": "a [generator](#generators), or its settings",
@@ -87,6 +94,8 @@ def reference() -> str:
         _keys(study),
         "## Keys of a trial\n\nThey stand at the top level of the YAML, too.\n",
         _keys(TrialConfig.model_fields),
+        f"## Defaults of backbone {BACKBONE}\n\n{DEFAULTS_HEAD}\n",
+        _backbone_defaults(),
         f"## A factor of space\n\n{_first_line(Factor)}\n",
         _keys(Factor.model_fields),
         "## Resources\n",
@@ -114,6 +123,18 @@ def reference() -> str:
         ),
     ]
     return "\n".join(parts)
+
+
+def _backbone_defaults() -> str:
+    """List the defaults of the packaged backbone, a line for each group or method."""
+    lines = {
+        path: ", ".join(f"`{key}={show(value)}`" for key, value in defaults.items())
+        for path, defaults in backbone_defaults().items()
+    }
+    alike: dict[str, list[str]] = {}
+    for path, line in lines.items():
+        alike.setdefault(line, []).append(f"`{path}`" if path else "a trial")
+    return _list(f"{', '.join(paths)}: {line}" for line, paths in alike.items())
 
 
 def _datasets() -> dict[str, str]:

@@ -5,6 +5,7 @@ tags or as a date, and a small file that aliases make a large one. What the valu
 harness.config's. Light: nothing of it imports torch.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -141,6 +142,15 @@ def parse_value(text: str, label: str) -> Any:
     else:
         return plain(value, label)
     raise ConfigError([f"{label}: {told}"])
+
+
+def yaml_text(tree: Mapping[str, Any]) -> str:
+    """Return a mapping of plain values as YAML."""
+    writer, text = YAML(typ="safe", pure=True), io.StringIO()
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.dump(dict(tree), text)
+    return text.getvalue()
 
 
 def plain(root: Any, label: str) -> Any:

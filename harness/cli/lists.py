@@ -23,10 +23,10 @@ from ship.registry import Registry
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
-_STUDY_DEFAULTS = {
+_DEPENDENT_DEFAULTS = {
     "name": "default: the file's stem",
     "sampler": "default grid; tpe where a factor is a range without step or levels",
-    "objective": "default: the first of those below",
+    "dataset": f"default below for backbone {config.BACKBONE}, else must be given",
 }
 _ON_BACKBONES = (
     "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
@@ -130,9 +130,10 @@ def _print(*shown: Table | str) -> None:
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
-    study = _fields(config.StudyConfig, _STUDY_DEFAULTS)
+    study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
     return {
-        "keys of a trial": _fields(TrialConfig),
+        "keys of a trial": _fields(TrialConfig, _DEPENDENT_DEFAULTS),
+        f"defaults of backbone {config.BACKBONE}": _backbone_defaults(),
         "keys of a study": (row for row in study if row[0] in config.STUDY_KEYS),
         "a factor of space": _fields(config.Factor),
         "resources": _fields(config.Resources),
@@ -147,6 +148,13 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "scheduler": _variants(config.SCHEDULERS),
         "selection": config.SELECTIONS.items(),
     }
+
+
+def _backbone_defaults() -> Iterable[tuple[str, str]]:
+    """Return a row for each group or method of the packaged backbone's defaults."""
+    for path, defaults in config.backbone_defaults().items():
+        settings = ", ".join(f"{key} {show(value)}" for key, value in defaults.items())
+        yield path or "a trial", settings
 
 
 def _dataset_line(spec: Any) -> str:

@@ -12,9 +12,10 @@ from string import Template
 
 import typer
 
-from harness.config import load_study
+from harness.config import backbone_defaults, load_study
 from harness.errors import ConfigError, Fault, UserError
 from harness.study_files import parse_value, write_for_user
+from harness.wording import show
 from reports.command import INTERRUPTED
 from ship.configs import FINETUNERS
 
@@ -31,11 +32,6 @@ SMALL_GENERATOR = (
     "{name: vae, n_ctx: 4, latent_dim: 128, encoder_hidden: 512, generator_hidden: 1024,\n"
     "            kl_weight: 0.001, epochs: 20, batch_size: 64}"
 )
-# Settings of fine-tuners that were chosen on the packaged photos; CLIP's are the authors'.
-SMALL_FINETUNERS = {
-    "clip_adapter": "{name: clip_adapter, lr: 0.003, epochs: 60}",
-    "coop": "{name: coop, lr: 0.3, epochs: 60, batch_size: 64}",
-}
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
 # What is asked, in this order: the answer that is suggested, and the question.
 QUESTIONS = {
@@ -100,10 +96,17 @@ def text_of(answers: Mapping[str, str]) -> str:
     key, levels, baseline, small_baseline = VARIED[answers["varies"]]
     told = {"key": key, "levels": levels, "baseline": small_baseline if small else baseline}
     told["generator"] = SMALL_GENERATOR if small else GENERATOR
-    told["finetuner"] = SMALL_FINETUNERS.get(finetuner, finetuner) if small else finetuner
+    told["finetuner"] = _small_finetuner(finetuner) if small else finetuner
     told["description"] = _quoted(f"{answers['varies']} on {answers['dataset']}")
     told |= {name: _text(answers[name]) for name in ("dataset", "backbone")}  # which have paths
     return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})
+
+
+def _small_finetuner(name: str) -> str:
+    """Return a fine-tuner as YAML, with its defaults on the packaged backbone."""
+    defaults = backbone_defaults().get(f"finetuner.{name}", {})
+    settings = [f"{key}: {show(value)}" for key, value in defaults.items()]
+    return f"{{{', '.join([f'name: {name}', *settings])}}}" if settings else name
 
 
 def _text(answer: str) -> str:

@@ -4,9 +4,11 @@ Answers for: keys, levels and ranges, what fits with what, and the settings that
 Does not know the store, Ray or the clock.
 """
 
+from harness.config.defaults import BACKBONE, backbone_defaults
 from harness.config.factor import Factor, assignments, same
 from harness.config.load import listed, load_plugins, load_study
 from harness.config.mapping import parse_overrides
+from harness.config.resolved import resolved_yaml
 from harness.config.space import (
     baseline,
     belongs,

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.config.factor import Factor, assignments, in_order, is_among, may_be
 from harness.config.mapping import sound_part
-from harness.config.needs import unknown_dataset
+from harness.config.needs import dataset_choices, unknown_dataset
 from harness.config.space import METHODS, of_dataset, place, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
@@ -125,6 +125,10 @@ def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
 
 def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     """What a study of sound values lacks to be run, every such fault at once."""
+    factor = study.space.get("dataset")
+    if (factor is None or factor.when) and "dataset" not in study.trial.model_fields_set:
+        # only the packaged backbone has a default dataset
+        yield Fault("dataset", "must be given", choices=dataset_choices())
     yield from _unread_variants(study)
     yield from _folder_faults(study)
     found = list(_space_faults(study.space))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.config.defaults import with_defaults
 from harness.config.factor import Factor, factor_faults, may_be
 from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part, steps
 from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
@@ -30,6 +31,8 @@ def load_study(
     there: bool = True,
 ) -> StudyConfig:
     """Read a study from a YAML file, from a packaged one by its name, or from a mapping.
+
+    Keys that are left out have the backbone's defaults: see harness.config.defaults.
 
     Args:
         space: a YAML file, the name of a packaged study (a file of that name in the working
@@ -57,6 +60,7 @@ def load_study(
 
     given, unread = parse_overrides(overrides)
     tree, blocked = apply_overrides(tree, given)
+    tree, added = with_defaults(tree)
     study, faults = _typed(tree, given)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
@@ -68,7 +72,8 @@ def load_study(
         left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
     space = {key: _with_baseline(key, factor, study.trial) for key, factor in study.space.items()}
-    study = study.model_copy(update={"space": space, "source": source})
+    known = {"space": space, "source": source, "backbone_defaults": added}
+    study = study.model_copy(update=known)
     faults += spanned.located(Needs(study, data_root).faults) if there else []
     if faults:
         raise ConfigError(_lines(faults, given, label))

@@ -130,8 +130,13 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
             return None
     except PluginError as error:
         return Fault("", f"must load: {error}")
-    names = (*DATASETS.names(), f"{datasets.PREFIX}NAME")
-    return Fault("", "must be a dataset", name, names, datasets.nearest_dataset(name, data_root))
+    near = datasets.nearest_dataset(name, data_root)
+    return Fault("", "must be a dataset", name, dataset_choices(), near)
+
+
+def dataset_choices() -> tuple[str, ...]:
+    """Return what `dataset` may be, with NAME in place of the name of a custom folder."""
+    return (*DATASETS.names(), f"{datasets.PREFIX}NAME")
 
 
 def _backbone(name: str) -> tuple[str, Any]:

@@ -173,6 +173,8 @@ class StudyConfig(Settings):
     """setting key -> its seeds, where they are not the study's"""
     for_path: tuple[dict[str, Any], ...] = ()
     """assignments that --path asks for beside those of the grid or the sampler"""
+    backbone_defaults: dict[str, Any] = Field(default_factory=dict)
+    """defaults of the backbone in place of keys that the YAML leaves out: dotted key -> value"""
 
     @property
     def reading(self) -> dict[str, dict[str, Any]]:
@@ -228,6 +230,6 @@ class StudyConfig(Settings):
 
 
 # fields that no YAML has at its top
-_NO_KEYS = ("source", "trial", "detect", "own_seeds", "for_path")
+_NO_KEYS = ("source", "trial", "detect", "own_seeds", "for_path", "backbone_defaults")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config import StudyConfig, levels
+from harness.config import StudyConfig, levels, resolved_yaml
 from harness.planning import Plan, Setting
 from harness.recording.numbers import source_tags
 from harness.store import (
@@ -24,7 +24,8 @@ from harness.store import (
 from reports import contract
 from reports.contract import ADDED_BY_PATH, REPORT, Kind, Publication, State, Tag
 
-YAML_ARTIFACT = "study.yaml"
+YAML_ARTIFACT = "study.yaml"  # as the user wrote it
+RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
 MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 
 
@@ -66,8 +67,8 @@ class StudyRecord:
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.
 
-        The YAML as the user wrote it goes first: tags that say what they should are taken for a
-        sign that it is there. Nothing depends on it, as the tags hold what it says.
+        The YAML goes first, as the user wrote it and with every key: tags that say what they should
+        are taken for a sign that it is there. Nothing depends on it, as the tags hold what it says.
 
         Args:
             study: the study as configured.
@@ -81,6 +82,7 @@ class StudyRecord:
         longer = [name for name in self.tags if name.rpartition(".")[0] in contract.LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
+        files[RESOLVED_ARTIFACT] = resolved_yaml(study).encode()
         self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
 
     def begin(self) -> None:
@@ -144,7 +146,8 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source", "own_seeds", "for_path"})
+    excluded = {"source", "own_seeds", "for_path", "backbone_defaults"}
+    whole = study.model_dump(mode="json", exclude=excluded)
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,

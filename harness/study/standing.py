@@ -14,7 +14,7 @@ from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore
+from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore, param_text
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
 from harness.study_files import file_label
@@ -174,6 +174,8 @@ def plan_study(
         standing = replace(standing, ledger=ledger, plan=plan)
         notes += planning.adoption_lines(found)
     notes += lines
+    if study.backbone_defaults:
+        notes.append(defaults_line(study))
     plan = standing.plan
     if say is not None:
         notes += detectable_lines(wanted, uri)
@@ -210,6 +212,13 @@ def _with_time(standing: Standing, known: Sequence[LedgerRun], say: Say) -> Plan
     runs = [*ledger.runs, *(one for one in known if one.setting_key not in ledger.by_key)]
 
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say))
+
+
+def defaults_line(study: StudyConfig) -> str:
+    """Return one line with every default that a study has from its backbone."""
+    defaults = study.backbone_defaults.items()
+    listed = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
+    return f"defaults of backbone {study.trial.backbone} (keys that the YAML leaves out): {listed}"
 
 
 def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:

@@ -1,4 +1,4 @@
-"""The packaged small CLIP ("pocket") and the packaged picture sets, as paths.
+"""The packaged small CLIP ("pocket"), its defaults and the packaged picture sets, as paths.
 
 Importing this module is cheap: it loads neither torch nor the files it points to.
 """
@@ -17,3 +17,6 @@ EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
 
 PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
 """The packaged photographs: a picture a row (see NOTICE)."""
+
+DEFAULTS_YAML: Final[Path] = MODEL_DIR / "defaults.yaml"
+"""Defaults of studies on this backbone, in the form of a study's YAML."""

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from harness import study_files
 from harness.cli import new_study
 from harness.config import load_study
+from ship.configs import FINETUNERS
 from tests.harness.cli.conftest import invoke
 from tests.harness.cli.test_main import PLUGIN
 from tests.harness.fakes import draw_pictures
@@ -71,6 +72,18 @@ def test_so_may_the_file_of_the_weights() -> None:
     answers = {name: usual for name, (usual, _) in new_study.QUESTIONS.items()}
     written = new_study.text_of({**answers, "backbone": backbone})
     assert YAML(typ="safe").load(written)["backbone"] == backbone
+
+
+@pytest.mark.parametrize("finetuner", FINETUNERS.names())
+def test_a_new_study_has_the_packaged_backbones_settings(finetuner: str) -> None:
+    """What is written on pocket has its defaults spelled out; on CLIP methods are named alone."""
+    answers = {name: usual for name, (usual, _) in new_study.QUESTIONS.items()}
+    answers["finetuner"] = finetuner
+    study = load_study({"name": "new", **YAML(typ="safe").load(new_study.text_of(answers))})
+    assert study.trial.finetuner.name == finetuner
+    assert study.backbone_defaults == {}
+    clip = YAML(typ="safe").load(new_study.text_of({**answers, "backbone": "ViT-B-16:openai"}))
+    assert clip["finetuner"] == finetuner
 
 
 def test_new_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

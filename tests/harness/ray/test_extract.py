@@ -182,7 +182,7 @@ def test_a_study_joins_a_cluster_before_it_extracts(cluster: OnCluster, tmp_path
     """Extraction is given the cluster; the trials then run in the same session."""
     found, noise = cluster("study")
     assert found == {"done": 3, "complete": True}
-    assert (tmp_path / "log").read_text().splitlines()[0] == "extract emoji on a cluster"
+    assert (tmp_path / "log").read_text().splitlines()[0] == "extract photos on a cluster"
     assert noise == ""
 
 

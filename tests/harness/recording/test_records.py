@@ -34,7 +34,7 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     after.deliver_all()
     (run,) = fake.runs.values()
     StudyRecord(after.store, "7", run_id, dict(run.tags)).describe(study, plan)
-    assert run.files == {"study.yaml": TEXT}
+    assert run.files["study.yaml"] == TEXT
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
     assert calls.index("log_artifact") < calls.index("log_batch")
 

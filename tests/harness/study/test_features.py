@@ -62,7 +62,7 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
 def test_where_a_factor_is_not_there_its_constant_is_needed(tmp_path: Path, key: str) -> None:
     """Proposals with the other fine-tuner have the constant, which is no level of the factor."""
     study = make_study(sampler="random", trials=4)
-    constant, levels = {"views": (2, (4, 8)), "dataset": ("emoji", ("b", "c"))}[key]
+    constant, levels = {"views": (2, (4, 8)), "dataset": ("photos", ("b", "c"))}[key]
     when = {"finetuner": ("coop",)}
     space = {
         "finetuner": Factor(choices=("coop", "clip_adapter"), baseline="coop"),
@@ -82,7 +82,7 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     study = study.model_copy(update={"trial": study.trial.model_copy(update=transfer)})
     found = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
     assert found == [
-        ("emoji", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
+        ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def of_datasets(study: StudyConfig, *names: str) -> StudyConfig:
 def test_every_dataset_that_a_study_may_read_is_named() -> None:
     """Levels of the factor, and targets; each once."""
     study = make_study()
-    assert datasets_of(study) == ["emoji"]
+    assert datasets_of(study) == ["photos"]
     assert datasets_of(of_datasets(study, "a", "b")) == ["a", "b"]
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     trial = study.trial.model_copy(update=transfer)
@@ -231,4 +231,4 @@ def test_a_login_node_without_a_gpu_extracts_on_its_cores(
     prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     study, console = make_study(resources=resources), Console(file=out, width=200)
     fetch_features(study, prints, console, verbose=False)
-    assert (tmp_path / "log").read_text() == "extract emoji\n"
+    assert (tmp_path / "log").read_text() == "extract photos\n"

@@ -41,7 +41,7 @@ def test_the_driver_leaves_a_gpu_to_actors(bench: Bench, monkeypatch: pytest.Mon
     method = replace(bench.method, load_backbone=load)
     study = make_study(resources={"gpus": 0.5})
     assert bench.run(study, method=method, in_process=False).missing == 3
-    assert bench.log.read_text() == "extract emoji on a cluster\n"
+    assert bench.log.read_text() == "extract photos on a cluster\n"
     assert loaded == {"cpu"}
     assert rooms == [8 * 3 * 4 * 4]  # pictures, views, numbers, bytes
 

@@ -1,0 +1,168 @@
+"""Defaults of the packaged backbone: which studies get them, and that a key of the YAML wins."""
+
+from typing import Any
+
+import pytest
+
+from harness.config.defaults import backbone_defaults
+from harness.config.load import load_study
+from harness.config.resolved import resolved_yaml
+from harness.config.space import GROUPS, resolve
+from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
+from harness.study_files import packaged_names, parse_value
+from ship.trial_config import TrialConfig
+
+BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}}
+CLIP = "ViT-B-16:openai"
+
+
+def study_of(*overrides: str, **keys: Any) -> StudyConfig:
+    """Load the bare study with these keys and overrides."""
+    return load_study({"name": "bare", **BARE, **keys}, overrides, there=False)
+
+
+def comparable(study: StudyConfig) -> StudyConfig:
+    """Return the study without the two fields that only say where its values come from."""
+    return study.model_copy(update={"source": None, "backbone_defaults": {}})
+
+
+def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
+    """Dataset, fine-tuner and generator of the bare YAML have what the file says; all is listed."""
+    study = study_of()
+    trial = resolve(study, {"generator": "vae"})
+    assert (trial.backbone, trial.dataset, trial.synthetic.draw) == ("pocket", "photos", "fixed")
+    finetuner = trial.finetuner.model_dump()
+    assert (finetuner["name"], finetuner["lr"], finetuner["epochs"]) == ("coop", 0.3, 60)
+    vae = backbone_defaults()["generator.vae"]
+    assert trial.generator.model_dump().items() >= vae.items()
+    assert study.backbone_defaults == {
+        "dataset": "photos",
+        "synthetic.draw": "fixed",
+        "finetuner.coop.lr": 0.3,
+        "finetuner.coop.epochs": 60,
+        **{f"generator.vae.{key}": value for key, value in vae.items()},
+    }
+    arms = {"generator": "none"}, {"generator": "real"}
+    assert all(resolve(study, arm).finetuner == trial.finetuner for arm in arms)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"finetuner": "coop"}, {"lr": 0.3, "epochs": 60}),
+        ({"finetuner": {"name": "coop", "n_ctx": 8}}, {"lr": 0.3, "epochs": 60, "n_ctx": 8}),
+        ({"finetuner": {"lr": 0.01}}, {"name": "coop", "lr": 0.01, "epochs": 60}),
+        ({"finetuner": "clip_adapter"}, {"lr": 0.003, "epochs": 60, "batch_size": 32}),
+        ({"finetuner": "cocoop"}, {"lr": 0.002, "epochs": 10, "batch_size": 1}),
+    ],
+    ids=str,
+)
+def test_a_key_of_the_yaml_wins(keys: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The other keys of the method are filled in; a method without defaults stays the authors'."""
+    study = study_of(**keys, dataset="emoji", synthetic={"draw": "fresh"})
+    assert study.trial.finetuner.model_dump().items() >= expected.items()
+    assert (study.trial.dataset, study.trial.synthetic.draw) == ("emoji", "fresh")
+    assert not {"dataset", "synthetic.draw"} & study.backbone_defaults.keys()
+
+
+def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None:
+    """Each level gets those of its method; a variant's key wins, and no empty variant is made."""
+    space = {"finetuner": ["coop", "kgcoop", "gda"], "generator": ["none", "wgan"]}
+    study = study_of(space=space, variants={"finetuner": {"kgcoop": {"lr": 0.1}}})
+    kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
+    assert (kgcoop["lr"], kgcoop["epochs"], kgcoop["batch_size"]) == (0.1, 20, 64)
+    assert study.variants["finetuner"].keys() == {"kgcoop"}
+    assert study.variants["generator"] == {"wgan": backbone_defaults()["generator.wgan"]}
+    assert "finetuner.kgcoop.lr" not in study.backbone_defaults
+    assert study.backbone_defaults["finetuner.kgcoop.epochs"] == 20
+    assert not any(key.startswith("generator.vae") for key in study.backbone_defaults)
+
+
+def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
+    """With lr varied, the level that the file has is the baseline; with `when`, it is in use."""
+    varied = {"finetuner.lr": [0.03, 0.3]}
+    study = study_of(space=varied)
+    assert study.space["finetuner.lr"].baseline == 0.3
+    assert "finetuner.coop.lr" not in study.backbone_defaults
+    sometimes = {"finetuner.lr": {"choices": [0.03, 0.1], "when": {"generator": "vae"}}}
+    study = study_of(space={**BARE["space"], **sometimes})
+    assert study.backbone_defaults["finetuner.coop.lr"] == 0.3
+
+
+def test_overrides_count_as_keys_of_the_yaml() -> None:
+    """--set of a value wins, and --set of a method brings that method's defaults."""
+    assert study_of("finetuner.lr=0.01").trial.finetuner.model_dump()["lr"] == 0.01
+    adapter = study_of("finetuner=clip_adapter").trial.finetuner.model_dump()
+    assert (adapter["name"], adapter["lr"]) == ("clip_adapter", 0.003)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [([f"backbone={CLIP}"], {}), ([], {"backbone": CLIP})],
+    ids=["--set", "YAML"],
+)
+def test_another_backbone_has_the_authors_settings(
+    overrides: list[str], keys: dict[str, Any]
+) -> None:
+    """Nothing is filled in, by --set or by the YAML; then a dataset must be given."""
+    study = study_of(*overrides, **keys, dataset="caltech101")
+    authors = {"backbone": CLIP, "dataset": "caltech101"}
+    assert study.trial == TrialConfig().model_copy(update=authors)
+    assert (study.variants, study.backbone_defaults) == ({}, {})
+    with pytest.raises(ConfigError, match=r"bare: dataset must be given \(choices: .*photos"):
+        load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
+
+
+def test_a_backbone_that_varies_has_no_defaults() -> None:
+    """Its levels would differ in more than the backbone; a dataset among the factors is enough."""
+    space = {"backbone": ["pocket", CLIP], "dataset": ["photos", "emoji"]}
+    study = study_of(space=space)
+    assert study.backbone_defaults == {}
+    assert study.trial.finetuner == TrialConfig().finetuner
+    with pytest.raises(ConfigError, match="dataset must be given"):
+        study_of(space={"backbone": ["pocket", CLIP]})
+
+
+def test_every_default_of_the_file_is_a_sound_key_that_changes_something() -> None:
+    """Keys and values fit the method that they are for, and are not the authors' already."""
+    for path, defaults in backbone_defaults().items():
+        group, _, method = path.partition(".")
+        kinds = GROUPS[group] if group else {"": TrialConfig}
+        authors, changed = kinds[method](), kinds[method](**defaults)
+        assert defaults, path
+        assert "backbone" not in defaults
+        for key in defaults:
+            assert getattr(changed, key) != getattr(authors, key), f"{path}.{key}"
+
+
+@pytest.mark.parametrize("name", packaged_names())
+def test_packaged_studies_spell_out_what_has_a_default(name: str) -> None:
+    """A change of the defaults changes none of their settings."""
+    assert load_study(name, there=False).backbone_defaults == {}
+
+
+@pytest.mark.parametrize("name", [*packaged_names(), "bare"])
+def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
+    """It loads as an equal study without any default of the backbone."""
+    study = study_of(space={"finetuner": ["coop", "tcp"]}) if name == "bare" else None
+    study = study or load_study(name, there=False)
+    again = load_study(parse_value(resolved_yaml(study), name), there=False)
+    assert again.backbone_defaults == {}
+    assert comparable(again) == comparable(study)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"variants": [1]}, {"variants": {"finetuner": {"kgcoop": 3}}}, {"finetuner": 3}, {"space": 3}],
+    ids=str,
+)
+def test_faults_are_reported_as_without_defaults(keys: dict[str, Any]) -> None:
+    """What is no mapping where one belongs gets no defaults, and its own line."""
+    space = {"space": {"finetuner": ["coop", "kgcoop"]}}
+    with pytest.raises(ConfigError) as caught:
+        load_study({"name": "x", **space, **keys}, there=False, label="x")
+    with pytest.raises(ConfigError) as without:
+        clip = {"backbone": CLIP, "dataset": "photos"}
+        load_study({"name": "x", **space, **keys, **clip}, there=False, label="x")
+    assert caught.value.faults == without.value.faults

@@ -1,0 +1,77 @@
+"""A study that leaves keys out: its defaults in a dry run and in the store, and its result."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import reports
+from harness import run_study
+from harness.config.load import load_study
+from harness.study_files import parse_value
+from tests.harness.conftest import Bench
+
+BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}, "seeds": 2}
+LINE = "defaults of backbone pocket (keys that the YAML leaves out): dataset photos, "
+
+
+def small(**keys: Any) -> Any:
+    """Load the bare study, small and on one worker."""
+    return load_study({"name": "small", **BARE, "concurrency": 1, **keys})
+
+
+def artifact(bench: Bench, name: str) -> str:
+    """Return the text of a file that the study's own run has."""
+    client, run_id = bench.store().client, bench.parent().info.run_id
+    return Path(client.download_artifacts(run_id, name)).read_text()
+
+
+def test_a_dry_run_lists_the_defaults(bench: Bench) -> None:
+    """One line has all of them; a study that leaves nothing out, or has no defaults, has none."""
+    (line,) = [note for note in bench.plan(small()).notes if note.startswith("defaults of")]
+    assert line.startswith(LINE)
+    assert "finetuner.coop.lr 0.3, finetuner.coop.epochs 60" in line
+    packaged = bench.plan(load_study("prompt_len"))
+    assert not any(note.startswith("defaults of") for note in packaged.notes)
+
+
+def test_the_store_has_the_defaults_spelled_out(bench: Bench) -> None:
+    """The resolved YAML and the first one are the same study: nothing is left, nothing changed."""
+    bench.run(small())
+    lines, tags = bench.lines(), dict(bench.parent().data.tags)
+    resolved = parse_value(artifact(bench, "study.resolved.yaml"), "x")
+    assert (resolved["dataset"], resolved["finetuner"]["lr"]) == ("photos", 0.3)
+    for again in (small(), load_study(resolved)):
+        plan = bench.plan(again)
+        assert plan.finished
+        assert not any("changed" in note for note in plan.notes)
+        bench.run(again)
+        assert bench.lines() == lines
+        stored = bench.parent().data.tags
+        assert {name: text for name, text in stored.items() if name in tags} == tags
+
+
+def test_what_was_left_out_and_is_now_given_otherwise_is_a_change(bench: Bench) -> None:
+    """The line has the default that was in place, and what the YAML says now."""
+    bench.run(small())
+    notes = "\n".join(bench.plan(small(finetuner={"lr": 0.002})).notes)
+    assert "finetuner.lr: 0.3 -> 0.002" in notes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_bare_study_trains_and_shows_what_real_images_add(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most seeds are tested after training, and real images raise H: the interval excludes 0."""
+    monkeypatch.chdir(tmp_path)
+    Path("bare.yaml").write_text("space: {generator: [none, real]}\nreference_arms: false\n")
+    outcome = run_study("bare", in_process=True, tracking_uri=uri, cache_dir=tmp_path / "cache")
+    assert (outcome.done, outcome.failed, outcome.missing) == (2, 0, 0)
+    study = reports.load_study("bare", uri)
+    trained = study.rows.group_by("generator").agg((pl.col("selection_epoch") > 0).mean())
+    assert trained["selection_epoch"].min() > 0.5
+    (real,) = study.estimates.filter(line="generator real", metric=study.metric).to_dicts()
+    assert real["difference_low"] > 0
+    assert real["difference"] > 3
