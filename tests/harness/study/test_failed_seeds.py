@@ -100,7 +100,7 @@ def test_a_seed_fails_alone(
     assert not again.ran and (again.failed_seeds, bench.lines()) == (1, before)
     once_more = bench.run(study, method=with_bad(bench, 1), retry_non_finite=True)
     assert once_more.ran and once_more.final and once_more.failed_seeds == 1
-    assert bench.lines()[len(before) :] == ["emoji vae 2 coop seed 1\n".strip()]
+    assert bench.lines()[len(before) :] == ["photos vae 2 coop seed 1\n".strip()]
     assert not bench.run(study, method=with_bad(bench, 1)).ran
     mended = bench.run(study, retry_non_finite=True)
     assert mended.complete and mended.ran

@@ -1,4 +1,4 @@
-"""A study whose models are tested untrained says so, and gives no verdict."""
+"""A study whose models are tested untrained, or cannot be told apart, says so."""
 
 from pathlib import Path
 
@@ -15,11 +15,10 @@ STUDY = Path(__file__).parent / "untrained.yaml"
 
 
 def check(text: str) -> None:
-    """Check that an answer names both flags and gives no verdict."""
+    """Check that an answer says why it gives no verdict."""
     assert text.startswith("no headroom: real images gain nothing here")
     assert "saturated: in 4 of 4 trials" in text
     assert "kl_weight: No verdict: there is no headroom and selection is saturated." in text
-    assert "Tested untrained: all 2, under every seed." in text
     assert "Synthetic features change nothing here" in text
     assert "undecided" not in text and "quivalent" not in text
 
@@ -34,10 +33,23 @@ def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     check(str(found.answer()))
     rows = found.rows
     trained = rows.filter((rows["arm"] != "zero_shot") | rows["arm"].is_null())
-    assert trained["flag/untrained"].to_list() == trained["flag/saturated"].to_list() == [1.0] * 10
+    assert trained["flag/saturated"].to_list() == [1.0] * 10
+    assert trained["flag/untrained"].to_list() == [0.0] * 10
     frame = found.table("generator.kl_weight").frame
     assert frame.filter(arm="zero_shot")["epoch"].to_list() == [None]
-    assert frame["epoch"].drop_nulls().to_list() == [0] * 5
+    assert frame["epoch"].drop_nulls().to_list() == [4] * 5
+
+
+def test_a_fine_tuner_whose_best_epoch_is_0_is_named(bench: Bench) -> None:
+    """Where training harms, the untrained fine-tuner is tested, and the answer says so."""
+    features = build_features(FrozenCLIP.load("pocket"))
+    finetuner = {"name": "linear_probe", "epochs": 4, "lr": 10.0, "batch_size": 5}
+    requested = study(finetuner=finetuner, eval_every=1, reference_arms=True, save=False)
+    assert run(bench, features, requested).complete
+    loaded = load_study("small", tracking_uri=bench.uri)
+    assert "Tested untrained: all 2, under every seed." in str(loaded.answer())
+    frame = loaded.table("generator.kl_weight").frame
+    assert frame.filter(frame["arm"].is_null())["epoch"].to_list() == [0, 0]
 
 
 @pytest.mark.slow
@@ -52,5 +64,5 @@ def test_a_study_of_few_classes_gets_no_verdict(
     found = load_study("untrained")
     check(str(found.answer()))
     table = found.table("generator.kl_weight").markdown()
-    assert "| **0.001 †** | **2** | **0** |" in table
-    assert "† tested untrained in 10 of 10 trials" in table
+    assert "| **0.001 †** | **2** | **4** |" in table
+    assert "† saturated in 10 of 10 trials" in table
