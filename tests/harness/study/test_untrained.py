@@ -47,9 +47,11 @@ def test_a_fine_tuner_whose_best_epoch_is_0_is_named(bench: Bench) -> None:
     requested = study(finetuner=finetuner, eval_every=1, reference_arms=True, save=False)
     assert run(bench, features, requested).complete
     loaded = load_study("small", tracking_uri=bench.uri)
-    assert "Tested untrained: all 2, under every seed." in str(loaded.answer())
+    answer = str(loaded.answer())
+    assert "Tested untrained: 0.001 (1 of 2 seeds), 0.1 (1 of 2 seeds)." in answer
+    assert "real pictures (ceiling) (2 of 2 seeds)" in answer
     frame = loaded.table("generator.kl_weight").frame
-    assert frame.filter(frame["arm"].is_null())["epoch"].to_list() == [0, 0]
+    assert frame.filter(arm="real_pictures")["epoch"].to_list() == [0]
 
 
 @pytest.mark.slow
