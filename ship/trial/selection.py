@@ -20,7 +20,7 @@ Choices = Sequence[Mapping[str, float]]
 MIN_EVALUATIONS: Final = 3
 # Points of the selection metric by which a later epoch may be below the best one. Differences of
 # this size between epochs are noise of the selection images (docs/statistics.md has the study).
-TOLERANCE: Final = 1.0
+TOLERANCE: Final = 2.0
 # Among an exam's metrics until they are fetched: whether the logits were finite.
 _FINITE = "logits are finite"
 

@@ -59,10 +59,14 @@ def first_best(curve: Scores) -> Epochs:
     return curve.argmax(0)
 
 
-def within_a_point(curve: Scores) -> Epochs:
-    """Choose each seed's last epoch within a point of its maximum."""
-    close = curve >= curve.max(0) - 1
-    return len(curve) - 1 - close[::-1].argmax(0)
+def within(points: float) -> Callable[[Scores], Epochs]:
+    """Choose each seed's last epoch within so many points of its maximum."""
+
+    def choose(curve: Scores) -> Epochs:
+        close = curve >= curve.max(0) - points
+        return len(curve) - 1 - close[::-1].argmax(0)
+
+    return choose
 
 
 def patient(curve: Scores) -> Epochs:
@@ -89,7 +93,9 @@ def last(curve: Scores) -> Epochs:
 
 RULES: Final[Mapping[str, Callable[[Scores], Epochs]]] = {
     "own maximum": first_best,
-    "within 1 point": within_a_point,
+    "last within 1 point": within(1),
+    "last within 2 points": within(2),
+    "last within 4 points": within(4),
     "patience": patient,
     "mean over seeds": best_of_mean,
     "last epoch": last,

@@ -33,7 +33,9 @@ def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: fl
     values = [m.per_replica[metric][seed] for m in evaluated]
     if tolerance is None:
         return evaluated[int(np.argmax(values))].epoch
-    return max(m.epoch for m, v in zip(evaluated, values, strict=True) if v >= max(values) - 1)
+    return max(
+        m.epoch for m, v in zip(evaluated, values, strict=True) if v >= max(values) - TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(("metric", "changes"), TOLD["chosen_by"], ids=str)
