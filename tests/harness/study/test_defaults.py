@@ -75,3 +75,21 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
     (real,) = study.estimates.filter(line="generator real", metric=study.metric).to_dicts()
     assert real["difference_low"] > 0
     assert real["difference"] > 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_packaged_study_tests_what_was_trained(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No seed of the baseline or of a control is tested untrained."""
+    monkeypatch.chdir(tmp_path)
+    small = ["seeds=2", "space={generator.n_ctx: [4]}"]
+    cache = tmp_path / "cache"
+    outcome = run_study("prompt_len", small, in_process=True, tracking_uri=uri, cache_dir=cache)
+    assert outcome.complete
+    rows = reports.load_study("prompt_len", uri).rows
+    trained = rows.filter(pl.col("flag/untrained").is_not_null())
+    assert len(trained) == 2 * 4  # the baseline, and all controls but zero-shot
+    assert trained["flag/untrained"].sum() == 0
+    assert trained["selection_epoch"].min() > 0
