@@ -19,7 +19,7 @@ Choices = Sequence[Mapping[str, float]]
 # With fewer evaluated epochs, equal values do not show that selection is saturated.
 MIN_EVALUATIONS: Final = 3
 # Points of the selection metric by which a later epoch may be below the best one. Differences of
-# this size between epochs are noise of the selection images (docs/statistics.md has the study).
+# this size between epochs are noise of the selection images (tests/bench/bench_selection.py).
 TOLERANCE: Final = 1.0
 # Among an exam's metrics until they are fetched: whether the logits were finite.
 _FINITE = "logits are finite"
