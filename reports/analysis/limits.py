@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from reports.cells import Value
-from reports.contract import ARMS, FLAG, TARGET
+from reports.contract import ARMS, FLAG, QUALITY, TARGET
 from reports.formatting import cell_text, listed, points_text
 from reports.read import Study, heading
 from reports.stats import compare_paired, most_by_guessing
@@ -26,6 +26,7 @@ from reports.tables import (
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
 REAL, FLOOR, ZERO_SHOT = "real_pictures", "no_synthetic", "zero_shot"
+CALIBRATION_ERROR = "ece_"  # prefix of metrics of which less is better
 # Parts of a configuration that real images stand in for.
 _SYNTHESIS = ("generator", "synthetic")
 _PERCENT = 100.0
@@ -84,6 +85,8 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     The floor is the fine-tuner alone, or else the baseline. Real images gain less if the upper end
     of the paired 95% interval is below the effect, or if all results are the same.
     """
+    if not _can_gain(study, metric):
+        return None
     effect, controls = effect_of(study, metric), _controls(study)
     floor = controls.get(FLOOR) or baseline_setting(study, setting_groups(study))
     if effect is None or floor is None or REAL not in controls:
@@ -102,29 +105,39 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
         shown = f"real images gain nothing here: the same {head} under each seed as {name}."
     else:
         shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
-        shown = (
-            f"real images change {head} by {shown} compared with {name}, a gain below the smallest"
-            f" effect of interest ({points_text(effect)})."
-        )
+        shown = f"real images change {head} by {shown} compared with {name}, "
+        if gain.high is not None and gain.high < 0:
+            shown += "which is no gain."
+        else:
+            shown += f"a gain below the smallest effect of interest ({points_text(effect)})."
     text = (
         f"{shown} Use more classes (max_classes) or another dataset, or other fine-tuner settings."
     )
     return Limit(NO_HEADROOM, f"{_place(study)}{text}", _SYNTHESIS)
 
 
+def _can_gain(study: Study, metric: str) -> bool:
+    """Return True if real images of the new classes should raise a metric where there is headroom.
+
+    They need not raise an accuracy of seen classes, and they lower a calibration error.
+    """
+    of_seen = {seen for seen, _ in study.protocol.halves.values()} | {"source"}
+    return metric not in of_seen and not metric.startswith((QUALITY, CALIBRATION_ERROR))
+
+
 def _at_chance(study: Study, metric: str) -> Limit | None:
-    """Return the limit if zero-shot and real images, where they exist, do not beat guessing.
+    """Return the limit if zero-shot and models trained on real images do not beat guessing.
 
     One part of the metric is enough, such as New of H; but an average over targets has to be at
     chance on each of them. Without the right answers of the test images nothing is known.
     """
-    controls = [group for arm, group in _controls(study).items() if arm in (ZERO_SHOT, REAL)]
+    groups = _at_stake(study)
     parts = _parts(study, metric)
-    by_part = {part: [_answers(study, group, part) for group in controls] for part in parts}
+    by_part = {part: [_answers(study, group, part) for group in groups] for part in parts}
     guessed = {
         part: known
         for part, answers in by_part.items()
-        if (known := [one for one in answers if one]) and len(known) == len(controls)
+        if (known := [one for one in answers if one]) and len(known) == len(groups)
         if all(one.is_guessing for one in known)
     }
     are_targets = any(part.startswith(TARGET) for part in parts)
@@ -138,9 +151,23 @@ def _at_chance(study: Study, metric: str) -> Limit | None:
     return Limit(AT_CHANCE, text)
 
 
+def _at_stake(study: Study) -> list[Group]:
+    """Return the rows that all have to be at chance: zero-shot and real images, if they exist.
+
+    Zero-shot says nothing about what training reaches. Where there are no real images of new
+    classes, as in few_shot, the fine-tuner alone and the baseline have to be at chance, too.
+    """
+    controls = _controls(study)
+    groups = [controls[arm] for arm in (ZERO_SHOT, REAL) if arm in controls]
+    if not groups or REAL in controls:
+        return groups
+    trained = controls.get(FLOOR), baseline_setting(study, setting_groups(study))
+    return [*groups, *(group for group in trained if group and group.done)]
+
+
 @dataclass(frozen=True)
 class _Answers:
-    """Right answers of a control in a part of the metric, as a mean over seeds."""
+    """Right answers of a row in a part of the metric, as a mean over seeds."""
 
     name: str
     right: float
@@ -154,14 +181,15 @@ class _Answers:
 
 
 def _answers(study: Study, group: Group, part: str) -> _Answers | None:
-    """Return a control's answers; None if a seed has none, or if there is only one class."""
+    """Return a row's answers; None if a seed has none, or if there is only one class."""
     runs = {row["seed"]: row["run_id"] for row in group.done}
     found = [right_answers(study, run, seed, part) for seed, run in runs.items()]
     known = [answers for answers in found if answers]
     if not known or len(known) < len(found) or known[0].classes < 2:
         return None
     right = fmean(answers.right for answers in known)
-    name = "real images" if group.arm == REAL else ARMS[group.arm][0]
+    name = ARMS[group.arm][0] if group.arm else "the baseline"
+    name = "real images" if group.arm == REAL else name
     return _Answers(name, right, known[0].images, known[0].classes)
 
 

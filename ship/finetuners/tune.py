@@ -105,12 +105,19 @@ class FusedFinetuner(Fused):
             # summed over replicas, so that each one's gradient is that of its own loss
             part.sum().backward()
             found = found + part.detach()
-        self._optimizer.step(partial(self._rates, epoch=step / self.steps))
+        self._optimizer.step(partial(self._rates, step=step))
         return {"loss": torch.as_tensor(found)}
 
-    def _rates(self, base: float, epoch: float) -> list[float]:
-        """Return each seed's learning rate at a point of its own schedule."""
-        by_length = {n: self.one.rate(base, epoch, n) for n in set(self._lengths)}
+    def _rates(self, base: float, step: int) -> list[float]:
+        """Return each seed's learning rate at a step, counted from 0 over all epochs.
+
+        A seed whose schedule has ended keeps the rate of its last step: a schedule need not have
+        rates after its end.
+        """
+        by_length = {}
+        for n in set(self._lengths):
+            epoch = min(step, n * self.steps - 1) / self.steps
+            by_length[n] = self.one.rate(base, epoch, n)
         return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -16,7 +16,7 @@ from reports.report import make_report
 from reports.stats import most_by_guessing
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
-from tests.reports.studies import SEEDS, crossed, leveled
+from tests.reports.studies import SEEDS, crossed, few_shot, leveled
 
 CLASSES, IMAGES = 22, 10
 IDS = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
@@ -56,6 +56,28 @@ def test_there_is_no_headroom_where_real_images_gain_too_little(
     levels = made.findings[0]
     assert (levels.verdict is None) == levels.text.startswith("No verdict: ") == limited
     assert (not made.rule) == limited
+
+
+@pytest.mark.parametrize(
+    ("metric", "by", "limited"),
+    [("auroc", 0.0, True), ("ece_new", -9.0, False), ("base", 0.0, False)],
+)
+def test_metrics_that_real_images_need_not_raise_show_no_lack_of_headroom(
+    metric: str, by: float, limited: bool
+) -> None:
+    """A calibration error is better when it is lower; Base has no images of new classes."""
+    builder = leveled({1: 50.0, 4: 52.0}, seeds=5)
+    for arm, change in (("no_synthetic", 0.0), ("real_pictures", by)):
+        results = {s: {**scores(50.0 + s), metric: 30.0 + s + change * (1 + s / 9)} for s in SEEDS}
+        builder.trial({}, results, arm=arm)
+    limits = make_report(builder.study(), metric).answer.limits
+    assert [limit.subject for limit in limits] == ["no headroom"] * limited
+
+
+def test_real_images_that_lower_the_metric_are_no_gain() -> None:
+    """The sentence does not call a loss a small gain."""
+    made = answer(controlled(leveled({1: 50.0, 4: 52.0}, seeds=5), (-4.0, -5.0, -4.5, -4.0, -5.0)))
+    assert "compared with fine-tuner alone, which is no gain. Use" in made.limits[0].text
 
 
 def test_a_gain_of_one_seed_limits_nothing() -> None:
@@ -128,16 +150,18 @@ def test_controls_that_change_nothing_are_named() -> None:
     assert text.endswith("Even real images would change nothing.")
 
 
-def chance(folder: Path, accuracies: Mapping[str, float]) -> HitFiles:
+def chance(
+    folder: Path, accuracies: Mapping[str, float], is_seen: np.ndarray = IS_SEEN
+) -> HitFiles:
     """Write the files of right answers of some controls, with such accuracies on new classes."""
     folders = {}
     for arm, accuracy in accuracies.items():
-        n_new = int((~IS_SEEN).sum())
-        right = np.where(IS_SEEN, True, np.cumsum(~IS_SEEN) <= round(accuracy * n_new))
-        own = {seed_metric(seed, "own"): right for seed in SEEDS}
+        n_new = int((~is_seen).sum())
+        right = np.where(is_seen, True, np.cumsum(~is_seen) <= round(accuracy * n_new))
+        own = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
         texts = {"exam": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
         (folder / arm).mkdir()
-        pl.DataFrame({**texts, "seen": IS_SEEN, **own}).write_parquet(folder / arm / HITS)
+        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(folder / arm / HITS)
         folders[arm] = (folder / arm).as_uri()
     return HitFiles(folders)
 
@@ -168,6 +192,28 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
         assert text.startswith("New is no better than guessing (zero-shot 9.1%, real images 10.0%;")
         assert "among 11 classes gives 9.1%, and up to 13.6% by chance on 110 test images" in text
         assert all(finding.verdict is None for finding in made.findings)
+
+
+@pytest.mark.parametrize("learned", ["", "no_synthetic", "baseline"])
+def test_without_real_images_no_trained_model_may_beat_guessing(
+    tmp_path: Path, learned: str
+) -> None:
+    """In few_shot, zero-shot at chance is no limit if training learns the classes."""
+    builder = few_shot()
+    for arm in ("zero_shot", "no_synthetic"):
+        builder.trial({}, {s: {"accuracy": 4.0} for s in SEEDS}, arm=arm)
+    files = chance(tmp_path, {"chance": 0.05, "learned": 0.5}, np.zeros_like(IS_SEEN))
+    named = {run.run_id: run.tags["ship.arm"] or "baseline" for run in builder.runs}
+    folders = {
+        run: files.folders["learned" if name == learned else "chance"]
+        for run, name in named.items()
+    }
+    study = dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    made = make_report(study).answer
+    assert [limit.subject for limit in made.limits] == ["at chance"] * (not learned)
+    if not learned:
+        text = made.limits[0].text
+        assert "(zero-shot 5.0%, fine-tuner alone 5.0%, the baseline 5.0%; guessing" in text
 
 
 def test_guessing_is_judged_by_the_binomial_distribution() -> None:

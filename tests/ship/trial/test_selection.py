@@ -10,6 +10,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
+from ship.finetuners.prompts import CoOp
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
@@ -74,6 +75,23 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
         if n_epochs:
             last = [m.per_replica["loss"][0] for m in alone if m.stage == "final"][-1]
             assert losses[-1] == pytest.approx(last, rel=1e-9)
+
+
+def test_a_schedule_is_asked_for_no_rate_after_its_end(
+    clip64: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A polynomial decay, which has no real value there, trains seeds of several chosen epochs."""
+
+    def polynomial(self: CoOp, base: float, epoch: float, epochs: int) -> float:
+        return float(base * (1 - epoch / epochs) ** 0.9)
+
+    monkeypatch.setattr(CoOp, "rate", polynomial)
+    settings = {**FAST["coop"], "name": "coop", "epochs": 6, "lr": 1.0}
+    setting = config(finetuner=settings, generator="none", eval_every=1)
+    features = build_features(clip64)
+    made = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
+    chosen = made[-1].per_replica["selection_epoch"]
+    assert len(set(chosen)) > 1, "the seeds must differ for this test to mean anything"
 
 
 @pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])

@@ -1,0 +1,96 @@
+"""A study's answer, built from its tables."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from reports import tables
+from reports.analysis import Importance, Limit, incomparable, limits
+from reports.answer.cautions import cautions
+from reports.answer.comparisons import metric_name
+from reports.answer.controls import controls_finding
+from reports.answer.factors import (
+    best_configuration,
+    importance_findings,
+    interactions_text,
+    levels_finding,
+    ranks_finding,
+)
+from reports.answer.finding import Answer, Finding
+from reports.cells import AVERAGE, Table
+from reports.formatting import points_text
+from reports.read import Study
+
+
+def build_answer(
+    study: Study, metric: str, made: Sequence[Table], importance: Importance | None
+) -> Answer:
+    """Return what the tables say of each factor and of the controls, and what weakens it.
+
+    Args:
+        study: as it was read.
+        metric: that its tables are of.
+        made: as reports.tables.build_tables gives them.
+        importance: of the study's factors, if there is one.
+    """
+    over = tables.datasets(study)
+    averages = [t for t in made if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
+    whole = averages if over else made  # and not of one dataset of several
+    # the reference arms ran on one dataset, in whose table they are
+    place = f" on {tables.arms_dataset(study)}" if over else ""
+    known = limits(study, metric)
+    arms = [
+        one
+        for table in made
+        if (one := controls_finding(table, place, known, metric_name(study, metric)))
+    ]
+    # over several datasets, what the controls show of one of them limits no average
+    of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
+    findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])
+    judged = any(finding.verdict for finding in findings)
+    rule = _rule(study, metric) if judged else ""
+    shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
+    return Answer(findings, tuple(cautions(study, whole)), rule, shown)
+
+
+def _findings(
+    study: Study,
+    metric: str,
+    whole: Sequence[Table],
+    importance: Importance | None,
+    known: Sequence[Limit],
+) -> Iterator[Finding]:
+    """Yield the findings of tables of the whole study, the most general first.
+
+    Args:
+        study, metric, importance: as for build_answer.
+        whole: The tables.
+        known: What keeps levels from a verdict.
+    """
+    head, names = metric_name(study, metric), tables.short_names(study)
+    # scores of different rules choose no setting
+    if any(table.kind == "settings" for table in whole) and not incomparable(study):
+        yield from best_configuration(study, metric)
+    for table in whole:
+        if table.kind == "ranks":
+            yield ranks_finding(table, head, study)
+        elif found := levels_finding(table, head, known):
+            if importance and table.kind == "effects":
+                depends = interactions_text(importance, table, names)
+                found = replace(found, text=f"{found.text} {depends}".strip())
+            yield found
+    if importance:
+        yield from importance_findings(importance, head, names)
+
+
+def _rule(study: Study, metric: str) -> str:
+    """Return what the verdicts mean."""
+    points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
+    within = f"Equivalent: the 95% interval is within ±{points} of {metric_name(study, metric)}"
+    if tables.design_of(study, metric):
+        return (
+            f"Differs: from 0, by the study's own design (--detect). {within}. ±: 95% over seeds."
+        )
+    return (
+        f"Decided: beyond the smallest effect of interest (Holm p of that < 0.05). {within}. ±: 95%"
+        " over seeds, uncorrected."
+    )

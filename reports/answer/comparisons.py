@@ -1,0 +1,113 @@
+"""Differences, verdicts and flags in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from reports.analysis import Limit
+from reports.cells import Flagged, Row, Value
+from reports.contract import count
+from reports.formatting import cell_text, listed, p_text
+from reports.read import Study, heading
+from reports.stats import MOST_FURTHER, Compared, Verdict, is_beyond_chance
+
+SAME: Final = "The same {} under each seed as"
+# In order of precedence: the first of these that any row has is the verdict of them all.
+PHRASES: Final[Mapping[Verdict, str]] = {
+    Verdict.DECIDED: "Decided against",
+    Verdict.DIFFERS: "Different from",
+    Verdict.UNDECIDED: "Undecided against",
+    Verdict.EQUIVALENT: "Equivalent to",
+}
+# Flags about what was tested, which the sentence about the rows names.
+_TESTED_FLAGS = {"untrained": "Tested untrained", "saturated": "Selection saturated"}
+_WHY_NONE = {
+    "saturated": "selection is saturated",
+    "no headroom": "there is no headroom",
+    "at chance": "results are at chance",
+}
+
+
+def comparison_phrase(one: Compared, head: str = "") -> str:
+    """Return how a row compares with the baseline, as it is written before the row's name."""
+    if one.is_unchanged:
+        return SAME.format(head)
+    if one.verdict:
+        return PHRASES[one.verdict]
+    return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
+
+
+def is_conclusive(one: Compared) -> bool:
+    """Return True if a difference is beyond chance, or nothing differs."""
+    return one.is_unchanged or is_beyond_chance(one.holm_p)
+
+
+def difference_text(one: Compared) -> str:
+    """Return a difference and its details: "+0.5 ± 0.4, Holm p 0.030, about 3 seeds more".
+
+    Holm's p is left out unless it is beyond chance.
+    """
+    over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
+    parts = [
+        cell_text(Value(one.difference, signed=True, decimals=one.decimals, suffix=over)),
+        p_words(one.holm_p) if is_beyond_chance(one.holm_p) else "",
+        f"after {count(one.difference.n, 'seed')}" if one.decision else "",
+    ]
+    if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:
+        many = "over" if one.pairs_more > MOST_FURTHER else "about"
+        parts.append(f"{many} {count(min(one.pairs_more, MOST_FURTHER), 'seed')} more")
+    return ", ".join(filter(None, parts))
+
+
+def reversed_difference(one: Compared) -> Compared:
+    """Return a row's comparison with the baseline as that of the baseline with the row."""
+    own = one.difference
+    low, high = (None if end is None else -end for end in (own.high, own.low))
+    return replace(one, difference=replace(own, mean=-own.mean, low=low, high=high))
+
+
+def flags_sentence(
+    rows: Sequence[tuple[str, Row]], known: Sequence[Limit], unit: str = "seed"
+) -> str:
+    """Return what was tested, for example "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
+
+    Args:
+        rows: The rows of a finding with their names.
+        known: Limits that the answer names: a saturated selection is not named again.
+        unit: What a row counts: seeds, or trials of several configurations.
+    """
+    texts = []
+    for name, phrase in _TESTED_FLAGS.items():
+        raised = [(who, one) for who, row in rows for one in row.flags if one.name == name]
+        if not raised or name in {limit.name for limit in known}:
+            continue
+        parts = [f"{who} ({one.raised} of {count(one.of, unit)})" for who, one in raised]
+        if len(parts) == len(rows) > 1 and all(one.raised == one.of for _, one in raised):
+            parts = [f"all {len(rows)}, under every seed"]
+        texts.append(f"{phrase}: {listed(parts)}.")
+    return " ".join(texts)
+
+
+def flags_text(flags: Sequence[Flagged]) -> str:
+    """Return, for example, "Tested untrained in 5 of 8 seeds."; "" without such flags."""
+    raised = {flag.name: flag for flag in flags}
+    return " ".join(
+        f"{phrase} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
+        for name, phrase in _TESTED_FLAGS.items()
+        if name in raised
+    )
+
+
+def no_verdict_text(known: Sequence[Limit]) -> str:
+    """Return why there is no verdict, in a sentence; "" where nothing keeps from one."""
+    return f"No verdict: {' and '.join(_WHY_NONE[limit.name] for limit in known)}." if known else ""
+
+
+def p_words(p: float | None) -> str:
+    """Return a corrected p in words, "" without one."""
+    return "" if p is None else f"Holm p {p_text(p)}"
+
+
+def metric_name(study: Study, metric: str) -> str:
+    """Return the metric's heading within a sentence."""
+    return heading(study.protocol, metric).rstrip(".")

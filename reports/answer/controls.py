@@ -1,0 +1,71 @@
+"""The finding of the controls: the baseline against them, and real images against the baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reports.analysis import Limit
+from reports.answer.comparisons import (
+    SAME,
+    comparison_phrase,
+    difference_text,
+    flags_sentence,
+    no_verdict_text,
+    reversed_difference,
+)
+from reports.answer.finding import Finding
+from reports.cells import Table
+from reports.contract import ARMS, RIVALS
+from reports.stats import Compared
+
+_CEILING = "real_pictures"
+_FLOOR = "no_synthetic"
+
+
+def controls_finding(table: Table, place: str, known: Sequence[Limit], head: str) -> Finding | None:
+    """Return the finding of a table that compares its baseline with controls.
+
+    Args:
+        table: with differences of the arms to its baseline; without any there is no finding.
+        place: what the subject ends in, such as the dataset that the arms ran on.
+        known: what keeps from a verdict.
+        head: the metric's heading.
+    """
+    base = table.baseline
+    found = {row.arm: row.compared for row in table.rows if row.arm and row.compared}
+    rivals = [arm for arm in RIVALS if arm in found]
+    if base is None or base.arm or not rivals:
+        return None
+    if known:
+        found = {arm: replace(one, verdict=None) for arm, one in found.items()}
+    told = [no_verdict_text(known), _unchanged(found, rivals, head)]
+    for arm in rivals:
+        if not found[arm].is_unchanged:
+            difference = difference_text(reversed_difference(found[arm]))
+            told.append(f"{comparison_phrase(found[arm])} {ARMS[arm][0]}: {difference}.")
+    if ceiling := found.get(_CEILING):
+        told.append(_real_images(ceiling, found.get(_FLOOR), head))
+    controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
+    told.append(flags_sentence([("the baseline", base), *controls], known))
+    # The first rival's verdict tells whether synthesis helps at all.
+    verdict = next((found[arm].verdict for arm in rivals if found[arm].verdict), None)
+    return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, told)))
+
+
+def _unchanged(found: Mapping[str, Compared], rivals: Sequence[str], head: str) -> str:
+    """Return which of the rivals have exactly the baseline's results; "" where none has."""
+    names = [ARMS[arm][0] for arm in rivals if found[arm].is_unchanged]
+    if not names:
+        return ""
+    same = f"{SAME.format(head)} {' and '.join(names)}."
+    if _FLOOR in found and found[_FLOOR].is_unchanged:
+        return f"Synthetic features change nothing here: {same[0].lower()}{same[1:]}"
+    return same
+
+
+def _real_images(real: Compared, floor: Compared | None, head: str) -> str:
+    """Return how real images compare with the baseline."""
+    if not real.is_unchanged:
+        return f"Real pictures against it: {difference_text(real)}."
+    if floor is not None and floor.is_unchanged:
+        return "Even real images would change nothing."
+    return f"{SAME.format(head)} real images."

@@ -1,0 +1,149 @@
+"""Findings of factors: their levels, their shares of the variance, and the best configuration."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from reports import tables
+from reports.analysis import Importance, Limit
+from reports.answer.comparisons import (
+    PHRASES,
+    comparison_phrase,
+    difference_text,
+    flags_sentence,
+    flags_text,
+    is_conclusive,
+    metric_name,
+    no_verdict_text,
+    p_words,
+)
+from reports.answer.finding import Finding
+from reports.cells import AVERAGE, Ranged, Table, Value
+from reports.contract import ARMS
+from reports.formatting import cell_text, listed
+from reports.read import Study
+from reports.stats import FEWEST_RANKED, is_beyond_chance
+
+BEST = "best setting by selection"  # the subject of a finding
+_LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
+_OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
+
+
+def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding | None:
+    """Return the finding of a table whose rows are levels, or methods over datasets.
+
+    Args:
+        table: with differences to its baseline; without any there is no finding.
+        head: the metric's heading.
+        known: what keeps levels from a verdict.
+    """
+    told = [(row.level, row.compared) for row in table.own if row.compared]
+    if table.kind in ("", "settings") or table.baseline is None or not told:
+        return None
+    factor = table.name.removeprefix(f"{AVERAGE}-")
+    barring = [limit for limit in known if limit.concerns(factor)]
+    if barring:
+        plain = [(level, replace(one, verdict=None)) for level, one in told]
+        told = [(level, one) for level, one in plain if is_conclusive(one)]
+    judged = [one.verdict for _, one in told]
+    verdicts = [verdict for verdict in PHRASES if verdict in judged]
+    named: dict[str, list[str]] = {PHRASES[verdict]: [] for verdict in verdicts}
+    for level, one in told:
+        name = level if one.is_unchanged else f"{level} ({difference_text(one)})"
+        named.setdefault(comparison_phrase(one, head), []).append(name)
+    than = table.baseline.level
+    texts = [f"{phrase} {than}: {listed(names)}." for phrase, names in named.items()]
+    unit = "seed" if table.kind == "levels" else "trial"
+    texts = [
+        no_verdict_text(barring),
+        *texts,
+        flags_sentence([(row.level, row) for row in table.own], known, unit),
+    ]
+    subject = ", ".join(column.heading for column in table.columns[: table.labels])
+    subject += _OVER.get(table.kind, "")
+    return Finding(subject, next(iter(verdicts), None), " ".join(filter(None, texts)))
+
+
+def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
+    """Yield the setting with the best selection score, its test result and the baseline's."""
+    found = tables.headline(study, metric)
+    if found is None or len(tables.by_preference(study)) < 2:
+        return
+    decimals = tables.decimals_of(study, metric)
+    text = cell_text(Value(found.estimate, decimals=decimals))
+    name, beside = next(iter(found.beside.items()), ("", None))
+    if beside is not None:
+        told = cell_text(Value(beside, signed=True, decimals=decimals))
+        than = ARMS[name][0] if name in ARMS else "the baseline"
+        same = beside.mean == 0 and beside.low is None
+        text += f", as {than}" if same else f", {told} against {than}"
+    best = tables.preferred(study)
+    flags = flags_text(best[0].flags()) if len(best) == 1 else ""
+    text = f"{found.setting}: mean {metric_name(study, metric)} {text}. {flags}"
+    yield Finding(BEST, None, text.strip())
+
+
+def ranks_finding(table: Table, head: str, study: Study) -> Finding:
+    """Return the finding of a table of rank associations.
+
+    Args:
+        table: a row a factor.
+        head: the metric's heading.
+        study: whose settings they are over.
+    """
+    named: dict[str, list[str]] = {}
+    every = [(row.name, row.ranked) for row in table.rows if row.ranked]
+    for name, one in every:
+        rho = f"ρ {cell_text(Ranged(one.rho))}, " if one.rho else ""
+        goes = "goes" if is_beyond_chance(one.p) else "does not go beyond chance"
+        phrase = f"{head} {goes} with"
+        if one.least is None and one.n >= FEWEST_RANKED:  # the metric or the factor is constant
+            phrase = "Nothing can be said, as nothing differs, of"
+        elif not is_beyond_chance(one.least):  # even the best order of so few is within chance
+            phrase = "Nothing can be said, for want of settings, of"
+        named.setdefault(phrase, []).append(f"{name} ({rho}{p_words(one.p)})" if one.p else name)
+    own = tables.without_added(study)
+    wanted = len(own.own) + own.untried
+    finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(own))
+    texts = [f"{finished} of {wanted} settings finished."]
+    texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
+    texts += filter(None, [_trials_text(own)])
+    return Finding("factors, varied together", None, " ".join(texts))
+
+
+def _trials_text(study: Study) -> str:
+    """Return in how many trials of all configurations a model was tested untrained."""
+    rows = [row for setting in study.own for row in study.by_setting[setting.key]]
+    raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
+    return "".join(f"Tested untrained: {one.raised} of {one.of} trials." for one in raised)
+
+
+def interactions_text(found: Importance, table: Table, names: Mapping[str, str]) -> str:
+    """Return on which other factors a factor's effect depends, beyond chance; "" for none."""
+    key = table.name.removeprefix(f"{AVERAGE}-")
+    others = [
+        f"{names[other]} ({p_words(pair.holm)})"
+        for pair in found.interactions
+        if key in pair.factors and is_beyond_chance(pair.holm)
+        for other in pair.factors
+        if other != key
+    ]
+    return f"Its effect depends on {listed(others)}." if others else ""
+
+
+def importance_findings(
+    found: Importance, head: str, names: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Yield which factors explain some of the variance, beyond chance."""
+    sure = [
+        (effect, effect.share)
+        for effect in (*found.factors, *found.pairs)
+        if effect.share and effect.share.mean >= _LEAST and is_beyond_chance(effect.holm)
+    ]
+    told = []
+    for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):
+        who = " with ".join(names[key] for key in effect.factors)
+        ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
+        told.append(f"{who} explains {share.mean:.0f}%{ends} ({p_words(effect.holm)})")
+    if told:
+        text = f"Of the variance of {head} between settings, {listed(told)}."
+        yield Finding("importance", None, text)
