@@ -78,7 +78,8 @@ def flags_sentence(
     """
     texts = []
     for name, phrase in _TESTED_FLAGS.items():
-        raised = [(who, one) for who, row in rows for one in row.flags if one.name == name]
+        flagged = [(who, flag) for who, row in rows for flag in row.flags if flag.name == name]
+        raised = [(who, flag) for who, flag in flagged if _weakens(flag)]
         if not raised or name in {limit.name for limit in known}:
             continue
         parts = [f"{who} ({one.raised} of {count(one.of, unit)})" for who, one in raised]
@@ -90,12 +91,17 @@ def flags_sentence(
 
 def flags_text(flags: Sequence[Flagged]) -> str:
     """Return, for example, "Tested untrained in 5 of 8 seeds."; "" without such flags."""
-    raised = {flag.name: flag for flag in flags}
+    raised = {flag.name: flag for flag in flags if _weakens(flag)}
     return " ".join(
         f"{phrase} in {raised[name].raised} of {count(raised[name].of, 'seed')}."
         for name, phrase in _TESTED_FLAGS.items()
         if name in raised
     )
+
+
+def _weakens(flag: Flagged) -> bool:
+    """Return True if a flag weakens a row's mean: one saturated seed of ten only has a footnote."""
+    return flag.name != "saturated" or 2 * flag.raised >= flag.of
 
 
 def no_verdict_text(known: Sequence[Limit]) -> str:
