@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from reports.cells import Value
+from reports.cells import Value, level_id
 from reports.contract import ARMS, FLAG, QUALITY, TARGET
 from reports.formatting import cell_text, listed, points_text
 from reports.read import Study, heading
@@ -83,7 +83,8 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     """Return the limit if real images gain less over the floor than the smallest effect.
 
     The floor is the fine-tuner alone, or else the baseline. Real images gain less if the upper end
-    of the paired 95% interval is below the effect, or if all results are the same.
+    of the paired 95% interval is below the effect, or if all results are the same. A generator of
+    the study that gains more refutes the limit.
     """
     if not _can_gain(study, metric):
         return None
@@ -98,6 +99,8 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     gain = compared.difference
     is_same = gain.mean == 0 and gain.low is None
     if not is_same and (gain.high is None or gain.high >= effect):
+        return None
+    if any(_gains(group, floor, column, effect) for group in _generators(study)):
         return None
     name = ARMS[FLOOR][0] if FLOOR in controls else "the baseline"
     head = heading(study.protocol, metric)
@@ -114,6 +117,26 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
         f"{shown} Use more classes (max_classes) or another dataset, or other fine-tuner settings."
     )
     return Limit(NO_HEADROOM, f"{_place(study)}{text}", _SYNTHESIS)
+
+
+def _gains(group: Group, floor: Group, column: str, effect: float) -> bool:
+    """Return True if the 95% interval of a row's gain over the floor is above the effect."""
+    compared = compare_paired(group.seeds(column), floor.seeds(column))
+    return compared is not None and (compared.difference.low or 0) > effect
+
+
+def _generators(study: Study) -> list[Group]:
+    """Return the configurations that differ from the baseline in nothing but the synthesis."""
+    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+
+    def is_baseline(key: str, level: object) -> bool:
+        return key.partition(".")[0] in _SYNTHESIS or level_id(level) == baselines.get(key)
+
+    return [
+        group
+        for group in setting_groups(study)
+        if all(is_baseline(key, level) for key, level in group.value.assignment.items())
+    ]
 
 
 def _can_gain(study: Study, metric: str) -> bool:
