@@ -23,15 +23,15 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
     They belong at the top level (""), in a group ("synthetic"), or in the settings of a method
     ("finetuner.coop").
     """
-    known = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
-    groups = {key: known.pop(key) for key in [*known] if isinstance(known[key], dict)}
-    found: dict[str, Mapping[str, Any]] = {"": known}
+    tree = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
+    groups = {key: tree.pop(key) for key in [*tree] if isinstance(tree[key], dict)}
+    defaults: dict[str, Mapping[str, Any]] = {"": tree}
     for group, inside in groups.items():
         if group in METHODS:
-            found |= {f"{group}.{method}": settings for method, settings in inside.items()}
+            defaults |= {f"{group}.{method}": settings for method, settings in inside.items()}
         else:
-            found[group] = inside
-    return found
+            defaults[group] = inside
+    return defaults
 
 
 def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,12 +99,12 @@ def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]
     if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
         return {path: {} for path in backbone_defaults()}
     inside = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
-    found = dict[str, Mapping[str, Any]]()
+    by_path = dict[str, Mapping[str, Any]]()
     for path in backbone_defaults():
         group, _, method = path.partition(".")
         settings = _mapping(inside.get(group)) if group else inside
-        found[path] = settings if settings.get("name", method) == method else {}
-    return found
+        by_path[path] = settings if settings.get("name", method) == method else {}
+    return by_path
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def limits(study: Study, metric: str) -> list[Limit]:
         study: The study, with a heading for the metric.
         metric: The metric that its verdicts are about.
     """
-    found = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
-    return [limit for limit in found if limit]
+    candidates = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
+    return [limit for limit in candidates if limit]
 
 
 def _saturated(study: Study) -> Limit | None:
@@ -160,8 +160,8 @@ def _at_chance(study: Study, metric: str) -> Limit | None:
     guessed = {
         part: known
         for part, answers in by_part.items()
-        if (known := [one for one in answers if one]) and len(known) == len(groups)
-        if all(one.is_guessing for one in known)
+        if (known := [row for row in answers if row]) and len(known) == len(groups)
+        if all(row.is_guessing for row in known)
     }
     are_targets = any(part.startswith(TARGET) for part in parts)
     if not guessed or (are_targets and len(guessed) < len(parts)):
@@ -206,9 +206,9 @@ class _Answers:
 def _answers(study: Study, group: Group, part: str) -> _Answers | None:
     """Return a row's answers; None if a seed has none, or if there is only one class."""
     runs = {row["seed"]: row["run_id"] for row in group.done}
-    found = [right_answers(study, run, seed, part) for seed, run in runs.items()]
-    known = [answers for answers in found if answers]
-    if not known or len(known) < len(found) or known[0].classes < 2:
+    every = [right_answers(study, run, seed, part) for seed, run in runs.items()]
+    known = [answers for answers in every if answers]
+    if not known or len(known) < len(every) or known[0].classes < 2:
         return None
     right = fmean(answers.right for answers in known)
     name = ARMS[group.arm][0] if group.arm else "the baseline"
@@ -220,7 +220,7 @@ def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
     """Return, for example, "New of zero-shot is 4.5%; guessing among 11 classes gives 9.1%"."""
     first = known[0]
     most = most_by_guessing(first.images, first.classes)
-    accuracies = [f"{one.name} {_PERCENT * one.right / one.images:.1f}%" for one in known]
+    accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
     return (
         f"{heading(study.protocol, part)} is no better than guessing ({listed(accuracies)};"
         f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}%, and up to"
