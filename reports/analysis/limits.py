@@ -73,8 +73,8 @@ def _saturated(study: Study) -> Limit | None:
         return None
     text = (
         f"in {raised} of {len(flags)} trials at least half of the evaluated epochs share the best"
-        " selection score, so that selection cannot tell epochs apart. Use more classes"
-        " (max_classes) or another dataset, other fine-tuner settings, or another selection."
+        f" selection score, so that selection cannot tell epochs apart. Use {_other_data(study)},"
+        " other fine-tuner settings, or another selection."
     )
     return Limit(SATURATED, text, is_of_controls=False)
 
@@ -109,14 +109,18 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     else:
         shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
         shown = f"real images change {head} by {shown} compared with {name}, "
-        if gain.high is not None and gain.high < 0:
-            shown += "which is no gain."
-        else:
-            shown += f"a gain below the smallest effect of interest ({points_text(effect)})."
-    text = (
-        f"{shown} Use more classes (max_classes) or another dataset, or other fine-tuner settings."
-    )
-    return Limit(NO_HEADROOM, f"{_place(study)}{text}", _SYNTHESIS)
+        is_loss = gain.high is not None and gain.high < 0
+        small = f"a gain below the smallest effect of interest ({points_text(effect)})."
+        shown += "which is no gain." if is_loss else small
+    advice = f"Use {_other_data(study)}, or other fine-tuner settings."
+    return Limit(NO_HEADROOM, f"{_place(study)}{shown} {advice}", _SYNTHESIS)
+
+
+def _other_data(study: Study) -> str:
+    """Return what to use in place of a study's images: more classes only if it leaves some out."""
+    if study.constants.get("max_classes") == "null":
+        return "another dataset"
+    return "more classes (max_classes) or another dataset"
 
 
 def _gains(group: Group, floor: Group, column: str, effect: float) -> bool:
@@ -211,8 +215,8 @@ def _answers(study: Study, group: Group, part: str) -> _Answers | None:
     if not known or len(known) < len(every) or known[0].classes < 2:
         return None
     right = fmean(answers.right for answers in known)
-    name = ARMS[group.arm][0] if group.arm else "the baseline"
-    name = "real images" if group.arm == REAL else name
+    names = {"": "the baseline", REAL: "real images"}
+    name = names.get(group.arm) or ARMS[group.arm][0]
     return _Answers(name, right, known[0].images, known[0].classes)
 
 

@@ -100,6 +100,15 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
     assert [limit.subject for limit in answer(builder).limits] == ["no headroom"] * limited
 
 
+@pytest.mark.parametrize(("max_classes", "advised"), [("10", True), ("null", False)])
+def test_more_classes_are_advised_where_some_are_left_out(max_classes: str, advised: bool) -> None:
+    """A study of all classes of its dataset has no more of them."""
+    builder = leveled({1: 50.0, 4: 50.5}, seeds=5, constants={"max_classes": max_classes})
+    (limit,) = answer(controlled(builder, (0.0,) * 5)).limits
+    assert ("Use more classes (max_classes) or another dataset" in limit.text) == advised
+    assert "another dataset, or other fine-tuner settings." in limit.text
+
+
 def test_a_gain_of_one_seed_limits_nothing() -> None:
     """One seed that agrees is no interval."""
     builder = leveled({1: 50.0, 4: 52.0}, seeds=1)
