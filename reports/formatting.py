@@ -53,7 +53,7 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
 
 
 def points_text(points: float) -> str:
-    """Percentage points in words: "1 point", "0.5 points"."""
+    """Return percentage points in words: "1 point", "0.5 points"."""
     return f"{points:g} {'point' if points == 1 else 'points'}"
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import typer
 
@@ -22,16 +23,12 @@ from ship.configs import FINETUNERS
 # What people call a factor -> its key, its levels, and its baseline with CLIP and with pocket.
 VARIED = {
     "prompt length": ("generator.n_ctx", "[1, 2, 4, 8, 16]", "4", "4"),
-    "KL weight": ("generator.kl_weight", "[0.001, 0.01, 0.1, 1]", "1", "0.001"),
+    "KL weight": ("generator.kl_weight", "[0.001, 0.01, 0.1, 1]", "1", "1"),
     "latent size": ("generator.latent_dim", "[32, 128, 512]", "512", "128"),
     "generator": ("generator", "[none, vae, mlp_vae, wgan]", "vae", "vae"),
     "shots": ("shots", "[1, 2, 4, 8, 16]", "4", "4"),
 }
 GENERATOR = "{name: vae, n_ctx: 4, latent_dim: 512, kl_weight: 1, epochs: 50, batch_size: 256}"
-SMALL_GENERATOR = (
-    "{name: vae, n_ctx: 4, latent_dim: 128, encoder_hidden: 512, generator_hidden: 1024,\n"
-    "            kl_weight: 0.001, epochs: 20, batch_size: 64}"
-)
 TEMPLATE = Path(__file__).with_name("new_study.yaml")
 # What is asked, in this order: the answer that is suggested, and the question.
 QUESTIONS = {
@@ -95,17 +92,23 @@ def text_of(answers: Mapping[str, str]) -> str:
     small, finetuner = answers["backbone"] == "pocket", answers["finetuner"]
     key, levels, baseline, small_baseline = VARIED[answers["varies"]]
     told = {"key": key, "levels": levels, "baseline": small_baseline if small else baseline}
-    told["generator"] = SMALL_GENERATOR if small else GENERATOR
-    told["finetuner"] = _small_finetuner(finetuner) if small else finetuner
+    told["generator"] = _small_settings("generator", "vae", n_ctx=4) if small else GENERATOR
+    told["finetuner"] = _small_settings("finetuner", finetuner) if small else finetuner
     told["description"] = _quoted(f"{answers['varies']} on {answers['dataset']}")
     told |= {name: _text(answers[name]) for name in ("dataset", "backbone")}  # which have paths
     return Template(TEMPLATE.read_text("utf-8")).substitute({**answers, **told})
 
 
-def _small_finetuner(name: str) -> str:
-    """Return a fine-tuner as YAML, with its defaults on the packaged backbone."""
-    defaults = backbone_defaults().get(f"finetuner.{name}", {})
-    settings = [f"{key}: {show(value)}" for key, value in defaults.items()]
+def _small_settings(group: str, name: str, **more: Any) -> str:
+    """Return a method as YAML, with its defaults on the packaged backbone.
+
+    Args:
+        group: generator or finetuner.
+        name: The method's name.
+        more: Settings in addition to the defaults.
+    """
+    defaults = backbone_defaults().get(f"{group}.{name}", {})
+    settings = [f"{key}: {show(value)}" for key, value in {**more, **defaults}.items()]
     return f"{{{', '.join([f'name: {name}', *settings])}}}" if settings else name
 
 

@@ -23,15 +23,15 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
     They belong at the top level (""), in a group ("synthetic"), or in the settings of a method
     ("finetuner.coop").
     """
-    known = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
-    groups = {key: known.pop(key) for key in [*known] if isinstance(known[key], dict)}
-    found: dict[str, Mapping[str, Any]] = {"": known}
+    tree = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
+    groups = {key: tree.pop(key) for key in [*tree] if isinstance(tree[key], dict)}
+    defaults: dict[str, Mapping[str, Any]] = {"": tree}
     for group, inside in groups.items():
         if group in METHODS:
-            found |= {f"{group}.{method}": settings for method, settings in inside.items()}
+            defaults |= {f"{group}.{method}": settings for method, settings in inside.items()}
         else:
-            found[group] = inside
-    return found
+            defaults[group] = inside
+    return defaults
 
 
 def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -45,13 +45,15 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
     Returns:
         A new mapping; and the defaults that were added, as dotted key -> value. The key of a
-        method's setting contains the method's name: finetuner.coop.lr. Factors are left out.
+        method's setting contains the method's name: finetuner.coop.lr. Factors are left out, and
+        settings that `variants` has for the study's only dataset, which replace the defaults.
     """
     filled, added = deepcopy(dict(tree)), dict[str, Any]()
     space = _mapping(filled.get("space"))
     if filled.get("backbone", BACKBONE) != BACKBONE or "backbone" in space:
         return filled, added
     varied = {key for key, factor in space.items() if not _mapping(factor).get("when")}
+    replaced = _dataset_settings(filled)
     for path, defaults in backbone_defaults().items():
         group, _, method = path.partition(".")
         if method:
@@ -63,7 +65,7 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         lacking = {key: value for key, value in defaults.items() if key not in target}
         target.update(lacking)
         for key, value in lacking.items():
-            if (f"{group}.{key}" if group else key) not in varied:
+            if (f"{group}.{key}" if group else key) not in varied and key not in replaced[path]:
                 added[f"{path}.{key}" if path else key] = value
     return filled, added
 
@@ -89,6 +91,20 @@ def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[
         return None
     levels = tree["variants"].setdefault(group, {})
     return levels.setdefault(method, {}) if isinstance(levels, dict) else None
+
+
+def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what `variants` has for a study's only dataset, by the paths of backbone_defaults."""
+    dataset = tree.get("dataset", backbone_defaults()[""].get("dataset"))
+    if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
+        return {path: {} for path in backbone_defaults()}
+    inside = _mapping(_mapping(_mapping(tree.get("variants")).get("dataset")).get(dataset))
+    by_path = dict[str, Mapping[str, Any]]()
+    for path in backbone_defaults():
+        group, _, method = path.partition(".")
+        settings = _mapping(inside.get(group)) if group else inside
+        by_path[path] = settings if settings.get("name", method) == method else {}
+    return by_path
 
 
 def _mapping(value: Any) -> dict[str, Any]:

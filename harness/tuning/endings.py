@@ -60,8 +60,8 @@ class Attempt:
     @property
     def lost(self) -> Mapping[int, str]:
         """Seed -> why it failed, where the trial has finished for its other seeds."""
-        found: Mapping[int, str] = self.final.get(LOST, {})
-        return found
+        reasons: Mapping[int, str] = self.final.get(LOST, {})
+        return reasons
 
     def end(self, last: Mapping[str, Any]) -> list["Attempt"]:
         """Note what has become of it; what runs again of it.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from reports.cells import Value
+from reports.cells import Value, level_id
 from reports.contract import ARMS, FLAG, QUALITY, TARGET
 from reports.formatting import cell_text, listed, points_text
 from reports.read import Study, heading
@@ -60,8 +60,8 @@ def limits(study: Study, metric: str) -> list[Limit]:
         study: The study, with a heading for the metric.
         metric: The metric that its verdicts are about.
     """
-    found = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
-    return [limit for limit in found if limit]
+    candidates = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
+    return [limit for limit in candidates if limit]
 
 
 def _saturated(study: Study) -> Limit | None:
@@ -73,8 +73,8 @@ def _saturated(study: Study) -> Limit | None:
         return None
     text = (
         f"in {raised} of {len(flags)} trials at least half of the evaluated epochs share the best"
-        " selection score, so that selection cannot tell epochs apart. Use more classes"
-        " (max_classes) or another dataset, other fine-tuner settings, or another selection."
+        f" selection score, so that selection cannot tell epochs apart. Use {_other_data(study)},"
+        " other fine-tuner settings, or another selection."
     )
     return Limit(SATURATED, text, is_of_controls=False)
 
@@ -83,7 +83,8 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     """Return the limit if real images gain less over the floor than the smallest effect.
 
     The floor is the fine-tuner alone, or else the baseline. Real images gain less if the upper end
-    of the paired 95% interval is below the effect, or if all results are the same.
+    of the paired 95% interval is below the effect, or if all results are the same. A generator of
+    the study that gains more refutes the limit.
     """
     if not _can_gain(study, metric):
         return None
@@ -99,6 +100,8 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     is_same = gain.mean == 0 and gain.low is None
     if not is_same and (gain.high is None or gain.high >= effect):
         return None
+    if any(_gains(group, floor, column, effect) for group in _generators(study)):
+        return None
     name = ARMS[FLOOR][0] if FLOOR in controls else "the baseline"
     head = heading(study.protocol, metric)
     if is_same:
@@ -106,14 +109,38 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     else:
         shown = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
         shown = f"real images change {head} by {shown} compared with {name}, "
-        if gain.high is not None and gain.high < 0:
-            shown += "which is no gain."
-        else:
-            shown += f"a gain below the smallest effect of interest ({points_text(effect)})."
-    text = (
-        f"{shown} Use more classes (max_classes) or another dataset, or other fine-tuner settings."
-    )
-    return Limit(NO_HEADROOM, f"{_place(study)}{text}", _SYNTHESIS)
+        is_loss = gain.high is not None and gain.high < 0
+        small = f"a gain below the smallest effect of interest ({points_text(effect)})."
+        shown += "which is no gain." if is_loss else small
+    advice = f"Use {_other_data(study)}, or other fine-tuner settings."
+    return Limit(NO_HEADROOM, f"{_place(study)}{shown} {advice}", _SYNTHESIS)
+
+
+def _other_data(study: Study) -> str:
+    """Return what to use in place of a study's images: more classes only if it leaves some out."""
+    if study.constants.get("max_classes") == "null":
+        return "another dataset"
+    return "more classes (max_classes) or another dataset"
+
+
+def _gains(group: Group, floor: Group, column: str, effect: float) -> bool:
+    """Return True if the 95% interval of a row's gain over the floor is above the effect."""
+    compared = compare_paired(group.seeds(column), floor.seeds(column))
+    return compared is not None and (compared.difference.low or 0) > effect
+
+
+def _generators(study: Study) -> list[Group]:
+    """Return the configurations that differ from the baseline in nothing but the synthesis."""
+    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+
+    def is_baseline(key: str, level: object) -> bool:
+        return key.partition(".")[0] in _SYNTHESIS or level_id(level) == baselines.get(key)
+
+    return [
+        group
+        for group in setting_groups(study)
+        if all(is_baseline(key, level) for key, level in group.value.assignment.items())
+    ]
 
 
 def _can_gain(study: Study, metric: str) -> bool:
@@ -137,8 +164,8 @@ def _at_chance(study: Study, metric: str) -> Limit | None:
     guessed = {
         part: known
         for part, answers in by_part.items()
-        if (known := [one for one in answers if one]) and len(known) == len(groups)
-        if all(one.is_guessing for one in known)
+        if (known := [row for row in answers if row]) and len(known) == len(groups)
+        if all(row.is_guessing for row in known)
     }
     are_targets = any(part.startswith(TARGET) for part in parts)
     if not guessed or (are_targets and len(guessed) < len(parts)):
@@ -183,13 +210,13 @@ class _Answers:
 def _answers(study: Study, group: Group, part: str) -> _Answers | None:
     """Return a row's answers; None if a seed has none, or if there is only one class."""
     runs = {row["seed"]: row["run_id"] for row in group.done}
-    found = [right_answers(study, run, seed, part) for seed, run in runs.items()]
-    known = [answers for answers in found if answers]
-    if not known or len(known) < len(found) or known[0].classes < 2:
+    every = [right_answers(study, run, seed, part) for seed, run in runs.items()]
+    known = [answers for answers in every if answers]
+    if not known or len(known) < len(every) or known[0].classes < 2:
         return None
     right = fmean(answers.right for answers in known)
-    name = ARMS[group.arm][0] if group.arm else "the baseline"
-    name = "real images" if group.arm == REAL else name
+    names = {"": "the baseline", REAL: "real images"}
+    name = names.get(group.arm) or ARMS[group.arm][0]
     return _Answers(name, right, known[0].images, known[0].classes)
 
 
@@ -197,7 +224,7 @@ def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
     """Return, for example, "New of zero-shot is 4.5%; guessing among 11 classes gives 9.1%"."""
     first = known[0]
     most = most_by_guessing(first.images, first.classes)
-    accuracies = [f"{one.name} {_PERCENT * one.right / one.images:.1f}%" for one in known]
+    accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
     return (
         f"{heading(study.protocol, part)} is no better than guessing ({listed(accuracies)};"
         f" guessing among {first.classes} classes gives {_PERCENT / first.classes:.1f}%, and up to"

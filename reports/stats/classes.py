@@ -65,7 +65,7 @@ def most_by_guessing(images: int, classes: int) -> int:
     from scipy import special
 
     numbers = np.arange(images + 1, dtype=np.float64)
-    reached_by_more = special.bdtrc(numbers, images, 1 / classes)  # P(more than so many)
+    reached_by_more = special.bdtrc(numbers, images, 1 / classes)  # P(more than this many)
     return int(np.argmax(reached_by_more <= 1 - CONFIDENCE))
 
 

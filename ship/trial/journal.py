@@ -133,7 +133,7 @@ class Journal:
         yield item
 
     def _living_hits(self, hits: Sequence[Hits]) -> tuple[Hits, ...]:
-        """Without the answers of replicas that have failed."""
+        """Return right answers without those of replicas that have failed."""
 
         def rows(every: Sequence[bytes]) -> tuple[bytes, ...]:
             return tuple(b"" if r in self.failed else row for r, row in enumerate(every))

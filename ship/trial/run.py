@@ -224,7 +224,7 @@ class _Trial:
         """Train on all that is seen, for each final, and test each seed at its chosen epoch.
 
         A seed's learning rate falls to its end by the chosen epoch, as if the seed were trained for
-        so many epochs: otherwise it would be tested at a rate near the highest.
+        that many epochs: otherwise it would be tested at a rate near the highest.
 
         After its chosen epoch a seed keeps training with the batch, but its state and metrics are
         no longer recorded.
@@ -307,7 +307,7 @@ class _Trial:
             # the last step shows in no loss, and what is fitted in closed form would raise
             weights = capture(generator.learned() or {})
             sound = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
-            finite = {name: torch.where(own, 0.0, torch.nan) for name, own in sound.items()}
+            finite = {name: torch.where(ok, 0.0, torch.nan) for name, ok in sound.items()}
             self.journal.check(stage, done, finite, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:

@@ -82,6 +82,10 @@ def test_a_new_study_has_the_packaged_backbones_settings(finetuner: str) -> None
     study = load_study({"name": "new", **YAML(typ="safe").load(new_study.text_of(answers))})
     assert study.trial.finetuner.name == finetuner
     assert study.backbone_defaults == {}
+    bare = load_study({"name": "bare", "space": {"shots": [4]}, "finetuner": finetuner})
+    assert (study.trial.generator, study.trial.finetuner) == (
+        bare.trial.generator, bare.trial.finetuner
+    )  # fmt: skip
     clip = YAML(typ="safe").load(new_study.text_of({**answers, "backbone": "ViT-B-16:openai"}))
     assert clip["finetuner"] == finetuner
 

@@ -90,6 +90,25 @@ def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
     assert study.backbone_defaults["finetuner.coop.lr"] == 0.3
 
 
+@pytest.mark.parametrize(
+    ("own", "listed"),
+    [
+        ({"finetuner": {"lr": 0.01}}, False),
+        ({"finetuner": {"name": "coop", "lr": 0.01}}, False),
+        ({"finetuner": {"name": "tcp", "lr": 0.01}}, True),
+        ({"finetuner": {"n_ctx": 8}}, True),
+    ],
+    ids=str,
+)
+def test_what_the_only_dataset_replaces_is_not_listed(own: dict[str, Any], listed: bool) -> None:
+    """A default is listed only if the study has it."""
+    study = study_of(variants={"dataset": {"photos": own}})
+    assert (study.trial.finetuner.model_dump()["lr"] == 0.3) == listed
+    assert ("finetuner.coop.lr" in study.backbone_defaults) == listed
+    varied = study_of(variants={"dataset": {"photos": own}}, space={"dataset": ["photos", "emoji"]})
+    assert "finetuner.coop.lr" in varied.backbone_defaults
+
+
 def test_overrides_count_as_keys_of_the_yaml() -> None:
     """--set of a value wins, and --set of a method brings that method's defaults."""
     assert study_of("finetuner.lr=0.01").trial.finetuner.model_dump()["lr"] == 0.01

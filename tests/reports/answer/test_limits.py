@@ -51,7 +51,7 @@ def test_there_is_no_headroom_where_real_images_gain_too_little(
     gain: Sequence[float], limited: bool, floor: bool
 ) -> None:
     """The 95% interval of the gain lies below the smallest effect, or nothing differs."""
-    made = answer(controlled(leveled({1: 50.0, 4: 52.0}, seeds=5), gain, floor))
+    made = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), gain, floor))
     assert [limit.subject for limit in made.limits] == ["no headroom"] * limited
     levels = made.findings[0]
     assert (levels.verdict is None) == levels.text.startswith("No verdict: ") == limited
@@ -76,8 +76,37 @@ def test_metrics_that_real_images_need_not_raise_show_no_lack_of_headroom(
 
 def test_real_images_that_lower_the_metric_are_no_gain() -> None:
     """The sentence does not call a loss a small gain."""
-    made = answer(controlled(leveled({1: 50.0, 4: 52.0}, seeds=5), (-4.0, -5.0, -4.5, -4.0, -5.0)))
+    made = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), (-4.0, -5.0, -4.5, -4.0, -5.0)))
     assert "compared with fine-tuner alone, which is no gain. Use" in made.limits[0].text
+
+
+@pytest.mark.parametrize(
+    ("key", "gain", "limited"),
+    [
+        ("generator.n_ctx", 4.0, False),
+        ("generator.n_ctx", 0.5, True),
+        ("finetuner.lr", 4.0, True),
+    ],
+)
+def test_a_generator_that_gains_refutes_a_lack_of_headroom(
+    key: str, gain: float, limited: bool
+) -> None:
+    """Real images gain nothing, a level of the generator does; a learning rate shows nothing."""
+    builder = controlled(leveled({1: 50.0, 4: 50.0 + gain}, key, seeds=5), (0.0,) * 5)
+    for run in builder.runs[1:2]:  # gains that vary, as those of one value have no interval
+        run.metrics.update(
+            {f"seed_{s}/test/{n}": v for s in SEEDS for n, v in scores(50 + gain + s * 1.1).items()}
+        )
+    assert [limit.subject for limit in answer(builder).limits] == ["no headroom"] * limited
+
+
+@pytest.mark.parametrize(("max_classes", "advised"), [("10", True), ("null", False)])
+def test_more_classes_are_advised_where_some_are_left_out(max_classes: str, advised: bool) -> None:
+    """A study of all classes of its dataset has no more of them."""
+    builder = leveled({1: 50.0, 4: 50.5}, seeds=5, constants={"max_classes": max_classes})
+    (limit,) = answer(controlled(builder, (0.0,) * 5)).limits
+    assert ("Use more classes (max_classes) or another dataset" in limit.text) == advised
+    assert "another dataset, or other fine-tuner settings." in limit.text
 
 
 def test_a_gain_of_one_seed_limits_nothing() -> None:
@@ -97,7 +126,7 @@ def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None
 def test_over_datasets_the_controls_of_one_limit_no_average() -> None:
     """The limit names the dataset that the controls ran on."""
     levels = {"dataset": ["emoji", "dtd"], "generator": ["none", "vae"]}
-    builder = crossed(levels, lambda d, g, s: 50.0 + s + (g == "vae") * (5 + s / 9))
+    builder = crossed(levels, lambda d, g, s: 50.0 + s + (g == "vae" and d == "dtd") * (9 + s / 9))
     made = answer(controlled(builder, (0.1, 0.2, 0.1, 0.2, 0.1)))
     assert made.limits[0].text.startswith("on emoji, real images")
     assert made.findings[0].verdict == "decided"
