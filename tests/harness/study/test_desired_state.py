@@ -51,7 +51,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     assert (outcome.done, outcome.failed) == (1, 2)
     bench.behave = None
     shown = bench.plan(edited)
-    assert not shown.notes
+    assert all(note.startswith("defaults of backbone") for note in shown.notes)
     assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
     assert bench.run(edited).done == 3
     assert load_records("small", bench.uri).left_out == 6

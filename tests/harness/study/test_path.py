@@ -231,7 +231,7 @@ def test_a_dry_run_says_what_would_run(
     assert len(plan.rows) == 1 and not any(note.startswith("path") for note in plan.notes)
     bench.run(corner())
     plan = bench.plan(corner(), path=True)
-    assert plan.notes[-1].startswith("path: its first setting, the baseline, is missing")
+    assert any(note.startswith("path: its first setting, the baseline") for note in plan.notes)
     assert {row.label: row.state for row in plan.rows} == {
         "n_ctx=8, kl_weight=0.01, shots=4": "done",
         "n_ctx=4, kl_weight=1, shots=2 (for the path)": "to run",
@@ -239,5 +239,5 @@ def test_a_dry_run_says_what_would_run(
     filled(corner())
     before = len(bench.lines())
     plan = bench.plan(corner(), path=True)
-    assert plan.finished and plan.notes == (f"{WHERE}: nothing is missing, 3 steps",)
+    assert plan.finished and f"{WHERE}: nothing is missing, 3 steps" in plan.notes
     assert len(bench.lines()) == before

@@ -35,8 +35,8 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("path")]
-    assert told[0] == "path: its first setting, the baseline, is missing: kl_weight=0.01, lr=0.003"
-    assert told[-1].endswith(", lr=0.03: nothing is missing, 2 steps")
+    assert told[0] == "path: its first setting, the baseline, is missing: kl_weight=0.01, lr=0.0001"
+    assert told[-1].endswith(", lr=0.01: nothing is missing, 2 steps")
     assert "path from the baseline to what selection prefers" in done.stdout
     outcome = run_study(STUDY, path=True, data_root=tmp_path / "data")
     assert outcome.complete and not outcome.ran
