@@ -152,10 +152,9 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
-        partly = row.state == "failed" and row.done
-        state = (
-            f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds" if partly else row.state
-        )
+        state: str = row.state
+        if row.state == "failed" and row.done:
+            state = f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
         state = f"[{_STYLES[row.state]}]{state}[/]"
         seeds = ", ".join(map(str, row.seeds))
         table.add_row(escape(row.label), state, seeds, times.get(row.setting.key, ""))
@@ -274,8 +273,10 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
         way_on = _GOES_ON
         if outcome.final:
             way_on = "a number was not finite, and --retry-non-finite runs these seeds again"
-        lacks = [f"{count(outcome.failed_seeds, 'seed')} of {count(failed, 'setting')} failed"]
-        lacks = lacks if failed else []
+        lacks = []
+        if failed:
+            seeds = count(outcome.failed_seeds, "seed")
+            lacks.append(f"{seeds} of {count(failed, 'setting')} failed")
         if missing:
             lacks.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
         _end(INCOMPLETE, f"incomplete: {', '.join(lacks)}; {way_on}")
