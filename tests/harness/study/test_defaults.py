@@ -59,6 +59,14 @@ def test_what_was_left_out_and_is_now_given_otherwise_is_a_change(bench: Bench) 
     assert "finetuner.lr: 0.3 -> 0.002" in notes
 
 
+def trained_for_real(space: str, overrides: list[str], folder: Path, uri: str) -> Any:
+    """Run a study with the real method to its end, in process, and read it."""
+    cache = folder / "cache"
+    outcome = run_study(space, overrides, in_process=True, tracking_uri=uri, cache_dir=cache)
+    assert outcome.complete
+    return outcome, reports.load_study(space, uri)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_bare_study_trains_and_shows_what_real_images_add(
@@ -68,10 +76,8 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
     monkeypatch.chdir(tmp_path)
     Path("bare.yaml").write_text("space: {generator: [none, real]}\nreference_arms: false\n")
     fewer = ["max_classes=40"]  # to be done in a minute
-    cache = tmp_path / "cache"
-    outcome = run_study("bare", fewer, in_process=True, tracking_uri=uri, cache_dir=cache)
+    outcome, study = trained_for_real("bare", fewer, tmp_path, uri)
     assert (outcome.done, outcome.failed, outcome.missing) == (2, 0, 0)
-    study = reports.load_study("bare", uri)
     trained = study.rows.group_by("generator").agg((pl.col("selection_epoch") > 0).mean())
     assert trained["selection_epoch"].min() > 0.5
     (real,) = study.estimates.filter(line="generator real", metric=study.metric).to_dicts()
@@ -87,10 +93,8 @@ def test_the_packaged_study_tests_what_was_trained(
     """No seed of the baseline or of a control is tested untrained."""
     monkeypatch.chdir(tmp_path)
     small = ["seeds=2", "space={generator.n_ctx: [4]}"]
-    cache = tmp_path / "cache"
-    outcome = run_study("prompt_len", small, in_process=True, tracking_uri=uri, cache_dir=cache)
-    assert outcome.complete
-    rows = reports.load_study("prompt_len", uri).rows
+    _, study = trained_for_real("prompt_len", small, tmp_path, uri)
+    rows = study.rows
     trained = rows.filter(pl.col("flag/untrained").is_not_null())
     assert len(trained) == 2 * 4  # the baseline, and all controls but zero-shot
     assert trained["flag/untrained"].sum() == 0
