@@ -270,7 +270,9 @@ def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
     auroc: P(a base picture looks more like a base class than a new picture does), ties half; what
         it looks like is the largest probability of a base class, one softmax over all classes.
     openworld_auc: P(the same, and both pictures are classified right among their own classes);
-        eq. 6 of arXiv:2505.05180. Neither auroc nor base * new (as fractions) can be less.
+        eq. 6 of arXiv:2505.05180, ties half as in its authors' code (roc_auc_score in
+        models/GMoP.py of github.com/huacong/OpenworldAUC). Neither auroc nor base * new (as
+        fractions) can be less.
     ece_base, ece_new: expected calibration error of the softmax over a picture's own classes.
 
     Args:
@@ -280,23 +282,24 @@ def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
     likeness, confidence = answers.likeness, answers.confidence
     # over all pairs of a base and a new picture: from ranks, not from n x n pairs
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
-    below, not_above = (_lower(likeness, ~is_base, inclusive=ties) for ties in (False, True))
-    below_right = _lower(likeness, ~is_base & right, inclusive=False)
+    above = _twice_above(likeness, ~is_base)
+    above_right = _twice_above(likeness, ~is_base & right)
     return {
         "joint_accuracy": 100 * answers.right.double().mean(1),
-        "auroc": 100 * (((below + not_above) * is_base).sum(1).double() / 2 / pairs),
-        "openworld_auc": 100 * ((below_right * (is_base & right)).sum(1).double() / pairs),
+        "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
+        "openworld_auc": 100 * ((above_right * (is_base & right)).sum(1).double() / 2 / pairs),
         "ece_base": 100 * _calibration_error(confidence, right, is_base),
         "ece_new": 100 * _calibration_error(confidence, right, ~is_base),
     }
 
 
-def _lower(
-    likeness: Float[Tensor, "replica n"], counted: Bool[Tensor, "replica n"], *, inclusive: bool
+def _twice_above(
+    likeness: Float[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
 ) -> Int[Tensor, "replica n"]:
-    """How many counted pictures have less than each picture has (or as much)."""
+    """Twice the number of counted pictures that each picture is above, an equal one half."""
     ordered = likeness.masked_fill(~counted, torch.inf).sort(-1).values
-    return torch.searchsorted(ordered, likeness.contiguous(), right=inclusive)
+    values = likeness.contiguous()
+    return torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
 
 
 def _calibration_error(

@@ -145,6 +145,25 @@ def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
     assert score_one_softmax(Answers(logits, labels, seen), False)["calibration"].tolist() == [-1.0]
 
 
+Picture = tuple[bool, float, bool, float]  # whether base, likeness, whether right, confidence
+
+
+def moved_where_wrong(pictures: list[Picture]) -> tuple[list[float], list[float]]:
+    """Likenesses of base and new pictures as OpenworldAUC's authors change them.
+
+    A wrong base picture is put below all others, a wrong new picture above them: in no pair of
+    theirs does the base picture look more like one.
+    """
+    base, new = ([p for p in pictures if p[0] is kind] for kind in (True, False))
+    return [p[1] if p[2] else -1.0 for p in base], [p[1] if p[2] else 2.0 for p in new]
+
+
+def roc_auc(positive: list[float], negative: list[float]) -> float:
+    """P(a positive score is above a negative one), ties half."""
+    pairs = [(p, n) for p in positive for n in negative]
+    return sum((p > n) + (p == n) / 2 for p, n in pairs) / len(pairs)
+
+
 def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
     """One replica's metrics, in percent, from loops over pictures and pairs."""
     base_classes = [c for c in range(len(seen)) if seen[c]]
@@ -169,7 +188,7 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
     return {
         "joint_accuracy": 100 * sum(map(int.__eq__, joint, labels.tolist())) / len(labels),
         "auroc": 100 * sum((b[1] > n[1]) + (b[1] == n[1]) / 2 for b, n in pairs) / len(pairs),
-        "openworld_auc": 100 * sum(b[2] and n[2] and b[1] > n[1] for b, n in pairs) / len(pairs),
+        "openworld_auc": 100 * roc_auc(*moved_where_wrong(pictures)),
         "ece_base": 100 * errors[True],
         "ece_new": 100 * errors[False],
     }
@@ -188,10 +207,10 @@ def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
         assert {k: v[replica].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
 
 
-def test_pictures_that_look_alike_are_half_told_apart() -> None:
-    """All logits equal: chance for AUROC, nothing for what asks for more than a tie."""
+def test_a_tie_of_two_correct_images_counts_half() -> None:
+    """All logits equal, so that classes 0 and 2 are answered: one pair of four is all correct."""
     made = open_world(Answers(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
-    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0
+    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 12.5
 
 
 def test_a_sharp_softmax_tells_as_much_apart() -> None:
