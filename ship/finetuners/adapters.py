@@ -18,8 +18,10 @@ Of both, `synthetic` acts by ratio, draw and weight, as where one trains step by
 Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x W^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
 one-hot labels. Synthetic features of unseen classes join the cache as further keys; in -F they are
-also training data for the keys. alpha and beta are chosen on the selection split. The official code
-(github.com/gaopengcuhk/Tip-Adapter) chooses them on validation features, on ImageNet on test;
+also training data for the keys. -F trains at the configured alpha and beta; both are chosen on the
+selection split. The official code (github.com/gaopengcuhk/Tip-Adapter) trains at init_alpha, which
+differs by dataset (search_spaces/reference.yaml has it), and init_beta, which is 1, and chooses
+them on validation features, on ImageNet on test;
 everywhere -F's epoch is the best on test, and the better of the two accuracies on test is reported.
 Of `synthetic`, per_class says how many keys a class gets. They are drawn once, whatever `draw`
 says, and -F trains on these cached features; weight weighs their loss in -F and nothing else;

@@ -54,6 +54,8 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
         ({"finetuner": {"name": "coop", "n_ctx": 8}}, {"lr": 0.3, "epochs": 60, "n_ctx": 8}),
         ({"finetuner": {"lr": 0.01}}, {"name": "coop", "lr": 0.01, "epochs": 60}),
         ({"finetuner": "clip_adapter"}, {"lr": 0.003, "epochs": 60, "batch_size": 32}),
+        ({"finetuner": "tip_adapter"}, {"alpha": 1.0, "beta": 5.5}),
+        ({"finetuner": "tip_adapter_f"}, {"alpha": 1.0, "beta": 5.5, "lr": 0.001}),
         ({"finetuner": "cocoop"}, {"lr": 0.002, "epochs": 10, "batch_size": 1}),
     ],
     ids=str,
@@ -131,6 +133,20 @@ def test_another_backbone_has_the_authors_settings(
     assert (study.variants, study.backbone_defaults) == ({}, {})
     with pytest.raises(ConfigError, match=r"bare: dataset must be given \(choices: .*photos"):
         load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "epochs"),
+    [("imagenet", 1.17, 20), ("flowers102", 10.0, 20), ("eurosat", 2.0, 100), ("dtd", 2.0, 20)],
+)
+def test_tip_adapter_f_starts_at_its_authors_values(
+    dataset: str, alpha: float, epochs: int
+) -> None:
+    """The study `reference` has alpha and epochs by dataset; beta is 1 on all of them."""
+    overrides = ["finetuner=tip_adapter_f", f"space.dataset=[{dataset}]"]
+    study = load_study("reference", overrides, there=False)
+    finetuner = resolve(study, {"selection": "none", "dataset": dataset}).finetuner.model_dump()
+    assert finetuner.items() >= {"alpha": alpha, "beta": 1.0, "epochs": epochs}.items()
 
 
 def test_a_backbone_that_varies_has_no_defaults() -> None:
