@@ -11,6 +11,7 @@ given before. In a training step there must be none.
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -101,13 +102,18 @@ def stream_of(seed: int, purpose: str) -> torch.Generator:
 
 
 class BatchStream:
-    """Batches of indices in shuffled order, without end; every item equally often.
+    """Batches of indices in shuffled order, without end; by default every item equally often.
 
     A batch may span two shuffles, so that all batches have one size whatever the counts are.
     """
 
     def __init__(
-        self, counts: Sequence[int], size: int, seeds: Sequence[int], purpose: str
+        self,
+        counts: Sequence[int],
+        size: int,
+        seeds: Sequence[int],
+        purpose: str,
+        epoch_steps: int | None = None,
     ) -> None:
         """Name the streams.
 
@@ -116,12 +122,14 @@ class BatchStream:
             size: of a batch.
             seeds: of each replica.
             purpose: names the streams.
+            epoch_steps: Steps after which the rest of a shuffle is dropped. None: nothing is.
         """
         if min(counts) < 1:
             raise ValueError(f"every replica needs at least one item, got counts {list(counts)}")
         self._replicas = list(zip(counts, seeds, strict=True))
         self._size = size
         self._purpose = purpose
+        self._epoch_steps = epoch_steps
 
     def at(self, step: int) -> Int[Tensor, "replica size"]:
         """The indices of a step, from 0, of every replica; on the CPU."""
@@ -129,6 +137,10 @@ class BatchStream:
 
     def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
         first = step * self._size
+        if self._epoch_steps is not None:
+            epoch, step_of_epoch = divmod(step, self._epoch_steps)
+            shuffles_of_epoch = math.ceil(self._epoch_steps * self._size / count)
+            first = epoch * shuffles_of_epoch * count + step_of_epoch * self._size
         shuffles = range(first // count, (first + self._size - 1) // count + 1)
         streams = (stream_of(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
         drawn = torch.cat([torch.randperm(count, generator=stream) for stream in streams])

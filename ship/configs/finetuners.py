@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ship.settings import FinetunerSettings, NamePosition
+from ship.settings import FinetunerSettings, GrowingSettings, NamePosition
 from ship.whole_file import read_whole
 
 MOST_BYTES: Final = 64 * 2**20
@@ -27,6 +27,14 @@ _Optimizer = Annotated[
 # Of all that take steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
+# Of those whose authors' trainers are Dassl's.
+_DropLast = Annotated[
+    bool,
+    Field(
+        description="drop an epoch's incomplete last batch (Dassl); false: fill it from the next "
+        "shuffle"
+    ),
+]
 
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES: Final = (
@@ -105,7 +113,13 @@ class ZeroShotConfig(FinetunerSettings):
         return None if taken else "finetuner zero_shot trains nothing"
 
 
-class CoOpConfig(FinetunerSettings):
+class _DasslSettings(GrowingSettings, FinetunerSettings):
+    """Settings of a fine-tuner whose authors' trainer is Dassl's, with what came later of them."""
+
+    later = ("drop_last",)
+
+
+class CoOpConfig(_DasslSettings):
     """CoOp: learned context vectors around the class name."""
 
     method = "ship.finetuners.prompts:CoOp"
@@ -120,9 +134,10 @@ class CoOpConfig(FinetunerSettings):
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
     batch_size: _BatchSize = 256
+    drop_last: _DropLast = False
 
 
-class CoCoOpConfig(FinetunerSettings):
+class CoCoOpConfig(_DasslSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
@@ -135,9 +150,10 @@ class CoCoOpConfig(FinetunerSettings):
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 10
     batch_size: _BatchSize = 1
+    drop_last: _DropLast = False
 
 
-class KgCoOpConfig(FinetunerSettings):
+class KgCoOpConfig(_DasslSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
     method = "ship.finetuners.prompts:KgCoOp"
@@ -150,9 +166,10 @@ class KgCoOpConfig(FinetunerSettings):
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 100
     batch_size: _BatchSize = 128
+    drop_last: _DropLast = False
 
 
-class DePTSettings(FinetunerSettings):
+class DePTSettings(_DasslSettings):
     """DePT's head, and the prompts that it stands beside, whatever they are."""
 
     head_weight: float = Field(0.7, ge=0, le=1)
@@ -167,6 +184,7 @@ class DePTSettings(FinetunerSettings):
     lr: _SgdRate = 3.5e-3
     epochs: _Epochs = 10
     batch_size: _BatchSize = 4
+    drop_last: _DropLast = False
 
 
 class CoOpDePTConfig(DePTSettings):
@@ -187,7 +205,7 @@ class KgCoOpDePTConfig(DePTSettings):
     """weight of the squared distance to the hand-written prompts"""
 
 
-class TCPConfig(FinetunerSettings):
+class TCPConfig(_DasslSettings):
     """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
 
     method = "ship.finetuners.prompts:TCP"
@@ -205,9 +223,10 @@ class TCPConfig(FinetunerSettings):
     """Adam's learning rate, 1e-5 in the first epoch, then falling along a cosine"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
+    drop_last: _DropLast = False
 
 
-class CLIPAdapterConfig(FinetunerSettings):
+class CLIPAdapterConfig(_DasslSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 
     method = "ship.finetuners.adapters:CLIPAdapter"
@@ -222,6 +241,7 @@ class CLIPAdapterConfig(FinetunerSettings):
     """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
+    drop_last: _DropLast = False
 
 
 class LinearAdapterConfig(FinetunerSettings):
@@ -292,7 +312,7 @@ class LinearProbeConfig(FinetunerSettings):
     batch_size: _BatchSize = 32
 
 
-class ProbeSettings(FinetunerSettings):
+class ProbeSettings(_DasslSettings):
     """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
 
     norm: float = Field(10.0, gt=0)
@@ -301,6 +321,7 @@ class ProbeSettings(FinetunerSettings):
     """learning rate of SGD with momentum 0.9, cosine to 0"""
     epochs: _Epochs = 300
     batch_size: _BatchSize = 256
+    drop_last: _DropLast = False
 
 
 class ZSLPConfig(ProbeSettings):

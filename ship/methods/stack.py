@@ -305,9 +305,17 @@ class Fused:
         """Let an epoch be one pass over a task's rows in batches, a random view of each."""
         name, device = self.one.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
+        drop_last = getattr(config, "drop_last", False)
         # that show every row once; they depend on the setting alone, not on a seed's draw
-        self.steps = -(-rows.n_nominal // self._batch_size)
-        self._batches = BatchStream(rows.counts, self._batch_size, seeds, f"{name}/batches")
+        whole, rest = divmod(rows.n_nominal, self._batch_size)
+        self.steps = whole if drop_last or not rest else whole + 1
+        self._batches = BatchStream(
+            rows.counts,
+            self._batch_size,
+            seeds,
+            f"{name}/batches",
+            epoch_steps=self.steps if drop_last else None,
+        )
         self._views = ReplicaRng(seeds, f"{name}/views", device)
         self._optimizer = self.stack.optimizer(self._moved)
 

@@ -30,6 +30,26 @@ def test_batches_show_every_item_equally_often(counts: list[int], size: int) -> 
         assert len(times) == count and int(times.max() - times.min()) <= 1
 
 
+@given(count=st.integers(1, 9), size=st.integers(1, 7), seed=st.integers(0, 3))
+def test_dropped_rows_are_lost_to_their_epoch_alone(count: int, size: int, seed: int) -> None:
+    """No row comes twice in an epoch of dropped rests; each epoch has a shuffle of its own."""
+    size = min(size, count)
+    steps = count // size
+    stream = BatchStream([count], size, [seed], "batches", epoch_steps=steps)
+    whole = BatchStream([count], count, [seed], "batches")
+    for epoch in range(3):
+        shown = torch.cat([stream.at(epoch * steps + step)[0] for step in range(steps)])
+        assert torch.equal(shown, whole.at(epoch)[0, : steps * size])
+
+
+def test_an_epoch_of_fewer_rows_than_steps_need_ends_with_its_last_shuffle() -> None:
+    """A replica of 2 rows beside larger ones sees each row of an epoch of 2 steps of 3 thrice."""
+    stream = BatchStream([2], 3, [0], "batches", epoch_steps=2)
+    for epoch in range(2):
+        shown = torch.cat([stream.at(2 * epoch), stream.at(2 * epoch + 1)], dim=1)
+        assert torch.bincount(shown[0]).tolist() == [3, 3]
+
+
 def test_batches_refuse_an_empty_replica() -> None:
     """A replica without items cannot be trained."""
     with pytest.raises(ValueError, match="at least one item"):

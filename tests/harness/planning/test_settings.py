@@ -60,6 +60,13 @@ def test_a_key_that_came_later_changes_none_of_before() -> None:
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
+    coop = before["finetuner"]
+    assert "drop_last" not in coop
+    full = [
+        TrialConfig.model_validate({"finetuner": {**coop, "drop_last": it}}) for it in (False, True)
+    ]
+    assert setting_key(full[0], "d", "b") == setting_key(plain, "d", "b")
+    assert setting_key(full[1], "d", "b") != setting_key(plain, "d", "b")
     reduced = plain.model_copy(update={"image_precision": "bf16"})
     assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")
     assert "templates" not in before and not TrialConfig().model_dump(exclude_unset=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.optim import SGD, Adam, AdamW
+from torch.utils.data import DataLoader
 
 from ship.clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner
@@ -65,6 +66,25 @@ def test_training_is_the_authors_optimizer_at_their_rates(
         optimizer.step()
     for key, value in ours.state_dict().items():
         torch.testing.assert_close(value, held[key].detach(), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 6, 7])
+@pytest.mark.parametrize("name", ["coop", "tcp", "clip_adapter", "clap"])
+def test_with_drop_last_an_epoch_has_as_many_steps_as_dassls(
+    name: str, batch_size: int, task: Task, clip64: FrozenCLIP
+) -> None:
+    """Of six images; its DataManager drops the last batch unless that is the only one."""
+    settings = {"batch_size": batch_size, "epochs": 1}
+    rows = range(task.n_nominal)
+    dropping = DataLoader(rows, batch_size, drop_last=len(rows) >= batch_size)  # type: ignore[arg-type]
+    finetuners = [
+        built(name, {**settings, "drop_last": drops}, task, clip64) for drops in (True, False)
+    ]
+    found = [finetuner.steps for finetuner in finetuners]
+    assert found == [len(dropping), len(DataLoader(rows, batch_size))]  # type: ignore[arg-type]
+    for finetuner in finetuners:
+        finetuner.train_epoch()
+    assert [int(finetuner._done) for finetuner in finetuners] == found
 
 
 @pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
