@@ -37,10 +37,11 @@ methods/linear_probe_p2.py), whose figures are taken where they say more than th
   rate 1 / (4 max_k mean of (x^T t_k)^2). Both come from bounds of the loss's curvature, so that no
   learning rate is to be chosen.
 
-The code's bias, which starts at random, is left out, as in the paper. Its epoch is chosen on
-validation pictures, and it never sets alpha's gradient back to 0, which comes to 3.3% of alpha
-after 300 steps. Here all views count, the views of a picture sharing its weight; classes without
-features start at w = 0 and keep it, so that alpha * x^T t alone speaks for them.
+The code's bias, which starts at random, is left out, as in the paper. Its epoch is the last of the
+best on `shots` validation pictures of each class, and it never sets alpha's gradient back to 0:
+each of alpha's steps is along the sum of all gradients so far. Here all views count, the views of a
+picture sharing its weight; classes without features start at w = 0 and keep it, so that
+alpha * x^T t alone speaks for them.
 
 Of `synthetic`, per_class and weight matter: synthetic features are a set drawn once, whatever
 `draw` says, and count `weight` pictures each in loss, start and rates; ratio has no meaning here.

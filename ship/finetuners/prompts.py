@@ -30,8 +30,8 @@ tower: before block 8 of 12, counted from 0. A new class has its tokens from its
 KgCoOp's with t_c. Defaults are those of the authors' code
 (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py): 50 epochs in batches
 of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). Left
-out are the words that their prompts have behind the class name on some datasets. In a tower of
-another depth the tokens come in two thirds of the way, as theirs do.
+out are the words that their prompts have behind the class name on some datasets (on UCF101 before
+it). In a tower of another depth the tokens come in two thirds of the way, as theirs do.
 
 All but CoOp are trained as in their authors' code, whose trainers are Dassl's (see dassl_rate).
 """
