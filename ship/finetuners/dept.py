@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import DePTSettings, KgCoOpDePTConfig
-from ship.finetuners.prompts import KgCoOp
+from ship.finetuners.prompts import PromptTuned
 from ship.methods import Choice, Draw, Features, Labels, Logits, SeedTask, Weights
 
 
@@ -91,7 +91,7 @@ class BaseHead(nn.Module):
         return losses.masked_fill(~self.seen.gather(0, labels), 0.0)
 
 
-class DePT(KgCoOp):
+class DePT(PromptTuned):
     """CoOp's or KgCoOp's contexts with a head of the base classes beside them."""
 
     def __init__(self, config: DePTSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:

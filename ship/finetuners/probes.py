@@ -34,8 +34,8 @@ methods/linear_probe_p2.py), whose figures are taken where they say more than th
   that it is the same for all of them.
 - Each epoch is a step of gradient descent on all features, with momentum 0.9 and the rate
   4 / lambda_max(mean of x x^T) for w; every tenth step alpha takes one without momentum, with the
-  rate 1 / (4 max_k mean of (x^T t_k)^2). Both come from bounds of the loss's curvature, so that no
-  learning rate is to be chosen.
+  rate 1 / (4 max_k mean of (x^T t_k)^2). Both come from bounds of the loss's curvature, with the
+  code's factors 4 and 1/4, so that no learning rate is to be chosen.
 
 The code's bias, which starts at random, is left out, as in the paper. Its epoch is the last of the
 best on `shots` validation pictures of each class, and it never sets alpha's gradient back to 0:

@@ -108,6 +108,19 @@ class PromptTuned(Finetuner):
         """logit_scale * cosine to the learned prompts."""
         return self.logit_scale * pictures @ self.text_features().T
 
+    def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
+        """Return KgCoOp's L_kg: squared distance to each class's written prompt, mean over allowed.
+
+        Args:
+            learned: Text features of the learned prompts, unit norm, so that a class's distance is
+                2 - 2 cos. Those of the written prompts are self.text.
+        """
+        distance = (learned - self.text).square().sum(-1)
+        if self.allowed is None:
+            return distance.mean()
+        mean: Tensor = (distance * self.allowed).sum() / self.allowed.sum()
+        return mean
+
 
 class CoOp(PromptTuned):
     """Cross-entropy through the learned prompts (CoOp, eq. 2).
@@ -151,22 +164,10 @@ class KgCoOp(PromptTuned):
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Cross-entropy of a batch + weight * L_kg."""
-        text = self.text_features()
-        logits = self.logit_scale * features @ text.T
-        distance: Tensor = self.config.weight * self.knowledge_distance(text)
+        learned = self.text_features()
+        logits = self.logit_scale * features @ learned.T
+        distance: Tensor = self.config.weight * self.knowledge_distance(learned)
         return self.cross_entropy(logits, labels, weights) + distance
-
-    def knowledge_distance(self, text: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
-        """L_kg: squared Euclidean distance to each class's written prompt, mean over the allowed.
-
-        Args:
-            text: of the learned prompts, unit-norm, so that a class's distance is 2 - 2 cos.
-        """
-        distance = (text - self.text).square().sum(-1)
-        if self.allowed is None:
-            return distance.mean()
-        found: Tensor = (distance * self.allowed).sum() / self.allowed.sum()
-        return found
 
 
 class TCP(KgCoOp):
