@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ship.settings import NamedSettings
@@ -221,7 +221,8 @@ class OneOf:
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
         union = _union(tuple(self.table.values()))
-        if info.mode == "json":  # in which a list may be a tuple, say
+        # in JSON a list may be a tuple, say; a default is an instance already
+        if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
         return union.validate_python(value)
 

@@ -22,6 +22,7 @@ from harness.store import (
 )
 from reports import contract
 from reports.contract import Cost, Failure, Kind, State, Tag, seed_metric, split_seed
+from ship.checksum import add_checksum, check_content
 from ship.trial_config import joined_reasons
 
 # Tags that an adopted run takes from the run that computed it; others follow from its setting.
@@ -230,14 +231,14 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
     """
     path = f"{contract.TRAINED}/{SAID}"
     try:
-        said = json.loads(files[path])
+        said = json.loads(check_content(files[path]))
         said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
         names = [f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds]
         own = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
         return None
     hits = {name: content for name, content in files.items() if name == contract.HITS}
-    return {**hits, **own, path: json.dumps(said, indent=1).encode()}
+    return {**hits, **own, path: add_checksum(said)}
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:

@@ -6,7 +6,6 @@ tasks.T.text_features, generator.NAME, models.M.NAME. Files may be somebody else
 bounded, its errors are typed, and nothing in them is code.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
 from ship.plugins import identities
 from ship.protocols import Protocol
@@ -97,7 +97,7 @@ class Said(Settings):
     versions: of the packages that wrote it. plugins: of what is none of theirs, by what it is.
     """
 
-    format: Literal[1]
+    format: Literal[2]
     results_version: int
     settings: TrialConfig
     backbone_fingerprint: Name
@@ -118,11 +118,6 @@ class Said(Settings):
         if value.count("{}") != 1:
             raise ValueError("must have one {} for the name of a class")
         return value
-
-
-def digest(data: bytes) -> str:
-    """Of a file's content, 32 hex digits."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def trained_files(
@@ -175,7 +170,7 @@ def trained_files(
         )
         said_seeds.append(one)
     said = Said(
-        format=1,
+        format=2,
         results_version=RESULTS_VERSION,
         settings=config,
         backbone_fingerprint=clip.fingerprint,
@@ -190,7 +185,7 @@ def trained_files(
         versions={name: _version(name) for name in PACKAGES},
         plugins=identities(config.generator.name, config.finetuner.name),
     )
-    return {SAID: said.model_dump_json(indent=1).encode(), **files}
+    return {SAID: add_checksum(said.model_dump(mode="json")), **files}
 
 
 def _said_task(task: Task) -> SaidTask:
@@ -276,8 +271,13 @@ def read_kept(place: Path, seed: int | None) -> KeptSeed:
 
 
 def _said(path: Path) -> Said:
+    file = _content(path, MOST_SAID)
     try:
-        said = Said.model_validate_json(_content(path, MOST_SAID))
+        content = check_content(file)
+    except ValueError as error:
+        raise refusal(path, str(error), "fetch it again, or train again") from None
+    try:
+        said = Said.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"

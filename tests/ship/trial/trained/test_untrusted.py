@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import ship
+from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
-from ship.trial.trained import digest
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small, write
@@ -42,12 +42,34 @@ def sound(
     return found
 
 
+def manifest(sound: Sound, name: str) -> Any:
+    """Return the content of a trained.json."""
+    return json.loads(check_content(sound[name][SAID]))
+
+
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
     """Files in whose trained.json something else stands at some places."""
-    said = json.loads(sound["coop"][SAID])
+    said = manifest(sound, "coop")
     for where, value in edits.items():
         put(said, where, "x" * 1001 if value == "LONG" else value)
-    return json.dumps(said).encode(), sound["coop"][SEED]
+    return add_checksum(said), sound["coop"][SEED]
+
+
+def test_every_flipped_bit_of_trained_json_is_refused(
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP
+) -> None:
+    """A letter of a class name, a key, a space: one line names the file and what to do."""
+    file = sound["coop"][SAID]
+    changed_files = [
+        bytes([*file[:at], file[at] ^ 1 << at % 8, *file[at + 1 :]]) for at in range(len(file))
+    ]
+    for damaged_file in changed_files:
+        with pytest.raises(ValueError, match=r"was changed after|the content it was written with"):
+            check_content(damaged_file)
+    for damaged_file in (changed_files[file.index(b"finetuner")], check_content(file)):
+        folder = write(tmp_path, damaged_file, sound["coop"][SEED])
+        with pytest.raises(TrainedError, match=r"trained\.json: does not .*; fetch it again, or"):
+            ship.load_trained(folder, clip=clip)
 
 
 @pytest.mark.parametrize("mistake", told(__file__, "mistakes.yaml"), ids=str)
@@ -61,6 +83,17 @@ def test_each_refusal_says_why(
     assert str(refused.value).startswith(str(folder))
     assert len(str(refused.value).splitlines()) == 1
     assert mistake["words"] in str(refused.value)
+
+
+def test_a_manifest_without_a_method_is_no_traceback(
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP
+) -> None:
+    """A misspelled key leaves the method to its default, which is validated from JSON, too."""
+    said = manifest(sound, "coop")
+    said["settings"]["finetuneq"] = said["settings"].pop("finetuner")
+    folder = write(tmp_path, add_checksum(said), sound["coop"][SEED])
+    with pytest.raises(TrainedError, match=r"settings\.finetuneq: Extra inputs are not permitted"):
+        ship.load_trained(folder, clip=clip)
 
 
 def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
@@ -136,9 +169,9 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
 
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
     """A trained.json with the digest of a seed's file."""
-    said = json.loads(sound[name][SAID])
+    said = manifest(sound, name)
     said["seeds"][0]["blake2b"] = digest(data)
-    return json.dumps(said).encode()
+    return add_checksum(said)
 
 
 @given(damage=DAMAGE, behind=st.binary(max_size=9))
@@ -173,9 +206,9 @@ def changed(said: Any, path: list[int], value: Any) -> Any:
 def test_whatever_trained_json_says(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
-    """One value is any other: it is refused, or is a model of the size of the file."""
-    said = changed(json.loads(sound[name][SAID]), path, value)
-    use(write(tmp_path, json.dumps(said).encode(), sound[name][SEED]), clip)
+    """One value is any other, under a right checksum: an error, or a model of the file's size."""
+    said = changed(manifest(sound, name), path, value)
+    use(write(tmp_path, add_checksum(said), sound[name][SEED]), clip)
 
 
 def other(value: Tensor) -> list[Tensor]:

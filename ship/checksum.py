@@ -1,0 +1,45 @@
+"""JSON files whose first key is the checksum of the rest, so that no changed byte is overlooked.
+
+A checksum finds damage and edits; whoever wants to can write another one. What a file says stays
+untrusted.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+_HEAD: Final = b'{\n "blake2b": "'
+_TAIL: Final = b'",'
+_DIGITS: Final = 32
+
+
+def digest(data: bytes) -> str:
+    """Return the BLAKE2b checksum of a file's content, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=_DIGITS // 2).hexdigest()
+
+
+def add_checksum(content: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as a file, with the checksum of everything else as its first key.
+
+    Args:
+        content: The object, with at least one key.
+    """
+    body = json.dumps(content, indent=1, ensure_ascii=False).encode()
+    return _HEAD + digest(body).encode() + _TAIL + body.removeprefix(b"{")
+
+
+def check_content(file: bytes) -> bytes:
+    """Return the JSON object of a file of add_checksum, without its checksum.
+
+    Raises:
+        ValueError: The file has no checksum, or does not have the content it was written with.
+    """
+    start, end = len(_HEAD), len(_HEAD) + _DIGITS
+    rest = file[end:]
+    if not file.startswith(_HEAD) or not rest.startswith(_TAIL):
+        raise ValueError("does not begin with its checksum: it was changed after it was written")
+    body = b"{" + rest.removeprefix(_TAIL)
+    if digest(body).encode() != file[start:end]:
+        raise ValueError("does not have the content it was written with: its checksum differs")
+    return body
