@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -57,12 +58,13 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
 
     Raises:
         BlockingIOError: another process holds it, and is not waited for.
-        UserError: the folder for temporary files cannot be used.
+        UserError: the folder for temporary files, or of locks in it, cannot be used.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     try:
-        path = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}-{digest}.lock"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with _lock_folder() as folder:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(f"{digest}.lock", flags, 0o600, dir_fd=folder)
     except OSError as error:
         raise no_temporary(error) from error
     try:
@@ -78,6 +80,38 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
         yield place
     finally:
         os.close(file)
+
+
+@contextmanager
+def _lock_folder() -> Iterator[int]:
+    """Open this user's folder of lock files in the shared folder for temporary files.
+
+    Other users can guess its name, and the names in it. They cannot put a file into it, which they
+    could lock first.
+
+    Yields:
+        A descriptor of the folder.
+
+    Raises:
+        OSError: The folder cannot be made or opened.
+        UserError: Other users can write to it, or it is a link.
+    """
+    folder = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not is_private or status.st_uid != os.getuid():
+        mode = f"{stat.filemode(status.st_mode)} of user {status.st_uid}"
+        raise UserError(
+            f"{folder}: locks need a folder that only user {os.getuid()} can use, got {mode}. "
+            f"Remove it, or set TMPDIR to another folder"
+        )
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

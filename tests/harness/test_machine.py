@@ -1,5 +1,6 @@
 """Locks and temporary folders: gone with their process, or with the next study."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -98,6 +99,33 @@ def test_a_second_holder_is_refused() -> None:
             pass
     with locked("small", wait=False):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "lax mode", "another user"])
+def test_a_lock_folder_of_another_user_is_refused(place: Path, kind: str) -> None:
+    """Else whoever guesses the name of a lock could take it first, and stop every study."""
+    folder = place / f"ship-sweep-{os.getuid()}"
+    if kind == "link":
+        folder.symlink_to(place)
+    else:
+        folder.mkdir(mode=0o700)
+    if kind == "lax mode":
+        folder.chmod(0o770)
+    if kind == "another user":
+        if os.getuid():
+            pytest.skip("only root can make a folder of another user")
+        os.chown(folder, 65534, 65534)
+    with pytest.raises(UserError, match=f"^{folder}: locks need a folder .* set TMPDIR"):
+        locked("small", wait=True).__enter__()
+    assert not list(place.glob("**/*.lock"))
+
+
+def test_a_lock_file_is_in_a_folder_that_only_its_user_can_enter(place: Path) -> None:
+    """The folder for temporary files itself holds no lock that another user could make."""
+    with locked("small", wait=False):
+        (folder,) = place.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
 def test_a_place_is_one_file_in_one_start_of_one_host(

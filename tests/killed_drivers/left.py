@@ -1,5 +1,6 @@
 """What a study has left, and what it should not have."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from tests.harness.listening import marked
 from tests.killed_drivers.place import Place
 
 SETTINGS = 4
+LOCKS = f"ship-sweep-{os.getuid()}"
 # Ray's own processes see that their driver is gone, and end
 GONE_SECONDS = 60.0
 # What no two runs of one setting share.
@@ -66,7 +68,7 @@ def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
         told = str(error)
     if told:
         yield told
-    left = [path.name for path in (place.folder / "tmp").iterdir() if path.suffix != ".lock"]
+    left = [path.name for path in (place.folder / "tmp").iterdir() if path.name != LOCKS]
     cache = place.folder / "cache"
     # a temporary file of a write that was cut off may be there: ship.whole_file sweeps it
     unfinished = [*cache.rglob("*.part"), *cache.rglob("*.safetensors")]
