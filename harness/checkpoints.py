@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.wording import one_line
-from reports.contract import redacted
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -34,9 +33,6 @@ REST = 20
 
 class StorageError(UserError):
     """The storage cannot be used; one line that names it and says why."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(redacted(line))
 
 
 def storage_uri(given: str | None, cache_dir: Path) -> str:

@@ -16,11 +16,11 @@ class UserError(ValueError):
     """What a person can mend: the command line prints it without a traceback and exits with 2.
 
     A store that is away (StoreAway), a study that was lost (StudyLost) and a Ray that has died
-    (RayLost) exit with 3.
+    (RayLost) exit with 3. Secrets of addresses in it are masked.
     """
 
     def __init__(self, lines: str) -> None:
-        super().__init__(printable_lines(lines))
+        super().__init__(printable_lines(redacted(lines)))
 
 
 class ConfigError(UserError):

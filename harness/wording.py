@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from reports.contract import first_line
+from reports.contract import first_line, redacted
 
 
 def show(value: Any, width: int = 60) -> str:
@@ -29,8 +29,8 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error, cut where it is long."""
-    return first_line(error)[:300]
+    """Return the first line of an error without secrets, cut where it is long."""
+    return redacted(first_line(error))[:300]
 
 
 def duration(seconds: float) -> str:

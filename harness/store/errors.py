@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import tenacity
 
 from harness.errors import UserError
-from harness.wording import one_line
-from reports.contract import SQLITE, ReportError, redacted
+from reports.contract import SQLITE, ReportError, first_line, redacted
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -37,14 +36,11 @@ _LOST = re.compile(
 _WHY = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
-_SHOWN = 150
+_SHOWN, _LONGEST = 150, 300
 
 
 class StoreError(UserError):
     """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(redacted(line))
 
 
 class NoAnswer(StoreError):
@@ -65,9 +61,9 @@ def store_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
         if transient(error, uri):
-            line = f"{uri}: the MLflow store does not answer ({reason(error)})"
+            line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
             raise NoAnswer(line) from error
-        why = one_line(error)
+        why = redacted(first_line(error), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite says that it may not write, as nobody would find what it wrote
@@ -109,10 +105,10 @@ def _passing(status: int) -> bool:
     return (status >= 500 or status in AGAIN) and status not in NEVER
 
 
-def reason(error: BaseException) -> str:
-    """Why a store did not answer, in a few words and without secrets."""
+def reason(error: BaseException, uri: str = "") -> str:
+    """Return why a store did not answer, in a few words and without secrets of its address."""
     why = _WHY.search(str(error))
-    return why[0] if why else redacted(one_line(error))[:_SHOWN]
+    return redacted(why[0] if why else first_line(error), uri)[:_SHOWN]
 
 
 def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
+LOGGED_TWICE = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 LOCK_SECONDS = 5.0  # that a locked sqlite file is waited for
 REVISION = "alembic_version"
 # MLflow's first table, by columns that it has had in every version; Alembic moves a table's rows
@@ -167,13 +168,14 @@ def open_store(uri: str) -> Store:
 def quieten(level: int) -> None:
     """Set the level of the loggers of MLflow and of what it stands on.
 
-    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
-    (a full disk, say) is not: the error itself is raised, too.
+    Unless all of it is wanted, what MLflow logs in addition to an error that it raises is not: a
+    traceback of a database's (a full disk, say), and Databricks' quotes of the store's address.
     """
     for name in NOISY:
         logging.getLogger(name).setLevel(level)
     errors = logging.CRITICAL if level > logging.INFO else level
-    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
+    for name in LOGGED_TWICE:
+        logging.getLogger(name).setLevel(errors)
 
 
 def _sqlite_path(uri: str) -> Path | None:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
 from reports.contract.protocols import APART, ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
+from reports.contract.redaction import redacted
 from reports.contract.words import (
     SERVED,
     SQLITE,
@@ -22,7 +23,6 @@ from reports.contract.words import (
     first_line,
     printable,
     printable_lines,
-    redacted,
 )
 
 

@@ -1,7 +1,9 @@
-"""Texts that are shown: without secrets, without what a terminal obeys; and one-line errors."""
+"""Texts that are shown: without what a terminal obeys; addresses of stores; one-line errors."""
 
 import re
 from unicodedata import bidirectional, category
+
+from reports.contract.redaction import redacted
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
 _NO_XML = frozenset({0xFFFE, 0xFFFF})
@@ -24,25 +26,6 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """As printable, of a text of several lines."""
     return "\n".join(map(printable, text.split("\n")))
-
-
-_MASK = "***"
-# All that may be a user or password, up to the last @, also where a slash lacks. Behind sqlite:///
-# and file:///, and behind one slash of theirs, is a path.
-_USER = re.compile(
-    r"(?:(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//|(?<=\w:)(?<!sqlite:)(?<!file:)/)\S*@"
-)
-# What options say may be a token, whatever their names; the first name stays, and so does what ends
-# the address in a sentence.
-_OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
-
-
-def redacted(text: str) -> str:
-    """A text without what may be a secret in the addresses in it.
-
-    E.g. postgresql://***@host/mlflow?password=***. What is no address stays as it is.
-    """
-    return _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
 
 
 SQLITE = "sqlite:///"
@@ -117,8 +100,16 @@ def count(number: int, what: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that is not blank, or its type's name."""
-    lines = (line.strip() for line in str(error).splitlines())
+    """Return the first line of an error's text that is not blank, or its type's name.
+
+    A plugin's error may raise another one where its text is asked for.
+    """
+    try:
+        lines = [line.strip() for line in str(error).splitlines()]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        lines = []
     return next(filter(None, lines), type(error).__name__)
 
 

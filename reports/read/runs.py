@@ -186,9 +186,9 @@ def _from_client(study_name: str, uri: str) -> list[Run]:
 @contextlib.contextmanager
 def _client_of(uri: str) -> Iterator[Any]:
     """MLflow's client, quietly; whatever it throws (SQL, HTTP, migrations) becomes one line."""
-    with quiet_client():
-        from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient  # sets the level of its loggers, so it comes first
 
+    with quiet_client():
         try:
             yield MlflowClient(tracking_uri=uri)
         except ReportError:
