@@ -193,7 +193,7 @@ class Checkpoints:
             logger.warning("the checkpoint %s could not be written: %s", self._name, error)
         self._rest(time.monotonic() - started)
 
-    def refuses(self, error: Exception) -> bool:
+    def refuses(self, error: BaseException) -> bool:
         """Whether an error says that the checkpoint does not fit; it is then not read again."""
         from ship.state import CheckpointError
 

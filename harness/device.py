@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from reports.contract import error_text
+
 MIB = 2**20
 MEGABYTE = 1e6  # of MLflow's system metrics
 # What libraries say for want of memory, beside torch's own OutOfMemoryError: CPU allocators, CUDA's
@@ -64,12 +66,12 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception is Python's, torch's or a library's for want of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     named = kinds & {"MemoryError", "OutOfMemoryError"}
-    return bool(named or _OUT_OF_MEMORY.search(str(error)))
+    return bool(named or _OUT_OF_MEMORY.search(error_text(error)))
 
 
 def breaks_device(error: BaseException) -> bool:
     """Whether CUDA refuses whatever this process asks of it from now on."""
-    return "CUDA error" in str(error) and not out_of_memory(error)
+    return "CUDA error" in error_text(error) and not out_of_memory(error)
 
 
 class PeakMemory:

@@ -144,7 +144,7 @@ def final_numbers(
     return numbers
 
 
-def failure(error: Exception, seeds: Sequence[int], where: str) -> dict[str, Any]:
+def failure(error: BaseException, seeds: Sequence[int], where: str) -> dict[str, Any]:
     """What FAILED holds: the kind of failure and the reason.
 
     Args:

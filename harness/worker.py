@@ -19,7 +19,7 @@ from harness.device import MachineLoad, PeakMemory, breaks_device, device_label,
 from harness.method import RunTrial
 from reports.contract import HITS, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
-from ship.registry import Origin
+from ship.registry import EXITS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,9 @@ class Worker:
                 started = time.monotonic()
                 self._items = self._start(trial, clip)
             self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.every))
-        except Exception as error:
+        except EXITS:
+            raise
+        except BaseException as error:  # a plugin may raise anything
             self._items = None
             self.broken = breaks_device(error)
             if self._checkpoints.refuses(error):  # before it reported anything: from the start

@@ -13,6 +13,7 @@ ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_p
 
 import hashlib
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.abc import ExecutionLoader
@@ -23,7 +24,15 @@ from types import ModuleType
 from typing import Any, Final
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.registry import DatasetPlugin, Origin, PluginError, Registry, imported, name_of
+from ship.registry import (
+    DatasetPlugin,
+    Origin,
+    PluginError,
+    Registry,
+    imported,
+    in_one_line,
+    name_of,
+)
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
 
@@ -124,6 +133,27 @@ def require_builders(planned: Mapping[str, str]) -> None:
             found = origin.identity if origin else "not installed"
             raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
         imported(entry.load_method, f"{origin.said}: {plugin}")
+
+
+def plugin_fault(error: BaseException) -> str | None:
+    """Return one line on an error that the code of a plugin raised: the plugin, error and place.
+
+    Returns:
+        None if no loaded plugin's code was running.
+    """
+    origins = {
+        (entry if isinstance(entry, type) else type(entry)).__module__.partition(".")[0]: origin
+        for table in _tables()
+        for name, origin in table.origins.items()
+        for entry in [table[name]]
+    }
+    fault = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if module != "ship" and module in origins:
+            place = f"({frame.f_code.co_filename}, line {line})"
+            fault = f"{origins[module].said}: raised {in_one_line(error)} {place}"
+    return fault
 
 
 class _Loader(ExecutionLoader):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, ValuesView
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from operator import or_
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -195,6 +195,10 @@ class Registry(UserDict[str, Entry]):
             )
 
 
+# What ends a process or a generator, whoever raises it. All else that a plugin raises is its error.
+EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
 class OneOf:
     """Marks a field whose settings are those of an entry of a table: Annotated[..., OneOf(table)].
 
@@ -242,13 +246,20 @@ def imported(load: Callable[[], Any], what: str) -> Any:
     """
     try:
         return load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginError(f"{what} cannot be imported: {in_one_line(error)}") from error
 
 
 def in_one_line(error: BaseException) -> str:
-    """What was raised, and the first line of what it says."""
-    first = (str(error).strip().splitlines() or [""])[0][:300]
+    """Return what was raised, and the first line of its text, if it has one."""
+    try:
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+    except EXITS:
+        raise
+    except BaseException:  # a plugin's error may raise another one where its text is asked for
+        first = ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

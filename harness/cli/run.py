@@ -27,7 +27,8 @@ from reports.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from reports.contract import Publication, ReportError, count, printable_lines, redacted
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
-from ship.plugins import PluginError
+from ship.plugins import PluginError, plugin_fault
+from ship.registry import EXITS
 
 _GOES_ON = "the same command goes on from here"
 _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
@@ -48,10 +49,14 @@ def carry_out(options: Options) -> None:
         _end(INCOMPLETE, f"incomplete: {error}")
     except (UserError, BackboneError, DatasetError, PluginError) as error:
         _end(USER_MISTAKE, str(error))
+    except BaseException as error:
+        if isinstance(error, EXITS) or not (fault := plugin_fault(error)):
+            raise
+        _end(USER_MISTAKE, fault)
 
 
 def _end(code: int, said: str) -> NoReturn:
-    typer.echo(said, err=True)
+    typer.echo(redacted(said), err=True)
     raise typer.Exit(code)
 
 

@@ -20,6 +20,7 @@ from reports.contract.words import (
     ReportError,
     address_fault,
     count,
+    error_text,
     first_line,
     printable,
     printable_lines,

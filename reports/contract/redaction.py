@@ -14,9 +14,7 @@ _USER = re.compile(
 # the address in a sentence.
 _OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
 # Scheme, and user and password of an address: up to its last @, and up to its first.
-_LOGINS = tuple(
-    re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?")
-)
+_LOGINS = tuple(re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?"))
 _SECRET_OPTION = re.compile(r"(?i)[?&][^\s=&]*(?:pass|pwd|token|key|secret)[^\s=&]*=([^\s&'\"]+)")
 _SHORT = 4  # a shorter secret is only masked where no letter or digit is next to it
 _TOKEN = 16  # a user of this length may be a token
@@ -66,7 +64,7 @@ def _secrets(text: str) -> Iterator[str]:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """Yield the ways in which an error may spell a secret: as it is, decoded, encoded, as Python."""
+    """Yield the ways an error may spell a secret: as it is, decoded, encoded, as Python."""
     plain = unquote(secret)
     for spelling in (secret, plain, quote(plain, safe=""), repr(plain)[1:-1]):
         if spelling.strip("*"):  # else it was masked before

@@ -99,17 +99,19 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that is not blank, or its type's name.
-
-    A plugin's error may raise another one where its text is asked for.
-    """
+def error_text(error: BaseException) -> str:
+    """Return an error's text, or "" where a plugin's error raises another one in place of it."""
     try:
-        lines = [line.strip() for line in str(error).splitlines()]
+        return str(error)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
-        lines = []
+        return ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that is not blank, or its type's name."""
+    lines = (line.strip() for line in error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 

@@ -34,7 +34,7 @@ from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published, is_inside
 from ship.datasets.own import PLAIN_FOLDER, PREFIX, ImageFolder
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
-from ship.registry import DatasetPlugin, PluginError, Registry, in_one_line
+from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,9 @@ def survey_dataset(
         return Survey(faults=why.faults)
     except OSError as why:  # a folder that may not be listed, a name that no disk takes
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
-    except Exception as why:
+    except EXITS:
+        raise
+    except BaseException as why:
         origin = DATASETS.origin(name)
         if origin is None:
             raise

@@ -16,7 +16,7 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
-from ship.registry import in_one_line
+from ship.registry import EXITS, in_one_line
 from ship.replicas import ReplicaRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
@@ -91,7 +91,9 @@ def findings(
                 check(subject)
             except BrokenError as error:
                 fault = str(error)
-            except Exception as error:  # of somebody else's code
+            except EXITS:
+                raise
+            except BaseException as error:  # of somebody else's code
                 fault = in_one_line(error)
             yield Finding(beginning + promise, fault)
             if fault and promise == first:

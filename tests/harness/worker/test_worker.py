@@ -179,6 +179,26 @@ def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> No
         trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
 
 
+class Untold(BaseException):
+    """An error of a plugin, without a text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_whatever_a_plugin_raises_fails_its_trial() -> None:
+    """The worker lives on, and the reason names the error."""
+
+    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
+        raise Untold
+        yield
+
+    result = make_worker(run_trial).step()
+    assert result[FAILED] == [
+        {"failure": "error", "reason": "Untold: Untold (before its first epoch)"}
+    ]
+
+
 def test_a_failure_has_its_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """The run keeps one line of it alone."""
 
