@@ -81,14 +81,14 @@ def ray_session(
             return
         variables = worker_environment(resources)
         if address is not None:
-            stack.callback(internals.leave_ray)
+            stack.enter_context(left_at_the_end())
             start(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(internals.private_ray())
             # Ray lets every user of the machine into its own folder, but not into this one around
             # it, which is for its sockets, logs and spilled objects
             folder = stack.enter_context(scratch(LONGEST_SOCKET - len(SOCKET)))
-            stack.callback(internals.leave_ray)
+            stack.enter_context(left_at_the_end())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env none
             # could be a process that Ray has started ahead, and all would wait for an agent besides
             with environment({**variables, "RAY_TMPDIR": str(folder)}, over=True):
@@ -123,6 +123,20 @@ def start(address: str, verbose: bool, **options: Any) -> None:
         local = "Ray did not start, the same command tries again"
         what = local if address == "local" else f"no Ray cluster at {address}"
         raise ClusterError(f"{what}: {one_line(error)}") from error
+
+
+@contextmanager
+def left_at_the_end() -> Iterator[None]:
+    """Leave Ray at the end of the context.
+
+    Ray's core sets SIGTERM to its default action as it ends, while Python still shows the handler:
+    the signal would end the process before the study has its report.
+    """
+    try:
+        yield
+    finally:
+        with own_handlers():
+            internals.leave_ray()
 
 
 @contextmanager
@@ -181,9 +195,9 @@ def bounded_start() -> Iterator[None]:
 
 @contextmanager
 def own_handlers() -> Iterator[None]:
-    """Put this process's handlers of signals back at the end.
+    """Set this process's signal handlers again at the end.
 
-    ray.init puts others in their place, of which the one for SIGTERM dumps core.
+    ray.init replaces them, and its handler of SIGTERM dumps core. ray.shutdown removes them.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

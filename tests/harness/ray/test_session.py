@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import importlib.util, json, os, ray
+import importlib.util, json, os, ray, signal
 from ray._private import worker
 from harness.ray import ray_session
 from harness.config import Resources
 names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 ask = lambda: [*map(os.environ.get, names), str(importlib.util.find_spec("made_up"))]
+signals = []
+signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
 with ray_session(Resources(), None, 0, False):
     told = [ray.get(ray.remote(ask).remote()), ray.get_runtime_context().runtime_env]
     print(json.dumps([*told, worker._global_node.get_session_dir_path()]), flush=True)
     input()
-print(json.dumps(ask()))
+os.kill(os.getpid(), signal.SIGTERM)
+print(json.dumps([*ask(), signals]))
 """
 SOMEBODY = 65534
 IS_ROOT = os.getuid() == 0  # who alone can be somebody else
@@ -62,7 +66,12 @@ def test_workers_have_the_threads_of_a_trial_and_import_as_the_driver_does(
     """
     assert session["worker"] == ["1", "PASSIVE", "None"]
     assert session["runtime_env"] == {}  # else no process that is there already would do
-    assert session["driver"] == ["7", None, "None"]
+    assert session["driver"][:3] == ["7", None, "None"]
+
+
+def test_a_signal_after_ray_was_left_reaches_the_drivers_handler(session: dict[str, Any]) -> None:
+    """Ray resets the signal's action as it ends; the driver is then still to write its report."""
+    assert session["driver"][3] == [signal.SIGTERM]
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can be somebody else")
