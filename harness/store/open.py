@@ -17,7 +17,7 @@ from harness.machine import environment, locked
 from harness.store.changes import Changes, send
 from harness.store.errors import READS, StoreError, again, store_errors, wrapped
 from harness.wording import one_line
-from reports.contract import SQLITE, address_fault
+from reports.contract import SQLITE, address_fault, reach_database
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -40,6 +40,7 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PGCONNECT_TIMEOUT": "15",  # libpq's, in seconds
     # at the end of each run it would print the address, with the store's password, to stdout
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -160,6 +161,7 @@ def open_store(uri: str) -> Store:
         if path is not None:
             stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
             stack.enter_context(whole_tables(uri, path))
+        reach_database(uri)
         store = Store(uri, MlflowClient(tracking_uri=uri))
         store.read(lambda client: client.search_experiments(max_results=1))
     return store

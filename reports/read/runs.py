@@ -22,6 +22,8 @@ from reports.contract import (
     address_fault,
     first_line,
     quiet,
+    reach_database,
+    reach_server,
 )
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
@@ -190,6 +192,8 @@ def _client_of(uri: str) -> Iterator[Any]:
 
     with quiet_client():
         try:
+            reach_database(uri)
+            reach_server(uri)
             yield MlflowClient(tracking_uri=uri)
         except ReportError:
             raise

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
@@ -63,6 +64,17 @@ def test_a_password_in_a_stores_address_is_not_printed(
         assert one_line(report("small"), 2) == line
     assert "s3cr3t" not in line and "PW" not in line
     assert line.startswith("http://***@127.0.0.1:9: c" if well_formed else "the store's address")
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
+def test_a_store_that_is_away_is_one_line_before_mlflow_tries(
+    scheme: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow would try a database ten times, for minutes, with four lines of warnings each."""
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", Mock(side_effect=AssertionError))
+    line = one_line(report("small", "--tracking-uri", f"{scheme}://me:s3cr3t@127.0.0.1:9/x"), 2)
+    assert line.startswith(f"{scheme}://***@127.0.0.1:9/x: cannot read the MLflow store: ")
+    assert "refused" in line or "No module named 'psycopg2'" in line
 
 
 def test_each_study_is_shown_by_the_name_of_its_experiment(store_uri: str, here: Path) -> None:

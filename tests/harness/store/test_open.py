@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_a_store_that_is_not_there_is_a_clear_error(
     with pytest.raises(StoreError, match=message) as error:
         open_store(uri)
     assert "\n" not in str(error.value)
+
+
+def test_a_database_that_is_away_is_one_line_before_mlflow_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLflow would try it ten times, for minutes."""
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", Mock(side_effect=AssertionError))
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9/x: .* failed: .*psycopg2"):
+        open_store("postgresql+psycopg2://127.0.0.1:9/x")
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_STORE["answers"].items())
