@@ -22,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import tenacity
+
 from harness.errors import UserError
 from harness.store.errors import READS, wrapped
 from reports.contract import Tag
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 JOIN_SECONDS = 2.0
+RELEASE_TRIES, RELEASE_SECONDS, RELEASE_PAUSE = 5, 5.0, 0.1
 LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
 
 
@@ -191,14 +194,25 @@ class Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Stop beating, and leave the study to others; raises nothing."""
+        """Stop beating, and leave the study to others; raises nothing.
+
+        One failed request is repeated. A store that is away keeps a lease that expires.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
-        # a store that is away keeps a lease that expires
-        with suppress(Exception):
-            if self._lost is None and self._is_me(self._read()):
-                self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(RELEASE_TRIES)
+            | tenacity.stop_after_delay(RELEASE_SECONDS),
+            wait=tenacity.wait_exponential(RELEASE_PAUSE),
+            sleep=self.timing.sleep,
+        )
+        with suppress(tenacity.RetryError):
+            retrying(self._free)
+
+    def _free(self) -> None:
+        if self._lost is None and self._is_me(self._read()):
+            self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
 
     def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
         # what is lost already, check() has told

@@ -1,5 +1,6 @@
 """The lease among hosts, on a real store and a clock that the test turns."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from harness.store.lease import (
     Holder,
@@ -92,6 +94,27 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     lease.release()
     assert hosts.tag == ""
     assert hosts.said == []
+
+
+@pytest.mark.parametrize("failures", [2, 99])
+def test_a_release_is_tried_a_few_times(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """One spoilt answer leaves no lease; a store that is away is given up in seconds."""
+    lease = hosts.held("a")
+    began = hosts.clock.time
+    calls = itertools.count(1)
+    set_tag = hosts.store.client.set_experiment_tag
+
+    def spoilt(*given: Any) -> None:
+        if next(calls) <= failures:
+            raise MlflowException("spoilt")
+        set_tag(*given)
+
+    monkeypatch.setattr(hosts.store.client, "set_experiment_tag", spoilt)
+    lease.release()
+    assert (hosts.tag == "") == (failures == 2)
+    assert hosts.clock.time - began < 10
 
 
 SECONDS = told(__file__, "second_driver.yaml")
