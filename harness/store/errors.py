@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import tenacity
 
 from harness.errors import UserError
-from reports.contract import SQLITE, ReportError, first_line, redacted
+from reports.contract import SQLITE, ReportError, error_text, first_line, redacted
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -36,6 +36,7 @@ _LOST = re.compile(
 _WHY = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
+_DISK = re.compile(r"disk is full|No space left|quota exceeded|readonly database|disk I/O error")
 _SHOWN, _LONGEST = 150, 300
 
 
@@ -63,12 +64,26 @@ def store_errors(uri: str) -> Iterator[None]:
         if transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
             raise NoAnswer(line) from error
-        why = redacted(first_line(error), uri)[:_LONGEST]
+        why = redacted(_cause_line(error), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite says that it may not write, as nobody would find what it wrote
             why = f"{path} was deleted or moved away while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
+
+
+def _cause_line(error: BaseException) -> str:
+    """Return the line that names a disk's fault, wherever the error has it, or its first line.
+
+    SQLAlchemy may put words about its autoflush before the database's own.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    lines = (line.strip() for cause in chain for line in error_text(cause).splitlines())
+    return next(filter(_DISK.search, lines), first_line(error))
 
 
 def transient(error: BaseException, uri: str) -> bool:

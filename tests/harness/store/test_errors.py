@@ -1,5 +1,6 @@
 """Which errors of MLflow's client pass, and how often is asked again behind one that does."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,15 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
 
 from harness.store import errors as module
-from harness.store.errors import TRIES, NoAnswer, StoreError, again, reason, transient
+from harness.store.errors import (
+    TRIES,
+    NoAnswer,
+    StoreError,
+    again,
+    reason,
+    store_errors,
+    transient,
+)
 from tests.told import told
 
 ERRORS = told(__file__, "errors.yaml")
@@ -40,6 +49,19 @@ def test_what_passes(case: dict[str, Any]) -> None:
 def test_the_reason_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     """MLflow's own texts are several lines of Python."""
     assert reason(MlflowException(case["text"])) == case["told"]
+
+
+@pytest.mark.parametrize("place", ["second line", "cause"])
+def test_a_full_disk_is_named_wherever_the_error_has_it(tmp_path: Path, place: str) -> None:
+    """SQLAlchemy may begin with words about its autoflush."""
+    (tmp_path / "mlflow.db").touch()
+    words = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush)"
+    full = "(sqlite3.OperationalError) database or disk is full"
+    text = f"{words}\n{full}\n[SQL: x]" if place == "second line" else words
+    cause = OSError(full) if place == "cause" else None
+    with pytest.raises(StoreError) as raised, store_errors(f"sqlite:///{tmp_path}/mlflow.db"):
+        raise MlflowException(text) from cause
+    assert str(raised.value).endswith(f"mlflow.db: the MLflow store failed: {full}")
 
 
 def test_what_is_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
