@@ -33,6 +33,7 @@ UNDOCUMENTED_ENVIRONMENT: Final = {
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
+TOKEN_FILE: Final = Path("~/.ray/auth_token")
 
 # What Ray says of a worker: that it killed it as memory ran low, e.g. "2.39GB used / 23.54GB";
 LOW_MEMORY: Final = "running low on memory"
@@ -103,6 +104,16 @@ def private_ray() -> Iterator[None]:
         # address of a network interface.
         stack.enter_context(_replaced("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
         yield
+
+
+def token_hint() -> str:
+    """Return what to try where a cluster does not answer, and this user has a token of Ray's.
+
+    A cluster that asks for the token does not answer a driver that sends none.
+    """
+    if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
+        return ""
+    return f". If the cluster asks for the token in {TOKEN_FILE}, set {MODE}=token"
 
 
 def _authentication_reader() -> Callable[[], None] | None:

@@ -122,7 +122,8 @@ def start(address: str, verbose: bool, **options: Any) -> None:
     except Exception as error:  # a Ray that cannot start raises just that
         local = "Ray did not start, the same command tries again"
         what = local if address == "local" else f"no Ray cluster at {address}"
-        raise ClusterError(f"{what}: {one_line(error)}") from error
+        hint = "" if address == "local" else internals.token_hint()
+        raise ClusterError(f"{what}: {one_line(error)}{hint}") from error
 
 
 @contextmanager

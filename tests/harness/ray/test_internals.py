@@ -118,3 +118,15 @@ def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.M
     died, named = seen[0][0][1], seen[1][1]["error"]
     assert isinstance(died, RayActorError) and isinstance(named, RayActorError)
     assert (str(died), str(named), type(seen[2][0][2])) == ("x", "y", ValueError)
+
+
+def test_a_token_that_is_not_sent_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the user has one, and has not chosen a mode; Ray itself names neither."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(MODE, raising=False)
+    assert internals.token_hint() == ""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
+    assert internals.token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
+    monkeypatch.setenv(MODE, "disabled")
+    assert internals.token_hint() == ""
