@@ -31,6 +31,7 @@ MAX_NAME = 250  # of a run, in MLflow's databases
 # A trial's epochs are written no more often, and no more often than after a tenth of its time: a
 # request takes the driver milliseconds, and holds up the other trials.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
+_CURVE = "curve/"  # in front of what one seed's final number would be called
 
 
 @dataclass
@@ -202,7 +203,8 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
         files = _of_seeds(files, seeds)
     if files is None:
         return False
-    keys = [key for key in run.metrics if _is_of_epochs(key, seeds)]
+    whole = set(seeds) == set(one.known.seeds)
+    keys = [key for key in run.metrics if _is_of_epochs(key, None if whole else seeds)]
     history = store.read(
         lambda client: [
             Point(one.key, one.value, one.timestamp, one.step)
@@ -210,6 +212,8 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
             for one in client.get_metric_history(run.run_id, key)
         ]
     )
+    if not whole:
+        history += _mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
     tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
     recorder.start(run.run_id, one.work, tags)
@@ -241,12 +245,37 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
     return {**hits, **own, path: add_checksum(said)}
 
 
-def _is_of_epochs(key: str, seeds: Sequence[int]) -> bool:
-    """Whether a metric is none of the final ones, nor a curve of a seed that is not wanted."""
+def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
+    """Return True if a metric is recorded over epochs, and describes no seed but the given ones.
+
+    Args:
+        key: Key of the metric in the store.
+        seeds: Seeds that are reused. Defaults to all seeds of the run. A mean over seeds describes
+            these only if they are all.
+    """
     if key.startswith("test/") or key in (contract.OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
-    of_seed = split_seed(key.removeprefix("curve/"))
-    return of_seed is None or of_seed[0] in seeds
+    if seeds is None or key.startswith(contract.LOAD):
+        return True
+    of_seed = split_seed(key.removeprefix(_CURVE))
+    return of_seed is not None and of_seed[0] in seeds
+
+
+def _mean_curves(history: Sequence[Point]) -> list[Point]:
+    """Compute the curves of the means over seeds from the curves of single seeds.
+
+    Args:
+        history: Points of the reused seeds. Without `record.seed_curves` there are no such curves,
+            and no means either.
+    """
+    values: dict[tuple[str, int], list[Point]] = {}
+    for point in history:
+        if of_seed := split_seed(point.key.removeprefix(_CURVE)):
+            values.setdefault((of_seed[1], point.step), []).append(point)
+    return [
+        Point(name, fmean(point.value for point in points), points[0].timestamp, step)
+        for (name, step), points in values.items()
+    ]
 
 
 def _numbers_of(one: Adoption) -> dict[str, float]:

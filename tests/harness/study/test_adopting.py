@@ -18,7 +18,7 @@ from reports.read.records import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study
+from tests.harness.fakes import make_study, truth
 from tests.harness.same_table import assert_same_table
 
 LINE = "{} seeds of {} settings are known from study before, and not computed again"
@@ -77,6 +77,9 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
         assert run.data.metrics["cost/seconds"] == pytest.approx(
             first[key].data.metrics["cost/seconds"] * 2 / 3
         )
+        # seed curves were not recorded, and the mean over three seeds is not that of these two
+        assert "selection/harmonic_mean" in first[key].data.metrics
+        assert "selection/harmonic_mean" not in run.data.metrics
     whole = make_study(name="whole", seeds=3, space=space)
     assert not bench.run(whole).ran
     for run in bench.trials("whole"):
@@ -147,6 +150,20 @@ def test_runs_without_models_are_not_promised_where_models_are_wanted(bench: Ben
     for save, known in ((False, True), (True, False)):
         notes = bench.plan(make_study(save=save)).notes
         assert any("known" in note for note in notes) is known
+
+
+def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
+    """The mean over seeds is computed again from the curves of the reused seeds."""
+    keys: dict[str, Any] = {"record": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}
+    assert bench.run(make_study(name="before", seeds=[1, 9], **keys)).ran
+    study = make_study(seeds=[1], **keys)
+    assert not bench.run(study).ran
+    ((run,), client) = bench.trials(), bench.store().client
+    history = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
+    last = truth(study.trial, 1)
+    curve = {point.step: point.value for point in history}
+    assert curve == pytest.approx({2: last - 2, 3: last - 1, 4: last})
+    assert not [key for key in run.data.metrics if "seed_9" in key]
 
 
 @pytest.mark.parametrize(("call", "spared", "ran"), [
