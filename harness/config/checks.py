@@ -148,11 +148,15 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
     for group in METHODS:
         constant = value_of(study.trial, group)
         levels = study.space[group].choices or () if group in study.space else ()
-        for name in study.variants.get(group, {}):
-            if name not in levels or name == constant:
-                path, other = f"variants.{group}.{name}", f"other than the constant {constant}"
-                must = f"must be for a level of space.{group} {other} (drop it: --set {path}=null)"
-                yield Fault(path, must)
+        for name, settings in study.variants.get(group, {}).items():
+            path = f"variants.{group}.{name}"
+            if name == constant and settings:
+                block = show({"name": name, **settings})
+                must = f"has settings of the constant {group}. Write them under `{group}:` instead"
+                yield Fault(path, f"{must}, as in `{group}: {block}`")
+            elif name == constant or name not in levels:
+                must = f"is for no level of space.{group} other than the constant {constant}."
+                yield Fault(path, f"{must} Add the level, or use --set {path}=null")
     must = "must be left out: it is a factor of the space"
     for dataset, settings in study.variants.get("dataset", {}).items():
         for key, value in settings.items():
