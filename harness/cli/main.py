@@ -132,19 +132,18 @@ def check_options(options: Options) -> None:
     changed = [one.name for one in fields(Options) if getattr(options, one.name) != one.default]
     given = ["FOLDER" if name == "pictures" else flag_of(name) for name in changed]
     instead = next((one for one in given if one in _INSTEAD), None)
-    lines = []
-    if instead is None and options.space is None:
+    slip = _slip(options) if "FOLDER" in given and "--predict" not in given else ""
+    lines = [slip] if slip else []
+    if instead is None and options.space is None and " --space " not in slip:
         from harness.study_files import packaged_names
 
         must = "must be given: a YAML file or a packaged space"
-        lines.append(Fault("--space", must, choices=packaged_names()).text)
+        lines.insert(0, Fault("--space", must, choices=packaged_names()).text)
     if fault := address_fault(options.address):
         lines.append(fault)
     for name, choices in _CHOICES.items():
         if (value := getattr(options, name)) not in (None, *choices):
             lines.append(Fault(flag_of(name), "must be one of the choices", value, choices).text)
-    if "FOLDER" in given and "--predict" not in given:
-        lines.append(f"{options.pictures}: pictures are for --predict; --space names a study")
     together = [(one, _TOGETHER[one]) for one in given if one in _TOGETHER]
     lines += [f"{one} must come with {other}" for one, other in together if other not in given]
     apart = [(one, other) for one in given for other in _APART.get(one, ()) if other in given]
@@ -153,6 +152,20 @@ def check_options(options: Options) -> None:
     lines += [f"{one} must come without {other}" for one, other in apart]
     if lines:
         raise ConfigError(lines)
+
+
+def _slip(options: Options) -> str:
+    """Return the line that refuses an argument without an option, with what was probably meant."""
+    from harness.study_files import packaged_names
+
+    argument = options.pictures or Path()
+    key = next((text for text in options.set_ or () if "=" not in text), None)
+    if key is not None:
+        return f"--set: no equals sign, got '{key} {argument}'. Use --set {key}={argument}"
+    study = argument.suffix in (".yaml", ".yml") or str(argument) in packaged_names()
+    if study and options.space is None:
+        return f"{argument}: a study needs an option. Use --space {argument}"
+    return f"{argument}: unexpected argument. Use --predict STUDY FOLDER to predict images"
 
 
 _EPILOG = (
