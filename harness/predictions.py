@@ -1,6 +1,6 @@
 """ship-sweep --predict: what the models that a study has kept see in pictures of one's own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,12 @@ def predict(
     Returns:
         A row a picture, ordered by path: picture (its path, in a folder from there), class,
         probability (0 to 1), second_class, second_probability, seeds (models that were asked),
-        seeds_agreeing (those that name this class by themselves).
+        seeds_agreeing (those that name this class by themselves), error (why the image could not
+        be decoded; its other columns are null then).
 
     Raises:
-        UserError: no such study, setting, folder or picture, nothing was kept, or a model was
-            trained for each target.
+        UserError: no such study, setting, folder or picture, nothing was kept, a model was
+            trained for each target, or no image can be decoded.
         ReportError: the store or the study cannot be read.
         ship.trial.TrainedError: what was kept cannot be used.
     """
@@ -77,7 +78,8 @@ def predict(
             f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
             " without save: true; run it with --set save=true under another name (--set name=...)"
         )
-    return pl.DataFrame({"picture": names, **_seen(runs, files, uri)})
+    columns = {"picture": names, **_seen(runs, files, uri)}
+    return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
 def _pictures(place: Path) -> list[Path]:
@@ -163,10 +165,15 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         clip = models[0].clip if models else None
         place = f"runs:/{run_id}"
         models.append(store.load_trained(place, seed, clip=clip, tracking_uri=uri))
+    errors = dict.fromkeys(files, "")
     try:
         features = models[0].encode(files)
-    except UndecodableError as error:
-        raise UserError("\n".join(_undecodable(files)) or str(error)) from error
+    except UndecodableError:
+        errors = {path: _decoding_error(path) for path in files}
+        decoded = [path for path, error in errors.items() if not error]
+        if not decoded:
+            raise UserError("\n".join(errors.values())) from None
+        features = models[0].encode(decoded)
     seen = [model.predict(features) for model in models]
     classes = models[0].class_names
     total: Any = sum(one.probabilities.double() for one in seen)
@@ -174,20 +181,25 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
     best, second = ([classes[i] for i in places[:, rank].tolist()] for rank in (0, -1))
     votes = zip(*(one.names for one in seen), strict=True)
     agreeing = [own.count(name) for name, own in zip(best, votes, strict=True)]
-    return {
+    columns: dict[str, list[Any]] = {
         "class": best,
         "probability": mean[:, 0].tolist(),
         "second_class": second,
         "second_probability": mean[:, -1].tolist(),
-        "seeds": [len(runs)] * len(files),
+        "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
+    for place, error in enumerate(errors.values()):
+        if error:
+            for values in columns.values():
+                values.insert(place, None)
+    return {**columns, "error": [error or None for error in errors.values()]}
 
 
-def _undecodable(files: Sequence[Path]) -> Iterator[str]:
-    """A line for each picture that cannot be decoded."""
-    for path in files:
-        try:
-            Picture(path.name, path).open()
-        except UndecodableError as error:
-            yield f"{error}: cannot be decoded"
+def _decoding_error(path: Path) -> str:
+    """Return why an image cannot be decoded, or "" if it can."""
+    try:
+        Picture(path.name, path).open()
+    except UndecodableError as error:
+        return f"{error}: cannot be decoded"
+    return ""

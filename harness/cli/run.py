@@ -178,13 +178,14 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
 
 
 def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
-    """Name pictures by a study's trained models, in a CSV file, and say what came of it.
+    """Predict images by a study's trained models, write a CSV file, and print a summary.
 
     Args:
         study, pictures, setting: see harness.predictions.predict.
 
     Raises:
-        UserError: there is nothing to name, or nothing to name it by.
+        UserError: No image or no model was found, or some images could not be decoded. The file
+            then has the predictions for the other images.
     """
     from harness.predictions import predict
     from ship.trial import TrainedError
@@ -195,12 +196,17 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
     write_for_user(path, named.write_csv().encode())
-    (seeds,) = named["seeds"].unique()
-    agree = (named["seeds_agreeing"] == named["seeds"]).sum()
-    classes = named["class"].n_unique()
-    told = f"{count(len(named), 'picture')} of {classes} {'class' if classes == 1 else 'classes'}"
+    broken = named.filter(named["error"].is_not_null())
+    seen = named.filter(named["error"].is_null())
+    (seeds,) = seen["seeds"].unique()
+    agree = (seen["seeds_agreeing"] == seen["seeds"]).sum()
+    classes = seen["class"].n_unique()
+    predicted = f"{classes} classes" if classes > 1 else "1 class"
     agreed = f"; the models of all {seeds} seeds agree on {agree}" if seeds > 1 else ""
-    typer.echo(f"{told}{agreed}: {path}")
+    typer.echo(f"{path}: {count(len(seen), 'image')} predicted as {predicted}{agreed}")
+    if len(broken):
+        lines = [f"not predicted: {line}" for line in broken["error"]]
+        raise UserError("\n".join(lines))
 
 
 def rename(old: str, new: str, cache_dir: Path | None) -> None:

@@ -252,18 +252,35 @@ def test_addresses_that_can_be_meant(address: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("classes", "seeds", "said"),
+    ("classes", "seeds", "summary", "exit_code"),
     [
-        (["cat"], 1, "1 picture of 1 class: "),
-        (["cat", "dog"], 2, "2 pictures of 2 classes; the models of all 2 seeds agree on 2: "),
+        (["cat"], 1, "1 image predicted as 1 class", 0),
+        (
+            ["cat", "dog"],
+            2,
+            "2 images predicted as 2 classes; the models of all 2 seeds agree on 2",
+            0,
+        ),
+        (["cat", None], 1, "1 image predicted as 1 class", 2),
     ],
 )
-def test_what_came_of_predictions_is_said(
-    monkeypatch: pytest.MonkeyPatch, classes: list[str], seeds: int, said: str
+def test_predictions_are_summarized_and_broken_images_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+    classes: list[str | None],
+    seeds: int,
+    summary: str,
+    exit_code: int,
 ) -> None:
-    """One is no plural, and the models of one seed have nobody to agree with."""
-    counts = {"seeds": [seeds] * len(classes), "seeds_agreeing": [seeds] * len(classes)}
-    named = pl.DataFrame({"picture": classes, "class": classes, **counts})
+    """The file has every image. Those that cannot be decoded are on stderr, with exit code 2."""
+    seen = [None if name is None else seeds for name in classes]
+    errors = ["x.png: cannot be decoded" if name is None else None for name in classes]
+    named = pl.DataFrame(
+        {"picture": classes, "class": classes, "seeds": seen, "seeds_agreeing": seen},
+    ).with_columns(error=pl.Series(errors, dtype=pl.String))
     monkeypatch.setattr(predictions, "predict", lambda *of: named)
     result = invoke("--predict", "small", ".")
-    assert (result.exit_code, result.stdout) == (0, f"{said}small-predictions.csv\n")
+    assert result.exit_code == exit_code
+    assert result.stdout == f"small-predictions.csv: {summary}\n"
+    broken = "not predicted: x.png: cannot be decoded\n"
+    assert result.stderr == (broken if exit_code else "")
+    assert len(pl.read_csv("small-predictions.csv")) == len(classes)

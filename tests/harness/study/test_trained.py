@@ -143,6 +143,12 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     assert named["class"].to_list() == best
     assert named["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
     assert named["seeds"].to_list() == [2, 2]
+    assert named["error"].to_list() == [None, None]
+    (folder / "b.png").write_bytes(b"no picture")
+    mixed = harness.predict("small", folder, asked, tracking_uri=bench.uri)
+    assert mixed["picture"].to_list() == ["a.PNG", "b.png", "below/b.png"]
+    assert mixed["class"].to_list() == [best[0], None, best[1]]
+    assert mixed["error"].to_list() == [None, f"{folder}/b.png: cannot be decoded", None]
     broken = folder.with_name("broken")
     broken.mkdir()
     for name in ("x.png", "y.png"):
