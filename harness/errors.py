@@ -60,6 +60,7 @@ class Fault:
         several is one fault.
     got: the value; NOTHING: the fault is that of the path itself.
     near: what was probably meant, where it is not the choice that is the nearest to `got`.
+    advice: a sentence on what to do where nothing is near; it ends without a full stop.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Fault:
     choices: tuple[str, ...] = ()
     near: str | None = None
     detail: str = ""
+    advice: str = ""
 
     def line(self, source: str) -> str:
         """The fault as the one line that a user reads of a file."""
@@ -81,7 +83,8 @@ class Fault:
         notes = [f"did you mean {near}?"] if near else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
-        told = f"{self.path} {self.must}{self.detail}{got}{note}"
+        advice = f". {self.advice}" if self.advice and not near else ""
+        told = f"{self.path} {self.must}{self.detail}{got}{note}{advice}"
         return printable(" ".join(told.strip().splitlines()))
 
 

@@ -19,7 +19,16 @@ from reports.contract import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
-_KNOWN = "must be a known key"
+_KNOWN = "is an unknown key"
+# Words that other tools have for keys of a study.
+_MEANT = {
+    "metric": "objective",
+    "model": "backbone",
+    "data": "dataset",
+    "learning_rate": "finetuner.lr",
+    "num_samples": "trials",
+    "num_seeds": "seeds",
+}
 
 
 def load_study(
@@ -222,7 +231,7 @@ def _unknown(path: str, must: str, key: str, known: Iterable[str]) -> Fault:
     Of many keys, the one that was meant is enough.
     """
     whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
-    near = next(whole, nearest(key.removesuffix(".name"), known))
+    near = _MEANT.get(path) or next(whole, nearest(key.removesuffix(".name"), known))
     return Fault(path, must, choices=() if near else _in_short(known), near=near)
 
 

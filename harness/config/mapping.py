@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # pydantic's error type -> what the value must be; braces are filled from the error's context.
 _MUST = {
     "missing": "must be given",
-    "extra_forbidden": "must be a known key",
+    "extra_forbidden": "is an unknown key",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
     "float_type": "must be a number",
@@ -40,6 +40,7 @@ _MUST = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
+FOR_PLUGINS = "If a plugin defines it, add --plugin FILE"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
@@ -187,4 +188,6 @@ def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
         detail += " (levels stand under space)"
     listed = str(context.get("expected", context.get("expected_tags", "")))
     choices = tuple(re.findall(r"'([^']*)'", listed))
-    return Fault(path, must, context.get("tag", got), choices, detail=detail)
+    named = kind == "union_tag_invalid" and place[0] in METHODS
+    advice = FOR_PLUGINS if named else ""
+    return Fault(path, must, context.get("tag", got), choices, detail=detail, advice=advice)

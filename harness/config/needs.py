@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from harness.config.mapping import FOR_PLUGINS
 from harness.config.space import METHODS, baseline, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
@@ -131,7 +132,7 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     except PluginError as error:
         return Fault("", f"must load: {error}")
     near = datasets.nearest_dataset(name, data_root)
-    return Fault("", "must be a dataset", name, dataset_choices(), near)
+    return Fault("", "must be a dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
 
 
 def dataset_choices() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from ship.datasets.content import copy_faults, pixel_hash
 from ship.datasets.layouts import counted, file_size, slashed
 from ship.datasets.lists import repeated
 
+Hashes = tuple[bytes, bytes]
+"""Of a picture's file, and of its decoded pixels."""
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
 )
@@ -87,25 +90,28 @@ def check_everything(
     """
     survey = survey_dataset(name, data_root, folder)
     where, faults = f"dataset {name}", Faults(survey.faults)
+    odd = Faults([*survey.unlike, *survey.warnings])
     by_split = {split: survey.splits[split].pictures for split in SPLITS}
     for split, pictures in () if survey.own_split else by_split.items():  # there they are faults
         twice = repeated(picture.name for picture in pictures)
-        faults.tell(where, "picture", twice, f"more than once in {split}")
+        odd.tell(where, "picture", twice, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(picture for pictures in by_split.values() for picture in pictures)
         sound = {name: content for name, content in contents.items() if content}
         faults.tell(where, "undecodable picture", [name for name in contents if name not in sound])
-        named = {
-            split: {one.name: sound[one.name] for one in pictures if one.name in sound}
-            for split, pictures in by_split.items()
-        }
-        faults += copy_faults(where, named, survey.own_labels)
+        same_bytes, same_pixels = (
+            copy_faults(where, _by_split(by_split, sound, place), survey.own_labels)
+            for place in range(2)
+        )
+        # ship-sweep refuses copies of files in a custom folder, and sees no other copies
+        if survey.own_split:
+            faults += same_bytes
+        odd += [line for line in same_pixels if line not in faults]
         decoded = f"{number(sound, 'picture')} decoded"
-    warnings = [*survey.unlike, *survey.warnings]
     if untrained := _untrained_classes(survey):
         many = number(untrained, "class")
-        warnings.append(f"{where}: no training pictures of {many}: {some(untrained)}")
+        odd.append(f"{where}: no training pictures of {many}: {some(untrained)}")
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
     summary = (
         f"{name}: {slashed(counted(survey.splits))} pictures (train/val/test) of "
@@ -113,7 +119,17 @@ def check_everything(
         f"{number(faults, 'fault') if faults else 'sound'}"
     )
     notes = (*survey.notes, *_split_lines(survey))
-    return replace(survey, faults=tuple(faults), warnings=tuple(warnings), notes=notes), summary
+    return replace(survey, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
+
+
+def _by_split(
+    pictures: Mapping[str, Sequence[Picture]], hashes: Mapping[str, Hashes], place: int
+) -> dict[str, dict[str, bytes]]:
+    """Group one of the hashes of each picture that can be decoded by split and name."""
+    return {
+        split: {one.name: hashes[one.name][place] for one in part if one.name in hashes}
+        for split, part in pictures.items()
+    }
 
 
 def _split_lines(survey: Survey) -> list[str]:
@@ -131,8 +147,8 @@ def _split_lines(survey: Survey) -> list[str]:
     return lines
 
 
-def _decode(pictures: Iterable[Picture]) -> dict[str, bytes | None]:
-    """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole.
+def _decode(pictures: Iterable[Picture]) -> dict[str, Hashes | None]:
+    """Hash each picture's file and pixels, by name; None where Pillow cannot decode it whole.
 
     What is missing or empty, which the survey tells, is left out. A bar shows how far it is, where
     standard error is a terminal.
@@ -142,7 +158,7 @@ def _decode(pictures: Iterable[Picture]) -> dict[str, bytes | None]:
     bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
-        hashes = pool.map(_pixels, there)
+        hashes = pool.map(_hashes, there)
         shown: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
         tracked = track(hashes, "decoding", len(there), console=bar, **shown)
         return {picture.name: found for picture, found in zip(there, tracked, strict=True)}
@@ -150,9 +166,9 @@ def _decode(pictures: Iterable[Picture]) -> dict[str, bytes | None]:
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(picture: Picture) -> bytes | None:
+def _hashes(picture: Picture) -> Hashes | None:
     try:
-        return pixel_hash(picture)
+        return hashlib.sha256(picture.read()).digest(), pixel_hash(picture)
     except UndecodableError:
         return None
 

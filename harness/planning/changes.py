@@ -240,12 +240,11 @@ def once_adopted(
 
 
 def adoption_lines(found: Sequence[Adoption]) -> list[str]:
-    """E.g. "12 seeds of 3 settings are known from study kl_weight, and not computed again"."""
+    """Return a line for each study that results are reused from, and the option against it."""
     lines = []
     for study in dict.fromkeys(one.known.study for one in found):
         works = [one.work for one in found if one.known.study == study]
         seeds, settings = sum(len(w.seeds) for w in works), len({w.setting.key for w in works})
-        many = f"{count(seeds, 'seed')} of {count(settings, 'setting')}"
-        known = f"{'is' if seeds == 1 else 'are'} known from study {study}"
-        lines.append(f"{many} {known}, and not computed again")
+        many = f"{count(seeds, 'seed')} of {count(settings, 'configuration')}"
+        lines.append(f"results of {many} reused from study {study}. Use --no-reuse to rerun them")
     return lines

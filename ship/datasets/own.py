@@ -22,6 +22,7 @@ _UNREAD: Final = (".heic", ".heif", ".hif")
 """Endings of pictures that Pillow reads with a plugin alone."""
 _ASIDE: Final = {
     "class folder": "with pictures in several folders below it, all taken for one class",
+    "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
     "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
     "link": "not followed, to the dataset's own folder or one that holds it",
     "path": "passed over, which are hidden, met again, or no picture by their ending",
@@ -173,7 +174,7 @@ class _Reader:
             self.split = "as in the folders train, val and test"
             if self.seed:
                 self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
-            self.faults.tell(self.folder, "folder", others, "beside train, val and test")
+            self.aside["folder"] += others
             for split in SPLITS:
                 lacking = [one for one in self.directories if not pictures.get((split, one))]
                 self.faults.tell(self.folder, "class", lacking, f"without a picture in {split}")

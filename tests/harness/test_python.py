@@ -38,7 +38,7 @@ from tests.harness.fakes import make_study
         (({"space": {"shots": [1, 2]}},), "study: name must be given"),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
-            "overrides: seed must be a known key",
+            "overrides: seed is an unknown key",
         ),
         (("prompt_len", ["generator.n_ctx=4"]), "overrides: generator.n_ctx must not be a factor"),
     ],

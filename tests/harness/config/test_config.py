@@ -86,7 +86,7 @@ def test_a_files_faults_begin_with_its_name(
     with pytest.raises(ConfigError) as caught:
         load_study("x.yaml")
     assert [line.split(" (")[0] for line in caught.value.faults] == [
-        "x.yaml: sed must be a known key"
+        "x.yaml: sed is an unknown key"
     ]
 
 

@@ -6,18 +6,21 @@ Classes in torchvision's place write a tree instead of downloading one.
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torchvision.datasets
+from PIL import Image
 from torchvision.datasets.utils import extract_archive
 from typer.testing import CliRunner
 
 from harness.data import cli as data_cli
 from harness.data.download import SOURCES
-from ship.datasets import DATASETS, PACKAGED, survey_dataset
+from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset, survey_dataset
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.test_fault_cases import spoil
@@ -72,6 +75,31 @@ def test_check_says_all_at_once(tmp_path: Path, case: dict[str, Any]) -> None:
     for stream in ("stderr", "stdout"):
         lines = getattr(result, stream).replace(str(tmp_path), "ROOT").splitlines()
         assert matching(lines, case.get(stream, []))
+
+
+@pytest.mark.parametrize(("suffix", "exit_code"), [("png", 2), ("bmp", 0)])
+def test_check_and_a_start_of_a_study_agree_on_faults(
+    tmp_path: Path, suffix: str, exit_code: int
+) -> None:
+    """Equal files in two splits are a fault. Equal pixels and a folder next to the splits warn."""
+    root = tmp_path / "pets"
+    for split, name in product(("train", "val", "test"), ("cat", "dog")):
+        save_picture(root / split / name / f"{split}.png")
+    copy = root / "test" / "cat" / f"copy.{suffix}"
+    Image.open(root / "train" / "cat" / "train.png").save(copy)
+    if suffix == "png":
+        copy.write_bytes((root / "train" / "cat" / "train.png").read_bytes())
+    (root / "notes").mkdir()
+    options = ["image_folder:pets", "--data-root", str(tmp_path)]
+    result = invoke("check", *options)
+    folder, line = result.stderr.splitlines()
+    assert folder.startswith(f"warning: {root}: 1 folder next to train, val and test, not read")
+    assert line.removeprefix("warning: ").startswith("dataset image_folder:pets: 1 picture of")
+    assert line.startswith("warning: ") is (exit_code == 0)
+    assert result.exit_code == exit_code
+    refused = pytest.raises(DatasetError, match="also in test") if exit_code else nullcontext()
+    with refused:
+        load_dataset("image_folder:pets", tmp_path)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

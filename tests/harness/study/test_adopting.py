@@ -21,7 +21,7 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
 from tests.harness.same_table import assert_same_table
 
-LINE = "{} seeds of {} settings are known from study before, and not computed again"
+LINE = "results of {} seeds of {} configurations reused from study before. Use --no-reuse to rerun them"
 KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.setting_key")
 
 
@@ -88,7 +88,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     for run in bench.trials("before"):
         bench.store().client.delete_run(run.info.run_id)
     assert not any(
-        "known" in note
+        "reused" in note
         for note in bench.plan(make_study(name="before", seeds=3, space=space)).notes
     )
 
@@ -137,9 +137,9 @@ def test_what_would_not_be_the_same_is_run(
     monkeypatch.setattr(settings, "RESULTS_VERSION", version)
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
-    assert any("known" in note for note in bench.plan(study, **options).notes) is (new > 0)
+    assert any("reused" in note for note in bench.plan(study, **options).notes) is (new > 0)
     outcome, said = bench.told(study, **options)
-    assert outcome.complete and any("known" in line for line in said) is (new > 0)
+    assert outcome.complete and any("reused" in line for line in said) is (new > 0)
     assert len(bench.lines()) - before == ran
     assert sum(load_records("small", bench.uri).adopted.values()) == new
 
@@ -149,7 +149,7 @@ def test_runs_without_models_are_not_promised_where_models_are_wanted(bench: Ben
     bench.run(make_study(name="before"))
     for save, known in ((False, True), (True, False)):
         notes = bench.plan(make_study(save=save)).notes
-        assert any("known" in note for note in notes) is known
+        assert any("reused" in note for note in notes) is known
 
 
 def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
@@ -185,7 +185,7 @@ def test_a_store_that_errs_now_and_then(
     monkeypatch.setattr(MlflowClient, call, err)
     monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(errors, "LONGEST_PAUSE", 0.0)
-    assert any("known" in note for note in bench.plan(make_study(**study)).notes)
+    assert any("reused" in note for note in bench.plan(make_study(**study)).notes)
     assert bench.run(make_study(**study)).complete
     assert len(bench.lines()) - before == ran
     monkeypatch.undo()
