@@ -9,12 +9,13 @@ import json
 import re
 from collections import UserDict
 from collections.abc import Callable, Iterable, ValuesView
+from difflib import get_close_matches
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, PydanticUserError, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ship.settings import NamedSettings
@@ -248,8 +249,21 @@ def imported(load: Callable[[], Any], what: str) -> Any:
         return load()
     except KeyboardInterrupt:
         raise
+    except PydanticUserError as error:
+        raise PluginError(f"{what}{_settings_fault(error)}") from error
     except BaseException as error:
         raise PluginError(f"{what} cannot be imported: {in_one_line(error)}") from error
+
+
+def _settings_fault(error: PydanticUserError) -> str:
+    """Return what is wrong with a class of settings, in words that follow on from its file."""
+    found = re.search(r"`(\w+) = ", error.message)
+    if error.code != "model-field-missing-annotation" or not found:
+        return f" cannot be imported: {in_one_line(error)}"
+    name = found[1]
+    near = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
+    way_out = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
+    return f": attribute {name} of a settings class has no type annotation{near}. {way_out}"
 
 
 def in_one_line(error: BaseException) -> str:
