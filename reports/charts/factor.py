@@ -92,6 +92,8 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
         decimals = tables.decimals_of(study, metric)
         told = [f"{level_text(one[field])} {number(one['y'], decimals)}" for one in means]
         caption += f" Means with 95% intervals: {', '.join(told)}."
+        if any(vega.beyond_frame(means, encoding["y"]).values()):
+            caption += " Arrow heads: the interval goes beyond the frame."
     if lines:
         caption += f" Lines: {', '.join(arm['arm'] for arm in lines)}."
     if study.aside:
@@ -127,6 +129,8 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
         " Diamonds are means with 95% intervals."
     )
+    if any(vega.beyond_frame(means, encoding["y"]).values()):
+        caption += " Arrow heads: the interval goes beyond the frame."
     if len(methods) > vega.MOST_NAMED:  # no legend has so many
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)

@@ -118,6 +118,8 @@ def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: A
 def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any) -> list[Spec]:
     """A layer of vertical intervals from `low` to `high`; none where no value has both.
 
+    Where the axis has a domain, arrow heads at the frame mark the ends that lie beyond it.
+
     Args:
         values: of the layer.
         encoding: of the means.
@@ -130,7 +132,32 @@ def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
         return []
     name = "band" if kind == "area" else "intervals"
     look = {"strokeWidth": 1.5, "clip": True, **mark}
-    return [layer(kind, ends, name=name, values=known, **look)]
+    return [layer(kind, ends, name=name, values=known, **look), *_arrow_heads(known, encoding)]
+
+
+def beyond_frame(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the values whose interval ends below or above the axis, by "low" and "high"."""
+    frame = y["scale"].get("domain")
+    if frame is None:
+        return {"low": [], "high": []}
+    known = [value for value in values if value.get("low") is not None]
+    return {
+        "low": [value for value in known if value["low"] < frame[0]],
+        "high": [value for value in known if value["high"] > frame[1]],
+    }
+
+
+def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
+    """Return a layer of triangles at the frame for each side at which intervals are cut."""
+    layers = []
+    for end, cut in beyond_frame(values, encoding["y"]).items():
+        if cut:
+            place = encoding["y"]["scale"]["domain"][0 if end == "low" else 1]
+            at = {**encoding, "y": {**encoding["y"], "field": "frame"}}
+            shape = "triangle-down" if end == "low" else "triangle-up"
+            heads = [{**value, "frame": place} for value in cut]
+            layers.append(points(at, name=f"{end} cut", values=heads, shape=shape, size=30))
+    return layers
 
 
 def points_with_intervals(
