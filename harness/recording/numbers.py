@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.planning import Fingerprints, Setting, plugins_text
 from reports import contract
-from reports.contract import FLAG, PROTOCOLS, Protocol, Tag
+from reports.contract import FLAG, PROTOCOLS, Protocol, Tag, count
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -40,6 +40,25 @@ def final_metrics(
     tested = _over_seeds(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
     return {**means, **_intervals(tested, PROTOCOLS[protocol]), **numbers}
+
+
+def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> str:
+    """Return a run's result in words for MLflow's run page, such as "H 61.8 ± 0.7, 10 seeds".
+
+    Args:
+        metrics: Final metrics of the run.
+        n_seeds: Number of its seeds.
+        protocol: Protocol of the run, whose default metric is shown.
+
+    Returns:
+        The mean, and half of the 95% interval if there is one. Without a mean, an empty text.
+    """
+    rules = PROTOCOLS[protocol]
+    mean, low, high = (metrics.get(f"test/{rules.default}{end}") for end in ("", "_low", "_high"))
+    if mean is None:
+        return ""
+    spread = "" if low is None or high is None else f" ± {(high - low) / 2:.1f}"
+    return f"{rules.headings[rules.default]} {mean:.1f}{spread}, {count(n_seeds, 'seed')}"
 
 
 def _over_seeds(

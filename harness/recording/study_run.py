@@ -58,8 +58,9 @@ class StudyRecord:
         tags: dict[str, str] = {
             Tag.KIND: Kind.STUDY,
             Tag.STATE: State.RUNNING,
-            Tag.RUN_NOTE: study.description,  # until a report takes its place
         }
+        if study.description:
+            tags[Tag.RUN_NOTE] = study.description  # until a report takes its place
         begun = Changes.of_new_run(experiment_id, study.name, tags=tags)
         store.write(begun)
         return cls(store, experiment_id, store.read(lambda _: store.made[begun.run]), tags)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config import StudyConfig
 from harness.messages import LOST
 from harness.planning import Adoption, Fingerprints, Work
-from harness.recording.numbers import final_metrics, flag_tags, provenance_tags
+from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
     SAID,
@@ -117,12 +117,14 @@ class TrialRecorder:
             work = replace(run.work, seeds=tuple(failed))
             self.record.store.write(self._new_run(work, lost, State.FAIL))
         # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
-        run.points += points(final_metrics(final["metrics"], seeds, protocol))
+        metrics = final_metrics(final["metrics"], seeds, protocol)
+        run.points += points(metrics)
         for name, content in final["files"].items():
             # each for itself: a file may fill the row in which it waits
             self.record.store.write(Changes(run=run.run, files={name: content}))
         final["files"].clear()  # Tune holds every trial's last result to the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
+        tags[Tag.RUN_NOTE] = summary_line(metrics, len(seeds), protocol)
         if failed:
             tags[Tag.SEEDS] = json.dumps(seeds)
         self._close(trial_id, State.COMPLETE, tags)
@@ -140,7 +142,8 @@ class TrialRecorder:
             failure: the kind of failure; it counts for FAIL alone.
         """
         tags: dict[str, str] = {Tag.FAILURE: failure} if state is State.FAIL else {}
-        self._close(trial_id, state, {**tags, Tag.REASON: reason})
+        note = f"{state.lower()}: {reason}"
+        self._close(trial_id, state, {**tags, Tag.REASON: reason, Tag.RUN_NOTE: note})
 
     def interrupt_all(self, reason: str) -> None:
         """Leave nothing RUNNING."""

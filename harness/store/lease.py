@@ -212,7 +212,8 @@ class Lease:
 
     def _free(self) -> None:
         if self._lost is None and self._is_me(self._read()):
-            self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, "")
+            # MLflow's list of experiments would show an empty tag
+            self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
     def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
         # what is lost already, check() has told

@@ -198,13 +198,14 @@ def make_publication(report: Report) -> Publication:
     for name, one in named.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: one.mean, **interval_metrics(key, one.low, one.high)}
+    # the list of experiments shows this text as it is written
+    told = [*map(escaped, report.answer.lines), study.description]
     return Publication(
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
         best=found.setting if found else "",
         note=_note(report),
-        # a list of studies shows where it begins
-        answer=f"{answer_markdown(report.answer)}\n{study.description}".rstrip() + "\n",
+        answer="\n\n".join(filter(None, told)) + "\n",
         page=f"{file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),

@@ -105,7 +105,8 @@ def test_the_list_of_experiments_begins_with_the_answer() -> None:
     """Its column is narrow; what the YAML says comes behind."""
     study = dataclasses.replace(prompt_len().study(), description="a line")
     made = make_publication(make_report(study))
-    assert made.answer.startswith("- **n_ctx:** *undecided.* ")
+    assert made.answer.startswith("n_ctx: undecided. ")
+    assert "**" not in made.answer
     assert made.answer.endswith("\na line\n") and "|" not in made.answer
 
 

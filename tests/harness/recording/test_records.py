@@ -52,3 +52,14 @@ def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch)
     assert tuple(asked) == numbers.PACKAGES
     assert set(json.loads(told[0]["ship.packages"]).values()) == {"1"}
     assert told == told[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("ends", "n_seeds", "line"),
+    [({}, 1, "H 61.8, 1 seed"), ({"_low": 61.1, "_high": 62.5}, 10, "H 61.8 ± 0.7, 10 seeds")],
+)
+def test_a_run_has_a_line_with_its_result(ends: dict[str, float], n_seeds: int, line: str) -> None:
+    """The mean of the protocol's metric and half of its interval, where there is one."""
+    metrics = {f"test/harmonic_mean{end}": value for end, value in {"": 61.8, **ends}.items()}
+    assert numbers.summary_line(metrics, n_seeds, "base_to_new") == line
+    assert numbers.summary_line({}, n_seeds, "base_to_new") == ""
