@@ -61,7 +61,8 @@ def extract(*given: Any) -> "FeatureSet":
     """ship.features.extract_features.
 
     Args:
-        given: backbone, dataset, views, cache folder, progress, splits, and what encodes, or None.
+        given: backbone, dataset, views, cache folder, progress, splits, what encodes, or None, and
+            the labels of the classes, or None for all.
     """
     from ship.features import extract_features
 
@@ -82,6 +83,6 @@ class Method:
     run_trial: RunTrial = run_trial
     load_backbone: Callable[..., Any] = load_backbone
     load_dataset: Callable[..., Any] = load_dataset
-    extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
+    extract: Callable[..., Any] = extract
     accelerator: str = "cuda"
     timed: bool = True

@@ -53,19 +53,10 @@ class FeatureSet:
         return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
 
     def first_classes(self, n: int) -> "FeatureSet":
-        """The part with the first n classes, relabelled; n is at most the number of classes.
+        """The part with the first n classes, relabelled; n is at most the number of classes."""
+        return self.only(*_first_labels(n, len(self.class_names), self.n_seen))
 
-        With an official split, the first ceil(n / 2) seen and floor(n / 2) unseen ones; where one
-        kind has fewer, the other fills the places, so that all classes are the set itself.
-        """
-        if self.n_seen is None:
-            return self._only(np.arange(n), None)
-        unseen = min(n // 2, len(self.class_names) - self.n_seen)
-        seen = min(n - unseen, self.n_seen)
-        kept = np.r_[:seen, self.n_seen : self.n_seen + n - seen]
-        return self._only(kept, seen)
-
-    def _only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
+    def only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
         """The part with some classes, labelled 0, 1, ... in that order."""
         new_label = np.full(len(self.class_names), -1)
         new_label[kept] = np.arange(len(kept))
@@ -98,21 +89,54 @@ def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
     Raises:
         ValueError: `unseen_class` is no class of the dataset.
     """
-    names, unseen = features.class_names, config.unseen_class
+    labels, n_seen = studied_labels(config, features.class_names, features.n_seen)
+    return features.only(labels, n_seen)
+
+
+def studied_labels(
+    config: TrialConfig, names: Sequence[str], n_seen: int | None
+) -> tuple[Ids, int | None]:
+    """Select the classes that a trial studies, in its order.
+
+    Args:
+        config: Configuration of the trial.
+        names: Class names of its dataset, by label.
+        n_seen: Number of officially seen classes. Defaults to no official split.
+
+    Returns:
+        Their labels in the dataset, and how many of them are officially seen.
+
+    Raises:
+        ValueError: `unseen_class` is no class of the dataset.
+    """
+    order, unseen = np.arange(len(names)), config.unseen_class
     if config.protocol == "single_unseen" and unseen is not None:
         if unseen not in names:
             near = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
             raise ValueError(
-                f"unseen_class must be a class of {features.dataset}, got {unseen!r} "
+                f"unseen_class must be a class of {config.dataset}, got {unseen!r} "
                 f"(nearest: {near})"
             )
         last = names.index(unseen)
-        order = np.r_[:last, last + 1 : len(names), last]
         # with that class officially unseen, it survives whatever the limit is
-        features = features._only(order, len(names) - 1)
+        order, n_seen = np.r_[:last, last + 1 : len(names), last], len(names) - 1
     if config.max_classes is None:
-        return features
-    return features.first_classes(min(config.max_classes, len(names)))
+        return order, n_seen
+    labels, n_seen = _first_labels(min(config.max_classes, len(names)), len(names), n_seen)
+    return order[labels], n_seen
+
+
+def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int | None]:
+    """Select the first n classes, and count the officially seen ones among them.
+
+    With an official split, these are the first ceil(n / 2) seen and floor(n / 2) unseen classes. If
+    one kind has fewer, the other fills up, so that all classes are the dataset itself.
+    """
+    if n_seen is None:
+        return np.arange(n), None
+    unseen = min(n // 2, n_classes - n_seen)
+    seen = min(n - unseen, n_seen)
+    return np.r_[:seen, n_seen : n_seen + n - seen], seen
 
 
 def few_shot_indices(

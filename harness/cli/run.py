@@ -167,10 +167,12 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
     if left is not None:
-        many = f"{left.at_once} at once, without features that are not cached"
-        wall = f", about {duration(left.wall)} on this machine ({many})" if here else ""
-        compute = f"estimated compute time left: about {duration(left.compute)}"
-        lines.append(f"{compute}{wall}; from {left.source}")
+        compute = f"about {duration(left.compute)} of computing"
+        wall = (
+            f"about {duration(left.wall)} on this machine, {count(left.at_once, 'trial')} at once"
+        )
+        total = f"{wall} ({compute})" if here else compute
+        lines.append(f"estimated time left for trials: {total}; from {left.source}")
     console = Console(highlight=False)
     console.print(table)
     for line in (*lines, *plan.notes):

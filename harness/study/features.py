@@ -1,7 +1,7 @@
 """Before the sweep, on the driver: plugins and features that trials will need; `--prefetch`."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain, groupby
@@ -19,13 +19,17 @@ from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import extraction_resources, machine_resources
 from reports.contract import count
 from ship.plugins import identities, require_builders
+from ship.subsets import studied_labels
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.features import Encode
 
-# the settings that features depend on
+# the settings that features depend on, and those that decide which classes' features are read
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "views")
+CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
+# Each feature set that trials read, with the trials that study a part of its classes; (): all.
+Needs = Mapping[Need, Sequence[TrialConfig]]
 
 
 def fingerprints_of(
@@ -54,9 +58,22 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed(study: StudyConfig, plan: Plan | None = None) -> list[Need]:
-    """Each feature set that the plan's work and any proposal may read; None: any setting at all."""
-    return list(dict.fromkeys(chain(*map(needs_of, configs_of(study, plan, FEATURE_KEYS)))))
+def needed(study: StudyConfig, plan: Plan | None = None) -> Needs:
+    """Collect the feature sets that the plan's work and any proposal may read.
+
+    Args:
+        study: Study that the plan is for.
+        plan: Its plan. Defaults to all configurations of the study.
+    """
+    found: dict[Need, dict[object, TrialConfig]] = {}
+    whole: set[Need] = set()
+    for config in configs_of(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
+        for place, need in enumerate(needs_of(config)):
+            limits = found.setdefault(need, {})
+            limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
+            if place or config.max_classes is None:  # tests are on all classes of a target
+                whole.add(need)
+    return {need: () if need in whole else (*own.values(),) for need, own in found.items()}
 
 
 def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> Iterator[TrialConfig]:
@@ -86,8 +103,22 @@ def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]
         yield resolve(study, assignment)
 
 
+def classes_of(configs: Sequence[TrialConfig], pictures: Any) -> list[int] | None:
+    """Return the labels of the classes that some trials study.
+
+    Args:
+        configs: The trials. Without any, all classes are studied.
+        pictures: Their dataset, as the method loads it.
+    """
+    if not configs:
+        return None
+    names, n_seen = pictures.class_names, pictures.n_seen
+    labels = (studied_labels(config, names, n_seen)[0].tolist() for config in configs)
+    return sorted({*chain.from_iterable(labels)})
+
+
 def prepare_features(
-    needs: Iterable[Need],
+    needs: Needs,
     fingerprints: Fingerprints,
     console: Console,
     encode: "Encode | None" = None,
@@ -95,7 +126,7 @@ def prepare_features(
     """Extract, or read from the cache, each feature set.
 
     Args:
-        needs: the feature sets.
+        needs: the feature sets, with the trials that decide which classes are extracted.
         fingerprints: where those of the backbones are remembered, and data sets are loaded.
         console: where progress goes.
         encode: what encodes pictures; None: this machine's cores.
@@ -114,8 +145,9 @@ def prepare_features(
             clip.image_precision = need.image_precision
             pictures = fingerprints.pictures(need.dataset)
             with reporter(f"features: {need.dataset} through {backbone}", console) as report:
+                classes = classes_of(needs[need], pictures)
                 features[need] = method.extract(
-                    clip, pictures, need.views, cache, report, need.splits, encode
+                    clip, pictures, need.views, cache, report, need.splits, encode, classes
                 )
     return features
 

@@ -15,6 +15,7 @@ from harness.method import Method
 from harness.planning import Fingerprints, Plan, Say, TableChanges
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore, param_text
+from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
 from harness.study_files import file_label
@@ -180,6 +181,7 @@ def plan_study(
     if say is not None:
         notes += detectable_lines(wanted, uri)
         if not plan.finished:
+            notes += extraction_lines(wanted, plan, prints)
             notes += prompt_lines(wanted, plan, prints)
             plan = _with_time(standing, known, say)
     return replace(plan, notes=tuple(notes))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -38,6 +39,8 @@ _VIEWS: Final = 512
 _BATCH: Final = 64
 """Views in the largest batch that an encoder makes; a shard is a whole number of such batches."""
 
+Rows = Int64[np.ndarray, " pictures"]
+"""Places of pictures in their split, ascending."""
 Encode = Callable[
     [FrozenCLIP, PictureDataset, str, int, Sequence[Shard], Done],
     Generator[tuple[Shard, Features], None, None],
@@ -57,6 +60,7 @@ def extract_features(
     progress: Callable[[int, int], None] = lambda done, total: None,
     splits: Collection[str] = SPLITS,
     encode: Encode | None = None,
+    classes: Collection[int] | None = None,
 ) -> FeatureSet:
     """Features of a dataset's splits, from the cache where it has them.
 
@@ -70,12 +74,16 @@ def extract_features(
             from the calling thread; never where all is cached.
         splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
         encode: what encodes the pictures; None: threads of this machine.
+        classes: labels of the classes whose features are returned. Defaults to all. Whole shards
+            are extracted and cached, for other studies to share.
     Raises:
         DatasetError: pictures that cannot be decoded, by name; of their split only whole shards
             are kept.
         ValueError: features that are not finite.
     """
-    works = _extractions(clip, dataset, views, cache_dir, splits)
+    works = _extractions(clip, dataset, views, cache_dir, splits, classes)
+    for work in works:
+        work.read_cache()
     missing = [work for work in works if work.missing]
     total = sum(work.views * work.pictures for work in missing)
     done = total - sum(work.views * sum(map(len, work.missing)) for work in missing)
@@ -89,12 +97,13 @@ def extract_features(
         add(0)
     found = {work.split: work.run(encode or encode_split, add) for work in works}
     dim = next((features.shape[-1] for features in found.values()), 0)
+    labels = {work.split: work.labels for work in works}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
         shape = (0, 1 + views if split == "train" else 1, dim)
         features = found.get(split, np.empty(shape, dtype=np.float32))
         arrays[split] = features if split == "train" else features[:, 0]
-        arrays[f"{split}_labels"] = dataset.splits[split].labels[: len(features)]
+        arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
     return FeatureSet(
         class_names=dataset.class_names,
         template=dataset.template,
@@ -106,15 +115,45 @@ def extract_features(
     )
 
 
+def count_missing(
+    clip: FrozenCLIP,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str] = SPLITS,
+    classes: Collection[int] | None = None,
+) -> dict[str, int]:
+    """Count the images that extract_features would encode, by split.
+
+    Files of the cache are looked for, and not read.
+
+    Args: see extract_features.
+    """
+    works = _extractions(clip, dataset, views, cache_dir, splits, classes)
+    counts = {work.split: sum(map(len, work.absent_shards())) for work in works}
+    return {split: count for split, count in counts.items() if count}
+
+
 def _extractions(
-    clip: FrozenCLIP, dataset: PictureDataset, views: int, cache: Path, splits: Collection[str]
+    clip: FrozenCLIP,
+    dataset: PictureDataset,
+    views: int,
+    cache: Path,
+    splits: Collection[str],
+    classes: Collection[int] | None,
 ) -> "list[_SplitExtraction]":
     """What the cache has, and lacks, of each split that has pictures; as of extract_features."""
-    return [
-        _SplitExtraction(clip, dataset, split, views if split == "train" else 0, cache)
-        for split in SPLITS
-        if split in splits and len(dataset.splits[split])
-    ]
+    found = []
+    for split in (one for one in SPLITS if one in splits):
+        labels = dataset.splits[split].labels
+        wanted = np.full(len(labels), fill_value=True)
+        if classes is not None:
+            wanted = np.isin(labels, [*classes])
+        rows = wanted.nonzero()[0]
+        if len(rows):
+            augmented = views if split == "train" else 0
+            found.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
+    return found
 
 
 class _SplitExtraction:
@@ -122,15 +161,23 @@ class _SplitExtraction:
 
     Attributes:
         split: of SPLITS.
-        pictures: how many it has. views: of each, the picture itself included.
-        missing: shards that are to be encoded.
+        labels: of the wanted pictures.
+        pictures: how many its shards have. views: of each, the picture itself included.
+        missing: shards that are to be encoded, once the cache was read.
     """
 
     def __init__(
-        self, clip: FrozenCLIP, dataset: PictureDataset, split: str, views: int, cache_dir: Path
+        self,
+        clip: FrozenCLIP,
+        dataset: PictureDataset,
+        split: str,
+        views: int,
+        cache_dir: Path,
+        rows: Rows,
     ) -> None:
-        self.split, self.pictures, self.views = split, len(dataset.splits[split]), 1 + views
-        self._clip, self._dataset = clip, dataset
+        self.split, self.views = split, 1 + views
+        self.labels = dataset.splits[split].labels[rows]
+        self._clip, self._dataset, self._rows = clip, dataset, rows
         decisive = {
             "format_version": FORMAT_VERSION,
             "extraction_version": EXTRACTION_VERSION,
@@ -145,13 +192,25 @@ class _SplitExtraction:
         # for people who list the folder
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
-        self._shards = shards_of(self.pictures, views)
+        wanted = {*rows.tolist()}
+        every = shards_of(len(dataset.splits[split]), views)
+        self._shards = [shard for shard in every if not wanted.isdisjoint(shard)]
+        self.pictures = sum(map(len, self._shards))
+        self._found: dict[Shard, Features] = {}
+        self.missing: list[Shard] = []
+
+    def absent_shards(self) -> list[Shard]:
+        """Return the shards that have no file in the cache."""
+        return [shard for shard in self._shards if not self._place(shard)[0].exists()]
+
+    def read_cache(self) -> None:
+        """Read the shards that the cache has, and note the missing ones."""
         read = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
         self._found = {shard: features for shard, features in read if features is not None}
         self.missing = [shard for shard in self._shards if shard not in self._found]
 
     def run(self, encode: Encode, done: Done) -> Features:
-        """Encode and keep what is missing; all features of the split, read-only.
+        """Encode and keep what is missing; the features of the wanted pictures, read-only.
 
         Raises:
             DatasetError: pictures that cannot be decoded; finished shards are kept.
@@ -168,9 +227,11 @@ class _SplitExtraction:
                 self._found[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
         dim = self._found[self._shards[0]].shape[-1]
-        whole = np.empty((self.pictures, self.views, dim), dtype=np.float32)
+        whole = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
-            whole[shard.start : shard.stop] = self._found.pop(shard)  # never the whole twice
+            first, last = np.searchsorted(self._rows, (shard.start, shard.stop))
+            own = self._rows[first:last] - shard.start
+            whole[first:last] = self._found.pop(shard)[own]  # never the whole twice
         whole.flags.writeable = False
         return whole
 

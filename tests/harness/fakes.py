@@ -139,6 +139,7 @@ class FakePictures:
     fingerprint: str
     split_version: str = ""
     class_names: tuple[str, ...] = ()
+    n_seen: int | None = None
     template: str = "a photo of a {}."
 
 
@@ -156,6 +157,7 @@ def fake_extract(
     report: Any,
     splits: Sequence[str],
     encode: Any = None,
+    classes: Sequence[int] | None = None,
 ) -> FakeFeatures:
     """Log that features were extracted, and give some zeros."""
     with log.open("a") as file:

@@ -78,7 +78,7 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
         said = run(*sweep, "--check", name, cwd=tmp_path)
         assert said.splitlines()[-1] == "everything holds", said
     told = run(*sweep, "--space", "own.yaml", "--dry-run", cwd=tmp_path)
-    assert "estimated compute time left" in told and "cannot be estimated" not in told, told
+    assert "estimated time left for trials" in told and "cannot be estimated" not in told, told
     table = run(*sweep, "--space", "own.yaml", cwd=tmp_path)
     assert "own: the answer" in table and "l2" in table, table
     code = (

@@ -55,13 +55,13 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     ]
     assert lines[5:] == [
         "3 more settings to be proposed by the sampler",
-        "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 at once, "
-        "without features that are not cached); from 12 finished trials",
+        "estimated time left for trials: about 1.0 h on this machine, 2 trials at once "
+        "(about 2.0 h of computing); from 12 finished trials",
         "x.yaml: the study has changed:",
         "  shots: 4, was \\x1b[31m8",
     ]
     elsewhere = invoke(*DRY, "--address", "auto").stdout
-    assert "left: about 2.0 h; from 12 finished trials" in elsewhere
+    assert "for trials: about 2.0 h of computing; from 12 finished trials" in elsewhere
     assert "study" not in calls
 
 

@@ -13,7 +13,7 @@ from requests.exceptions import ConnectionError
 from harness.config.study_config import StudyConfig
 from harness.planning import settings
 from harness.store import errors
-from reports.contract import HITS
+from reports.contract import HITS, Tag
 from reports.read.records import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
@@ -21,7 +21,10 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
 from tests.harness.same_table import assert_same_table
 
-LINE = "results of {} seeds of {} configurations reused from study before. Use --no-reuse to rerun them"
+LINE = (
+    "results of {} seeds of {} configurations reused from study before. "
+    "Use --no-reuse to rerun them"
+)
 KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.setting_key")
 
 
@@ -164,6 +167,7 @@ def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
     curve = {point.step: point.value for point in history}
     assert curve == pytest.approx({2: last - 2, 3: last - 1, 4: last})
     assert not [key for key in run.data.metrics if "seed_9" in key]
+    assert run.data.tags[Tag.RUN_NOTE] == f"H {last:.1f}, 1 seed"
 
 
 @pytest.mark.parametrize(("call", "spared", "ran"), [

@@ -19,14 +19,16 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study import features
+from harness.study.extraction import extraction_lines
 from harness.study.features import (
+    classes_of,
     fetch_features,
     needed,
     prepare_features,
 )
-from ship.datasets import ImageFolder, Picture, Survey, content
+from ship.datasets import ImageFolder, Picture, Split, Survey, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
-from tests.harness.fakes import FakeClip, make_method, make_study
+from tests.harness.fakes import FakeClip, FakePictures, make_method, make_study
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.features.encoders import FakeEncoder
 
@@ -38,7 +40,7 @@ def make_prints(folder: Path) -> Fingerprints:
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
     """What a run of it would read."""
-    return needed(study, make_plan(study, Ledger(), make_prints(folder)))
+    return [*needed(study, make_plan(study, Ledger(), make_prints(folder)))]
 
 
 def datasets_of(study: StudyConfig) -> list[str]:
@@ -86,6 +88,22 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
+    """The levels of max_classes are united; without a limit, and of targets, all are needed."""
+    study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
+    pictures = FakePictures("x", "", class_names=tuple("abcdefg"))
+    ((need, configs),) = needed(study, make_plan(study, Ledger(), make_prints(tmp_path))).items()
+    assert need.dataset == "photos" and len(configs) == 2
+    assert classes_of(configs, pictures) == [0, 1, 2, 3, 4]
+    official = replace(pictures, n_seen=4)
+    assert classes_of(configs, official) == [0, 1, 2, 4, 5]
+    whole = make_study(space={"max_classes": [4, None]})
+    assert [*needed(whole).values()] == [()]
+    transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
+    study = study.model_copy(update={"trial": study.trial.model_copy(update=transfer)})
+    assert [len(configs) for configs in needed(study).values()] == [2, 0]
+
+
 def test_levels_of_targets_are_names() -> None:
     """One each, where the constant is a list."""
     asked = {"protocol": "cross_dataset", "dataset": "photos", "selection": "base_val"}
@@ -109,7 +127,7 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
     prints = Fingerprints(method, None, tmp_path / "cache")
     asked = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
     needs = [Need(backbone, precision, name, 2) for name, backbone, precision in asked]
-    features = prepare_features(needs, prints, Console(quiet=True))
+    features = prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
     assert features == {
         need: (f"weights-of-{need.backbone}", need.image_precision) for need in needs
     }
@@ -152,7 +170,7 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset(name)
         needs = [Need("b", "fp32", name, views) for views in (0, 2)]
-        prepare_features(needs, prints, Console(quiet=True))
+        prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
         return len(reads), len(surveys)
 
     n_train, n_rest = 6, 6
@@ -160,6 +178,30 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
     assert start() == (0, 1)
     save_picture(tmp_path / "few" / "thing 0" / "3.png", 9)
     assert start() == (1 + 2 * n_train + n_rest, 1)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> None:
+    """Images and their time, measured on a few of them; nothing once the features are cached."""
+    pictures = load_dataset("photos")
+    splits = {
+        split: Split(part.pictures[:6], part.labels[:6]) for split, part in pictures.splits.items()
+    }
+    few = replace(pictures, splits=splits)
+    method = replace(
+        Method(), load_backbone=lambda name, device: FakeEncoder(name), load_dataset=lambda *_: few
+    )
+    prints = Fingerprints(method, None, tmp_path / "cache")
+    study = make_study()
+    resources = study.resources.model_copy(update={"gpus": gpus})
+    study = study.model_copy(update={"resources": resources})
+    plan = make_plan(study, Ledger(), make_prints(tmp_path))
+    (line,) = extraction_lines(study, plan, prints)
+    assert "features of photos through pocket: 18 images to encode before the trials, " in line
+    measured = "s on this machine (measured on a few)"
+    assert line.endswith("time unknown (it is not measured on GPUs)" if gpus else measured)
+    prepare_features(needed(study), prints, Console(quiet=True))
+    assert extraction_lines(study, plan, prints) == []
 
 
 def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:

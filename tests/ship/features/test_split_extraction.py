@@ -4,15 +4,24 @@ import logging
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import ship.features.extract
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, PictureDataset
-from ship.features import Done, Features, Shard, encode_split, extract_features
+from ship.features import (
+    Done,
+    Features,
+    Shard,
+    count_missing,
+    encode_split,
+    extract_features,
+)
 from ship.features.extract import shards_of
 from ship.subsets import FeatureSet
 from tests.ship.features.encoders import (
@@ -49,6 +58,25 @@ def test_shards_change_no_bit(
     whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(shard_files(tmp_path)) == 3
+
+
+def test_shards_without_a_wanted_class_are_not_extracted(
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """Features of a class are the same to the bit, and later calls share the extracted shards."""
+    labels = {split: np.arange(n) // SHARD for split, n in SIZES.items()}
+    splits = {split: replace(part, labels=labels[split]) for split, part in streamed.splits.items()}
+    classes = replace(streamed, class_names=("a", "b", "c"), splits=splits)
+    encoder = SlowEncoder()
+    assert count_missing(encoder, classes, VIEWS, tmp_path, classes=[1]) == {"train": SHARD}
+    found = extract_features(encoder, classes, VIEWS, tmp_path, classes=[1])
+    assert np.array_equal(found.train, plain.train[SHARD : 2 * SHARD])
+    assert found.train_labels.tolist() == [1] * SHARD and found.class_names == ("a", "b", "c")
+    assert not len(found.val) and not len(found.test_labels)
+    assert encoder.encoded == SHARD * (1 + VIEWS)
+    assert digest(extract_features(encoder, classes, VIEWS, tmp_path)) == digest(plain)
+    assert encoder.encoded == SIZES["train"] * (1 + VIEWS) + REST
+    assert count_missing(encoder, classes, VIEWS, tmp_path) == {}
 
 
 def test_an_interrupt_loses_no_whole_shard(

@@ -1,0 +1,77 @@
+"""What a dry run says of features that a run would extract before its trials."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.config import StudyConfig
+from harness.messages import Need
+from harness.planning import Fingerprints, Plan
+from harness.study.features import classes_of, needed
+from harness.wording import duration, one_line
+
+TIMED_VIEWS: Final = 32
+"""Views that are encoded to measure the time, after as many to warm up."""
+
+
+def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
+    """Return a line for each feature set that is not in the cache: its images and the time.
+
+    Args:
+        study: Study that the plan is for.
+        plan: Its plan, with something to run.
+        fingerprints: Gives the datasets, and the method. Nothing is said of a method whose trials
+            cannot be timed.
+    """
+    method, lines = fingerprints.method, list[str]()
+    if not method.timed:
+        return lines
+    clips: dict[str, Any] = {}
+    for need, configs in needed(study, plan).items():
+        features = f"features of {need.dataset} through {need.backbone}"
+        pictures = fingerprints.pictures(need.dataset)
+        try:
+            if need.backbone not in clips:
+                clips[need.backbone] = method.load_backbone(need.backbone, "cpu")
+            clip = clips[need.backbone]
+            clip.image_precision = need.image_precision
+            classes = classes_of(configs, pictures)
+            missing = _missing(clip, need, pictures, classes, fingerprints)
+            if missing:
+                took = _time_text(clip, need, pictures, missing, on_gpus=bool(study.resources.gpus))
+                images = f"{sum(missing.values()):,} images"
+                lines.append(f"{features}: {images} to encode before the trials, {took}")
+        except Exception as error:  # the plan can be shown without
+            lines.append(f"{features}: time of the extraction unknown: {one_line(error)}")
+    return lines
+
+
+def _missing(
+    clip: Any, need: Need, pictures: Any, classes: list[int] | None, fingerprints: Fingerprints
+) -> Mapping[str, int]:
+    """Count the images of a feature set that the cache lacks, by split."""
+    from ship.features import count_missing
+
+    cache = fingerprints.cache_dir
+    return count_missing(clip, pictures, need.views, cache, need.splits, classes)
+
+
+def _time_text(
+    clip: Any, need: Need, pictures: Any, missing: Mapping[str, int], *, on_gpus: bool
+) -> str:
+    """Return in words how long it takes to encode some images, measured on a few of them here."""
+    from ship.features import encode_split
+
+    if on_gpus:
+        return "time unknown (it is not measured on GPUs)"
+    seconds = 0.0
+    for split, count in missing.items():
+        views = need.views if split == "train" else 0
+        n_images = min(len(pictures.splits[split]), max(1, TIMED_VIEWS // (1 + views)))
+        for _ in range(2):
+            begin = time.perf_counter()
+            for _ in encode_split(clip, pictures, split, views, [range(n_images)], lambda _: None):
+                pass
+            took = time.perf_counter() - begin
+        seconds += took / n_images * count
+    return f"about {duration(seconds)} on this machine (measured on a few)"
