@@ -163,13 +163,15 @@ def lacking(
         return {"classes": f"must have at least 2 classes: {features.dataset} has {n_classes}"}
     found: dict[str, str] = {}
 
-    def look(kind: str, classes: Ids, split: str, what: str, *, enough: bool = False) -> None:
+    def look(
+        kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
+    ) -> None:
         """Each of the classes must have pictures in a split; where one is enough, one of them."""
         without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
         lacks = len(without) > 0 and (not enough or len(without) == len(classes))
         if lacks and kind not in found:
             names = some(repr(features.class_names[label]) for label in without)
-            found[kind] = f"must have {what}: {features.dataset} has none of {names}"
+            found[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
 
     look("train", seen, "train", "training pictures of every seen class")
     why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
@@ -183,7 +185,10 @@ def lacking(
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         found["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
     elif reason:
-        look("val", seen, "val", f"validation pictures of seen classes when {reason}", enough=True)
+        what = f"validation pictures of seen classes when {reason}"
+        by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
+        other = "selection: none, which needs none" if by_selection else "no early_stopping"
+        look("val", seen, "val", what, f". Use {other}", enough=True)
     if pseudo_new and len(seen) >= 2:
         without = np.setdiff1d(seen, features.val_labels)
         torn = [
@@ -195,7 +200,7 @@ def lacking(
         if torn:
             why = f"{reason} (not so for seeds {some(torn)})"
             both = f"validation pictures of classes on both sides when {why}"
-            look("val", seen, "val", both)
+            look("val", seen, "val", both, ". Use selection: base_val, or none, which needs none")
     if not rules.targets:  # which are tested instead
         look("test", seen, "test", "test pictures of seen classes", enough=True)
         look("test", unseen, "test", "test pictures of unseen classes", enough=True)

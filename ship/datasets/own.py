@@ -24,6 +24,7 @@ _ASIDE: Final = {
     "class folder": "with pictures in several folders below it, all taken for one class",
     "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
     "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
+    "class": "without a picture in val, left out of selection (selection: none needs no val)",
     "link": "not followed, to the dataset's own folder or one that holds it",
     "path": "passed over, which are hidden, met again, or no picture by their ending",
 }
@@ -109,6 +110,9 @@ class ImageFolder:
             faults.tell(path, "picture", twice, f"more than once in {split}")
             shown = {label for _, _, label in own}
             lacking = [name for label, name in enumerate(names) if label not in shown]
+            if split == "val":
+                odd.tell(path, "class", lacking if sound else (), _ASIDE["class"])
+                continue
             faults.tell(path, "class", lacking if sound else (), f"without a picture in {split}")
         unread = [file.name for file in _name_files(folder)]
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
@@ -161,7 +165,7 @@ class _Reader:
             # some of train, val and test and nothing else: meant as splits, whatever they hold
             alike = self._misnamed_splits(own) if others else own
         if alike:
-            must = "there must be three, called train, val and test"
+            must = "there must be three, called train, val (which may be empty) and test"
             self.faults.append(f"{self.folder}: {some(alike)} look like splits: {must}")
             return []
         pictures = {
@@ -177,6 +181,9 @@ class _Reader:
             self.aside["folder"] += others
             for split in SPLITS:
                 lacking = [one for one in self.directories if not pictures.get((split, one))]
+                if split == "val":  # what a trial needs of it, ship.requirements says
+                    self.aside["class"] += lacking
+                    continue
                 self.faults.tell(self.folder, "class", lacking, f"without a picture in {split}")
         else:
             sizes = {name: len(paths) for (_, name), paths in pictures.items()}
