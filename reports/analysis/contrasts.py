@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.layout import Varied
-from reports.stats import Array, is_rounding, scale_of
+from reports.stats import Array
 from reports.tables import as_numbers
 
 # A column that keeps less of its length than this is a combination of the others.
@@ -92,42 +92,6 @@ def grid_model(factors: Sequence[Varied]) -> Model:
         product = mains[a][:, :, None] * mains[b][:, None, :]
         columns[a, b] = product.reshape(len(product), -1)
     return _model(columns)
-
-
-def distinct(
-    values: Array, factors: Sequence[Varied], model: Model
-) -> tuple[Array, Sequence[Varied], Model]:
-    """A grid without levels that have another level's results in every setting, under every seed.
-
-    To a test such levels are one: their contrasts have fewer dimensions than levels, and an F that
-    counts these finds effects too often.
-
-    Args:
-        values: (S, R).
-        factors: of the S settings.
-        model: of the grid.
-
-    Returns:
-        The values, factors and model of the settings that are left. A factor may have one level
-        then, and its terms no freedom.
-    """
-    scale, kept = scale_of(values), np.arange(len(values))
-    for factor in factors:
-        others = np.array([other.codes for other in factors if other is not factor])
-        # the settings of the other factors -> the results of each level that has these
-        seen: dict[bytes, list[Array]] = {}
-        for code in range(len(factor.levels)):
-            rows = kept[factor.codes[kept] == code]
-            rows = rows[np.lexsort(others[:, rows])]
-            found, same = values[rows], seen.setdefault(others[:, rows].tobytes(), [])
-            if any(is_rounding(found - one, scale) for one in same):
-                kept = kept[factor.codes[kept] != code]
-            else:
-                same.append(found)
-    if len(kept) == len(values):
-        return values, factors, model
-    left = [factor.among(kept) for factor in factors]
-    return values[kept], left, grid_model(left)
 
 
 def range_model(factors: Sequence[Varied], degree: int) -> Model:

@@ -61,16 +61,16 @@ def _importance(study: Study, found: Importance) -> Table:
         ),
         Column("p", "Holm p", lambda one: known(PValue, one.holm)),
     ]
-    if found.interactions:
+    if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda one: _statistic(one, seeds), drop=2))
     noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
     kind = (
         "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
         " (Freedman-Lane). A sampler that favours good settings makes these descriptive"
         if over.sampled
-        else "ANOVA of settings in blocks of seeds, each factor adjusted for the others; p of a"
-        " factor by permuting its levels within seeds, of a pair by F with the pair's own"
-        " interaction with seeds as its error"
+        else "ANOVA of settings in blocks of seeds, each factor adjusted for the others; F with the"
+        " effect's own interaction with seeds as its error, and Greenhouse and Geisser's degrees of"
+        " freedom for unequal noise"
     )
     notes = [
         f"shares of the variance of {head} between settings, without the part that is seeds' noise"
@@ -79,6 +79,11 @@ def _importance(study: Study, found: Importance) -> Table:
         " told from others",
         f"{kind}. Holm over the factors, and over the pairs",
     ]
+    if over.lacking and not over.sampled:
+        notes.append(
+            "configurations are missing: shares are of those at hand, and factors have no p,"
+            " since part of an interaction would count as theirs"
+        )
     notes += [f"left out: {over.left_out}"] if over.left_out else []
     title, name = "importance of factors", "importance"
     return tables.plain_table(study, name, title, columns, effects, notes, place="files")
@@ -89,10 +94,10 @@ def _named(effect: Effect, names: Mapping[str, str]) -> str:
 
 
 def _statistic(effect: Effect, seeds: int) -> Cell | None:
-    """F of a pair with its degrees of freedom."""
+    """F with its degrees of freedom."""
     if effect.statistic is None:
         return None
-    text = f"{effect.statistic:.2f} ({effect.tested}, {effect.tested * (seeds - 1)})"
+    text = f"{effect.statistic:.2f} ({effect.tested:.3g}, {effect.tested * (seeds - 1):.3g})"
     return Text(text, repr(effect.statistic))
 
 

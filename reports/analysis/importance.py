@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reports.analysis import variance
-from reports.analysis.contrasts import Model, distinct, grid_model, range_model
+from reports.analysis.contrasts import Model, Term, grid_model, range_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
 from reports.cells import level_text
 from reports.read import Study
@@ -28,11 +28,11 @@ class Effect:
         beyond that noise, or where the effect cannot be told from others.
     freedom: degrees of freedom; 0: it cannot be told from others.
     holm: p of no effect, corrected over the factors, or over the pairs.
-    statistic: of a pair that can be told, F of the block ANOVA, paired by seed (see
-        variance.over_seeds); its degrees of freedom are `tested`, and for R seeds R - 1 times it.
-    cells: of such a pair, for each two levels that some setting has: first, second (the levels'
-        texts, in the study's order), mean, low, high (over seeds; the ends are None where seeds do
-        not differ), n (seeds), settings (that the mean is over).
+    statistic: of a grid, F of the block ANOVA, paired by seed (see variance.block_f); its degrees
+        of freedom are `tested`, and for R seeds R - 1 times it. None without a test.
+    cells: of a pair that can be told, for each two levels that some setting has: first, second
+        (the levels' texts, in the study's order), mean, low, high (over seeds; the ends are None
+        where seeds do not differ), n (seeds), settings (that the mean is over).
     """
 
     factors: tuple[str, ...]
@@ -40,7 +40,7 @@ class Effect:
     freedom: int
     holm: float | None
     statistic: float | None = None
-    tested: int = 0
+    tested: float = 0.0
     cells: Sequence[dict[str, Any]] = ()
 
 
@@ -68,23 +68,21 @@ class Importance:
 
 
 class _Test(NamedTuple):
-    """p of a term; of a pair of a grid, its F and the degrees of freedom that are tested."""
+    """p of a term; of a grid, its F and the degrees of freedom that are tested."""
 
     p: float | None
     statistic: float | None = None
-    freedom: int = 0
+    freedom: float = 0.0
 
 
 def importance(study: Study, metric: str) -> Importance:
     """The share of the variance between settings that each factor explains, with a test.
 
-    On a grid it is the ANOVA of settings in blocks of seeds, with all pairs of factors. A factor's
-    p is from shuffling its levels within a seed and a setting of the other factors, which is exact
-    if the factor does nothing; a pair's is the F test's, since with main effects there is no exact
-    permutation of an interaction (Anderson and ter Braak, "Permutation tests for multi-factorial
-    analysis of variance", 2003). In a sampled study a range is a cubic polynomial on its scale, and
-    p is from permuted residuals (see variance.range_p). Only trials that finished at full fidelity
-    count.
+    On a grid it is the ANOVA of configurations in blocks of seeds, with all pairs of factors, and p
+    is its F test's, which allows for unequal noise (see variance.block_f). If configurations are
+    missing, factors have no p: part of an interaction would count as theirs. In a sampled study a
+    range is a cubic polynomial on its scale, and p is from permuted residuals (see
+    variance.range_p). Only trials that finished at full fidelity count.
 
     Args:
         study: the study; one over datasets is taken by its averages.
@@ -99,30 +97,28 @@ def importance(study: Study, metric: str) -> Importance:
     if len(found.factors) < 2:
         only = f"only {found.factors[0].factor.key} varies among finished settings"
         raise Unavailable(f"{only}: there are no shares to compare")
-    # Seeded by nothing but the data's order: the same store gives the same numbers.
-    rng = np.random.default_rng(0)
-    return (_sampled if found.sampled else _on_grid)(found, rng)
+    return (_sampled if found.sampled else _on_grid)(found)
 
 
-def _on_grid(found: Layout, rng: np.random.Generator) -> Importance:
+def _on_grid(found: Layout) -> Importance:
     if len(found.seeds) < 2:
         raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
-    model, tests = grid_model(found.factors), []
-    values, apart, other = distinct(found.values, found.factors, model)
-    for term, tested in zip(model.terms, other.terms, strict=True):
-        is_pair = len(term.factors) == 2
-        if not term.freedom:
-            tests.append(_Test(None))
-        elif is_pair or not tested.freedom:  # its levels have the same results
-            value, p = variance.block_f(variance.contrasts(tested, values))
-            shown = _Test(p, value, tested.freedom or term.freedom)
-            tests.append(shown if is_pair else _Test(p))
-        else:
-            tests.append(_Test(variance.grid_p(values, apart, tested, rng)))
-    return _assembled(found, model, tests)
+    model = grid_model(found.factors)
+    return _assembled(found, model, [_grid_test(found, term) for term in model.terms])
 
 
-def _sampled(found: Layout, rng: np.random.Generator) -> Importance:
+def _grid_test(found: Layout, term: Term) -> _Test:
+    """Test a term of a grid, or return no p where there is nothing to test it by."""
+    is_confounded = len(term.factors) == 1 and found.lacking > 0
+    if not term.freedom or is_confounded:
+        return _Test(None)
+    made = variance.block_f(variance.contrasts(term, found.values))
+    return _Test(made.p, made.statistic, made.freedom)
+
+
+def _sampled(found: Layout) -> Importance:
+    # Seeded by nothing but the data's order: the same store gives the same numbers.
+    rng = np.random.default_rng(0)
     count, factors = len(found.settings), found.factors
     models = (range_model(factors, degree) for degree in _DEGREES)
     model = next((m for m in models if 2 * m.span.shape[1] <= count), None)
@@ -155,7 +151,7 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test]) -> Importanc
                 p,
                 test.statistic,
                 test.freedom,
-                () if test.statistic is None else _cells(found, *factors),
+                _cells(found, *factors) if size == 2 and test.statistic is not None else (),
             )
             made.append((variance.square(part), effect))
         # of sizes that differ by rounding alone the order is the study's, on every machine

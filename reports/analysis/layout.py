@@ -55,6 +55,7 @@ class Layout:
 
     values: of the metric, (S, R).
     left_out: in words, the finished trials that are not in it; "" where all are.
+    lacking: Number of the study's configurations that are not in it.
     """
 
     study: Study
@@ -63,6 +64,7 @@ class Layout:
     seeds: tuple[int, ...]
     values: Array
     left_out: str
+    lacking: int
     factors: tuple[Varied, ...]
 
     @property
@@ -103,7 +105,9 @@ def layout(study: Study, metric: str) -> Layout:
     factors = tuple(_varied(part, settings))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
-    return Layout(part, metric, settings, tuple(seeds[i] for i in used), kept, left_out, factors)
+    under = tuple(seeds[i] for i in used)
+    lacking = len(own) - len(rows)
+    return Layout(part, metric, settings, under, kept, left_out, lacking, factors)
 
 
 def subject(study: Study, metric: str) -> Study:

@@ -119,6 +119,16 @@ def test_additive_effects_are_no_interaction() -> None:
     assert with_mains.statistic == pytest.approx(without.statistic)
 
 
+def test_factors_of_an_incomplete_grid_have_no_test() -> None:
+    """Without one configuration an interaction would count as a factor's effect."""
+    builder = grid((3, 3), lambda s: 3.0 * s["f0"] * s["f1"])
+    assert all(effect.holm is not None for effect in explained(builder).factors)
+    builder.runs[-1].tags["ship.state"] = "FAIL"
+    lost = explained(builder)
+    assert [effect.holm for effect in lost.factors] == [None, None]
+    assert lost.pairs[0].holm is not None
+
+
 def test_long_path_ends_at_the_preferred_setting() -> None:
     """Over a grid of four factors every step changes one, and the last is what selection takes."""
     made = ablation_path(grid((2, 3, 2, 3), lambda s: sum(s.values())).study(), METRIC)
