@@ -72,7 +72,7 @@ def _findings(
         yield from best_configuration(study, metric)
     for table in whole:
         if table.kind == "ranks":
-            yield ranks_finding(table, head, study)
+            yield ranks_finding(table, head, study, importance)
         elif found := levels_finding(table, head, known):
             if importance and table.kind == "effects":
                 depends = interactions_text(importance, table, names)

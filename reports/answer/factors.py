@@ -21,8 +21,9 @@ from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.contract import ARMS
 from reports.formatting import cell_text, listed
 from reports.read import Study
-from reports.stats import FEWEST_RANKED, is_beyond_chance
+from reports.stats import FEWEST_RANKED, Association, is_beyond_chance
 
+ADJUSTED = "Adjusted for the other factors,"
 BEST = "best setting by selection"  # the subject of a finding
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
@@ -82,25 +83,26 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     yield Finding(BEST, None, text.strip())
 
 
-def ranks_finding(table: Table, head: str, study: Study) -> Finding:
+def ranks_finding(table: Table, head: str, study: Study, importance: Importance | None) -> Finding:
     """Return the finding of a table of rank associations.
 
     Args:
-        table: a row a factor.
-        head: the metric's heading.
-        study: whose settings they are over.
+        table: A row per factor.
+        head: The metric's heading.
+        study: The study whose configurations are ranked.
+        importance: Importance of its factors, adjusted for each other, if there is one. Unless the
+            configurations were drawn at random, only this can say that a factor matters.
     """
+    is_random = study.sampler in tables.UNBIASED
+    adjusted = {effect.factors: effect.holm for effect in importance.factors} if importance else {}
     named: dict[str, list[str]] = {}
-    every = [(row.name, row.ranked) for row in table.rows if row.ranked]
-    for name, one in every:
-        rho = f"ρ {cell_text(Ranged(one.rho))}, " if one.rho else ""
-        goes = "goes" if is_beyond_chance(one.p) else "does not go beyond chance"
-        phrase = f"{head} {goes} with"
-        if one.least is None and one.n >= FEWEST_RANKED:  # the metric or the factor is constant
-            phrase = "Nothing can be said, as nothing differs, of"
-        elif not is_beyond_chance(one.least):  # even the best order of so few is within chance
-            phrase = "Nothing can be said, for want of settings, of"
-        named.setdefault(phrase, []).append(f"{name} ({rho}{p_words(one.p)})" if one.p else name)
+    for row in table.rows:
+        if one := row.ranked:
+            p = one.p if is_random else adjusted.get((row.name,))
+            rho = f"ρ {cell_text(Ranged(one.rho))}" if one.rho else ""
+            details = ", ".join(filter(None, [rho, p_words(p)]))
+            phrase = _rank_phrase(one, p, head if is_random else f"{ADJUSTED} {head}")
+            named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
     own = tables.without_added(study)
     wanted = len(own.own) + own.untried
     finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(own))
@@ -108,6 +110,23 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     texts += filter(None, [_trials_text(own)])
     return Finding("factors, varied together", None, " ".join(texts))
+
+
+def _rank_phrase(one: Association, p: float | None, head: str) -> str:
+    """Return what an association says of a factor, before the factor's name.
+
+    Args:
+        one: The association.
+        p: Corrected p that the factor does nothing. None where there is no test.
+        head: The metric's heading, with what p is adjusted for.
+    """
+    if one.least is None and one.n >= FEWEST_RANKED:  # the metric or the factor is constant
+        return "Nothing can be said, as nothing differs, of"
+    if not is_beyond_chance(one.least):  # even the best order of so few is within chance
+        return "Nothing can be said, for want of settings, of"
+    if p is None:
+        return "Not tested, as settings were not drawn at random:"
+    return f"{head} goes with" if is_beyond_chance(p) else f"{head} does not go beyond chance with"
 
 
 def _trials_text(study: Study) -> str:

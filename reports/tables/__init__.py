@@ -4,6 +4,7 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
+from reports.tables.associations import UNBIASED
 from reports.tables.build import build_tables
 from reports.tables.families import (
     Family,

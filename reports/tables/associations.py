@@ -26,6 +26,8 @@ from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
 
+UNBIASED = ("grid", "random")  # samplers that do not look at results
+
 
 class _Ranked(NamedTuple):
     """A factor's key, and its association, with p corrected over the factors."""
@@ -35,7 +37,10 @@ class _Ranked(NamedTuple):
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
-    """How the metric goes with each factor, over the settings that finished.
+    """Return how the metric goes with each factor, over the settings that finished.
+
+    Only configurations that were drawn at random have a p. Other samplers move all factors towards
+    what was good before, so that a factor without any effect goes with the metric, too.
 
     Args:
         study: with a sampler that draws settings.
@@ -44,8 +49,9 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     """
     plain = [_association(study, factor, metric) for factor in factors]
     adjusted, least = stats.holm([one.p for one in plain]), stats.holm([one.least for one in plain])
+    is_random = study.sampler in UNBIASED
     found = [
-        _Ranked(factor.key, replace(one, p=p, least=low))
+        _Ranked(factor.key, replace(one, p=p if is_random else None, least=low))
         for factor, one, p, low in zip(factors, plain, adjusted, least, strict=True)
     ]
     head, order = heading(study.protocol, metric), "least Holm p of any order"
@@ -53,15 +59,21 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         Column("factor", "factor", lambda one: Text(one.name), "left"),
         Column("n", "settings", lambda one: Quantity(one.ranked.n, 0)),
         Column("rho", f"Spearman ρ with {head}", lambda one: known(Ranged, one.ranked.rho)),
-        Column("p", "Holm p", lambda one: known(PValue, one.ranked.p)),
-        Column("least", order, lambda one: known(PValue, one.ranked.least), csv_only=True),
     ]
+    if is_random:
+        columns.append(Column("p", "Holm p", lambda one: known(PValue, one.ranked.p)))
+        columns.append(
+            Column("least", order, lambda one: known(PValue, one.ranked.least), csv_only=True)
+        )
+    tested = (
+        "permutation p (categorical factors: Kruskal-Wallis), Holm over the factors"
+        if is_random
+        else f"no p, since {study.sampler} moves all factors towards good configurations"
+    )
     note = (
         f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
-        " 95% interval]; permutation p (categorical factors: Kruskal-Wallis), Holm over the"
-        f" factors; a dash: one of the two is the same in all settings, or fewer than"
-        f" {stats.FEWEST_RANKED} finished. A sampler that favours good settings makes these"
-        " descriptive"
+        f" 95% interval]; {tested}; a dash: one of the two is the same in all settings, or fewer"
+        f" than {stats.FEWEST_RANKED} finished"
     )
     return plain_table(
         study, "ranks", "rank association", columns, found, [note],

@@ -1,0 +1,34 @@
+"""What an answer says of chance holds where noise, samplers and numbers of seeds are unkind."""
+
+import numpy as np
+
+from reports.report import make_report
+from tests.reports.analysis.planted import planted
+from tests.reports.builder import StoreBuilder
+
+
+def sampled(sampler: str) -> StoreBuilder:
+    """Forty configurations of two ranges that move together, of which only x0 has an effect."""
+    rng = np.random.default_rng(0)
+    x0 = rng.random(40)
+    x1 = np.clip(x0 + rng.normal(0, 0.2, 40), 0, 1)
+    factors = [{"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in (0, 1)]
+    settings = [{"x0": float(a), "x1": float(b)} for a, b in zip(x0, x1, strict=True)]
+    return planted(factors, settings, lambda s: 4 * s["x0"], 3, rng, sampler=sampler)
+
+
+def test_under_tpe_only_adjusted_factors_go_with_the_metric() -> None:
+    """TPE moves factors together, so that ranks call one without an effect."""
+    report = make_report(sampled("tpe").study())
+    (text,) = [one.text for one in report.answer.findings if "varied together" in one.subject]
+    called, rest = text.split("H does not go beyond chance with")
+    assert "H goes with x0" in called and "x1" not in called and "x1" in rest
+    (table,) = [one for one in report.every_table if one.kind == "ranks"]
+    assert "p" not in {column.key for column in table.columns}
+
+
+def test_random_search_has_a_test_of_ranks() -> None:
+    """Configurations that were drawn at random can be exchanged."""
+    report = make_report(sampled("random").study())
+    (table,) = [one for one in report.every_table if one.kind == "ranks"]
+    assert all(row.ranked and row.ranked.p is not None for row in table.rows)
