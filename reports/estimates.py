@@ -12,17 +12,18 @@ from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict", "flags"]
-_COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets", "pairs_more"]
-_COUNTS += ["epoch_min", "epoch_max"]
+_COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
+_COUNTS += ["pairs_more_low", "pairs_more_high", "epoch_min", "epoch_max"]
 _TYPES = {
     **dict.fromkeys(_TEXTS, pl.String),
     **dict.fromkeys(_COUNTS, pl.Int64),
-    **dict.fromkeys(("is_baseline", "is_unchanged"), pl.Boolean),
+    **dict.fromkeys(("is_baseline", "is_unchanged", "is_constant"), pl.Boolean),
 }
 _NAMES = (
     "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p detectable decision verdict pairs_more is_unchanged"
+    " classes_high p holm_p beyond_p within_p detectable decision verdict pairs_more_low"
+    " pairs_more_high is_unchanged is_constant"
     " epoch epoch_min epoch_max flags"
 )
 COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
@@ -74,7 +75,12 @@ def _compared(one: Compared) -> dict[str, Any]:
     told = {name: value for name, value in vars(one).items() if name in COLUMNS}
     told.pop("datasets")  # those of the mean are another number
     told["pairs_datasets"] = one.datasets[0] if one.datasets else None
-    over = {"classes_low": one.classes.low, "classes_high": one.classes.high} if one.classes else {}
+    over: dict[str, Any] = (
+        {"classes_low": one.classes.low, "classes_high": one.classes.high} if one.classes else {}
+    )
+    if one.pairs_more:
+        over["pairs_more_low"], over["pairs_more_high"] = one.pairs_more
+    told["is_constant"] = one.is_constant
     return told | _ends(one.difference, "difference") | {"pairs": one.difference.n} | over
 
 

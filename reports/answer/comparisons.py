@@ -7,11 +7,12 @@ from typing import Final
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.contract import count
-from reports.formatting import cell_text, listed, p_text
+from reports.formatting import cell_text, listed, p_text, points_text
 from reports.read import Study, heading
 from reports.stats import MOST_FURTHER, Compared, Verdict, is_beyond_chance
 
 SAME: Final = "The same {} under each seed as"
+CONSTANT: Final = "The same difference under each seed from"
 # In order of precedence: the first of these that any row has is the verdict of them all.
 PHRASES: Final[Mapping[Verdict, str]] = {
     Verdict.DECIDED: "Decided against",
@@ -32,6 +33,8 @@ def comparison_phrase(one: Compared, head: str = "") -> str:
     """Return how a row compares with the baseline, as it is written before the row's name."""
     if one.is_unchanged:
         return SAME.format(head)
+    if one.is_constant:
+        return CONSTANT
     if one.verdict:
         return PHRASES[one.verdict]
     return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
@@ -43,20 +46,47 @@ def is_conclusive(one: Compared) -> bool:
 
 
 def difference_text(one: Compared) -> str:
-    """Return a difference and its details: "+0.5 ± 0.4, Holm p 0.030, about 3 seeds more".
+    """Return a difference and its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
 
-    Holm's p is left out unless it is beyond chance.
+    Each p is named by what it tests. The verdict's own comes first; that of no difference is left
+    out unless it is beyond chance.
     """
     over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
+    value = cell_text(Value(one.difference, signed=True, decimals=one.decimals, suffix=over))
+    if one.is_constant:
+        number = value.replace(" ± –", "")
+        return f"{number} under {one.difference.n} of {one.difference.n} seeds"
     parts = [
-        cell_text(Value(one.difference, signed=True, decimals=one.decimals, suffix=over)),
-        p_words(one.holm_p) if is_beyond_chance(one.holm_p) else "",
+        value,
+        verdict_p_text(one),
         f"after {count(one.difference.n, 'seed')}" if one.decision else "",
+        _further_text(one.pairs_more) if one.pairs_more else "",
     ]
-    if one.verdict is Verdict.UNDECIDED and one.pairs_more is not None:
-        many = "over" if one.pairs_more > MOST_FURTHER else "about"
-        parts.append(f"{many} {count(min(one.pairs_more, MOST_FURTHER), 'seed')} more")
     return ", ".join(filter(None, parts))
+
+
+def verdict_p_text(one: Compared) -> str:
+    """Return the p of a verdict, named by what it tests; "" where there is none to give."""
+    points = points_text(one.effect) if one.effect else ""
+    zero = p_words(one.holm_p) if is_beyond_chance(one.holm_p) else ""
+    if one.verdict is Verdict.DECIDED:
+        return f"beyond {points}: {p_words(one.beyond_p)}"
+    if one.verdict is Verdict.EQUIVALENT and one.within_p is not None:
+        within = f"within {points}: p {p_text(one.within_p)}"
+        return f"{within}, not 0: {zero}" if zero else within
+    return f"not 0: {zero}" if zero and one.verdict else zero
+
+
+def _further_text(pairs: tuple[int, int]) -> str:
+    """Return a number of further seeds in words: "about 5 to 40 more seeds"."""
+    fewest, most = pairs
+    if fewest > MOST_FURTHER:
+        return f"over {MOST_FURTHER} more seeds"
+    if most > MOST_FURTHER:
+        return f"about {fewest} to over {MOST_FURTHER} more seeds"
+    if fewest == most:
+        return f"about {fewest} more {'seed' if most == 1 else 'seeds'}"
+    return f"about {fewest} to {most} more seeds"
 
 
 def reversed_difference(one: Compared) -> Compared:

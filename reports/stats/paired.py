@@ -31,7 +31,7 @@ Decision = Literal["open", "differs", "equivalent", "constant"]  # see Compared
 class Verdict(StrEnum):
     """What an interval says about the smallest effect of interest.
 
-    DECIDED: the true difference is beyond it, Holm-corrected over the family. EQUIVALENT: the 95%
+    DECIDED: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT: the 95%
     interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
     own design says it, where that takes the place of DECIDED.
     """
@@ -51,10 +51,14 @@ class Compared:
     p: two-sided, of this difference alone.
     holm_p: corrected over its family; None where no test is made, or the design's own speaks.
     detectable: the smallest difference that as many pairs would find; None where it is not known.
-    verdict: against the smallest effect of interest; None where nothing is judged.
-    pairs_more: that would settle it, beside those there are, were mean and deviation to stay as
-        they are; more than MOST_FURTHER where none up to that number would. None where it is
-        settled, or where nothing is known of the deviation.
+    verdict: against the smallest effect of interest; None where nothing is judged, and where the
+        difference is the same under each seed.
+    effect: the smallest effect of interest; None where nothing is judged.
+    beyond_p: that the true difference is within ±effect, corrected over the family.
+    within_p: that the true difference is outside ±effect: the larger p of two one-sided tests. The
+        verdict asks for 2.5%.
+    pairs_more: further pairs that settle it with 80% power, the fewest and the most (see
+        _further_pairs). None where it is settled, or where nothing is known of the deviation.
     decision: what the study's own design (--detect) has come to; None: it has no say. "differs":
         from 0; "equivalent": its interval lies within the effect; "open": neither yet, or not by
         the last look; "constant": the differences do not vary, so that nothing can be said of other
@@ -71,12 +75,21 @@ class Compared:
     holm_p: float | None = None
     detectable: float | None = None
     verdict: Verdict | None = None
-    pairs_more: int | None = None
+    effect: float | None = None
+    beyond_p: float | None = None
+    within_p: float | None = None
+    pairs_more: tuple[int, int] | None = None
     decision: Decision | None = None
     classes: Estimate | None = None
     is_unchanged: bool = False
     datasets: tuple[int, int] | None = None
     decimals: int = 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Return True if the difference is the same under each of several seeds, and is not 0."""
+        has_spread = self.difference.low is not None or self.decision is not None
+        return self.difference.n > 1 and not has_spread and self.difference.mean != 0
 
 
 def is_beyond_chance(p: float | None) -> bool:
@@ -174,22 +187,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 MOST_FURTHER = 500  # further ones that a reader is told of; beyond, the number says nothing
+SPREAD = 0.80  # confidence of the deviation's interval behind the numbers of further pairs
 
 
 def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
-    """What is known of differences that are tested together: Holm's p, and the verdicts.
+    """Return differences that are tested together, with Holm's p and the verdicts.
 
-    A difference is decided by the minimum-effect test (Murphy and Myors, 1999): Student's t of
-    |mean| - effect, two-sided, Holm-corrected over the family. It is equivalent where its 95%
-    interval lies within ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987); that
-    is not corrected, since a claim that all are equivalent needs no correction.
+    A difference is decided if its interval lies outside ±effect: Student's t of |mean| - effect,
+    two-sided, Holm-corrected over the family. It is equivalent where its 95% interval lies within
+    ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987); that is not corrected, since
+    a claim that all are equivalent needs no correction.
 
     Args:
         family: as compare_paired gives them.
         effect: the smallest effect of interest, > 0, in the differences' unit; None: there is none.
-
-    Returns:
-        The same. Pairs that do not vary say nothing about others: undecided.
     """
     corrected = holm([one.p for one in family])
     tests = max(1, sum(p is not None for p in corrected))
@@ -205,26 +216,38 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
 
 
 def _judged(one: Compared, p: float | None, effect: float, family: int) -> Compared:
+    tested = replace(one, effect=effect, beyond_p=p, within_p=_within_p(one, effect))
     low, high = one.difference.low, one.difference.high
-    if p is not None and p < 1 - CONFIDENCE:
-        return replace(one, verdict=Verdict.DECIDED)
+    if tested.is_constant:
+        return tested
+    if p is not None and p < CHANCE:
+        return replace(tested, verdict=Verdict.DECIDED)
     if low is not None and high is not None and -effect < low and high < effect:
-        return replace(one, verdict=Verdict.EQUIVALENT)
+        return replace(tested, verdict=Verdict.EQUIVALENT)
     more = _further_pairs(one, effect, family)
-    return replace(one, verdict=Verdict.UNDECIDED, pairs_more=more)
+    return replace(tested, verdict=Verdict.UNDECIDED, pairs_more=more)
 
 
 def _beyond_p(one: Compared, effect: float) -> float | None:
-    """Two-sided p of the minimum-effect test that the true difference is within ±effect."""
+    """Return the two-sided p that the true difference is within ±effect."""
     distance = abs(one.difference.mean) - effect
     return _t_test(distance, one.std, one.difference.n) if one.std else None
 
 
-def _further_pairs(one: Compared, effect: float, family: int) -> int | None:
-    """Pairs beside those there are, until the difference is decided or equivalent.
+def _within_p(one: Compared, effect: float) -> float | None:
+    """Return the larger p of two one-sided tests that the true difference is outside ±effect."""
+    if not one.std:
+        return None
+    n = one.difference.n
+    return t_tail((effect - abs(one.difference.mean)) / (one.std / math.sqrt(n)), n - 1)
 
-    It takes the mean and the deviation to stay as they are. Beyond the effect it counts Holm's
-    first step, the strictest that the family may ask for.
+
+def _further_pairs(one: Compared, effect: float, family: int) -> tuple[int, int] | None:
+    """Return how many further pairs settle a difference with 80% power: the fewest and the most.
+
+    The mean is taken as it is. The deviation is at either end of its 80% interval: after few seeds
+    it is hardly known, and the number of pairs goes with its square. Beyond the effect, Holm's
+    first step counts, the strictest that the family may ask for.
 
     Args:
         one: undecided.
@@ -232,15 +255,51 @@ def _further_pairs(one: Compared, effect: float, family: int) -> int | None:
         family: comparisons that are corrected together.
 
     Returns:
-        MOST_FURTHER + 1 where more than MOST_FURTHER are needed; None where nothing is known of the
-        deviation.
+        MOST_FURTHER + 1 at an end where more than MOST_FURTHER are needed; None where nothing is
+        known of the deviation.
     """
+    from scipy import special
+
     if not one.std:
         return None
-    distance = abs(one.difference.mean) - effect
-    alpha = (1 - CONFIDENCE) / (family if distance > 0 else 1)
-    for more in range(1, MOST_FURTHER + 1):
-        n = one.difference.n + more
-        if critical(n - 1, alpha) * one.std / math.sqrt(n) < abs(distance):
-            return more
-    return MOST_FURTHER + 1
+    n, mean = one.difference.n, abs(one.difference.mean)
+    tails = (1 - SPREAD) / 2, (1 + SPREAD) / 2  # chi-squared beyond it: many, and few, of cases
+    low, high = (
+        one.std * math.sqrt((n - 1) / float(special.chdtri(n - 1, tail))) for tail in tails
+    )
+    fewest, most = (_further(n, mean, std, effect, family) for std in (low, high))
+    return fewest, most
+
+
+def _further(n: int, mean: float, std: float, effect: float, family: int) -> int:
+    """Return the least number of pairs beside n that settles a difference, by bisection.
+
+    Args:
+        n: Number of pairs so far.
+        mean: Absolute true difference.
+        std: True standard deviation of the pairs' differences.
+        effect: Smallest effect of interest.
+        family: Comparisons that are corrected together.
+    """
+    short, enough = 0, MOST_FURTHER + 1
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        if _power(n + middle, mean, std, effect, family) >= POWER:
+            enough = middle
+        else:
+            short = middle
+    return enough
+
+
+def _power(n: int, mean: float, std: float, effect: float, family: int) -> float:
+    """Return the chance that n pairs are decided, or equivalent if the difference is that small."""
+    from scipy import special
+
+    root = math.sqrt(n) / std
+    if mean > effect:
+        edge = critical(n - 1, (1 - CONFIDENCE) / family)
+        return 1 - float(special.nctdtr(n - 1, (mean - effect) * root, edge))
+    # either side is missed about as rarely as both together
+    sides = [(effect - mean) * root, (effect + mean) * root]
+    edge = critical(n - 1)
+    return 1 - sum(float(special.nctdtr(n - 1, side, edge)) for side in sides)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from reports.stats import (
     MOST_FURTHER,
@@ -13,8 +14,8 @@ from reports.stats import (
     compare_paired,
     critical,
     judge,
-    mean_interval,
 )
+from reports.stats.paired import _further
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -59,18 +60,58 @@ def test_a_family_needs_more_to_decide() -> None:
     assert [one.verdict for one in among] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
 
 
-def test_further_seeds_would_decide() -> None:
-    """With as many pairs more, of the same mean and deviation, the interval clears the bound."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(0, 1, 8)
-    values = 0.4 + (values - values.mean()) / values.std(ddof=1) * 1.2
-    (found,) = judge([paired(values)], 1.0)
-    assert found.pairs_more is not None and found.pairs_more > 2
-    for pairs, enough in ((8 + found.pairs_more, True), (7 + found.pairs_more, False)):
-        many = rng.normal(0, 1, pairs)
-        many = 0.4 + (many - many.mean()) / many.std(ddof=1) * 1.2
-        high = mean_interval(list(many)).high
-        assert high is not None and (high < 1.0) == enough
+@pytest.mark.parametrize(
+    ("mean", "family", "verdict"),
+    [
+        (0.0, 3, Verdict.EQUIVALENT),
+        (0.4, 1, Verdict.EQUIVALENT),
+        (1.8, 1, Verdict.DECIDED),
+        (2.2, 4, Verdict.DECIDED),
+    ],
+)
+def test_further_seeds_settle_a_difference_in_four_of_five_studies(
+    mean: float, family: int, verdict: Verdict
+) -> None:
+    """With the true mean and deviation the number of seeds gives a power of 80%."""
+    rng, std = np.random.default_rng(0), 1.2
+    pairs = 5 + _further(5, mean, std, 1.0, family)
+    drawn = rng.normal(mean, std, (3000, pairs))
+    means, errors = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / pairs**0.5
+    if verdict is Verdict.EQUIVALENT:
+        settled = np.abs(means) + critical(pairs - 1) * errors < 1
+    else:  # Holm's first step
+        settled = means - critical(pairs - 1, 0.05 / family) * errors > 1
+    assert 0.77 < settled.mean() < 0.88
+
+
+def test_further_seeds_are_a_range_that_narrows() -> None:
+    """After few seeds the deviation is hardly known, and the number goes with its square."""
+    ratios = []
+    for n in (3, 5, 20):
+        (found,) = judge([difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
+        assert found.pairs_more is not None
+        fewest, most = found.pairs_more
+        ratios.append((n + most) / (n + fewest))
+    assert ratios[0] > ratios[1] > ratios[2] > 1.2
+
+
+def test_a_verdict_has_its_own_p() -> None:
+    """Decided: beyond the effect. Equivalent: within it. No difference has another p."""
+    rng = np.random.default_rng(2)
+    far, near = rng.normal(2.0, 0.5, 8), rng.normal(0.3, 0.3, 8)
+    decided, equal = judge([paired(far), paired(near)], 1.0)
+    expected = stats.ttest_1samp(far, 1.0).pvalue, stats.ttest_1samp(near, 1.0).pvalue / 2
+    assert (decided.verdict, equal.verdict) == (Verdict.DECIDED, Verdict.EQUIVALENT)
+    assert decided.beyond_p == pytest.approx(min(1, 2 * expected[0]))  # Holm's first of two
+    assert equal.within_p == pytest.approx(expected[1]) and equal.within_p < 0.025
+    assert decided.holm_p is not None and decided.holm_p < decided.beyond_p
+
+
+def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
+    """A constant difference says nothing of its noise, and needs no more seeds."""
+    constant, zero = judge([paired([3.0] * 6), paired([0.0] * 6)], 1.0)
+    assert constant.is_constant and constant.verdict is None and constant.pairs_more is None
+    assert not zero.is_constant
 
 
 def test_errors_over_many_families() -> None:
@@ -92,11 +133,11 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
     assert (
         alone.pairs_more is not None
         and among.pairs_more is not None
-        and among.pairs_more > alone.pairs_more
+        and among.pairs_more[0] > alone.pairs_more[0]
     )
 
 
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
     (found,) = judge([difference(1.0, 0.5)], 1.0)
-    assert found.pairs_more == MOST_FURTHER + 1
+    assert found.pairs_more == (MOST_FURTHER + 1, MOST_FURTHER + 1)
