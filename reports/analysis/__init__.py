@@ -7,7 +7,7 @@ Renders nothing.
 from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
-from reports.analysis.layout import Unavailable, available, incomparable, subject
+from reports.analysis.layout import Unavailable, available, incomparable, layout, subject
 from reports.analysis.limits import Limit, limits
 from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
 from reports.analysis.training import (
@@ -18,3 +18,4 @@ from reports.analysis.training import (
     interval_values,
     learning_curves,
 )
+from reports.analysis.uneven import uneven_noise

@@ -49,7 +49,7 @@ def build_answer(
     judged = any(finding.verdict for finding in findings)
     rule = _rule(study, metric) if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
-    return Answer(findings, tuple(cautions(study, whole)), rule, shown)
+    return Answer(findings, tuple(cautions(study, metric, whole)), rule, shown)
 
 
 def _findings(

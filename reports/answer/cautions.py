@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from reports import tables
+from reports.analysis import available, layout, uneven_noise
 from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.contract import COMPLETE, count
@@ -12,11 +13,16 @@ from reports.read import Study
 FEWEST_SEEDS = 5
 
 
-def cautions(study: Study, whole: Sequence[Table]) -> Iterator[str]:
+# With fewer, an interval over classes misses losses that few classes have (docs/statistics.md).
+FEWEST_CLASSES = 30
+
+
+def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]:
     """Yield the cautions of a study, the gravest first.
 
     Args:
         study: whose answer it is.
+        metric: Test metric of the answer.
         whole: its tables that are of all of it.
     """
     rule = tables.chosen_by(study.rows["selection"].to_list())
@@ -44,6 +50,21 @@ def cautions(study: Study, whole: Sequence[Table]) -> Iterator[str]:
         fewest = min(_pairs(whole), default=FEWEST_SEEDS)
         if fewest < FEWEST_SEEDS:
             yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
+    yield from _of_noise(study, metric)
+    classes = [row.compared.n_classes for t in whole for row in t.rows if row.compared]
+    if fewest_classes := [number for number in classes if 0 < number < FEWEST_CLASSES]:
+        yield (
+            f"Intervals over classes rest on {min(fewest_classes)} classes: a loss that few classes"
+            " have is easily missed."
+        )
+
+
+def _of_noise(study: Study, metric: str) -> Iterator[str]:
+    """Yield what the noise of a study looks like that no interval or verdict allows for."""
+    found = available(layout, study, metric)
+    name = metric_name(study, metric)
+    for place in uneven_noise(found) if found else ():
+        yield f"{name} {place}: no interval or verdict allows for losses that few seeds have."
 
 
 def _pairs(compared: Sequence[Table]) -> Iterator[int]:

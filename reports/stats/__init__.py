@@ -19,6 +19,7 @@ from reports.stats.intervals import (
     mean_interval,
     percent_interval,
     scale_of,
+    t_tail,
     without_rounding,
 )
 from reports.stats.paired import (

@@ -64,6 +64,7 @@ class Compared:
         the last look; "constant": the differences do not vary, so that nothing can be said of other
         seeds.
     classes: the difference's interval over other test classes, if there is one.
+    n_classes: Number of classes behind it, of the half that has fewer.
     is_unchanged: whether every result that is compared is exactly the baseline's.
     datasets: how many of how many the difference is over; None: it is over no datasets, or all.
     decimals: of the metric.
@@ -81,6 +82,7 @@ class Compared:
     pairs_more: tuple[int, int] | None = None
     decision: Decision | None = None
     classes: Estimate | None = None
+    n_classes: int = 0
     is_unchanged: bool = False
     datasets: tuple[int, int] | None = None
     decimals: int = 1

@@ -28,7 +28,13 @@ from reports.tables.groups import (
     short_names,
 )
 from reports.tables.metric import decimals_of, design_of, effect_of, with_metric
-from reports.tables.over_classes import MOST_RUNS, Draws, difference_over_classes, draws_of
+from reports.tables.over_classes import (
+    MOST_RUNS,
+    Draws,
+    difference_over_classes,
+    draws_of,
+    fewest_classes,
+)
 from reports.tables.pooling import (
     arms_dataset,
     averaged,
@@ -167,9 +173,11 @@ class Family:
         # looked up where the mean does not deny it
         same = not mean and self._is_unchanged(group, baseline)
         over, of = len(group.present), len(self.datasets)
+        classes = difference_over_classes(mine, theirs, mean, seeds)
         return dataclasses.replace(
             one,
-            classes=difference_over_classes(mine, theirs, mean, seeds),
+            classes=classes,
+            n_classes=fewest_classes(self.study, self.metric, group, self.cells) if classes else 0,
             is_unchanged=same,
             verdict=None if same else one.verdict,
             datasets=(over, of) if over < of else None,

@@ -151,6 +151,30 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
     return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
 
 
+def fewest_classes(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> int:
+    """Return the smallest number of classes behind an interval over classes; 0 if none is known.
+
+    Args:
+        study: The study.
+        metric: A test metric; an H counts the classes of either half.
+        group: A row of a table.
+        cells: see Family.
+    """
+    targets = _targets(study) if metric == "accuracy" else []
+    names = study.protocol.halves.get(metric) or targets or [metric]
+    runs = group.trials.results("run_id", cells)
+    try:
+        numbers = [
+            len(_answered(study, run, seed, name)[1])
+            for (_, seed), found in runs.items()
+            for run in found
+            for name in names
+        ]
+    except _Unanswered:
+        return 0
+    return min(numbers, default=0)
+
+
 def _targets(study: Study) -> list[str]:
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 

@@ -1,7 +1,8 @@
 """python -m tests.bench.bench_answers [--smoke]: how often an answer says what is not so.
 
 Made-up studies of several shapes, from their runs to the answer; tests.reports.answer.claims holds
-each sentence against the runs and the true effects. Takes six minutes of one core.
+each sentence against the runs and the true effects; "warned" counts studies whose noise looks
+uneven. Takes six minutes of one core.
 """
 
 import argparse
@@ -26,6 +27,7 @@ NAMES = ("base", "new", METRIC, "joint_base", "joint_new", "joint_harmonic_mean"
 SEED_SD, NOISE_SD, EFFECT = 1.5, 0.7, 2.0  # points of H
 PROMISES = (
     "decided", "equivalent", "beyond chance", "depends", "share", "goes with", "no headroom",
+    "warned",
 )  # fmt: skip
 Noise = Callable[[np.random.Generator, Sequence[int]], Array]
 

@@ -14,6 +14,7 @@ from reports.contract import HITS, seed_metric
 from reports.formatting import cell_text
 from reports.read import Study
 from reports.read.on_demand import HitFiles
+from reports.report import make_report
 from reports.stats import DRAWS
 from reports.tables import build_tables
 from reports.tables.over_classes import _of_run, _Unanswered
@@ -68,6 +69,13 @@ def over_classes(study: Study) -> dict[str, object]:
     """Level -> its cell."""
     table, *_ = build_tables(study)
     return {row.cells["level"].text: row.cells.get("classes") for row in table.rows}
+
+
+def test_an_answer_warns_of_few_classes(study: Study) -> None:
+    """A loss of few classes is often not among so few; the number is of the half with fewer."""
+    half = min(sum(SEEN), sum(not seen for seen in SEEN)) // PICTURES
+    told = f"Intervals over classes rest on {half} classes"
+    assert any(line.startswith(told) for line in make_report(study).answer.cautions)
 
 
 def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> None:

@@ -1,0 +1,202 @@
+"""Noise that t-tests do not allow for: one result far from the rest, a level noisier than others.
+
+The tests take a result as a part of its configuration, a part of its seed, and normal noise of one
+deviation. Each is exact, and corrected by Bonferroni for what it is looked for in.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reports.analysis.layout import Layout, Varied
+from reports.cells import level_text
+from reports.formatting import number
+from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
+
+# Of all tests together, which overlap: in normal studies any of them warns in 2 to 5%.
+ALPHA = 0.045
+
+
+class Far(NamedTuple):
+    """The result that is farthest from what its row and its seed have in common with others."""
+
+    row: int
+    seed: int
+    distance: float
+    p: float
+
+
+class Noisy(NamedTuple):
+    """The row, or the group of rows, that varies most over seeds beside the others."""
+
+    place: int
+    p: float
+
+
+def far_result(values: Array) -> Far | None:
+    """Return the result that is farthest from the rest, with its p.
+
+    The externally studentized residuals of an additive two-way table are Student's t (Cook and
+    Weisberg, "Residuals and Influence in Regression", 1982, section 2.2).
+
+    Args:
+        values: (S, R).
+
+    Returns:
+        None where too few results are left to compare with, or all fit the table.
+    """
+    rows, seeds = values.shape
+    freedom = (rows - 1) * (seeds - 1)
+    residuals = _residuals(values)
+    if freedom < 2 or is_rounding(residuals, scale_of(values)):
+        return None
+    row, seed = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
+    # a residual keeps this part of its noise's variance
+    kept = (1 - 1 / rows) * (1 - 1 / seeds)
+    own = float(residuals[row, seed]) ** 2 / kept
+    left = float((residuals**2).sum()) - own
+    # of two rows, or two seeds, residuals come in pairs of one size
+    cells = rows * seeds // (2 if 2 in (rows, seeds) else 1)
+    t = math.sqrt(own * (freedom - 1) / left) if left > 0 else math.inf
+    p = min(1.0, 2 * cells * t_tail(t, freedom - 1))
+    return Far(row, seed, float(residuals[row, seed]) / kept, p)
+
+
+def noisy_row(values: Array) -> Noisy | None:
+    """Return the row that varies most over seeds, beside the others, with its p.
+
+    A row's differences to the mean of the others are independent of the others' residuals, so that
+    the ratio of their variances is an F.
+
+    Args:
+        values: (S, R).
+
+    Returns:
+        None with fewer than three rows, of two of which neither is the noisier one.
+    """
+    rows, seeds = values.shape
+    residuals = _residuals(values)
+    if rows < 3 or seeds < 2 or is_rounding(residuals, scale_of(values)):
+        return None
+    own = (residuals**2).sum(axis=1) * rows / (rows - 1)
+    freedom = np.full(rows, seeds - 1.0)
+    return _noisiest(own, freedom, (residuals**2).sum() - own, (rows - 2) * freedom)
+
+
+def noisy_level(values: Array, factor: Varied) -> Noisy | None:
+    """Return the level whose configurations vary most over seeds beside each other, with its p.
+
+    Args:
+        values: (S, R).
+        factor: Factor of the S configurations.
+
+    Returns:
+        None where fewer than two levels have several configurations.
+    """
+    own, freedom = np.zeros(len(factor.levels)), np.zeros(len(factor.levels))
+    for code in range(len(factor.levels)):
+        part = values[factor.codes == code]
+        if len(part) > 1:
+            own[code] = (_residuals(part) ** 2).sum()
+            freedom[code] = (len(part) - 1) * (values.shape[1] - 1)
+    if is_rounding(np.sqrt(own), scale_of(values)):
+        return None
+    return _noisiest(own, freedom, own.sum() - own, freedom.sum() - freedom)
+
+
+def _noisiest(own: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
+    """Return the part with the least p that its squares are as large as the rest's.
+
+    Args:
+        own: Sum of squares of each part, (K,).
+        freedom: Degrees of freedom of each part, (K,).
+        rest: Sum of squares of all other parts, (K,).
+        of_rest: Degrees of freedom of all other parts, (K,).
+    """
+    from scipy import special
+
+    tested = np.flatnonzero((freedom > 0) & (of_rest > 0))
+    if len(tested) < 2:
+        return None
+    own, freedom, rest, of_rest = (array[tested] for array in (own, freedom, rest, of_rest))
+    ratio = np.full(len(tested), np.inf)
+    np.divide(own * of_rest, freedom * rest, out=ratio, where=rest > 0)
+    p = special.fdtrc(freedom, of_rest, ratio)
+    least = int(p.argmin())
+    return Noisy(int(tested[least]), min(1.0, len(tested) * float(p[least])))
+
+
+def uneven_noise(found: Layout) -> Iterator[str]:
+    """Yield what looks uneven in the noise of a study's configurations, in words.
+
+    Args:
+        found: Configurations under the same seeds.
+    """
+    kept = _distinct_rows(found.values)
+    parts = _noisy_parts(found, kept)
+    # a far result, a noisy configuration, and where configurations share levels a noisy level
+    alpha = ALPHA / (2 if len(parts) < 2 else 3)
+    far = far_result(found.values[kept])
+    is_far = far is not None and far.p < alpha
+    if far is not None and is_far:
+        name, seed = _name(found, kept[far.row]), found.seeds[far.seed]
+        distance = number(far.distance, signed=True)
+        yield f"of {name} under seed {seed} is far from the rest ({distance})"
+    noisy = min(parts, key=lambda part: part.p, default=None)
+    if noisy and noisy.p < alpha and not (far and is_far and far.row in noisy.rows):
+        yield f"of {noisy.name} varies over seeds more than the rest"
+
+
+class _Part(NamedTuple):
+    """A configuration or a level: its name, its rows, and p of being no noisier than others."""
+
+    name: str
+    rows: Sequence[int]
+    p: float
+
+
+def _noisy_parts(found: Layout, kept: Sequence[int]) -> list[_Part]:
+    """Return the noisiest configuration, and the noisiest level of each factor.
+
+    Args:
+        found: Configurations under the same seeds.
+        kept: Places of the configurations whose results differ from each other.
+    """
+    values, parts = found.values[kept], []
+    factors = [factor.among(np.array(kept)) for factor in found.factors]
+    levels = [(one, noisy) for one in factors if (noisy := noisy_level(values, one))]
+    for factor, noisy in levels:
+        rows = np.flatnonzero(factor.codes == noisy.place).tolist()
+        p = min(1.0, noisy.p * len(levels))
+        parts.append(_Part(_named(factor.factor.key, factor.levels[noisy.place]), rows, p))
+    if noisy_one := noisy_row(values):
+        parts.append(_Part(_name(found, kept[noisy_one.place]), [noisy_one.place], noisy_one.p))
+    return parts
+
+
+def _name(found: Layout, row: int) -> str:
+    """Return a configuration in words."""
+    assignment = found.settings[row].assignment
+    return ", ".join(_named(key, level) for key, level in assignment.items())
+
+
+def _named(key: str, level: Any) -> str:
+    """Return a level in words."""
+    return f"{key.split('.')[-1]} {level_text(level)}"
+
+
+def _residuals(values: Array) -> Array:
+    """Return what rows and columns do not explain, (S, R)."""
+    rows = values.mean(axis=1, keepdims=True)
+    return np.asarray(values - rows - values.mean(axis=0) + values.mean())
+
+
+def _distinct_rows(values: Array) -> list[int]:
+    """Return the places of rows that no earlier row equals."""
+    scale, kept = scale_of(values), [0]
+    for row in range(1, len(values)):
+        if (np.abs(values[kept] - values[row]).max(axis=1) > ROUNDING * scale).all():
+            kept.append(row)
+    return kept

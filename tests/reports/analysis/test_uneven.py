@@ -1,0 +1,87 @@
+"""Warnings of uneven noise fire where noise is uneven, and seldom elsewhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports.analysis.uneven import ALPHA, far_result, noisy_level, noisy_row
+from reports.report import make_report
+from reports.stats import Array
+from tests.reports.analysis.planted import METRIC, grid, nothing
+from tests.reports.analysis.test_variance import two_factors
+
+LEVELS, SEEDS = 5, 5
+Shape = Callable[[np.random.Generator], Array]
+
+
+def normal(rng: np.random.Generator) -> Array:
+    """Seeds' own parts and normal noise, (LEVELS, SEEDS)."""
+    noise = rng.normal(0, 0.7, (LEVELS, SEEDS))
+    return np.asarray(60 + rng.normal(0, 1.5, SEEDS) + noise)
+
+
+def with_a_loss(rng: np.random.Generator) -> Array:
+    """One seed of one level loses 10 points."""
+    values = normal(rng)
+    values[2, 1] -= 10
+    return values
+
+
+def with_a_noisy_level(rng: np.random.Generator) -> Array:
+    """One level has seven times the others' noise."""
+    values = normal(rng)
+    values[2] += rng.normal(0, 5, SEEDS)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("shape", "least", "most"),
+    [(normal, 0.0, 0.07), (with_a_loss, 0.9, 1.0), (with_a_noisy_level, 0.8, 1.0)],
+)
+def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
+    """Of 400 studies of five levels and five seeds."""
+    rng, warned = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = shape(rng)
+        found = far_result(values), noisy_row(values)
+        warned += any(one is not None and one.p < ALPHA / 2 for one in found)
+    assert least <= warned / 400 <= most
+
+
+def test_a_noisy_level_of_a_grid_is_seen() -> None:
+    """Its configurations vary more, though its mean may not."""
+    rng, factors, values = np.random.default_rng(1), two_factors(3, 4), np.zeros((12, 5))
+    values[:] = 60 + rng.normal(0, 0.7, (12, 5))
+    values[factors[0].codes == 1] += rng.normal(0, 5, (4, 5))
+    first, second = (noisy_level(values, factor) for factor in factors)
+    assert first is not None and first.place == 1 and first.p < 0.001
+    assert second is not None and second.p > 0.05
+
+
+def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
+    """The squares of its differences to the others' mean beside the others' residuals."""
+    values = with_a_noisy_level(np.random.default_rng(3))
+    found, rest = noisy_row(values), np.delete(values, 2, axis=0)
+    gap = values[2] - rest.mean(axis=0)
+    left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
+    ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
+    assert found is not None and found.place == 2
+    assert found.p == pytest.approx(5 * stats.f.sf(ratio, 4, 12))
+
+
+@pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
+def test_without_noise_nothing_is_uneven(values: Array) -> None:
+    """Results that fit the table have neither a far seed nor a noisy row."""
+    assert far_result(values) is None and noisy_row(values) is None
+
+
+def test_an_answer_warns_of_a_far_seed() -> None:
+    """It names the configuration, the seed, and how far it is."""
+    builder = grid((5,), nothing)
+    plain = make_report(builder.study()).answer
+    assert not any("far from the rest" in line for line in plain.cautions)
+    builder.runs[2].metrics[f"seed_1/test/{METRIC}"] -= 20
+    (line,) = [c for c in make_report(builder.study()).answer.cautions if "far from" in c]
+    assert line.startswith("H of f0 2 under seed 1 is far from the rest (−")
