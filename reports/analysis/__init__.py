@@ -4,6 +4,7 @@ Answers for: the numbers behind figures and tables, or the reason why there are 
 Renders nothing.
 """
 
+from reports.analysis.choice import choice_correlation
 from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reports import tables
-from reports.analysis import Importance, Limit, incomparable, limits
+from reports.analysis import Importance, Limit, choice_correlation, incomparable, limits
 from reports.answer.cautions import cautions
 from reports.answer.comparisons import metric_name
 from reports.answer.controls import controls_finding
@@ -17,7 +17,7 @@ from reports.answer.factors import (
 )
 from reports.answer.finding import Answer, Finding
 from reports.cells import AVERAGE, Table
-from reports.formatting import points_text
+from reports.formatting import number, points_text
 from reports.read import Study
 
 
@@ -69,7 +69,8 @@ def _findings(
     head, names = metric_name(study, metric), tables.short_names(study)
     # scores of different rules choose no setting
     if any(table.kind == "settings" for table in whole) and not incomparable(study):
-        yield from best_configuration(study, metric)
+        for finding in best_configuration(study, metric):
+            yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in whole:
         if table.kind == "ranks":
             yield ranks_finding(table, head, study, importance)
@@ -80,6 +81,15 @@ def _findings(
             yield found
     if importance:
         yield from importance_findings(importance, head, names)
+
+
+def _choice_text(study: Study, metric: str) -> str:
+    """Return what the interval of the best configuration leaves out."""
+    correlation = choice_correlation(study, metric)
+    if correlation is None:
+        return "Its interval does not allow for the choice."
+    noises = f"noise of selection and test correlates by {number(correlation, 2)}"
+    return f"Its interval does not allow for the choice ({noises})."
 
 
 def _rule(study: Study, metric: str) -> str:

@@ -1,10 +1,16 @@
 """What an answer says of chance holds where noise, samplers and numbers of seeds are unkind."""
 
-import numpy as np
+import re
 
+import numpy as np
+import pytest
+
+from reports.answer.factors import BEST
 from reports.report import make_report
-from tests.reports.analysis.planted import planted
+from tests.reports.analysis.planted import METRIC, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
+
+KINDS = ("test", "selection")
 
 
 def sampled(sampler: str) -> StoreBuilder:
@@ -32,3 +38,20 @@ def test_random_search_has_a_test_of_ranks() -> None:
     report = make_report(sampled("random").study())
     (table,) = [one for one in report.every_table if one.kind == "ranks"]
     assert all(row.ranked and row.ranked.p is not None for row in table.rows)
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(0.0, -0.4, 0.4), (1.0, 0.5, 0.9)])
+def test_the_chosen_configurations_interval_is_said_to_be_conditional(
+    weight: float, least: float, most: float
+) -> None:
+    """It gives the correlation of the noise that chose with the noise of the test."""
+    rng = np.random.default_rng(1)
+    builder = grid((3, 3), nothing, seeds=8, rng=rng)
+    for run in builder.runs:
+        for seed in range(8):
+            test, selected = (run.metrics[f"seed_{seed}/{of}/{METRIC}"] for of in KINDS)
+            noise = weight * (test - 60) + rng.normal(0, 0.7)
+            run.metrics[f"seed_{seed}/selection/{METRIC}"] = selected - test + 60 + noise
+    (best,) = [f for f in make_report(builder.study()).answer.findings if f.subject == BEST]
+    found = re.search(r"does not allow for the choice \(noise .* by ([−\d.]+)\)\.", best.text)
+    assert found and least < float(found[1].replace("−", "-")) < most
