@@ -164,5 +164,9 @@ def importance_findings(
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
         told.append(f"{who} explains {share.mean:.0f}%{ends} ({p_words(effect.holm)})")
     if told:
-        text = f"Of the variance of {head} between settings, {listed(told)}."
+        units = "settings" if found.over.sampled else "seeds"
+        text = (
+            f"Of the variance of {head} between settings, {listed(told)}. Brackets: 95% interval of"
+            f" the share, over seeds; p: of no effect, over {units}."
+        )
         yield Finding("importance", None, text)

@@ -49,7 +49,8 @@ class Compared:
     difference: over pairs, as many as its n.
     std: standard deviation of the pairs' differences; None where they do not vary, or with one.
     p: two-sided, of this difference alone.
-    holm_p: corrected over its family; None where no test is made, or the design's own speaks.
+    holm_p: corrected over its family; None where no test is made, all differences are 0, or the
+        design's own speaks.
     detectable: the smallest difference that as many pairs would find; None where it is not known.
     verdict: against the smallest effect of interest; None where nothing is judged, and where the
         difference is the same under each seed.
@@ -204,7 +205,8 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
         family: as compare_paired gives them.
         effect: the smallest effect of interest, > 0, in the differences' unit; None: there is none.
     """
-    corrected = holm([one.p for one in family])
+    # exact zeros are no test: nothing that could be found is among them
+    corrected = holm([one.p if one.std or one.difference.mean else None for one in family])
     tests = max(1, sum(p is not None for p in corrected))
     found = [
         replace(one, holm_p=p, detectable=minimum_detectable(one.std, one.difference.n, tests))

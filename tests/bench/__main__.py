@@ -3,7 +3,8 @@
 Each is run by its own name to say something: tests.bench.bench_settings (thousands of settings:
 whole commands, with a store of as many runs), bench_planted (which factor a report names, of
 planted studies and of null ones), bench_answers (how often an answer says what is not so),
-bench_detect (what --detect errs and saves), bench_launches (what a step asks of a GPU, counted on
+bench_detect (what --detect errs and saves), bench_statistics (how often each claim is false, by the
+shape of the noise), bench_launches (what a step asks of a GPU, counted on
 an emulated one), bench_idle (what trials that do nothing cost their driver), bench_trial (how
 near a whole trial comes to the rate of plain products), bench_selection (which epoch to choose,
 and how to train up to it).
@@ -19,6 +20,7 @@ from tests.bench import (
     bench_idle,
     bench_planted,
     bench_selection,
+    bench_statistics,
     bench_trial,
 )
 from tests.bench.bench_launches import BACKBONE, show
@@ -31,7 +33,14 @@ IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
 
 def main() -> None:
     """Run each, as quickly as it can be run."""
-    for bench in (bench_planted, bench_answers, bench_detect, bench_trial, bench_selection):
+    for bench in (
+        bench_planted,
+        bench_answers,
+        bench_detect,
+        bench_statistics,
+        bench_trial,
+        bench_selection,
+    ):
         bench.main(["--smoke"])
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

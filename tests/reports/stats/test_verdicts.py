@@ -114,6 +114,15 @@ def test_the_same_difference_under_each_seed_has_no_verdict() -> None:
     assert not zero.is_constant
 
 
+def test_rows_without_any_difference_are_not_counted_by_holm() -> None:
+    """They cannot be found to differ, and must not hide what does."""
+    values = np.random.default_rng(3).normal(1.0, 0.5, 6)
+    (alone,) = judge([paired(values)], 1.0)
+    among, *same = judge([paired(values), *[paired([0.0] * 6)] * 5], 1.0)
+    assert among.holm_p == alone.holm_p and among.detectable == alone.detectable
+    assert [one.holm_p for one in same] == [None] * 5
+
+
 def test_errors_over_many_families() -> None:
     """Of 1,000 families of six at the bound itself, 5% or fewer have one that is called decided."""
     rng = np.random.default_rng(1)

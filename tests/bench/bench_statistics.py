@@ -1,0 +1,336 @@
+"""python -m tests.bench.bench_statistics [--smoke]: what a report's claims are worth, by noise.
+
+Results are made up of a seed's own part (sd 1.5), true differences that are known, and noise of
+some shape. Each table gives the share of studies with a false claim, or of intervals that hold the
+truth. docs/statistics.md quotes it. Takes three minutes of one core.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.analysis.contrasts import grid_model
+from reports.analysis.layout import Varied
+from reports.analysis.uneven import ALPHA, far_result, noisy_row
+from reports.analysis.variance import block_f, contrasts
+from reports.read import Factor
+from reports.report import make_report
+from reports.stats import (
+    Compared,
+    Verdict,
+    compare_paired,
+    interval_over_classes,
+    is_beyond_chance,
+    judge,
+    mean_interval,
+    rank_correlation,
+    resampled,
+)
+from tests.reports.analysis.planted import planted
+
+Array = npt.NDArray[np.float64]
+SEED_SD, SD, EFFECT, LOSS = 1.5, 0.7, 1.0, 10.0
+LEVELS, SEEDS = 4, 5  # a baseline and three levels
+FEWEST_TPE = 10  # studies; with fewer, the longer ones are left out
+RARE = 0.1  # of seeds, or classes, have a loss
+
+Shape = Callable[[np.random.Generator, int, int], Array]
+
+
+def normal(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """Normal noise of one deviation, (rows, seeds); so are the shapes below."""
+    return rng.normal(0, SD, (rows, seeds))
+
+
+def uniform(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """Symmetric noise without tails."""
+    return rng.uniform(-SD, SD, (rows, seeds)) * math.sqrt(3)
+
+
+def heavy(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """Symmetric noise with long tails, Student's t of 3 degrees."""
+    return np.asarray(SD * rng.standard_t(3, (rows, seeds)))
+
+
+def noisy_result(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """The last row has sd 8."""
+    noise = normal(rng, rows, seeds)
+    noise[-1] *= 8 / SD
+    return noise
+
+
+def near_ties(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """The last two rows differ by 0.001."""
+    noise = normal(rng, rows, seeds)
+    noise[-1] = noise[-2] + rng.normal(0, 0.001, seeds)
+    return noise
+
+
+def unequal_seeds(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """Each seed has a deviation of its own, lognormal."""
+    return normal(rng, rows, seeds) * rng.lognormal(0, 0.7, seeds)
+
+
+def dependent_seeds(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """A seed's noise is 0.5 of the seed's before, and new noise."""
+    noise = normal(rng, rows, seeds)
+    for seed in range(1, seeds):
+        noise[:, seed] = 0.5 * noise[:, seed - 1] + math.sqrt(0.75) * noise[:, seed]
+    return noise
+
+
+def rounded(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """Sd 0.2, and results in steps of 0.5: few test images, many ties."""
+    return np.asarray(np.round(rng.normal(0, 0.2, (rows, seeds)) / 0.5) * 0.5)
+
+
+def bimodal(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """The last row is 2 points up or down, as often as not."""
+    noise = normal(rng, rows, seeds)
+    noise[-1] += 2 * rng.choice([-1.0, 1.0], seeds)
+    return noise
+
+
+def skewed_rows(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """All rows but the first are lognormal, and the first hardly varies."""
+    noise = SD * (rng.lognormal(0, 1, (rows, seeds)) - math.exp(0.5))
+    noise[0] = rng.normal(0, 0.15, seeds)
+    return np.asarray(noise)
+
+
+def rare_loss(rng: np.random.Generator, rows: int, seeds: int) -> Array:
+    """The last row loses 10 points in one seed of ten."""
+    noise = normal(rng, rows, seeds)
+    noise[-1] -= LOSS * ((rng.random(seeds) < RARE) - RARE)
+    return noise
+
+
+SHAPES: dict[str, Shape] = {
+    "normal, sd 0.7": normal,
+    "uniform": uniform,
+    "Student's t of 3": heavy,
+    "one level of sd 8": noisy_result,
+    "two levels tied to 0.001": near_ties,
+    "seeds of unequal sd": unequal_seeds,
+    "seeds that correlate by 0.5": dependent_seeds,
+    "results in steps of 0.5": rounded,
+    "one level ±2 points": bimodal,
+    "three skewed levels": skewed_rows,
+    "one level loses 10 in one seed of ten": rare_loss,
+}
+
+
+def compared(values: Array, effect: float | None) -> list[Compared]:
+    """The rows against the first one, judged together."""
+    base, *others = (dict(enumerate(row.tolist())) for row in values)
+    found = [one for row in others if (one := compare_paired(row, base))]
+    return judge(found, effect)
+
+
+def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
+    """Rates of false verdicts with all differences at the effect, or at 0; coverage; warnings.
+
+    Args:
+        shape: of the noise.
+        seeds: of a study.
+        studies: how many.
+        seed: of all draws.
+
+    Returns:
+        Shares of studies in which any of three comparisons is decided at the effect, equivalent at
+        the effect, beyond chance at 0; of intervals that hold the truth; of studies that warn, and
+        of those that warn among studies with a result that is 5 points off.
+    """
+    rng = np.random.default_rng(seed)
+    found = np.zeros((studies, 4))
+    warned, far = np.zeros(studies, bool), np.zeros(studies, bool)
+    for study in range(studies):
+        noise = shape(rng, LEVELS, seeds)
+        values = 60 + rng.normal(0, SEED_SD, seeds) + noise
+        moved = values + EFFECT * (np.arange(LEVELS) > 0)[:, None]
+        at_effect, at_zero = compared(moved, EFFECT), compared(values, None)
+        ends = [(one.difference.low, one.difference.high) for one in at_effect]
+        held = [low <= EFFECT <= (high or 0) for low, high in ends if low is not None]
+        found[study] = (
+            any(one.verdict is Verdict.DECIDED for one in at_effect),
+            any(one.verdict is Verdict.EQUIVALENT for one in at_effect),
+            any(is_beyond_chance(one.holm_p) for one in at_zero),
+            np.mean(held) if held else math.nan,  # differences that do not vary have no interval
+        )
+        parts = far_result(values), noisy_row(values)
+        warned[study] = any(one is not None and one.p < ALPHA / 2 for one in parts)
+        far[study] = np.abs(noise - np.median(noise)).max() > LOSS / 2
+    among = float(warned[far].mean()) if far.any() else math.nan
+    return [*np.nanmean(found, axis=0).tolist(), float(warned.mean()), among]
+
+
+def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
+    """Shares of 3 x 4 grids without effects in which either factor, or the pair, has p < 0.05.
+
+    Args:
+        shape: of the noise of the 12 configurations.
+        seeds, studies, seed: see verdicts.
+    """
+    rng, codes = np.random.default_rng(seed), np.indices((3, 4)).reshape(2, -1)
+    factors = tuple(
+        Varied(Factor(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        for i, n in enumerate((3, 4))
+    )
+    model, called = grid_model(factors), np.zeros(3)
+    for _ in range(studies):
+        values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
+        called += [block_f(contrasts(term, values)).p < 0.05 for term in model.terms]
+    return (called / studies).tolist()
+
+
+def second_looks(seeds: int, studies: int, seed: int) -> list[float]:
+    """Shares of single comparisons at the effect that are decided: at once, and after another look.
+
+    Args:
+        seeds: of the first look; normal noise.
+        studies, seed: see verdicts.
+
+    Returns:
+        After one look; after a second one at the fewest, and at the most, of the further seeds that
+        the first look names.
+    """
+    rng, decided = np.random.default_rng(seed), np.zeros((studies, 3))
+    for study in range(studies):
+        drawn = EFFECT + rng.normal(0, math.sqrt(2) * SD, seeds)
+        (first,) = compared(np.array([np.zeros(seeds), drawn]), EFFECT)
+        decided[study] = first.verdict is Verdict.DECIDED
+        for place, more in enumerate(first.pairs_more or (), start=1):
+            longer = np.append(drawn, EFFECT + rng.normal(0, math.sqrt(2) * SD, more))
+            (second,) = compared(np.array([np.zeros(len(longer)), longer]), EFFECT)
+            decided[study, place] = second.verdict is Verdict.DECIDED
+    return decided.mean(axis=0).tolist()
+
+
+def chosen(correlation: float, seeds: int, studies: int, seed: int) -> float:
+    """Share of studies in which the interval of the best of ten equal configurations is too high.
+
+    Args:
+        correlation: of the noise of selection and test.
+        seeds, studies, seed: see verdicts; normal noise.
+    """
+    rng = np.random.default_rng(seed)
+    test = rng.normal(0, SD, (studies, 10, seeds))
+    other = rng.normal(0, SD, test.shape)
+    selection = correlation * test + math.sqrt(1 - correlation**2) * other
+    best = selection.mean(axis=2).argmax(axis=1)
+    lows = [mean_interval(row).low for row in test[np.arange(studies), best].tolist()]
+    return float(np.mean([low is not None and low > 0 for low in lows]))
+
+
+def over_classes(classes: int, studies: int, seed: int) -> float:
+    """Share of intervals over classes that hold the truth, where one class of ten loses 30 points.
+
+    Args:
+        classes: of a test, of 50 images each.
+        studies, seed: see verdicts.
+    """
+    rng, held = np.random.default_rng(seed), 0
+    ids, images = list(range(classes)), np.full(classes, 50.0)
+    for _ in range(studies):
+        easy = np.clip(rng.normal(0.7, 0.1, classes), 0.35, 1)
+        worse = easy - 0.3 * (rng.random(classes) < RARE)
+        right = [rng.binomial(50, share).astype(float) for share in (worse, easy)]
+        drawn = [resampled("", ids, part, images) for part in right]
+        if drawn[0] is not None and drawn[1] is not None:
+            mean = 100 * float((right[0] - right[1]).sum() / images.sum())
+            found = interval_over_classes(mean, [drawn[0] - drawn[1]])
+            held += (found.low or 0) <= -100 * 0.3 * RARE <= (found.high or 0)
+    return held / studies
+
+
+def under_tpe(settings: int, studies: int) -> tuple[float, float]:
+    """Shares of TPE studies whose inert factor has a p of ranks, or an adjusted p, below 0.05.
+
+    Args:
+        settings: of a study, of one range with an effect of 4 points and an inert one, 3 seeds.
+        studies: how many.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    factors = [{"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in (0, 1)]
+    called = np.zeros(2)
+    for study in range(studies):
+        rng = np.random.default_rng(study)
+        sampler = optuna.samplers.TPESampler(seed=study, multivariate=True)
+        search = optuna.create_study(direction="maximize", sampler=sampler)
+        for _ in range(settings):
+            trial = search.ask()
+            x = [trial.suggest_float(f"x{i}", 0, 1) for i in (0, 1)]
+            search.tell(trial, 4 * x[0] + rng.normal(0, SD))
+        drawn = [one.params for one in search.trials]
+        builder = planted(factors, drawn, lambda s: 4 * s["x0"], 3, rng, sampler="tpe")
+        made = builder.study()
+        ranked = rank_correlation(
+            [s["x1"] for s in drawn], [one.value or 0 for one in search.trials], rng
+        )
+        (text,) = [f.text for f in make_report(made).answer.findings if "together" in f.subject]
+        called += (2 * (ranked.p or 1) < 0.05, "x1" in text.partition("H does not go")[0])
+    return float(called[0] / studies), float(called[1] / studies)
+
+
+def lines(studies: int, tpe: int) -> Iterator[str]:
+    """The tables as Markdown.
+
+    Args:
+        studies: of a cell.
+        tpe: studies under TPE.
+    """
+    yield f"Three levels against a baseline; {studies:,} studies of a row.\n"
+    heads = "decided | equivalent | beyond chance | intervals hold | warned | warned of a loss"
+    yield _head(f"noise | seeds | {heads}")
+    for seeds in (SEEDS, 2 * SEEDS):
+        for place, (name, shape) in enumerate(SHAPES.items()):
+            yield _row(f"{name} | {seeds}", verdicts(shape, seeds, studies, place))
+    yield f"\nA 3 x 4 grid without effects; {studies:,} studies of a row.\n"
+    yield _head("noise | seeds | a factor | the other | the pair")
+    for seeds in (3, SEEDS):
+        for place, (name, shape) in enumerate(SHAPES.items()):
+            yield _row(f"{name} | {seeds}", grids(shape, seeds, studies, place))
+    yield f"\nNormal noise, {SEEDS} seeds, {studies:,} studies of a row.\n"
+    yield _head("at the effect, one comparison | one look | fewest more | most more")
+    yield _row("decided", second_looks(SEEDS, studies, 0))
+    yield "\n" + _head("best of ten equal ones, noises that correlate by | 0 | 0.3 | 0.5 | 0.9")
+    correlations = (0, 0.3, 0.5, 0.9)
+    yield _row("interval above the truth", [chosen(r, SEEDS, studies, 0) for r in correlations])
+    yield "\n" + _head("classes, one of ten loses 30 points | 10 | 20 | 30 | 50")
+    yield _row("intervals hold", [over_classes(k, studies, 0) for k in (10, 20, 30, 50)])
+    yield "\n" + _head(f"an inert factor under TPE, {tpe} studies | by ranks | by the answer")
+    for settings in (30, 60)[: 1 if tpe < FEWEST_TPE else 2]:
+        yield _row(f"{settings} settings, 3 seeds", under_tpe(settings, tpe))
+
+
+def _head(names: str) -> str:
+    return f"| {names} |\n| :--- |{' ---: |' * names.count('|')}"
+
+
+def _row(name: str, rates: Sequence[float]) -> str:
+    cells = ["–" if math.isnan(rate) else f"{100 * rate:.1f}%" for rate in rates]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
+    parser.add_argument("--studies", type=int, default=1_000, help="of a cell")
+    parser.add_argument("--tpe", type=int, default=100, help="studies under TPE")
+    options = parser.parse_args(words)
+    started = time.process_time()
+    studies, tpe = (2, 1) if options.smoke else (options.studies, options.tpe)
+    for line in lines(studies, tpe):
+        print(line, flush=True)
+    print(f"\n{time.process_time() - started:.0f} s of one core")
+
+
+if __name__ == "__main__":
+    main()
