@@ -12,6 +12,7 @@ from harness.config.resolved import resolved_yaml
 from harness.config.space import (
     baseline,
     belongs,
+    control_at,
     grid,
     levels,
     optuna_params,

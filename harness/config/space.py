@@ -29,6 +29,11 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
 }
 """Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
 DEFAULTS: Final = TrialConfig()
+# The controls that read all settings but their generator's, which is replaced.
+_CONTROLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "no_synthetic": {"generator": {"name": "none"}},
+    "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
+}
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
@@ -204,21 +209,38 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     pictures to show, real_pictures is left out.
     They have the study's constants, with each factor that is not of the replaced group at its
     baseline: a study over datasets without the constant's has its arms on the baseline dataset.
-    An arm may equal a setting of the study, or another arm; its setting_key tells.
+    An arm may equal a setting of the study, or another arm; its setting_key tells. Two of them run
+    at other levels, too: see control_at.
     """
     if not study.reference_arms:
         return {}
     from ship.datasets import has_unseen_pictures
 
     trial = resolve(study, baseline(study))
-    base, none = trial.model_dump(), {"generator": {"name": "none"}}
     # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
     own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
-    arms: dict[str, dict[str, Any]] = {
-        "zero_shot": {**none, "finetuner": {"name": "zero_shot"}, **own},
-        "no_synthetic": none,
-        "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
-    }
+    zero_shot = {"finetuner": {"name": "zero_shot"}, **own}
+    arms = {"zero_shot": _with(trial, {**_CONTROLS["no_synthetic"], **zero_shot})}
+    arms |= {name: _with(trial, settings) for name, settings in _CONTROLS.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
-        arms["real_pictures"] = {"generator": {"name": "real"}}
-    return {name: TrialConfig.model_validate({**base, **arm}) for name, arm in arms.items()}
+        arms["real_pictures"] = _with(trial, {"generator": {"name": "real"}})
+    return arms
+
+
+def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> TrialConfig:
+    """Return the trial of a control at levels of the factors that it reads.
+
+    Args:
+        study: The study.
+        name: "no_synthetic" or "text_feature".
+        levels: Levels of all factors that it reads. Other factors are at their baselines.
+
+    Raises:
+        ValueError: The control cannot have these levels.
+    """
+    trial = resolve(study, {**baseline(study, levels), **levels})
+    return _with(trial, _CONTROLS[name])
+
+
+def _with(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:
+    return TrialConfig.model_validate({**trial.model_dump(), **settings})

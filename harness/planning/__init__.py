@@ -13,6 +13,7 @@ from harness.planning.changes import (
     once_adopted,
     require_consent,
 )
+from harness.planning.controls import matched_controls
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (

@@ -4,14 +4,24 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.config import StudyConfig, baseline, reference_arms, resolve
+from harness.config import StudyConfig, baseline, control_at, reference_arms, resolve
 from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.planning.settings import SettingMaker, plugins_text
 from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
 from harness.wording import duration
-from reports.contract import LOAD, PROTOCOLS, Cost, State, Tag, count, curve_metric, seed_metric
+from reports.contract import (
+    LOAD,
+    PROTOCOLS,
+    RIVALS,
+    Cost,
+    State,
+    Tag,
+    count,
+    curve_metric,
+    seed_metric,
+)
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
@@ -112,10 +122,13 @@ def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy
         A factor that it lacks stands at its baseline, as elsewhere. One that has become a constant
         has its value, unless that was one of the levels: then the others were removed.
         """
-        if run.arm:
+        if run.arm and not run.assignment:
             return arms.get(run.arm)
         found = {key: value for key, value in run.assignment.items() if key not in gone}
         try:
+            if run.arm:
+                is_wanted = arms and run.arm in RIVALS
+                return control_at(study, run.arm, found) if is_wanted else None
             return resolve(study, found | baseline(study, found))
         except ValueError:  # the study's constants leave no room for such a level
             return study.trial

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config import StudyConfig
+from harness.planning.controls import matched_controls, sampled_controls
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -163,20 +164,32 @@ def make_plan(
     Raises:
         ValueError: a backbone or data set cannot be read.
     """
-    maker = SettingMaker(study, fingerprints)
-    drawn = study.sampler != "grid"
+    maker, proposals = SettingMaker(study, fingerprints), 0
     every_arm = maker.arms()
-    own = known_settings(ledger, maker) if drawn else enumerate_settings(maker)
-    if drawn:  # a sampler is not asked for what an arm runs anyway
-        own = distinct([*own, *filter(None, map(maker.equal_to, every_arm))])
-    known = with_path(own, ledger, maker)
+    if study.sampler == "grid":
+        known = with_path(enumerate_settings(maker), ledger, maker)
+        every_arm += matched_controls(maker, known)
+    else:
+        # a sampler is not asked for what an arm runs anyway
+        own = _joined(known_settings(ledger, maker), every_arm, maker)
+        known = with_path(own, ledger, maker)
+        proposals = _proposals(maker, len(own), known)
+        is_left = any(_row(study, ledger, setting, retry_before).seeds for setting in known)
+        is_ended = not proposals and not is_left
+        matched = sampled_controls(maker, known, ledger, is_ended=is_ended)
+        known, every_arm = _joined(known, matched, maker), [*every_arm, *matched]
     keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     return Plan(
         rows=tuple(_row(study, ledger, setting, retry_before) for setting in (*arms, *known)),
         equal_arms=tuple(arm for arm in every_arm if arm not in arms),
-        proposals=_proposals(maker, len(own), known) if drawn else 0,
+        proposals=proposals,
     )
+
+
+def _joined(own: Sequence[Setting], arms: Sequence[Setting], maker: SettingMaker) -> list[Setting]:
+    """Return settings of the study with those that some of its controls equal."""
+    return distinct([*own, *filter(None, map(maker.equal_to, arms))])
 
 
 def _proposals(maker: SettingMaker, proposed: int, known: Sequence[Setting]) -> int:

@@ -32,7 +32,8 @@ class Setting:
     """One parameter assignment (or reference arm), resolved.
 
     key: the setting's key in the ledger.
-    assignment: the study's factors, dotted name -> value; {} for a reference arm.
+    assignment: the study's factors, dotted name -> value; of a reference arm at other levels than
+        the baseline's, the factors that it reads; {} of one at the baseline.
     arm: the reference arm's name, or "".
     for_path: whether its numbers are --path's: neither the grid nor the sampler asked for it, or
         the scheduler had stopped it.
@@ -46,8 +47,9 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """A short name for people, e.g. "n_ctx=4, kl_weight=0.1" or "zero_shot"."""
-        return self.arm or label_of(self.assignment)
+        """A short name for people, e.g. "n_ctx=4, kl_weight=0.1" or "no_synthetic (lr=0.1)"."""
+        levels = label_of(self.assignment)
+        return f"{self.arm} ({levels})" if self.arm and levels else self.arm or levels
 
 
 def label_of(assignment: Mapping[str, Any]) -> str:
@@ -144,7 +146,7 @@ class SettingMaker:
         return found if found is not None and found.key == run.setting_key else None
 
     def arms(self) -> list[Setting]:
-        """The study's reference arms, [] if it has none."""
+        """The study's reference arms at the baseline, [] if it has none."""
         arms = reference_arms(self.study).items()
         return [Setting(self.key(config), config, {}, name) for name, config in arms]
 

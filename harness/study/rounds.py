@@ -21,6 +21,7 @@ from harness.planning import (
     distinct,
     enumerate_settings,
     label_of,
+    matched_controls,
 )
 from reports.contract import APART, PROTOCOLS, ReportError, count
 
@@ -192,6 +193,9 @@ def next_seeds(
     for setting, one in endings_of:
         looked_at = one.difference.n if one else 0
         own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
+    for setting in settings:  # a control at a level has the level's seeds; the baseline has none
+        for control in matched_controls(maker, [setting]):
+            own.setdefault(control.key, own[setting.key])
     listed = seeds[: max(map(len, own.values()))]
     metric = PROTOCOLS[study.trial.protocol].default
     update = {

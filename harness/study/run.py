@@ -16,7 +16,7 @@ from harness.config import StudyConfig
 from harness.errors import ConfigError, address_fault
 from harness.machine import environment, remove_left
 from harness.method import Method
-from harness.planning import Adoption, Fingerprints, StudyOutcome, require_consent
+from harness.planning import Adoption, Fingerprints, Plan, StudyOutcome, require_consent
 from harness.progress import SteadyConsole
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.recording import publish as show_report
@@ -256,8 +256,7 @@ class Execution:
                 standing = self._adopt(standing, adoptable)
             ran = not standing.plan.finished
             if ran:
-                Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
-                standing = standing.again()
+                standing = self._run_controls(self._run_trials(standing), standing.plan)
             outcome = replace(self._outcome(standing), ran=ran)
         except BaseException:
             with suppress(store.StudyLost):  # the study's run is another driver's
@@ -265,6 +264,30 @@ class Execution:
             raise
         self.record.end(outcome.state)
         return outcome
+
+    def _run_trials(self, standing: Standing) -> Standing:
+        """Run what is left of a study, and return how it stands then."""
+        Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
+        return standing.again()
+
+    def _run_controls(self, standing: Standing, before: Plan) -> Standing:
+        """Run the controls at the levels of the best configuration, known once a sampler has ended.
+
+        Args:
+            standing: How the study stands now.
+            before: What was planned, and has run. Trials that failed are left to the next run.
+        """
+        plan = standing.plan
+        planned = {setting.key for setting in before.settings}
+        controls = {one.key for one in (*plan.settings, *plan.equal_arms) if one.arm} - planned
+        if not controls or self.interrupts.requested:
+            return standing
+        self.record.describe(self.study, plan)
+        rows = tuple(
+            row if row.setting.key in controls else replace(row, seeds=()) for row in plan.rows
+        )
+        left = replace(plan, rows=rows, proposals=0)
+        return standing if left.finished else self._run_trials(replace(standing, plan=left))
 
     def _adopt(self, standing: Standing, adoptable: list[Adoption]) -> Standing:
         """Take over what other studies have finished; how the study stands then."""

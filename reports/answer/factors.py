@@ -25,6 +25,7 @@ from reports.stats import FEWEST_RANKED, Association, is_beyond_chance
 
 ADJUSTED = "Adjusted for the other factors,"
 BEST = "best setting by selection"  # the subject of a finding
+_ALONE = "no_synthetic"
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
@@ -65,22 +66,48 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
 
 
 def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
-    """Yield the setting with the best selection score, its test result and the baseline's."""
+    """Yield the setting with the best selection score, its test result and what it gains.
+
+    It is compared with the fine-tuner alone at the same levels, else with the baseline.
+    """
     found = tables.headline(study, metric)
     if found is None or len(tables.by_preference(study)) < 2:
         return
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(found.estimate, decimals=decimals))
-    name, beside = next(iter(found.beside.items()), ("", None))
-    if beside is not None:
+    name = next((name for name in (_ALONE, *found.beside) if name in found.beside), "")
+    if name:
+        beside = found.beside[name]
         told = cell_text(Value(beside, signed=True, decimals=decimals))
-        than = ARMS[name][0] if name in ARMS else "the baseline"
+        than = _control_text(study, name) if name in ARMS else "the baseline"
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {told} against {than}"
+        text += _joint_text(study, metric, name) if name in ARMS else ""
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{found.setting}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
+
+
+def _control_text(study: Study, name: str) -> str:
+    """Return a control and what it shares with a setting: "fine-tuner alone at the same lr"."""
+    names = tables.short_names(study)
+    levels = [names[key] for key in tables.levels_of_control(study, name)]
+    return f"{ARMS[name][0]} at the same {listed(levels)}" if levels else ARMS[name][0]
+
+
+def _joint_text(study: Study, metric: str, name: str) -> str:
+    """Return the same comparison in the joint metric, if it is beyond the smallest effect."""
+    joint = f"joint_{metric}"
+    found = tables.headline(study, joint) if joint in study.protocol.headings else None
+    one = found.beside.get(name) if found else None
+    if one is None or one.low is None or one.high is None:  # nothing is known of other seeds
+        return ""
+    effect = tables.effect_of(study, joint) or study.smallest_effect
+    if one.low <= effect and one.high >= -effect:
+        return ""
+    difference = cell_text(Value(one, signed=True, decimals=tables.decimals_of(study, joint)))
+    return f" ({metric_name(study, joint)} {difference})"
 
 
 def ranks_finding(table: Table, head: str, study: Study, importance: Importance | None) -> Finding:

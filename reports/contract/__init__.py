@@ -11,7 +11,15 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
-from reports.contract.protocols import APART, ARMS, DEFAULT_PROTOCOL, PROTOCOLS, RIVALS, Protocol
+from reports.contract.protocols import (
+    APART,
+    ARMS,
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    RIVALS,
+    Protocol,
+    control_levels,
+)
 from reports.contract.reach import reach_database, reach_server
 from reports.contract.redaction import redacted
 from reports.contract.words import (

@@ -1,7 +1,8 @@
 """The protocols and reference arms of a study: their metrics, and how tables show them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,20 @@ ARMS: Final = {
     ),
 }
 RIVALS: Final = ("no_synthetic", "text_feature")  # those that a method has to beat, judged in order
+# Groups of settings that these replace or do not read. They read all other settings.
+_UNREAD: Final = {"no_synthetic": ("generator", "synthetic"), "text_feature": ("generator",)}
+
+
+def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an assignment that a control reads.
+
+    Args:
+        control: One of RIVALS.
+        assignment: Levels of factors, by dotted name.
+    """
+    unread = _UNREAD[control]
+    return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
+
 
 # Factors whose levels are measured on classes of their own: nothing is compared between them.
 APART: Final = ("dataset", "targets", "unseen_class")

@@ -6,6 +6,7 @@ owes its reader. Knows no output format.
 
 from reports.tables.associations import UNBIASED
 from reports.tables.build import build_tables
+from reports.tables.controls import levels_of_control
 from reports.tables.families import (
     Family,
     differences,

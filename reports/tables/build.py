@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,11 +22,12 @@ from reports.cells import (
     Value,
     known,
 )
-from reports.contract import FLAG, QUALITY
+from reports.contract import ARMS, FLAG, QUALITY, RIVALS
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
+from reports.tables.controls import compare_with_control
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, chosen_by
 from reports.tables.metric import decimals_of, design_of, measured, with_metric
@@ -102,7 +103,8 @@ def comparison_table(family: Family) -> Table:
     kind = {"settings": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"
     epochs = _tested_epochs(family)
-    columns = [COUNTS, *epochs, *_over_seeds(family), *_compared(family), _SECONDS]
+    differences = [*_compared(family), *_with_controls(family)]
+    columns = [COUNTS, *epochs, *_over_seeds(family), *differences, _SECONDS]
     if family.kind == "methods":
         title = f"{family.head} by dataset"
         columns = [COUNTS, *epochs, *_by_dataset(family), *_compared(family)]
@@ -141,7 +143,7 @@ _SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean(
 
 def _compared(family: Family) -> Iterator[Column]:
     """What is known of differences to the baseline, where they mean anything."""
-    if not family.comparable:
+    if not family.comparable or family.baseline is None:
         return
     head, found = family.head, family.compared
 
@@ -163,6 +165,23 @@ def _compared(family: Family) -> Iterator[Column]:
     detectable = of(lambda one: known(Quantity, one.detectable, decimals=one.decimals))
     drop = _DATASETS_DROP if family.kind == "methods" else 5
     yield Column("detectable", "MDE", detectable, drop=drop)
+
+
+def _with_controls(family: Family) -> Iterator[Column]:
+    """Yield a column of differences for each control that has the levels of the rows."""
+    study, metric = family.study, family.metric
+    for control, controls in family.controls.items():
+
+        def cell(group: Group, controls: Mapping[str, Group] = controls) -> Cell | None:
+            found = None if group.arm else compare_with_control(study, metric, controls, [group])
+            if found is None:
+                return None
+            n = found.difference.n
+            suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
+            return Value(found.difference, signed=True, decimals=found.decimals, suffix=suffix)
+
+        hidden = control != RIVALS[0]
+        yield Column(f"vs_{control}", f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
 
 
 def _difference(one: Compared) -> Cell:

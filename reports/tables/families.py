@@ -9,9 +9,10 @@ from typing import Literal
 
 from reports import stats
 from reports.cells import Column, level_id
-from reports.contract import APART
+from reports.contract import APART, RIVALS
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import Compared, Verdict, is_rounding, scale_of
+from reports.tables.controls import levels_of_control, matched_controls
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -106,6 +107,19 @@ class Family:
         if self.kind == "methods":
             return sum(not group.arm for group in self.groups) > 1
         return self.name not in APART
+
+    @cached_property
+    def controls(self) -> dict[str, Mapping[str, Group]]:
+        """Controls by setting key, for each control that reads a factor of the table.
+
+        Where it reads none, all rows have the control of the baseline, which is a row itself.
+        """
+        found: dict[str, Mapping[str, Group]] = {}
+        for control in RIVALS:
+            read = levels_of_control(self.study, control)
+            if self.name in read or (self.kind == "settings" and read):
+                found[control] = matched_controls(self.study, control)
+        return {control: controls for control, controls in found.items() if controls}
 
     @property
     def shown(self) -> int | None:
@@ -225,7 +239,9 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         yield level_family(study, study.factors[0], metric)
         return
     settings, arms = setting_groups(study), arm_groups(study)
-    plain = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
+    # a control is no baseline of settings at other levels of the factors that it reads
+    is_fair = not levels_of_control(study, "no_synthetic")
+    plain = next((arm for arm in arms if arm.arm == "no_synthetic" and is_fair), None)
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]

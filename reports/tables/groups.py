@@ -205,8 +205,8 @@ def labels_of(
 
 
 def arm_groups(study: Study) -> list[Group]:
-    """The study's reference arms in their fixed order."""
-    keys = {s.arm: s.key for s in study.settings if s.arm}
+    """The study's reference arms at the baseline, in their fixed order."""
+    keys = {s.arm: s.key for s in study.settings if s.arm and not s.assignment}
     return [
         Group((Text(name),), study.by_setting[keys[arm]], arm=arm)
         for arm, (name, _) in ARMS.items()

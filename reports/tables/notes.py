@@ -153,6 +153,12 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield _AVERAGES
     if family.comparable:
         yield from _difference(family)
+    if "no_synthetic" in family.controls:
+        yield Legend(
+            f"vs {ARMS['no_synthetic'][0]}: Δ{family.head} to the fine-tuner without synthetic"
+            " features at the row's levels of all factors that it reads, paired by seed, with its"
+            " uncorrected interval; a dash: no such run has finished"
+        )
     total = sum(not group.arm for group in family.groups)
     if family.shown is not None and total > family.shown:
         yield f"the best {family.shown} of {total} settings shown; the CSV holds all"

@@ -8,11 +8,11 @@ from reports.cells import Text
 from reports.contract import RIVALS, printable
 from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
-from reports.stats import Estimate, compare_paired, is_rounding, scale_of
+from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
+from reports.tables.controls import compare_with_control, matched_controls
 from reports.tables.families import first_family
 from reports.tables.groups import (
     Group,
-    arm_groups,
     baseline_setting,
     chosen_by,
     factor_labels,
@@ -62,8 +62,9 @@ class Headline:
 
     setting: in words; "" of a study without factors. Tied settings are all named.
     estimate: of the metric, over seeds; of tied settings, of their mean under each seed.
-    beside: "baseline" or a reference arm -> the setting's mean difference to it over the seeds that
-        both finished; above 0 the setting is ahead.
+    beside: "baseline" or a control -> the setting's mean difference to it over the seeds that both
+        finished; above 0 the setting is ahead. A control has the setting's levels of all factors
+        that it reads. Without a finished one there is no difference.
     """
 
     setting: str
@@ -93,11 +94,14 @@ def headline(study: Study, metric: str) -> Headline | None:
     values = _mean_of([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
-    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in RIVALS}
     baseline = baseline_setting(whole, settings) if whole.factors else None
+    compared: dict[str, Compared | None] = {}
     if baseline is not None:
-        groups = {"baseline": baseline, **groups}
-    compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
+        compared["baseline"] = compare_paired(values, baseline.seeds(column))
+    for control in RIVALS:
+        controls = matched_controls(whole, control)
+        if all(group.value.key in controls for group in best):
+            compared[control] = compare_with_control(whole, metric, controls, best)
     beside = {name: found.difference for name, found in compared.items() if found}
     if design_of(whole, metric):
         beside = _by_design(whole, metric, best, beside)

@@ -1,0 +1,100 @@
+"""Controls at the levels of the configurations that they are compared with.
+
+A control reads the factors of the fine-tuner, the shots and so on. "With or without SHIP" is a fair
+question only at equal levels of these factors.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from statistics import fmean
+
+from harness.config import baseline, control_at
+from harness.planning.settings import Setting, SettingMaker
+from harness.store import Ledger
+from reports.contract import RIVALS, State, control_levels
+
+_DATASET = "dataset"
+_SAME_SCORE = 1e-9  # relative difference of two scores that selection cannot tell apart
+
+
+def matched_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> list[Setting]:
+    """Return the controls at the levels of some configurations, without those at the baseline.
+
+    These are the controls that a method has to beat: the fine-tuner alone and the text feature.
+    There is none for a configuration without synthetic features, which is a control itself, and
+    none on other datasets than the baseline's. A control that equals one of the configurations is
+    among them; its key tells.
+
+    Args:
+        maker: Of the study's settings.
+        configurations: Settings of the study that are no controls.
+    """
+    study = maker.study
+    if not study.reference_arms:
+        return []
+    start, found = baseline(study), dict[str, Setting]()
+    known = {_name(control, control_levels(control, start)) for control in RIVALS}
+    for setting in configurations:
+        if setting.config.generator.name == "none":
+            continue
+        if setting.assignment.get(_DATASET) != start.get(_DATASET):
+            continue
+        for control in RIVALS:
+            levels = control_levels(control, setting.assignment)
+            if (name := _name(control, levels)) in known:
+                continue
+            known.add(name)
+            with suppress(ValueError):  # the trial's checks may refuse these levels
+                config = control_at(study, control, levels)
+                found[name] = Setting(maker.key(config), config, levels, control)
+    return list(found.values())
+
+
+def _name(control: str, levels: dict[str, object]) -> str:
+    return json.dumps([control, levels], sort_keys=True)
+
+
+def sampled_controls(
+    maker: SettingMaker, configurations: Sequence[Setting], ledger: Ledger, *, is_ended: bool
+) -> list[Setting]:
+    """Return the matched controls of a study whose sampler proposes the configurations.
+
+    A control at the levels of each proposal would double the study. The best configurations have
+    theirs, once the last proposal has ended. What was the best before keeps its finished controls.
+
+    Args:
+        maker: Of the study's settings.
+        configurations: The proposals so far.
+        ledger: What the store has of the study.
+        is_ended: Whether no configuration is left to propose or to run.
+    """
+    best = best_by_selection(maker, configurations, ledger) if is_ended else []
+    wanted = {control.key for control in matched_controls(maker, best)}
+    return [
+        control
+        for control in matched_controls(maker, configurations)
+        if control.key in wanted or ledger.state(control.key) is State.COMPLETE
+    ]
+
+
+def best_by_selection(
+    maker: SettingMaker, configurations: Iterable[Setting], ledger: Ledger
+) -> list[Setting]:
+    """Return the configurations with the best mean selection score; several if they are tied.
+
+    The reports' headline is about the same ones (reports.tables.preferred).
+
+    Args:
+        maker: Of the study's settings.
+        configurations: Settings of the study that are no controls.
+        ledger: What the store has of the study.
+    """
+    scores: list[tuple[float, Setting]] = []
+    for setting in configurations:
+        objectives, seeds = ledger.objectives(setting.key), maker.study.seeds_of(setting.key)
+        if values := [objectives[seed] for seed in seeds if seed in objectives]:
+            scores.append((fmean(values), setting))
+    best = max((score for score, _ in scores), default=0.0)
+    return [setting for score, setting in scores if math.isclose(score, best, rel_tol=_SAME_SCORE)]

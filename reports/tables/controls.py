@@ -1,0 +1,91 @@
+"""Controls at the same levels: what a configuration gains over one without SHIP.
+
+A control at the baseline says nothing about a configuration whose fine-tuner has another learning
+rate. Each configuration is compared with the control that has its levels of all factors that the
+control reads.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.cells import level_id
+from reports.contract import control_levels
+from reports.read import Study
+from reports.stats import Compared, compare_paired
+from reports.tables.groups import Group, mean
+from reports.tables.metric import decimals_of, design_of
+
+
+def matched_controls(study: Study, control: str) -> dict[str, Group]:
+    """Return the control at the levels of each configuration of a study, by setting key.
+
+    Configurations without such a control are left out, and those that are the control itself.
+
+    Args:
+        study: The study, of one dataset.
+        control: "no_synthetic" or "text_feature".
+    """
+    baselines = {factor.key: factor.baseline for factor in study.factors}
+    by_levels = {
+        _id(setting.assignment): setting.key for setting in study.settings if setting.arm == control
+    }
+    found: dict[str, Group] = {}
+    for setting in study.own:
+        levels = control_levels(control, setting.assignment)
+        key = by_levels.get(_id(levels))
+        if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):
+            key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
+        if key is not None and key != setting.key:
+            found[setting.key] = Group((), study.by_setting[key], arm=control)
+    return found
+
+
+def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    return {seed: mean(results) for seed, results in values.items()}
+
+
+def _id(levels: Mapping[str, Any]) -> str:
+    return json.dumps({key: level_id(level) for key, level in levels.items()}, sort_keys=True)
+
+
+def levels_of_control(study: Study, control: str) -> list[str]:
+    """Return the keys of a study's factors that a control reads."""
+    return [*control_levels(control, {factor.key: None for factor in study.factors})]
+
+
+def compare_with_control(
+    study: Study, metric: str, controls: Mapping[str, Group], groups: Sequence[Group]
+) -> Compared | None:
+    """Compare configurations with the controls at their levels, paired by seed.
+
+    A seed's value is the mean over those configurations that finished under it, and whose controls
+    did. If the study's own design added seeds (--detect), the difference has no interval: seeds
+    were added until other differences were decided.
+
+    Args:
+        study: The study, of one dataset.
+        metric: A test metric.
+        controls: The controls by setting key; see matched_controls.
+        groups: The rows of the configurations.
+
+    Returns:
+        None if no configuration has a control at its levels with a seed in common.
+    """
+    column = f"test/{metric}"
+    values: dict[int, list[float]] = {}
+    without: dict[int, list[float]] = {}
+    for row in (row for group in groups for row in group.done):
+        control, seed = controls.get(row["setting_key"]), row["seed"]
+        results = control.seeds(column) if control else {}
+        if row.get(column) is not None and seed in results:
+            values.setdefault(seed, []).append(row[column])
+            without.setdefault(seed, []).append(results[seed])
+    found = compare_paired(_means(values), _means(without))
+    if found is None:
+        return None
+    difference = found.difference
+    if design_of(study, metric):
+        difference = dataclasses.replace(difference, low=None, high=None)
+    return dataclasses.replace(found, difference=difference, decimals=decimals_of(study, metric))
