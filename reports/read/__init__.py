@@ -17,4 +17,4 @@ from reports.read.runs import (
     sqlite_runs,
     study_names,
 )
-from reports.read.tags import Factor, Setting, heading
+from reports.read.tags import Factor, Setting, heading, in_words

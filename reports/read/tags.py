@@ -127,9 +127,12 @@ def json_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: st
 
 
 def in_words(assignment: Mapping[str, Any], arm: str) -> str:
-    """A setting as a message names it: "generator.n_ctx=4", or its arm."""
-    told = ARMS[arm][0] if arm in ARMS else ", ".join(f"{k}={v}" for k, v in assignment.items())
-    return told or arm or "constants"
+    """A setting as a message names it: "generator.n_ctx=4", or its arm with its levels."""
+    levels = ", ".join(f"{key}={level}" for key, level in assignment.items())
+    if not arm:
+        return levels or "constants"
+    name = ARMS[arm][0] if arm in ARMS else arm
+    return f"{name} ({levels})" if levels else name
 
 
 def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:

@@ -19,7 +19,7 @@ from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
 from reports.formatting import PLAIN, STACKED, broken, cell_text
-from reports.read import Study, run_address
+from reports.read import Study, in_words, run_address
 from reports.render.markup import shown
 from reports.report import Report
 from reports.tables import factor_labels, setting_groups, spelled
@@ -65,7 +65,7 @@ def _runs(study: Study) -> list[tuple[str, str]]:
     """
     labels = factor_labels(study)
     listed = setting_groups(study)[:MOST_RUNS]
-    arms = {setting.key: ARMS[setting.arm][0] for setting in study.settings if setting.arm in ARMS}
+    arms = {one.key: in_words(one.assignment, one.arm) for one in study.settings if one.arm in ARMS}
     named = arms | {group.value.key: spelled(group, labels) for group in listed}
     found = study.rows.select("setting_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [

@@ -1,0 +1,98 @@
+"""Controls of a sampled study run at the levels of its best configuration."""
+
+from dataclasses import replace
+from typing import Any
+
+from harness.config.study_config import StudyConfig
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Plan, make_plan
+from harness.planning.settings import SettingMaker
+from harness.store.ledger import Ledger, LedgerRun
+from reports.contract import Failure, State
+from tests.harness.fakes import make_study
+from tests.harness.planning.made import run_of
+
+SHOTS, N_CTX = "shots", "generator.n_ctx"
+SEEDS = (0, 1)
+CONTROLS = [f"{name} (shots=4)" for name in ("no_synthetic", "text_feature")]
+
+
+def sampled(**keys: Any) -> StudyConfig:
+    """Return a study over a factor that controls read, and one that they do not."""
+    space = {SHOTS: {"choices": [2, 4, 8], "baseline": 2}, N_CTX: [1, 4]}
+    given = {"space": space, "sampler": "random", "trials": 2, "reference_arms": True}
+    return make_study(**{**given, **keys})
+
+
+def tried(
+    study: StudyConfig, prints: Fingerprints, shots: int, score: float, **keys: Any
+) -> LedgerRun:
+    """Return a finished run of a configuration with its selection score."""
+    setting = SettingMaker(study, prints)({SHOTS: shots, N_CTX: 1})
+    return run_of(setting, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
+
+
+def at_other_levels(plan: Plan) -> dict[str, str]:
+    """Return the controls at other levels than the baseline's with their states."""
+    rows = [row for row in plan.rows if row.setting.arm and row.setting.assignment]
+    return {row.label: row.state for row in rows}
+
+
+def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
+    prints: Fingerprints,
+) -> None:
+    """They wait for the last proposal, and for each configuration that is still to run."""
+    study = sampled()
+    first, best = tried(study, prints, 2, 50.0), tried(study, prints, 4, 60.0)
+    failed = tried(
+        study, prints, 8, 0.0, state=State.FAIL, failure=Failure.ERROR, reason="why", objective={}
+    )
+    assert at_other_levels(make_plan(study, Ledger((best,)), prints)) == {}
+    assert at_other_levels(make_plan(study, Ledger((best, failed)), prints)) == {}
+    ended = make_plan(study, Ledger((first, best)), prints)
+    assert at_other_levels(ended) == dict.fromkeys(CONTROLS, "to run")
+    assert not ended.proposals and not ended.finished
+
+
+def test_a_best_configuration_at_the_baseline_needs_no_other_control(
+    prints: Fingerprints,
+) -> None:
+    """Where what a control reads is at the baseline, the baseline's controls are its own."""
+    study = sampled()
+    ledger = Ledger((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
+    assert at_other_levels(make_plan(study, ledger, prints)) == {}
+
+
+def test_tied_configurations_each_have_controls(prints: Fingerprints) -> None:
+    """The headline is about the mean of all that selection cannot tell apart."""
+    study = sampled()
+    ledger = Ledger((tried(study, prints, 8, 60.0), tried(study, prints, 4, 60.0)))
+    assert len(at_other_levels(make_plan(study, ledger, prints))) == 4
+
+
+def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:
+    """A further trial is better: it gets controls, and no finished run leaves the table."""
+    study = sampled(trials=3)
+    runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
+    before = make_plan(sampled(), Ledger(tuple(runs)), prints)
+    runs += [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]
+    now = make_plan(study, Ledger((*runs, tried(study, prints, 8, 70.0))), prints)
+    assert at_other_levels(now) == {
+        **dict.fromkeys(CONTROLS, "done"),
+        **{name.replace("4", "8"): "to run" for name in CONTROLS},
+    }
+
+
+def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerprints) -> None:
+    """A sampler that may draw it is not asked for it any more, as at the baseline."""
+    space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
+    study = sampled(space=space)
+    maker = SettingMaker(study, prints)
+    alone = run_of(maker.arms()[1], SEEDS, arm="", objective=dict.fromkeys(SEEDS, 40.0))
+    alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
+    best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
+    plan = make_plan(study, Ledger((alone, best)), prints)
+    assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
+    (own,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
+    assert own.state == "to run" and own.setting.key in {one.key for one in plan.equal_arms}
+    assert plan.proposals == 0

@@ -1,0 +1,151 @@
+"""Configurations are compared with the controls at their own levels, or with none."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import pytest
+
+from reports.answer import build_answer
+from reports.cells import Value
+from reports.contract import control_levels
+from reports.read import Study
+from reports.render import make_publication
+from reports.report import make_report
+from reports.tables import build_tables, headline
+from reports.tables.controls import matched_controls
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.listed import listed
+
+H = "harmonic_mean"
+LR, N_CTX = "finetuner.lr", "generator.n_ctx"
+
+
+# New accuracy of each seed, as in the file
+ALONE, TEXT = ([62.0, 64.3, 66.1], [61.0, 63.3, 65.6])  # at lr 0.01
+BEST, OTHER = ([61.8, 64.0, 66.0], [61.2, 63.0, 65.4])  # at lr 0.01, n_ctx 4 and 1
+
+
+def gain(new: Sequence[float], beside: Sequence[float]) -> float:
+    """Return the mean difference in H of two lists of seeds."""
+    pairs = zip(new, beside, strict=True)
+    return fmean(scores(one)[H] - scores(other)[H] for one, other in pairs)
+
+
+def without(builder: StoreBuilder, arm: str, *, at_levels: bool) -> Study:
+    """Return the study as an earlier version left it: without some runs of a control."""
+    assert builder.wanted is not None
+    builder.wanted = [
+        one
+        for one in builder.wanted
+        if one["arm"] != arm or bool(one["assignment"]) is not at_levels
+    ]
+    return builder.study()
+
+
+def test_a_control_reads_what_it_does_not_replace() -> None:
+    """The fine-tuner alone uses no synthetic features, the text feature does."""
+    assignment = {LR: 0.1, N_CTX: 4, "shots": 2, "synthetic.ratio": 2, "generator": "vae"}
+    assert control_levels("no_synthetic", assignment) == {LR: 0.1, "shots": 2}
+    assert control_levels("text_feature", assignment) == {
+        LR: 0.1,
+        "shots": 2,
+        "synthetic.ratio": 2,
+    }
+
+
+def test_each_configuration_has_the_control_at_its_levels() -> None:
+    """A control without levels is that of the baseline, as in stores of earlier versions."""
+    study = listed("tuned").study()
+    found = matched_controls(study, "no_synthetic")
+    rates = {
+        setting.assignment[LR]: found[setting.key].rows[0]["setting_key"] for setting in study.own
+    }
+    assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
+
+
+def test_a_configuration_without_synthetic_features_is_no_row_beside_itself() -> None:
+    """Where `generator` has none among its levels, that run is the control of the others."""
+    builder = StoreBuilder(
+        factors=(
+            {"key": "generator", "levels": ["none", "vae"], "log": False, "baseline": "none"},
+            {"key": "shots", "levels": [2, 4], "log": False, "baseline": 2},
+        )
+    )
+    for shots in (2, 4):
+        for generator in ("none", "vae"):
+            at = {"generator": generator, "shots": shots}
+            builder.trial(at, {0: {}}, key=f"{generator} {shots}")
+        levels = {"shots": shots} if shots == 4 else {}
+        builder.want(levels, arm="no_synthetic", key=f"none {shots}")
+    found = matched_controls(builder.study(), "no_synthetic")
+    keys = {key: control.rows[0]["setting_key"] for key, control in found.items()}
+    assert keys == {"vae 2": "none 2", "vae 4": "none 4"}
+
+
+def test_the_headline_compares_like_with_like() -> None:
+    """The best rate is compared with the controls at that rate, not with those at the baseline."""
+    study = listed("tuned").study()
+    found = headline(study, H)
+    assert found is not None
+    assert found.beside["no_synthetic"].mean == pytest.approx(gain(BEST, ALONE))
+    assert found.beside["text_feature"].mean == pytest.approx(gain(BEST, TEXT))
+    assert found.beside["baseline"].mean > 6
+
+
+def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
+    """An earlier study, whose controls ran at the baseline, has neither number nor sentence."""
+    study = without(listed("tuned"), "no_synthetic", at_levels=True)
+    found = headline(study, H)
+    assert found is not None
+    assert sorted(found.beside) == ["baseline", "text_feature"]
+    report = make_report(study)
+    assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
+    best = report.answer.findings[0].text
+    assert "against the baseline" in best and "fine-tuner alone" not in best
+
+
+def test_the_answer_names_the_control_its_levels_and_joint_h() -> None:
+    """H does not change with SHIP, and joint H falls by more than the smallest effect."""
+    best = make_report(listed("tuned").study()).answer.findings[0].text
+    assert "−0.1 ± 0.1 against fine-tuner alone at the same lr (joint H −15.8 ± 2.0)." in best
+
+
+def test_joint_h_is_named_only_beyond_the_smallest_effect() -> None:
+    """An interval that reaches into the smallest effect of interest says nothing."""
+    study = listed("tuned", config={"smallest_effect": 14.5}).study()
+    tables = build_tables(study)
+    assert "joint H" not in build_answer(study, H, tables, None).findings[0].text
+
+
+def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
+    """It does so for factors that the control reads; others have the baseline's control as a row.
+
+    The difference to the text feature is in the files.
+    """
+    tables = {table.name: table for table in build_tables(listed("tuned").study())}
+    effects = tables[LR]
+    cells = {row.level: row.cells["vs_no_synthetic"] for row in effects.own}
+    means = {level: cell.estimate for level, cell in cells.items() if isinstance(cell, Value)}
+    both = (gain(BEST, ALONE) + gain(OTHER, ALONE)) / 2
+    assert means["0.01"].mean == pytest.approx(both)
+    assert {estimate.n for estimate in means.values()} == {3}
+    columns = {column.key: column for column in effects.columns}
+    assert columns["vs_text_feature"].csv_only and not columns["vs_no_synthetic"].csv_only
+    assert "vs_no_synthetic" not in {column.key for column in tables[N_CTX].columns}
+    assert all("vs_no_synthetic" not in row.cells for row in tables["settings"].rows if row.arm)
+
+
+def test_a_control_at_the_baseline_is_no_baseline_of_other_levels() -> None:
+    """A search that did not try the baseline has no column of differences to an unlike control."""
+    builder = listed("tuned", sampler="tpe", trials=1)
+    builder.wanted = [
+        one
+        for one in builder.wanted or []
+        if one["arm"] or (one["assignment"][LR], one["assignment"][N_CTX]) == (0.01, 1)
+    ]
+    table = build_tables(builder.study())[0]
+    assert table.baseline is None
+    assert "difference" not in {column.key for column in table.columns}
+    (row,) = table.own
+    cell = row.cells["vs_no_synthetic"]
+    assert isinstance(cell, Value) and cell.estimate.mean == pytest.approx(gain(OTHER, ALONE))
