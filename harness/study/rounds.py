@@ -193,7 +193,7 @@ def next_seeds(
     for setting, one in endings_of:
         looked_at = one.difference.n if one else 0
         own[setting.key] = seeds[: max(looked_at, now) if _goes_on(one) else looked_at]
-    for setting in settings:  # a control at a level has the level's seeds; the baseline has none
+    for setting in settings:  # a control at another level than the baseline's has its seeds
         for control in matched_controls(maker, [setting]):
             own.setdefault(control.key, own[setting.key])
     listed = seeds[: max(map(len, own.values()))]

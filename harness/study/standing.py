@@ -20,7 +20,7 @@ from harness.study.features import configs_of, fingerprints_of
 from harness.study.rounds import rounds_of
 from harness.study_files import file_label
 from harness.wording import duration
-from reports.contract import ReportError, count
+from reports.contract import ReportError, control_levels, count
 from ship.architectures import as_read
 from ship.templates import sentence
 
@@ -178,6 +178,8 @@ def plan_study(
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = standing.plan
+    if plan.proposals and study.reference_arms and control_levels("text_feature", study.space):
+        notes.append("controls at the levels of the best setting run after the last proposal")
     if say is not None:
         notes += detectable_lines(wanted, uri)
         if not plan.finished:

@@ -241,6 +241,29 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
     assert len(json.loads(bench.parent().data.tags["ship.wanted"])) == 6
 
 
+@pytest.mark.slow
+def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench) -> None:
+    """One command runs them; further trials with another best bring others, and lose no run."""
+    keys: dict[str, Any] = {
+        "space": {"shots": {"low": 6, "high": 9}},
+        "shots": 5,
+        "sampler": "random",
+        "seeds": 1,
+        "reference_arms": True,
+    }
+    outcome = bench.run(make_study(trials=1, **keys))
+    controls = [run for run in bench.ledger().runs if run.arm and run.assignment]
+    (best,) = [run for run in bench.ledger().runs if not run.arm]
+    assert [run.arm for run in controls] == ["no_synthetic", "text_feature"]
+    assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
+    assert (outcome.done, outcome.complete) == (7, True)
+    listed = json.loads(bench.parent().data.tags["ship.wanted"])
+    assert sum(bool(one["arm"] and one["assignment"]) for one in listed) == 2
+    assert not bench.run(make_study(trials=1, **keys)).ran
+    assert bench.run(make_study(trials=2, **keys)).complete
+    bench.check_invariants()
+
+
 def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
     """Its name stays taken, so the error says how to bring it back."""
     store = bench.store()
