@@ -189,10 +189,10 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
-    for place, error in enumerate(errors.values()):
-        if error:
-            for values in columns.values():
-                values.insert(place, None)
+    broken = [row for row, error in enumerate(errors.values()) if error]
+    for values in columns.values():
+        for row in broken:
+            values.insert(row, None)
     return {**columns, "error": [error or None for error in errors.values()]}
 
 
