@@ -71,7 +71,7 @@ class View:
         told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
         off = not (live and console.is_terminal)
         self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2, disable=off)
-        self._whole = self._bar("", start=False)
+        self._whole = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
         self.bars.add_task(text, start=start, total=1.0, **fields)
@@ -81,6 +81,7 @@ class View:
         """A trial began; the first one starts the clock, since Ray takes its time before."""
         self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
         self.bars.start_task(self._whole.id)
+        self._show_whole()
         self._say(f"start     {label}")
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "views")
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
 # Each feature set that trials read, with the trials that study a part of its classes; (): all.
-Needs = Mapping[Need, Sequence[TrialConfig]]
+NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
 
 
 def fingerprints_of(
@@ -58,7 +58,7 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(os.environ.get("SHIP_SWEEP_CACHE") or Path(home) / "ship-sweep").absolute()
 
 
-def needed(study: StudyConfig, plan: Plan | None = None) -> Needs:
+def needed(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
     """Collect the feature sets that the plan's work and any proposal may read.
 
     Args:
@@ -118,7 +118,7 @@ def classes_of(configs: Sequence[TrialConfig], pictures: Any) -> list[int] | Non
 
 
 def prepare_features(
-    needs: Needs,
+    needs: NeededFeatures,
     fingerprints: Fingerprints,
     console: Console,
     encode: "Encode | None" = None,

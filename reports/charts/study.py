@@ -13,7 +13,11 @@ from reports.report import Report
 TRAINING, SETTINGS = "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
 FEWEST = 4  # settings of a scatter
-_SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
+# measures of the class means that have a chart, and what an axis calls them
+_SHOWN = {
+    "cosine_to_mean": "cosine of synthetic to real class means",
+    "synthetic_to_real": "% right of synthetic class means on real images",
+}
 
 
 def study_charts(report: Report) -> list[Chart]:
@@ -119,8 +123,8 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     study = tables.without_added(study)
     head, labels = heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
-        name, short = f"{QUALITY}{measure.metric}", measure.short
-        if measure.metric not in _SHOWN or name == metric:
+        name, short = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")
+        if not short or name == metric:
             continue
         values = []
         for group in tables.setting_groups(study):
@@ -136,10 +140,10 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             "tooltip": vega.tips({"label": "setting", "x*": short, "y*": head}, 3),
         }
         caption = (
-            f"Each point is a setting with synthesized features: {short} against test {head},"
+            f"Each point is a setting with synthesized features: test {head} against {short},"
             " means over seeds. That they go together need not mean that one makes the other."
             + some
         )
-        place, title = (SETTINGS, f"quality-{measure.metric}"), f"{short} against {head}"
+        place, title = (SETTINGS, f"quality-{measure.metric}"), f"{head} against {short}"
         layers = [vega.points(encoding, name="settings", size=45, color=vega.MEAN)]
         yield vega.chart(study, place, title, caption, layers, values=values)

@@ -55,8 +55,9 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
         if finding.verdict:
             told.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
         grid.add_row(printable(finding.subject), told.append_text(printable(finding.text)))
-    for caution in answer.cautions:
-        grid.add_row("", printable(caution, "yellow"))
+    for place, caution in enumerate(answer.cautions):
+        subject = "" if place else "cautions"  # not those of the last finding
+        grid.add_row(printable(subject, "yellow"), printable(caution, "yellow"))
     if answer.rule:
         grid.add_row("", printable(answer.rule, "dim"))
     return Group(printable(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))

@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
+from reports.answer import Answer
+from reports.answer.finding import Finding
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.contract import ReportError
 from reports.formatting import cell_text, p_text
@@ -26,6 +28,7 @@ from reports.render.files import (
 from reports.render.markup import latex, latex_escaped, markdown
 from reports.render.page import page
 from reports.render.spreadsheet import csv_stream, csv_text
+from reports.render.terminal import answer_view, plain_text
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
@@ -194,6 +197,24 @@ def test_a_page_lists_equally_frequent_failures_in_the_order_of_the_rows() -> No
     builder.trial({"generator.n_ctx": 3}, {0: scores(50.0)})
     told = re.findall(r"<li>1 × FAIL: because of (\d)</li>", page(make_report(builder.study())))
     assert told == [*"012345678"]
+
+
+def test_what_a_mark_means_is_in_sight() -> None:
+    """On a page it is above the closed notes of its table."""
+    text = page(make_report(collapsing().study()))
+    (_, seen), *_ = re.findall('(<p class="mark">(†[^<]*)</p>)', text)
+    assert "diversity collapse" in seen
+    folded = re.findall('<details class="notes">.*?</details>', text, re.DOTALL)
+    assert folded and not any("†" in notes for notes in folded)
+
+
+def test_cautions_are_apart_from_the_last_finding() -> None:
+    """A terminal names them, as it names each finding's subject."""
+    answer = Answer((Finding("n_ctx", None, "a text"),), ("one caution", "another"))
+    lines = plain_text(answer_view("x", answer), 80).splitlines()
+    assert [line.split() for line in lines if line.strip()][1:] == [
+        ["n_ctx", "a", "text"], ["cautions", "one", "caution"], ["another"],
+    ]  # fmt: skip
 
 
 def test_latex_escapes_every_special() -> None:
