@@ -13,8 +13,7 @@ import polars as pl
 import pytest
 from rich.cells import cell_len
 
-from reports.answer import Answer
-from reports.answer.finding import Finding
+from reports.answer import Answer, Finding
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.contract import ReportError
 from reports.formatting import cell_text, p_text
@@ -203,7 +202,7 @@ def test_what_a_mark_means_is_in_sight() -> None:
     """On a page it is above the closed notes of its table."""
     text = page(make_report(collapsing().study()))
     (_, seen), *_ = re.findall('(<p class="mark">(†[^<]*)</p>)', text)
-    assert "diversity collapse" in seen
+    assert "posterior collapse" in seen
     folded = re.findall('<details class="notes">.*?</details>', text, re.DOTALL)
     assert folded and not any("†" in notes for notes in folded)
 
