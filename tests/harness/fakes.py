@@ -139,8 +139,8 @@ class FakePictures:
     fingerprint: str
     split_version: str = ""
     class_names: tuple[str, ...] = ()
-    n_seen: int | None = None
     template: str = "a photo of a {}."
+    n_seen: int | None = None
 
 
 def fake_pictures(name: str, data_root: Path | None, cache_dir: Path) -> FakePictures:

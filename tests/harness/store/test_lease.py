@@ -104,14 +104,14 @@ def test_a_release_is_tried_a_few_times(
     lease = hosts.held("a")
     began = hosts.clock.time
     calls = itertools.count(1)
-    set_tag = hosts.store.client.set_experiment_tag
+    delete_tag = hosts.store.client.delete_experiment_tag
 
     def spoilt(*given: Any) -> None:
         if next(calls) <= failures:
             raise MlflowException("spoilt")
-        set_tag(*given)
+        delete_tag(*given)
 
-    monkeypatch.setattr(hosts.store.client, "set_experiment_tag", spoilt)
+    monkeypatch.setattr(hosts.store.client, "delete_experiment_tag", spoilt)
     lease.release()
     assert (hosts.tag == "") == (failures == 2)
     assert hosts.clock.time - began < 10

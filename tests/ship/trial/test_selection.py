@@ -124,7 +124,7 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
     assert reported == {
         "selection_epoch": (3.0,) * 3,
         "selection_alpha": (2.5,) * 3,
-        "selection_beta": (5.5,) * 3,
+        "selection_beta": (1.0,) * 3,
     }
     assert "flag/last_epoch" not in last.per_replica
 
