@@ -121,7 +121,7 @@ def test_studies_exist() -> None:
     code = [line for page in PAGES for line in quoted(page)]
     named = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
     results = (DOCS / "results.md").read_text("utf-8")
-    assert named and named - {"generator_n_ctx_mine"} <= STUDIES  # that one the tutorial makes
+    assert named and named - {"mine"} <= STUDIES  # that one the tutorial makes
     assert not [name for name in STUDIES if f"`{name}`" not in results and name != "prompt_len"]
 
 
