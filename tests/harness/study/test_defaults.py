@@ -92,7 +92,7 @@ def test_the_packaged_study_tests_what_was_trained(
 ) -> None:
     """No seed of the baseline or of a control is tested untrained."""
     monkeypatch.chdir(tmp_path)
-    small = ["seeds=2", "space={generator.n_ctx: [4]}"]
+    small = ["seeds=2", "max_classes=40", "space={generator.n_ctx: [4]}"]
     _, study = trained_for_real("prompt_len", small, tmp_path, uri)
     rows = study.rows
     trained = rows.filter(pl.col("flag/untrained").is_not_null())

@@ -70,7 +70,7 @@ def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["bench", "ray_bench"])
+@pytest.mark.parametrize("place", ["bench", pytest.param("ray_bench", marks=pytest.mark.slow)])
 def test_a_seed_fails_alone(
     request: pytest.FixtureRequest, calm: Callable[[StudyConfig], str], place: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_asha_sees_the_mean_of_the_others(bench: Bench) -> None:
     bench.check_invariants()
 
 
-@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.parametrize("save", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_with_ships_own_method(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, save: bool
 ) -> None:

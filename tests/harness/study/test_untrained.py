@@ -40,6 +40,7 @@ def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     assert frame["epoch"].drop_nulls().to_list() == [4] * 5
 
 
+@pytest.mark.slow
 def test_a_fine_tuner_whose_best_epoch_is_0_is_named(bench: Bench) -> None:
     """Where training harms, the untrained fine-tuner is tested, and the answer says so."""
     features = build_features(FrozenCLIP.load("pocket"))

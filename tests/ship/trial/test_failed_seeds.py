@@ -183,7 +183,7 @@ def test_a_trial_without_a_seed_left_ends(
     [
         ({}, FusedFinetuner, 0),
         ({"selection": "none"}, FusedFinetuner, 0),
-        ({}, FusedGenerator, 0),
+        pytest.param({}, FusedGenerator, 0, marks=pytest.mark.slow),
         ({**ACROSS, "selection": "none"}, FusedFinetuner, 0),
     ],
 )
