@@ -1,6 +1,5 @@
 """What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from ship.datasets import (
     survey_dataset,
 )
 from ship.datasets.base import Faults, number, some
-from ship.datasets.content import copy_faults, pixel_hash
+from ship.datasets.content import copy_faults, file_hash, pixel_hash
 from ship.datasets.layouts import counted, file_size, slashed
 from ship.datasets.lists import repeated
 
@@ -168,7 +167,7 @@ def _decode(pictures: Iterable[Picture]) -> dict[str, Hashes | None]:
 
 def _hashes(picture: Picture) -> Hashes | None:
     try:
-        return hashlib.sha256(picture.read()).digest(), pixel_hash(picture)
+        return file_hash(picture), pixel_hash(picture)
     except UndecodableError:
         return None
 

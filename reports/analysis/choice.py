@@ -3,9 +3,10 @@
 import numpy as np
 
 from reports import tables
+from reports.analysis.uneven import additive_residuals
 from reports.contract import COMPLETE
 from reports.read import Study
-from reports.stats import Array, is_rounding, scale_of
+from reports.stats import is_rounding, scale_of
 
 FEWEST_SEEDS = 3  # with two, each configuration has one residual but for its sign
 
@@ -32,17 +33,9 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     for column in columns:
         wide = done.pivot("seed", index="setting_key", values=column).drop("setting_key")
         both.append(wide.drop_nulls().to_numpy())
-    test, selection = map(_noise, both)
+    test, selection = map(additive_residuals, both)
     if min(test.shape, default=0) < 2 or test.shape[1] < FEWEST_SEEDS:
         return None
     if is_rounding(test, scale_of(both[0])) or is_rounding(selection, scale_of(both[1])):
         return None
     return float((test * selection).sum() / np.sqrt((test**2).sum() * (selection**2).sum()))
-
-
-def _noise(values: Array) -> Array:
-    """Return what rows and columns do not explain, (S, R)."""
-    if not values.size:
-        return values
-    rows = values.mean(axis=1, keepdims=True)
-    return np.asarray(values - rows - values.mean(axis=0) + values.mean())

@@ -49,7 +49,7 @@ def far_result(values: Array) -> Far | None:
     """
     rows, seeds = values.shape
     freedom = (rows - 1) * (seeds - 1)
-    residuals = _residuals(values)
+    residuals = additive_residuals(values)
     if freedom < 2 or is_rounding(residuals, scale_of(values)):
         return None
     row, seed = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
@@ -77,7 +77,7 @@ def noisy_row(values: Array) -> Noisy | None:
         None with fewer than three rows, of two of which neither is the noisier one.
     """
     rows, seeds = values.shape
-    residuals = _residuals(values)
+    residuals = additive_residuals(values)
     if rows < 3 or seeds < 2 or is_rounding(residuals, scale_of(values)):
         return None
     own = (residuals**2).sum(axis=1) * rows / (rows - 1)
@@ -99,7 +99,7 @@ def noisy_level(values: Array, factor: Varied) -> Noisy | None:
     for code in range(len(factor.levels)):
         part = values[factor.codes == code]
         if len(part) > 1:
-            own[code] = (_residuals(part) ** 2).sum()
+            own[code] = (additive_residuals(part) ** 2).sum()
             freedom[code] = (len(part) - 1) * (values.shape[1] - 1)
     if is_rounding(np.sqrt(own), scale_of(values)):
         return None
@@ -187,8 +187,10 @@ def _named(key: str, level: Any) -> str:
     return f"{key.split('.')[-1]} {level_text(level)}"
 
 
-def _residuals(values: Array) -> Array:
+def additive_residuals(values: Array) -> Array:
     """Return what rows and columns do not explain, (S, R)."""
+    if not values.size:
+        return values
     rows = values.mean(axis=1, keepdims=True)
     return np.asarray(values - rows - values.mean(axis=0) + values.mean())
 

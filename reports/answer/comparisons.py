@@ -85,7 +85,7 @@ def _further_text(pairs: tuple[int, int]) -> str:
     if most > MOST_FURTHER:
         return f"about {fewest} to over {MOST_FURTHER} more seeds"
     if fewest == most:
-        return f"about {fewest} more {'seed' if most == 1 else 'seeds'}"
+        return f"about {count(fewest, 'more seed')}"
     return f"about {fewest} to {most} more seeds"
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ship.checksum import digest
 from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDataset
 from ship.whole_file import write_whole
 
@@ -65,17 +66,17 @@ class DigestMemory:
             OSError: the file is not there, or cannot be read.
         """
         if isinstance(picture.source, bytes):
-            return _digest(picture)
+            return file_hash(picture)
         stamp = _stamp(picture.source)
         match self._held.get(picture.name):
             case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
                 self._seen[picture.name] = [*stamp, digits]
                 return bytes.fromhex(digits)
         begun = self._now()
-        digest = _digest(picture)
+        content_hash = file_hash(picture)
         if _stamp(picture.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
-            self._seen[picture.name] = [*stamp, digest.hex()]
-        return digest
+            self._seen[picture.name] = [*stamp, content_hash.hex()]
+        return content_hash
 
     def keep(self) -> None:
         """Remember all that was asked for, and nothing else."""
@@ -86,7 +87,7 @@ class DigestMemory:
 
     def _checksum(self, body: bytes) -> bytes:
         """Of a memory of this dataset: it finds accidents, and no forgery."""
-        return hashlib.blake2b(self._head + body, digest_size=16).hexdigest().encode()
+        return digest(self._head + body).encode()
 
 
 def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> str:
@@ -109,7 +110,7 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
-    hashed = memory.digest if memory else _digest
+    hashed = memory.digest if memory else file_hash
     if dataset.by_size:
         hashed = _size
 
@@ -185,7 +186,12 @@ def copy_faults(
     return faults
 
 
-def _digest(picture: Picture) -> bytes:
+def file_hash(picture: Picture) -> bytes:
+    """Return the SHA-256 of a picture's encoded bytes.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+    """
     return hashlib.sha256(picture.read()).digest()
 
 
