@@ -55,7 +55,7 @@ class FrozenCLIP:
         self.fingerprint = fingerprint(self._model, find_config(name.partition(":")[0]))
         # fp32, tf32: as the weights are
         reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        self.text = TextTower(self._model, reduced)
+        self.text = TextTower(self._model, tokenizer.sot_token_id, reduced)
         self.text_width, self.context_length = self.text.width, self.text.context_length
         self.name = name
         self.device = torch.device(device)

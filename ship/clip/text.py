@@ -8,7 +8,9 @@ tested against open_clip's own encode_text:
   mask keeps them apart, and none is padded. Which token stands where is decided on the host, from
   the names' lengths alone;
 - on an accelerator no value is read on the host, where a launch costs more than a padded token:
-  prompts of their own go through in one batch. On a CPU they go in groups of about one length.
+  prompts of their own go through in one batch. On a CPU they go in groups of about one length,
+  without SOT: it is the same in all prompts and sees only itself, so that its keys and values are
+  constants of each block. They cost two launches a block, and gain nothing in long sequences.
 
 In reduced precision the blocks alone are cast, once; embeddings, positions, the last norm and the
 projection keep the weights' own precision, and so do prompts, features and their gradients.
@@ -17,7 +19,7 @@ projection keep the weights' own precision, and so do prompts, features and thei
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -39,12 +41,18 @@ ALIGNMENT = 16
 HALF_GRADIENT_SCALE = 256.0
 
 
+# A block of the transformer, with its keys and values of SOT, (2, 1, heads, 1, head width), where
+# SOT precedes the tokens that go through; None where it is one of them.
+_Block: TypeAlias = tuple[Any, Tensor | None]
+
+
 class TextTower:
     """The frozen text transformer of an open_clip model.
 
     Args:
         model: an open_clip model whose architecture is drivable (ship.architectures), on the device
             where it stays.
+        sot: Token id of SOT.
         dtype: what its text blocks are cast to, in place; None: they stay as they are.
 
     Attributes:
@@ -54,14 +62,14 @@ class TextTower:
         passed: token positions so far, counted once for each block (a cost, not a state).
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, sot: int, dtype: torch.dtype | None = None) -> None:
         self._tower: Any = getattr(model, "text", model)
         self._positions: Tensor = self._tower.positional_embedding
         self._dtype = dtype or self._positions.dtype
         if dtype is not None:
             self._tower.transformer.to(dtype)
         self._gradient_scale = HALF_GRADIENT_SCALE if dtype == torch.float16 else 1.0
-        self._blocks = list(self._tower.transformer.resblocks)
+        self._blocks: list[_Block] = [(it, None) for it in self._tower.transformer.resblocks]
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.passed = 0
@@ -69,6 +77,8 @@ class TextTower:
         # the tower, whose memory is free as soon as nobody needs it.
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         self._places = lru_cache(64)(partial(_whence, self._packing))
+        self._causal = lru_cache(64)(partial(_mask_behind_sot, self._dtype))
+        self._blocks_behind_sot = self._with_sot(sot)
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -82,14 +92,16 @@ class TextTower:
         """Unit-norm text features of embedded prompts (positions are added here).
 
         Args:
-            prompts: token embeddings, the first one (SOT) the same in all; whatever follows a
-                prompt's EOT is ignored.
+            prompts: token embeddings, the first one SOT's, which has no gradient; whatever follows
+                a prompt's EOT is ignored.
             eot: the index of each prompt's EOT.
         """
         if eot.device.type != "cpu":
             return self._together(prompts, eot)
         groups = by_length(eot)
-        found = [self._together(prompts[own, : int(eot[own[-1]]) + 1], eot[own]) for own in groups]
+        found = [
+            self._behind_sot(prompts[own, : int(eot[own[-1]]) + 1], eot[own]) for own in groups
+        ]
         return torch.cat(found)[torch.cat(groups).argsort()]
 
     def encode_shared(
@@ -139,34 +151,56 @@ class TextTower:
         hidden = self._enter(prompts + self._positions[: prompts.shape[1]])
         return self._features(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
 
+    def _behind_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
+        """Return the same features, computed from all tokens but SOT."""
+        t = prompts.shape[1]
+        hidden = self._enter(prompts[:, 1:] + self._positions[1:t])
+        places = (eot - 1).unsqueeze(1)
+        made = self._run(self._blocks_behind_sot, hidden, places, self._causal(t))
+        return self._features(made[:, 0])
+
     def _run(
-        self, blocks: Sequence[Any], hidden: Tensor, places: Tensor, mask: Tensor | None
+        self, blocks: Sequence[_Block], hidden: Tensor, places: Tensor, mask: Tensor | None
     ) -> Tensor:
         """Blocks over (n, t, width); what the last makes at the places (n, k), (n, k, width).
 
         Args:
-            mask: added to the attention's scores, (n, 1, t, t); None: causal.
+            mask: added to the attention's scores, (n, 1, t, t), or (1, 1, t, 1 + t) where the
+                blocks have SOT; None: causal.
         """
         hidden = self._through(blocks[:-1], hidden, mask)
         mixed = self._attended(blocks[-1], hidden, mask)
         # nothing but the output at EOT is asked for
-        return _finished(blocks[-1], _at(hidden, places), _at(mixed, places))
+        return _finished(blocks[-1][0], _at(hidden, places), _at(mixed, places))
 
-    def _through(self, blocks: Sequence[Any], hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _through(self, blocks: Sequence[_Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Blocks over (n, t, width), at all places."""
         for block in blocks:
-            hidden = _finished(block, hidden, self._attended(block, hidden, mask))
+            hidden = _finished(block[0], hidden, self._attended(block, hidden, mask))
         return hidden
 
-    def _attended(self, block: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def _attended(self, block: _Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """What a block's attention makes, heads side by side, (n, t, width)."""
         self.passed += hidden.shape[0] * hidden.shape[1]
-        attention = block.attn
-        packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
-        heads = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
-        q, k, v = heads.movedim(-3, 0).transpose(-3, -2)  # (n, heads, t, head width) each
+        layer, sot = block
+        q, k, v = _heads(layer, hidden)
+        if sot is not None:
+            sot = sot.expand(-1, len(hidden), -1, -1, -1)
+            k, v = torch.cat([sot[0], k], dim=-2), torch.cat([sot[1], v], dim=-2)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return mixed.transpose(-3, -2).flatten(-2)
+
+    @torch.no_grad()
+    def _with_sot(self, sot: int) -> list[_Block]:
+        """Return the blocks with their keys and values of SOT, whose attention is its own value."""
+        token = torch.tensor([[sot]], device=self._positions.device)
+        hidden = self._enter(self.embed(token) + self._positions[:1])
+        blocks: list[_Block] = []
+        for layer, _ in self._blocks:
+            keys_and_values = _heads(layer, hidden)[1:]
+            blocks.append((layer, keys_and_values.contiguous()))
+            hidden = _finished(layer, hidden, keys_and_values[1].transpose(-3, -2).flatten(-2))
+        return blocks
 
     def _enter(self, hidden: Tensor) -> Tensor:
         """Cast what goes into the blocks to their precision."""
@@ -193,6 +227,20 @@ def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
             sizes.append(0)
         sizes[-1] += count
     return list(eot.argsort(stable=True).split(sizes))
+
+
+def _heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n heads t head"]:
+    """Queries, keys and values of a block's attention."""
+    attention = block.attn
+    packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+    heads = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
+    apart: Tensor = heads.movedim(-3, 0).transpose(-3, -2)
+    return apart
+
+
+def _mask_behind_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tokens t"]:
+    """Return what is added to the scores of t tokens but SOT: 0 up to each one, else -inf."""
+    return torch.full((1, 1, t - 1, t), -math.inf, dtype=dtype).triu(2)
 
 
 def _finished(block: Any, x: Tensor, mixed: Tensor) -> Tensor:

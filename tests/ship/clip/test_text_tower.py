@@ -86,22 +86,42 @@ def test_every_way_through_the_tower_gives_what_open_clips_blocks_do(
         torch.testing.assert_close(found, gradients, atol=1e-8, rtol=0)
 
 
+def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
+    """Features to 1e-6, gradients to 1e-5 of the largest, of SOT as a token of each prompt."""
+    clip = FrozenCLIP.load("pocket")
+    text, parts = clip.text, class_prompts(clip, names_of(9), 4)
+    rng = torch.Generator().manual_seed(0)
+    ctx = (0.02 * torch.randn(9, 4, text.width, generator=rng)).requires_grad_()
+    prompts, eot = parts.assemble(ctx, torch.arange(9))
+    ways = [text._together(prompts, eot), text._behind_sot(prompts, eot)]
+    target = torch.randn(ways[0].shape, generator=rng)
+    expected, found = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
+    assert (found[0] - expected[0]).abs().max() < 1e-6
+    assert (found[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
+
+
 def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> None:
-    """SOT, up to two tokens, and EOT; of inner tokens, two blocks of packed names, then one more.
+    """Up to two tokens, and EOT; of inner tokens, two blocks of packed names, then one more.
 
     Names share a context as far as a sequence goes, and hardly any token is padding.
     """
     before = clip.text_tokens
     clip.encode_texts(["cat", "sea lion"])
-    assert clip.text_tokens - before == 2 * 4
+    assert clip.text_tokens - before == 2 * 3
 
-    tower, parts = TextTower(clip._model), class_prompts(clip, ["cat", "dog"], 4)
+    tower, parts = (
+        TextTower(clip._model, clip.tokenizer.sot_token_id),
+        class_prompts(clip, ["cat", "dog"], 4),
+    )
     prefix, own = parts.prefix(torch.zeros(3, 4, 24)), torch.zeros(3, 2, 4, 24)
     tower.encode_shared(prefix, parts.names, parts.host_lengths, own, 2)
     names = sum(parts.host_lengths)
     assert tower.passed == 2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)
 
-    tower, parts = TextTower(clip._model), class_prompts(clip, names_of(50), 4)
+    tower, parts = (
+        TextTower(clip._model, clip.tokenizer.sot_token_id),
+        class_prompts(clip, names_of(50), 4),
+    )
     tower.encode_shared(parts.prefix(torch.zeros(2, 4, 24)), parts.names, parts.host_lengths)
     needed = sum(parts.host_lengths)
     least = 2 * (-(-needed // (SEQUENCE - 5)) * 5 + needed)
@@ -139,7 +159,7 @@ def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
     ids = SimpleTokenizer(context_length=12)(["a photo of a cat.", "dog"])
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
-    tower = TextTower(model.requires_grad_(False))
+    tower = TextTower(model.requires_grad_(False), int(ids[0, 0]))
     made = tower.encode(tower.embed(ids), ids.argmax(1))
     torch.testing.assert_close(made, normalize(expected, dim=-1))
 
