@@ -1,10 +1,9 @@
 """The base of every configuration class."""
 
 import importlib
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_serializer
+from pydantic import BaseModel, ConfigDict
 
 # Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]
@@ -32,24 +31,6 @@ class Settings(BaseModel):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         for field in cls.model_fields.values():
             field.description = " ".join((field.description or "").split()) or None
-
-
-class GrowingSettings(Settings):
-    """Settings with fields that came later than many a stored trial.
-
-    later: their names. One at its default is left out where settings are serialised, so that trials
-        stored before the field existed keep their keys.
-    """
-
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _said(self, said: Callable[["GrowingSettings"], dict[str, Any]]) -> dict[str, Any]:
-        found = said(self)
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                found.pop(name, None)  # pydantic may be asked for other keys alone
-        return found
 
 
 class NamedSettings(Settings):

@@ -14,12 +14,12 @@ from ship.architectures import ImagePrecision, Precision
 from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
-from ship.settings import GrowingSettings
+from ship.settings import Settings
 from ship.templates import OWN, sound_template, spelled_out
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
-RESULTS_VERSION = 9
+RESULTS_VERSION = 10
 
 ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
@@ -65,10 +65,8 @@ _LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
 """Fine-tuners that look at no written prompt: others begin with one, or stay near it."""
 
 
-class SyntheticConfig(GrowingSettings):
+class SyntheticConfig(Settings):
     """How synthetic features join a fine-tuner's training set."""
-
-    later = ("real_share",)
 
     ratio: float = Field(1.0, gt=0, le=16)
     """synthetic features beside each real one in a step (fine-tuners without cache)"""
@@ -83,10 +81,8 @@ class SyntheticConfig(GrowingSettings):
     """part of each class's synthetic features that real training pictures replace"""
 
 
-class TrialConfig(GrowingSettings):
+class TrialConfig(Settings):
     """One parameter assignment: everything that, with a seed, decides a row of the ledger."""
-
-    later = ("templates",)
 
     backbone: str = "pocket"
     """pocket, or an open_clip NAME:PRETRAINED"""

@@ -141,7 +141,7 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     spacing = factor.spacing
-    # of levels by steps, six digits are drawn; an Optuna of before drew 0.30000000000000004
+    # levels by steps are drawn with six digits
     level = low + round((value - low) / spacing) * spacing if spacing else value
     near = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
     return low <= value <= high and near

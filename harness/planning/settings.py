@@ -23,7 +23,6 @@ from harness.store import Ledger, LedgerRun
 from harness.wording import show
 from reports.contract import State, printable
 from ship.plugins import identities
-from ship.templates import OWN
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -91,21 +90,17 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
         dataset_fingerprint: identity of the pictures and labels.
         backbone_fingerprint: identity of weights and architecture.
     """
-    # an objective that is spelled out where it is the protocol's own changes nothing
-    said = {**trial.model_dump(mode="json"), "objective": trial.selection_metric}
-    if trial.image_precision == "fp32":
-        del said["image_precision"]  # came later: results from before it are of fp32
-    # what names of templates stand for; the dataset's own, as in results from before, says nothing
-    found = {name: trial.templates_for(name) for name in (trial.dataset, *trial.targets)}
-    said["templates"] = {name: own for name, own in found.items() if own != (OWN,)}
-    if not said["templates"]:
-        del said["templates"]
-    plugins = plugins_of(trial)
-    if plugins:  # a setting of built-ins alone has the key that it had before there were any
-        said["plugins"] = plugins
+    # hash what is trained, whichever name in the YAML stands for it: null for the protocol's own
+    # objective, "ensemble" for its seven sentences
+    trial_content = trial.model_dump(mode="json")
+    trial_content["objective"] = trial.selection_metric
+    trial_content["templates"] = {
+        dataset: trial.templates_for(dataset) for dataset in (trial.dataset, *trial.targets)
+    }
     content = {
         "results_version": RESULTS_VERSION,
-        "trial": said,
+        "trial": trial_content,
+        "plugins": plugins_of(trial),
         "dataset": dataset_fingerprint,
         "backbone": backbone_fingerprint,
     }

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ship.settings import FinetunerSettings, GrowingSettings, NamePosition
+from ship.settings import FinetunerSettings, NamePosition
 from ship.whole_file import read_whole
 
 MOST_BYTES: Final = 64 * 2**20
@@ -113,13 +113,7 @@ class ZeroShotConfig(FinetunerSettings):
         return None if taken else "finetuner zero_shot trains nothing"
 
 
-class _DasslSettings(GrowingSettings, FinetunerSettings):
-    """Settings of a fine-tuner whose authors' trainer is Dassl's, with what came later of them."""
-
-    later = ("drop_last",)
-
-
-class CoOpConfig(_DasslSettings):
+class CoOpConfig(FinetunerSettings):
     """CoOp: learned context vectors around the class name."""
 
     method = "ship.finetuners.prompts:CoOp"
@@ -137,7 +131,7 @@ class CoOpConfig(_DasslSettings):
     drop_last: _DropLast = False
 
 
-class CoCoOpConfig(_DasslSettings):
+class CoCoOpConfig(FinetunerSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
@@ -153,7 +147,7 @@ class CoCoOpConfig(_DasslSettings):
     drop_last: _DropLast = False
 
 
-class KgCoOpConfig(_DasslSettings):
+class KgCoOpConfig(FinetunerSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
     method = "ship.finetuners.prompts:KgCoOp"
@@ -169,7 +163,7 @@ class KgCoOpConfig(_DasslSettings):
     drop_last: _DropLast = False
 
 
-class DePTSettings(_DasslSettings):
+class DePTSettings(FinetunerSettings):
     """DePT's head, and the prompts that it stands beside, whatever they are."""
 
     head_weight: float = Field(0.7, ge=0, le=1)
@@ -205,7 +199,7 @@ class KgCoOpDePTConfig(DePTSettings):
     """weight of the squared distance to the hand-written prompts"""
 
 
-class TCPConfig(_DasslSettings):
+class TCPConfig(FinetunerSettings):
     """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
 
     method = "ship.finetuners.prompts:TCP"
@@ -226,7 +220,7 @@ class TCPConfig(_DasslSettings):
     drop_last: _DropLast = False
 
 
-class CLIPAdapterConfig(_DasslSettings):
+class CLIPAdapterConfig(FinetunerSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 
     method = "ship.finetuners.adapters:CLIPAdapter"
@@ -312,7 +306,7 @@ class LinearProbeConfig(FinetunerSettings):
     batch_size: _BatchSize = 32
 
 
-class ProbeSettings(_DasslSettings):
+class ProbeSettings(FinetunerSettings):
     """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
 
     norm: float = Field(10.0, gt=0)

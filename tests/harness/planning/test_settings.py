@@ -1,7 +1,5 @@
 """The key of a setting."""
 
-import hashlib
-import json
 import re
 from pathlib import Path
 from unittest import mock
@@ -13,7 +11,7 @@ from harness.planning.settings import setting_key
 from ship.configs import FINETUNERS, GENERATORS
 from ship.plugins import load_plugin
 from ship.templates import ENSEMBLE
-from ship.trial_config import RESULTS_VERSION, TrialConfig
+from ship.trial_config import TrialConfig
 
 
 def test_key_is_stable_and_short() -> None:
@@ -44,40 +42,14 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
     assert len(found) == 7
 
 
-def test_a_key_that_came_later_changes_none_of_before() -> None:
-    """Results that were made before there was image_precision are of fp32, and are found.
-
-    Templates that stand for the dataset's own say nothing; others are a setting by what they say.
-    """
-    plain = TrialConfig(backbone="pocket")
-    before = plain.model_dump(mode="json")
-    del before["image_precision"]
-    content = {
-        "results_version": RESULTS_VERSION,
-        "trial": {**before, "objective": plain.selection_metric},
-        "dataset": "d",
-        "backbone": "b",
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
-    coop = before["finetuner"]
-    assert "drop_last" not in coop
-    full = [
-        TrialConfig.model_validate({"finetuner": {**coop, "drop_last": it}}) for it in (False, True)
-    ]
-    assert setting_key(full[0], "d", "b") == setting_key(plain, "d", "b")
-    assert setting_key(full[1], "d", "b") != setting_key(plain, "d", "b")
-    reduced = plain.model_copy(update={"image_precision": "bf16"})
-    assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")
-    assert "templates" not in before and not TrialConfig().model_dump(exclude_unset=True)
-    said = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
-    said += [["ensemble", ENSEMBLE[0]], [" a \n{}"]]
-    made = [TrialConfig.model_validate({"templates": one}) for one in said]
+def test_names_of_templates_are_settings_by_their_sentences() -> None:
+    """Two names of the same sentences have one key; CoOp's authors have the dataset's own."""
+    templates = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
+    templates += [["ensemble", ENSEMBLE[0]], [" a \n{}"]]
+    trials = [TrialConfig(), *(TrialConfig.model_validate({"templates": t}) for t in templates)]
     gda = {"finetuner": "gda", "dataset": "imagenet"}
-    made += [
-        TrialConfig.model_validate({**gda, "templates": one}) for one in ("authors", "ensemble")
-    ]
-    keys = [setting_key(trial, "d", "b") for trial in (plain, *made)]
+    trials += [TrialConfig.model_validate({**gda, "templates": t}) for t in ("authors", "ensemble")]
+    keys = [setting_key(trial, "d", "b") for trial in trials]
     assert [keys.index(key) for key in keys] == [0, 0, 0, 3, 3, 5, 3, 5, 8, 8]
 
 
