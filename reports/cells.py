@@ -14,7 +14,6 @@ AVERAGE = "average"  # in the place of a dataset: over several
 MOST_ABREAST = 6  # more means than this have their intervals below them
 CLASSES = "classes"  # the column of differences over other test classes
 MARK = "†"  # beside the label of a row with flags
-ADDED = "‡"  # beside that of a setting that ship-sweep --path ran
 
 
 class Legend(str):
@@ -145,7 +144,6 @@ class Row:
     level: the same without what the table's only label says: "4".
     counts: of the ledger's rows behind it.
     flags: those that were raised; a page marks the row's label.
-    added: whether ship-sweep --path ran it; a page marks the label.
     compared: with the baseline; None: it is the baseline, or nothing is compared.
     ranked: how the metric goes with the factor, with p corrected over the table.
     """
@@ -156,7 +154,6 @@ class Row:
     arm: str = ""
     counts: Counts = Counts(0)
     flags: tuple[Flagged, ...] = ()
-    added: bool = False
     compared: Compared | None = None
     ranked: Association | None = None
     name: str = ""

@@ -10,7 +10,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from reports.analysis import incomparable
 from reports.cells import level_id
 from reports.contract import (
-    ADDED_BY_PATH,
     SQLITE,
     ReportError,
     address_fault,
@@ -117,7 +116,5 @@ def _attributes(study: Study, group: Group) -> dict[str, Any]:
     told: dict[str, Any] = {name: value for name, value in means.items() if value is not None}
     told |= {"seeds": group.counts.done, "failed": group.counts.failed}
     told["setting_key"] = group.value.key
-    if group.added:
-        told["added"] = ADDED_BY_PATH
     told["mlflow runs"] = list(dict.fromkeys(group.known("run_id")))
     return told

@@ -33,7 +33,7 @@ _INSTEAD = {
 _TOGETHER = {"--all": "--list-backbones", "--predict": "FOLDER", "--setting": "--predict"}
 _APART = {
     "--in-process": ("--address",),
-    "--prefetch": ("--address", "--dry-run", "--detect", "--path"),
+    "--prefetch": ("--address", "--dry-run", "--detect"),
 }
 
 
@@ -62,8 +62,6 @@ class Options:
         detect (POINTS): Begin with the seeds of the YAML, and give more to those comparisons with
             the baseline that are undecided: neither different, nor equivalent within POINTS.
         max_seeds (N): With --detect: the most seeds of a setting; default: six pilots.
-        path: Then run what is missing on the path from the baseline to the setting that selection
-            prefers, one factor at a time.
         no_reuse: Run what other studies of the store have finished of the same settings, too.
         accept_changes: Run settings anew whose constants, data or weights have changed, though
             finished rows leave the table for it.
@@ -102,7 +100,6 @@ class Options:
     prefetch: str | None = None
     detect: float | None = None
     max_seeds: int | None = None
-    path: bool = False
     no_reuse: bool = False
     accept_changes: bool = False
     retry_non_finite: bool = False

@@ -171,8 +171,6 @@ class StudyConfig(Settings):
     """how --detect gives out seeds"""
     own_seeds: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """setting key -> its seeds, where they are not the study's"""
-    for_path: tuple[dict[str, Any], ...] = ()
-    """assignments that --path asks for beside those of the grid or the sampler"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
     """defaults of the backbone in place of keys that the YAML leaves out: dotted key -> value"""
 
@@ -230,6 +228,6 @@ class StudyConfig(Settings):
 
 
 # fields that no YAML has at its top
-_NO_KEYS = ("source", "trial", "detect", "own_seeds", "for_path", "backbone_defaults")
+_NO_KEYS = ("source", "trial", "detect", "own_seeds", "backbone_defaults")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

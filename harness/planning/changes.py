@@ -247,7 +247,7 @@ def once_adopted(
     for one in found:
         row, work = one.known, one.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)  # of its seeds
-        rows.append(replace(row, seeds=work.seeds, seconds=seconds, for_path=work.setting.for_path))
+        rows.append(replace(row, seeds=work.seeds, seconds=seconds))
     whole = replace(ledger, runs=tuple(rows))
     return whole, make_plan(study, whole, fingerprints, retry_before)
 

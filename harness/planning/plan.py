@@ -15,7 +15,6 @@ from harness.planning.settings import (
     distinct,
     enumerate_settings,
     known_settings,
-    with_path,
 )
 from harness.store import Ledger, LedgerRun
 from reports.contract import Failure, State
@@ -59,10 +58,8 @@ class PlanRow(Work):
 
     @property
     def label(self) -> str:
-        """The setting's short name, and whether it is the path's."""
-        return (
-            f"{self.setting.label} (for the path)" if self.setting.for_path else self.setting.label
-        )
+        """The setting's short name."""
+        return self.setting.label
 
     @property
     def state(self) -> RowState:
@@ -115,7 +112,7 @@ class Plan:
 
     Attributes:
         rows: a row for each wanted setting known now; a tpe or random study adds to them as it
-            goes. Reference arms come first, settings that --path asked for last.
+            goes. Reference arms come first.
         equal_arms: reference arms that equal one of the settings (or another arm) and so have no
             run of their own.
         proposals: further settings to be asked of the sampler.
@@ -167,13 +164,12 @@ def make_plan(
     maker, proposals = SettingMaker(study, fingerprints), 0
     every_arm = maker.arms()
     if study.sampler == "grid":
-        known = with_path(enumerate_settings(maker), ledger, maker)
+        known = enumerate_settings(maker)
         every_arm += matched_controls(maker, known)
     else:
         # a sampler is not asked for what an arm runs anyway
-        own = _joined(known_settings(ledger, maker), every_arm, maker)
-        known = with_path(own, ledger, maker)
-        proposals = _proposals(maker, len(own), known)
+        known = _joined(known_settings(ledger, maker), every_arm, maker)
+        proposals = _proposals(maker, known)
         is_left = any(_row(study, ledger, setting, retry_before).seeds for setting in known)
         is_ended = not proposals and not is_left
         matched = sampled_controls(maker, known, ledger, is_ended=is_ended)
@@ -192,16 +188,16 @@ def _joined(own: Sequence[Setting], arms: Sequence[Setting], maker: SettingMaker
     return distinct([*own, *filter(None, map(maker.equal_to, arms))])
 
 
-def _proposals(maker: SettingMaker, proposed: int, known: Sequence[Setting]) -> int:
-    """How many settings the sampler is still to be asked for.
+def _proposals(maker: SettingMaker, known: Sequence[Setting]) -> int:
+    """Return how many settings the sampler is still asked for.
 
     Args:
-        proposed: how many it has proposed.
-        known: these, and those of --path.
+        maker: Of the study's settings.
+        known: The settings that it has proposed.
     """
-    left = max(0, (maker.study.trials or 0) - proposed)
+    left = max(0, (maker.study.trials or 0) - len(known))
     keys = {setting.key for setting in known}
-    space = enumerate_settings(maker, len(known) - proposed)
+    space = enumerate_settings(maker)
     return min(left, sum(one.key not in keys for one in space)) if space else left
 
 
@@ -211,20 +207,17 @@ def study_prunes(study: StudyConfig) -> bool:
 
 
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting, retry_before: int) -> PlanRow:
-    """What is done of a setting, and which of the study's seeds are still to run.
-
-    One that --path asked for is wanted whole, whether or not the scheduler had stopped it.
-    """
+    """What is done of a setting, and which of the study's seeds are still to run."""
     seeds, held = study.seeds_of(setting.key), ledger.of(setting.key)
     state = ledger.state(setting.key)
-    stopped = study_prunes(study) and not setting.for_path and state is State.PRUNED
+    stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: held[seed] for seed in seeds if seed in held}
     failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
     return PlanRow(
         setting,
         () if stopped else tuple(s for s in seeds if not _is_settled(known.get(s), retry_before)),
         # COMPLETE under any seed, be it one that is not wanted any more
-        may_stop=not (setting.arm or setting.for_path or state is State.COMPLETE),
+        may_stop=not (setting.arm or state is State.COMPLETE),
         done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
         reason=[*failed.values()][-1] if failed else "",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -34,15 +34,12 @@ class Setting:
     assignment: the study's factors, dotted name -> value; of a reference arm at other levels than
         the baseline's, the factors that it reads; {} of one at the baseline.
     arm: the reference arm's name, or "".
-    for_path: whether its numbers are --path's: neither the grid nor the sampler asked for it, or
-        the scheduler had stopped it.
     """
 
     key: str
     config: TrialConfig
     assignment: Mapping[str, Any] = field(default_factory=dict)
     arm: str = ""
-    for_path: bool = False
 
     @property
     def label(self) -> str:
@@ -159,12 +156,11 @@ class SettingMaker:
         )
 
 
-def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
+def enumerate_settings(maker: SettingMaker) -> list[Setting]:
     """The settings of a space in order, `trials` of them at most; [] for one that does not end.
 
     Args:
         maker: of a grid study, or of one with a sampler.
-        more: so many settings more of a sampler's space, as it has them already by --path.
     """
     study = maker.study
     if study.sampler == "grid":
@@ -172,7 +168,7 @@ def enumerate_settings(maker: SettingMaker, more: int = 0) -> list[Setting]:
     if any(factor.drawn() is None for factor in study.space.values()):
         return []
     space = assignments(study.space, lambda _, factor: factor.drawn())
-    return distinct([maker(found) for found in islice(space, (study.trials or 1) + more)])
+    return distinct([maker(found) for found in islice(space, study.trials or 1)])
 
 
 def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
@@ -186,33 +182,10 @@ def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
     """
     settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was cut short
     for run in ledger.runs:
-        own = not run.arm and not run.for_path and run.assignment
-        if own and (setting := maker.still(run)):
+        if not run.arm and run.assignment and (setting := maker.still(run)):
             settings[run.state is State.INTERRUPTED].append(setting)
     ended = distinct(settings[False])
     return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.trials or 0)]
-
-
-def with_path(own: Sequence[Setting], ledger: Ledger, maker: SettingMaker) -> list[Setting]:
-    """A study's own settings, then those that --path has asked for: now, or at an earlier time.
-
-    A setting with results stays with the study as long as it is one of the space, and has the same
-    key. One without is wanted only while it is asked for. An own setting that the scheduler had
-    stopped counts as the path's once the path has asked for it: only then is it run to its end.
-
-    Args:
-        own: of the grid, or proposed by the sampler.
-        ledger: what the store has of the study.
-        maker: of the study, which asks for assignments (`for_path`).
-    """
-    runs = [run for run in ledger.runs if run.for_path and run.state is State.COMPLETE]
-    asked = [*map(maker.of_old, maker.study.for_path), *map(maker.still, runs)]
-    path = [replace(setting, for_path=True) for setting in asked if setting is not None]
-    others = [run for run in ledger.runs if not run.for_path]
-    stopped = {run.setting_key for run in others if run.state is State.PRUNED}
-    finished = {run.setting_key for run in others if run.state is State.COMPLETE}
-    again = (stopped - finished) & {setting.key for setting in path}
-    return distinct([*(replace(s, for_path=True) if s.key in again else s for s in own), *path])
 
 
 def distinct(settings: Sequence[Setting]) -> list[Setting]:

@@ -22,7 +22,7 @@ from harness.store import (
     split_tag,
 )
 from reports import contract
-from reports.contract import ADDED_BY_PATH, REPORT, Kind, Publication, State, Tag
+from reports.contract import REPORT, Kind, Publication, State, Tag
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
@@ -147,7 +147,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    excluded = {"source", "own_seeds", "for_path", "backbone_defaults"}
+    excluded = {"source", "own_seeds", "backbone_defaults"}
     whole = study.model_dump(mode="json", exclude=excluded)
     return {
         Tag.OBJECTIVE: study.objective,
@@ -161,8 +161,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 def wanted_text(setting: Setting, own_seeds: Mapping[str, Sequence[int]]) -> str:
     """A setting's entry in the JSON list of those that the study wants.
 
-    One that --path has added says so. A setting_key is in the list twice where a reference arm
-    equals a setting of the study.
+    A setting_key is in the list twice where a reference arm equals a setting of the study.
 
     Args:
         setting: of the study.
@@ -175,8 +174,6 @@ def wanted_text(setting: Setting, own_seeds: Mapping[str, Sequence[int]]) -> str
     }
     if setting.key in own_seeds:
         entry["seeds"] = list(own_seeds[setting.key])
-    if setting.for_path:
-        entry["added"] = ADDED_BY_PATH
     return json.dumps(entry)
 
 

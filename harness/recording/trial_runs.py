@@ -180,7 +180,6 @@ class TrialRecorder:
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self.study.resources.gpus else "cpu",
             **setting_tags(setting),
-            **({Tag.ADDED: contract.ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self.fingerprints),
         }
 

@@ -34,7 +34,6 @@ class LedgerRun:
     study: the name of the study that it is of, where that is another one.
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
-    for_path: whether it was run for --path, not for the grid or the sampler.
     """
 
     logged: "Run"
@@ -47,7 +46,6 @@ class LedgerRun:
     reason: str
     objective: Mapping[int, float]
     seconds: float | None
-    for_path: bool = False
     study: str = ""
 
 
@@ -162,7 +160,6 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
                 if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
             },
             seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
-            for_path=Tag.ADDED in tags,
             study=study,
         )
     except (ValueError, TypeError) as error:

@@ -47,7 +47,6 @@ def run_study(
     tracking_uri: str | None = None,
     detect: float | None = None,
     max_seeds: int | None = None,
-    path: bool = False,
     reuse: bool = True,
     accept_changes: bool = False,
     retry_non_finite: bool = False,
@@ -80,8 +79,6 @@ def run_study(
         detect: points that a difference matters from: seeds are given out until it is decided which
             settings differ from the baseline by as much; see ship-sweep --detect.
         max_seeds: of a setting, with detect.
-        path: whether to run then what is missing on the path from the baseline to the setting that
-            selection prefers; see ship-sweep --path.
         reuse: whether seeds that other studies of the store have finished, of the very same
             settings, are taken from there, and not run.
         accept_changes: whether finished rows may leave the table since constants, data or weights
@@ -140,7 +137,7 @@ def run_study(
             return replace(outcome, unpublished=_show(execution, publish, outcome))
 
     maker = planning.SettingMaker(study, prints)
-    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds, path=path)
+    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds)
     return run_rounds(rounds, run_round, options.say)
 
 

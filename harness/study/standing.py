@@ -134,7 +134,6 @@ def plan_study(
     tracking_uri: str | None = None,
     detect: float | None = None,
     max_seeds: int | None = None,
-    path: bool = False,
     reuse: bool = True,
     retry_non_finite: bool = False,
     method: Method | None = None,
@@ -144,7 +143,7 @@ def plan_study(
 
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
-        detect, max_seeds, path: see run_study; with them it is the next round that is planned.
+        detect, max_seeds: see run_study; with them it is the next round that is planned.
         reuse, retry_non_finite: see run_study.
         say: told what finding out the time takes; None: the plan comes without an estimate, and
             without what the seeds will show.
@@ -160,13 +159,10 @@ def plan_study(
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
     maker = planning.SettingMaker(study, prints)
-    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds, path=path)
+    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds)
     retry_before = store.now() if retry_non_finite else 0
     wanted, lines = next(rounds)
     standing = read_standing(wanted, prints, store.find_store(uri), retry_before)
-    if path and standing.plan.finished:
-        wanted, lines = next(rounds)
-        standing = read_standing(wanted, prints, standing.store, retry_before)
     notes = standing.changes().notes(source_of(wanted)) + failed_lines(standing)
     known = standing.elsewhere() if reuse else []
     found = planning.adoptions(wanted, standing.plan, known)

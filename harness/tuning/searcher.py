@@ -184,8 +184,7 @@ class StudySearcher(Searcher):
         self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
         # every setting of a space that ends, for when the sampler only repeats itself
-        n_for_path = sum(setting.for_path for setting in plan.settings)
-        self._spare = iter(enumerate_settings(make, n_for_path) if plan.proposals else ())
+        self._spare = iter(enumerate_settings(make) if plan.proposals else ())
         for key in (one.key for one in plan.settings if one.key not in self._of):
             if state := ledger.state(key):
                 values, lost = ledger.objectives(key), ledger.non_finite(key)

@@ -1,4 +1,4 @@
-"""What the settings of a study say together: importance, interactions, paths, curves, cost.
+"""What the settings of a study say together: importance, interactions, curves, cost.
 
 Answers for: the numbers behind figures and tables, or the reason why there are none (Unavailable).
 Renders nothing.
@@ -10,7 +10,6 @@ from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
 from reports.analysis.layout import Unavailable, available, incomparable, layout, subject
 from reports.analysis.limits import Limit, limits
-from reports.analysis.path import AblationPath, NoBaseline, ablation_path, load_path
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,

@@ -1,4 +1,4 @@
-"""The tables of a study's factors taken together: importance, pairs, and the path."""
+"""The tables of a study's factors taken together: importance and pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from reports import tables
 from reports.analysis.importance import Effect, Importance
 from reports.analysis.layout import available, subject
-from reports.analysis.path import AblationPath, Stop, ablation_path
 from reports.cells import (
     Cell,
     Column,
@@ -17,9 +16,7 @@ from reports.cells import (
     Text,
     Value,
     known,
-    level_text,
 )
-from reports.formatting import listed
 from reports.read import Study, heading
 from reports.stats import Estimate
 
@@ -35,14 +32,11 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
     part = available(subject, study, metric)
     if part is None or len(part.factors) < 2:
         return []
-    made, own = [], tables.without_added(part)
+    made = []
     if found:
-        made.append(_importance(own, found))
+        made.append(_importance(part, found))
     if found and found.interactions:
-        made.append(_cells(own, found.interactions, metric))
-    path = available(ablation_path, study, metric)
-    if path and len(path.stops) > 1:
-        made.append(_path(part, path))
+        made.append(_cells(part, found.interactions, metric))
     return made
 
 
@@ -125,48 +119,3 @@ def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
     ]
     title, name = "means of every two levels", "interaction-cells"
     return tables.plain_table(study, name, title, columns, lines, (), labels=4, place="csv")
-
-
-def _path(study: Study, path: AblationPath) -> Table:
-    head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
-    names, decimals = tables.short_names(study), tables.decimals_of(study, path.metric)
-    ran = {setting.key for setting in study.settings if setting.added}
-
-    def change(stop: Stop) -> Cell:
-        told = (
-            f"{names[key]} {level_text(before)} → {level_text(after)}"
-            for key, (before, after) in stop.changes.items()
-        )
-        return Text(", ".join(told) or "baseline")
-
-    def delta(estimate: Estimate | None) -> Cell | None:
-        return known(Value, estimate, signed=True, decimals=decimals)
-
-    def pairs(stop: Stop) -> Cell | None:
-        return known(Quantity, stop.difference and stop.difference.n, decimals=0)
-
-    columns = [
-        Column("change", "change", change, "left"),
-        Column("score", f"sel. {objective}", lambda stop: Quantity(stop.score)),
-        Column("gain", "gain", lambda stop: known(Quantity, stop.gain), drop=2),
-        Column("difference", f"Δ{head}", lambda stop: delta(stop.difference)),
-        Column("pairs", "pairs", pairs, drop=3),
-        Column("total", f"Δ{head} to baseline", lambda stop: delta(stop.total), drop=1),
-    ]
-    tied = f", the first of {path.tied} with it" if path.tied > 1 else ""
-    notes = [
-        f"from the baseline to the setting with the best selection score{tied}; each step changes"
-        f" the factor that gains most in it, and test decides nothing. Δ{head}: to the row before,"
-        " paired by seed"
-    ]
-    if path.missing:
-        lacking = [
-            " ".join(f"{names[key]}={level_text(value)}" for key, value in sorted(one.items()))
-            for one in path.missing
-        ]
-        notes.append(f"not run, or not finished, on the way: {listed(lacking, '; ')}")
-    added = any(stop.setting_key in ran for stop in path.stops)
-    return tables.plain_table(
-        study, "path", "path from the baseline to what selection prefers", columns, path.stops,
-        notes, lambda stop: {"added": stop.setting_key in ran}, place="page" if added else "files",
-    )  # fmt: skip

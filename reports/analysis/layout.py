@@ -78,7 +78,7 @@ def layout(study: Study, metric: str) -> Layout:
 
     While a trial is missing, whichever lacks more is left out: the setting that lacks the largest
     share of its seeds, or the seed that lacks the largest share of its settings. Trials that were
-    stopped early do not count as finished. Settings that --path ran are left out.
+    stopped early do not count as finished.
 
     Args:
         study: as it was read (see subject).
@@ -87,7 +87,7 @@ def layout(study: Study, metric: str) -> Layout:
     Raises:
         Unavailable: nothing has finished, or no factor varies in it.
     """
-    part = subject(tables.without_added(study), metric)
+    part = subject(study, metric)
     own = {setting.key: setting for setting in part.own}
     column = f"test/{metric}"
     found = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)

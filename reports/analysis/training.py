@@ -89,8 +89,7 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
     """Spearman's rho of early values of the objective with the final one, over settings.
 
     The final value is that at the epoch which selection chose, averaged over seeds. It is the best
-    of a run's evaluations, so late ones are correlated with it by construction. Settings that
-    --path ran were left out.
+    of a run's evaluations, so late ones are correlated with it by construction.
 
     Args:
         study: read from a store.
@@ -102,7 +101,6 @@ def budget_correlation(study: Study) -> tuple[Points, int]:
         And how many settings the scheduler stopped: only the better ones then reach the end, which
         makes every rho smaller than it is over all settings.
     """
-    study = tables.without_added(study)
     curves, groups = _curves(study), tables.setting_groups(study)
     followed: list[tuple[list[float], float]] = []  # a setting's values, and its final one
     for group in groups:

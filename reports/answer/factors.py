@@ -130,12 +130,11 @@ def ranks_finding(table: Table, head: str, study: Study, importance: Importance 
             details = ", ".join(filter(None, [rho, p_words(p)]))
             phrase = _rank_phrase(one, p, head if is_random else f"{ADJUSTED} {head}")
             named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
-    own = tables.without_added(study)
-    wanted = len(own.own) + own.untried
-    finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(own))
+    wanted = len(study.own) + study.untried
+    finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(study))
     texts = [f"{finished} of {wanted} settings finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
-    texts += filter(None, [_trials_text(own)])
+    texts += filter(None, [_trials_text(study)])
     return Finding("factors, varied together", None, " ".join(texts))
 
 

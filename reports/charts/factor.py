@@ -29,11 +29,10 @@ _LINES: Final = {
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """A chart for each factor; like a factor's tables, without the settings that --path ran.
+    """A chart for each factor.
 
     Of a study over datasets the other factors' are of the methods with a result on all of them.
     """
-    study = tables.without_added(study)
     alone = len(study.factors) == 1
     part = study if alone else tables.averaged(study)
     for factor in study.factors:
@@ -96,8 +95,6 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
             caption += " Arrow heads: the interval goes beyond the frame."
     if lines:
         caption += f" Lines: {', '.join(arm['arm'] for arm in lines)}."
-    if study.aside:
-        caption += f" Without the settings that --path ran ({study.aside})."
     beside = ""
     if len(study.factors) > 1:
         beside = "each dot one setting" if scattered else "mean over the other factors"

@@ -119,8 +119,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """The metric against measures of the class means, a point a setting that is the study's own."""
-    study = tables.without_added(study)
+    """The metric against measures of the class means, a point per setting."""
     head, labels = heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
         name, short = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")

@@ -107,8 +107,6 @@ class Tag(StrEnum):
     ARM = "ship.arm"
     SEEDS = "ship.seeds"
     ASSIGNMENT = "ship.assignment"
-    # why it was run, where neither the study's grid nor its sampler asks for it: ADDED_BY_PATH
-    ADDED = "ship.added"
     # of one that was not run here: the run of the same setting that has its numbers, and its study
     ADOPTED_RUN = "ship.adopted_run"
     ADOPTED_STUDY = "ship.adopted_study"
@@ -140,9 +138,6 @@ class Tag(StrEnum):
     SOURCE_TYPE = "mlflow.source.type"
     SOURCE_COMMIT = "mlflow.source.git.commit"
 
-
-ADDED_BY_PATH: Final = "path"
-"""Value of Tag.ADDED, and of "added" in Tag.WANTED: `ship-sweep --path` asked for it."""
 
 LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.WANTED)
 """Tags that go on in NAME.1, NAME.2 where MLflow would cut them."""

@@ -34,7 +34,6 @@ class Study:
     constants: the TrialConfig params (as MLflow text) that all settings share.
     left_out: finished rows of settings or seeds that the study no longer wants.
     untried: settings that the sampler has still to propose.
-    aside: settings that --path ran, and that this part of the study leaves out.
     adopted: study -> finished rows of this one's that were run under that one's name.
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
@@ -73,7 +72,6 @@ class Study:
     versions: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     detection: Detection | None = None
-    aside: int = 0
     adopted: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -140,8 +138,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _ in trials}
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     # counted in `listed`: a setting that a sampler has proposed twice was tried twice
-    proposed = {setting.key for _, setting in trials if not setting.added}
-    tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
+    tried = sum(not setting.arm for setting in listed)
     # a finished study lacks none: its space may hold fewer settings than `trials` asks for
     unfinished = tags.get(Tag.STATE) != COMPLETE
     current = [run for run, setting in trials if setting.key in keys]

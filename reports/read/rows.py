@@ -54,9 +54,9 @@ def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setti
     for run in (run for run in runs if run.tags[Tag.KIND] == Kind.TRIAL):
         try:
             assignment = _ASSIGNMENT.validate_json(run.tags.get(Tag.ASSIGNMENT, "{}"))
-            arm, added = run.tags.get(Tag.ARM, ""), Tag.ADDED in run.tags
+            arm = run.tags.get(Tag.ARM, "")
             seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
-            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm, seeds, added)))
+            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm, seeds)))
         except (KeyError, ValidationError):
             line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
             warnings.append(line)

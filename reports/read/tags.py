@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from reports.contract import (
     ARMS,
@@ -57,7 +57,6 @@ class Setting:
     """One setting that the study wants: its key, its factor values, its arm ("" if none).
 
     seeds: that it is wanted for; None: the study's.
-    added: whether `ship-sweep --path` asked for its results, not the grid or the sampler.
     parts: dataset -> the key of the setting there, of an average over datasets.
     """
 
@@ -65,7 +64,6 @@ class Setting:
     assignment: dict[str, Any]
     arm: str
     seeds: Seeds | None = None
-    added: Annotated[bool, BeforeValidator(bool)] = False
     parts: Mapping[str, str] = field(default_factory=dict)
 
 

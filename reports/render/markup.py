@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from reports.answer import Answer
-from reports.cells import ADDED, MARK, Cell, Column, Row, Table, Text, Value
+from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
 from reports.contract import printable
 from reports.formatting import STACKED, broken, cell_text
 
@@ -18,8 +18,8 @@ _COMMANDS = {
     "<": r"$<$", ">": r"$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
-    "†": r"$^\dagger$", "‡": r"$^\ddagger$",
-    "-": "-{}",  # of two, the first: LaTeX makes a dash of --path
+    "†": r"$^\dagger$",
+    "-": "-{}",  # of two, the first: LaTeX makes a dash of --set
 }  # fmt: skip
 _MOST_LARGE = 12  # columns of a LaTeX table in the larger type
 
@@ -29,8 +29,8 @@ def shown(
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table's page, with its rows and the texts of their cells.
 
-    A row with flags, or that --path ran, has marks at its first label. None is written where a row
-    has no such cell; a label that it has not is blank text.
+    A row with flags has a mark at its first label. None is written where a row has no such cell; a
+    label that it has not is blank text.
 
     Args:
         table: that is shown.
@@ -43,9 +43,8 @@ def shown(
         texts = []
         for row in rows:
             cells = [row.cells.get(one.key, blank.get(one.key)) for one in columns]
-            marks = MARK * bool(row.flags) + ADDED * row.added
-            if marks and isinstance(cells[0], Text):
-                cells[0] = Text(f"{cells[0].text} {marks}")
+            if row.flags and isinstance(cells[0], Text):
+                cells[0] = Text(f"{cells[0].text} {MARK}")
             texts.append((row, list(map(write, cells))))
         yield section, texts
 

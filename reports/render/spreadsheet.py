@@ -18,8 +18,7 @@ def table_frame(table: Table) -> pl.DataFrame:
     """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns.
 
     Median, minimum and maximum of epochs are in three. What is not known is null. `selection_rule`
-    says "selected on test" where it was; `flags` lists FLAG RAISED/OF; `added` tells what --path
-    ran.
+    says "selected on test" where it was; `flags` lists FLAG RAISED/OF.
     """
     rows, told = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
@@ -33,7 +32,6 @@ def table_frame(table: Table) -> pl.DataFrame:
         "arm": [row.arm or None for row in rows],
         "selection_rule": [rule or None for rule in rules],
         "flags": [row.flag_counts or None for row in rows],
-        "added": [str(row.added).lower() for row in rows],
     }
     texts = {
         name: [None if one is None else str(one) for one in values] for name, values in told.items()

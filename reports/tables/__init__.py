@@ -52,7 +52,6 @@ from reports.tables.pooling import (
     averaged,
     class_factors,
     datasets,
-    without_added,
 )
 from reports.tables.preferred import (
     by_preference,

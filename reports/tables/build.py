@@ -32,7 +32,7 @@ from reports.tables.families import Family, families, level_family, method_famil
 from reports.tables.groups import Group, chosen_by
 from reports.tables.metric import decimals_of, design_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
-from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset, without_added
+from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
@@ -59,7 +59,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     made = (_over_datasets if datasets(study) else _of_settings)(study, metric)
     tables = [*made, *selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
-    return tables if of_quality else [*tables, *response_tables(without_added(study), metric)]
+    return tables if of_quality else [*tables, *response_tables(study, metric)]
 
 
 def _of_settings(study: Study, metric: str) -> Iterator[Table]:
@@ -68,7 +68,7 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
     held = {family.name for family in found}
     ranged = [factor for factor in study.factors if factor.key not in held]
     if ranged:
-        yield rank_table(without_added(study), ranged, metric)
+        yield rank_table(study, ranged, metric)
 
 
 def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
@@ -77,7 +77,7 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
     if not others:
         yield from _of_settings(study, metric)
         return
-    whole = averaged(without_added(study))
+    whole = averaged(study)
     if whole is not None and len(others) > 1:
         for factor in whole.factors:
             table = comparison_table(level_family(whole, factor, metric))

@@ -43,7 +43,6 @@ from reports.tables.pooling import (
     datasets,
     method_groups,
     on_common,
-    without_added,
 )
 
 Kind = Literal["levels", "effects", "settings", "methods"]
@@ -249,9 +248,8 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         one: pair for one, pair in _against(baseline, groups).items() if _on_same_classes(*pair)
     }
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
-    own = without_added(study)
     for factor in levelled if study.sampler == "grid" else ():
-        yield level_family(own, factor, metric)
+        yield level_family(study, factor, metric)
 
 
 def first_family(study: Study, metric: str) -> Family:

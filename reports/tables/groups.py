@@ -110,11 +110,6 @@ class Group:
         return Group((), rows) if rows else self
 
     @property
-    def added(self) -> bool:
-        """Whether it is a setting that `ship-sweep --path` ran."""
-        return isinstance(self.value, Setting) and self.value.added
-
-    @property
     def counts(self) -> Counts:
         """The rows that finished, and those that did not; those that have not ended are missing."""
         states = self.column("state")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.cells import ADDED, MARK, Column, Legend, Row, Table, Value, cells_of
+from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.formatting import listed
 from reports.read import Study, heading
@@ -22,10 +22,6 @@ _SETUP = (
 _AVERAGES = (
     "averages are over datasets by seed, an H that of the mean halves, not the mean H; (k/m): over"
     " k of the m datasets only, not comparable with the others, and a Δ over those that both have"
-)
-_ADDED = (
-    f"{ADDED} run by --path, between the baseline and what selection preferred: asked for after"
-    " results were known, by selection scores and not by test"
 )
 
 
@@ -126,7 +122,6 @@ def group_table(
             arm=group.arm,
             counts=group.counts,
             flags=trials.flags(),
-            added=group.added,
             compared=family.compared.get(group) if compares else None,
             name=words or first,
             level=first if len(labels) == 1 else words,
@@ -235,7 +230,6 @@ def _unfinished(study: Study) -> Iterator[str]:
         yield f"rows in no mean: {', '.join(absent)}{why}"
     counted = {
         "settings not tried yet": study.untried,
-        "settings left aside that --path ran: chosen by results": study.aside,
         "rows of changed settings or seeds left out": study.left_out,
         **{f"rows taken from study {source}": rows for source, rows in study.adopted.items()},
     }
@@ -251,8 +245,6 @@ def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         found = [(row.name, one) for row in rows for one in row.flags if one.name == flag.name]
         where = listed([f"{name}: {one.raised} of {one.of}" for name, one in found], "; ")
         yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({where}): {meaning}"
-    if any(row.added for row in rows):
-        yield _ADDED
 
 
 def _arms(study: Study, rows: Sequence[Row]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Parts of a study: without what --path ran, on one dataset, by methods or by their averages."""
+"""Parts of a study: on one dataset, by methods or by their averages."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,28 +39,10 @@ def class_factors(study: Study) -> list[Factor]:
     return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
 
 
-def without_added(study: Study) -> Study:
-    """The study of its own settings, for whatever is about settings as a whole.
-
-    Those that --path ran were chosen by results, and lie between two settings: among the levels of
-    a grid, or the draws of a sampler, they would weigh some levels more than others.
-    """
-    kept = [setting for setting in study.settings if not setting.added]
-    aside = len(study.settings) - len(kept)
-    return _part(study, kept, aside=aside) if aside else study
-
-
-def _part(study: Study, settings: Sequence[Setting], **more: Any) -> Study:
-    """The study of some of its settings; more: what else is other in it."""
-    rows = rows_of(study, [setting.key for setting in settings])
-    return dataclasses.replace(study, settings=tuple(settings), rows=rows, **more)
-
-
 def methods(study: Study) -> list[Setting]:
     """Every combination of the factors beside the dataset, in the order of their levels.
 
-    Each one's parts are in the order of the datasets. A method was added where --path ran it on any
-    of them.
+    Each one's parts are in the order of the datasets.
     """
     places = {
         f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
@@ -77,8 +59,7 @@ def methods(study: Study) -> list[Setting]:
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
         held = found.get(level_id(rest), Setting(f"average {len(found)}", rest, ""))
         parts = {**held.parts, level_text(setting.assignment[DATASET]): setting.key}
-        added = held.added or setting.added
-        found[level_id(rest)] = dataclasses.replace(held, parts=parts, added=added)
+        found[level_id(rest)] = dataclasses.replace(held, parts=parts)
     return list(found.values())
 
 
@@ -90,9 +71,16 @@ def one_dataset(study: Study, dataset: str) -> Study:
         for s in study.settings
         if (with_arms if s.arm else level_text(s.assignment.get(DATASET)) == dataset)
     ]
-    constants = {**study.constants, DATASET: dataset}
-    others, counted = beside_dataset(study), {"left_out": 0, "adopted": {}}  # over all datasets
-    return _part(study, settings, factors=others, constants=constants, scope=dataset, **counted)
+    return dataclasses.replace(
+        study,
+        rows=rows_of(study, [setting.key for setting in settings]),
+        factors=beside_dataset(study),
+        settings=tuple(settings),
+        constants={**study.constants, DATASET: dataset},
+        left_out=0,  # counted over all datasets, as are the adopted ones
+        adopted={},
+        scope=dataset,
+    )
 
 
 def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:

@@ -78,8 +78,6 @@ def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: An
     """Before anything runs, in the words of an argument."""
     with pytest.raises(ConfigError, match=r"^detect must be points > 0, got 0"):
         call("prompt_len", detect=0.0)
-    with pytest.raises(ConfigError, match=r"^path must come without detect"):
-        call("prompt_len", detect=1.0, path=True)
 
 
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:

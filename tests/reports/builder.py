@@ -63,7 +63,6 @@ class StoreBuilder:
         selected: Mapping[str, float] | None = None,
         flags: Mapping[str, Sequence[int]] | None = None,
         want: bool = True,
-        added: bool = False,
         epochs: Sequence[int] | None = None,
         **tags: str,
     ) -> "StoreBuilder":
@@ -71,7 +70,6 @@ class StoreBuilder:
 
         selected: the selection metrics of every seed; None: the test's, each 3 lower.
         flags: flag -> the seeds that raised it; the flags named have a 0 for the other seeds.
-        added: whether --path ran it.
         epochs: The tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
         """
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
@@ -101,12 +99,11 @@ class StoreBuilder:
             "ship.demonstration": str(self.demonstration).lower(),
         }  # fmt: skip
         written |= {"ship.reason": reason} if reason else {}
-        written |= {"ship.added": "path"} if added else {}
         written |= {f"ship.{name}": value for name, value in tags.items()}
         started = 1_000 + len(self.runs)
         self.runs.append(Run(f"run{len(self.runs)}", started, written, params, metrics))
         if want:
-            self.want(assignment, arm=arm, key=key, added=added)
+            self.want(assignment, arm=arm, key=key)
         return self
 
     def want(
@@ -116,13 +113,11 @@ class StoreBuilder:
         arm: str = "",
         key: str | None = None,
         seeds: Sequence[int] | None = None,
-        added: bool = False,
     ) -> "StoreBuilder":
         """List a setting as wanted, run or not; seeds: None: the study's."""
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
         entry: dict[str, Any] = {"setting_key": key, "assignment": dict(assignment), "arm": arm}
         entry |= {"seeds": list(seeds)} if seeds is not None else {}
-        entry |= {"added": "path"} if added else {}
         if self.wanted is not None and entry not in self.wanted:
             self.wanted.append(entry)
         return self

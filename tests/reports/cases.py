@@ -96,18 +96,6 @@ def many_flagged() -> StoreBuilder:
     return builder
 
 
-def path_over_datasets() -> StoreBuilder:
-    """A method that --path ran on every dataset."""
-    builder = over_datasets(("emoji", "dtd"), ("none", "vae"))
-    for run in builder.runs:
-        if '"vae"' in run.tags["ship.assignment"]:
-            run.tags["ship.added"] = "path"
-    for entry in builder.wanted or ():
-        if entry["assignment"].get("generator") == "vae":
-            entry["added"] = "path"
-    return builder
-
-
 def lost_seeds() -> StoreBuilder:
     """A seed that one setting lacks, and one that all lack."""
     builder = grid((3, 3), lambda s: s["f0"])
@@ -122,6 +110,6 @@ STUDIES = {
     make.__name__: make
     for make in (
         prompt_len, leveled, few_shot, cross_dataset, collapsing, over_datasets, searched,
-        quality_followed, datasets_times_two, shifted, many_flagged, path_over_datasets, lost_seeds,
+        quality_followed, datasets_times_two, shifted, many_flagged, lost_seeds,
     )
 }  # fmt: skip

@@ -39,7 +39,7 @@ def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) 
         keys = {"state": State.FAIL, "failure": Failure(case["failed"]), "reason": "why"}
     if keys["state"] is not State.COMPLETE:
         keys["objective"] = {}
-    return run_of(setting, tuple(case.get("seeds", (0, 1))), for_path="added" in case, **keys)
+    return run_of(setting, tuple(case.get("seeds", (0, 1))), **keys)
 
 
 def rows_told(plan: Plan) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
     own = {
         setting_of(study, prints, one).key: tuple(one["seeds"]) for one in case.get("own_seeds", [])
     }
-    study = study.model_copy(update={"own_seeds": own, "for_path": tuple(case.get("asks", ()))})
+    study = study.model_copy(update={"own_seeds": own})
     ledger = Ledger(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
     plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())

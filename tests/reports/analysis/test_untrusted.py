@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from reports.analysis import (
     Unavailable,
-    ablation_path,
     available,
     cost_points,
     factor_tables,
@@ -25,7 +24,7 @@ from reports.report import make_report
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
-ANALYSES: tuple[Any, ...] = (importance, partial_dependence, ablation_path, cost_points)
+ANALYSES: tuple[Any, ...] = (importance, partial_dependence, cost_points)
 LEVELS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
@@ -82,11 +81,10 @@ def test_a_metric_that_nothing_measured(analyse: Any) -> None:
         (importance, grid((3, 1), nothing), "only f0 varies"),
         (importance, grid((3, 3), nothing, 1), "one finished seed"),
         (importance, drawn(4, 8, nothing), "8 finished settings are too few"),
-        (ablation_path, drawn(2, 20, nothing), "baseline"),
     ],
 )
 def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> None:
-    """Too little of a study is said: factors, seeds, settings, cells, a start."""
+    """Too little of a study is said: factors, seeds, settings."""
     with pytest.raises(Unavailable, match=why):
         analyse(builder.study(), METRIC)
 

@@ -152,7 +152,7 @@ def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
 
 
 def test_a_dash_comes_last_with_a_mark_too(browser: Any, tmp_path: Path) -> None:
-    """Of a setting that --path ran without the factor."""
+    """Of a setting without the factor, whose trials raised a flag."""
     factors = [
         *one_factor("generator.kl_weight", [0.1, 1], 0.1),
         *one_factor("generator.name", ["vae", "none"], "vae"),
@@ -161,10 +161,11 @@ def test_a_dash_comes_last_with_a_mark_too(browser: Any, tmp_path: Path) -> None
     for kl_weight in (0.1, 1):
         setting = {"generator.kl_weight": kl_weight, "generator.name": "vae"}
         builder.trial(setting, {s: scores(50.0 + s) for s in (0, 1)})
-    builder.trial({"generator.name": "none"}, {s: scores(52.0) for s in (0, 1)}, added=True)
+    results = {s: scores(52.0) for s in (0, 1)}
+    builder.trial({"generator.name": "none"}, results, flags={"last_epoch": [0]})
     show(browser, whole_page(builder), tmp_path)
     press(browser, 0)
-    assert column(browser, 0) == ["0.1", "1", "– ‡"]
+    assert column(browser, 0) == ["0.1", "1", "– †"]
 
 
 def test_a_filter_looks_into_each_cell(browser: Any, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_latex_escapes_every_special() -> None:
     assert latex_escaped("a_b 5% $x$ {y} <0.1 \\") == (
         r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
     )
-    assert latex_escaped("run by --path, pseudo-new") == "run by -{}-path, pseudo-new"  # no dash
+    assert latex_escaped("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"  # no dash
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
