@@ -11,7 +11,7 @@ import polars as pl
 from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value
 from reports.stats import Compared, Estimate
 
-_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "decision", "verdict", "flags"]
+_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["pairs_more_low", "pairs_more_high", "epoch_min", "epoch_max"]
 _TYPES = {
@@ -22,7 +22,7 @@ _TYPES = {
 _NAMES = (
     "table kind line arm is_baseline dataset metric n failed pruned missing mean low high"
     " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p beyond_p within_p detectable decision verdict pairs_more_low"
+    " classes_high p holm_p beyond_p within_p detectable verdict pairs_more_low"
     " pairs_more_high is_unchanged is_constant"
     " epoch epoch_min epoch_max flags"
 )

@@ -33,7 +33,7 @@ _INSTEAD = {
 _TOGETHER = {"--all": "--list-backbones", "--predict": "FOLDER", "--setting": "--predict"}
 _APART = {
     "--in-process": ("--address",),
-    "--prefetch": ("--address", "--dry-run", "--detect"),
+    "--prefetch": ("--address", "--dry-run"),
 }
 
 
@@ -59,9 +59,6 @@ class Options:
         prefetch (WHAT): Run nothing, but fetch what the study needs, where there is a network:
             downloads (weights, and pictures as ship-data does), or features (these, and extract
             them).
-        detect (POINTS): Begin with the seeds of the YAML, and give more to those comparisons with
-            the baseline that are undecided: neither different, nor equivalent within POINTS.
-        max_seeds (N): With --detect: the most seeds of a setting; default: six pilots.
         no_reuse: Run what other studies of the store have finished of the same settings, too.
         accept_changes: Run settings anew whose constants, data or weights have changed, though
             finished rows leave the table for it.
@@ -98,8 +95,6 @@ class Options:
     storage: str | None = None
     dry_run: bool = False
     prefetch: str | None = None
-    detect: float | None = None
-    max_seeds: int | None = None
     no_reuse: bool = False
     accept_changes: bool = False
     retry_non_finite: bool = False

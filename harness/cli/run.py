@@ -96,10 +96,12 @@ def _plan_or_run(options: Options) -> None:
         return
     wanted = harness.study.typed_study(space, overrides, (), options.data_root)
     address = None if options.address == "local" else options.address
-    both = ("data_root", "cache_dir", "detect", "max_seeds")
-    asked: dict[str, Any] = {name: getattr(options, name) for name in both}
-    asked["reuse"] = not options.no_reuse
-    asked["retry_non_finite"] = options.retry_non_finite
+    asked: dict[str, Any] = {
+        "data_root": options.data_root,
+        "cache_dir": options.cache_dir,
+        "reuse": not options.no_reuse,
+        "retry_non_finite": options.retry_non_finite,
+    }
     if options.dry_run:
         print_dry_run(wanted, address, asked)
         return

@@ -22,14 +22,12 @@ from harness.config.space import (
     value_of,
 )
 from harness.config.study_config import (
-    MAX_SEEDS,
     NAME_RULE,
     SAMPLERS,
     SCHEDULERS,
     SELECTIONS,
     STUDY_KEYS,
     AshaScheduler,
-    Detection,
     Record,
     Resources,
     StudyConfig,

@@ -97,19 +97,6 @@ class Record(Settings):
     """the worker's load over epochs: cores, memory, GPU"""
 
 
-class Detection(Settings):
-    """How `--detect` gives out seeds; a report names it, and uses its intervals.
-
-    metric: that comparisons are decided by. effect: in its points. looks: numbers of seeds.
-    comparisons: in the study; an arm that equals a setting counts, too.
-    """
-
-    metric: str
-    effect: float = Field(gt=0)
-    looks: tuple[int, ...]
-    comparisons: int = Field(ge=1)
-
-
 # What a dataset may have of its own; other keys say what a study measures, and of whom.
 OWN_KEYS: Final = (
     "max_classes", "shots", "views", "templates", "pseudo_new_fraction", "eval_every", "quality",
@@ -167,10 +154,6 @@ class StudyConfig(Settings):
     """most trials at once"""
     reference_arms: bool = True
     """run reference arms beside the study"""
-    detect: Detection | None = None
-    """how --detect gives out seeds"""
-    own_seeds: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """setting key -> its seeds, where they are not the study's"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
     """defaults of the backbone in place of keys that the YAML leaves out: dotted key -> value"""
 
@@ -179,10 +162,6 @@ class StudyConfig(Settings):
         """How one's own folder is read: dataset -> arguments of ship.datasets.ImageFolder."""
         given = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
         return {self.trial.dataset: given} if given else {}
-
-    def seeds_of(self, key: str) -> tuple[int, ...]:
-        """The seeds that a setting is wanted for, by its key."""
-        return self.own_seeds.get(key, self.seeds)
 
     @property
     def objective(self) -> str:
@@ -228,6 +207,6 @@ class StudyConfig(Settings):
 
 
 # fields that no YAML has at its top
-_NO_KEYS = ("source", "trial", "detect", "own_seeds", "backbone_defaults")
+_NO_KEYS = ("source", "trial", "backbone_defaults")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

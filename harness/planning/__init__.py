@@ -13,7 +13,6 @@ from harness.planning.changes import (
     once_adopted,
     require_consent,
 )
-from harness.planning.controls import matched_controls
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
@@ -26,8 +25,6 @@ from harness.planning.plan import (
 from harness.planning.settings import (
     Setting,
     SettingMaker,
-    distinct,
     enumerate_settings,
-    label_of,
     plugins_text,
 )

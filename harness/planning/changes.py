@@ -134,8 +134,8 @@ def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy
             return study.trial
 
     for key, held in ledger.by_key.items():
-        listed = stored.seeds.get(key, ())
-        stay = study.seeds_of(key) if key in now else ()
+        listed = stored.seeds if key in stored.keys else ()
+        stay = study.seeds if key in now else ()
         leaving = {
             seed: run
             for seed, run in held.items()

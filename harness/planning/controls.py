@@ -93,8 +93,8 @@ def best_by_selection(
     """
     scores: list[tuple[float, Setting]] = []
     for setting in configurations:
-        objectives, seeds = ledger.objectives(setting.key), maker.study.seeds_of(setting.key)
-        if values := [objectives[seed] for seed in seeds if seed in objectives]:
+        objectives = ledger.objectives(setting.key)
+        if values := [objectives[seed] for seed in maker.study.seeds if seed in objectives]:
             scores.append((fmean(values), setting))
     best = max((score for score, _ in scores), default=0.0)
     return [setting for score, setting in scores if math.isclose(score, best, rel_tol=_SAME_SCORE)]

@@ -208,7 +208,7 @@ def study_prunes(study: StudyConfig) -> bool:
 
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting, retry_before: int) -> PlanRow:
     """What is done of a setting, and which of the study's seeds are still to run."""
-    seeds, held = study.seeds_of(setting.key), ledger.of(setting.key)
+    seeds, held = study.seeds, ledger.of(setting.key)
     state = ledger.state(setting.key)
     stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: held[seed] for seed in seeds if seed in held}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class StudyRecord:
             plan: whose settings are wanted, and its arms that equal another setting.
         """
         wanted = [*plan.settings, *plan.equal_arms]
-        self._wanted = [wanted_text(setting, study.own_seeds) for setting in wanted]
+        self._wanted = [wanted_text(setting) for setting in wanted]
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **self._wanted_tags()}
         # a text that has become shorter leaves tags behind that it does not go on in any more
@@ -100,7 +100,7 @@ class StudyRecord:
         """
         if setting.key not in self._wanted_keys:
             self._wanted_keys.add(setting.key)
-            self._wanted.append(wanted_text(setting, {}))
+            self._wanted.append(wanted_text(setting))
             self._put(self._wanted_tags())
 
     def end(self, state: State) -> None:
@@ -147,8 +147,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    excluded = {"source", "own_seeds", "backbone_defaults"}
-    whole = study.model_dump(mode="json", exclude=excluded)
+    whole = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
@@ -158,22 +157,16 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def wanted_text(setting: Setting, own_seeds: Mapping[str, Sequence[int]]) -> str:
-    """A setting's entry in the JSON list of those that the study wants.
+def wanted_text(setting: Setting) -> str:
+    """Return a setting's entry in the JSON list of those that the study wants.
 
     A setting_key is in the list twice where a reference arm equals a setting of the study.
-
-    Args:
-        setting: of the study.
-        own_seeds: setting_key -> seeds, which stand in an entry where they are not the study's.
     """
-    entry: dict[str, Any] = {
+    entry = {
         "setting_key": setting.key,
         "assignment": dict(setting.assignment),
         "arm": setting.arm,
     }
-    if setting.key in own_seeds:
-        entry["seeds"] = list(own_seeds[setting.key])
     return json.dumps(entry)
 
 

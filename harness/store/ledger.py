@@ -219,11 +219,13 @@ def read_known(
 class StoredStudy:
     """The study's table when it was last worked on.
 
-    seeds: setting key -> the seeds that the table holds of it.
+    keys: the settings that it holds.
+    seeds: that it holds of each.
     factors: key -> levels, None where values were drawn from a range.
     """
 
-    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    seeds: frozenset[int] = frozenset()
     factors: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
 
 
@@ -257,7 +259,8 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy:
             json.loads(joined_tag(tags, tag)) for tag in (Tag.STUDY, Tag.WANTED, Tag.FACTORS)
         )
         return StoredStudy(
-            {one["setting_key"]: frozenset(one.get("seeds", study["seeds"])) for one in wanted},
+            frozenset(one["setting_key"] for one in wanted),
+            frozenset(study["seeds"]),
             {one["key"]: one["levels"] for one in factors},
         )
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -23,7 +23,6 @@ from harness.recording import publish as show_report
 from harness.store import StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
-from harness.study.rounds import rounds_of, run_rounds
 from harness.study.standing import Standing, read_standing, source_of, typed_study
 from harness.study.trials import Options, Trials
 from reports.contract import Publication, ReportError, State
@@ -45,8 +44,6 @@ def run_study(
     cache_dir: Path | str | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
-    detect: float | None = None,
-    max_seeds: int | None = None,
     reuse: bool = True,
     accept_changes: bool = False,
     retry_non_finite: bool = False,
@@ -76,9 +73,6 @@ def run_study(
         cache_dir: for features, checkpoints, and writes that the store lacks.
         storage: where checkpoints of running trials lie; see ship-sweep --storage.
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        detect: points that a difference matters from: seeds are given out until it is decided which
-            settings differ from the baseline by as much; see ship-sweep --detect.
-        max_seeds: of a setting, with detect.
         reuse: whether seeds that other studies of the store have finished, of the very same
             settings, are taken from there, and not run.
         accept_changes: whether finished rows may leave the table since constants, data or weights
@@ -118,27 +112,22 @@ def run_study(
     checkpoints = storage_uri(storage, prints.cache_dir)
     remove_left()
 
-    def run_round(study: StudyConfig) -> StudyOutcome:
-        with (
-            Interrupts() as interrupts,
-            store.own_study(
-                uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, options.say
-            ) as own,
-        ):
-            if verbose:
-                store.quieten(logging.INFO)
-            place = study_storage(checkpoints, own)
-            execution = Execution(study, own, prints, place, options, interrupts)
-            outcome = execution.bring_about(before)
-            if interrupts.requested:  # noted as a sweep ended: no other round begins
-                outcome = replace(outcome, interrupted=True)
-            if publish is None or not outcome.reportable or outcome.interrupted:
-                return outcome
-            return replace(outcome, unpublished=_show(execution, publish, outcome))
-
-    maker = planning.SettingMaker(study, prints)
-    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds)
-    return run_rounds(rounds, run_round, options.say)
+    with (
+        Interrupts() as interrupts,
+        store.own_study(
+            uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, options.say
+        ) as own,
+    ):
+        if verbose:
+            store.quieten(logging.INFO)
+        place = study_storage(checkpoints, own)
+        execution = Execution(study, own, prints, place, options, interrupts)
+        outcome = execution.bring_about(before)
+        if interrupts.requested:  # a signal that came as the sweep ended was only noted
+            outcome = replace(outcome, interrupted=True)
+        if publish is None or not outcome.reportable or outcome.interrupted:
+            return outcome
+        return replace(outcome, unpublished=_show(execution, publish, outcome))
 
 
 @dataclass

@@ -17,7 +17,6 @@ from harness.resources import machine_resources, resolved_resources
 from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore, param_text
 from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
-from harness.study.rounds import rounds_of
 from harness.study_files import file_label
 from harness.wording import duration
 from reports.contract import ReportError, control_levels, count
@@ -132,8 +131,6 @@ def plan_study(
     data_root: Path | str | None = None,
     cache_dir: Path | str | None = None,
     tracking_uri: str | None = None,
-    detect: float | None = None,
-    max_seeds: int | None = None,
     reuse: bool = True,
     retry_non_finite: bool = False,
     method: Method | None = None,
@@ -143,7 +140,6 @@ def plan_study(
 
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
-        detect, max_seeds: see run_study; with them it is the next round that is planned.
         reuse, retry_non_finite: see run_study.
         say: told what finding out the time takes; None: the plan comes without an estimate, and
             without what the seeds will show.
@@ -158,29 +154,25 @@ def plan_study(
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
-    maker = planning.SettingMaker(study, prints)
-    rounds = rounds_of(maker, uri, detect=detect, max_seeds=max_seeds)
     retry_before = store.now() if retry_non_finite else 0
-    wanted, lines = next(rounds)
-    standing = read_standing(wanted, prints, store.find_store(uri), retry_before)
-    notes = standing.changes().notes(source_of(wanted)) + failed_lines(standing)
+    standing = read_standing(study, prints, store.find_store(uri), retry_before)
+    notes = standing.changes().notes(source_of(study)) + failed_lines(standing)
     known = standing.elsewhere() if reuse else []
-    found = planning.adoptions(wanted, standing.plan, known)
+    found = planning.adoptions(study, standing.plan, known)
     if found:
-        ledger, plan = planning.once_adopted(wanted, standing.ledger, found, prints, retry_before)
+        ledger, plan = planning.once_adopted(study, standing.ledger, found, prints, retry_before)
         standing = replace(standing, ledger=ledger, plan=plan)
         notes += planning.adoption_lines(found)
-    notes += lines
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = standing.plan
     if plan.proposals and study.reference_arms and control_levels("text_feature", study.space):
         notes.append("controls at the levels of the best setting run after the last proposal")
     if say is not None:
-        notes += detectable_lines(wanted, uri)
+        notes += detectable_lines(study, uri)
         if not plan.finished:
-            notes += extraction_lines(wanted, plan, prints)
-            notes += prompt_lines(wanted, plan, prints)
+            notes += extraction_lines(study, plan, prints)
+            notes += prompt_lines(study, plan, prints)
             plan = _with_time(standing, known, say)
     return replace(plan, notes=tuple(notes))
 

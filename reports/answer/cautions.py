@@ -68,14 +68,11 @@ def _of_noise(study: Study, metric: str) -> Iterator[str]:
 
 
 def _pairs(compared: Sequence[Table]) -> Iterator[int]:
-    """Yield the number of seeds of each comparison in an answer.
-
-    Those of a design are left out: its intervals are right with few seeds, and give the number.
-    """
+    """Yield the number of seeds of each comparison in an answer."""
     for table in compared:
         for row in table.rows:
             one = row.compared
-            if one and not one.decision and (row.arm or table.kind != "settings"):
+            if one and (row.arm or table.kind != "settings"):
                 yield one.difference.n
 
 

@@ -16,7 +16,6 @@ CONSTANT: Final = "The same difference under each seed from"
 # In order of precedence: the first of these that any row has is the verdict of them all.
 PHRASES: Final[Mapping[Verdict, str]] = {
     Verdict.DECIDED: "Decided against",
-    Verdict.DIFFERS: "Different from",
     Verdict.UNDECIDED: "Undecided against",
     Verdict.EQUIVALENT: "Equivalent to",
 }
@@ -59,7 +58,6 @@ def difference_text(one: Compared) -> str:
     parts = [
         value,
         verdict_p_text(one),
-        f"after {count(one.difference.n, 'seed')}" if one.decision else "",
         _further_text(one.pairs_more) if one.pairs_more else "",
     ]
     return ", ".join(filter(None, parts))

@@ -21,7 +21,7 @@ from reports.contract import (
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
 from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
-from reports.read.tags import Config, Detection, Factor, Setting, in_words, json_tag, study_protocol
+from reports.read.tags import Config, Factor, Setting, in_words, json_tag, study_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,6 @@ class Study:
     runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
     config: the YAML's content with its defaults, as it was last run, under the study's name.
     versions: what made the numbers: the code's version, and packages with theirs.
-    seeds: that the study lists, in the order in which they were given out.
-    detection: how `ship-sweep --detect` gave them out; None: every setting has them all.
     """
 
     name: str
@@ -70,8 +68,6 @@ class Study:
     runs_address: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()
-    detection: Detection | None = None
     adopted: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -129,19 +125,19 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     keys = {setting.key for setting in settings}
-    found = [row for run, setting in trials for row in seed_rows(run, setting, warnings)]
+    found = [row for trial in trials for row in seed_rows(*trial, warnings)]
     known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
     seeds = config.listed_seeds or tuple(known)
     kept, left_out = wanted_rows(settings, seeds, found, warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _ in trials}
+    source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _, _ in trials}
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     # counted in `listed`: a setting that a sampler has proposed twice was tried twice
     tried = sum(not setting.arm for setting in listed)
     # a finished study lacks none: its space may hold fewer settings than `trials` asks for
     unfinished = tags.get(Tag.STATE) != COMPLETE
-    current = [run for run, setting in trials if setting.key in keys]
+    current = [run for run, setting, _ in trials if setting.key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
     rows = frame(kept, factors, settings, metrics)
@@ -165,8 +161,6 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         description=config.description or "",
         config=given and {**given, "name": name},  # it may have been renamed since
         versions={key: str(version) for key, version in versions.items() if version},
-        seeds=seeds,
-        detection=config.detect,
         adopted={study: rows for study, rows in adopted.items() if study},
     )
 

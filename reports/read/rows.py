@@ -45,7 +45,7 @@ _SEEDS = TypeAdapter(Seeds)
 _ASSIGNMENT = TypeAdapter(dict[str, Any])
 
 
-def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setting]]:
+def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setting, Seeds]]:
     """The trials among a study's runs, each with the setting and seeds that its tags say it is of.
 
     There is a warning of each that cannot be placed in the table.
@@ -56,20 +56,21 @@ def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setti
             assignment = _ASSIGNMENT.validate_json(run.tags.get(Tag.ASSIGNMENT, "{}"))
             arm = run.tags.get(Tag.ARM, "")
             seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
-            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm, seeds)))
+            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm), seeds))
         except (KeyError, ValidationError):
             line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
             warnings.append(line)
     return found
 
 
-def seed_rows(run: Run, setting: Setting, warnings: list[str]) -> list[dict[str, Any]]:
+def seed_rows(
+    run: Run, setting: Setting, seeds: Seeds, warnings: list[str]
+) -> list[dict[str, Any]]:
     """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split.
 
     A seed marked COMPLETE without what its protocol requires is a failure with a reason, never a 0.
     No metric stands for what the run's tags and costs say.
     """
-    seeds = setting.seeds or ()
     shared: dict[str, Any] = {
         "setting_key": setting.key,
         "arm": setting.arm,
@@ -86,7 +87,7 @@ def seed_rows(run: Run, setting: Setting, warnings: list[str]) -> list[dict[str,
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
     protocol, rows = PROTOCOLS.get(shared["protocol"]), []
-    for seed, numbers in _numbers(run, setting).items():
+    for seed, numbers in _numbers(run, setting, seeds).items():
         required = protocol.required if protocol else ()
         absent = [f"test/{name}" for name in required if f"test/{name}" not in numbers]
         row = {**numbers, **shared, "seed": seed}
@@ -99,13 +100,13 @@ def seed_rows(run: Run, setting: Setting, warnings: list[str]) -> list[dict[str,
     return rows
 
 
-def _numbers(run: Run, setting: Setting) -> dict[int, dict[str, float]]:
+def _numbers(run: Run, setting: Setting, seeds: Seeds) -> dict[int, dict[str, float]]:
     """seed -> metric name without its seed -> finite value, in one pass over all metrics.
 
     Without a collapse of diversity where diversity was never to be had: of the reference arms named
     above, and of settings whose generator is that of such an arm: text features without noise.
     """
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in setting.seeds or ()}
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
     name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
     point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
     diverse = setting.arm not in _NOT_DIVERSE and not point
@@ -142,14 +143,14 @@ def wanted_rows(
 
     Args:
         settings: that the study wants, its reference arms among them.
-        seeds: that it wants of each that has none of its own.
+        seeds: that it wants of each.
         rows: of the runs, oldest first, in any state.
         warnings: gains a line where something finished more than once.
     """
     kept: dict[tuple[str, int], dict[str, Any]] = {
         (s.key, seed): {"setting_key": s.key, "seed": seed, "arm": s.arm, "state": MISSING}
         for s in reversed(settings)
-        for seed in s.seeds or seeds
+        for seed in seeds
     }
     stale, twice = set(), set()
     for row in rows:

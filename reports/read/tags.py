@@ -1,13 +1,11 @@
 """What the tags of a study's runs say of it, taken as somebody else's; which metrics it has."""
 
 import contextlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from reports.contract import (
     ARMS,
@@ -20,26 +18,14 @@ from reports.contract import (
     joined_tag,
 )
 from reports.read.runs import Run
-from reports.stats import MOST_COMPARISONS, MOST_LOOKS, Design
 
 Content = TypeVar("Content")
 MOST_LISTED_SEEDS = 1_000_000  # of a study that is sound
 _TARGETS = TypeAdapter(tuple[str, ...])
 
 
-def _ascending(looks: tuple[int, ...]) -> tuple[int, ...]:
-    if any(a >= b for a, b in pairwise(looks)):
-        raise ValueError("looks must ascend")
-    return looks
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = tuple[Seed, ...]
-Looks = Annotated[
-    tuple[Annotated[int, Field(ge=2, le=MOST_LISTED_SEEDS)], ...],
-    Field(min_length=1, max_length=MOST_LOOKS),
-    AfterValidator(_ascending),
-]
 
 
 @dataclass(frozen=True)
@@ -56,28 +42,13 @@ class Factor:
 class Setting:
     """One setting that the study wants: its key, its factor values, its arm ("" if none).
 
-    seeds: that it is wanted for; None: the study's.
     parts: dataset -> the key of the setting there, of an average over datasets.
     """
 
     key: Annotated[str, Field(alias="setting_key")]
     assignment: dict[str, Any]
     arm: str
-    seeds: Seeds | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Detection(Design):
-    """How `ship-sweep --detect` gave out a study's seeds.
-
-    metric: that comparisons were stopped by.
-    """
-
-    effect: Annotated[float, Field(gt=0, lt=math.inf)]
-    looks: Looks
-    comparisons: Annotated[int, Field(ge=1, le=MOST_COMPARISONS)]
-    metric: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +64,6 @@ class Config:
     trials: int | None = 0
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""
-    detect: Detection | None = None
 
     @property
     def listed_seeds(self) -> tuple[int, ...]:

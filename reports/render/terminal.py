@@ -22,7 +22,6 @@ from reports.stats import Verdict
 
 _STYLES = {
     Verdict.DECIDED: "bold green",
-    Verdict.DIFFERS: "bold green",
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.UNDECIDED: "bold",
 }

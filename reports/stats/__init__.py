@@ -41,10 +41,3 @@ from reports.stats.ranks import (
     rank_groups,
     rank_interval,
 )
-from reports.stats.sequential import (
-    MOST_COMPARISONS,
-    MOST_LOOKS,
-    Design,
-    endings,
-    stages,
-)

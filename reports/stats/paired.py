@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
-from typing import Literal
 
 import numpy as np
 
@@ -25,19 +24,14 @@ CHANCE = 0.05  # a corrected p below it is beyond chance
 FAR = 1_000.0  # a critical value that only two pairs, or three of very many comparisons, have
 
 
-Decision = Literal["open", "differs", "equivalent", "constant"]  # see Compared
-
-
 class Verdict(StrEnum):
     """What an interval says about the smallest effect of interest.
 
     DECIDED: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT: the 95%
-    interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
-    own design says it, where that takes the place of DECIDED.
+    interval lies within it, in both directions. UNDECIDED: neither.
     """
 
     DECIDED = "decided"
-    DIFFERS = "differs"
     EQUIVALENT = "equivalent"
     UNDECIDED = "undecided"
 
@@ -49,8 +43,7 @@ class Compared:
     difference: over pairs, as many as its n.
     std: standard deviation of the pairs' differences; None where they do not vary, or with one.
     p: two-sided, of this difference alone.
-    holm_p: corrected over its family; None where no test is made, all differences are 0, or the
-        design's own speaks.
+    holm_p: corrected over its family; None where no test is made, or all differences are 0.
     detectable: the smallest difference that as many pairs would find; None where it is not known.
     verdict: against the smallest effect of interest; None where nothing is judged, and where the
         difference is the same under each seed.
@@ -60,10 +53,6 @@ class Compared:
         verdict asks for 2.5%.
     pairs_more: further pairs that settle it with 80% power, the fewest and the most (see
         _further_pairs). None where it is settled, or where nothing is known of the deviation.
-    decision: what the study's own design (--detect) has come to; None: it has no say. "differs":
-        from 0; "equivalent": its interval lies within the effect; "open": neither yet, or not by
-        the last look; "constant": the differences do not vary, so that nothing can be said of other
-        seeds.
     classes: the difference's interval over other test classes, if there is one.
     n_classes: Number of classes behind it, of the half that has fewer.
     is_unchanged: whether every result that is compared is exactly the baseline's.
@@ -81,7 +70,6 @@ class Compared:
     beyond_p: float | None = None
     within_p: float | None = None
     pairs_more: tuple[int, int] | None = None
-    decision: Decision | None = None
     classes: Estimate | None = None
     n_classes: int = 0
     is_unchanged: bool = False
@@ -91,8 +79,8 @@ class Compared:
     @property
     def is_constant(self) -> bool:
         """Return True if the difference is the same under each of several seeds, and is not 0."""
-        has_spread = self.difference.low is not None or self.decision is not None
-        return self.difference.n > 1 and not has_spread and self.difference.mean != 0
+        difference = self.difference
+        return difference.n > 1 and difference.low is None and difference.mean != 0
 
 
 def is_beyond_chance(p: float | None) -> bool:

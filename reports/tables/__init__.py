@@ -9,11 +9,8 @@ from reports.tables.build import build_tables
 from reports.tables.controls import levels_of_control
 from reports.tables.families import (
     Family,
-    differences,
     families,
-    given_out,
     load_families,
-    load_values,
     method_family,
 )
 from reports.tables.groups import (
@@ -38,7 +35,6 @@ from reports.tables.groups import (
 from reports.tables.metric import (
     MEASURES,
     decimals_of,
-    design_of,
     effect_of,
     interval_of,
     is_percent,

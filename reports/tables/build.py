@@ -30,7 +30,7 @@ from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.controls import compare_with_control
 from reports.tables.families import Family, families, level_family, method_family
 from reports.tables.groups import Group, chosen_by
-from reports.tables.metric import decimals_of, design_of, measured, with_metric
+from reports.tables.metric import decimals_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset
 
@@ -158,9 +158,6 @@ def _compared(family: Family) -> Iterator[Column]:
         classes = of(lambda one: known(Ranged, one.classes, decimals=1, bare=True))
         yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
     yield Column("pairs", "pairs", of(lambda one: Quantity(one.difference.n, 0)), drop=2)
-    if design_of(family.study, family.metric):
-        yield Column("decision", "decision", of(_decision), "left")
-        return
     yield Column("p", "Holm p", of(lambda one: known(PValue, one.holm_p)))
     detectable = of(lambda one: known(Quantity, one.detectable, decimals=one.decimals))
     drop = _DATASETS_DROP if family.kind == "methods" else 5
@@ -187,10 +184,6 @@ def _with_controls(family: Family) -> Iterator[Column]:
 def _difference(one: Compared) -> Cell:
     suffix = f"({one.datasets[0]}/{one.datasets[1]})" if one.datasets else ""
     return Value(one.difference, signed=True, decimals=one.decimals, suffix=suffix)
-
-
-def _decision(one: Compared) -> Cell | None:
-    return known(Text, "no spread" if one.decision == "constant" else one.decision)
 
 
 def _over_seeds(family: Family) -> Iterator[Column]:

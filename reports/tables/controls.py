@@ -15,7 +15,7 @@ from reports.contract import control_levels
 from reports.read import Study
 from reports.stats import Compared, compare_paired
 from reports.tables.groups import Group, mean
-from reports.tables.metric import decimals_of, design_of
+from reports.tables.metric import decimals_of
 
 
 def matched_controls(study: Study, control: str) -> dict[str, Group]:
@@ -61,8 +61,7 @@ def compare_with_control(
     """Compare configurations with the controls at their levels, paired by seed.
 
     A seed's value is the mean over those configurations that finished under it, and whose controls
-    did. If the study's own design added seeds (--detect), the difference has no interval: seeds
-    were added until other differences were decided.
+    did.
 
     Args:
         study: The study, of one dataset.
@@ -85,7 +84,4 @@ def compare_with_control(
     found = compare_paired(_means(values), _means(without))
     if found is None:
         return None
-    difference = found.difference
-    if design_of(study, metric):
-        difference = dataclasses.replace(difference, low=None, high=None)
-    return dataclasses.replace(found, difference=difference, decimals=decimals_of(study, metric))
+    return dataclasses.replace(found, decimals=decimals_of(study, metric))

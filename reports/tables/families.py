@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import takewhile
 from typing import Literal
 
 from reports import stats
 from reports.cells import Column, level_id
 from reports.contract import APART, RIVALS
 from reports.read import Factor, Study, heading, load_records
-from reports.stats import Compared, Verdict, is_rounding, scale_of
+from reports.stats import Compared, is_rounding, scale_of
 from reports.tables.controls import levels_of_control, matched_controls
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -28,7 +27,7 @@ from reports.tables.groups import (
     setting_groups,
     short_names,
 )
-from reports.tables.metric import decimals_of, design_of, effect_of, with_metric
+from reports.tables.metric import decimals_of, effect_of, with_metric
 from reports.tables.over_classes import (
     MOST_RUNS,
     Draws,
@@ -48,7 +47,6 @@ from reports.tables.pooling import (
 Kind = Literal["levels", "effects", "settings", "methods"]
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
-_PERCENT = 100.0
 # seed -> metric of a row, and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
@@ -56,17 +54,6 @@ Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
     """seed -> value - baseline, on common seeds."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
-
-
-def given_out(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
-    """The values in the order of the seeds, up to the first seed that has none."""
-    return [values[seed] for seed in takewhile(values.__contains__, seeds)]
-
-
-def _open(plain: Compared) -> Compared:
-    """A comparison of fewer seeds than its design's first look has: nothing is known yet."""
-    bare = dataclasses.replace(plain.difference, low=None, high=None)
-    return Compared(bare, decision="open", verdict=Verdict.UNDECIDED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,18 +130,10 @@ class Family:
 
     @cached_property
     def compared(self) -> dict[Group, Compared]:
-        """What tests, or the study's own design, say of each group beside the baseline.
-
-        Where the design has a say the interval is the design's, and there is no p.
-        """
+        """What tests say of each group beside the baseline."""
         study, metric, pairs = self.study, self.metric, self._values.values()
         found = [one for pair in pairs if (one := stats.compare_paired(*pair))]
-        if design := design_of(study, metric):
-            family = [given_out(one, study.seeds) for one in self.differences]
-            told = stats.endings(design, family, _PERCENT)
-            found = [end or _open(one) for one, end in zip(found, told, strict=True)]
-        else:
-            found = stats.judge(found, effect_of(study, metric))
+        found = stats.judge(found, effect_of(study, metric))
         decimals = decimals_of(study, metric)
         found = [dataclasses.replace(one, decimals=decimals) for one in found]
         named = zip(self._values, found, strict=True)
@@ -178,15 +157,12 @@ class Family:
         return group.results(f"test/{self.metric}", self.cells)
 
     def _completed(self, one: Compared, group: Group, baseline: Group) -> Compared:
-        mean, n = one.difference.mean, one.difference.n
+        mean = one.difference.mean
         mine, theirs = self._draws(group), self._draws(baseline)
-        # a design's difference is over the seeds of a look, though more may have finished since
-        design = design_of(self.study, self.metric)
-        seeds = self.study.seeds[:n] if design and n in design.looks else None
         # looked up where the mean does not deny it
         same = not mean and self._is_unchanged(group, baseline)
         over, of = len(group.present), len(self.datasets)
-        classes = difference_over_classes(mine, theirs, mean, seeds)
+        classes = difference_over_classes(mine, theirs, mean)
         return dataclasses.replace(
             one,
             classes=classes,
@@ -317,13 +293,3 @@ def load_families(study_name: str, tracking_uri: str) -> list[Family]:
     study, metric = with_metric(load_records(study_name, tracking_uri), None)
     whole = averaged(study)
     return list(families(whole, metric)) if whole else []
-
-
-def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float]]:
-    """setting_key -> seed -> the metric that the report is of, of finished rows.
-
-    Raises:
-        ReportError, EmptyStudyError: see load_families.
-    """
-    study, metric = with_metric(load_records(study_name, tracking_uri), None)
-    return {key: Group((), rows).seeds(f"test/{metric}") for key, rows in study.by_setting.items()}

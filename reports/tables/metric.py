@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from reports.contract import QUALITY, ReportError
 from reports.read import Study
-from reports.stats import Design, Estimate, mean_interval, percent_interval
+from reports.stats import Estimate, mean_interval, percent_interval
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,6 @@ def places(values: Sequence[float]) -> int:
     return 4
 
 
-def design_of(study: Study, metric: str) -> Design | None:
-    """The study's own design, where it says what its differences in a metric have come to."""
-    found = study.detection
-    return found if found and found.metric == metric and len(study.factors) == 1 else None
-
-
 def effect_of(study: Study, metric: str) -> float | None:
-    """The effect that differences are judged against; None of a measure that is not in points.
-
-    A study whose seeds were given out to detect an effect is judged by that.
-    """
-    if design := design_of(study, metric):
-        return design.effect
+    """The effect that differences are judged against; None of a measure that is not in points."""
     return study.smallest_effect if is_percent(metric) else None

@@ -6,11 +6,11 @@ from typing import Any
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.contract import ARMS, FAIL, FLAGS, QUALITY
 from reports.formatting import listed
-from reports.read import Study, heading
+from reports.read import Study
 from reports.stats import DRAWS
 from reports.tables.families import Family
 from reports.tables.groups import Group, all_rows, chosen_by, spelled
-from reports.tables.metric import MEASURES, design_of
+from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
 LEAKS = frozenset({"test", "reference"})
@@ -160,38 +160,19 @@ def comparison_notes(family: Family) -> Iterator[str]:
 
 
 def _difference(family: Family) -> Iterator[str]:
-    """What is compared with what, by plain tests or by the study's own design."""
+    """What is compared with what, and by which tests."""
     if family.baseline is None:
         yield "no baseline setting ran: no paired differences"
         return
-    study, head = family.study, family.head
+    head, compared = family.head, family.compared
     base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
-    compared = family.compared
     count = max(1, sum(compared[one].holm_p is not None for one in family.pairs if one in compared))
-    told = (
+    yield Legend(
         f"Δ{head}: to {base}, paired by seed, dataset and the settings of other factors, its"
         " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
         f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
         f" 5%/{count}, Holm's first step, from the observed paired deviation"
     )
-    if design := study.detection:
-        effect, first, last = f"{design.effect:g}", design.looks[0], design.looks[-1]
-        of = heading(study.protocol, design.metric)
-        given = f"ship-sweep --detect {effect}: seeds were added"
-        if design_of(study, family.metric):
-            told = f"Δ{head}: to {base}, paired by seed"
-            yield (
-                f"{given}, from {first} to at most {last}, until a Δ differed from 0 (at 5% for all"
-                f" {design.comparisons} comparisons together) or was equivalent (within ±{effect},"
-                " at 2.5% for each), which the column decision says. The interval of Δ allows for"
-                " the looks, those of the rows' means do not. No other test is made of Δ"
-            )
-        else:
-            yield (
-                f"{given} until differences in {of} were decided: intervals and p-values of other"
-                " metrics do not allow for that"
-            )
-    yield Legend(told)
     if any(one.classes for one in compared.values()):
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"

@@ -1,6 +1,6 @@
 """Differences over other test classes, from the right answers that the runs keep."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +50,7 @@ class _Unanswered(Exception):
     """The metric does not follow from the right answers that a run keeps."""
 
 
-def difference_over_classes(
-    mine: Draws, theirs: Draws, mean: float, seeds: Container[int] | None = None
-) -> Estimate | None:
+def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
     """The interval of a group's difference to a baseline over other classes.
 
     Of averages over datasets, each dataset's classes are drawn for themselves.
@@ -60,14 +58,13 @@ def difference_over_classes(
     Args:
         mine, theirs: of the group and the baseline.
         mean: the difference on the classes that were tested.
-        seeds: that it is over; None: all that both have.
 
     Returns:
         None where answers are lacking, nothing is compared, or answers differ nowhere.
     """
     by_seed: dict[int, list[Array]] = {}
     for (cell, seed), draws in mine.items():
-        if (cell, seed) in theirs and (seeds is None or seed in seeds):
+        if (cell, seed) in theirs:
             by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
     means = [np.mean(found, axis=0) for found in by_seed.values()]
     if stats.is_rounding([np.ptp(found) for found in means], _PERCENT):

@@ -1,6 +1,5 @@
 """What selection prefers: settings as wholes, the best one, and what a run has changed."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from reports.tables.groups import (
     setting_groups,
     spelled,
 )
-from reports.tables.metric import decimals_of, design_of, interval_of, with_metric
+from reports.tables.metric import decimals_of, interval_of, with_metric
 from reports.tables.pooling import averaged, class_factors
 
 
@@ -103,23 +102,9 @@ def headline(study: Study, metric: str) -> Headline | None:
         if all(group.value.key in controls for group in best):
             compared[control] = compare_with_control(whole, metric, controls, best)
     beside = {name: found.difference for name, found in compared.items() if found}
-    if design_of(whole, metric):
-        beside = _by_design(whole, metric, best, beside)
     named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
     setting = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
     return Headline(setting, interval_of(metric, [*values.values()]), beside)
-
-
-def _by_design(
-    study: Study, metric: str, best: Sequence[Group], beside: Mapping[str, Estimate]
-) -> dict[str, Estimate]:
-    """The differences, with no other intervals than those that the study's own design has."""
-    found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
-    family, keys = first_family(study, metric), {one.value.key for one in best}
-    for group, tested in family.compared.items():
-        if not group.arm and group.settings == keys:
-            found["baseline"] = tested.difference
-    return found
 
 
 def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:

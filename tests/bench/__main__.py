@@ -3,11 +3,10 @@
 Each is run by its own name to say something: tests.bench.bench_settings (thousands of settings:
 whole commands, with a store of as many runs), bench_planted (which factor a report names, of
 planted studies and of null ones), bench_answers (how often an answer says what is not so),
-bench_detect (what --detect errs and saves), bench_statistics (how often each claim is false, by the
-shape of the noise), bench_launches (what a step asks of a GPU, counted on
-an emulated one), bench_idle (what trials that do nothing cost their driver), bench_trial (how
-near a whole trial comes to the rate of plain products), bench_selection (which epoch to choose,
-and how to train up to it).
+bench_statistics (how often each claim is false, by the shape of the noise), bench_launches (what a
+step asks of a GPU, counted on an emulated one), bench_idle (what trials that do nothing cost their
+driver), bench_trial (how near a whole trial comes to the rate of plain products), bench_selection
+(which epoch to choose, and how to train up to it).
 """
 
 import tempfile
@@ -16,7 +15,6 @@ from pathlib import Path
 from harness.config import load_study
 from tests.bench import (
     bench_answers,
-    bench_detect,
     bench_idle,
     bench_planted,
     bench_selection,
@@ -36,7 +34,6 @@ def main() -> None:
     for bench in (
         bench_planted,
         bench_answers,
-        bench_detect,
         bench_statistics,
         bench_trial,
         bench_selection,

@@ -236,18 +236,6 @@ class Bench:
                 assert not run.objective
 
 
-def cut_short(bench: Bench, whole: int) -> Callable[[StudyConfig], StudyOutcome]:
-    """What runs a study so many times, and is interrupted before the next."""
-    ends = iter(range(whole))
-
-    def run(study: StudyConfig) -> StudyOutcome:
-        if next(ends, None) is None:
-            raise KeyboardInterrupt
-        return bench.run(study)
-
-    return run
-
-
 @pytest.fixture
 def bench(uri: str, tmp_path: Path) -> Bench:
     """A bench in this process."""

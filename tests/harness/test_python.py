@@ -73,13 +73,6 @@ def test_a_named_argument_that_cannot_be_meant(given: Any, told: str) -> None:
     assert str(raised.value).startswith(told)
 
 
-@pytest.mark.parametrize("call", [run_study, plan_study])
-def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: Any) -> None:
-    """Before anything runs, in the words of an argument."""
-    with pytest.raises(ConfigError, match=r"^detect must be points > 0, got 0"):
-        call("prompt_len", detect=0.0)
-
-
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     """Of whatever type, with the keys of a YAML, and overrides over them, be it of the name."""
     space = MappingProxyType({"generator.n_ctx": (1, 2)})

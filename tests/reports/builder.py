@@ -46,7 +46,6 @@ class StoreBuilder:
     constants: Mapping[str, str] = field(default_factory=dict)
     objective: str = "harmonic_mean"
     demonstration: bool = True
-    detect: Mapping[str, Any] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     wanted: list[dict[str, Any]] | None = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -112,12 +111,10 @@ class StoreBuilder:
         *,
         arm: str = "",
         key: str | None = None,
-        seeds: Sequence[int] | None = None,
     ) -> "StoreBuilder":
-        """List a setting as wanted, run or not; seeds: None: the study's."""
+        """List a setting as wanted, run or not."""
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
         entry: dict[str, Any] = {"setting_key": key, "assignment": dict(assignment), "arm": arm}
-        entry |= {"seeds": list(seeds)} if seeds is not None else {}
         if self.wanted is not None and entry not in self.wanted:
             self.wanted.append(entry)
         return self
@@ -126,7 +123,6 @@ class StoreBuilder:
         """The study's own run."""
         config = {"name": self.name, "seeds": list(self.seeds), "trials": self.trials}
         config |= self.config
-        config |= {"detect": dict(self.detect)} if self.detect is not None else {}
         tags = {
             "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,
             "ship.factors": json.dumps(self.factors), "ship.study": json.dumps(config),

@@ -10,19 +10,17 @@ def listed(name: str, **fields: Any) -> StoreBuilder:
     """The study of a file; `fields` of the builder stand above the file's.
 
     A run has `at`, its assignment; `new` and `base`, accuracies of its seeds 0, 1, ..., or `h`,
-    which all measures are; `also`, further metrics of each seed; `wanted`, of how many seeds the
-    study wants it; `cost`, metrics of the whole run; and what else StoreBuilder.trial takes.
+    which all measures are; `also`, further metrics of each seed; `cost`, metrics of the whole run;
+    and what else StoreBuilder.trial takes.
     """
     file = told(__file__, f"listed/{name}.yaml")
     runs, lacking = file.pop("runs"), file.pop("lacking", ())
     seeds = range(file.pop("seeds"))
     builder = StoreBuilder(**{"seeds": seeds, **file, **fields})
     for run in runs:
-        at, wanted, cost = run.pop("at"), run.pop("wanted", None), run.pop("cost", {})
-        builder.trial(at, _results(run), want=wanted is None, **run)
+        at, cost = run.pop("at"), run.pop("cost", {})
+        builder.trial(at, _results(run), **run)
         builder.runs[-1].metrics.update(cost)
-        if wanted is not None:
-            builder.want(at, seeds=range(wanted))
     for assignment in lacking:
         builder.want(assignment)
     return builder

@@ -36,7 +36,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
         "cache_dir": None, "storage": None, "accept_changes": False, "ask": None,
-        "detect": None, "max_seeds": None, "reuse": True,
+         "reuse": True,
         "retry_non_finite": False,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
@@ -143,13 +143,6 @@ def test_mlflow_tells_nobody_of_a_study(
             monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
         invoke("--space", "prompt_len")
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found
-
-
-def test_what_a_run_does_beyond_its_settings_and_seeds(calls: dict[str, Any]) -> None:
-    """--detect and --max-seeds reach the run."""
-    given = ("--detect", "0.5", "--max-seeds", "30")
-    assert invoke("--space", "prompt_len", *given).exit_code == 0
-    assert tuple(calls["options"][name] for name in ("detect", "max_seeds")) == (0.5, 30)
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -125,10 +126,11 @@ def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
 
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python as from the command line; one that cannot be used is refused before all else."""
-    seen: list[Any] = []
-    monkeypatch.setattr("harness.study.run.run_rounds", lambda rounds, *_: seen.extend(rounds))
+    stop = Mock(side_effect=ConfigError(["stop"]))
+    monkeypatch.setattr("harness.study.run.fingerprints_of", stop)
     with pytest.raises(ConfigError, match="cannot be read"):
         harness.run_study("prompt_len", plugins=[tmp_path / "absent.py"])
-    harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
-    ((study, _),) = seen
+    with pytest.raises(ConfigError, match="stop"):
+        harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
+    study = stop.call_args.args[0]
     assert study.trial.finetuner.name == "nearest_mean"

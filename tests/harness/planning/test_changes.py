@@ -10,12 +10,10 @@ import pytest
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import TableChanges
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store.changes import Changes, params, points
-from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.study.standing import read_standing
 from ship.trial_config import RESULTS_VERSION
@@ -85,19 +83,6 @@ def test_rows_that_an_edit_changes_or_removes(history: History, case: dict[str, 
         assert (counts(changes), list(changes.differences)) == (expected, edit.get("lines", [])), (
             edit
         )
-
-
-def test_seeds_of_its_own_are_what_a_setting_has_in_the_table(history: History) -> None:
-    """What it never had there has not left; what it has there leaves with a shorter list."""
-    study = make_study(seeds=3)
-    key = make_plan(study, Ledger(), history.prints).settings[0].key
-    fewer = study.model_copy(update={"own_seeds": {key: (0, 1)}})
-    history.ran(fewer)
-    assert counts(history.changes(fewer)) == (0, 0)
-    assert counts(history.changes(study)) == (0, 0)
-    fewest = study.model_copy(update={"own_seeds": {key: (0,)}})
-    assert counts(history.changes(fewest)) == (0, 1)
-    assert counts(history.changes(make_study(seeds=1))) == (0, 1 + 2 * 2)
 
 
 def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:

@@ -60,10 +60,6 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
 ) -> None:
     """Its rows in order, and how many settings a sampler still proposes."""
     study = make_study(**case["study"])
-    own = {
-        setting_of(study, prints, one).key: tuple(one["seeds"]) for one in case.get("own_seeds", [])
-    }
-    study = study.model_copy(update={"own_seeds": own})
     ledger = Ledger(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
     plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
@@ -124,7 +120,8 @@ def planning(
         run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
         for place, one in enumerate(every)
     )
-    stored = StoredStudy({one.key: frozenset(SEEDS) for one in every}, {key: levels})
+    keys = frozenset(one.key for one in every)
+    stored = StoredStudy(keys, frozenset(SEEDS), {key: levels})
 
     def work() -> tuple[Plan, TableChanges]:
         ledger = Ledger(runs)

@@ -14,6 +14,7 @@ from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
 from harness.study import trials
 from harness.study.interrupts import HARD_EXIT, Interrupts
+from harness.tuning.monitor import Monitor
 from reports.contract import Tag
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -180,3 +181,19 @@ def test_a_driver_that_is_refused_outdates_nobodys_writes(
     assert last() == first
     bench.run(make_study(**SMALL | {"seeds": 2}))
     assert last() != first
+
+
+def test_a_signal_as_the_last_trials_end_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep only notes it; the outcome says that the study was interrupted."""
+    original = Monitor.close
+
+    def close(monitor: Monitor) -> None:
+        monkeypatch.setattr(Monitor, "close", original)  # once
+        os.kill(os.getpid(), signal.SIGINT)
+        original(monitor)
+
+    monkeypatch.setattr(Monitor, "close", close)
+    outcome = bench.run(make_study())
+    assert outcome.interrupted and outcome.missing == 0

@@ -33,6 +33,20 @@ def test_packaged_study_through_mlflow(store_uri: str) -> None:
     assert set(study.rows["state"]) == {"COMPLETE"}
 
 
+def test_a_store_of_before_is_read() -> None:
+    """What --path and --detect wrote into tags is skipped; every setting has the study's seeds."""
+    design = {"metric": "harmonic_mean", "effect": 1.0, "looks": [2, 4], "comparisons": 2}
+    builder = StoreBuilder(seeds=(0, 1, 2), config={"detect": design})
+    builder.trial({N_CTX: 4}, {seed: scores(50.0 + seed) for seed in range(3)})
+    builder.trial(ONE, {seed: scores(60.0 + seed) for seed in range(2)}, added="path")
+    assert builder.wanted is not None
+    builder.wanted[1] |= {"seeds": [0, 1], "added": "path"}
+    study = builder.study()
+    states = study.rows.select(N_CTX, "seed", "state").rows()
+    assert states.count((1, 2, "MISSING")) == 1 and len(states) == 6
+    assert build_tables(study)[0].rows[0].compared is not None
+
+
 @pytest.mark.parametrize("case", told(__file__, "runs.yaml"))
 def test_runs_of_one_setting(case: Any) -> None:
     """A new seed is a row; what finished stands, the first of two with a warning; else no number.
@@ -121,26 +135,6 @@ def test_broken_list_of_settings_is_one_line(text: str) -> None:
     broken = Run("parent", 0, {**tags, "ship.wanted": text}, {}, {})
     with pytest.raises(ReportError, match=r"MLflow tag ship\.wanted"):
         study_from_runs("prompt_len", [broken, *builder.runs])
-
-
-def test_a_setting_may_want_seeds_of_its_own() -> None:
-    """Seeds that it does not want are neither missing nor counted; those that it wants may be."""
-    two = {N_CTX: 2}
-    builder = StoreBuilder(seeds=(0, 1, 2, 3))
-    builder.trial(ONE, {seed: scores(50.0) for seed in (0, 1, 2)}, want=False)
-    builder.want(ONE, seeds=[0, 1])
-    builder.trial(two, {seed: scores(51.0) for seed in (0, 1, 2)})
-    study = builder.study()
-    rows = study.rows.select(N_CTX, "seed", "state").rows()
-    assert rows == [
-        (1, 0, "COMPLETE"), (1, 1, "COMPLETE"),
-        *((2, seed, "COMPLETE") for seed in (0, 1, 2)), (2, 3, "MISSING"),
-    ]  # fmt: skip
-    assert study.left_out == 1
-    broken = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(50.0)}, want=False)
-    broken.want(ONE, seeds=["x"])  # type: ignore[list-item]
-    with pytest.raises(ReportError, match=r"ship\.wanted is not what ship-sweep writes: 0\.seeds"):
-        broken.study()
 
 
 def test_reads_the_numbers_that_the_harness_writes() -> None:

@@ -17,7 +17,6 @@ from reports.report import make_report
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.pages import Parsed, whole_page
 from tests.reports.studies import one_factor
-from tests.told import told
 
 HOSTILE = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[bold]x[/bold]", "[/red]",
@@ -74,8 +73,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds",
-             "detect", "metric", "effect", "looks", "comparisons"]
+            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds"]
         ),
         inner,
         max_size=4,
@@ -117,20 +115,6 @@ _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_s
 def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
     """Whatever JSON or text the tags hold."""
     check(edits)
-
-
-_DETECT = {"metric": "harmonic_mean", "effect": 1.0, "looks": [2, 4], "comparisons": 2}
-
-
-@pytest.mark.parametrize("edit", told(__file__, "designs.yaml"))
-def test_a_design_that_is_none(edit: dict[str, Any]) -> None:
-    """Looks or comparisons that would take hours, and what no design holds, are one line."""
-    builder = StoreBuilder(seeds=(0, 1), detect=_DETECT)
-    builder.trial({"generator.n_ctx": 1}, {seed: scores(60.0) for seed in (0, 1)})
-    assert builder.study().detection is not None
-    builder.detect = {**_DETECT, **edit}
-    with pytest.raises(ReportError, match="not what ship-sweep writes: detect"):
-        builder.study()
 
 
 @pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])

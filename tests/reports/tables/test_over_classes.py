@@ -148,15 +148,3 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     assert unseen == pytest.approx(np.zeros(DRAWS))
     with pytest.raises(_Unanswered):
         _of_run(study, "run", 0, "base")
-
-
-def test_it_is_over_the_seeds_of_its_difference(tmp_path: Path) -> None:
-    """Between two looks of --detect a Δ is over fewer seeds than have finished."""
-    detect = {"metric": "harmonic_mean", "effect": 1.0, "looks": [3, 6], "comparisons": 2}
-    (tmp_path / "some").mkdir()
-    (tmp_path / "all").mkdir()
-    later = kept(StoreBuilder(detect=detect), (2, 4, 8), tmp_path / "all")
-    then = kept(StoreBuilder(detect=detect), (2, 4, 8), tmp_path / "some")
-    first = then.rows.filter(pl.col("seed") < 3)
-    then = dataclasses.replace(then, rows=first)
-    assert over_classes(later) == over_classes(then)

@@ -1,0 +1,78 @@
+"""What a dry run says of the differences that a study's seeds will show."""
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from harness.study.standing import detectable_lines, deviations, seeds_for
+from reports.cells import Quantity
+from reports.stats import minimum_detectable
+from reports.tables import Family, build_tables, families
+from tests.harness.fakes import make_study
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+
+
+def packaged() -> Family:
+    """The comparisons of the packaged study."""
+    (found,) = families(prompt_len().study(), "harmonic_mean")
+    return found
+
+
+def test_families_and_what_they_show_are_the_tables() -> None:
+    """Levels and arms against the baseline; at the pairs that there are, its median MDE."""
+    study, found = prompt_len().study(), packaged()
+    assert (found.name, found.head, found.seconds) == ("generator.n_ctx", "H", 9 * 8.0)
+    rows = build_tables(study)[0].rows
+    means = [row.cells["difference"].estimate.mean for row in rows if "p" in row.cells]
+    assert [statistics.fmean(pair.values()) for pair in found.differences] == pytest.approx(means)
+    column = [row.cells.get("detectable") for row in rows]
+    shown = statistics.median(cell.number for cell in column if isinstance(cell, Quantity))
+    middle = statistics.median(deviations(found.differences))
+    assert minimum_detectable(middle, 5, len(found.differences)) == pytest.approx(shown)
+
+
+def test_the_seeds_that_are_needed_are_the_fewest() -> None:
+    """With one seed fewer the effect is not shown; a quarter of it takes about 16 times as many."""
+    needed = seeds_for(1.5, 3, 1.0)
+    assert needed is not None
+    enough, fewer = (minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
+    assert enough <= 1.0 < fewer
+    assert seeds_for(1.5, 3, 0.25) == pytest.approx(16 * needed, rel=0.15)
+    assert seeds_for(1.5, 3, 1e-6) is None
+
+
+def equal() -> StoreBuilder:
+    """Two levels whose pairs do not vary."""
+    build = StoreBuilder()
+    for n_ctx in (1, 4):
+        build.trial({"generator.n_ctx": n_ctx}, {seed: scores(50.0) for seed in range(3)})
+    return build
+
+
+@pytest.mark.parametrize(
+    ("build", "head", "end"),
+    [
+        (prompt_len(), "generator.n_ctx: 10 seeds show differences in H of {shown:.2g} points or "
+         "more (with 80% power; median of 8 comparisons); for ",
+         "for 0.5 points about {needed} seeds (+{minutes:.1f} min of computing)"),
+        (prompt_len(seeds=range(2)), "which differences 10 seeds would show", "--set seeds=3"),
+        (None, "which differences 10 seeds would show", "--set seeds=3"),
+        (equal(), "which differences 10 seeds would show", "--set seeds=3"),
+    ],
+)  # fmt: skip
+def test_what_a_dry_run_says(
+    tmp_path: Path, build: StoreBuilder | None, head: str, end: str
+) -> None:
+    """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    if build is not None:
+        build.write(uri)
+    asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
+    (line,) = detectable_lines(asked, uri)
+    found = packaged().differences
+    middle = statistics.median(deviations(found))
+    shown, needed = minimum_detectable(middle, 10, len(found)), seeds_for(middle, len(found), 0.5)
+    assert shown is not None and needed is not None
+    told = {"shown": shown, "needed": needed, "minutes": (needed - 10) * 9 * 8.0 / 60}
+    assert line.startswith(head.format(**told)) and end.format(**told) in line
