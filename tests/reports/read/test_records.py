@@ -47,6 +47,16 @@ def test_a_store_of_before_is_read() -> None:
     assert build_tables(study)[0].rows[0].compared is not None
 
 
+def test_seeds_that_the_study_does_not_want_are_left_out() -> None:
+    """They are counted, and in no row; a wanted seed without a run is missing."""
+    builder = StoreBuilder(seeds=(0, 1, 3))
+    builder.trial(ONE, {seed: scores(50.0) for seed in (0, 1, 2)})
+    study = builder.study()
+    rows = study.rows.select("seed", "state").rows()
+    assert rows == [(0, "COMPLETE"), (1, "COMPLETE"), (3, "MISSING")]
+    assert study.left_out == 1
+
+
 @pytest.mark.parametrize("case", told(__file__, "runs.yaml"))
 def test_runs_of_one_setting(case: Any) -> None:
     """A new seed is a row; what finished stands, the first of two with a warning; else no number.
