@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.config.factor import Factor, assignments, may_be
 from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
+from reports.contract import ALONE, RIVALS
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
 from ship.trial_config import SyntheticConfig, TrialConfig
@@ -29,11 +30,6 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
 }
 """Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
 DEFAULTS: Final = TrialConfig()
-# The controls that read all settings but their generator's, which is replaced.
-_CONTROLS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "no_synthetic": {"generator": {"name": "none"}},
-    "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
-}
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
@@ -220,8 +216,8 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
     own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **own}
-    arms = {"zero_shot": _with(trial, {**_CONTROLS["no_synthetic"], **zero_shot})}
-    arms |= {name: _with(trial, settings) for name, settings in _CONTROLS.items()}
+    arms = {"zero_shot": _with(trial, {**RIVALS[ALONE].replaced, **zero_shot})}
+    arms |= {name: _with(trial, control.replaced) for name, control in RIVALS.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
         arms["real_pictures"] = _with(trial, {"generator": {"name": "real"}})
     return arms
@@ -239,7 +235,7 @@ def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> Tria
         ValueError: The control cannot have these levels.
     """
     trial = resolve(study, {**baseline(study, levels), **levels})
-    return _with(trial, _CONTROLS[name])
+    return _with(trial, RIVALS[name].replaced)
 
 
 def _with(trial: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:

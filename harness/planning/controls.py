@@ -19,7 +19,7 @@ _DATASET = "dataset"
 _SAME_SCORE = 1e-9  # relative difference of two scores that selection cannot tell apart
 
 
-def matched_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> list[Setting]:
+def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> list[Setting]:
     """Return the controls at the levels of some configurations, without those at the baseline.
 
     These are the controls that a method has to beat: the fine-tuner alone and the text feature.
@@ -71,10 +71,10 @@ def sampled_controls(
         is_ended: Whether no configuration is left to propose or to run.
     """
     best = best_by_selection(maker, configurations, ledger) if is_ended else []
-    wanted = {control.key for control in matched_controls(maker, best)}
+    wanted = {control.key for control in plan_controls(maker, best)}
     return [
         control
-        for control in matched_controls(maker, configurations)
+        for control in plan_controls(maker, configurations)
         if control.key in wanted or ledger.state(control.key) is State.COMPLETE
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config import StudyConfig
-from harness.planning.controls import matched_controls, sampled_controls
+from harness.planning.controls import plan_controls, sampled_controls
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -165,7 +165,7 @@ def make_plan(
     every_arm = maker.arms()
     if study.sampler == "grid":
         known = enumerate_settings(maker)
-        every_arm += matched_controls(maker, known)
+        every_arm += plan_controls(maker, known)
     else:
         # a sampler is not asked for what an arm runs anyway
         known = _joined(known_settings(ledger, maker), every_arm, maker)

@@ -14,11 +14,10 @@ from reports.answer.comparisons import (
 )
 from reports.answer.finding import Finding
 from reports.cells import Table
-from reports.contract import ARMS, RIVALS
+from reports.contract import ALONE, ARMS, RIVALS
 from reports.stats import Compared
 
 _CEILING = "real_pictures"
-_FLOOR = "no_synthetic"
 
 
 def controls_finding(table: Table, place: str, known: Sequence[Limit], head: str) -> Finding | None:
@@ -43,7 +42,7 @@ def controls_finding(table: Table, place: str, known: Sequence[Limit], head: str
             difference = difference_text(reversed_difference(found[arm]))
             told.append(f"{comparison_phrase(found[arm])} {ARMS[arm][0]}: {difference}.")
     if ceiling := found.get(_CEILING):
-        told.append(_real_images(ceiling, found.get(_FLOOR), head))
+        told.append(_real_images(ceiling, found.get(ALONE), head))
     controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
     told.append(flags_sentence([("the baseline", base), *controls], known))
     # The first rival's verdict tells whether synthesis helps at all.
@@ -57,7 +56,7 @@ def _unchanged(found: Mapping[str, Compared], rivals: Sequence[str], head: str) 
     if not names:
         return ""
     same = f"{SAME.format(head)} {' and '.join(names)}."
-    if _FLOOR in found and found[_FLOOR].is_unchanged:
+    if ALONE in found and found[ALONE].is_unchanged:
         return f"Synthetic features change nothing here: {same[0].lower()}{same[1:]}"
     return same
 

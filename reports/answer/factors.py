@@ -18,14 +18,13 @@ from reports.answer.comparisons import (
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
-from reports.contract import ARMS
+from reports.contract import ALONE, ARMS
 from reports.formatting import cell_text, listed
 from reports.read import Study
 from reports.stats import FEWEST_RANKED, Association, is_beyond_chance
 
 ADJUSTED = "Adjusted for the other factors,"
 BEST = "best setting by selection"  # the subject of a finding
-_ALONE = "no_synthetic"
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
@@ -75,7 +74,7 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         return
     decimals = tables.decimals_of(study, metric)
     text = cell_text(Value(found.estimate, decimals=decimals))
-    name = next((name for name in (_ALONE, *found.beside) if name in found.beside), "")
+    name = next((name for name in (ALONE, *found.beside) if name in found.beside), "")
     if name:
         beside = found.beside[name]
         told = cell_text(Value(beside, signed=True, decimals=decimals))

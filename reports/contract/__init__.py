@@ -10,16 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+from reports.contract.controls import ALONE, ARMS, RIVALS, control_levels
 from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
-from reports.contract.protocols import (
-    APART,
-    ARMS,
-    DEFAULT_PROTOCOL,
-    PROTOCOLS,
-    RIVALS,
-    Protocol,
-    control_levels,
-)
+from reports.contract.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from reports.contract.reach import reach_database, reach_server
 from reports.contract.redaction import redacted
 from reports.contract.words import (

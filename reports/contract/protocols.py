@@ -1,8 +1,7 @@
-"""The protocols and reference arms of a study: their metrics, and how tables show them."""
+"""The protocols of a study: their metrics, and how tables show them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -120,33 +119,6 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
     "single_unseen": replace(_GENERALIZED, telling="recognised_by_pictures"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # of stores that name none
-
-# Reference arms in the order of the tables: label, and what a footnote says of it ({unseen}: the
-# protocol's word for the classes without pictures).
-ARMS: Final = {
-    "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
-    "no_synthetic": ("fine-tuner alone", "no synthetic features"),
-    "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
-    "real_pictures": (
-        "real pictures (ceiling)",
-        "real training pictures of the {unseen} classes as the synthetic ones: not a method",
-    ),
-}
-RIVALS: Final = ("no_synthetic", "text_feature")  # those that a method has to beat, judged in order
-# Groups of settings that these replace or do not read. They read all other settings.
-_UNREAD: Final = {"no_synthetic": ("generator", "synthetic"), "text_feature": ("generator",)}
-
-
-def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of an assignment that a control reads.
-
-    Args:
-        control: One of RIVALS.
-        assignment: Levels of factors, by dotted name.
-    """
-    unread = _UNREAD[control]
-    return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
-
 
 # Factors whose levels are measured on classes of their own: nothing is compared between them.
 APART: Final = ("dataset", "targets", "unseen_class")

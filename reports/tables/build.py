@@ -22,7 +22,7 @@ from reports.cells import (
     Value,
     known,
 )
-from reports.contract import ARMS, FLAG, QUALITY, RIVALS
+from reports.contract import ALONE, ARMS, FLAG, QUALITY
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
@@ -177,7 +177,7 @@ def _with_controls(family: Family) -> Iterator[Column]:
             suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
             return Value(found.difference, signed=True, decimals=found.decimals, suffix=suffix)
 
-        hidden = control != RIVALS[0]
+        hidden = control != ALONE
         yield Column(f"vs_{control}", f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
 
 

@@ -18,7 +18,7 @@ from reports.tables.groups import Group, mean
 from reports.tables.metric import decimals_of
 
 
-def matched_controls(study: Study, control: str) -> dict[str, Group]:
+def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control at the levels of each configuration of a study, by setting key.
 
     Configurations without such a control are left out, and those that are the control itself.
@@ -66,7 +66,7 @@ def compare_with_control(
     Args:
         study: The study, of one dataset.
         metric: A test metric.
-        controls: The controls by setting key; see matched_controls.
+        controls: The controls by setting key; see controls_by_configuration.
         groups: The rows of the configurations.
 
     Returns:

@@ -8,10 +8,10 @@ from typing import Literal
 
 from reports import stats
 from reports.cells import Column, level_id
-from reports.contract import APART, RIVALS
+from reports.contract import ALONE, APART, RIVALS
 from reports.read import Factor, Study, heading, load_records
 from reports.stats import Compared, is_rounding, scale_of
-from reports.tables.controls import levels_of_control, matched_controls
+from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -104,7 +104,7 @@ class Family:
         for control in RIVALS:
             read = levels_of_control(self.study, control)
             if self.name in read or (self.kind == "settings" and read):
-                found[control] = matched_controls(self.study, control)
+                found[control] = controls_by_configuration(self.study, control)
         return {control: controls for control, controls in found.items() if controls}
 
     @property
@@ -215,8 +215,8 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         return
     settings, arms = setting_groups(study), arm_groups(study)
     # a control is no baseline of settings at other levels of the factors that it reads
-    is_fair = not levels_of_control(study, "no_synthetic")
-    plain = next((arm for arm in arms if arm.arm == "no_synthetic" and is_fair), None)
+    is_fair = not levels_of_control(study, ALONE)
+    plain = next((arm for arm in arms if arm.arm == ALONE and is_fair), None)
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]

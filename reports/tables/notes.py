@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
-from reports.contract import ARMS, FAIL, FLAGS, QUALITY
+from reports.contract import ALONE, ARMS, FAIL, FLAGS, QUALITY
 from reports.formatting import listed
 from reports.read import Study
 from reports.stats import DRAWS
@@ -148,9 +148,9 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield _AVERAGES
     if family.comparable:
         yield from _difference(family)
-    if "no_synthetic" in family.controls:
+    if ALONE in family.controls:
         yield Legend(
-            f"vs {ARMS['no_synthetic'][0]}: Δ{family.head} to the fine-tuner without synthetic"
+            f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic"
             " features at the row's levels of all factors that it reads, paired by seed, with its"
             " uncorrected interval; a dash: no such run has finished"
         )

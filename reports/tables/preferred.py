@@ -8,7 +8,7 @@ from reports.contract import RIVALS, printable
 from reports.formatting import DASH, listed, number
 from reports.read import Study, heading
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
-from reports.tables.controls import compare_with_control, matched_controls
+from reports.tables.controls import compare_with_control, controls_by_configuration
 from reports.tables.families import first_family
 from reports.tables.groups import (
     Group,
@@ -98,7 +98,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     if baseline is not None:
         compared["baseline"] = compare_paired(values, baseline.seeds(column))
     for control in RIVALS:
-        controls = matched_controls(whole, control)
+        controls = controls_by_configuration(whole, control)
         if all(group.value.key in controls for group in best):
             compared[control] = compare_with_control(whole, metric, controls, best)
     beside = {name: found.difference for name, found in compared.items() if found}

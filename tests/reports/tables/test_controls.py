@@ -12,7 +12,7 @@ from reports.read import Study
 from reports.render import make_publication
 from reports.report import make_report
 from reports.tables import build_tables, headline
-from reports.tables.controls import matched_controls
+from reports.tables.controls import controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
 
@@ -56,7 +56,7 @@ def test_a_control_reads_what_it_does_not_replace() -> None:
 def test_each_configuration_has_the_control_at_its_levels() -> None:
     """A control without levels is that of the baseline, as in stores of earlier versions."""
     study = listed("tuned").study()
-    found = matched_controls(study, "no_synthetic")
+    found = controls_by_configuration(study, "no_synthetic")
     rates = {
         setting.assignment[LR]: found[setting.key].rows[0]["setting_key"] for setting in study.own
     }
@@ -77,7 +77,7 @@ def test_a_configuration_without_synthetic_features_is_no_row_beside_itself() ->
             builder.trial(at, {0: {}}, key=f"{generator} {shots}")
         levels = {"shots": shots} if shots == 4 else {}
         builder.want(levels, arm="no_synthetic", key=f"none {shots}")
-    found = matched_controls(builder.study(), "no_synthetic")
+    found = controls_by_configuration(builder.study(), "no_synthetic")
     keys = {key: control.rows[0]["setting_key"] for key, control in found.items()}
     assert keys == {"vae 2": "none 2", "vae 4": "none 4"}
 
