@@ -35,14 +35,8 @@ def build_answer(
     over = tables.datasets(study)
     averages = [t for t in made if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
     whole = averages if over else made  # and not of one dataset of several
-    # the reference arms ran on one dataset, in whose table they are
-    place = f" on {tables.arms_dataset(study)}" if over else ""
     known = limits(study, metric)
-    arms = [
-        one
-        for table in made
-        if (one := controls_finding(table, place, known, metric_name(study, metric)))
-    ]
+    arms = [one for table in made if (one := controls_finding(table, study, metric, known))]
     # over several datasets, what the controls show of one of them limits no average
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
     findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])

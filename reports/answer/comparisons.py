@@ -1,15 +1,16 @@
 """Differences, verdicts and flags in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.contract import count
 from reports.formatting import cell_text, listed, p_text, points_text
 from reports.read import Study, heading
-from reports.stats import MOST_FURTHER, Compared, Verdict, is_beyond_chance
+from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, is_beyond_chance
 
 SAME: Final = "The same {} under each seed as"
 CONSTANT: Final = "The same difference under each seed from"
@@ -92,6 +93,27 @@ def reversed_difference(one: Compared) -> Compared:
     own = one.difference
     low, high = (None if end is None else -end for end in (own.high, own.low))
     return replace(one, difference=replace(own, mean=-own.mean, low=low, high=high))
+
+
+def others_text(study: Study, metric: str, difference: Callable[[str], Estimate | None]) -> str:
+    """Return the same difference in other metrics, for example " (joint H −13.0 ± 2.0)".
+
+    Args:
+        study: The study.
+        metric: Test metric of the answer.
+        difference: Returns the difference in a metric. Metrics in which its interval is not beyond
+            the smallest effect of interest are left out.
+    """
+    texts = []
+    for other in tables.other_metrics(study, metric):
+        found, effect = difference(other), tables.effect_of(study, other)
+        if found is None or found.low is None or found.high is None or effect is None:
+            continue  # nothing is known of other seeds
+        if found.low > effect or found.high < -effect:
+            decimals = tables.decimals_of(study, other)
+            value = cell_text(Value(found, signed=True, decimals=decimals))
+            texts.append(f"{metric_name(study, other)} {value}")
+    return f" ({listed(texts)})" if texts else ""
 
 
 def flags_sentence(

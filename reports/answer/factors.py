@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reports import tables
 from reports.analysis import Importance, Limit
@@ -14,6 +15,7 @@ from reports.answer.comparisons import (
     is_conclusive,
     metric_name,
     no_verdict_text,
+    others_text,
     p_words,
 )
 from reports.answer.finding import Finding
@@ -21,7 +23,7 @@ from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.contract import ALONE, ARMS
 from reports.formatting import cell_text, listed
 from reports.read import Study
-from reports.stats import FEWEST_RANKED, Association, is_beyond_chance
+from reports.stats import FEWEST_RANKED, Association, Estimate, is_beyond_chance
 
 ADJUSTED = "Adjusted for the other factors,"
 BEST = "best setting by selection"  # the subject of a finding
@@ -81,7 +83,8 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         than = _control_text(study, name) if name in ARMS else "the baseline"
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {told} against {than}"
-        text += _joint_text(study, metric, name) if name in ARMS else ""
+        if name in ARMS:
+            text += others_text(study, metric, partial(_best_against, study, name))
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{found.setting}: mean {metric_name(study, metric)} {text}. {flags}"
@@ -95,18 +98,10 @@ def _control_text(study: Study, name: str) -> str:
     return f"{ARMS[name][0]} at the same {listed(levels)}" if levels else ARMS[name][0]
 
 
-def _joint_text(study: Study, metric: str, name: str) -> str:
-    """Return the same comparison in the joint metric, if it is beyond the smallest effect."""
-    joint = f"joint_{metric}"
-    found = tables.headline(study, joint) if joint in study.protocol.headings else None
-    one = found.beside.get(name) if found else None
-    if one is None or one.low is None or one.high is None:  # nothing is known of other seeds
-        return ""
-    effect = tables.effect_of(study, joint) or study.smallest_effect
-    if one.low <= effect and one.high >= -effect:
-        return ""
-    difference = cell_text(Value(one, signed=True, decimals=tables.decimals_of(study, joint)))
-    return f" ({metric_name(study, joint)} {difference})"
+def _best_against(study: Study, name: str, metric: str) -> Estimate | None:
+    """Return the best configuration's difference to a control in a metric, if there is one."""
+    found = tables.headline(study, metric)
+    return found.beside.get(name) if found else None
 
 
 def ranks_finding(table: Table, head: str, study: Study, importance: Importance | None) -> Finding:

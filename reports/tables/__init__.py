@@ -10,6 +10,7 @@ from reports.tables.controls import levels_of_control
 from reports.tables.families import (
     Family,
     families,
+    first_family,
     load_families,
     method_family,
 )
@@ -38,6 +39,7 @@ from reports.tables.metric import (
     effect_of,
     interval_of,
     is_percent,
+    other_metrics,
     with_metric,
 )
 from reports.tables.notes import on_test, plain_table
@@ -48,6 +50,7 @@ from reports.tables.pooling import (
     averaged,
     class_factors,
     datasets,
+    one_dataset,
 )
 from reports.tables.preferred import (
     by_preference,

@@ -105,6 +105,19 @@ def measured(study: Study) -> set[str]:
     return {name for name in study.rows.columns if study.rows[name].count()}
 
 
+def other_metrics(study: Study, metric: str) -> list[str]:
+    """Return what else the study's protocol shows, without the halves of a harmonic mean.
+
+    Args:
+        study: The study.
+        metric: The test metric of its report; [] where it is a measure of synthesized features.
+    """
+    protocol = study.protocol
+    halves = [half for pair in protocol.halves.values() for half in pair]
+    others = [name for name in protocol.shown if name not in (metric, *halves)]
+    return others if metric in protocol.headings and not metric.startswith(QUALITY) else []
+
+
 def is_percent(metric: str) -> bool:
     """Whether a metric is a percentage; accuracies all are."""
     return not metric.startswith(QUALITY) or metric.removeprefix(QUALITY) in _PERCENT

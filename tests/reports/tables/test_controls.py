@@ -15,8 +15,9 @@ from reports.tables import build_tables, headline
 from reports.tables.controls import controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
+from tests.reports.studies import one_factor
 
-H = "harmonic_mean"
+H, JOINT = "harmonic_mean", "joint_harmonic_mean"
 LR, N_CTX = "finetuner.lr", "generator.n_ctx"
 
 
@@ -115,6 +116,22 @@ def test_joint_h_is_named_only_beyond_the_smallest_effect() -> None:
     study = listed("tuned", config={"smallest_effect": 14.5}).study()
     tables = build_tables(study)
     assert "joint H" not in build_answer(study, H, tables, None).findings[0].text
+
+
+@pytest.mark.parametrize(("joint", "told"), [(-13.0, True), (-1.2, False)])
+def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, told: bool) -> None:
+    """A loss of joint H beyond the smallest effect is named where H does not change."""
+    builder = StoreBuilder(factors=one_factor(N_CTX, [1, 4], 4), seeds=range(3))
+    noise = (-0.3, 0.0, 0.4)
+    baseline = {s: {**scores(62.0 + s), JOINT: 50 + joint + noise[s]} for s in range(3)}
+    alone = {s: {**scores(62.0 + s + noise[s] / 5), JOINT: 50.0} for s in range(3)}
+    builder.trial({N_CTX: 4}, baseline).trial({N_CTX: 1}, baseline)
+    builder.trial({}, alone, arm="no_synthetic")
+    answer = make_report(builder.study()).answer
+    (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
+    assert "Equivalent to fine-tuner alone: 0.0" in text
+    assert ("(joint H −13.0 ± 0.9)." in text) is told
+    assert ("joint H" in text) is told
 
 
 def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
