@@ -16,6 +16,11 @@ CLASSES = "classes"  # the column of differences over other test classes
 MARK = "†"  # beside the label of a row with flags
 
 
+def versus(control: str) -> str:
+    """Return the key of the column of differences to a control at the row's levels."""
+    return f"vs_{control}"
+
+
 class Legend(str):
     """A note on what a column is, which all tables of a kind have; the others are of this table."""
 
@@ -54,12 +59,14 @@ class Value:
     """An estimate with its interval; signed for differences.
 
     suffix: what a page says behind it, e.g. "(n 3)" where the row's n is another.
+    at: levels of the control that it is a difference to, e.g. "lr 0.01"; for programs.
     """
 
     estimate: Estimate
     signed: bool = False
     decimals: int = 1
     suffix: str = ""
+    at: str = ""
 
 
 @dataclass(frozen=True)

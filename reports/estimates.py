@@ -8,12 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value
+from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
+from reports.contract import RIVALS
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["pairs_more_low", "pairs_more_high", "epoch_min", "epoch_max"]
+_VERSUS = tuple(versus(control) for control in RIVALS)
+_TEXTS += [f"{name}_at" for name in _VERSUS]
+_COUNTS += [f"{name}_n" for name in _VERSUS]
 _TYPES = {
     **dict.fromkeys(_TEXTS, pl.String),
     **dict.fromkeys(_COUNTS, pl.Int64),
@@ -26,7 +30,9 @@ _NAMES = (
     " pairs_more_high is_unchanged is_constant"
     " epoch epoch_min epoch_max flags"
 )
-COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _NAMES.split()}
+_OF_VERSUS = ("", "_low", "_high", "_n", "_at")
+_ALL_NAMES = (*_NAMES.split(), *(name + part for name in _VERSUS for part in _OF_VERSUS))
+COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_NAMES}
 
 
 def estimates(tables: Sequence[Table]) -> pl.DataFrame:
@@ -68,7 +74,19 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         if dataset == AVERAGE and isinstance(over, Quantity):
             own["datasets"] = int(over.number)
         compared = _compared(line.compared) if line.compared and is_compared else {}
-        yield own | _ends(cell.estimate) | compared
+        against = _with_controls(line) if is_compared else {}
+        yield own | _ends(cell.estimate) | compared | against
+
+
+def _with_controls(line: Row) -> dict[str, Any]:
+    """Return the differences to the controls at a line's levels, as its table has them."""
+    found: dict[str, Any] = {}
+    for name in _VERSUS:
+        cell = line.cells.get(name)
+        if isinstance(cell, Value):
+            found |= _ends(cell.estimate, name)
+            found |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
+    return found
 
 
 def _compared(one: Compared) -> dict[str, Any]:

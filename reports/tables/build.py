@@ -21,18 +21,26 @@ from reports.cells import (
     Text,
     Value,
     known,
+    versus,
 )
 from reports.contract import ALONE, ARMS, FLAG, QUALITY
 from reports.read import Study, heading
 from reports.stats import Compared
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
-from reports.tables.controls import compare_with_control
+from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
-from reports.tables.groups import Group, chosen_by
+from reports.tables.groups import Group, arm_groups, chosen_by
 from reports.tables.metric import decimals_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
-from reports.tables.pooling import averaged, beside_dataset, datasets, one_dataset
+from reports.tables.pooling import (
+    DATASET,
+    arms_dataset,
+    averaged,
+    beside_dataset,
+    datasets,
+    one_dataset,
+)
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
@@ -72,6 +80,19 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
+    read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
+    is_controlled = any(arm.arm == ALONE for arm in arm_groups(study))
+    for table in _of_datasets(study, metric):
+        varies = table.kind in ("methods", "settings") or table.name.endswith(tuple(read))
+        lacks = versus(ALONE) not in {column.key for column in table.columns}
+        if read and is_controlled and varies and lacks:
+            home = arms_dataset(study)
+            why = f"no column vs {ARMS[ALONE][0]}: controls run on {home} only, whose table has it"
+            table = dataclasses.replace(table, notes=(*table.notes, why))
+        yield table
+
+
+def _of_datasets(study: Study, metric: str) -> Iterator[Table]:
     yield comparison_table(method_family(study, metric))
     others = beside_dataset(study)
     if not others:
@@ -175,10 +196,11 @@ def _with_controls(family: Family) -> Iterator[Column]:
                 return None
             n = found.difference.n
             suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
-            return Value(found.difference, signed=True, decimals=found.decimals, suffix=suffix)
+            at, decimals = shared_levels(study, controls, group), found.decimals
+            return Value(found.difference, signed=True, decimals=decimals, suffix=suffix, at=at)
 
         hidden = control != ALONE
-        yield Column(f"vs_{control}", f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
+        yield Column(versus(control), f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
 
 
 def _difference(one: Compared) -> Cell:

@@ -10,18 +10,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.cells import level_id
+from reports.cells import level_id, level_text
 from reports.contract import control_levels
 from reports.read import Study
 from reports.stats import Compared, compare_paired
-from reports.tables.groups import Group, mean
+from reports.tables.groups import Group, mean, short_names
 from reports.tables.metric import decimals_of
 
 
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control at the levels of each configuration of a study, by setting key.
 
-    Configurations without such a control are left out, and those that are the control itself.
+    Configurations without such a control are left out, and those that are the control itself. The
+    value of a control's group is its levels of the factors that it reads.
 
     Args:
         study: The study, of one dataset.
@@ -38,7 +39,7 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
         if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):
             key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
         if key is not None and key != setting.key:
-            found[setting.key] = Group((), study.by_setting[key], arm=control)
+            found[setting.key] = Group((), study.by_setting[key], arm=control, value=levels)
     return found
 
 
@@ -53,6 +54,23 @@ def _id(levels: Mapping[str, Any]) -> str:
 def levels_of_control(study: Study, control: str) -> list[str]:
     """Return the keys of a study's factors that a control reads."""
     return [*control_levels(control, {factor.key: None for factor in study.factors})]
+
+
+def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> str:
+    """Return the levels that all controls of a row share, for example "lr 0.01, shots 4".
+
+    Args:
+        study: The study, of one dataset.
+        controls: The controls by setting key; see controls_by_configuration.
+        group: The row.
+    """
+    names = short_names(study)
+    levels = [controls[key].value for key in group.settings if key in controls]
+    return ", ".join(
+        f"{names[key]} {level_text(level)}"
+        for key, level in (levels[0].items() if levels else ())
+        if all(level_id(level) == level_id(one.get(key)) for one in levels)
+    )
 
 
 def compare_with_control(

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from reports.cells import Value
 from reports.estimates import COLUMNS, estimates
 from reports.report import make_report
 from tests.reports.analysis.planted import grid, nothing
 from tests.reports.builder import prompt_len
+from tests.reports.listed import listed
 from tests.reports.studies import leveled, over_datasets
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
@@ -30,6 +32,22 @@ def test_each_line_has_what_its_table_shows(study: Any) -> None:
         assert compared["verdict"].to_list() == [r.compared.verdict for r in lines if r.compared]
         assert own.filter("is_baseline")["difference"].null_count() == own["is_baseline"].sum()
         assert (own["n"] > 0).all()
+
+
+def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
+    """It is what the table's column shows, with the control's levels and the number of seeds."""
+    report = make_report(listed("tuned").study())
+    frame = estimates(report.every_table).filter(metric="harmonic_mean", table="finetuner.lr")
+    (table,) = [table for table in report.every_table if table.name == "finetuner.lr"]
+    cells = [row.cells["vs_no_synthetic"] for row in table.rows]
+    shown = [cell.estimate for cell in cells if isinstance(cell, Value)]
+    assert frame["vs_no_synthetic"].to_list() == [estimate.mean for estimate in shown]
+    assert frame["vs_no_synthetic_high"].to_list() == [estimate.high for estimate in shown]
+    assert frame["vs_no_synthetic_n"].to_list() == [3, 3]
+    assert frame["vs_no_synthetic_at"].to_list() == ["lr 0.001", "lr 0.01"]
+    assert frame["vs_text_feature"].null_count() == 0
+    other = estimates(report.every_table).filter(table="generator.n_ctx")
+    assert other["vs_no_synthetic"].null_count() == len(other)
 
 
 def test_a_metric_may_have_a_slash() -> None:

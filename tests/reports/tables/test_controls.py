@@ -166,3 +166,26 @@ def test_a_control_at_the_baseline_is_no_baseline_of_other_levels() -> None:
     (row,) = table.own
     cell = row.cells["vs_no_synthetic"]
     assert isinstance(cell, Value) and cell.estimate.mean == pytest.approx(gain(OTHER, ALONE))
+
+
+def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
+    """Controls run on the baseline's dataset: its table has the column, the others say why not."""
+    factors = [*one_factor("dataset", ["a", "b"], "a"), *one_factor(LR, [0.001, 0.01], 0.001)]
+    builder = StoreBuilder(factors=factors, seeds=range(3))
+    for dataset in ("a", "b"):
+        for rate in (0.001, 0.01):
+            assignment = {"dataset": dataset, LR: rate}
+            builder.trial(assignment, {s: scores(60.0 + s + 100 * rate) for s in range(3)})
+    alone = {s: scores(60.0 + s) for s in range(3)}
+    builder.trial({}, alone, arm="no_synthetic")
+    builder.trial({"dataset": "a", LR: 0.01}, alone, arm="no_synthetic")
+    tables = {table.name: table for table in build_tables(builder.study()) if table.kind}
+    why = "no column vs fine-tuner alone: controls run on a only, whose table has it"
+    compared = {
+        name for name, t in tables.items() if "vs_no_synthetic" in {c.key for c in t.columns}
+    }
+    assert compared == {f"a-{LR}"}
+    assert {name for name, table in tables.items() if why in table.notes} == {"datasets", f"b-{LR}"}
+    means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].own]
+    gains = [gain([60 + 100 * rate + s for s in range(3)], [60, 61, 62]) for rate in (0.001, 0.01)]
+    assert [c.estimate.mean for c in means if isinstance(c, Value)] == pytest.approx(gains)
