@@ -6,7 +6,7 @@ question only at equal levels of these factors.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
 
@@ -52,8 +52,13 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
     return list(found.values())
 
 
-def _name(control: str, levels: dict[str, object]) -> str:
-    return json.dumps([control, levels], sort_keys=True)
+def _name(control: str, levels: Mapping[str, object]) -> str:
+    """Return a text that is the same for equal controls: a store may have 1.0 for the level 1."""
+    whole = {
+        key: int(level) if isinstance(level, float) and level.is_integer() else level
+        for key, level in levels.items()
+    }
+    return json.dumps([control, whole], sort_keys=True)
 
 
 def sampled_controls(
@@ -72,11 +77,32 @@ def sampled_controls(
     """
     best = best_by_selection(maker, configurations, ledger) if is_ended else []
     wanted = {control.key for control in plan_controls(maker, best)}
+    finished = _finished_controls(configurations, ledger)
+    compared = [
+        setting
+        for setting in configurations
+        if any(_name(name, control_levels(name, setting.assignment)) in finished for name in RIVALS)
+    ]
     return [
         control
-        for control in plan_controls(maker, configurations)
+        for control in plan_controls(maker, [*best, *compared])
         if control.key in wanted or ledger.state(control.key) is State.COMPLETE
     ]
+
+
+def _finished_controls(configurations: Iterable[Setting], ledger: Ledger) -> set[str]:
+    """Return the names of finished controls: runs of their own, and configurations equal to one."""
+    names = {
+        _name(run.arm, run.assignment)
+        for run in ledger.runs
+        if run.arm in RIVALS and run.state is State.COMPLETE
+    }
+    for setting in configurations:
+        generator = setting.config.generator.model_dump()
+        for name, control in RIVALS.items():
+            if control.replaced["generator"].items() <= generator.items():
+                names.add(_name(name, control_levels(name, setting.assignment)))
+    return names
 
 
 def best_by_selection(
