@@ -33,7 +33,6 @@ from reports.tables.over_classes import (
     Draws,
     difference_over_classes,
     draws_of,
-    fewest_classes,
 )
 from reports.tables.pooling import (
     arms_dataset,
@@ -166,7 +165,7 @@ class Family:
         return dataclasses.replace(
             one,
             classes=classes,
-            n_classes=fewest_classes(self.study, self.metric, group, self.cells) if classes else 0,
+            n_classes=min(one.n_classes for one in mine.values()) if classes else 0,
             is_unchanged=same,
             verdict=None if same else one.verdict,
             datasets=(over, of) if over < of else None,

@@ -1,6 +1,6 @@
 """Differences over other test classes, from the right answers that the runs keep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,8 +42,19 @@ _SHARES = {
     "source": Share("all", exam="source"),
 }
 
-# The metric under each draw of classes, of each place; no place where it is unknown
-Draws = Mapping[Place, Array]
+
+class Drawn(NamedTuple):
+    """A metric under each draw of classes, and how many classes are behind it.
+
+    Of an H the number is that of the half with fewer classes, of an average that of the least.
+    """
+
+    values: Array
+    n_classes: int
+
+
+# of each place; no place where the metric is unknown
+Draws = Mapping[Place, Drawn]
 
 
 class _Unanswered(Exception):
@@ -65,7 +76,7 @@ def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate
     by_seed: dict[int, list[Array]] = {}
     for (cell, seed), draws in mine.items():
         if (cell, seed) in theirs:
-            by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
+            by_seed.setdefault(seed, []).append(draws.values - theirs[cell, seed].values)
     means = [np.mean(found, axis=0) for found in by_seed.values()]
     if stats.is_rounding([np.ptp(found) for found in means], _PERCENT):
         return None
@@ -90,14 +101,20 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
                 models["", seed][0][dataset] = run
     try:
         return {
-            place: np.mean([_draws(study, one, place[1], metric) for one in found], axis=0)
+            place: _averaged([_draws(study, one, place[1], metric) for one in found])
             for place, found in models.items()
         }
     except _Unanswered:
         return {}
 
 
-def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array:
+def _averaged(found: Sequence[Drawn]) -> Drawn:
+    """Return the mean of a metric over models, datasets or targets."""
+    values = np.mean([one.values for one in found], axis=0)
+    return Drawn(np.asarray(values), min(one.n_classes for one in found))
+
+
+def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
     """A metric under each draw, averaged over datasets.
 
     Args:
@@ -108,14 +125,16 @@ def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Arr
     """
     if metric in study.protocol.halves:
         one, other = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
-        total = one + other
-        return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
+        total, product = one.values + other.values, one.values * other.values
+        means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
+        return Drawn(np.asarray(means), min(one.n_classes, other.n_classes))
     # datasets that number their classes alike have been given the same draws: in another order each
-    found = [
-        np.random.default_rng([*name.encode()]).permutation(_of_run(study, run, seed, metric))
-        for name, run in runs.items()
-    ]
-    return np.asarray(np.mean(found, axis=0))
+    found = []
+    for name, run in runs.items():
+        drawn = _of_run(study, run, seed, metric)
+        order = np.random.default_rng([*name.encode()])
+        found.append(drawn._replace(values=order.permutation(drawn.values)))
+    return _averaged(found)
 
 
 class RightAnswers(NamedTuple):
@@ -148,30 +167,6 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
     return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
 
 
-def fewest_classes(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> int:
-    """Return the smallest number of classes behind an interval over classes; 0 if none is known.
-
-    Args:
-        study: The study.
-        metric: A test metric; an H counts the classes of either half.
-        group: A row of a table.
-        cells: see Family.
-    """
-    targets = _targets(study) if metric == "accuracy" else []
-    names = study.protocol.halves.get(metric) or targets or [metric]
-    runs = group.trials.results("run_id", cells)
-    try:
-        numbers = [
-            len(_answered(study, run, seed, name)[1])
-            for (_, seed), found in runs.items()
-            for run in found
-            for name in names
-        ]
-    except _Unanswered:
-        return 0
-    return min(numbers, default=0)
-
-
 def _targets(study: Study) -> list[str]:
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
@@ -193,11 +188,10 @@ def _answered(study: Study, run: str, seed: int, metric: str) -> tuple[Share, pl
     return share, counts, column
 
 
-def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
+def _of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     """An accuracy of one model under each draw."""
     if metric == "accuracy" and (targets := _targets(study)):
-        found = [_of_run(study, run, seed, target) for target in targets]
-        return np.asarray(np.mean(found, axis=0))
+        return _averaged([_of_run(study, run, seed, target) for target in targets])
     share, counts, column = _answered(study, run, seed, metric)
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
@@ -205,4 +199,4 @@ def _of_run(study: Study, run: str, seed: int, metric: str) -> Array:
     draws = stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)
     if draws is None:  # of too few classes
         raise _Unanswered
-    return draws
+    return Drawn(draws, len(counts))

@@ -144,7 +144,8 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / HITS)
     study = dataclasses.replace(study, hits=HitFiles({"run": tmp_path.as_uri()}))
     seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
-    assert seen is not None and seen.mean() == pytest.approx(100 * 11 / 12, abs=1)
-    assert unseen == pytest.approx(np.zeros(DRAWS))
+    assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
+    assert unseen.values == pytest.approx(np.zeros(DRAWS))
+    assert seen.n_classes == unseen.n_classes == 12
     with pytest.raises(_Unanswered):
         _of_run(study, "run", 0, "base")
