@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import ALPHA, far_result, noisy_level, noisy_row
+from reports.analysis.uneven import ALPHA, far_result, noisy_level, noisy_row, skewed_noise
 from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
@@ -36,17 +36,27 @@ def with_a_noisy_level(rng: np.random.Generator) -> Array:
     return values
 
 
+def with_skewed_noise(rng: np.random.Generator) -> Array:
+    """Twice as many seeds, and lognormal noise."""
+    return np.asarray(60 + rng.lognormal(0, 1, (LEVELS, 2 * SEEDS)))
+
+
 @pytest.mark.parametrize(
     ("shape", "least", "most"),
-    [(normal, 0.0, 0.07), (with_a_loss, 0.9, 1.0), (with_a_noisy_level, 0.8, 1.0)],
+    [
+        (normal, 0.0, 0.07),
+        (with_a_loss, 0.9, 1.0),
+        (with_a_noisy_level, 0.8, 1.0),
+        (with_skewed_noise, 0.8, 1.0),
+    ],
 )
 def test_uneven_noise_is_seen(shape: Shape, least: float, most: float) -> None:
     """Of 400 studies of five levels and five seeds."""
     rng, warned = np.random.default_rng(0), 0
     for _ in range(400):
         values = shape(rng)
-        found = far_result(values), noisy_row(values)
-        warned += any(one is not None and one.p < ALPHA / 2 for one in found)
+        found = far_result(values), noisy_row(values), skewed_noise(values)
+        warned += any(one is not None and one.p < ALPHA / 3 for one in found)
     assert least <= warned / 400 <= most
 
 
@@ -73,8 +83,29 @@ def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
 
 @pytest.mark.parametrize("values", [np.full((4, 5), 60.0), np.arange(5.0) + np.zeros((4, 5))])
 def test_without_noise_nothing_is_uneven(values: Array) -> None:
-    """Results that fit the table have neither a far seed nor a noisy row."""
+    """Results that fit the table have no far seed, no noisy row and no skewed noise."""
     assert far_result(values) is None and noisy_row(values) is None
+    assert skewed_noise(values) is None
+
+
+def test_skewness_of_residuals_has_the_deviation_that_its_p_takes() -> None:
+    """Of 20,000 normal tables of four rows and five seeds, by simulation."""
+    tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
+    found = [one for values in tables if (one := skewed_noise(values))]
+    deviations = [float(np.sign(one.skewness) * stats.norm.isf(one.p / 2)) for one in found]
+    assert np.std(deviations) == pytest.approx(1, abs=0.02)
+    assert np.mean([one.p < 0.02 for one in found]) == pytest.approx(0.02, abs=0.003)
+
+
+def test_an_answer_warns_of_skewed_noise() -> None:
+    """Each configuration loses 3 points in one of eight seeds: none is far from the others."""
+    builder, rng = grid((6,), nothing, seeds=8), np.random.default_rng(3)
+    for row, run in enumerate(builder.runs):
+        for seed in range(8):
+            loss = 3.0 if seed == row else 0.0
+            run.metrics[f"seed_{seed}/test/{METRIC}"] = 60 - loss + float(rng.normal(0, 0.1))
+    (line,) = [c for c in make_report(builder.study()).answer.cautions if "interval or" in c]
+    assert line.startswith("H has skewed noise (skewness −")
 
 
 def test_an_answer_warns_of_a_far_seed() -> None:
