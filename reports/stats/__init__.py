@@ -23,16 +23,15 @@ from reports.stats.intervals import (
     without_rounding,
 )
 from reports.stats.paired import (
-    MOST_FURTHER,
     Compared,
     Verdict,
     compare_paired,
     holm,
     is_beyond_chance,
     judge,
-    minimum_detectable,
     one_sample_p,
 )
+from reports.stats.power import MOST_FURTHER, minimum_detectable
 from reports.stats.ranks import (
     FEWEST_RANKED,
     Association,

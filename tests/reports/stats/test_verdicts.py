@@ -15,7 +15,7 @@ from reports.stats import (
     critical,
     judge,
 )
-from reports.stats.paired import _further
+from reports.stats.power import _further
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
