@@ -13,13 +13,14 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
 from unittest.mock import patch
 
+import psutil
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -149,6 +150,28 @@ def leave_ray() -> None:
     finally:
         if collects:
             gc.enable()
+
+
+def everything_killed_at_once() -> AbstractContextManager[None]:
+    """Make ray.shutdown send SIGKILL to Ray's processes and to those that they have started.
+
+    By itself it sends SIGTERM, which they do not get (harness.ray.session.sigterm_blocked), then
+    waits a second for each of them. The raylet's agents notice its death only after a minute
+    (python/ray/_private/node.py, kill_all_processes).
+    """
+
+    def killed(original: Callable[..., Any], node: Any, **_: Any) -> None:
+        roots = [process.pid for _, process in node.live_processes()]
+        started: list[psutil.Process] = []
+        for pid in roots:
+            with suppress(psutil.NoSuchProcess):
+                started += psutil.Process(pid).children(recursive=True)
+        original(node, check_alive=False, allow_graceful=False)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    return _wrapped("ray._private.node.Node.kill_all_processes", killed)
 
 
 def workers_import_as_the_driver() -> AbstractContextManager[None]:

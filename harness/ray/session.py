@@ -117,7 +117,13 @@ def start(address: str, verbose: bool, **options: Any) -> None:
     core = nullcontext() if verbose else quiet_core()
     level = logging.INFO if verbose else logging.CRITICAL
     try:
-        with bounded_start(), own_handlers(), core, internals.workers_import_as_the_driver():
+        with (
+            bounded_start(),
+            sigterm_blocked(),
+            own_handlers(),
+            core,
+            internals.workers_import_as_the_driver(),
+        ):
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # a Ray that cannot start raises just that
         local = "Ray did not start, the same command tries again"
@@ -136,7 +142,7 @@ def left_at_the_end() -> Iterator[None]:
     try:
         yield
     finally:
-        with own_handlers():
+        with own_handlers(), internals.everything_killed_at_once():
             internals.leave_ray()
 
 
@@ -192,6 +198,23 @@ def bounded_start() -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
             with suppress(BrokenPipeError):
                 witness.stdin.write(b".")  # type: ignore[union-attr]
+
+
+@contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Start processes that SIGTERM does not reach. This process gets it at the end of the context.
+
+    `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
+    its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
+    raylet that SIGTERM ends reports its node dead, whereupon the core of the driver writes to the
+    raylet's closed socket and ends the process within 0.1 s, with runs left RUNNING
+    (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from harness.config.study_config import StudyConfig
 from tests.harness.cluster_driver import study
 from tests.harness.conftest import Bench, OnCluster
+from tests.harness.driver import study as four_settings
 from tests.harness.listening import descendants, program
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import ENDLESS, Driver, wait_for
@@ -52,6 +53,26 @@ def test_a_ray_that_dies_ends_the_study_in_order(
     assert code == 0, output
     assert bench.states().count("COMPLETE") == 4
     bench.check_invariants()
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_sigterm_to_a_process_of_rays_changes_nothing(
+    name: str,
+    bench: Bench,
+    drive: Callable[..., Driver],
+    calm: Callable[[StudyConfig], str],
+) -> None:
+    """By itself it ends the driver at once, without a word."""
+    driver = drive(0.6)
+    wait_for(lambda: bool(bench.lines()))
+    pid = process(driver, name)
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    code, output = driver.end(240)
+    assert code == 0, output
+    assert bench.states() == ["COMPLETE"] * 4
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(four_settings()))
 
 
 def test_a_ray_that_dies_as_it_starts_is_one_line(
