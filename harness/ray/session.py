@@ -134,7 +134,7 @@ def require_worker() -> None:
         ray.get(ray.remote(lambda: None).options(num_cpus=0).remote(), timeout=START_SECONDS)
     except ray.exceptions.RayError as error:
         raise ClusterError(
-            f"Ray started no worker process (limit {START_SECONDS:g} s): {one_line(error)}. "
+            f"Ray started no worker process (limit {START_SECONDS:g} s): {one_line(error).rstrip('.')}. "
             "Run the same command to try again"
         ) from error
 
