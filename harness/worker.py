@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -228,7 +229,12 @@ class ShipTrainable(tune.Trainable):
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Read the features, zero-copy, and prepare the process, then its first trial."""
+        """Read the features, zero-copy, and prepare the process, then its first trial.
+
+        SIGTERM is blocked in processes of Ray's (harness.ray.session.sigterm_blocked). A plugin's
+        own processes inherit the mask, and multiprocessing ends them by SIGTERM.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         features = {key: ray.get(reference) for key, reference in self.shared.items()}
         self._worker = Worker(features, **self.arguments)
         self._worker.begin(config)

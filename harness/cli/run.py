@@ -41,6 +41,10 @@ def carry_out(options: Options) -> None:
         typer.Exit: with the exit code, where it is not 0.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    # Read when Ray is imported. Without it Ray takes a driver's parent for its raylet: once the
+    # raylet has died, it ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
+    # src/ray/raylet_ipc_client/raylet_ipc_client.cc, ShutdownIfLocalRayletDisconnected).
+    os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
     try:
         _carry_out(options)
     except KeyboardInterrupt:

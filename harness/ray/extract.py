@@ -8,6 +8,7 @@ trials run.
 """
 
 import math
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Final
@@ -56,6 +57,7 @@ class Encoder:
         device: str,
         plugins: tuple[Origin, ...],
     ) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as in ShipTrainable.setup
         self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
         own = ray.get_runtime_context().get_node_id()
         (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == own)

@@ -1,35 +1,37 @@
 """Every name of Ray's that Ray does not promise to keep, and what its words on a death mean.
 
 No other file of harness uses such a name (tests/harness/ray/test_internals.py). What replaces
-something of Ray's changes nothing where the installed Ray lacks it. A study then runs as before,
-only less quietly, or with less exact reasons for a worker's death. Two of them cost more: without
-kill_worker a time limit ends no trial, and without memory_kills_as_worker_deaths a worker that Ray
-kills for want of memory ends the run. Ray's process on each node is called a raylet.
+something of Ray's changes nothing if the installed Ray lacks it, and each says what is lost then.
+harness.ray.session explains the paths into Ray's code. Ray's process on each node is called a
+raylet.
 """
 
-import gc
 import os
 import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Final
 from unittest.mock import patch
 
+import psutil
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.machine import environment
-from reports.contract import Failure, quiet
+from reports.contract import Failure
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start of Ray 2.52
 }
+# The core of a driver waits for a first worker, forever, and no thread of Python runs meanwhile
+# (src/ray/raylet/worker_pool.cc, ExecuteOnPrestartWorkersStarted). Read by the raylet.
+NO_WAIT_FOR_A_WORKER: Final = {"RAY_prestart_worker_first_driver": "0"}
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
@@ -43,12 +45,6 @@ NODE_DIED: Final = "its node has died"
 # that a connection broke, where it has not heard of the worker's death. Ray gives up a connection
 # sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
-# Words in what Ray prints about a dead worker (a dozen lines), and about each retry of Ray Data.
-_WORKER_DEATHS: Final = (
-    "A worker died or was killed",
-    "so the task will be retried",
-    "Raylet is terminated",
-)
 # In the file in which Tune keeps a trial's errors: the head of each, and the line that names one.
 _FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
 _IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
@@ -79,9 +75,11 @@ def private_ray() -> Iterator[None]:
     """A Ray that is started inside listens on loopback alone, and asks for a token of its own.
 
     By itself Ray listens on every interface of the machine, and keeps its token in the user's home,
-    where its file is as readable as the umask leaves it. Ray has no argument for either. Its
-    environment variables would do where they are set before Ray is imported, which somebody else
-    may have done: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 makes the constant that is replaced here.
+    where its file is as readable as the umask leaves it (python/ray/_private/services.py,
+    get_node_ip_address, and python/ray/_private/authentication/authentication_token_setup.py,
+    generate_and_save_token). Ray has no argument for either. Its environment variables work only if
+    they are set before Ray is imported, which a notebook may have done already:
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 makes the constant that is replaced here.
 
     The token, 256 random bits, stands in the environment, which other users cannot read, and in no
     file. Whatever the user has set of Ray's authentication stays: a token of his, or
@@ -135,27 +133,34 @@ def _authentication_reader() -> Callable[[], None] | None:
     return reread
 
 
-def leave_ray() -> None:
-    """ray.shutdown(), while no thread of this process collects garbage.
+def everything_killed_at_once() -> AbstractContextManager[None]:
+    """Make ray.shutdown send SIGKILL to Ray's processes and to those that they have started.
 
-    Tune leaves references to Ray's objects in circles. Where one is collected when Ray's core has
-    shut down and Ray's Python has not heard of it yet, the core ends the process, with exit code 1
-    and without a word (Ray 2.60). Before and after that moment a reference does no harm.
+    By itself it sends SIGTERM, which they do not get (harness.ray.session.sigterm_blocked), then
+    waits a second for each of them. The raylet's agents notice its death only after a minute
+    (python/ray/_private/node.py, kill_all_processes).
     """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        if collects:
-            gc.enable()
+
+    def killed(original: Callable[..., Any], node: Any, **_: Any) -> None:
+        roots = [process.pid for _, process in node.live_processes()]
+        started: list[psutil.Process] = []
+        for pid in roots:
+            with suppress(psutil.NoSuchProcess):
+                started += psutil.Process(pid).children(recursive=True)
+        original(node, check_alive=False, allow_graceful=False)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    return _wrapped("ray._private.node.Node.kill_all_processes", killed)
 
 
 def workers_import_as_the_driver() -> AbstractContextManager[None]:
     """Keep a Ray that is joined in this context from importing from where the driver does not.
 
     Ray puts the driver's working directory first on the sys.path of every worker, whether the
-    driver has it there or not: a folder in it hides an installed package of the same name.
+    driver has it there or not: a folder in it hides an installed package of the same name
+    (python/ray/_private/worker.py, connect).
     """
 
     def serialized(original: Callable[..., Any], job: Any) -> Any:
@@ -170,8 +175,9 @@ def workers_import_as_the_driver() -> AbstractContextManager[None]:
 def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
     """Make Tune take a worker that Ray killed for want of memory for one that died.
 
-    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run when
-    it meets one ("Caught unexpected exception").
+    Such a worker's OutOfMemoryError is no RayActorError, and Tune gives up the whole run when it
+    gets one: "Caught unexpected exception"
+    (python/ray/air/execution/_internal/actor_manager.py, _actor_task_failed).
     """
 
     def as_death(value: Any) -> Any:
@@ -184,25 +190,6 @@ def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
     return _wrapped(f"{manager}._actor_task_failed", failed)
-
-
-@contextmanager
-def quiet_ray(verbose: bool) -> Iterator[None]:
-    """Silence Ray's loggers on the driver, and its words on dead workers, unless verbose.
-
-    Of dead workers harness.tuning.endings knows more than Ray prints, whatever its loggers are set
-    to. Other lines, such as an autoscaler's, are still printed.
-    """
-
-    def printed(original: Callable[..., Any], *given: Any, **keys: Any) -> None:
-        if not any(words in str(given) for words in _WORKER_DEATHS):
-            original(*given, **keys)
-
-    with ExitStack() as stack:
-        if not verbose:
-            stack.enter_context(quiet("ray", "ray.tune", "ray.train"))
-            stack.enter_context(_wrapped("ray._private.worker.print_to_stdstream", printed))
-        yield
 
 
 def kill_worker(trial: Any) -> bool:

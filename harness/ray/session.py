@@ -1,36 +1,33 @@
-"""Ray: a local session or a running cluster, kept quiet.
+"""Ray: a session of this machine or of a running cluster.
 
-A Ray that dies or cannot start ends this process, with a line, where nothing else would.
+What protects a study from Ray's own behavior gives its reason, and the place in Ray 2.60.0, as a
+path below https://github.com/ray-project/ray/blob/ray-2.60.0/. A test in
+tests/harness/ray/test_by_ray_alone.py shows what Ray does without it, and fails once Ray does
+better.
 """
 
-import faulthandler
+import gc
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
 
 from harness.config import Resources
-from harness.errors import ClusterError, RayLost
+from harness.errors import ClusterError
 from harness.machine import environment, scratch
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import one_line
+from reports.contract import quiet
 
-# How long a study may take to end in order once Ray has died; it does so in 10 s.
-PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.5
-# A start takes 2 s, and some minutes on a cluster whose nodes read Python over a slow network.
+# A start takes 2 s, and some minutes where Python is read over a slow network.
 START_SECONDS = 300.0
-# Writes its argument when its input ends before a byte has come.
-WITNESS = "import sys; sys.stdin.read(1) or sys.stderr.write(sys.argv[1])"
-INCOMPLETE = 3  # the command line's exit code for a study that can go on
 STORE_FLOOR = 200 * 2**20
 # How the path of a socket of Ray's goes on after RAY_TMPDIR; in all it may have so many bytes.
 SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
@@ -49,8 +46,6 @@ DRIVER_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # how many there are is the searcher's to say
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-# Read by the driver's core, which writes of what becomes of actors, past any logger.
-CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
@@ -75,7 +70,8 @@ def ray_session(
     """
     with ExitStack() as stack:
         stack.enter_context(environment(DRIVER_ENVIRONMENT))
-        stack.enter_context(internals.quiet_ray(verbose))
+        if not verbose:
+            stack.enter_context(quiet("ray", "ray.tune", "ray.train"))
         if ray.is_initialized():
             yield False
             return
@@ -91,7 +87,8 @@ def ray_session(
             stack.enter_context(left_at_the_end())
             # Workers of a Ray that is started here inherit its environment. With a runtime_env none
             # could be a process that Ray has started ahead, and all would wait for an agent besides
-            with environment({**variables, "RAY_TMPDIR": str(folder)}, over=True):
+            session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
+            with environment({**variables, **session}, over=True):
                 start(
                     "local",
                     verbose,
@@ -99,12 +96,12 @@ def ray_session(
                     object_store_memory=STORE_FLOOR + 2 * object_bytes,
                     include_dashboard=False,
                 )
-            stack.enter_context(leave_a_dead_ray())
+            require_worker()
         yield True
 
 
 def start(address: str, verbose: bool, **options: Any) -> None:
-    """ray.init, which ends in time, leaves this process its signal handlers, and says nothing.
+    """Call ray.init so that this process keeps its signal handlers.
 
     Args:
         address: of a running cluster, or "local".
@@ -114,10 +111,9 @@ def start(address: str, verbose: bool, **options: Any) -> None:
     Raises:
         ClusterError: one line.
     """
-    core = nullcontext() if verbose else quiet_core()
     level = logging.INFO if verbose else logging.CRITICAL
     try:
-        with bounded_start(), own_handlers(), core, internals.workers_import_as_the_driver():
+        with sigterm_blocked(), own_handlers(), internals.workers_import_as_the_driver():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # a Ray that cannot start raises just that
         local = "Ray did not start, the same command tries again"
@@ -126,79 +122,63 @@ def start(address: str, verbose: bool, **options: Any) -> None:
         raise ClusterError(f"{what}: {one_line(error)}{hint}") from error
 
 
+def require_worker() -> None:
+    """Wait until Ray has started a worker.
+
+    Where no worker can start, Ray goes on trying, and trials would wait forever.
+
+    Raises:
+        ClusterError: No worker has started in START_SECONDS, or Ray has died.
+    """
+    try:
+        ray.get(ray.remote(lambda: None).options(num_cpus=0).remote(), timeout=START_SECONDS)
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"Ray started no worker process (limit {START_SECONDS:g} s): {one_line(error).rstrip('.')}. "
+            "Run the same command to try again"
+        ) from error
+
+
 @contextmanager
 def left_at_the_end() -> Iterator[None]:
     """Leave Ray at the end of the context.
 
-    Ray's core sets SIGTERM to its default action as it ends, while Python still shows the handler:
-    the signal would end the process before the study has its report.
+    Tune leaves references to Ray's objects in cycles. If one of them is collected while Ray's core
+    shuts down, the core ends the process with exit code 1 (python/ray/includes/object_ref.pxi,
+    __dealloc__).
     """
     try:
         yield
     finally:
-        with own_handlers():
-            internals.leave_ray()
+        gc.collect()
+        with own_handlers(), internals.everything_killed_at_once():
+            ray.shutdown()
 
 
 @contextmanager
-def leave_a_dead_ray() -> Iterator[None]:
-    """End this process if Ray dies inside and the context has not ended some seconds later.
+def sigterm_blocked() -> Iterator[None]:
+    """Start processes that SIGTERM does not reach. This process gets it at the end of the context.
 
-    A call to a dead Ray lasts for up to a minute, in which the thread that waits hears of nothing.
-    Then Ray's core ends the process itself, with messages of its own and exit code 1.
+    `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
+    its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
+    raylet that SIGTERM ends reports its node dead, whereupon the core of the driver writes to the
+    raylet's closed socket and ends the process within 0.1 s, with runs left RUNNING
+    (src/ray/object_manager/plasma/connection.cc, ExitIfErrorStatus).
     """
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(POLL_SECONDS):
-            dead = internals.dead_daemon()
-            if dead is not None and not over.wait(PATIENCE_SECONDS):
-                sys.stderr.write(f"incomplete: {RayLost(dead)}\n")
-                sys.stderr.flush()
-                os._exit(INCOMPLETE)
-
-    threading.Thread(target=watch, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
-        over.set()
-
-
-@contextmanager
-def bounded_start() -> Iterator[None]:
-    """End this process, with a line and exit code 1, if the context takes START_SECONDS.
-
-    As Ray's core connects, it waits for a first worker, for ever, and lets no thread of Python run.
-    Where its raylet dies just then, the core ends the process. So another process has the line to
-    say, and the clock is faulthandler's, whose thread needs no turn of Python's.
-    """
-    line = (
-        "Ray did not start: it ended this process, or started no worker in "
-        f"{START_SECONDS:g} s. The same command tries again\n"
-    )
-    with (
-        Path(os.devnull).open("w") as nowhere,
-        subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", WITNESS, line],
-            stdin=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # an interrupt at the terminal is none of its affair
-        ) as witness,
-    ):
-        faulthandler.dump_traceback_later(START_SECONDS, exit=True, file=nowhere)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            with suppress(BrokenPipeError):
-                witness.stdin.write(b".")  # type: ignore[union-attr]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def own_handlers() -> Iterator[None]:
     """Set this process's signal handlers again at the end.
 
-    ray.init replaces them, and its handler of SIGTERM dumps core. ray.shutdown removes them.
+    ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its
+    default action while Python still shows the handler: the signal would end the process before the
+    study has its report (src/ray/util/logging.cc, UninstallSignalAction).
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -219,21 +199,6 @@ def worker_environment(resources: Resources) -> dict[str, str]:
         # torch's blocks grow in place: what trials of different sizes leave is not split for ever
         **(allocator or {ALLOCATOR[0]: "expandable_segments:True"}),
     }
-
-
-@contextmanager
-def quiet_core() -> Iterator[None]:
-    """Silence the core of a driver that starts inside; it announces even this, past any logger."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with environment(CORE_ENVIRONMENT):
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def cluster_resources() -> Nodes:

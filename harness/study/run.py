@@ -181,12 +181,11 @@ class Execution:
                 return outcome
             ran = True
             outcome = self._run_on_record(standing, adoptable)
-        except (KeyboardInterrupt, SystemExit, Exception) as error:
-            # whoever stops the study may have stopped Ray with it, which then fails in its own
-            # ways; while Ray starts, its own handler of SIGTERM makes it a SystemExit
+        except (KeyboardInterrupt, Exception):
+            # whoever stops the study may have stopped Ray with it, which then fails in its own ways
             if self.interrupts.failure is not None:  # told of as it is, wherever it struck
                 raise self.interrupts.failure from None
-            if not self.interrupts.requested and not isinstance(error, SystemExit):
+            if not self.interrupts.requested:
                 raise
             return self._interrupted(ran=ran)
         if outcome.complete:

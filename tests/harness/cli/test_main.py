@@ -133,6 +133,16 @@ def test_a_password_in_a_stores_address_is_not_printed(
     assert line.startswith("http://***@127.0.0.1:9: the" if well_formed else "the store's address")
 
 
+def test_ray_does_not_take_the_drivers_parent_for_its_raylet(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray reads the variable when it is imported, so the command sets it first."""
+    monkeypatch.setenv("RAY_RAYLET_PID", "")  # so that it is put back
+    monkeypatch.delenv("RAY_RAYLET_PID")
+    invoke("--space", "prompt_len")
+    assert os.environ["RAY_RAYLET_PID"] == str(os.getpid())
+
+
 def test_mlflow_tells_nobody_of_a_study(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

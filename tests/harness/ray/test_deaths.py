@@ -1,86 +1,8 @@
-"""A start of Ray ends in a line, whatever Ray does with the process in which it starts."""
-
-import subprocess
-import sys
+"""What is said of a worker's death or of an error, by Ray's text about it."""
 
 import pytest
 
 from harness.ray.internals import last_error
-
-START = """
-import ctypes, os
-from harness.ray import session
-
-session.START_SECONDS = 1
-with session.bounded_start():
-    {}
-"""
-# PyDLL keeps Python's lock during a call, as Ray's core does while it connects
-LOCKED = "ctypes.PyDLL(None).sleep(60)"
-BACK = "pass\nwith session.bounded_start():\n    raise SystemExit(2)"
-
-
-@pytest.mark.parametrize(
-    ("inside", "code", "said"),
-    [
-        pytest.param(LOCKED, 1, "Ray did not start: ", id="no-thread-runs"),
-        pytest.param("os._exit(1)", 1, "Ray did not start: ", id="ended"),
-        pytest.param(BACK, 2, "", id="started-and-raised"),
-    ],
-)
-def test_a_start_that_does_not_come_back_leaves_a_line(inside: str, code: int, said: str) -> None:
-    """One that comes back, by an error too, leaves nothing."""
-    start = [sys.executable, "-c", START.format(inside)]
-    ended = subprocess.run(start, capture_output=True, text=True, check=False, timeout=50)
-    assert ended.returncode == code
-    assert ended.stderr.startswith(said)
-    assert len(ended.stderr.splitlines()) == bool(said)
-
-
-# Garbage that holds references to Ray's objects, and a thread that allocates within Ray's shutdown.
-GARBAGE = """
-import gc, threading
-import ray
-from ray._private.worker import global_worker
-from harness.ray.internals import leave_ray
-
-class Core:
-    def __getattr__(self, name):
-        return getattr(core, name)
-
-    def shutdown_driver(self):
-        core.shutdown_driver()
-        circles.clear()
-        thread = threading.Thread(target=lambda: [[] for _ in range(100_000)])
-        thread.start()
-        thread.join()
-
-ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-circles = [[ray.put(0)] for _ in range(10)]
-for circle in circles:
-    circle.append(circle)
-del circle
-core = global_worker.core_worker
-global_worker.core_worker = Core()
-{}()
-print("goes on", gc.isenabled())
-"""
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    ("leave", "code", "said"),
-    [
-        pytest.param("ray.shutdown", 1, "", id="by Ray alone"),
-        pytest.param("leave_ray", 0, "goes on True\n", id="as here"),
-    ],
-)
-def test_garbage_does_not_end_a_driver_that_leaves_ray(leave: str, code: int, said: str) -> None:
-    """By itself Ray ends a process that drops a reference while its core is shut down."""
-    start = [sys.executable, "-c", GARBAGE.replace("{}", leave)]
-    ended = subprocess.run(start, capture_output=True, text=True, check=False, timeout=120)
-    assert (ended.returncode, ended.stdout) == (code, said), ended.stderr
-
 
 CUDA = """Failure # 1 (occurred at 2026-11-30_05-00-00)
 ValueError: an earlier one

@@ -8,11 +8,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from ray._private import worker
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.ray import internals
-from harness.ray.internals import MODE, TOKEN, private_ray, quiet_ray
+from harness.ray.internals import MODE, TOKEN, private_ray
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -76,26 +75,6 @@ def test_a_study_runs_where_ray_has_none_of_the_names(
 def test_ray_has_every_name_today(name: str) -> None:
     """The installed Ray is one that nothing has to be done without."""
     resolve_name(name)
-
-
-DEATH = "A worker died or was killed while executing a task by an unexpected system error."
-RETRY = "Task x failed. There are infinite retries remaining, so the task will be retried."
-ELSE = "No available node types can fulfill resource request {'GPU': 9.0}"
-
-
-@pytest.mark.parametrize("verbose", [False, True])
-def test_deaths_of_workers_are_not_printed(monkeypatch: pytest.MonkeyPatch, verbose: bool) -> None:
-    """Unless everything is; all else is, however Ray hands it over, and afterwards all again."""
-    printed: list[Any] = []
-    monkeypatch.setattr(worker, "print_to_stdstream", lambda *given, **_: printed.append(given))
-    deaths = [({"lines": [DEATH]},), ({"lines": [RETRY]},), ([DEATH],)]
-    others = [({"lines": [ELSE]},), (), ({"lines": None},)]
-    with quiet_ray(verbose):
-        for given in deaths + others:
-            worker.print_to_stdstream(*given, **({"ignore_prefix": False} if given else {}))
-    assert printed == deaths * verbose + others
-    worker.print_to_stdstream(*deaths[0])
-    assert printed[-1] == deaths[0]
 
 
 def test_a_memory_kill_is_told_in_whatever_place_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from harness.config.study_config import StudyConfig
 from harness.planning.changes import StudyChanged
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
-from harness.study import trials
 from harness.study.interrupts import HARD_EXIT, Interrupts
 from harness.tuning.monitor import Monitor
 from reports.contract import Tag
 from tests.harness.conftest import Bench
+from tests.harness.driver import study
 from tests.harness.fakes import make_study
+from tests.harness.listening import descendants
+from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import ENDLESS, Driver, check_order, wait_for
 
 
@@ -46,8 +50,7 @@ def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
 ) -> None:
     """Two drivers would run the same trials, so the one that came first is named.
 
-    SIGTERM goes to the driver alone, as from kill or docker stop: sent to the whole group it kills
-    Ray's daemons too, and a driver whose daemons are gone is ended by Ray itself.
+    SIGTERM goes to the driver alone, as from kill or docker stop.
     """
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
@@ -56,6 +59,23 @@ def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
     assert f"is being run by process {first.process.pid}" in output
     first.process.terminate()
     check_order(first, bench)
+
+
+@pytest.mark.faults
+def test_sigterm_to_every_process_of_a_study_ends_it_in_order(
+    bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
+) -> None:
+    """As `scancel` and systemd send it. The next run gives the table of an undisturbed study."""
+    first = drive(ENDLESS)
+    wait_for(lambda: bool(bench.lines()))
+    for pid in reversed(descendants(first.process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    check_order(first, bench)
+    code, output = drive(0.0).end()
+    assert code == 0, output
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study()))
 
 
 @pytest.mark.faults
@@ -128,18 +148,6 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
     assert bench.run(make_study(**SMALL)).complete
     assert bench.parent().info.status == "FINISHED"
     bench.check_invariants()
-
-
-def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it starts, its handler turns SIGTERM into SystemExit."""
-
-    def leave(*_: Any, **__: Any) -> None:
-        raise SystemExit(15)
-
-    monkeypatch.setattr(trials.Trials, "run", leave)
-    outcome = bench.run(make_study(**SMALL))
-    assert outcome.interrupted
-    assert bench.parent().info.status == "KILLED"
 
 
 @pytest.mark.faults
