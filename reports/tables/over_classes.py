@@ -172,6 +172,11 @@ def fewest_classes(study: Study, metric: str, group: Group, cells: Mapping[str, 
     return min(numbers, default=0)
 
 
+def has_answers(study: Study, metric: str) -> bool:
+    """Return True if a metric follows from the right answers that runs keep."""
+    return metric in {*_SHARES, *study.protocol.halves, *_targets(study)}
+
+
 def _targets(study: Study) -> list[str]:
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
