@@ -14,7 +14,18 @@ from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
-from reports.contract import Cost, Failure, Kind, State, Tag, joined_tag, seed_metric
+from reports.contract import (
+    PRECEDENCE,
+    PROTOCOLS,
+    Cost,
+    Failure,
+    Kind,
+    State,
+    Tag,
+    is_finished,
+    joined_tag,
+    seed_metric,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -22,8 +33,8 @@ if TYPE_CHECKING:
     from reports.read import Run
 
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
-# of several runs that hold the same (setting, seed), the one that counts; others count for nothing
-PRECEDENCE = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
+# test metrics of which is_finished looks at some
+_REQUIRED = {f"test/{name}" for protocol in PROTOCOLS.values() for name in protocol.required}
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,8 @@ class LedgerRun:
     study: the name of the study that it is of, where that is another one.
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
+    unfinished: Seeds of a COMPLETE run that lack a test metric. They count for nothing, as if the
+        run had been cut short, and run again.
     """
 
     logged: "Run"
@@ -47,6 +60,14 @@ class LedgerRun:
     objective: Mapping[int, float]
     seconds: float | None
     study: str = ""
+    unfinished: frozenset[int] = frozenset()
+
+    @property
+    def counted_seeds(self) -> tuple[int, ...]:
+        """The seeds that the run has an outcome of."""
+        if self.state not in PRECEDENCE:
+            return ()
+        return tuple(seed for seed in self.seeds if seed not in self.unfinished)
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,7 @@ class Ledger:
         """
         rows: dict[str, dict[int, LedgerRun]] = {}
         for run in self.runs:
-            for seed in run.seeds if run.state in PRECEDENCE else ():
+            for seed in run.counted_seeds:
                 held = rows.setdefault(run.setting_key, {}).setdefault(seed, run)
                 again = run.state is held.state is State.FAIL
                 if again or PRECEDENCE[run.state] > PRECEDENCE[held.state]:
@@ -116,7 +137,8 @@ def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objectiv
     from reports.read import paged_runs, sqlite_runs
 
     # of ten thousand runs MLflow's client would take a quarter of a minute
-    wanted = (seed_metric("*", f"selection/{objective}"), *Cost)
+    of_seeds = {f"selection/{objective}", *_REQUIRED}
+    wanted = (*(seed_metric("*", name) for name in of_seeds), *Cost)
     found = sqlite_runs(client.tracking_uri, study, wanted)
     if found is None:
         found = list(paged_runs(client, experiment_id))
@@ -161,6 +183,11 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
             },
             seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
             study=study,
+            unfinished=frozenset(
+                seed
+                for seed in seeds
+                if state is State.COMPLETE and not is_finished(tags, metrics, seed)
+            ),
         )
     except (ValueError, TypeError) as error:
         raise StoreError(

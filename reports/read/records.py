@@ -21,7 +21,7 @@ from reports.contract import (
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
 from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
-from reports.read.tags import Config, Factor, Setting, in_words, json_tag, study_protocol
+from reports.read.tags import Config, Factor, Seeds, Setting, in_words, json_tag, study_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +125,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     keys = {setting.key for setting in settings}
-    found = [row for trial in trials for row in seed_rows(*trial, warnings)]
+    found = [row for trial in trials for row in seed_rows(*trial)]
     known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
     seeds = config.listed_seeds or tuple(known)
     kept, left_out = wanted_rows(settings, seeds, found, warnings)
+    warnings += _unfinished_lines(trials, kept)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _, _ in trials}
@@ -171,6 +172,27 @@ def _constants(runs: Sequence[Run]) -> dict[str, str]:
     params = [{**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")} for run in own]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}
+
+
+def _unfinished_lines(
+    trials: Iterable[tuple[Run, Setting, Seeds]], rows: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield a line for each row whose run is COMPLETE, but has not finished the row's seed.
+
+    Args:
+        trials: The study's trials, each with its setting.
+        rows: The rows of the study's table.
+    """
+    failed: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["state"] == FAIL:
+            failed.setdefault(row["run_id"], []).append(row)
+    for run, setting, _ in trials:
+        if run.tags.get(Tag.STATE) == COMPLETE:
+            named = f"run {run.run_id} ({in_words(setting.assignment, setting.arm)})"
+            for row in sorted(failed.get(run.run_id, ()), key=lambda row: row["seed"]):
+                why = f"COMPLETE, but {row['reason']}; counted as failed"
+                yield f"{named}, seed {row['seed']}: {why}"
 
 
 def _lacking_lines(

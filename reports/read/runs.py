@@ -27,7 +27,6 @@ from reports.contract import (
 )
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
-LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
