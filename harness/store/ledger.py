@@ -16,7 +16,6 @@ from harness.store.trained import keeps_trained
 from harness.wording import one_line
 from reports.contract import (
     PRECEDENCE,
-    PROTOCOLS,
     Cost,
     Failure,
     Kind,
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from reports.read import Run
 
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
-# test metrics of which is_finished looks at some
-_REQUIRED = {f"test/{name}" for protocol in PROTOCOLS.values() for name in protocol.required}
 
 
 @dataclass(frozen=True)
@@ -72,9 +69,13 @@ class LedgerRun:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The trial runs of a study in the order they began, whatever became of them."""
+    """The trial runs of a study in the order they began, whatever became of them.
+
+    logged: Every run of the study as MLflow has it, its own included, for a report.
+    """
 
     runs: tuple[LedgerRun, ...] = ()
+    logged: tuple["Run", ...] = field(default=(), repr=False)
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
@@ -137,15 +138,13 @@ def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objectiv
     from reports.read import paged_runs, sqlite_runs
 
     # of ten thousand runs MLflow's client would take a quarter of a minute
-    of_seeds = {f"selection/{objective}", *_REQUIRED}
-    wanted = (*(seed_metric("*", name) for name in of_seeds), *Cost)
-    found = sqlite_runs(client.tracking_uri, study, wanted)
+    found = sqlite_runs(client.tracking_uri, study)
     if found is None:
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
     try:
-        return Ledger(tuple(ledger_run(run, objective) for run in trials))
+        return Ledger(tuple(ledger_run(run, objective) for run in trials), tuple(found))
     except StoreError as error:
         raise StoreError(f"{client.tracking_uri}: {error}") from error
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
 from reports.contract.protocols import (
@@ -182,8 +182,8 @@ class Cost(StrEnum):
     DEVICE_MEMORY = "cost/device_memory_mb"
 
 
-def seed_metric(seed: int | Literal["*"], name: str) -> str:
-    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean; *: of any."""
+def seed_metric(seed: int, name: str) -> str:
+    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean."""
     return f"{_SEED}{seed}/{name}"
 
 

@@ -20,7 +20,7 @@ from reports.contract import (
 )
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
-from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
+from reports.read.runs import Run, checked, default_tracking_uri, read_runs, refreshed, runs_address
 from reports.read.tags import Config, Factor, Seeds, Setting, in_words, json_tag, study_protocol
 
 
@@ -89,19 +89,23 @@ class Study:
         return found
 
 
-def load_records(study_name: str, tracking_uri: str | None = None) -> Study:
+def load_records(
+    study_name: str, tracking_uri: str | None = None, known: Sequence[Run] = ()
+) -> Study:
     """Read a study from MLflow, by its experiment's name.
 
     Args:
         study_name: of its experiment.
         tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        known: The runs of its experiment, oldest first, if they have just been read. Only the
+            study's own run is then read again.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
     uri = checked(tracking_uri or default_tracking_uri())
-    runs = read_runs(study_name, uri)
+    runs = refreshed(known, uri) or read_runs(study_name, uri)
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)
     return replace(
