@@ -2,7 +2,7 @@
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from reports.command import INCOMPLETE, USER_MISTAKE, command, start
 from reports.contract import EmptyStudyError, Publication, ReportError, printable, redacted
 
 if TYPE_CHECKING:
+    from reports.read import Run
     from reports.report import Report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -84,12 +85,15 @@ class Prepared:
         print_report(self.report, f"report: {out} ({told})")
 
 
-def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
+def prepare(
+    study_name: str, tracking_uri: str | None = None, known: Sequence["Run"] = ()
+) -> Prepared:
     """Make a study's report now, and show it later.
 
     Args:
         study_name: of its MLflow experiment.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        known: See load_records.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
@@ -99,7 +103,7 @@ def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
     from reports.render import make_publication
     from reports.report import make_report
 
-    made = make_report(load_records(study_name, tracking_uri))
+    made = make_report(load_records(study_name, tracking_uri, known))
     return Prepared(made, make_publication(made))
 
 

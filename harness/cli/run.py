@@ -251,7 +251,7 @@ class FinalReport:
         Raises:
             ReportError: there is no report; show() tries once more, and says why.
         """
-        self._made = pages.prepare(outcome.experiment, outcome.tracking_uri)
+        self._made = pages.prepare(outcome.experiment, outcome.tracking_uri, outcome.ledger.logged)
         return self._made.publication
 
     def show(self, outcome: StudyOutcome) -> None:

@@ -13,7 +13,6 @@ from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
 from harness.wording import duration
 from reports.contract import (
     LOAD,
-    PROTOCOLS,
     RIVALS,
     Cost,
     State,
@@ -217,17 +216,20 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[LedgerRun]) -> lis
 
 
 def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: int) -> bool:
-    """Whether a run has of a seed what it would have if the study ran it now."""
+    """Return True if a run has finished a seed, and has all that the study would record of it."""
     metrics, objective = known.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
-    needed += [seed_metric(seed, f"test/{name}") for name in PROTOCOLS[config.protocol].required]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
     record = study.record
     recorded = {curve_metric(seed, ""): record.seed_curves, LOAD: record.system_metrics}
-    return all(math.isfinite(metrics.get(name, math.nan)) for name in needed) and all(
-        any(name.startswith(prefix) for name in metrics)
-        for prefix, asked in recorded.items()
-        if asked
+    return (
+        seed in known.counted_seeds
+        and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
+        and all(
+            any(name.startswith(prefix) for name in metrics)
+            for prefix, asked in recorded.items()
+            if asked
+        )
     )
 
 

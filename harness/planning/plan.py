@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.config import StudyConfig
@@ -255,6 +255,7 @@ class StudyOutcome:
         final: no run would change it: nothing is missing, and what failed would fail again.
         unpublished: why the study's own run does not show the report; "" where it does, or was not
             to.
+        ledger: The runs of the study as they were last read, for its report.
     """
 
     done: int
@@ -269,6 +270,7 @@ class StudyOutcome:
     unpublished: str = ""
     failed_seeds: int = 0
     partly: int = 0
+    ledger: Ledger = field(default_factory=Ledger, repr=False, compare=False)
 
     @property
     def reportable(self) -> bool:

@@ -109,7 +109,7 @@ class StudyRecord:
             self.store.write(Changes(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def place_runs(self, ledger: Ledger, plan: Plan) -> None:
+    def place_runs(self, ledger: Ledger, plan: Plan) -> bool:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
 
         A run made for a reference arm may now be that of one of the study's settings. And a new
@@ -118,12 +118,18 @@ class StudyRecord:
         Args:
             ledger: holds the trials' runs.
             plan: holds the study's settings as they are now.
+
+        Returns:
+            True if any run was changed.
         """
         wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
+        has_changed = False
         for run in ledger.runs:
             changed = _changed(wanted.get(run.setting_key, {}), run.logged.tags)
             if changed:
                 self.store.write(Changes(run=run.logged.run_id, tags=changed))
+                has_changed = True
+        return has_changed
 
     def _wanted_tags(self) -> dict[str, str]:
         return split_tag(Tag.WANTED, f"[{', '.join(self._wanted)}]")

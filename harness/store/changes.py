@@ -4,9 +4,7 @@ MLflow takes a metric's point, a param or a tag again without a trace. What it d
 is made so here: a run is looked for by its key before it is made once more.
 """
 
-import errno
 import json
-import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,9 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.errors import UserError
 from harness.machine import scratch
-from harness.store.errors import again, reason, transient
 from reports.contract import RUN_STATUS, Kind, State, Tag
 
 if TYPE_CHECKING:
@@ -25,22 +21,15 @@ if TYPE_CHECKING:
 
     from ship.trial_config import TrialConfig
 
-logger = logging.getLogger(__name__)
-
 # Characters that MLflow takes: it cuts longer values off.
 MAX_TAG, MAX_PARAM = 8000, 6000
 MAX_METRICS = 800  # that it takes in a request beside as many params and tags as it takes
 # Bytes of a file, which may have to wait on disk as text (study_store.py): so many has the largest
 # file of what was trained under a seed.
 MOST_BYTES = 40 * 2**20
-# Of a file that a store refuses while it answers questions. A file takes two requests, so that two
-# tries would lose one file in thirty where one request in ten fails.
-FILE_TRIES = 6
 # Why a trial's run was cut short.
 INTERRUPTED = "the study was interrupted"
 LEFT = "its driver ended without closing it"
-# A disk that has no room for the file, or no more room for this user.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def now() -> int:
@@ -63,8 +52,7 @@ class Changes(BaseModel):
     run: the store's id of it, or EXPERIMENT/KEY of one that an earlier one began.
     name: of a run that is begun with these changes; "": it is there, or an earlier one began it.
     at: when they were made, milliseconds since the epoch: a run began then, or ended.
-    files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
-        refuses files does without.
+    files: path among its artifacts, as in "trained/seed_0.safetensors" -> content.
     metrics, params: points, and texts by name, cut after MAX_PARAM characters.
     tags: name -> text, cut after MAX_TAG characters (see split_tag).
     state: that the run is in from now on, any other than RUNNING its last; None: as it is.
@@ -188,32 +176,13 @@ def plain(text: str) -> str:
 
 
 def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
-    """Keep a file among a run's artifacts; what the store refuses is left out with a warning.
-
-    A server may take numbers and not files, say for want of the right to write where they go, and
-    then answers as if it were away (500). It is away if it does not answer a question either, asked
-    twice: it may have closed the connection that the file came by. A disk of this machine that is
-    full refuses more than files: that ends the study.
-    """
+    """Write a file to a run's artifacts. It fails as any other write does."""
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
     with scratch() as folder:
         path = folder / place.name
         path.write_bytes(content)
-        for tries in range(1, FILE_TRIES + 1):
-            try:
-                client.log_artifact(run_id, str(path), *inside)
-                return
-            except Exception as error:
-                # another driver has the study, or this machine's disk is full
-                if isinstance(error, UserError) or getattr(error, "errno", None) in FULL:
-                    raise
-                passes = transient(error, client.tracking_uri)
-                if passes:
-                    again(client.tracking_uri, lambda: client.get_run(run_id), tries=2)
-                if not passes or tries == FILE_TRIES:
-                    logger.warning("%s could not be kept in MLflow: %s", name, reason(error))
-                    return
+        client.log_artifact(run_id, str(path), *inside)
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:

@@ -64,7 +64,7 @@ def store_errors(uri: str) -> Iterator[None]:
         if transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
             raise NoAnswer(line) from error
-        why = redacted(_cause_line(error), uri)[:_LONGEST]
+        why = redacted(cause_line(error), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite says that it may not write, as nobody would find what it wrote
@@ -72,7 +72,7 @@ def store_errors(uri: str) -> Iterator[None]:
         raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
 
 
-def _cause_line(error: BaseException) -> str:
+def cause_line(error: BaseException) -> str:
     """Return the line that names a disk's fault, wherever the error has it, or its first line.
 
     SQLAlchemy may put words about its autoflush before the database's own.

@@ -14,7 +14,17 @@ from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.trained import keeps_trained
 from harness.wording import one_line
-from reports.contract import Cost, Failure, Kind, State, Tag, joined_tag, seed_metric
+from reports.contract import (
+    PRECEDENCE,
+    Cost,
+    Failure,
+    Kind,
+    State,
+    Tag,
+    is_finished,
+    joined_tag,
+    seed_metric,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -22,8 +32,6 @@ if TYPE_CHECKING:
     from reports.read import Run
 
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
-# of several runs that hold the same (setting, seed), the one that counts; others count for nothing
-PRECEDENCE = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class LedgerRun:
     study: the name of the study that it is of, where that is another one.
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
+    unfinished: Seeds of a COMPLETE run that lack a test metric. They count for nothing, as if the
+        run had been cut short, and run again.
     """
 
     logged: "Run"
@@ -47,13 +57,25 @@ class LedgerRun:
     objective: Mapping[int, float]
     seconds: float | None
     study: str = ""
+    unfinished: frozenset[int] = frozenset()
+
+    @property
+    def counted_seeds(self) -> tuple[int, ...]:
+        """The seeds that the run has an outcome of."""
+        if self.state not in PRECEDENCE:
+            return ()
+        return tuple(seed for seed in self.seeds if seed not in self.unfinished)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The trial runs of a study in the order they began, whatever became of them."""
+    """The trial runs of a study in the order they began, whatever became of them.
+
+    logged: Every run of the study as MLflow has it, its own included, for a report.
+    """
 
     runs: tuple[LedgerRun, ...] = ()
+    logged: tuple["Run", ...] = field(default=(), repr=False)
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
@@ -63,7 +85,7 @@ class Ledger:
         """
         rows: dict[str, dict[int, LedgerRun]] = {}
         for run in self.runs:
-            for seed in run.seeds if run.state in PRECEDENCE else ():
+            for seed in run.counted_seeds:
                 held = rows.setdefault(run.setting_key, {}).setdefault(seed, run)
                 again = run.state is held.state is State.FAIL
                 if again or PRECEDENCE[run.state] > PRECEDENCE[held.state]:
@@ -116,14 +138,13 @@ def read_ledger(client: "MlflowClient", experiment_id: str, study: str, objectiv
     from reports.read import paged_runs, sqlite_runs
 
     # of ten thousand runs MLflow's client would take a quarter of a minute
-    wanted = (seed_metric("*", f"selection/{objective}"), *Cost)
-    found = sqlite_runs(client.tracking_uri, study, wanted)
+    found = sqlite_runs(client.tracking_uri, study)
     if found is None:
         found = list(paged_runs(client, experiment_id))
     found.sort(key=lambda run: (run.started, run.run_id))
     trials = (run for run in found if run.tags.get(Tag.KIND) == Kind.TRIAL)
     try:
-        return Ledger(tuple(ledger_run(run, objective) for run in trials))
+        return Ledger(tuple(ledger_run(run, objective) for run in trials), tuple(found))
     except StoreError as error:
         raise StoreError(f"{client.tracking_uri}: {error}") from error
 
@@ -161,6 +182,11 @@ def ledger_run(run: "Run", objective: str, study: str = "") -> LedgerRun:
             },
             seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
             study=study,
+            unfinished=frozenset(
+                seed
+                for seed in seeds
+                if state is State.COMPLETE and not is_finished(tags, metrics, seed)
+            ),
         )
     except (ValueError, TypeError) as error:
         raise StoreError(

@@ -5,18 +5,17 @@ An sqlite file has all of MLflow's tables or none, whatever dies while they are 
 
 import logging
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.changes import Changes, send
-from harness.store.errors import READS, StoreError, again, store_errors, wrapped
-from harness.wording import one_line
+from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
 from reports.contract import SQLITE, address_fault, reach_database
 
 if TYPE_CHECKING:
@@ -27,13 +26,11 @@ T = TypeVar("T")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOGGED_TWICE = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
 LOCK_SECONDS = 5.0  # that a locked sqlite file is waited for
-REVISION = "alembic_version"
-# MLflow's first table, by columns that it has had in every version; Alembic moves a table's rows
-# through one that is called like the second.
-FIRST_TABLE = (
-    "SELECT 1 FROM sqlite_master AS its JOIN pragma_table_info(its.name) AS has"
-    " WHERE its.name IN ('experiments', '_alembic_tmp_experiments')"
-    " AND has.name IN ('experiment_id', 'lifecycle_stage') GROUP BY its.name HAVING count(*) = 2"
+OWN_NAMES = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
+# The version of MLflow's tables. The query fails on a database of another application.
+REVISION = (
+    "SELECT version_num, lifecycle_stage FROM alembic_version"
+    " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
 )
 CLIENT_ENVIRONMENT = {
     # MLflow's own retries make a run again without looking for it, and hold Tune's loop up
@@ -160,7 +157,7 @@ def open_store(uri: str) -> Store:
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
         if path is not None:
             stack.enter_context(locked(f"{path.resolve()} is opened", wait=True))
-            stack.enter_context(whole_tables(uri, path))
+            prepare_tables(uri, path)
         reach_database(uri)
         store = Store(uri, MlflowClient(tracking_uri=uri))
         store.read(lambda client: client.search_experiments(max_results=1))
@@ -184,71 +181,98 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
 
 
-@contextmanager
-def whole_tables(uri: str, path: Path) -> Iterator[None]:
-    """Inside, MLflow opens a file that has all its tables, or brings them up to its version.
+def prepare_tables(uri: str, path: Path) -> None:
+    """Create the tables of a new sqlite store, or upgrade those of an older MLflow.
 
-    A file without tables gets them in one transaction: MLflow makes them in some sixty steps, each
-    of which is kept, and never again opens a file whose maker was killed between two of them. A
-    file that has some is copied before MLflow upgrades it; the copy goes once the store is open.
+    MLflow makes its tables in some sixty steps and keeps each. A file whose driver was killed
+    between two of them could never be opened again. New tables are therefore written in one
+    transaction, and an upgraded copy replaces the file at once.
 
     Args:
-        uri: of the store.
-        path: of its file, which is made if need be.
+        uri: Address of the store.
+        path: Its file, which is created if it does not exist.
 
     Raises:
-        StoreError: the file cannot be read or written, or is another application's, and was left
-            as it is; or an upgrade failed: the line names the copy.
+        StoreError: The file cannot be read or written, belongs to another application, or cannot be
+            upgraded. It is left as it was.
     """
-    copy = path.with_name(f"{path.name}.before-upgrade")
-    try:  # MLflow would try for a minute, and bury why
+    from mlflow.store.db import utils
+
+    latest = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    try:  # MLflow would try for a minute, and hide the reason
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.execute("ROLLBACK")
-            behind = _made_or_behind(file, uri, path)
-            if behind and not copy.exists():
-                # under its name there is a whole copy or none
-                part = copy.with_name(f"{copy.name}.part")
-                with closing(sqlite3.connect(part)) as target:
-                    file.backup(target)
-                part.replace(copy)
+            if file.execute(OWN_NAMES).fetchone() is None:
+                _make(file, (path.resolve().parent / "mlruns").as_uri())
+            elif _revision(file, uri, path) != latest:
+                _replace_by_upgraded(file, uri, path.resolve())
     except sqlite3.Error as error:
         raise StoreError(f"{uri}: cannot use the MLflow store: {error}") from error
-    try:
-        yield
-    except Exception as error:
-        if not behind:
-            raise
-        raise StoreError(
-            f"{uri}: MLflow could not bring the store's tables up to its version: "
-            f"{one_line(error)}; as it was before, the store is kept in {copy}: move that back to "
-            f"{path.name} and try again, or use the version of MLflow that wrote it"
-        ) from error
-    if copy.exists():  # else nothing is written, as the folder may be read-only
-        copy.unlink()
 
 
-def _made_or_behind(file: sqlite3.Connection, uri: str, path: Path) -> bool:
-    """Make the tables of a file that has none; else, whether MLflow has further steps to make.
+def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
+    """Return the revision of an MLflow store's tables, None if the store does not name it.
 
     Raises:
-        StoreError: they are another application's.
+        StoreError: The file belongs to another application.
     """
-    from alembic.script import ScriptDirectory
-
-    names = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
-    if all(name.startswith("sqlite_") for name in names):  # sqlite's own
-        _make(file, (path.resolve().parent / "mlruns").as_uri())
-        return False
-    if file.execute(FIRST_TABLE).fetchone() is None:
+    try:
+        row = file.execute(REVISION).fetchone()
+    except sqlite3.OperationalError as error:
         raise StoreError(
             f"{uri}: {path} is a database of another application, and was left as it is: name "
             f"another file (MLFLOW_TRACKING_URI), or run the study in another folder"
-        )
-    at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in names else None
-    steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations")).walk_revisions()
-    _, *earlier = [step.revision for step in steps]
-    return at is None or at[0] in earlier
+        ) from error
+    return row and str(row[0])
+
+
+def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
+    """Upgrade a copy of a store with MLflow's own tools, and put it in the store's place.
+
+    Nobody can write to the store meanwhile. A process that has it open finds out by sqlite when it
+    writes next: the file under the name is another one.
+
+    Args:
+        file: Connection to the store.
+        uri: Address of the store.
+        path: Its file, which is no link.
+
+    Raises:
+        StoreError: MLflow cannot upgrade the copy, or another process was faster.
+    """
+    from mlflow.store.db import utils
+
+    folder = path.with_name(f"{path.name}.upgrade")
+    number = path.stat().st_ino
+    (mode,) = file.execute("PRAGMA journal_mode").fetchone()
+    file.execute("PRAGMA journal_mode = DELETE")  # a WAL file would outlive its database
+    file.execute("BEGIN IMMEDIATE")
+    if path.stat().st_ino != number:
+        raise StoreError(f"{uri}: another process has just upgraded it. Run the same command again")
+    shutil.rmtree(folder, ignore_errors=True)  # of an upgrade that was killed
+    try:
+        folder.mkdir(mode=0o700)
+        copy = folder / path.name
+        # sqlite copies nothing over the connection that holds the lock
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        engine = utils.create_sqlalchemy_engine(f"{SQLITE}{copy}")  # type: ignore[no-untyped-call]
+        try:
+            utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
+        with closing(sqlite3.connect(copy)) as target:
+            target.execute(f"PRAGMA journal_mode = {mode}")
+        shutil.copymode(path, copy)
+        copy.replace(path)
+    except Exception as error:
+        raise StoreError(
+            f"{uri}: MLflow could not upgrade the store, which was left as it was: "
+            f"{cause_line(error)}. Use the version of MLflow that wrote it"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:

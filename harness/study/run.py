@@ -174,8 +174,9 @@ class Execution:
                 before(self.study.name, self.store.uri)
             self.record = StudyRecord.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, standing.plan)
-            self.record.place_runs(standing.ledger, standing.plan)
+            has_changed = self.record.place_runs(standing.ledger, standing.plan)
             if standing.plan.finished:
+                standing = standing.again() if has_changed else standing  # for its report
                 outcome = self._outcome(standing)
                 self.record.end(outcome.state)
                 return outcome
@@ -231,6 +232,7 @@ class Execution:
             final=plan.finished,
             failed_seeds=sum(len(row.failed) for row in plan.rows),
             partly=sum(bool(row.reason and row.done) for row in plan.rows),
+            ledger=standing.ledger,
         )
 
     def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:

@@ -20,8 +20,8 @@ from reports.contract import (
 )
 from reports.read.on_demand import Histories, HitFiles
 from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
-from reports.read.runs import Run, checked, default_tracking_uri, read_runs, runs_address
-from reports.read.tags import Config, Factor, Setting, in_words, json_tag, study_protocol
+from reports.read.runs import Run, checked, default_tracking_uri, read_runs, refreshed, runs_address
+from reports.read.tags import Config, Factor, Seeds, Setting, in_words, json_tag, study_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +89,23 @@ class Study:
         return found
 
 
-def load_records(study_name: str, tracking_uri: str | None = None) -> Study:
+def load_records(
+    study_name: str, tracking_uri: str | None = None, known: Sequence[Run] = ()
+) -> Study:
     """Read a study from MLflow, by its experiment's name.
 
     Args:
         study_name: of its experiment.
         tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        known: The runs of its experiment, oldest first, if they have just been read. Only the
+            study's own run is then read again.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
     uri = checked(tracking_uri or default_tracking_uri())
-    runs = read_runs(study_name, uri)
+    runs = refreshed(known, uri) or read_runs(study_name, uri)
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)
     return replace(
@@ -125,10 +129,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     keys = {setting.key for setting in settings}
-    found = [row for trial in trials for row in seed_rows(*trial, warnings)]
+    found = [row for trial in trials for row in seed_rows(*trial)]
     known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
     seeds = config.listed_seeds or tuple(known)
     kept, left_out = wanted_rows(settings, seeds, found, warnings)
+    warnings += _unfinished_lines(trials, kept)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _, _ in trials}
@@ -171,6 +176,27 @@ def _constants(runs: Sequence[Run]) -> dict[str, str]:
     params = [{**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")} for run in own]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}
+
+
+def _unfinished_lines(
+    trials: Iterable[tuple[Run, Setting, Seeds]], rows: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield a line for each row whose run is COMPLETE, but has not finished the row's seed.
+
+    Args:
+        trials: The study's trials, each with its setting.
+        rows: The rows of the study's table.
+    """
+    failed: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["state"] == FAIL:
+            failed.setdefault(row["run_id"], []).append(row)
+    for run, setting, _ in trials:
+        if run.tags.get(Tag.STATE) == COMPLETE:
+            named = f"run {run.run_id} ({in_words(setting.assignment, setting.arm)})"
+            for row in sorted(failed.get(run.run_id, ()), key=lambda row: row["seed"]):
+                why = f"COMPLETE, but {row['reason']}; counted as failed"
+                yield f"{named}, seed {row['seed']}: {why}"
 
 
 def _lacking_lines(

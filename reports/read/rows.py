@@ -13,16 +13,17 @@ from reports.contract import (
     DEFAULT_PROTOCOL,
     FAIL,
     FLAG,
+    LARGEST,
     MISSING,
-    PROTOCOLS,
-    PRUNED,
+    PRECEDENCE,
     Cost,
     Kind,
     Tag,
+    missing_metrics,
     split_seed,
 )
-from reports.read.runs import LARGEST, Run
-from reports.read.tags import Factor, Seeds, Setting, in_words
+from reports.read.runs import Run
+from reports.read.tags import Factor, Seeds, Setting
 
 _COLUMNS: dict[str, Any] = {
     "setting_key": pl.String,
@@ -36,8 +37,6 @@ _COSTS: dict[str, Any] = {
     "started": pl.Int64,
 }
 
-# Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
-_RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1, MISSING: -1}
 _DIVERSITY = f"{FLAG}diversity_collapse"
 # A point by construction, and a few real pictures a class: neither is a generator's collapse.
 _NOT_DIVERSE = ("text_feature", "real_pictures")
@@ -63,12 +62,11 @@ def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setti
     return found
 
 
-def seed_rows(
-    run: Run, setting: Setting, seeds: Seeds, warnings: list[str]
-) -> list[dict[str, Any]]:
+def seed_rows(run: Run, setting: Setting, seeds: Seeds) -> list[dict[str, Any]]:
     """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split.
 
-    A seed marked COMPLETE without what its protocol requires is a failure with a reason, never a 0.
+    A seed of a COMPLETE run without what its protocol requires is a failure with a reason, never a
+    0. The next run of the study runs it again.
     No metric stands for what the run's tags and costs say.
     """
     shared: dict[str, Any] = {
@@ -86,15 +84,11 @@ def seed_rows(
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
-    protocol, rows = PROTOCOLS.get(shared["protocol"]), []
+    rows = []
     for seed, numbers in _numbers(run, setting, seeds).items():
-        required = protocol.required if protocol else ()
-        absent = [f"test/{name}" for name in required if f"test/{name}" not in numbers]
         row = {**numbers, **shared, "seed": seed}
-        if absent:
-            reason = f"no finite {', '.join(absent)} logged"
-            named = f"run {run.run_id} ({in_words(setting.assignment, setting.arm)}), seed {seed}"
-            warnings.append(f"{named}: COMPLETE, but {reason}; counted as failed")
+        if missing := missing_metrics(run.tags, run.metrics, seed):
+            reason = f"no finite {', '.join(missing)} logged"
             row = {**shared, "seed": seed, "state": FAIL, "reason": reason}
         rows.append(row)
     return rows
@@ -160,7 +154,7 @@ def wanted_rows(
             stale.add(place)
         elif held == state == COMPLETE:
             twice.add(place)
-        elif held and _RANK.get(state, 0) >= _RANK.get(held, 0):
+        elif held == MISSING or (held and PRECEDENCE.get(state, 0) >= PRECEDENCE.get(held, 0)):
             kept[place] = row
     if twice:
         warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")

@@ -27,7 +27,6 @@ from reports.contract import (
 )
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
-LARGEST = 1e300  # of a number; MLflow's SQL store writes an infinity as the largest float
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
 MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
@@ -80,7 +79,30 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
     )
 
 
-def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> list[Run] | None:
+def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
+    """Return runs that have been read, oldest first, with the study's own run as it is now.
+
+    Args:
+        runs: All runs of a study's experiment, oldest first.
+        uri: Address of the store.
+
+    Returns:
+        An empty list if the study's own run is not among them.
+
+    Raises:
+        ReportError: The store cannot be read.
+    """
+    known = [run for run in runs if Tag.KIND in run.tags]
+    if not any(run.tags[Tag.KIND] == Kind.STUDY for run in known):
+        return []
+    with _client_of(uri) as client:
+        return [
+            plain_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
+            for run in known
+        ]
+
+
+def sqlite_runs(uri: str, study_name: str) -> list[Run] | None:
     """The runs of a study by plain SQL, in any order.
 
     MLflow makes an object of every metric: a study of 500 runs with some hundred metrics each takes
@@ -89,7 +111,6 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
     Args:
         uri: of the store.
         study_name: of its experiment.
-        metrics: patterns (GLOB) of the metrics that are wanted.
 
     Returns:
         None where the store is no sqlite file, or its tables are not as expected.
@@ -105,7 +126,7 @@ def sqlite_runs(uri: str, study_name: str, metrics: Sequence[str] = ("*",)) -> l
             active = {name: one for name, one in base.execute(query) if isinstance(name, str)}
             if study_name not in active:
                 raise ReportError(_unknown(study_name, uri, active))
-            return _selected(base, "experiment_id = ?", [active[study_name]], metrics)
+            return _selected(base, "experiment_id = ?", [active[study_name]])
     except (sqlite3.Error, TypeError) as error:
         # a text that is no UTF-8 is damage; else the client may know the tables, or says what is so
         if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
@@ -133,20 +154,17 @@ def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
     wanted = [Tag.SETTING_KEY, json.dumps([*keys]), Tag.STATE, State.COMPLETE]
     try:
         with opened(uri) as base:
-            return _selected(base, chosen, wanted, ("*",))
+            return _selected(base, chosen, wanted)
     except (sqlite3.Error, TypeError):  # the client says what is wrong
         return None
 
 
-def _selected(
-    base: sqlite3.Connection, chosen: str, values: list[Any], metrics: Sequence[str]
-) -> list[Run]:
+def _selected(base: sqlite3.Connection, chosen: str, values: list[Any]) -> list[Run]:
     """The active runs that are chosen, as MLflow's client would give them.
 
     Args:
         base: an open sqlite store.
         chosen: which of the table runs, as SQL. values: of its question marks.
-        metrics: see sqlite_runs.
 
     Raises:
         TypeError: a row is not of the kind that MLflow writes: the file is damaged.
@@ -160,10 +178,8 @@ def _selected(
             raise TypeError(_damaged_row("runs", run_id, "start_time or artifact_uri"))
         runs[run_id] = Run(run_id, started or 0, {}, {}, {}, folder, str(experiment_id))
     for part, (table, column, kind) in _PARTS.items():
-        patterns = metrics if part == "metrics" else ("*",)
-        which = " OR ".join("key GLOB ?" for _ in patterns)
-        query = f"SELECT run_uuid, key, {column} FROM {table} {of_runs} AND ({which})"
-        for run_id, key, found in base.execute(query, [*values, *patterns]):
+        query = f"SELECT run_uuid, key, {column} FROM {table} {of_runs}"
+        for run_id, key, found in base.execute(query, values):
             if run_id not in runs or not isinstance(key, str) or not isinstance(found, kind):
                 raise TypeError(_damaged_row(table, run_id, key))
             getattr(runs[run_id], part)[key] = math.nan if found is None else found

@@ -33,6 +33,7 @@ from reports.tables.over_classes import (
     Draws,
     difference_over_classes,
     draws_of,
+    has_answers,
 )
 from reports.tables.pooling import (
     arms_dataset,
@@ -191,6 +192,25 @@ class Family:
         if self.kind != "methods" and len(runs) > MOST_RUNS:
             return lambda group: {}
         return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
+
+    @cached_property
+    def runs_without_answers(self) -> tuple[int, int]:
+        """The number of finished runs without right answers that can be read, and of all runs.
+
+        (0, 0) if no run has any, if the metric does not follow from them, or if there are too many
+        runs to look.
+        """
+        runs = {run for group in self.groups for run in group.trials.column("run_id")}
+        if len(runs) > MOST_RUNS or not has_answers(self.study, self.metric):
+            return 0, 0
+        finished = {
+            run
+            for group in self.groups
+            for found in group.trials.results("run_id", self.cells).values()
+            for run in found
+        }
+        lacking = sum(self.study.hits.of(run).is_empty() for run in finished)
+        return (lacking, len(finished)) if lacking < len(finished) else (0, 0)
 
 
 def families(study: Study, metric: str) -> Iterator[Family]:

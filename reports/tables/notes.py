@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
-from reports.contract import ALONE, ARMS, FAIL, FLAGS, QUALITY
+from reports.contract import ALONE, ARMS, FAIL, FLAGS, HITS, QUALITY
 from reports.formatting import listed
 from reports.read import Study
 from reports.stats import DRAWS
@@ -177,6 +177,12 @@ def _difference(family: Family) -> Iterator[str]:
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
             f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"
+        )
+    lacking, runs = family.runs_without_answers
+    if lacking:
+        yield (
+            f"{HITS} is missing or damaged in {lacking} of {runs} runs: no Δ{head} over classes of"
+            " their rows"
         )
 
 

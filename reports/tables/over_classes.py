@@ -167,6 +167,11 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
     return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
 
 
+def has_answers(study: Study, metric: str) -> bool:
+    """Return True if a metric follows from the right answers that runs keep."""
+    return metric in {*_SHARES, *study.protocol.halves, *_targets(study)}
+
+
 def _targets(study: Study) -> list[str]:
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 

@@ -16,9 +16,12 @@ from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store.changes import Changes, params, points
 from harness.store.open import Store
 from harness.study.standing import read_standing
+from reports.contract import PROTOCOLS, seed_metric
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
 from tests.told import told
+
+REQUIRED = PROTOCOLS["base_to_new"].required
 
 
 @dataclass
@@ -48,8 +51,9 @@ class History:
             **provenance_tags(setting, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
-        seconds = points({"cost/seconds": 10.0 * len(seeds)})
-        self.store.write(Changes(run=run, params=params(setting.config), metrics=seconds))
+        tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
+        metrics = points({"cost/seconds": 10.0 * len(seeds), **tested})
+        self.store.write(Changes(run=run, params=params(setting.config), metrics=metrics))
 
     def changes(self, study: StudyConfig) -> TableChanges:
         """What a run of the study would leave out of the table."""

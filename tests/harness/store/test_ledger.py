@@ -1,5 +1,8 @@
 """The ledger: one row a (setting, seed), whatever the runs were."""
 
+import math
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.errors import StoreError
-from harness.store.ledger import Ledger, LedgerRun
-from reports.contract import State
+from harness.store.ledger import Ledger, LedgerRun, ledger_run
+from reports.contract import State, Tag, is_finished, seed_metric
+from reports.read.records import load_records
+from reports.read.rows import seed_rows
+from reports.read.runs import Run
+from reports.read.tags import Setting
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
+from tests.reports.builder import scores
 
 STATES = list(State)
 
@@ -51,6 +59,61 @@ def test_a_row_is_the_best_that_happened_to_its_seed(history: list[LedgerRun]) -
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
             )
             assert (row.state if row else None) is best
+
+
+def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
+    """By the same command, alone; the report has a failure until then, and is whole afterwards."""
+    study = make_study(space={"generator.n_ctx": [1]})
+    bench.run(study)
+    assert len(bench.lines()) == 2
+    path = bench.uri.removeprefix("sqlite:///")
+    for table in ("metrics", "latest_metrics"):
+        with closing(sqlite3.connect(path, isolation_level=None)) as file:
+            file.execute(f"DELETE FROM {table} WHERE key = 'seed_0/test/base'")
+    before = load_records("small", bench.uri)
+    assert before.rows.sort("seed")["state"].to_list() == ["FAIL", "COMPLETE"]
+    assert "seed 0: COMPLETE, but no finite test/base logged" in before.warnings[0]
+    (row,) = bench.plan(study).rows
+    assert (row.seeds, row.done) == ((0,), (1,))
+    assert bench.run(study).complete
+    assert len(bench.lines()) == 3
+    after = load_records("small", bench.uri)
+    assert after.rows["state"].to_list() == ["COMPLETE"] * 2
+    assert (after.warnings, after.left_out) == ((), 0)
+    ran = [run.data.tags["ship.seeds"] for run in bench.trials()]
+    assert ran == ["[0, 1]", "[0]"] and bench.plan(study).finished
+
+
+@pytest.mark.parametrize(
+    ("tags", "lacks", "finished"),
+    [
+        ({}, None, True),
+        ({Tag.STATE: "PRUNED"}, None, False),
+        ({Tag.STATE: "RUNNING"}, None, False),
+        ({}, "base", False),
+        ({}, "joint_new", True),
+        ({Tag.PROTOCOL: "few_shot"}, None, False),
+        ({Tag.PROTOCOL: "of a plugin"}, "base", True),
+    ],
+)
+def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: bool) -> None:
+    """Where its run is COMPLETE, with a number of each metric that its protocol requires.
+
+    The ledger, the plan, reuse and the report agree.
+    """
+    tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.SETTING_KEY: "a", **tags}
+    tags[Tag.SEEDS] = "[3, 4]"
+    metrics = {seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
+    if lacks:
+        metrics[seed_metric(3, f"test/{lacks}")] = math.nan
+    run = Run("r", 0, tags, {}, metrics)
+    assert is_finished(tags, metrics, 3) is finished
+    held = Ledger((ledger_run(run, "harmonic_mean"),)).of("a")
+    assert (3 in held and held[3].state is State.COMPLETE) is finished
+    rows = {row["seed"]: row for row in seed_rows(run, Setting("a", {}, ""), (3, 4))}
+    assert (rows[3]["state"] == "COMPLETE") is finished
+    if Tag.PROTOCOL not in tags:
+        assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"
 
 
 def test_the_last_failure_is_the_one_that_is_told() -> None:

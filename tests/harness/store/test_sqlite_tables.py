@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,19 +17,20 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from harness.store import open as tracking
 from harness.store.errors import StoreError
 from harness.store.open import find_store, open_store
 from reports.contract import ReportError
 from reports.read import load_records
 
 STEPS = str(files("mlflow.store") / "db_migrations")
-# Opens a store, and is killed when its file is to be larger than so many bytes.
+# Opens a store, and is killed or gets an error when a file is to be larger than so many bytes.
 DYING = """
 import resource, signal, sys
 from harness.store.open import open_store
 from mlflow.store.tracking import sqlalchemy_store
 
-signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+signal.signal(signal.SIGXFSZ, getattr(signal, sys.argv[3]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 open_store(sys.argv[1])
 """
@@ -38,16 +40,6 @@ def tables(path: Path) -> set[str]:
     """The names of a file's tables."""
     with closing(sqlite3.connect(path)) as file:
         return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
-
-
-def half_made(path: Path) -> None:
-    """What a kill in the middle of MLflow's own steps leaves: MLflow refuses it for good."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as file:
-        early = list(ScriptDirectory(STEPS).walk_revisions())[-12].revision
-        file.execute("UPDATE alembic_version SET version_num = ?", [early])
-        file.execute("DELETE FROM experiments")
-        file.execute("DROP TABLE model_versions")
-        file.execute("CREATE TABLE _alembic_tmp_tags (key TEXT)")
 
 
 def old_store(path: Path) -> None:
@@ -84,55 +76,104 @@ def runs(path: Path) -> list[str]:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
 
+def end_opening(path: Path, largest: int, ignore: str = "SIG_DFL") -> int:
+    """Open a store in another process that can write no larger file; its exit code.
+
+    Args:
+        path: Path of the store's file.
+        largest: Largest size of a file, in bytes.
+        ignore: Action of the signal: the process is killed, or its write fails.
+    """
+    command_line = [sys.executable, "-c", DYING, f"sqlite:///{path}", str(largest), ignore]
+    return subprocess.run(
+        command_line, cwd=Path(__file__).parents[3], env={**os.environ}
+    ).returncode
+
+
 @pytest.mark.faults
 def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
     """The file has no tables, nothing lies beside it, and the next run makes them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    command_line = [sys.executable, "-c", DYING, uri, "100000"]
-    died = subprocess.run(command_line, cwd=Path(__file__).parents[3], env={**os.environ})
-    assert died.returncode == -signal.SIGXFSZ
+    assert end_opening(tmp_path / "mlflow.db", 100_000) == -signal.SIGXFSZ
     assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     store = open_store(uri)
     store.client.create_run(store.create_experiment("small"))
 
 
-def test_a_half_made_store_is_kept(uri: str, tmp_path: Path) -> None:
-    """One line says how to go on; what was there is there, in a copy that is made once."""
-    path, copy = tmp_path / "mlflow.db", tmp_path / "mlflow.db.before-upgrade"
-    half_made(path)
-    add_run(path)
-    with pytest.raises(StoreError, match=r"move that back to mlflow\.db and try again") as error:
-        open_store(uri)
-    assert str(copy) in str(error.value) and "\n" not in str(error.value)
-    assert runs(path) == runs(copy) == ["mine"]
-    kept = copy.read_bytes()
-    with pytest.raises(StoreError, match=r"move that back"):
-        open_store(uri)
-    assert copy.read_bytes() == kept
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A store of MLflow's first version, with a run."""
+    old_store(tmp_path / "mlflow.db")
+    return tmp_path / "mlflow.db"
 
 
-def test_an_upgrade_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy that the message names is the older store, which the next run upgrades."""
-    path, copy = tmp_path / "mlflow.db", tmp_path / "mlflow.db.before-upgrade"
-    old_store(path)
-    before = tables(path)
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_an_older_store_is_upgraded(old: Path, mode: str) -> None:
+    """Its runs, mode of journal and permissions stay, and no other file remains.
+
+    A link to the file stays a link.
+    """
+    with closing(sqlite3.connect(old)) as file:
+        file.execute(f"PRAGMA journal_mode = {mode}")
+    old.chmod(0o640)
+    old.with_name("link.db").symlink_to(old)
+    left = old.with_name("mlflow.db.upgrade") / "mlflow.db-journal"
+    left.parent.mkdir()
+    left.write_bytes(b"of an upgrade that was killed")
+    store = open_store(f"sqlite:///{old.parent}/link.db")
+    assert store.client.get_run("mine").info.status == "FINISHED"
+    store.client.create_run(store.create_experiment("another"))
+    assert len(runs(old)) == 2 and stat.S_IMODE(old.stat().st_mode) == 0o640
+    with closing(sqlite3.connect(old)) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == (mode,)
+    assert [file for file in old.parent.glob("*upgrade*")] == []
+
+
+@pytest.mark.faults
+def test_an_upgrade_that_is_killed_or_lacks_space(old: Path) -> None:
+    """The file is as it was: the next run upgrades it."""
+    before = old.read_bytes()
+    died = end_opening(old, len(before) + 50_000)
+    assert died == -signal.SIGXFSZ and old.read_bytes() == before
+    line = end_opening(old, len(before) + 50_000, ignore="SIG_IGN")
+    assert line == 1 and old.read_bytes() == before
+    store = open_store(f"sqlite:///{old}")
+    assert store.client.get_run("mine").info.status == "FINISHED"
+    assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
+
+
+def test_an_upgrade_that_fails_is_one_line(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do, and the file is as it was."""
+    before = old.read_bytes()
 
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
-        with pytest.raises(StoreError, match="No space left on device; as it was before"):
-            open_store(f"sqlite:///{path}")
-    assert tables(copy) == before
-    # elsewhere: this process still has the file open that the copy would replace
-    again = tmp_path / "again"
-    again.mkdir()
-    copy.rename(again / "mlflow.db")
-    store = open_store(f"sqlite:///{again}/mlflow.db")
-    assert store.client.get_run("mine").info.status == "FINISHED"
-    assert [file.name for file in again.iterdir()] == ["mlflow.db"]
+    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
+    with pytest.raises(StoreError, match=r"left as it was: No space left on device\. Use") as error:
+        open_store(f"sqlite:///{old}")
+    assert "\n" not in str(error.value) and old.read_bytes() == before
+    assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_another_process_loses_nothing_by_an_upgrade(
+    old: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In WAL mode the upgrade waits until it has closed the store; else its next write fails."""
+    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(old, isolation_level=None)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("UPDATE runs SET status = 'FAILED'")
+        if mode == "wal":
+            with pytest.raises(StoreError, match="database is locked"):
+                open_store(f"sqlite:///{old}")
+        else:
+            open_store(f"sqlite:///{old}")
+            with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+                other.execute("UPDATE runs SET status = 'FINISHED'")
+    assert open_store(f"sqlite:///{old}").client.get_run("mine").info.status == "FAILED"
 
 
 @pytest.mark.parametrize("opener", [open_store, find_store])

@@ -104,17 +104,28 @@ def test_draws_are_paired_between_settings(study: Study) -> None:
     assert over_classes(dataclasses.replace(study, hits=HitFiles(folders)))["2"] is None
 
 
+def missing_line(study: Study) -> str:
+    """The note that tells of missing files, or an empty text."""
+    table, *_ = build_tables(study)
+    return next((note for note in table.notes if HITS in note), "")
+
+
 def test_without_the_files_the_table_does_without(study: Study, tmp_path: Path) -> None:
-    """Of one setting: its cell; of the baseline: the column."""
-    first, base, _ = study.hits.folders
+    """Of one setting: its cell; of the baseline: the column. One line says so while any has one."""
+    first, base, last = study.hits.folders
+    assert missing_line(study) == ""
     (tmp_path / first / HITS).write_bytes(b"PAR1 and no more")
+    study = dataclasses.replace(study, hits=HitFiles(study.hits.folders))
     assert (cells := over_classes(study))["2"] is None and cells["8"] is not None
+    assert missing_line(study).startswith("hits.parquet is missing or damaged in 1 of 3 runs")
     (tmp_path / base / HITS).unlink()
     study = dataclasses.replace(study, hits=HitFiles(study.hits.folders))
     assert set(over_classes(study).values()) == {None}
     table, *_ = build_tables(study)
     assert "classes" not in [column.key for column in table.columns]
-    assert not any("over classes" in note for note in table.notes)
+    assert missing_line(study).startswith("hits.parquet is missing or damaged in 2 of 3 runs")
+    (tmp_path / last / HITS).unlink()
+    assert missing_line(dataclasses.replace(study, hits=HitFiles(study.hits.folders))) == ""
 
 
 def width(cell: object) -> float:

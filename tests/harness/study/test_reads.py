@@ -1,0 +1,67 @@
+"""How often a command reads all runs of its study: seconds each, where a study is large."""
+
+from pathlib import Path
+
+import pytest
+
+import reports.read
+from harness.cli.run import FinalReport
+from reports.cli import prepare
+from reports.read.runs import Run, sqlite_runs
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gains the study's name at each read."""
+    names: list[str] = []
+
+    def counted(uri: str, name: str) -> list[Run] | None:
+        names.append(name)
+        return sqlite_runs(uri, name)
+
+    monkeypatch.setattr(reports.read, "sqlite_runs", counted)
+    monkeypatch.setattr("reports.read.runs.sqlite_runs", counted)
+    return names
+
+
+def test_a_command_reads_its_study_seldom(
+    bench: Bench, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing to do once, for the work left and the report; after a run once more."""
+    monkeypatch.chdir(tmp_path)
+
+    def read_by(n_seeds: int) -> int:
+        reads.clear()
+        report = FinalReport()
+        study = make_study(seeds=tuple(range(n_seeds)), space={"generator.n_ctx": [1, 2]})
+        outcome = bench.run(study, publish=report.publication)
+        report.show(outcome)
+        return len(reads)
+
+    assert [read_by(2), read_by(2), read_by(3)] == [2, 1, 2]
+    reads.clear()
+    prepare("small", bench.uri)
+    assert len(reads) == 1
+
+
+def test_a_report_of_known_runs_is_the_report(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a new factor has just changed the tags of the study's own run."""
+    monkeypatch.chdir(tmp_path)
+    for space in (
+        {"generator.n_ctx": [1, 2]},
+        {"generator.n_ctx": [1, 2], "generator.ctx_init": [None]},
+    ):
+        report = FinalReport()
+        outcome = bench.run(make_study(space=space), publish=report.publication)
+        report.show(outcome)
+        made = prepare("small", bench.uri, outcome.ledger.logged).report
+        assert outcome.ledger.logged and made.study.rows.equals(
+            prepare("small", bench.uri).report.study.rows
+        )
+        assert report._made is not None
+        assert report._made.report.study.rows.equals(made.study.rows)
+        assert report._made.report.study.factors == made.study.factors
