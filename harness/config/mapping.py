@@ -127,8 +127,6 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
             tree[key] = {"name": tree[key]}
         if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
             tree[key] = {"name": value_of(DEFAULTS, key), **inside}
-    if tree.get("resources") == "auto":
-        tree["resources"] = {"auto": True}
     if isinstance(space := tree["space"], dict):
         levels = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
         tree["space"] = {**space, **levels}

@@ -21,7 +21,7 @@ from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 from harness.errors import address_fault
 from harness.ray.extract import decoding_threads
-from harness.resources import at_once, extraction_resources
+from harness.resources import at_once, resolved_resources
 
 ROOT = Path(__file__).parents[3]
 KUBERAY = ["kuberay", "kuberay-cluster"]
@@ -199,7 +199,7 @@ def test_actors_that_extract_find_what_they_need_on_workers(name: str) -> None:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         gpus, cores = int(limits["nvidia.com/gpu"]), float(limits["cpu"])
         there = [{"CPU": cores, "GPU": gpus}]
-        taken = extraction_resources(Resources(auto=True), there)
+        taken = resolved_resources(Resources(), there)
         assert at_once(taken, there) == gpus
         assert decoding_threads(taken, cores, gpus) == cores / gpus >= 8
 

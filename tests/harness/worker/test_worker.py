@@ -13,6 +13,7 @@ from weakref import WeakSet
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from harness.config import Resources
 from harness.messages import (
@@ -166,6 +167,25 @@ def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> Non
     (result,) = finish(worker)
     assert message in result[FAILED][0]["reason"]
     assert worker.broken == broken
+
+
+@pytest.mark.parametrize(
+    ("gpus", "hint"),
+    [
+        (0.25, "; 0.25 of a GPU is too small a share: set resources.gpus=0.5"),
+        (0.6, "; 0.6 of a GPU is too small a share: set resources.gpus=1"),
+        (1, ""),
+        (0, ""),
+    ],
+)
+def test_a_share_of_a_gpu_that_is_too_small_is_named(gpus: float, hint: str) -> None:
+    """The reason of the failure says which larger share to set."""
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    worker = make_worker(Mock(side_effect=error), gpus=gpus)
+    (result,) = finish(worker)
+    (failed,) = result[FAILED]
+    text = "OutOfMemoryError: CUDA out of memory (before its first epoch)"
+    assert failed == {"failure": Failure.OUT_OF_MEMORY, "reason": text + hint}
 
 
 def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
