@@ -40,7 +40,7 @@ _MUST = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-FOR_PLUGINS = "If a plugin defines it, add --plugin FILE"
+FOR_PLUGINS = "If a plugin defines it, add --plugin FILE or MODULE"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")

@@ -260,9 +260,9 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "on this node: finetuner nearest_mean is not installed, and was planned as"),
+        (None, "on this node: finetuner nearest_mean is not loaded, and was planned as"),
         (
-            Origin("package theirs", "theirs 0.2"),
+            Origin("module theirs", "theirs 0.2", module="theirs"),
             "on this node: finetuner nearest_mean is theirs 0.2, and was planned as",
         ),
     ],
