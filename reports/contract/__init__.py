@@ -33,6 +33,7 @@ from reports.contract.words import (
     first_line,
     printable,
     printable_lines,
+    store_fault,
 )
 
 
