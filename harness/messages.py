@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.device import out_of_memory
-from harness.method import SPLITS
+from harness.method import SPLITS, code_version
 from harness.wording import one_line
 from reports import contract
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, seed_metric
@@ -69,6 +69,7 @@ def trial_spec(
         "checkpoint": checkpoint,
         # those that run on a worker; a dataset's has done its work by then
         "plugins": identities(config.generator.name, config.finetuner.name),
+        "code": code_version(),
     }
     return {"spec": json.dumps(spec)}
 

@@ -16,7 +16,7 @@ from ray import tune
 from harness import messages
 from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
-from harness.method import RunTrial
+from harness.method import RunTrial, check_code
 from reports.contract import HITS, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import EXITS, Origin
@@ -138,9 +138,10 @@ class Worker:
         """The trial's settings, read with the plugins that they name.
 
         Raises:
-            ValueError: this node lacks a plugin or has another version of it, or reads the settings
-                otherwise.
+            ValueError: this node has other versions of ship-sweep or a plugin, lacks a plugin, or
+                reads the settings otherwise.
         """
+        check_code(self._spec["code"])
         load_carried(self.plugins)
         try:
             require_builders(self._spec["plugins"])

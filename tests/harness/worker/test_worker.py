@@ -25,6 +25,7 @@ from harness.messages import (
     needs_of,
     trial_spec,
 )
+from harness.method import code_version
 from harness.ray import extract
 from harness.worker import ShipTrainable
 from reports.contract import Failure
@@ -280,6 +281,17 @@ def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
     assert told in failed["reason"]
 
 
+def test_a_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
+    """The reason has both versions: numbers of two versions do not belong in one table."""
+    worker = make_worker(analytic(tmp_path))
+    spec = {**worker._spec, "code": "ship-sweep 0.1 (results version 9)"}
+    worker.begin({"spec": json.dumps(spec)})
+    (failed,) = finish(worker)[-1][FAILED]
+    assert failed["failure"] is Failure.ERROR
+    assert failed["reason"].startswith(f"ValueError: this node has {code_version()}, and the ")
+    assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
+
+
 def test_a_node_that_reads_settings_otherwise(tmp_path: Path, config: TrialConfig) -> None:
     """Its trials fail, and name the setting."""
     worker = make_worker(analytic(tmp_path))
@@ -298,7 +310,9 @@ def test_what_encodes_pictures_knows_the_files(
     monkeypatch.setattr(extract, "alive_nodes", lambda: [{"NodeID": node, "Resources": {}}])
     plugins = pickle.loads(pickle.dumps(carried()))  # as they go to an actor
     load: Any = FakeClip
-    encoder = extract.Encoder(Resources(), load, "cpu", plugins)
+    with pytest.raises(ValueError, match=r"this node has ship-sweep .* driver has ship-sweep 0\.1"):
+        extract.Encoder(Resources(), load, "cpu", plugins, "ship-sweep 0.1 (results version 9)")
+    encoder = extract.Encoder(Resources(), load, "cpu", plugins, code_version())
     forget_plugin()
     clip = encoder._backbone("pocket", FakeClip("pocket").fingerprint, "fp32")
     assert isinstance(clip, FakeClip) and "nearest_mean" in FINETUNERS
