@@ -23,6 +23,7 @@ from harness.machine import environment, scratch
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import one_line
+from reports.contract import error_text, redacted
 
 # How long a study may take to end in order once Ray has died; it does so in 10 s.
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.5
@@ -81,6 +82,7 @@ def ray_session(
             return
         variables = worker_environment(resources)
         if address is not None:
+            stack.enter_context(internals.send_token())
             stack.enter_context(left_at_the_end())
             start(address, verbose, runtime_env={"env_vars": variables})
         else:
@@ -123,7 +125,18 @@ def start(address: str, verbose: bool, **options: Any) -> None:
         local = "Ray did not start, the same command tries again"
         what = local if address == "local" else f"no Ray cluster at {address}"
         hint = "" if address == "local" else internals.token_hint()
-        raise ClusterError(f"{what}: {one_line(error)}{hint}") from error
+        raise ClusterError(f"{what}: {_start_fault(error)}{hint}") from error
+
+
+def _start_fault(error: Exception) -> str:
+    """Return why Ray did not start or was not joined, in one line.
+
+    Ray lists the differing versions of Ray and Python below its first line.
+    """
+    text = error_text(error)
+    if text.startswith("Version mismatch"):
+        return redacted(" ".join(text.split()))
+    return one_line(error)
 
 
 @contextmanager
