@@ -63,7 +63,7 @@ NAMED = {
     "generator": "a [generator](#generators), or its settings",
     "finetuner": "a [fine-tuner](#fine-tuners), or its settings",
     "synthetic": "[settings](#synthetic)",
-    "resources": "`auto`, or [settings](#resources)",
+    "resources": "[settings](#resources)",
     "record": "[settings](#record)",
     "scheduler": "a [scheduler](#schedulers), or its settings",
     "space": "dotted key → [factor](#a-factor-of-space)",

@@ -3,7 +3,6 @@
 torch is imported where it is needed: a process that runs no trial never loads it.
 """
 
-import os
 import platform
 import re
 import resource
@@ -102,13 +101,6 @@ class PeakMemory:
         # kilobytes on Linux, bytes on macOS
         unit = MIB if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def device_memory_mb(device: str) -> float:
-    """All memory of the device, MiB: of the GPU, or of the host."""
-    if is_gpu(device):
-        return float(_cuda().mem_get_info()[1] / MIB)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB
 
 
 class MachineLoad:

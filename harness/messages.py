@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.device import out_of_memory
-from harness.method import SPLITS
+from harness.method import SPLITS, code_version
 from harness.wording import one_line
 from reports import contract
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, seed_metric
@@ -69,6 +69,7 @@ def trial_spec(
         "checkpoint": checkpoint,
         # those that run on a worker; a dataset's has done its work by then
         "plugins": identities(config.generator.name, config.finetuner.name),
+        "code": code_version(),
     }
     return {"spec": json.dumps(spec)}
 
@@ -144,13 +145,16 @@ def final_numbers(
     return numbers
 
 
-def failure(error: BaseException, seeds: Sequence[int], where: str) -> dict[str, Any]:
+def failure(
+    error: BaseException, seeds: Sequence[int], where: str, gpus: float = 0
+) -> dict[str, Any]:
     """What FAILED holds: the kind of failure and the reason.
 
     Args:
         error: that ended the trial.
         seeds: of the trial.
         where: the trial was when it failed, e.g. "at stage selection, epoch 3".
+        gpus: Number of GPUs of the trial, or its share of one.
     """
     if isinstance(error, NonFiniteLoss):
         reasons = {
@@ -158,8 +162,13 @@ def failure(error: BaseException, seeds: Sequence[int], where: str) -> dict[str,
             for place, reason in error.failed.items()
         }
         return {"failure": Failure.NON_FINITE, "reason": joined_reasons(reasons)}
-    kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
-    return {"failure": kind, "reason": f"{type(error).__name__}: {one_line(error)} ({where})"}
+    reason = f"{type(error).__name__}: {one_line(error)} ({where})"
+    if not out_of_memory(error):
+        return {"failure": Failure.ERROR, "reason": reason}
+    if 0 < gpus < 1:
+        larger = min(1, 2 * gpus)
+        reason += f"; {gpus:g} of a GPU is too small a share: set resources.gpus={larger:g}"
+    return {"failure": Failure.OUT_OF_MEMORY, "reason": reason}
 
 
 def hits_file(exams: Sequence[Hits], seeds: Sequence[int | None]) -> bytes:

@@ -5,11 +5,13 @@ ship (torch, open_clip) is imported inside the functions: a finished study never
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
-from ship.trial_config import EpochMetrics, TrialConfig
+from ship.trial_config import RESULTS_VERSION, EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset
@@ -21,6 +23,29 @@ RunTrial = Callable[
 ]
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
+
+
+@cache
+def code_version() -> str:
+    """Return the versions of the code that decides results."""
+    installed = next((found.version for found in distributions(name="ship-sweep")), "unknown")
+    return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
+
+
+def check_code(driver: str) -> None:
+    """Refuse to run on a node whose code differs from the driver's.
+
+    Args:
+        driver: code_version() of the driver.
+
+    Raises:
+        ValueError: One line with both versions.
+    """
+    if driver != code_version():
+        raise ValueError(
+            f"this node has {code_version()}, and the driver has {driver}. Install the same "
+            "version on every node"
+        )
 
 
 def run_trial(*given: Any, keep: bool = False) -> Iterator[EpochMetrics]:

@@ -16,8 +16,8 @@ from ray import tune
 
 from harness import messages
 from harness.checkpoints import Checkpoints, Storage
-from harness.device import MachineLoad, PeakMemory, breaks_device, device_label, device_memory_mb
-from harness.method import RunTrial
+from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
+from harness.method import RunTrial, check_code
 from reports.contract import HITS, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import EXITS, Origin
@@ -113,7 +113,7 @@ class Worker:
                 self._seconds = 0.0
                 return {messages.EPOCHS: []}
             logger.error("a trial failed %s", self._last, exc_info=error)
-            failed = messages.failure(error, self._seeds, self._last)
+            failed = messages.failure(error, self._seeds, self._last, self.gpus)
             return {**result, messages.FAILED: [failed], "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
@@ -139,9 +139,10 @@ class Worker:
         """The trial's settings, read with the plugins that they name.
 
         Raises:
-            ValueError: this node lacks a plugin or has another version of it, or reads the settings
-                otherwise.
+            ValueError: this node has other versions of ship-sweep or a plugin, lacks a plugin, or
+                reads the settings otherwise.
         """
+        check_code(self._spec["code"])
         load_carried(self.plugins)
         try:
             require_builders(self._spec["plugins"])
@@ -199,9 +200,6 @@ class Worker:
         failed = self._test.failed if self._test else {}
         living = [None if p in failed else seed for p, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
-        if self.gpus:  # what tells later trials how many of them share a GPU
-            memory = device_memory_mb(self.device)
-            metrics |= {Cost.GPUS: self.gpus, Cost.DEVICE_MEMORY: memory}
         hits = messages.hits_file(self._test.hits if self._test else (), living)
         trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
         files = {HITS: hits} if hits else {}

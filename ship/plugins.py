@@ -1,4 +1,4 @@
-"""Generators, fine-tuners and datasets of one's own: what a plugin is made of, and files of them.
+"""Custom generators, fine-tuners and datasets: what a plugin is made of, and how it is loaded.
 
     from ship.plugins import FinetunerSettings
 
@@ -7,17 +7,19 @@
         name: Literal["ridge"] = "ridge"
         l2: float = Field(1.0, gt=0, description="weight of the penalty")
 
-A package names such objects as entry points of the groups ship_sweep.generators,
-ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_plugin.
+load_plugin loads the plugins of a file, or of a module that can be imported.
 """
 
 import hashlib
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from importlib.abc import ExecutionLoader
 from importlib.machinery import ModuleSpec
+from importlib.metadata import packages_distributions, version
 from importlib.util import decode_source, module_from_spec
 from pathlib import Path
 from types import ModuleType
@@ -40,14 +42,23 @@ __all__ = ["DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "PluginErr
 
 MOST_BYTES: Final = 1 << 20
 """Of a file: it goes along with every worker."""
+_MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def load_plugin(path: Path | str) -> None:
-    """Let the plugins of a file join this process's tables; a file that was edited is read anew.
+    """Add the plugins of a file or a module to this process's tables.
+
+    A file that was edited is read again. A module is imported once per process.
+
+    Args:
+        path: A Python file, or the dotted name of a module, such as "ship_example".
 
     Raises:
         PluginError: it cannot be read or imported, has no plugin, or one of another's name.
     """
+    if _is_module(path):
+        load_carried([_module_origin(str(path))])
+        return
     try:
         content = read_whole(Path(path), MOST_BYTES)
     except ValueError as error:
@@ -56,21 +67,24 @@ def load_plugin(path: Path | str) -> None:
     load_carried([Origin(f"file {path}", f"sha256:{digest}", content)])
 
 
-def load_carried(files: Iterable[Origin]) -> None:
+def load_carried(origins: Iterable[Origin]) -> None:
     """Load on a worker what its driver has loaded (carried).
 
     Raises:
         PluginError: as load_plugin, say where this node lacks a package that a file imports.
     """
-    for origin in files:
-        module = imported(partial(_module, origin), origin.said)
+    for given in origins:
+        # this node may have another version of a module (require_builders)
+        origin = _module_origin(given.module) if given.module else given
+        load = partial(import_module, given.module) if given.module else partial(_module, given)
+        module = imported(load, origin.said)
         # what it only imports, such as settings that its own are derived from, is not its plugin
-        own = [
-            one
-            for one in vars(module).values()
-            if not isinstance(one, type) or one.__module__ == module.__name__
+        defined = [
+            value
+            for value in vars(module).values()
+            if not isinstance(value, type) or _is_part(value.__module__, module.__name__)
         ]
-        placed = [(table, one) for one in own for table in _tables() if table.takes(one)]
+        placed = [(table, value) for value in defined for table in _tables() if table.takes(value)]
         if not placed:
             raise PluginError(
                 f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
@@ -87,15 +101,15 @@ def load_carried(files: Iterable[Origin]) -> None:
 
 
 def carried() -> tuple[Origin, ...]:
-    """The files whose plugins this process knows: its workers need them.
+    """Return the files and modules whose plugins this process knows: its workers need them.
 
-    Their content goes along with what a worker is given anyway, some kB, and is imported there
-    under a name made of its hash. Ray's py_modules would take a runtime environment: an upload, an
-    agent on each node, and workers that Ray cannot start ahead.
+    A file's content goes along with what a worker is given anyway, some kB, and is imported there
+    under a name made of its hash. A module is imported there by its name. Ray's py_modules would
+    take a runtime environment: an upload, an agent on each node, and workers that Ray cannot start
+    ahead.
     """
     origins = {origin for table in _tables() for origin in table.origins.values()}
-    files = (origin for origin in origins if origin.content is not None)
-    return tuple(sorted(files, key=lambda origin: origin.said))
+    return tuple(sorted(origins, key=lambda origin: origin.said))
 
 
 def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> dict[str, str]:
@@ -106,13 +120,10 @@ def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> 
     Args:
         generator, finetuner: their names.
         datasets: that it trains on and is tested on.
-
-    Raises:
-        PluginError: one of them cannot be loaded.
     """
     named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
     named += [(_tables()[2], name) for name in datasets]
-    found = {f"{table.noun} {name}": table.origin(name) for table, name in named}
+    found = {f"{table.noun} {name}": table.origins.get(name) for table, name in named}
     return {key: origin.identity for key, origin in found.items() if origin is not None}
 
 
@@ -128,9 +139,9 @@ def require_builders(planned: Mapping[str, str]) -> None:
     tables = {table.noun: table for table in (GENERATORS, FINETUNERS)}
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
-        entry, origin = tables[noun].get(name), tables[noun].origin(name)
+        entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
         if entry is None or origin is None or origin.identity != identity:
-            found = origin.identity if origin else "not installed"
+            found = origin.identity if origin else "not loaded"
             raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
         imported(entry.load_method, f"{origin.said}: {plugin}")
 
@@ -167,6 +178,48 @@ class _Loader(ExecutionLoader):
 
     def get_source(self, fullname: str) -> str:
         return decode_source(self._file.content or b"")
+
+
+def _is_module(name: Path | str) -> bool:
+    """Return True if the text is a module's dotted name and not a file."""
+    text = str(name)
+    is_file = text.endswith(".py") or Path(name).is_file()
+    return not is_file and _MODULE.fullmatch(text) is not None
+
+
+def _is_part(name: str, whole: str) -> bool:
+    """Return True if a module is another one, or one of its submodules."""
+    return name == whole or name.startswith(f"{whole}.")
+
+
+@cache  # looking for distributions reads what is installed; a module stays as it was imported
+def _module_origin(name: str) -> Origin:
+    """Import a module and return its origin.
+
+    The identity is the version of the distribution that the module comes from, or else the SHA-256
+    of its file. A package's identity is that of all its Python files.
+
+    Raises:
+        PluginError: The module cannot be imported, or comes from no file.
+    """
+    said = f"module {name}"
+    module = imported(partial(import_module, name), said)
+    distributions = set(packages_distributions().get(name.partition(".")[0], ()))
+    if len(distributions) == 1:  # a namespace package may come from several
+        (distribution,) = distributions
+        return Origin(said, f"{distribution} {version(distribution)}", module=name)
+    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+    files = [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+    if not folders and getattr(module, "__file__", None):
+        files = [(Path(str(module.__file__)).parent, Path(str(module.__file__)))]
+    if not files:
+        raise PluginError(f"{said} comes from no Python file")
+    digest = hashlib.sha256()
+    for folder, file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return Origin(said, f"sha256:{digest.hexdigest()}", module=name)
 
 
 def _module(file: Origin) -> ModuleType:

@@ -1,8 +1,7 @@
 """Tables of what a YAML names: built-ins, and the plugins that join them; without torch.
 
-Answers for: finding a name, loading the plugin behind it when it is first asked for, refusing a
-name twice, and telling a plugin's version. The tables themselves stand beside what they list
-(ship.configs, ship.datasets); what plugins are made of, ship.plugins hands on.
+Answers for: finding a name, refusing a name twice, and the origin of each plugin. The tables
+themselves stand beside what they list (ship.configs, ship.datasets); ship.plugins loads plugins.
 """
 
 import json
@@ -11,7 +10,6 @@ from collections import UserDict
 from collections.abc import Callable, Iterable, ValuesView
 from difflib import get_close_matches
 from functools import cache, reduce
-from importlib.metadata import EntryPoint, entry_points
 from operator import or_
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
@@ -46,68 +44,43 @@ Plugin = type[NamedSettings] | DatasetPlugin
 class Origin(NamedTuple):
     """Where a plugin comes from.
 
-    said: in messages: "package ship-example" or "file my_method.py"; the file may be of another
+    said: in messages: "module ship_example" or "file my_method.py"; the file may be of another
         machine.
     identity: what the code is, in keys and tags: "ship-example 0.1" or "sha256:" and 64 digits.
-    content: of a file; None for a package, which is to be installed wherever it is needed.
+    content: Content of a file. None for a module, which every node must be able to import.
+    module: Name of the module, "" for a file.
     """
 
     said: str
     identity: str
     content: bytes | None = None
+    module: str = ""
 
 
 class Registry(UserDict[str, Entry]):
     """Name in a YAML -> what is registered under it, built-ins first.
-
-    Asked for a name that it does not have (`table[name]`, `table.get(name)`, `name in table`), it
-    looks among the entry points of the installed packages, and loads the one of that name, or
-    raises PluginError where it cannot be loaded. No other one is imported, and as long as only
-    built-ins are asked for, none is looked for.
 
     A table is the process's own, as the imported modules are: whatever is loaded stays.
 
     origins: of the plugins that are loaded, by name.
     """
 
-    def __init__(self, noun: str, group: str, kind: type[Any], builtin: Iterable[Any]) -> None:
+    def __init__(self, noun: str, kind: type[Any], builtin: Iterable[Any]) -> None:
         """Make a table of built-ins.
 
         Args:
             noun: what messages call an entry, such as "generator".
-            group: of the entry points.
             kind: what a plugin is: a class of such settings, or a DatasetPlugin.
             builtin: what comes with ship; whatever is no such plugin is left out.
         """
-        self.noun, self.group, self.kind = noun, group, kind
+        self.noun, self.kind = noun, kind
         super().__init__({name_of(one): _entry(one) for one in builtin if self.takes(one)})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
-        self._installed: dict[str, list[EntryPoint]] | None = None
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.data or self._load(str(name))
-
-    def __missing__(self, name: str) -> Entry:
-        if self._load(name):
-            return self.data[name]
-        raise KeyError(name)
 
     def values(self) -> ValuesView[Entry]:
         """What is registered now; asked for at each validation, where UserDict's own is slow."""
         return self.data.values()
-
-    def origin(self, name: str) -> Origin | None:
-        """Where a plugin comes from; None for a built-in.
-
-        Raises:
-            PluginError: the plugin of that name cannot be loaded.
-        """
-        return self.origins.get(name) if name in self else None
-
-    def names(self) -> tuple[str, ...]:
-        """All names that may be asked for, whether they are loaded or not."""
-        return tuple(dict.fromkeys([*self, *sorted(self._entry_points())]))
 
     def takes(self, candidate: Any) -> bool:
         """Whether something is a plugin for this table, sound or not.
@@ -141,11 +114,13 @@ class Registry(UserDict[str, Entry]):
                 f"{what}: its settings must say `method`, a class of ship.methods or where one "
                 f"stands, 'module:class', got {plugin.method!r}"
             )
-        self._refuse_builtin(name, origin)
-        others = {_origin(point).said for point in self._entry_points().get(name, ())}
-        if name in self.origins:
-            others.add(self.origins[name].said)
-        for other in sorted(others - {origin.said}):
+        if name in self._builtin:
+            raise PluginError(
+                f"{what} has the name of a built-in {self.noun}; give it another one, or leave it "
+                "out"
+            )
+        other = self.origins.get(name, origin).said
+        if other != origin.said:
             raise PluginError(f"{what} has the name of one of {other}; use one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
@@ -157,43 +132,6 @@ class Registry(UserDict[str, Entry]):
         self.refuse(plugin, origin)
         self[name_of(plugin)] = _entry(plugin)
         self.origins[name_of(plugin)] = origin
-
-    def _load(self, name: str) -> bool:
-        """Load the plugin of that name from an installed package; whether there is one."""
-        points = self._entry_points().get(name, []) if _NAME.fullmatch(name) else []
-        if not points:
-            return False
-        if len(points) > 1:
-            packages = " and ".join(sorted(_origin(point).said for point in points))
-            raise PluginError(f"{self.noun} {name} is in {packages}; uninstall one of the two")
-        origin = _origin(points[0])
-        what = f"{origin.said}: {self.noun} {name}"
-        plugin = imported(points[0].load, what)
-        if not self.takes(plugin):
-            must = f"must be a {self.kind.__name__}, and {points[0].value} is not"
-            raise PluginError(f"{what} {must}")
-        if name_of(plugin) != name:
-            must = "its entry point must have that name"
-            raise PluginError(f"{what} calls itself {name_of(plugin)!r}; {must}")
-        self.add(plugin, origin)
-        return True
-
-    def _entry_points(self) -> dict[str, list[EntryPoint]]:
-        """Those of the installed packages by name, looked for once."""
-        if self._installed is None:
-            found: dict[str, list[EntryPoint]] = {}
-            for point in entry_points(group=self.group):
-                self._refuse_builtin(point.name, _origin(point))
-                found.setdefault(point.name, []).append(point)
-            self._installed = found
-        return self._installed
-
-    def _refuse_builtin(self, name: str, origin: Origin) -> None:
-        if name in self._builtin:
-            raise PluginError(
-                f"{origin.said}: {self.noun} {name} has the name of a built-in {self.noun}; give "
-                f"it another one, or leave it out"
-            )
 
 
 # What ends a process or a generator, whoever raises it. All else that a plugin raises is its error.
@@ -218,7 +156,7 @@ class OneOf:
     def _validated(self, value: Any, info: Any) -> Any:
         name = value.get("name") if isinstance(value, dict) else None
         if isinstance(name, str) and name not in self.table:
-            names = ", ".join(f"'{known}'" for known in self.table.names())
+            names = ", ".join(f"'{known}'" for known in self.table)
             raise PydanticCustomError(
                 "union_tag_invalid",
                 "Input tag '{tag}' found using 'name' does not match any of the expected tags: "
@@ -288,9 +226,3 @@ def name_of(plugin: Plugin) -> str:
 def _entry(plugin: Plugin) -> Any:
     """What a table has of it."""
     return plugin.spec if isinstance(plugin, DatasetPlugin) else plugin
-
-
-def _origin(point: EntryPoint) -> Origin:
-    name = point.dist.name if point.dist else point.module
-    version = point.dist.version if point.dist else "unknown"
-    return Origin(f"package {name}", f"{name} {version}")

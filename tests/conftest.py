@@ -75,10 +75,9 @@ def own_tables() -> Iterator[None]:
     from ship.datasets import DATASETS
 
     tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS]
-    held = [(dict(table), dict(table.origins), table._installed) for table in tables]
+    held = [(dict(table), dict(table.origins)) for table in tables]
     yield
-    for table, (entries, origins, installed) in zip(tables, held, strict=True):
+    for table, (entries, origins) in zip(tables, held, strict=True):
         table.clear()
         table.update(entries)
         table.origins = origins
-        table._installed = installed

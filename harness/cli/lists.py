@@ -19,7 +19,6 @@ from reports.contract import printable
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
-from ship.registry import Registry
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
@@ -101,10 +100,10 @@ def run_check(name: str, data_root: Path | None) -> None:
 
     folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
-        known = [*GENERATORS.names(), *FINETUNERS.names(), *DATASETS.names()]
+        known = [*GENERATORS, *FINETUNERS, *DATASETS]
         must = "must name a generator, a fine-tuner or a dataset"
         fault = Fault("--check", must, name, near=nearest(name, known)).text
-        hint = "ship-sweep --list-options lists them, --plugin FILE adds yours"
+        hint = "ship-sweep --list-options lists them, --plugin FILE or MODULE adds yours"
         raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0
     checks = {
@@ -138,9 +137,9 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "a factor of space": _fields(config.Factor),
         "resources": _fields(config.Resources),
         "record": _fields(config.Record),
-        "generator": [*_variants(GENERATORS), *_installed(GENERATORS)],
-        "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS)],
-        "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder)), *_installed(DATASETS)],
+        "generator": _variants(GENERATORS),
+        "finetuner": _variants(FINETUNERS),
+        "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder))],
         "synthetic": _fields(SyntheticConfig),
         "protocol": ((name, rules.line) for name, rules in PROTOCOLS.items()),
         "objective": ((name, ", ".join(OBJECTIVES[name])) for name in PROTOCOLS),
@@ -170,14 +169,6 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield name, _first_line(settings)
         for field, line in _fields(settings):
             yield f"  .{field}", line
-
-
-def _installed(table: Registry[Any]) -> Iterable[tuple[str, str]]:
-    """Plugins of installed packages, which are not imported only to be listed."""
-    loaded = set(table)
-    for name in table.names():
-        if name not in loaded:
-            yield name, f"A plugin of an installed package ({table.group})."
 
 
 def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterable[tuple[str, str]]:

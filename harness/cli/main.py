@@ -46,8 +46,8 @@ class Options:
         space (FILE): The study: a YAML file, or a packaged one by name.
         set_ (KEY=VALUE): Override a key of the YAML, e.g. shots=4, finetuner=coop,
             generator.epochs=5, space.shots=null; may be repeated.
-        plugin (FILE): A Python file with a generator, a fine-tuner or a dataset of your own, which
-            the YAML may name; it is run. May be repeated.
+        plugin (FILE): A Python file, or the name of a module, with a custom generator, fine-tuner
+            or dataset that the YAML may name; it is run. May be repeated.
         data_root (DIR): Where datasets lie.
         address (ADDRESS): Ray cluster: local, auto or HOST:PORT.
         in_process: Run one trial after the other in this process: for a debugger, and whole

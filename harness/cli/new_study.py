@@ -34,7 +34,7 @@ TEMPLATE = Path(__file__).with_name("new_study.yaml")
 QUESTIONS = {
     "dataset": ("photos", "Pictures: photos (packaged), image_folder:NAME (yours), or published"),
     "backbone": ("pocket", "CLIP: pocket (packaged, small), or BACKBONE:WEIGHTS"),
-    "finetuner": ("clip_adapter", f"Fine-tuner: {', '.join(FINETUNERS.names())}"),
+    "finetuner": ("clip_adapter", f"Fine-tuner: {', '.join(FINETUNERS)}"),
     "varies": ("prompt length", f"What varies: {', '.join(VARIED)}"),
     "seeds": ("5", "Seeds of each setting"),
 }

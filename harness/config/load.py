@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -154,12 +153,6 @@ def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
 
 def _sound_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
     """The factors that are sound by themselves, and the faults of the others."""
-    for group, table in METHODS.items():  # plugins of installed packages join where they are named
-        factor = space.get(group)
-        levels = factor.get("choices") if isinstance(factor, dict) else None
-        for level in levels if isinstance(levels, list) else ():
-            with suppress(PluginError):  # told of as a level
-                table.get(str(level))
     sound, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
     for key, given in space.items():
         path = f"space.{key}"
@@ -209,16 +202,16 @@ def listed(name: str, given: Any, kind: Any, example: str) -> list[Any]:
     return values
 
 
-def load_plugins(files: Sequence[Path | str]) -> None:
-    """Let the plugins of files join what a YAML may name, for as long as the process lasts.
+def load_plugins(plugins: Sequence[Path | str]) -> None:
+    """Add the plugins of files and modules to what a YAML may name, for this process.
 
     Raises:
-        ConfigError: a line for each file that cannot be used.
+        ConfigError: A line for each file or module that cannot be used.
     """
     lines = []
-    for file in files:
+    for plugin in plugins:
         try:
-            load_plugin(file)
+            load_plugin(plugin)
         except PluginError as error:
             lines.append(f"--plugin: {printable(str(error))}")
     if lines:

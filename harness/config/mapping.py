@@ -40,7 +40,7 @@ _MUST = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-FOR_PLUGINS = "If a plugin defines it, add --plugin FILE"
+FOR_PLUGINS = "If a plugin defines it, add --plugin FILE or MODULE"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
@@ -127,8 +127,6 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
             tree[key] = {"name": tree[key]}
         if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
             tree[key] = {"name": value_of(DEFAULTS, key), **inside}
-    if tree.get("resources") == "auto":
-        tree["resources"] = {"auto": True}
     if isinstance(space := tree["space"], dict):
         levels = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
         tree["space"] = {**space, **levels}

@@ -15,7 +15,6 @@ from ship import datasets
 from ship.architectures import BackboneError, load_tokenizer, text_settings
 from ship.datasets import DATASETS
 from ship.datasets.base import cut_alike, number, some
-from ship.plugins import PluginError
 from ship.requirements import PROTOCOLS, lacking, requirements
 from ship.subsets import bare_features
 from ship.templates import OWN
@@ -126,18 +125,15 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
     Args:
         data_root: where a folder of this name may have been meant.
     """
-    try:
-        if name in DATASETS or name.startswith(datasets.PREFIX):
-            return None
-    except PluginError as error:
-        return Fault("", f"must load: {error}")
+    if name in DATASETS or name.startswith(datasets.PREFIX):
+        return None
     near = datasets.nearest_dataset(name, data_root)
     return Fault("", "must be a dataset", name, dataset_choices(), near, advice=FOR_PLUGINS)
 
 
 def dataset_choices() -> tuple[str, ...]:
     """Return what `dataset` may be, with NAME in place of the name of a custom folder."""
-    return (*DATASETS.names(), f"{datasets.PREFIX}NAME")
+    return (*DATASETS, f"{datasets.PREFIX}NAME")
 
 
 def _backbone(name: str) -> tuple[str, Any]:

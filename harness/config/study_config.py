@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from harness.config.factor import Factor
 from ship.settings import Settings
@@ -65,13 +65,10 @@ SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
 class Resources(Settings):
     """What one trial occupies; fractions let trials share a device."""
 
-    auto: bool = False
-    """a first trial's peak memory says how many share a GPU; without GPUs, idle cores become
-    threads (for short: `resources: auto`)"""
     cpus: float = Field(1, gt=0)
     """cores of one trial, and its threads of torch"""
-    gpus: float = Field(0, ge=0)
-    """GPUs of one trial, or a part of one"""
+    gpus: float | None = Field(None, ge=0)
+    """GPUs of one trial, or a share of one; null: one if there is any, else none"""
 
     @property
     def threads(self) -> int:
@@ -80,11 +77,9 @@ class Resources(Settings):
 
     @field_validator("gpus")
     @classmethod
-    def _shareable(cls, value: float, info: ValidationInfo) -> float:
-        if value > 1 and value % 1:
+    def _shareable(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value % 1:
             raise ValueError("must be below 1, or a whole number")
-        if value and info.data.get("auto"):
-            raise ValueError("must be left out where resources.auto is true, which decides it")
         return value
 
 

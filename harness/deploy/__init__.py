@@ -6,8 +6,6 @@ from pathlib import Path
 FILES = {
     "slurm": "slurm.sbatch",
     "kuberay": "kuberay-rayjob.yaml",
-    "kuberay-cluster": "kuberay-raycluster.yaml",
-    "ray-up": "ray-up.yaml",
     "readme": "README.md",
 }
 FOLDER = Path(__file__).parent

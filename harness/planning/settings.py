@@ -65,11 +65,7 @@ def _short(value: Any) -> str:
 
 
 def plugins_of(trial: TrialConfig) -> dict[str, str]:
-    """The plugins that a setting uses: "finetuner ridge" -> "ship-example 0.1", or a file's hash.
-
-    Raises:
-        ship.plugins.PluginError: one of them cannot be loaded.
-    """
+    """The plugins that a setting uses: "finetuner ridge" -> "ship-example 0.1", or a hash."""
     return identities(trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets])
 
 

@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from harness.config import Resources
 from harness.errors import ClusterError
+from harness.method import check_code, code_version
 from harness.ray.internals import alive_nodes, last_error
 from harness.ray.session import cluster_resources
 from harness.resources import at_once, check_room
@@ -56,8 +57,10 @@ class Encoder:
         load_backbone: LoadBackbone,
         device: str,
         plugins: tuple[Origin, ...],
+        code: str,
     ) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as in ShipTrainable.setup
+        check_code(code)
         self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
         own = ray.get_runtime_context().get_node_id()
         (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == own)
@@ -216,7 +219,7 @@ class ClusterEncoder(ExitStack):
         kind: Any = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        given = self._resources, self._load_backbone, self._device, carried()
+        given = self._resources, self._load_backbone, self._device, carried(), code_version()
         many = max(1, at_once(self._resources, cluster_resources()))
         begun = {
             actor.__ray_ready__.remote(): actor

@@ -104,8 +104,33 @@ def private_ray() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def send_token() -> Iterator[None]:
+    """Send the user's token to a cluster that is joined while the context lasts.
+
+    From Ray 2.59 on, `ray start` asks for the token in ~/.ray/auth_token by itself, but ray.init
+    with HOST:PORT sends it under RAY_AUTH_MODE=token only. A cluster that asks for no token lets a
+    driver join that sends one (Ray 2.60). A mode that the user has set stays.
+    """
+    reread = _authentication_reader()
+    if reread is None or os.environ.get(MODE) or not _has_token():
+        yield
+        return
+    with ExitStack() as stack:
+        stack.callback(reread)
+        stack.enter_context(environment({MODE: "token"}, over=True))
+        reread()
+        yield
+
+
+def _has_token() -> bool:
+    """Return True if the user has a token of Ray's, in the environment or in a file."""
+    named = os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH)
+    return bool(named) or TOKEN_FILE.expanduser().is_file()
+
+
 def token_hint() -> str:
-    """Return what to try where a cluster does not answer, and this user has a token of Ray's.
+    """Return what to try if a cluster does not answer and the user's token was not sent.
 
     A cluster that asks for the token does not answer a driver that sends none.
     """

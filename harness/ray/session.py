@@ -24,7 +24,7 @@ from harness.machine import environment, scratch
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import one_line
-from reports.contract import quiet
+from reports.contract import error_text, quiet, redacted
 
 # A start takes 2 s, and some minutes where Python is read over a slow network.
 START_SECONDS = 300.0
@@ -77,6 +77,7 @@ def ray_session(
             return
         variables = worker_environment(resources)
         if address is not None:
+            stack.enter_context(internals.send_token())
             stack.enter_context(left_at_the_end())
             start(address, verbose, runtime_env={"env_vars": variables})
         else:
@@ -119,7 +120,18 @@ def start(address: str, verbose: bool, **options: Any) -> None:
         local = "Ray did not start, the same command tries again"
         what = local if address == "local" else f"no Ray cluster at {address}"
         hint = "" if address == "local" else internals.token_hint()
-        raise ClusterError(f"{what}: {one_line(error)}{hint}") from error
+        raise ClusterError(f"{what}: {_start_fault(error)}{hint}") from error
+
+
+def _start_fault(error: Exception) -> str:
+    """Return why Ray did not start or was not joined, in one line.
+
+    Ray lists the differing versions of Ray and Python below its first line.
+    """
+    text = error_text(error)
+    if text.startswith("Version mismatch"):
+        return redacted(" ".join(text.split()))
+    return one_line(error)
 
 
 def require_worker() -> None:
@@ -133,8 +145,9 @@ def require_worker() -> None:
     try:
         ray.get(ray.remote(lambda: None).options(num_cpus=0).remote(), timeout=START_SECONDS)
     except ray.exceptions.RayError as error:
+        fault = one_line(error).rstrip(".")
         raise ClusterError(
-            f"Ray started no worker process (limit {START_SECONDS:g} s): {one_line(error).rstrip('.')}. "
+            f"Ray started no worker process (limit {START_SECONDS:g} s): {fault}. "
             "Run the same command to try again"
         ) from error
 

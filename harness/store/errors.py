@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import tenacity
 
 from harness.errors import UserError
-from reports.contract import SQLITE, ReportError, error_text, first_line, redacted
+from reports.contract import SQLITE, ReportError, error_text, first_line, redacted, store_fault
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -64,7 +64,7 @@ def store_errors(uri: str) -> Iterator[None]:
         if transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
             raise NoAnswer(line) from error
-        why = redacted(cause_line(error), uri)[:_LONGEST]
+        why = redacted(cause_line(error, uri), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite says that it may not write, as nobody would find what it wrote
@@ -72,7 +72,7 @@ def store_errors(uri: str) -> Iterator[None]:
         raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
 
 
-def cause_line(error: BaseException) -> str:
+def cause_line(error: BaseException, uri: str) -> str:
     """Return the line that names a disk's fault, wherever the error has it, or its first line.
 
     SQLAlchemy may put words about its autoflush before the database's own.
@@ -83,7 +83,7 @@ def cause_line(error: BaseException) -> str:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     lines = (line.strip() for cause in chain for line in error_text(cause).splitlines())
-    return next(filter(_DISK.search, lines), first_line(error))
+    return next(filter(_DISK.search, lines), store_fault(error, uri))
 
 
 def transient(error: BaseException, uri: str) -> bool:

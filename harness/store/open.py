@@ -269,7 +269,7 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     except Exception as error:
         raise StoreError(
             f"{uri}: MLflow could not upgrade the store, which was left as it was: "
-            f"{cause_line(error)}. Use the version of MLflow that wrote it"
+            f"{cause_line(error, uri)}. Use the version of MLflow that wrote it"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from harness.config import StudyConfig
 from harness.messages import Need
 from harness.planning import Fingerprints, Plan
+from harness.resources import machine_resources, resolved_resources
 from harness.study.features import classes_of, needed
 from harness.wording import duration, one_line
 
@@ -26,6 +27,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     method, lines = fingerprints.method, list[str]()
     if not method.timed:
         return lines
+    on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
     clips: dict[str, Any] = {}
     for need, configs in needed(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
@@ -38,7 +40,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
             classes = classes_of(configs, pictures)
             missing = _missing(clip, need, pictures, classes, fingerprints)
             if missing:
-                took = _time_text(clip, need, pictures, missing, on_gpus=bool(study.resources.gpus))
+                took = _time_text(clip, need, pictures, missing, on_gpus=on_gpus)
                 images = f"{sum(missing.values()):,} images"
                 lines.append(f"{features}: {images} to encode before the trials, {took}")
         except Exception as error:  # the plan can be shown without

@@ -16,7 +16,7 @@ from harness.messages import Need, needs_of
 from harness.method import Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
-from harness.resources import extraction_resources, machine_resources
+from harness.resources import machine_resources, resolved_resources
 from reports.contract import count
 from ship.plugins import identities, require_builders
 from ship.subsets import studied_labels
@@ -165,7 +165,7 @@ def encoder_here(
         method: ship.
         verbose: let Ray talk.
     """
-    actor = extraction_resources(study.resources, machine_resources())
+    actor = resolved_resources(study.resources, machine_resources())
     if not actor.gpus:
         return nullcontext()
     from harness.ray import ClusterEncoder, ray_session
@@ -228,8 +228,8 @@ def fetch_features(
 ) -> None:
     """Extract every feature set that a study may read; what the cache has is not extracted again.
 
-    On this machine's GPUs if the study asks for GPUs and torch can use them, else on its cores: a
-    login node seldom has one.
+    On this machine's GPUs if trials take GPUs and torch can use them, else on its cores: a login
+    node seldom has one.
 
     Raises:
         ValueError: a backbone or a data set cannot be read.
@@ -237,9 +237,9 @@ def fetch_features(
     """
     say, why = line_printer(console), why_no_gpu()
     if why is not None:
-        if study.resources.gpus:
+        if resolved_resources(study.resources, machine_resources()).gpus:
             say(f"torch cannot use a GPU here ({why.rstrip('.')}): the CPU extracts features")
-        study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus)})
+        study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed(study)
     with encoder_here(study, prints.method, verbose=verbose) as encode:
         prepare_features(needs, prints, console, encode)

@@ -63,8 +63,8 @@ def run_study(
         space: a YAML file, the name of a packaged study, a mapping with the keys of a YAML (`name`
             among them, or among the overrides), or a study that has been read.
         overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
-        plugins: files with generators, fine-tuners or datasets of one's own, which the study may
-            name; they are run, and stay known to this process.
+        plugins: Python files or names of modules with custom generators, fine-tuners or datasets
+            that the study may name; they are run, and stay known to this process.
         data_root: folder of the data sets, None if the study needs none.
         address: of a running Ray cluster (HOST:PORT or "auto"); None: this machine.
         in_process: run one trial after the other in this process, without Ray's, so that a debugger

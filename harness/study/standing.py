@@ -197,8 +197,7 @@ def _with_time(standing: Standing, known: Sequence[LedgerRun], say: Say) -> Plan
     """
     study, plan = standing.study, standing.plan
     ledger, prints = standing.ledger, standing.fingerprints
-    n_trials, there = len(plan.work) + plan.proposals, machine_resources()
-    resources = resolved_resources(study.resources, there, ledger, n_trials)
+    resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
     runs = [*ledger.runs, *(one for one in known if one.setting_key not in ledger.by_key)]

@@ -1,7 +1,7 @@
 """The trials of a study run: its features come first, then a Ray session, and a sweep or two."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from harness import planning, resources
 from harness.checkpoints import Storage, checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
-from harness.planning import Plan, TableChanges
+from harness.planning import TableChanges
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
@@ -75,7 +75,7 @@ class Trials:
             if address is not None:
                 self._on_cluster(address)
             elif self.options.in_process:
-                self._sweep(self.standing.plan, self._extract(None))
+                self._sweep(self._extract(None))
             else:
                 self._here()
         except TooManyFailures as failures:
@@ -103,7 +103,7 @@ class Trials:
             there = cluster_resources()
             resources.check_room(study.resources, there)
             self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
-            actor = resources.extraction_resources(study.resources, there)
+            actor = resources.resolved_resources(study.resources, there)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
             self._shared_out(features, owned)
@@ -113,30 +113,19 @@ class Trials:
         return prepare_features(needs, self._prints, self.options.console, encode)
 
     def _shared_out(self, features: Mapping[Need, Any], owned: bool) -> None:
-        """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
-
-        Trials of reference arms are small, and tell nothing.
-        """
-        from harness.ray import cluster_resources
+        """Run the trials in the open Ray session."""
         from harness.tuning import share
 
-        plan, there, shared = self.standing.plan, cluster_resources(), share(features)
-        if resources.is_unmeasured(self._study.resources, there, self.standing.ledger):
-            gpus = resources.gpus_of(there)
-            first = [work for work in plan.work if not work.setting.arm][:gpus]
-            rows = tuple(row if row in first else replace(row, seeds=()) for row in plan.rows)
-            proposals = min(plan.proposals, gpus - len(first))
-            self._sweep(replace(plan, rows=rows, proposals=proposals), shared, owned)
-            self.standing = self.standing.again()
-        self._sweep(self.standing.plan, shared, owned)
+        self._sweep(share(features), owned)
 
-    def _sweep(self, plan: Plan, features: Mapping[Need, Any], owned: bool = True) -> None:
-        """Run a plan's trials, in the open Ray session or one after the other in this process.
+    def _sweep(self, features: Mapping[Need, Any], owned: bool = True) -> None:
+        """Run the plan's trials, in the open Ray session or one after the other in this process.
 
         Args:
             features: those of a session lie in its object store.
             owned: whether this process leaves the session at the end.
         """
+        plan = self.standing.plan
         if plan.finished:
             return
         from harness import tuning
@@ -148,9 +137,7 @@ class Trials:
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = 1 if in_process else study.concurrency
-        each = resources.resolved_resources(
-            study.resources, there, ledger, min(n_trials, most or n_trials)
-        )
+        each = resources.resolved_resources(study.resources, there)
         resolved = study.model_copy(update={"resources": each})
         room = resources.slots(each, there, most)
 

@@ -114,7 +114,7 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
             search_alg=monitor.searcher,
             scheduler=StudyScheduler(monitor.study, monitor.searcher),
             callbacks=[monitor],
-            resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus},
+            resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus or 0},
             reuse_actors=True,
             max_failures=0,  # what runs again is the searcher's to say (endings.py)
             raise_on_failed_trial=False,

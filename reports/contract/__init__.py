@@ -27,6 +27,7 @@ from reports.contract.words import (
     first_line,
     printable,
     printable_lines,
+    store_fault,
 )
 
 
@@ -164,15 +165,12 @@ _SEED: Final = "seed_"
 class Cost(StrEnum):
     """What a trial took; a member is the metric's key.
 
-    SECONDS: of computing, without waiting. PEAK_MEMORY and DEVICE_MEMORY: in MiB.
-    GPUS, DEVICE_MEMORY: of trials that held GPUs, how many, and the memory of a single one.
+    SECONDS: of computing, without waiting. PEAK_MEMORY: in MiB.
     """
 
     SECONDS = "cost/seconds"
     PEAK_MEMORY = "cost/peak_memory_mb"
     TEXT_TOKENS = "cost/text_tokens"
-    GPUS = "cost/gpus"
-    DEVICE_MEMORY = "cost/device_memory_mb"
 
 
 def seed_metric(seed: int, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from unicodedata import bidirectional, category
+from urllib.parse import urlsplit
 
 from reports.contract.redaction import redacted
 
@@ -113,6 +114,17 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text that is not blank, or its type's name."""
     lines = (line.strip() for line in error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
+
+
+def store_fault(error: BaseException, uri: str) -> str:
+    """Return why a store cannot be used, in one line that may hold secrets of its address.
+
+    `mlflow server` answers 403 to a host name that it was not started for (--allowed-hosts).
+    """
+    if "Invalid Host header" not in error_text(error):
+        return first_line(error)
+    host = urlsplit(uri).netloc.rpartition("@")[2]
+    return f"the server does not accept the host name {host}. Start it with --allowed-hosts {host}"
 
 
 class ReportError(ValueError):

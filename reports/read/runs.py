@@ -20,10 +20,10 @@ from reports.contract import (
     State,
     Tag,
     address_fault,
-    first_line,
     quiet,
     reach_database,
     reach_server,
+    store_fault,
 )
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
@@ -214,7 +214,7 @@ def _client_of(uri: str) -> Iterator[Any]:
         except ReportError:
             raise
         except Exception as error:  # the user can act on none of the types
-            told = first_line(error)
+            told = store_fault(error, uri)
             raise ReportError(f"{uri}: cannot read the MLflow store: {told}") from error
 
 

@@ -12,10 +12,10 @@ from ship.registry import OneOf, Registry
 from ship.settings import FinetunerSettings, GeneratorSettings, NamedSettings
 
 GENERATORS: Final[Registry[type[GeneratorSettings]]] = Registry(
-    "generator", "ship_sweep.generators", GeneratorSettings, vars(generators).values()
+    "generator", GeneratorSettings, vars(generators).values()
 )
 FINETUNERS: Final[Registry[type[FinetunerSettings]]] = Registry(
-    "finetuner", "ship_sweep.finetuners", FinetunerSettings, vars(finetuners).values()
+    "finetuner", FinetunerSettings, vars(finetuners).values()
 )
 
 GeneratorConfig = Annotated[NamedSettings, OneOf(GENERATORS)]

@@ -129,7 +129,6 @@ ELSEWHERE: Final = {
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
-    "ship_sweep.datasets",
     DatasetPlugin,
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
@@ -193,7 +192,7 @@ def survey_dataset(
     except EXITS:
         raise
     except BaseException as why:
-        origin = DATASETS.origin(name)
+        origin = DATASETS.origins.get(name)
         if origin is None:
             raise
         at = traceback.extract_tb(why.__traceback__)[-1]
@@ -238,7 +237,7 @@ def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec
     if name not in DATASETS:
         near = nearest_dataset(name, data_root)
         hint = f"did you mean {near}? " if near else ""
-        choices = ", ".join([*DATASETS.names(), f"{PREFIX}NAME"])
+        choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
     return DATASETS[name]
 

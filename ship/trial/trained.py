@@ -285,7 +285,7 @@ def _said(path: Path) -> Said:
         told = f"{where}: {first['msg']}"
         if first["type"] == "union_tag_invalid":  # rather a plugin's than damaged
             told = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
-            way_out = "if it is a plugin's, give its file (--plugin FILE) or install its package"
+            way_out = "if a plugin defines it, add --plugin FILE or MODULE"
         raise refusal(path, told, way_out) from None
     if said.results_version != RESULTS_VERSION:
         wrote = said.versions.get("ship-sweep", "")[:50] or "of its time"

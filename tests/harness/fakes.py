@@ -197,6 +197,7 @@ def make_study(**keys: Any) -> StudyConfig:
         "seeds": 2,
         "reference_arms": False,
         "concurrency": 1,
+        "resources": {"gpus": 0},
     }
     return load_study({"name": "small", **defaults, **keys})
 

@@ -141,9 +141,18 @@ class Postgres:
 class MlflowServer:
     """`mlflow server` in front of a database, on 127.0.0.1."""
 
-    def __init__(self, database: str, folder: Path, files: str = "") -> None:
-        """Start it; files: where it keeps runs' files, in the folder unless another is given."""
-        self.database = database
+    def __init__(
+        self, database: str, folder: Path, files: str = "", allowed_hosts: str = ""
+    ) -> None:
+        """Start the server.
+
+        Args:
+            database: URI of its database.
+            folder: Folder for its log.
+            files: Folder for the files of runs. Defaults to one in `folder`.
+            allowed_hosts: Host names that it accepts. Defaults to those of MLflow.
+        """
+        self.database, self.allowed_hosts = database, allowed_hosts
         self.folder = folder
         self.files = files or str(folder / "artifacts")
         self.port = free_port()
@@ -163,6 +172,7 @@ class MlflowServer:
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", self.database]
         command += ["--artifacts-destination", self.files]
+        command += ["--allowed-hosts", self.allowed_hosts] if self.allowed_hosts else []
         settings = {"SHIP_TEST_SERVER": self.mark, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.daemon = Daemon(command, log, env={**os.environ, **settings})
         wait_until(self._answers, self.daemon.process, log)

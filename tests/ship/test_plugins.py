@@ -1,20 +1,17 @@
-"""Plugins in a single file, and those of installed packages, loaded when a name asks for them."""
+"""Plugins in a single file, and those of a module."""
 
 import os
+import pickle
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
-from ship.plugins import PluginError, carried, identities, load_plugin
-from ship.settings import FinetunerSettings
+from ship.plugins import PluginError, carried, identities, load_carried, load_plugin
 from ship.trial_config import TrialConfig
 from tests.told import told
 
@@ -115,93 +112,110 @@ def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
     assert f'{path}", line ' in done.stderr and "# here" in done.stderr
 
 
-class Method:
-    """Whatever is set."""
-
-
-class OwnConfig(FinetunerSettings):
-    """Settings of a plugin."""
-
-    method = Method
-    name: Literal["own"] = "own"
-    size: tuple[int, ...] = (1, 2)
-
-
-class MineConfig(FinetunerSettings):
-    """Of a plugin that an entry point calls otherwise."""
-
-    method = Method
-    name: Literal["mine"] = "mine"
-
-
-nothing = 3
-
-
-def point(name: str, value: str, package: str = "theirs", version: str = "1.2") -> EntryPoint:
-    """An entry point of a package."""
-    made = EntryPoint(name, value, FINETUNERS.group)
-    vars(made)["dist"] = SimpleNamespace(name=package, version=version)
-    return made
+PACKAGE = FILE.parent / "ship_example"
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
-    """Entry points of the fine-tuners' group, as if packages with them were installed."""
-    points: list[EntryPoint] = []
-
-    def entry_points(group: str) -> list[EntryPoint]:
-        return list(points) if group == FINETUNERS.group else []
-
-    monkeypatch.setattr("ship.registry.entry_points", entry_points)
-    FINETUNERS._installed = None
-    return points
+def example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example package can be imported, and is not installed."""
+    monkeypatch.syspath_prepend(PACKAGE)
 
 
-def test_a_name_loads_its_plugin_and_no_other(installed: list[EntryPoint]) -> None:
-    """The one that is asked for is imported; its settings then are a trial's."""
-    installed += [point("own", f"{__name__}:OwnConfig"), point("other", "no_such_module:other")]
-    trial = TrialConfig.model_validate({"finetuner": {"name": "own"}})
-    assert trial.finetuner == OwnConfig()
-    origin = FINETUNERS.origin("own")
-    assert origin is not None
-    assert (origin.said, origin.identity) == ("package theirs", "theirs 1.2")
-    assert FINETUNERS["own"] is OwnConfig
-    assert "no_such_module" not in FINETUNERS and "other" in FINETUNERS.names()
-    assert FINETUNERS.origin("coop") is None
+@pytest.mark.usefixtures("example")
+def test_a_modules_plugins_join_the_tables() -> None:
+    """Those that it imports from its own submodules, too; workers import it by its name."""
+    load_plugin("ship_example")
+    found = identities("residual_text", "ridge", ["shapes"])
+    assert set(found) == {"generator residual_text", "finetuner ridge", "dataset shapes"}
+    (identity,) = set(found.values())
+    assert identity.startswith("sha256:") and len(identity) == 71
+    (origin,) = carried()
+    assert (origin.said, origin.content) == ("module ship_example", None)
+    FINETUNERS.clear(), FINETUNERS.origins.clear()
+    load_carried(pickle.loads(pickle.dumps(carried())))
+    assert identities("none", "ridge") == {"finetuner ridge": identity}
 
 
-def test_json_makes_tuples_of_lists(installed: list[EntryPoint]) -> None:
+@pytest.mark.usefixtures("example")
+def test_a_submodule_is_a_module_like_any_other() -> None:
+    """A dotted name is no file."""
+    with pytest.raises(PluginError, match=r"module ship_example\.methods: has no plugin"):
+        load_plugin("ship_example.methods")
+
+
+def test_an_installed_modules_identity_is_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of its distribution decides, whatever its files contain."""
+    written(tmp_path, file="of_a_package.py")
+    about = tmp_path / "theirs-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.2\n")
+    (about / "top_level.txt").write_text("of_a_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_plugin("of_a_package")
+    assert identities("none", "own") == {"finetuner own": "theirs 1.2"}
+
+
+@pytest.mark.parametrize("changed", ["__init__.py", "inner/methods.py"])
+def test_any_changed_file_of_a_package_changes_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """A package without a version is known by all of its Python files."""
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for name in (f"before_{len(changed)}", f"after_{len(changed)}"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        written(tmp_path / name, file="__init__.py")
+        (tmp_path / name / "inner" / "methods.py").touch()
+        if name.startswith("after"):
+            with (tmp_path / name / changed).open("a") as file:
+                file.write("# edited\n")
+        FINETUNERS.origins.clear()
+        load_plugin(name)
+        seen.append(FINETUNERS.origins["own"].identity)
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("no_such_module", "module no_such_module cannot be imported: ModuleNotFoundError"),
+        ("json", "module json: has no plugin at its top level"),
+        ("sys", "module sys comes from no Python file"),
+        ("no_such_file.py", r"file no_such_file\.py: cannot be read: No such file"),
+    ],
+)
+def test_modules_that_cannot_be_used(name: str, fault: str) -> None:
+    """One line that names the module and the fault; what ends in .py is a file."""
+    with pytest.raises(PluginError, match=fault) as caught:
+        load_plugin(name)
+    assert "\n" not in str(caught.value)
+
+
+SIZED = """
+from typing import Literal
+from ship.plugins import FinetunerSettings
+class SizedConfig(FinetunerSettings):
+    method = "none:None"
+    name: Literal["sized"] = "sized"
+    size: tuple[int, ...] = (1, 2)
+"""
+
+
+def test_json_makes_tuples_of_lists(tmp_path: Path) -> None:
     """A trial goes to a worker as JSON, where a tuple is a list."""
-    installed.append(point("own", f"{__name__}:OwnConfig"))
-    trial = TrialConfig.model_validate({"finetuner": {"name": "own", "size": (3, 4)}})
+    (tmp_path / "sized.py").write_text(SIZED)
+    load_plugin(tmp_path / "sized.py")
+    trial = TrialConfig.model_validate({"finetuner": {"name": "sized", "size": (3, 4)}})
     assert TrialConfig.model_validate_json(trial.model_dump_json()) == trial
     with pytest.raises(ValidationError):
-        TrialConfig.model_validate({"finetuner": {"name": "own", "size": [3, 4]}})
+        TrialConfig.model_validate({"finetuner": {"name": "sized", "size": [3, 4]}})
 
 
-def test_as_long_as_built_ins_are_named_nobody_looks_for_plugins() -> None:
-    """The entry points of all packages are read where an unknown name asks for it alone."""
-    FINETUNERS._installed = GENERATORS._installed = None
-    TrialConfig.model_validate({"finetuner": "kgcoop", "generator": "wgan"})
-    assert FINETUNERS._installed is None and GENERATORS._installed is None
-    assert "nobody" not in FINETUNERS
-    assert FINETUNERS._installed == {}
-
-
-@pytest.mark.parametrize("case", told(__file__, "plugin_packages.yaml"), ids=str)
-def test_plugins_that_cannot_be_used(installed: list[EntryPoint], case: dict[str, Any]) -> None:
-    """One line names the package and the fault, also as the fault of the settings that ask."""
-    installed += [point(name, at.replace("HERE", __name__), of) for name, at, of in case["points"]]
-    said = case["said"]
-    with pytest.raises(PluginError, match=said):
-        FINETUNERS.get("own")
-    with pytest.raises(ValidationError, match=said):
-        TrialConfig.model_validate({"finetuner": {"name": "own"}})
-
-
-def test_an_unknown_name_is_told_with_what_is_installed(installed: list[EntryPoint]) -> None:
-    """A plugin that is not loaded yet is a choice like any other."""
-    installed.append(point("own", f"{__name__}:OwnConfig"))
+def test_an_unknown_name_is_answered_with_the_names_of_plugins(tmp_path: Path) -> None:
+    """A loaded plugin is a choice like any other."""
+    load_plugin(written(tmp_path))
     with pytest.raises(ValidationError) as caught:
         TrialConfig.model_validate({"finetuner": {"name": "owm"}})
     (fault,) = caught.value.errors()

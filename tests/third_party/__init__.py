@@ -1,1 +1,1 @@
-"""What others write for ship-sweep: a file for --plugin, and a package with entry points."""
+"""What others write for ship-sweep: a file for --plugin, and a package that is installed."""

@@ -1,4 +1,4 @@
-"""A package of somebody else's: installed, named in a YAML, and up to the table."""
+"""A package with plugins: installed, named by --plugin, and up to the table."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def test_the_page_shows_the_packages_own_code() -> None:
     """What is printed is what is tested, line by line."""
     text = PAGE.read_text("utf-8")
     shown = re.findall(r"`(ship_example/[\w/.]+)`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL)
-    files = [PACKAGE / "pyproject.toml", *sorted((PACKAGE / "ship_example").glob("*.py"))]
+    files = sorted((PACKAGE / "ship_example").glob("*.py"))
     names = {path.relative_to(HERE).as_posix(): path for path in files}
     assert {name for name, _ in shown} == set(names)
     for name, code in shown:
@@ -63,10 +63,13 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     (site,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
     (site / "beside.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
     python, sweep = str(inside), (str(inside), "-m", "harness.cli.main")
+    plugin = ("--plugin", "ship_example")
     (tmp_path / "own.yaml").write_text(YAML)
+    refused = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path, code=2)
+    assert "--plugin: module ship_example cannot be imported: ModuleNotFoundError" in refused
     refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
     assert "own.yaml: finetuner must be one of the choices, got 'ridge'" in refused
-    assert "own.yaml: generator must be one of the choices, got 'residual_text'" in refused
+    assert "If a plugin defines it, add --plugin FILE or MODULE" in refused
 
     # a copy: setuptools leaves a folder beside what it builds
     source = tmp_path / "source"
@@ -75,11 +78,11 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     run(python, "-m", "pip", "install", *install, cwd=tmp_path)
 
     for name in ("residual_text", "ridge", "shapes"):
-        said = run(*sweep, "--check", name, cwd=tmp_path)
+        said = run(*sweep, "--check", name, *plugin, cwd=tmp_path)
         assert said.splitlines()[-1] == "everything holds", said
-    told = run(*sweep, "--space", "own.yaml", "--dry-run", cwd=tmp_path)
+    told = run(*sweep, "--space", "own.yaml", *plugin, "--dry-run", cwd=tmp_path)
     assert "estimated time left for trials" in told and "cannot be estimated" not in told, told
-    table = run(*sweep, "--space", "own.yaml", cwd=tmp_path)
+    table = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path)
     assert "own: the answer" in table and "l2" in table, table
     code = (
         "import reports; from mlflow import MlflowClient;"
@@ -93,9 +96,5 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     assert "generator residual_text: ship-example 0.1; finetuner ridge: ship-example 0.1" in tags
     assert "dataset shapes: ship-example 0.1" in tags
 
-    # a report needs no plugin, and the study says what is missing once it is gone
-    run(python, "-m", "pip", "uninstall", "--yes", "--quiet", "ship-example", cwd=tmp_path)
     report = run(python, "-c", "from reports.cli import main; main()", "own", cwd=tmp_path)
-    assert "l2" in report, report
-    refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
-    assert "finetuner must be one of the choices, got 'ridge'" in refused
+    assert "l2" in report, report  # a report needs no plugin

@@ -66,6 +66,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
 
 
 GPU = ("--set", "resources.gpus=1")
+SERIAL = ("--set", "concurrency=1")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ GPU = ("--set", "resources.gpus=1")
     [
         (GPU, 0, False, "warning: a run would be refused: resources must fit one machine"),
         (GPU, 0, True, ""),
-        ((), 2, False, "warning: 2 of 2 GPUs would stand idle: `resources: auto`"),
+        (SERIAL, 2, False, "warning: 1 of 2 GPUs would be idle: lower `resources.cpus` or"),
+        ((), 2, False, ""),
         ((), 2, True, ""),
         (("--address", "auto"), 2, False, ""),
     ],

@@ -240,7 +240,7 @@ def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
     """Before anything is extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    said = f"resources ask for a GPU, and torch cannot use a GPU here: {why_no_gpu()}"
+    said = f"each trial takes a GPU, and torch cannot use a GPU here: {why_no_gpu()}"
     assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
 
 

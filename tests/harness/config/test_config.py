@@ -42,7 +42,7 @@ def test_what_is_left_out_has_the_documented_default() -> None:
     assert (study.name, study.sampler, study.trials) == ("prompt", "grid", None)
     assert study.seeds == (0, 1, 2, 3, 4)
     assert (study.scheduler.name, study.objective) == ("none", "harmonic_mean")
-    assert (study.resources.cpus, study.resources.gpus) == (1.0, 0.0)
+    assert (study.resources.cpus, study.resources.gpus) == (1.0, None)
     assert study.reference_arms
     ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
     assert load_study({"name": "x", "space": ranged, "trials": 3}).sampler == "tpe"

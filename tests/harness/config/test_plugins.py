@@ -1,8 +1,6 @@
 """Studies that name plugins: what is checked, and what is said of those that cannot be used."""
 
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,8 +11,6 @@ import harness.study
 from harness.config import load_plugins, resolve
 from harness.config.load import load_study
 from harness.errors import ConfigError
-from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 
@@ -27,20 +23,6 @@ def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_study({**SHORT, "name": "x", **mapping}, overrides, label="x")
     return caught.value.faults
-
-
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages whose plugins cannot be imported."""
-
-    def entry_points(group: str) -> list[EntryPoint]:
-        point = EntryPoint("lost", "no_such_module:lost", group)
-        vars(point)["dist"] = SimpleNamespace(name="theirs", version="1")
-        return [point]
-
-    monkeypatch.setattr("ship.registry.entry_points", entry_points)
-    for table in (GENERATORS, FINETUNERS, DATASETS):
-        table._installed = None
 
 
 def test_a_plugins_settings_are_factors_like_any_other() -> None:
@@ -67,24 +49,6 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
         "batch_size": 64,
     }
     assert found.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("mapping", "path"),
-    [
-        ({"finetuner": "lost"}, "finetuner"),
-        ({"generator": {"name": "lost"}}, "generator"),
-        ({"space": {"finetuner": ["coop", "lost"]}}, "space.finetuner"),
-        ({"dataset": "lost"}, "dataset"),
-        ({"space": {"dataset": ["emoji", "lost"]}}, "space.dataset"),
-    ],
-)
-def test_a_plugin_that_cannot_be_imported(broken: None, mapping: dict[str, Any], path: str) -> None:
-    """One line that says where it is named, whose it is, and why."""
-    found = faults({"space": {"shots": [1, 2]}, **mapping})
-    told = [line for line in found if "package theirs" in line]
-    assert told and all("ModuleNotFoundError: No module named 'no_such_module'" in t for t in told)
-    assert any(line.startswith(f"x: {path} must ") for line in told), found
 
 
 QUIET = """

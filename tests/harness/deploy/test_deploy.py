@@ -21,10 +21,9 @@ from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 from harness.errors import address_fault
 from harness.ray.extract import decoding_threads
-from harness.resources import at_once, extraction_resources
+from harness.resources import at_once
 
 ROOT = Path(__file__).parents[3]
-KUBERAY = ["kuberay", "kuberay-cluster"]
 TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
 
 
@@ -33,9 +32,10 @@ def text_of(name: str) -> str:
     return (FOLDER / FILES[name]).read_text(encoding="utf-8")
 
 
-def manifest(name: str) -> Any:
-    """A YAML recipe."""
-    return YAML(typ="safe").load(text_of(name))
+@pytest.fixture
+def job() -> Any:
+    """Return the RayJob manifest."""
+    return YAML(typ="safe").load(text_of("kuberay"))
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -51,30 +51,25 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(words)
 
 
-def all_commands() -> list[tuple[str, list[str]]]:
+def all_commands(job: Any) -> list[tuple[str, list[str]]]:
     """(recipe, words) of every command; the entrypoint of a job, too."""
     found = [(name, words) for name in FILES for words in commands(text_of(name))]
-    found += [("kuberay", shlex.split(manifest("kuberay")["spec"]["entrypoint"])[1:])]
+    found += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
     (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
     return [*found, ("slurm", shlex.split(slurm))]
 
 
-def containers(name: str) -> list[Any]:
-    """Every container of a manifest."""
-    pods = [group["template"]["spec"] for group in groups(name)]
-    job = manifest(name)["spec"].get("submitterPodTemplate")
-    return [c for pod in [*pods, *([job["spec"]] if job else [])] for c in pod["containers"]]
+def groups(job: Any) -> list[Any]:
+    """Return the head's group and those of the workers."""
+    cluster = job["spec"]["rayClusterSpec"]
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
-def cluster(name: str) -> Any:
-    """The cluster's part of a manifest."""
-    spec = manifest(name)["spec"]
-    return spec.get("rayClusterSpec", spec)
-
-
-def groups(name: str) -> list[Any]:
-    """The head's group and those of the workers."""
-    return [cluster(name)["headGroupSpec"], *cluster(name)["workerGroupSpecs"]]
+def containers(job: Any) -> list[Any]:
+    """Return every container: head, workers, submitter."""
+    pods = [group["template"]["spec"] for group in groups(job)]
+    pods.append(job["spec"]["submitterPodTemplate"]["spec"])
+    return [container for pod in pods for container in pod["containers"]]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -94,10 +89,10 @@ def test_every_file_is_a_recipe_and_is_packaged() -> None:
     assert all(any(Path(name).match(pattern) for pattern in patterns) for name in there)
 
 
-def test_every_option_and_override_in_a_recipe_exists() -> None:
+def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
     """In comments as in what is run: --set names keys of a study, --address what may be given."""
     known = {o for p in typer.main.get_command(cli.app).params for o in p.opts}
-    found = all_commands()
+    found = all_commands(job)
     assert {name for name, _ in found} == set(FILES)
     overrides = set()
     for name, words in found:
@@ -112,111 +107,73 @@ def test_every_option_and_override_in_a_recipe_exists() -> None:
     load_study("prompt_len", sorted(overrides), None)
 
 
-@pytest.mark.parametrize("name", KUBERAY)
-def test_manifests_fit_kuberays_schema(name: str) -> None:
+def test_the_manifest_fits_kuberays_schema(job: Any) -> None:
     """Every field is one that KubeRay and Kubernetes know, and has the right type."""
     schema = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
-    document = manifest(name)
-    check = jsonschema.Draft7Validator(
-        {**schema, "allOf": [{"$ref": f"#/kinds/{document['kind']}"}]}
-    )
-    assert not [f"{list(e.path)}: {e.message}" for e in check.iter_errors(document)]
-    document["spec"]["sloth"] = 1  # and the schema does refuse
-    assert not check.is_valid(document)
+    check = jsonschema.Draft7Validator(schema)
+    assert not [f"{list(e.path)}: {e.message}" for e in check.iter_errors(job)]
+    job["spec"]["sloth"] = 1  # and the schema does refuse
+    assert not check.is_valid(job)
 
 
-@pytest.mark.parametrize("name", KUBERAY)
-def test_manifests_are_safe(name: str) -> None:
-    """Nobody is root, requests are limits, the tracking URI is a secret, Ray asks for a token."""
-    for container in containers(name):
+def test_the_manifest_is_safe(job: Any) -> None:
+    """No container is root, requests are limits, the tracking URI is a secret, Ray has a token."""
+    for container in containers(job):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        resources = container["resources"]
-        assert resources["requests"] == resources["limits"]
-        for variable in container.get("env", []):
-            if variable["name"] == "MLFLOW_TRACKING_URI":
-                assert "secretKeyRef" in variable["valueFrom"]
-    assert "secretKeyRef" in text_of(name) and cluster(name)["authOptions"] == {"mode": "token"}
-    for group in groups(name):
-        pod = group["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-        assert mounted == {v["name"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+    head, *workers = groups(job)
+    for group in (head, *workers):
+        assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+    env = {one["name"]: one for one in head["template"]["spec"]["containers"][0]["env"]}
+    assert "secretKeyRef" in env["MLFLOW_TRACKING_URI"]["valueFrom"]
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
-@pytest.mark.parametrize("name", KUBERAY)
-def test_manifests_fit_together(name: str) -> None:
-    """One image, with the Ray that is named and asked for; GPUs on workers alone, all there."""
-    version = cluster(name)["rayVersion"]
+def test_the_manifest_has_one_image_with_the_ray_that_it_names(job: Any) -> None:
+    """The image's tag has the versions of ship-sweep and Ray."""
+    version = job["spec"]["rayClusterSpec"]["rayVersion"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {c["image"].partition(":")[2] for c in containers(name)} == {
+    assert {container["image"].partition(":")[2] for container in containers(job)} == {
         f"{project['version']}-ray{version}"
     }
     (least,) = (re.search(r">=([\d.]+)", d) for d in project["dependencies"] if "ray[" in d)
     assert least is not None
     numbers = tuple(map(int, version.split(".")))
     assert numbers >= max(TOKENS_SINCE, tuple(map(int, least.group(1).split("."))))
-    head, *workers = groups(name)
+
+
+def test_the_cluster_ends_with_the_study_and_has_what_it_reads(job: Any) -> None:
+    """Datasets, cache and weights are on the volume that every pod mounts."""
+    spec = job["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True and spec["ttlSecondsAfterFinished"] > 0
+    words = shlex.split(spec["entrypoint"])
+    assert words[0] == "ship-sweep" and words[words.index("--address") + 1] == "auto"
+    paths = [words[words.index(option) + 1] for option in ("--data-root", "--cache-dir")]
+    mounts = set()
+    for group in groups(job):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        paths += [one["value"] for one in container["env"] if one["name"] == "HF_HOME"]
+        (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+        assert mount["name"] == volume["name"] and "persistentVolumeClaim" in volume
+        mounts.add(mount["mountPath"])
+    assert len(paths) == 2 + len(groups(job))
+    (folder,) = mounts
+    assert all(path.startswith(f"{folder}/") for path in paths)
+
+
+def test_trials_and_extraction_use_the_gpus_of_workers(job: Any) -> None:
+    """The head gives Ray neither GPU nor core; all cores of a worker decode images."""
+    words = shlex.split(job["spec"]["entrypoint"])
+    sets = dict(word.split("=") for word in words if word.startswith("resources."))
+    head, *workers = groups(job)
     assert head["rayStartParams"] == {"num-cpus": "0"}
     assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
     for group in workers:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        assert int(limits["nvidia.com/gpu"]) > 0
-        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]
-
-
-def test_the_job_ends_with_its_cluster() -> None:
-    """Pods do not outlive the study, whose trials and datasets fit what workers have."""
-    spec = manifest("kuberay")["spec"]
-    assert spec["shutdownAfterJobFinishes"] is True and spec["ttlSecondsAfterFinished"] > 0
-    words = shlex.split(spec["entrypoint"])
-    assert words[0] == "ship-sweep" and words[words.index("--address") + 1] == "auto"
-    (mount,) = containers("kuberay")[0]["volumeMounts"]
-    for option in ("--data-root", "--cache-dir"):
-        assert words[words.index(option) + 1].startswith(mount["mountPath"] + "/")
-    sets = dict(word.split("=") for word in words if word.startswith("resources."))
-    limits = containers("kuberay")[1]["resources"]["limits"]
-    assert float(sets["resources.cpus"]) <= float(limits["cpu"])
-    assert float(sets["resources.gpus"]) <= float(limits["nvidia.com/gpu"])
-
-
-@pytest.mark.parametrize("name", KUBERAY)
-def test_actors_that_extract_find_what_they_need_on_workers(name: str) -> None:
-    """The head, which has no GPU, gives Ray no core: pictures are decoded by cores of GPU pods.
-
-    Each pod sees the weights and the datasets under the same path.
-    """
-    head, *workers = groups(name)
-    assert head["rayStartParams"]["num-cpus"] == "0"
-    homes, mounts = set(), set()
-    for group in (head, *workers):
-        (container,) = group["template"]["spec"]["containers"]
-        homes.add({one["name"]: one.get("value") for one in container["env"]}["HF_HOME"])
-        mounts |= {mount["mountPath"] for mount in container["volumeMounts"]}
-    ((home,), (mount,)) = homes, mounts
-    assert str(home).startswith(f"{mount}/")
-    for group in workers:
-        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         gpus, cores = int(limits["nvidia.com/gpu"]), float(limits["cpu"])
-        there = [{"CPU": cores, "GPU": gpus}]
-        taken = extraction_resources(Resources(auto=True), there)
-        assert at_once(taken, there) == gpus
+        taken = Resources(cpus=float(sets["resources.cpus"]), gpus=float(sets["resources.gpus"]))
+        assert at_once(taken, [{"CPU": cores, "GPU": gpus}]) == gpus
         assert decoding_threads(taken, cores, gpus) == cores / gpus >= 8
-
-
-def test_ray_up_passes_rays_own_validator() -> None:
-    """As `ray up` validates and prepares it; all machines are kept from the start."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-    from ray.scripts.scripts import start
-
-    config = manifest("ray-up")
-    prepared = prepare_config(config)
-    validate_config(prepared)
-    workers = len(config["provider"]["worker_ips"])
-    (node,) = prepared["available_node_types"].values()
-    assert node["min_workers"] == node["max_workers"] == prepared["max_workers"] == workers
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        command = config[key][-1]
-        assert command.startswith("RAY_AUTH_MODE=token ray start ")
-        known = {option for parameter in start.params for option in parameter.opts}
-        assert {word.partition("=")[0] for word in shlex.split(command)[3:]} <= known
+        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]

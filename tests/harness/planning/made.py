@@ -7,10 +7,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import Setting
 from harness.store.ledger import Ledger, LedgerRun
-from reports.contract import Cost, State, Tag
+from reports.contract import State, Tag
 from reports.read.runs import Run
-
-COSTS = {"gpus": Cost.GPUS, "peak_mb": Cost.PEAK_MEMORY, "device_mb": Cost.DEVICE_MEMORY}
 
 
 def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
@@ -20,10 +18,9 @@ def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
 
 def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
     """A run in the ledger."""
-    costs = {name: keys.pop(key) for key, name in COSTS.items() if key in keys}
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
     values: dict[str, Any] = {
-        "logged": Run("r", 0, tags, {}, costs),
+        "logged": Run("r", 0, tags, {}, {}),
         "setting_key": setting.key,
         "arm": setting.arm,
         "assignment": setting.assignment,

@@ -17,7 +17,6 @@ import torch
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.ray.extract import ClusterEncoder, _undecodable, decoding_threads
-from harness.resources import extraction_resources
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
@@ -105,14 +104,6 @@ def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
 ) -> None:
     """Never with less than it reserves; one without a GPU with just that."""
     assert decoding_threads(resources, cores, gpus) == threads
-
-
-@pytest.mark.parametrize(("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)])
-def test_auto_extracts_with_whole_gpus_where_there_are_any(
-    there: dict[str, float], gpus: float
-) -> None:
-    """Before a trial has been measured nobody shares one."""
-    assert extraction_resources(Resources(auto=True), [there]).gpus == gpus
 
 
 @pytest.fixture(scope="module")

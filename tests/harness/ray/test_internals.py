@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.ray import internals
-from harness.ray.internals import MODE, TOKEN, private_ray
+from harness.ray.internals import MODE, TOKEN, TOKEN_PATH, private_ray
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -109,3 +109,39 @@ def test_a_token_that_is_not_sent_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert internals.token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
     monkeypatch.setenv(MODE, "disabled")
     assert internals.token_hint() == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "file", "mode"),
+    [
+        ({}, True, "token"),
+        ({TOKEN: "x"}, False, "token"),
+        ({}, False, None),
+        ({MODE: "disabled"}, True, "disabled"),
+    ],
+    ids=str,
+)
+def test_a_token_is_sent_to_a_cluster_if_the_user_has_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    file: bool,
+    mode: str | None,
+) -> None:
+    """Ray's core reads the mode again at the beginning and at the end; a mode of the user stays."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (MODE, TOKEN, TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if file:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
+    seen = list[str | None]()
+    monkeypatch.setattr(
+        internals, "_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
+    )
+    with internals.send_token():
+        assert os.environ.get(MODE) == mode
+    assert os.environ.get(MODE) == variables.get(MODE)
+    assert seen == (["token", None] if mode == "token" else [])

@@ -61,17 +61,40 @@ def test_nothing_at_the_address_is_said_at_once() -> None:
         wait.alive("127.0.0.1:1")
 
 
-def test_a_cluster_that_wants_a_token_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray says so in an exception of its own."""
+# As Ray 2.60 words it (ray._private.utils.check_version_info).
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.52.0
+    Python: 3.11.9
+This process on node 10.0.0.1 was started with:
+    Ray: 2.60.0
+    Python: 3.11.15
+"""
+MISMATCH_LINE = (
+    "Version mismatch: The cluster was started with: Ray: 2.52.0 Python: 3.11.9 This process on "
+    "node 10.0.0.1 was started with: Ray: 2.60.0 Python: 3.11.15"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (AuthenticationError("Token authentication is enabled"), "Token authentication is enabled"),
+        (RuntimeError(MISMATCH), MISMATCH_LINE),
+    ],
+)
+def test_a_cluster_that_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    """A missing token, or other versions of Ray and Python, which are all named."""
 
     def refused(*_: object, **__: object) -> None:
-        raise AuthenticationError("Token authentication is enabled but no token was found")
+        raise error
 
     monkeypatch.setattr(wait, "preflight", lambda *_: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refused)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    words = "no Ray cluster at host:6379: Token authentication is enabled"
+    words = f"no Ray cluster at host:6379: {line}"
     with pytest.raises(ClusterError, match=words):
         wait.alive("host:6379")
     with (

@@ -15,7 +15,6 @@ from harness.device import (
     PeakMemory,
     breaks_device,
     device_label,
-    device_memory_mb,
     is_gpu,
     out_of_memory,
     usable_gpus,
@@ -45,12 +44,11 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.usefixtures("changes")
 def test_a_machine_with_gpus() -> None:
-    """Their number, name and memory."""
+    """Their number and name."""
     assert usable_gpus() == 2 and why_no_gpu() is None
     assert machine_resources()[0]["GPU"] == 2
     assert device_label("cuda") == device_label("cuda:0") == "NVIDIA H100"
-    assert device_memory_mb("cuda") == 80 * 1024
-    assert device_label("cpu").startswith("cpu (") and 100 < device_memory_mb("cpu") < 1e9
+    assert device_label("cpu").startswith("cpu (")
     assert is_gpu("cuda:1") and not is_gpu("cpu")
 
 

@@ -10,42 +10,31 @@ import pytest
 from harness import resources as machine
 from harness.config import Resources, load_study
 from harness.errors import ClusterError
-from harness.planning.fingerprints import Fingerprints
 from harness.resources import (
     at_once,
     check_room,
     idle_gpus,
-    is_unmeasured,
     preflight,
     resolved_resources,
 )
-from harness.store.ledger import Ledger
-from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of, settings_of
 from tests.told import told
 
 
 @pytest.mark.parametrize("case", told(__file__, "gpu_sharing.yaml"), ids=str)
-def test_what_a_trial_takes_and_how_many_run_at_once(
-    prints: Fingerprints, case: dict[str, Any]
-) -> None:
-    """By what there is and what was seen of trials; by the scarcer of cores and GPUs."""
-    settings = settings_of(make_study(), prints)
-    seen = zip(settings, case.get("seen", []), strict=False)
-    ledger = Ledger(tuple(run_of(setting, (0, 1), **keys) for setting, keys in seen))
-    asked, takes = Resources(**case["resources"]), Resources(**case["takes"])
+def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> None:
+    """By default one GPU if there is any; the scarcer of cores and GPUs limits the number."""
     there = case["there"] if isinstance(case["there"], list) else [case["there"]]
-    assert resolved_resources(asked, there, ledger, case.get("trials", 9)) == takes
+    takes = resolved_resources(Resources(**case["resources"]), there)
+    assert takes == Resources(**case["takes"])
     assert at_once(takes, there) == case["at_once"]
-    assert is_unmeasured(asked, there, ledger) == case.get("unmeasured", False)
 
 
 @pytest.mark.parametrize("case", told(__file__, "idle.yaml"), ids=str)
-def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
-    """How many, and the keys, with which trials do take them."""
+def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]) -> None:
+    """The line has their number, and the keys that let more trials run at once."""
     there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
     said = idle_gpus(Resources(**case["resources"]), [there], case.get("concurrency"))
-    many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would stand idle"
+    many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would be idle"
     assert (said and said.partition(":")[0]) == many
 
 

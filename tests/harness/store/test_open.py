@@ -23,8 +23,10 @@ from harness.store.changes import MAX_TAG, Changes, close_dead_runs, points, spl
 from harness.store.errors import StoreError
 from harness.store.ledger import Ledger, read_stored_study
 from harness.store.open import Store, find_store, open_store
-from reports.contract import Failure, State, joined_tag
+from reports import load_study
+from reports.contract import Failure, ReportError, State, joined_tag
 from tests.harness.fakes import make_study
+from tests.harness.servers import MlflowServer
 from tests.told import told
 
 NO_STORE = told(__file__, "no_store.yaml")
@@ -113,6 +115,29 @@ def test_what_answers_and_is_no_store_is_a_clear_error(answer: str, message: str
             open_store(f"http://me:geheim@127.0.0.1:{server.getsockname()[1]}")
         thread.join()
     assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_our_host_name_is_one_line_with_the_option(tmp_path: Path) -> None:
+    """MLflow answers 403. Runs and reports name --allowed-hosts with the value that helps."""
+    server = MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path, allowed_hosts="mlflow:5000")
+    try:
+        host = f"127.0.0.1:{server.port}"
+        line = f"does not accept the host name {host}. Start it with --allowed-hosts {host}"
+        with pytest.raises(StoreError) as refused:
+            open_store(server.uri)
+        assert (
+            str(refused.value) == f"http://***@{host}: the MLflow store failed: the server {line}"
+        )
+        with pytest.raises(ReportError) as unread:
+            load_study("small", server.uri)
+        assert str(unread.value).endswith(f"cannot read the MLflow store: the server {line}")
+        server.kill()
+        server.allowed_hosts = host
+        server.start()
+        assert open_store(server.uri).uri
+    finally:
+        server.kill()
 
 
 def test_many_metrics_and_tags_are_written_in_pieces(

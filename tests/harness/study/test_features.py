@@ -263,7 +263,7 @@ def test_every_dataset_that_a_study_may_read_is_named() -> None:
     assert datasets_of(both) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("resources", [{"gpus": 0.5}, "auto"])
+@pytest.mark.parametrize("resources", [{"gpus": 0.5}, {}])
 def test_a_login_node_without_a_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:

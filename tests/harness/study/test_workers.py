@@ -108,7 +108,7 @@ def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
     others = MagicMock()
     plan, options = make_plan(study, EMPTY, prints), Options(quiet, Mock(), address)
     standing = Standing(study, prints, others, EMPTY, None, plan)
-    Trials(standing, others, others, options, others)._sweep(plan, {}, owned)
+    Trials(standing, others, others, options, others)._sweep({}, owned)
     at_once = searcher.call_args.args[-1]
     found = [at_once()]
     there["CPU"] = 4.0

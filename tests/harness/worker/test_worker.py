@@ -13,6 +13,7 @@ from weakref import WeakSet
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from harness.config import Resources
 from harness.messages import (
@@ -24,6 +25,7 @@ from harness.messages import (
     needs_of,
     trial_spec,
 )
+from harness.method import code_version
 from harness.ray import extract
 from harness.worker import ShipTrainable
 from reports.contract import Failure
@@ -168,6 +170,25 @@ def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> Non
     assert worker.broken == broken
 
 
+@pytest.mark.parametrize(
+    ("gpus", "hint"),
+    [
+        (0.25, "; 0.25 of a GPU is too small a share: set resources.gpus=0.5"),
+        (0.6, "; 0.6 of a GPU is too small a share: set resources.gpus=1"),
+        (1, ""),
+        (0, ""),
+    ],
+)
+def test_a_share_of_a_gpu_that_is_too_small_is_named(gpus: float, hint: str) -> None:
+    """The reason of the failure says which larger share to set."""
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    worker = make_worker(Mock(side_effect=error), gpus=gpus)
+    (result,) = finish(worker)
+    (failed,) = result[FAILED]
+    text = "OutOfMemoryError: CUDA out of memory (before its first epoch)"
+    assert failed == {"failure": Failure.OUT_OF_MEMORY, "reason": text + hint}
+
+
 def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its next trial is then tried again, on another worker."""
     monkeypatch.setattr(os, "_exit", Mock(side_effect=SystemExit))
@@ -240,9 +261,9 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (None, "on this node: finetuner nearest_mean is not installed, and was planned as"),
+        (None, "on this node: finetuner nearest_mean is not loaded, and was planned as"),
         (
-            Origin("package theirs", "theirs 0.2"),
+            Origin("module theirs", "theirs 0.2", module="theirs"),
             "on this node: finetuner nearest_mean is theirs 0.2, and was planned as",
         ),
     ],
@@ -258,6 +279,17 @@ def test_a_node_that_lacks_a_plugin_or_has_another_version_of_it(
         FINETUNERS.origins["nearest_mean"] = origin
     (failed,) = finish(worker)[-1][FAILED]
     assert told in failed["reason"]
+
+
+def test_a_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
+    """The reason has both versions: numbers of two versions do not belong in one table."""
+    worker = make_worker(analytic(tmp_path))
+    spec = {**worker._spec, "code": "ship-sweep 0.1 (results version 9)"}
+    worker.begin({"spec": json.dumps(spec)})
+    (failed,) = finish(worker)[-1][FAILED]
+    assert failed["failure"] is Failure.ERROR
+    assert failed["reason"].startswith(f"ValueError: this node has {code_version()}, and the ")
+    assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
 
 
 def test_a_node_that_reads_settings_otherwise(tmp_path: Path, config: TrialConfig) -> None:
@@ -278,7 +310,9 @@ def test_what_encodes_pictures_knows_the_files(
     monkeypatch.setattr(extract, "alive_nodes", lambda: [{"NodeID": node, "Resources": {}}])
     plugins = pickle.loads(pickle.dumps(carried()))  # as they go to an actor
     load: Any = FakeClip
-    encoder = extract.Encoder(Resources(), load, "cpu", plugins)
+    with pytest.raises(ValueError, match=r"this node has ship-sweep .* driver has ship-sweep 0\.1"):
+        extract.Encoder(Resources(), load, "cpu", plugins, "ship-sweep 0.1 (results version 9)")
+    encoder = extract.Encoder(Resources(), load, "cpu", plugins, code_version())
     forget_plugin()
     clip = encoder._backbone("pocket", FakeClip("pocket").fingerprint, "fp32")
     assert isinstance(clip, FakeClip) and "nearest_mean" in FINETUNERS

@@ -23,6 +23,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
         {needs_of(c)[0]: features for c in (config, CONFIG)},
         run_trial,
         keys.get("load_backbone", FakeClip),
+        gpus=keys.get("gpus", 0),
         **keys.get("record", {}),
     )
     worker.begin(trial_spec(config, (0, 1), keys.get("may_stop", True)))

@@ -1,6 +1,10 @@
 """Weights of pretrained tags: from the hub's cache without a network, or one line that helps."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,3 +154,48 @@ def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
         assert json.loads(clip.preprocess_id) == json.loads(json.dumps(expected, default=str))
         found.add(clip.preprocess_id)
     assert len(found) > 1 and asked == []
+
+
+# Run in a process of its own: the hub's library reads HF_HUB_OFFLINE when it is imported.
+OFFLINE = """
+import sys
+import open_clip
+from ship.architectures import BackboneError
+from ship.clip import FrozenCLIP
+from tests.ship.clip.test_weights import CONFIG
+
+open_clip.factory._MODEL_CONFIGS["tiny"] = CONFIG
+tags = {name: {"hf_hub": f"someone/{name}/"} for name in ("cached", "absent")}
+open_clip.pretrained._PRETRAINED["tiny"] = tags
+FrozenCLIP.load("tiny:cached")
+try:
+    FrozenCLIP.load("tiny:absent")
+except BackboneError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_offline_nodes_load_what_is_cached_and_name_what_is_not(cache: Path) -> None:
+    """With HF_HUB_OFFLINE=1, as compute nodes have it; no request is sent."""
+    keep(cache, "someone/cached", "open_clip_model.safetensors")
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(cache.parent),
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # where no server listens
+    }
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        environment.pop(name, None)
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        env=environment,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+    )
+    assert time.monotonic() - begin < 60
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "backbone 'tiny:absent' could not be loaded: its weights are not in" in done.stderr
+    assert "offline mode is enabled" in done.stderr and "--prefetch downloads" in done.stderr

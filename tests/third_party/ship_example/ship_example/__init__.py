@@ -1,4 +1,4 @@
-"""What ship-sweep loads: settings, which name their method, and a dataset."""
+"""What --plugin ship_example loads: settings, which name their method, and a dataset."""
 
 from typing import Literal
 
