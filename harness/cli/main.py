@@ -14,7 +14,8 @@ from typing import Any
 import typer
 
 from harness.deploy import FILES
-from reports.command import command, flag_of, start
+from harness.removed import REMOVED
+from reports.command import USER_MISTAKE, Command, command, flag_of, start
 
 _CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
@@ -175,7 +176,24 @@ _EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@command(app, source=Options, epilog=_EPILOG, pictures={"hidden": True})
+class SweepCommand(Command):
+    """A command that reports removed options before its options are parsed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            typer.Exit: One or more of them are removed options.
+        """
+        options = [argument.partition("=")[0] for argument in args]
+        sentences = [REMOVED[option] for option in options if option in REMOVED]
+        if sentences:
+            typer.echo("\n".join(sentences), err=True)
+            raise typer.Exit(USER_MISTAKE)
+        return super().parse_args(ctx, args)
+
+
+@command(app, source=Options, epilog=_EPILOG, cls=SweepCommand, pictures={"hidden": True})
 def sweep(**given: Any) -> None:
     """Run a study of SHIP: whatever the YAML wants and the store does not have yet."""
     options = Options(**given)

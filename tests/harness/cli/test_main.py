@@ -17,6 +17,7 @@ from harness.cli import new_study
 from harness.device import why_no_gpu
 from harness.errors import UserError, address_fault
 from harness.planning.changes import WAYS_OUT, TableChanges, require_consent
+from harness.removed import REMOVED
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
@@ -223,6 +224,17 @@ def test_mistakes_exit_2_with_one_line_each(
     for line, start in zip(found, case["lines"], strict=True):
         assert line.startswith(start)
     assert "geheim" not in result.stderr
+
+
+def test_removed_options_are_reported_each_with_what_to_do_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit code 2 and one sentence per removed option, whether its value is a word of its own."""
+    monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use --list.")
+    monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use --copy NAME.")
+    result = invoke("--space", "prompt_len", "--left=3", "--gone", "4")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [REMOVED["--left"], REMOVED["--gone"]]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
