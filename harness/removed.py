@@ -5,4 +5,9 @@ with its value (`key: value`). The command line and the reader of YAML files rep
 where the word is unknown to them. Light: nothing is imported here.
 """
 
-REMOVED: dict[str, str] = {}
+REMOVED = {
+    "--new": (
+        "--new was removed. Use --copy template, and change the YAML that it writes: "
+        "each key has a comment."
+    ),
+}

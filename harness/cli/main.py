@@ -26,7 +26,6 @@ _INSTEAD = {
     "--check": ("--plugin", "--data-root"),
     "--rename": ("--cache-dir",),
     "--copy": (),
-    "--new": ("--plugin", "--data-root"),
     "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
@@ -67,8 +66,8 @@ class Options:
             NaN or infinite. On a GPU that need not recur.
         rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
-        copy (NAME): Write a packaged study's YAML into this folder, with its comments.
-        new: Ask five questions on a terminal, and write the YAML of a study that answers them.
+        copy (NAME): Write a packaged study's YAML into this folder, with its comments. The study
+            `template` explains every key.
         list_: List the packaged studies.
         list_options: List generators, fine-tuners, datasets and so on.
         check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
@@ -102,7 +101,6 @@ class Options:
     rename: tuple[str, str] | None = None
     verbose: bool = False
     copy: str | None = None
-    new: bool = False
     list_: bool = False
     list_options: bool = False
     check: str | None = None

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 import harness.study
-from harness.cli import lists, new_study
+from harness.cli import lists
 from harness.cli.main import Options, check_options
 from harness.config import StudyConfig, load_plugins
 from harness.deploy import print_recipe
@@ -74,11 +75,9 @@ def _carry_out(options: Options) -> None:
     elif options.deploy is not None:
         print_recipe(options.deploy)
     elif options.copy is not None:
-        new_study.say_written(copy_packaged(options.copy))
+        _copy(options.copy)
     elif options.rename is not None:
         rename(*options.rename, options.cache_dir)
-    elif options.new:
-        new_study.ask_and_write(plugins, data_root)
     elif options.check is not None:
         lists.run_check(options.check, data_root)
     elif options.predict is not None and options.pictures is not None:
@@ -113,12 +112,32 @@ def _plan_or_run(options: Options) -> None:
         verbose=options.verbose,
         storage=options.storage,
         accept_changes=options.accept_changes,
-        ask=new_study.confirmed if new_study.somebody_is_there() else None,
+        ask=confirmed if somebody_is_there() else None,
         before=report.before,
         publish=report.publication,
         **asked,
     )
     finish(outcome, report)
+
+
+def _copy(name: str) -> None:
+    """Write a packaged study's YAML into the working directory, and print how to see its plan."""
+    path = copy_packaged(name)
+    typer.echo(f"{path} is written. What it would run, and for how long:")
+    typer.echo(f"  ship-sweep --space {path} --dry-run")
+
+
+def somebody_is_there() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """A person's answer; no answer is no."""
+    try:
+        return typer.confirm(question, default=False)
+    except typer.Abort:
+        return False
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 import harness.study
 import reports.cli
 from harness import predictions
-from harness.cli import new_study
+from harness.cli import run
 from harness.device import why_no_gpu
 from harness.errors import UserError, address_fault
 from harness.planning.changes import WAYS_OUT, TableChanges, require_consent
@@ -160,7 +160,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == WAYS_OUT
     assert invoke("--space", "prompt_len", "--accept-changes").exit_code == 3
-    monkeypatch.setattr(new_study, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(run, "somebody_is_there", lambda: True)
     for answer, code in (("y\n", 3), ("\n", 2), ("", 2)):
         asked = invoke("--space", "prompt_len", input=answer)
         assert asked.exit_code == code
