@@ -10,4 +10,8 @@ REMOVED = {
         "--new was removed. Use --copy template, and change the YAML that it writes: "
         "each key has a comment."
     ),
+    "--rename": (
+        "--rename was removed. Change `name` in the YAML: the new study reuses the results of the "
+        "old one."
+    ),
 }

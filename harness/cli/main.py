@@ -24,7 +24,6 @@ _INSTEAD = {
     "--list-options": ("--plugin",),
     "--list-backbones": ("--all",),
     "--check": ("--plugin", "--data-root"),
-    "--rename": ("--cache-dir",),
     "--copy": (),
     "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
@@ -64,7 +63,6 @@ class Options:
             finished rows leave the table for it.
         retry_non_finite: Run seeds again that failed because a loss, logit or synthetic feature was
             NaN or infinite. On a GPU that need not recur.
-        rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
         copy (NAME): Write a packaged study's YAML into this folder, with its comments. The study
             `template` explains every key.
@@ -98,7 +96,6 @@ class Options:
     no_reuse: bool = False
     accept_changes: bool = False
     retry_non_finite: bool = False
-    rename: tuple[str, str] | None = None
     verbose: bool = False
     copy: str | None = None
     list_: bool = False

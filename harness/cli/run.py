@@ -76,8 +76,6 @@ def _carry_out(options: Options) -> None:
         print_recipe(options.deploy)
     elif options.copy is not None:
         _copy(options.copy)
-    elif options.rename is not None:
-        rename(*options.rename, options.cache_dir)
     elif options.check is not None:
         lists.run_check(options.check, data_root)
     elif options.predict is not None and options.pictures is not None:
@@ -230,16 +228,6 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     if len(broken):
         lines = [f"not predicted: {line}" for line in broken["error"]]
         raise UserError("\n".join(lines))
-
-
-def rename(old: str, new: str, cache_dir: Path | None) -> None:
-    """Rename a study, and say what its YAML has to say then.
-
-    Raises:
-        UserError: it cannot be renamed so.
-    """
-    harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
-    typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
 
 
 class FinalReport:

@@ -305,8 +305,8 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
 def study_storage(uri: str, own: StudyStore) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
-    By when its experiment was made, to the millisecond: a study may be renamed, a store may be
-    reached under several addresses, and two stores may have one.
+    By when its experiment was made, to the millisecond: a store may be reached under several
+    addresses, and two stores may have one.
 
     Args:
         uri: of the storage that all studies share.
