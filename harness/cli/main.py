@@ -59,8 +59,8 @@ class Options:
             downloads (weights, and pictures as ship-data does), or features (these, and extract
             them).
         no_reuse: Run what other studies of the store have finished of the same settings, too.
-        accept_changes: Run settings anew whose constants, data or weights have changed, though
-            finished rows leave the table for it.
+        accept_changes: Rerun settings whose constants, data or weights have changed, and drop their
+            finished rows from the table. Otherwise such a study is refused.
         retry_non_finite: Run seeds again that failed because a loss, logit or synthetic feature was
             NaN or infinite. On a GPU that need not recur.
         verbose: Let Ray and MLflow speak.

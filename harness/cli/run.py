@@ -2,8 +2,7 @@
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,8 +109,6 @@ def _plan_or_run(options: Options) -> None:
         verbose=options.verbose,
         storage=options.storage,
         accept_changes=options.accept_changes,
-        ask=confirmed if somebody_is_there() else None,
-        before=report.before,
         publish=report.publication,
         **asked,
     )
@@ -123,19 +120,6 @@ def _copy(name: str) -> None:
     path = copy_packaged(name)
     typer.echo(f"{path} is written. What it would run, and for how long:")
     typer.echo(f"  ship-sweep --space {path} --dry-run")
-
-
-def somebody_is_there() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def confirmed(question: str) -> bool:
-    """A person's answer; no answer is no."""
-    try:
-        return typer.confirm(question, default=False)
-    except typer.Abort:
-        return False
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
@@ -231,25 +215,12 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
 
 
 class FinalReport:
-    """The report of a run: made once, while no other driver has the study, and printed at the end.
-
-    It also remembers the study's table as it stood before the run.
-    """
+    """The report of a run: made while no other driver has the study, and printed at the end."""
 
     _made: pages.Prepared | None = None
-    _changes: Callable[[pages.Prepared], list[str]] | None = None
-
-    def before(self, name: str, tracking_uri: str) -> None:
-        """Read the table, once; for run_study, which calls this where there is something to run.
-
-        A command that runs a study in stages says what has changed since its first one.
-        """
-        self._made = None  # that of an earlier stage is out of date from now on
-        if self._changes is None:
-            self._changes = pages.changes_from_now(name, tracking_uri)
 
     def publication(self, outcome: StudyOutcome) -> Publication:
-        """What the study's run in MLflow is to show.
+        """Make the report, and return what the study's run in MLflow is to show.
 
         Raises:
             ReportError: there is no report; show() tries once more, and says why.
@@ -258,15 +229,13 @@ class FinalReport:
         return self._made.publication
 
     def show(self, outcome: StudyOutcome) -> None:
-        """Print and write it, and say what the run has changed.
+        """Print the report and write its files.
 
         Raises:
             ReportError: it cannot be made or written.
         """
         made = self._made or pages.prepare(outcome.experiment, outcome.tracking_uri)
         made.show(Path(f"{outcome.experiment}-report"))
-        for line in self._changes(made) if self._changes else ():
-            typer.echo(line)
 
 
 def finish(outcome: StudyOutcome, report: FinalReport) -> None:

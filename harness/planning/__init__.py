@@ -11,7 +11,7 @@ from harness.planning.changes import (
     adoptions,
     compare,
     once_adopted,
-    require_consent,
+    refuse_changes,
 )
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
