@@ -54,7 +54,8 @@ class Options:
         cache_dir (DIR): Features, checkpoints, and writes that the store lacks.
         storage (URI): Where checkpoints of running trials lie: a folder that all nodes see, or e.g.
             s3://BUCKET/PREFIX; by default in the cache folder.
-        dry_run: Print what is done, what would run, and how long it would take; run nothing.
+        dry_run: Print what is done, what would run, and, once a trial has finished, how long it
+            would take; run nothing.
         prefetch (WHAT): Run nothing, but fetch what the study needs, where there is a network:
             downloads (weights, and pictures as ship-data does), or features (these, and extract
             them).
@@ -158,7 +159,7 @@ def _slip(options: Options) -> str:
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"
-    "ship-sweep --space prompt_len.yaml --dry-run  says what it would run, and for how long\n\n"
+    "ship-sweep --space prompt_len.yaml --dry-run  says what it would run\n\n"
     "ship-sweep --space prompt_len.yaml --set seeds=3  runs it with fewer seeds\n\n"
     "Running the same command again goes on where the last one stopped. "
     "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "

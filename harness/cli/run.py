@@ -118,7 +118,7 @@ def _plan_or_run(options: Options) -> None:
 def _copy(name: str) -> None:
     """Write a packaged study's YAML into the working directory, and print how to see its plan."""
     path = copy_packaged(name)
-    typer.echo(f"{path} is written. What it would run, and for how long:")
+    typer.echo(f"{path} is written. To see what it would run:")
     typer.echo(f"  ship-sweep --space {path} --dry-run")
 
 
@@ -134,7 +134,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    plan = harness.study.plan_study(study, say=say, **asked)
+    plan = harness.study.plan_study(study, **asked)
     _print_plan(study.name, plan, here=address is None)
     if plan.finished:
         return
@@ -175,7 +175,13 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
             f"about {duration(left.wall)} on this machine, {count(left.at_once, 'trial')} at once"
         )
         total = f"{wall} ({compute})" if here else compute
-        lines.append(f"estimated time left for trials: {total}; from {left.source}")
+        trials = count(left.n_trials, "finished trial")
+        lines.append(f"estimated time left for trials: {total}; from {trials}")
+    elif not plan.finished:
+        lines.append(
+            "estimated time left for trials: unknown until the first trial has finished "
+            "(controls do not count)"
+        )
     console = Console(highlight=False)
     console.print(table)
     for line in (*lines, *plan.notes):

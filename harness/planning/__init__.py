@@ -13,7 +13,7 @@ from harness.planning.changes import (
     once_adopted,
     refuse_changes,
 )
-from harness.planning.estimate import Say, estimate_time
+from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
     Plan,

@@ -20,12 +20,9 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     Args:
         study: Study that the plan is for.
         plan: Its plan, with something to run.
-        fingerprints: Gives the datasets, and the method. Nothing is said of a method whose trials
-            cannot be timed.
+        fingerprints: Gives the datasets, and the method.
     """
     method, lines = fingerprints.method, list[str]()
-    if not method.timed:
-        return lines
     clips: dict[str, Any] = {}
     for need, configs in needed(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"
