@@ -102,7 +102,6 @@ class Method:
     load_dataset, extract: called on the driver. What the first gives is handed to the second; it
         has a fingerprint and a split_version ("": there is but one).
     accelerator: torch device of a trial that has GPUs.
-    timed: whether a few epochs on noise, for a plan, take as long as those of a trial.
     """
 
     run_trial: RunTrial = run_trial
@@ -110,4 +109,3 @@ class Method:
     load_dataset: Callable[..., Any] = load_dataset
     extract: Callable[..., Any] = extract
     accelerator: str = "cuda"
-    timed: bool = True

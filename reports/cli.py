@@ -2,7 +2,7 @@
 
 import enum
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,27 +105,6 @@ def prepare(
 
     made = make_report(load_records(study_name, tracking_uri, known))
     return Prepared(made, make_publication(made))
-
-
-def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared], list[str]]:
-    """What says, after a run, which rows came, moved and left since this call.
-
-    Args:
-        study_name: of its MLflow experiment.
-        tracking_uri: of the store.
-
-    Returns:
-        A function of the report that is made after the run. It gives lines, none where no row has
-        changed, or where nothing of the study can be reported now.
-    """
-    from reports.read import load_records
-    from reports.tables import change_lines
-
-    try:
-        before = load_records(study_name, tracking_uri)
-    except ReportError:
-        return lambda after: []
-    return lambda after: change_lines(before, after.report.study)
 
 
 @command(app, width={"min": 40})

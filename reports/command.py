@@ -29,6 +29,7 @@ def command(
     *,
     source: Callable[..., Any] | None = None,
     epilog: str | None = None,
+    cls: type[TyperCommand] | None = None,
     **more: Mapping[str, Any],
 ) -> Callable[[Function], Function]:
     """A decorator that makes a command of a function; its docstring is what --help shows.
@@ -41,6 +42,7 @@ def command(
         name: where it is not the function's.
         source: what has the parameters and their entries in place of the function.
         epilog: below the options.
+        cls: Class of the command. Defaults to Command.
         more: of a parameter, what typer has to know beside its type, default and help.
     """
 
@@ -60,7 +62,7 @@ def command(
             shown.append(own.replace(default=option, kind=Parameter.KEYWORD_ONLY))
         vars(function)["__signature__"] = Signature(shown)
         summary = _SECTION.split(cleandoc(function.__doc__ or ""))[0]
-        return app.command(name, cls=Command, help=summary, epilog=epilog)(function)
+        return app.command(name, cls=cls or Command, help=summary, epilog=epilog)(function)
 
     return declare
 

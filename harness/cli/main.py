@@ -14,7 +14,8 @@ from typing import Any
 import typer
 
 from harness.deploy import FILES
-from reports.command import command, flag_of, start
+from harness.removed import REMOVED
+from reports.command import USER_MISTAKE, Command, command, flag_of, start
 
 _CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
 # what is done in place of a study, and the only options that it takes beside its own
@@ -23,9 +24,7 @@ _INSTEAD = {
     "--list-options": ("--plugin",),
     "--list-backbones": ("--all",),
     "--check": ("--plugin", "--data-root"),
-    "--rename": ("--cache-dir",),
     "--copy": (),
-    "--new": ("--plugin", "--data-root"),
     "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
@@ -55,19 +54,19 @@ class Options:
         cache_dir (DIR): Features, checkpoints, and writes that the store lacks.
         storage (URI): Where checkpoints of running trials lie: a folder that all nodes see, or e.g.
             s3://BUCKET/PREFIX; by default in the cache folder.
-        dry_run: Print what is done, what would run, and how long it would take; run nothing.
+        dry_run: Print what is done, what would run, and, once a trial has finished, how long it
+            would take; run nothing.
         prefetch (WHAT): Run nothing, but fetch what the study needs, where there is a network:
             downloads (weights, and pictures as ship-data does), or features (these, and extract
             them).
         no_reuse: Run what other studies of the store have finished of the same settings, too.
-        accept_changes: Run settings anew whose constants, data or weights have changed, though
-            finished rows leave the table for it.
+        accept_changes: Rerun settings whose constants, data or weights have changed, and drop their
+            finished rows from the table. Otherwise such a study is refused.
         retry_non_finite: Run seeds again that failed because a loss, logit or synthetic feature was
             NaN or infinite. On a GPU that need not recur.
-        rename (OLD NEW): Run nothing, but give a study of the store another name.
         verbose: Let Ray and MLflow speak.
-        copy (NAME): Write a packaged study's YAML into this folder, with its comments.
-        new: Ask five questions on a terminal, and write the YAML of a study that answers them.
+        copy (NAME): Write a packaged study's YAML into this folder, with its comments. The study
+            `template` explains every key.
         list_: List the packaged studies.
         list_options: List generators, fine-tuners, datasets and so on.
         check (NAME): Run no study, but check whether a generator, a fine-tuner or a dataset, say of
@@ -98,10 +97,8 @@ class Options:
     no_reuse: bool = False
     accept_changes: bool = False
     retry_non_finite: bool = False
-    rename: tuple[str, str] | None = None
     verbose: bool = False
     copy: str | None = None
-    new: bool = False
     list_: bool = False
     list_options: bool = False
     check: str | None = None
@@ -162,7 +159,7 @@ def _slip(options: Options) -> str:
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"
-    "ship-sweep --space prompt_len.yaml --dry-run  says what it would run, and for how long\n\n"
+    "ship-sweep --space prompt_len.yaml --dry-run  says what it would run\n\n"
     "ship-sweep --space prompt_len.yaml --set seeds=3  runs it with fewer seeds\n\n"
     "Running the same command again goes on where the last one stopped. "
     "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "
@@ -175,7 +172,24 @@ _EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@command(app, source=Options, epilog=_EPILOG, pictures={"hidden": True})
+class SweepCommand(Command):
+    """A command that reports removed options before its options are parsed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            typer.Exit: One or more of them are removed options.
+        """
+        options = [argument.partition("=")[0] for argument in args]
+        sentences = [REMOVED[option] for option in options if option in REMOVED]
+        if sentences:
+            typer.echo("\n".join(sentences), err=True)
+            raise typer.Exit(USER_MISTAKE)
+        return super().parse_args(ctx, args)
+
+
+@command(app, source=Options, epilog=_EPILOG, cls=SweepCommand, pictures={"hidden": True})
 def sweep(**given: Any) -> None:
     """Run a study of SHIP: whatever the YAML wants and the store does not have yet."""
     options = Options(**given)

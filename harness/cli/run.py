@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 import harness.study
-from harness.cli import lists, new_study
+from harness.cli import lists
 from harness.cli.main import Options, check_options
 from harness.config import StudyConfig, load_plugins
 from harness.deploy import print_recipe
@@ -78,11 +78,7 @@ def _carry_out(options: Options) -> None:
     elif options.deploy is not None:
         print_recipe(options.deploy)
     elif options.copy is not None:
-        new_study.say_written(copy_packaged(options.copy))
-    elif options.rename is not None:
-        rename(*options.rename, options.cache_dir)
-    elif options.new:
-        new_study.ask_and_write(plugins, data_root)
+        _copy(options.copy)
     elif options.check is not None:
         lists.run_check(options.check, data_root)
     elif options.predict is not None and options.pictures is not None:
@@ -117,12 +113,17 @@ def _plan_or_run(options: Options) -> None:
         verbose=options.verbose,
         storage=options.storage,
         accept_changes=options.accept_changes,
-        ask=new_study.confirmed if new_study.somebody_is_there() else None,
-        before=report.before,
         publish=report.publication,
         **asked,
     )
     finish(outcome, report)
+
+
+def _copy(name: str) -> None:
+    """Write a packaged study's YAML into the working directory, and print how to see its plan."""
+    path = copy_packaged(name)
+    typer.echo(f"{path} is written. To see what it would run:")
+    typer.echo(f"  ship-sweep --space {path} --dry-run")
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
@@ -137,7 +138,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    plan = harness.study.plan_study(study, say=say, **asked)
+    plan = harness.study.plan_study(study, **asked)
     _print_plan(study.name, plan, here=address is None)
     if plan.finished:
         return
@@ -178,7 +179,13 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
             f"about {duration(left.wall)} on this machine, {count(left.at_once, 'trial')} at once"
         )
         total = f"{wall} ({compute})" if here else compute
-        lines.append(f"estimated time left for trials: {total}; from {left.source}")
+        trials = count(left.n_trials, "finished trial")
+        lines.append(f"estimated time left for trials: {total}; from {trials}")
+    elif not plan.finished:
+        lines.append(
+            "estimated time left for trials: unknown until the first trial has finished "
+            "(controls do not count)"
+        )
     console = Console(highlight=False)
     console.print(table)
     for line in (*lines, *plan.notes):
@@ -217,36 +224,13 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
         raise UserError("\n".join(lines))
 
 
-def rename(old: str, new: str, cache_dir: Path | None) -> None:
-    """Rename a study, and say what its YAML has to say then.
-
-    Raises:
-        UserError: it cannot be renamed so.
-    """
-    harness.study.rename_study(old, new, cache_dir=cache_dir, say=typer.echo)
-    typer.echo(f"study {old} is called {new} now: a YAML finds its runs by the line `name: {new}`")
-
-
 class FinalReport:
-    """The report of a run: made once, while no other driver has the study, and printed at the end.
-
-    It also remembers the study's table as it stood before the run.
-    """
+    """The report of a run: made while no other driver has the study, and printed at the end."""
 
     _made: pages.Prepared | None = None
-    _changes: Callable[[pages.Prepared], list[str]] | None = None
-
-    def before(self, name: str, tracking_uri: str) -> None:
-        """Read the table, once; for run_study, which calls this where there is something to run.
-
-        A command that runs a study in stages says what has changed since its first one.
-        """
-        self._made = None  # that of an earlier stage is out of date from now on
-        if self._changes is None:
-            self._changes = pages.changes_from_now(name, tracking_uri)
 
     def publication(self, outcome: StudyOutcome) -> Publication:
-        """What the study's run in MLflow is to show.
+        """Make the report, and return what the study's run in MLflow is to show.
 
         Raises:
             ReportError: there is no report; show() tries once more, and says why.
@@ -255,15 +239,13 @@ class FinalReport:
         return self._made.publication
 
     def show(self, outcome: StudyOutcome) -> None:
-        """Print and write it, and say what the run has changed.
+        """Print the report and write its files.
 
         Raises:
             ReportError: it cannot be made or written.
         """
         made = self._made or pages.prepare(outcome.experiment, outcome.tracking_uri)
         made.show(Path(f"{outcome.experiment}-report"))
-        for line in self._changes(made) if self._changes else ():
-            typer.echo(line)
 
 
 def finish(outcome: StudyOutcome, report: FinalReport) -> None:

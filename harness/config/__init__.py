@@ -22,7 +22,6 @@ from harness.config.space import (
     value_of,
 )
 from harness.config.study_config import (
-    NAME_RULE,
     SAMPLERS,
     SCHEDULERS,
     SELECTIONS,
@@ -31,5 +30,4 @@ from harness.config.study_config import (
     Record,
     Resources,
     StudyConfig,
-    is_name,
 )

@@ -12,6 +12,7 @@ from harness.config.mapping import Override, apply_overrides, parse_overrides, s
 from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
+from harness.removed import REMOVED
 from harness.study_files import file_label, find_space, plain, read_yaml
 from harness.wording import nearest
 from reports.contract import printable
@@ -266,8 +267,16 @@ def _lines(faults: Iterable[Fault], given: Sequence[Override], label: str) -> li
     lines = []
     for fault in once.values():
         brought = any(_brings(item.path.removesuffix(".name"), fault.path) for item in given)
-        lines.append(fault.line("--set" if brought else label))
+        source = "--set" if brought else label
+        removed = REMOVED.get(_word(fault))
+        lines.append(f"{source}: {removed}" if removed else fault.line(source))
     return lines
+
+
+def _word(fault: Fault) -> str:
+    """Return the word of a fault in harness.removed: its key, with the value if that is refused."""
+    path = fault.path.removeprefix("space.")
+    return path if fault.got is NOTHING else f"{path}: {fault.got}"
 
 
 def _brings(given: str, place: str) -> bool:

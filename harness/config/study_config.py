@@ -32,14 +32,6 @@ SELECTIONS: dict[Selection, str] = {
 }
 
 
-NAME_RULE = "must consist of a-z, 0-9, _ and -"
-
-
-def is_name(text: str) -> bool:
-    """Whether a study may be called so."""
-    return re.fullmatch(r"[a-z0-9_-]{1,100}", text) is not None
-
-
 class NoScheduler(Settings):
     """Every trial runs to its end."""
 
@@ -178,8 +170,9 @@ class StudyConfig(Settings):
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
-        if not is_name(value):
-            raise ValueError(f"{NAME_RULE} (the default is the file's stem)")
+        if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
+            rule = "must consist of a-z, 0-9, _ and -"
+            raise ValueError(f"{rule} (the default is the file's stem)")
         return value
 
     @field_validator("description")

@@ -11,9 +11,9 @@ from harness.planning.changes import (
     adoptions,
     compare,
     once_adopted,
-    require_consent,
+    refuse_changes,
 )
-from harness.planning.estimate import Say, estimate_time
+from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
     Plan,

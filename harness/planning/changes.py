@@ -1,7 +1,7 @@
 """Finished rows that leave the table of an edited study, and those that other studies lend it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.config import StudyConfig, baseline, control_at, reference_arms, resolve
@@ -24,8 +24,8 @@ from reports.contract import (
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
-    "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
-    "nothing is lost where the old value is put back"
+    "Use --accept-changes to rerun their settings, or --set name=ANOTHER to start another study. "
+    "With the old values they return to the table"
 )
 MOST_SHOWN = 12
 
@@ -73,27 +73,21 @@ def _rows_text(rows: Rows) -> str:
 
 
 class StudyChanged(UserError):
-    """Finished rows would leave the table, and nobody has said that they may."""
+    """Finished rows would leave the table of a study that has changed."""
 
 
-def require_consent(
-    changes: TableChanges, source: str, *, accepted: bool, ask: Callable[[str], bool] | None
-) -> None:
-    """Return if no finished row would leave the table by a change, or if such a change is accepted.
+def refuse_changes(changes: TableChanges, source: str) -> None:
+    """Raise an error if finished rows would leave the table by a change of the study.
 
     Args:
-        source: what messages call the study's YAML.
-        accepted: by --accept-changes.
-        ask: puts a question to a person and says whether the answer is yes; None: nobody is there.
+        changes: Rows that would leave the table, and why.
+        source: Name of the study's YAML in messages.
 
     Raises:
-        StudyChanged: it is not accepted.
+        StudyChanged: Finished rows would leave the table.
     """
-    text = changes.text(source)
-    if not text or accepted:
-        return
-    if ask is None or not ask(f"{text}\nRun these settings anew?"):
-        raise StudyChanged("nothing was run" if ask else text)
+    if text := changes.text(source):
+        raise StudyChanged(text)
 
 
 def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy) -> TableChanges:

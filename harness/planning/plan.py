@@ -80,13 +80,13 @@ class Estimate:
     seconds: setting key -> of its missing seeds, computation alone; in the order of the trials.
     proposals: seconds of each setting that the sampler will still propose, computation alone.
     at_once: how many trials run at once on this machine.
-    source: where the numbers come from, e.g. "12 finished trials".
+    n_trials: how many finished trials the numbers come from.
     """
 
     seconds: Mapping[str, float]
     proposals: tuple[float, ...]
     at_once: int
-    source: str
+    n_trials: int
 
     @property
     def compute(self) -> float:
@@ -116,7 +116,8 @@ class Plan:
         equal_arms: reference arms that equal one of the settings (or another arm) and so have no
             run of their own.
         proposals: further settings to be asked of the sampler.
-        estimate: of its time, if it was asked for and can be made (harness.planning.estimate).
+        estimate: of its time, if details were requested and a trial has finished
+            (harness.planning.estimate).
         notes: what else a dry run says.
     """
 

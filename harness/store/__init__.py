@@ -23,7 +23,6 @@ from harness.store.ledger import (
     Ledger,
     LedgerRun,
     StoredStudy,
-    experiments,
     find_study_run,
     read_known,
     read_ledger,

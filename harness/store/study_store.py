@@ -285,7 +285,7 @@ def own_study(
     Raises:
         StudyBusy: another driver runs it.
         StoreAway: writes are left on disk, of this run or an earlier one.
-        StoreError: the store cannot be used, or the study was renamed while it was waited for.
+        StoreError: the store cannot be used.
     """
     with environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
         with locked(uri, wait=True):
@@ -303,8 +303,6 @@ def own_study(
         with store_errors(uri):
             again(uri, lease.claim)
         found = store.read(lambda client: client.get_experiment(experiment_id))
-        if found.name != name:  # while this process waited for the lease
-            raise StoreError(f"{uri}: study {name!r} has just been renamed to {found.name!r}")
         lease.start(fail)
         last = waiting_file(cache_dir, name, str(found.tags.get(Tag.LAST_DRIVER, "")))
         client = fenced(store.client, lease)

@@ -5,6 +5,5 @@ This is what the command line calls, and what Python may.
 """
 
 from harness.study.features import prefetch
-from harness.study.rename import rename_study
 from harness.study.run import run_study
 from harness.study.standing import plan_study, typed_study

@@ -21,12 +21,9 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
     Args:
         study: Study that the plan is for.
         plan: Its plan, with something to run.
-        fingerprints: Gives the datasets, and the method. Nothing is said of a method whose trials
-            cannot be timed.
+        fingerprints: Gives the datasets, and the method.
     """
     method, lines = fingerprints.method, list[str]()
-    if not method.timed:
-        return lines
     on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
     clips: dict[str, Any] = {}
     for need, configs in needed(study, plan).items():

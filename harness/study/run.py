@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from harness.config import StudyConfig
 from harness.errors import ConfigError, address_fault
 from harness.machine import environment, remove_left
 from harness.method import Method
-from harness.planning import Adoption, Fingerprints, Plan, StudyOutcome, require_consent
+from harness.planning import Adoption, Fingerprints, Plan, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
 from harness.recording import StudyRecord, TrialRecorder, adopt
 from harness.recording import publish as show_report
@@ -27,7 +26,6 @@ from harness.study.standing import Standing, read_standing, source_of, typed_stu
 from harness.study.trials import Options, Trials
 from reports.contract import Publication, ReportError, State
 
-Before = Callable[[str, str], None]  # takes the study's name and the store's URI
 Publish = Callable[[StudyOutcome], Publication | None]
 RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
@@ -47,11 +45,9 @@ def run_study(
     reuse: bool = True,
     accept_changes: bool = False,
     retry_non_finite: bool = False,
-    ask: Callable[[str], bool] | None = None,
     method: Method | None = None,
     console: Console | None = None,
     timing: Timing | None = None,
-    before: Before | None = None,
     publish: Publish | None = None,
 ) -> StudyOutcome:
     """Run whatever a study wants and the store does not have. The same call again is the resume.
@@ -75,15 +71,13 @@ def run_study(
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         reuse: whether seeds that other studies of the store have finished, of the very same
             settings, are taken from there, and not run.
-        accept_changes: whether finished rows may leave the table since constants, data or weights
-            have changed.
+        accept_changes: Run settings again whose constants, data or weights have changed, though
+            finished rows leave the table. Otherwise such a study is refused.
         retry_non_finite: Run seeds again that failed as a loss, logit or synthetic feature was NaN
             or infinite; on a GPU that need not recur.
-        ask: puts a question to a person, where they may not; None: nobody is asked.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
         timing: of the lease that keeps other hosts away.
-        before: called before a study that has runs already is changed and run on.
         publish: what the study's own run is to show of an outcome, None for nothing; it is asked
             once all that was run is in the store, and may raise ReportError.
 
@@ -105,10 +99,9 @@ def run_study(
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
-    consent = partial(require_consent, accepted=accept_changes, ask=ask)
     console = console or SteadyConsole()
     retry_before = store.now() if retry_non_finite else 0
-    options = Options(console, consent, address, in_process, verbose, reuse, retry_before)
+    options = Options(console, accept_changes, address, in_process, verbose, reuse, retry_before)
     checkpoints = storage_uri(storage, prints.cache_dir)
     remove_left()
 
@@ -122,7 +115,7 @@ def run_study(
             store.quieten(logging.INFO)
         place = study_storage(checkpoints, own)
         execution = Execution(study, own, prints, place, options, interrupts)
-        outcome = execution.bring_about(before)
+        outcome = execution.bring_about()
         if interrupts.requested:  # a signal that came as the sweep ended was only noted
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
@@ -150,19 +143,18 @@ class Execution:
     options: Options
     interrupts: Interrupts
 
-    def bring_about(self, before: Before | None) -> StudyOutcome:
+    def bring_about(self) -> StudyOutcome:
         """Run what is left, and say what the study has come to.
 
-        Args:
-            before: called before a study that has runs already is changed and run on.
-
         Raises:
+            StudyChanged: finished rows would leave the table, which is not accepted.
             KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
         """
         ran = False
         try:
             standing = self._read_standing()
-            self.options.consent(standing.changes(), source_of(self.study))
+            if not self.options.accept_changes:
+                refuse_changes(standing.changes(), source_of(self.study))
             known = standing.elsewhere() if self.options.reuse else []
             adoptable = planning.adoptions(self.study, standing.plan, known)
             left = sum(len(work.seeds) for work in standing.plan.work)
@@ -170,8 +162,6 @@ class Execution:
                 self._check_places()
             if self.store.close_dead_runs():
                 standing = standing.again()
-            if before is not None and standing.ledger.runs and not standing.plan.finished:
-                before(self.study.name, self.store.uri)
             self.record = StudyRecord.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, standing.plan)
             has_changed = self.record.place_runs(standing.ledger, standing.plan)
@@ -306,8 +296,8 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
 def study_storage(uri: str, own: StudyStore) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
-    By when its experiment was made, to the millisecond: a study may be renamed, a store may be
-    reached under several addresses, and two stores may have one.
+    By when its experiment was made, to the millisecond: a store may be reached under several
+    addresses, and two stores may have one.
 
     Args:
         uri: of the storage that all studies share.

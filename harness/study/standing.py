@@ -12,7 +12,7 @@ from harness import planning, store
 from harness.config import StudyConfig, listed, load_plugins, load_study
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.planning import Fingerprints, Plan, Say, TableChanges
+from harness.planning import Fingerprints, Plan, TableChanges
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore, param_text
 from harness.study.extraction import extraction_lines
@@ -134,15 +134,15 @@ def plan_study(
     reuse: bool = True,
     retry_non_finite: bool = False,
     method: Method | None = None,
-    say: Say | None = print,
+    details: bool = True,
 ) -> Plan:
     """What run_study would do next, and how long that would take on this machine; runs nothing.
 
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
         reuse, retry_non_finite: see run_study.
-        say: told what finding out the time takes; None: the plan comes without an estimate, and
-            without what the seeds will show.
+        details: Add the estimate, and notes on extraction, prompts and what the seeds will show.
+            It takes seconds.
 
     Returns:
         The plan: `rows` (setting, state, seeds that would run), `finished`, `estimate` and `notes`,
@@ -168,12 +168,12 @@ def plan_study(
     plan = standing.plan
     if plan.proposals and study.reference_arms and control_levels("text_feature", study.space):
         notes.append("controls at the levels of the best setting run after the last proposal")
-    if say is not None:
+    if details:
         notes += detectable_lines(study, uri)
         if not plan.finished:
             notes += extraction_lines(study, plan, prints)
             notes += prompt_lines(study, plan, prints)
-            plan = _with_time(standing, known, say)
+            plan = _with_time(standing, known)
     return replace(plan, notes=tuple(notes))
 
 
@@ -189,20 +189,19 @@ def failed_lines(standing: Standing) -> list[str]:
     return [f"{failed}: {way_on}"]
 
 
-def _with_time(standing: Standing, known: Sequence[LedgerRun], say: Say) -> Plan:
-    """A study's plan with an estimate of its time, where one can be made.
+def _with_time(standing: Standing, known: Sequence[LedgerRun]) -> Plan:
+    """Return a study's plan with an estimate of its time if trials have finished.
 
     Args:
         known: what other studies know of settings that lack seeds.
     """
     study, plan = standing.study, standing.plan
-    ledger, prints = standing.ledger, standing.fingerprints
+    ledger = standing.ledger
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # of a setting that has seconds of its own, no others count
     runs = [*ledger.runs, *(one for one in known if one.setting_key not in ledger.by_key)]
-
-    return replace(plan, estimate=planning.estimate_time(resolved, plan, runs, prints, say))
+    return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 
 def defaults_line(study: StudyConfig) -> str:

@@ -1,6 +1,6 @@
 """The trials of a study run: its features come first, then a Ray session, and a sweep or two."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ from harness import planning, resources
 from harness.checkpoints import Storage, checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
-from harness.planning import TableChanges
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
@@ -26,7 +25,7 @@ class Options:
     """How a study is to be run.
 
     console: where progress goes.
-    consent: raises StudyChanged where finished rows may not leave the table of a YAML.
+    accept_changes: whether finished rows may leave the table of a study that has changed.
     address: of the running Ray cluster that its trials run on; None: they run on this machine.
     in_process: one after the other in this process.
     verbose: let Ray talk.
@@ -35,7 +34,7 @@ class Options:
     """
 
     console: Console
-    consent: Callable[[TableChanges, str], None]
+    accept_changes: bool
     address: str | None = None
     in_process: bool = False
     verbose: bool = False

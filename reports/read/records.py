@@ -147,7 +147,6 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     metrics = tuple(protocol.headings)
     rows = frame(kept, factors, settings, metrics)
     packages = json_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
-    given = json_tag(tags, Tag.STUDY, dict[str, Any], "{}")
     versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
     return Study(
         name=name,
@@ -164,7 +163,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=config.smallest_effect,
         description=config.description or "",
-        config=given and {**given, "name": name},  # it may have been renamed since
+        config=json_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
         versions={key: str(version) for key, version in versions.items() if version},
         adopted={study: rows for study, rows in adopted.items() if study},
     )

@@ -54,7 +54,6 @@ from reports.tables.pooling import (
 )
 from reports.tables.preferred import (
     by_preference,
-    change_lines,
     headline,
     preferred,
     selection_rules,

@@ -1,15 +1,13 @@
-"""What selection prefers: settings as wholes, the best one, and what a run has changed."""
+"""What selection prefers: settings as wholes, and the best one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.cells import Text
-from reports.contract import RIVALS, printable
-from reports.formatting import DASH, listed, number
-from reports.read import Study, heading
+from reports.contract import RIVALS
+from reports.formatting import listed
+from reports.read import Study
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.tables.controls import compare_with_control, controls_by_configuration
-from reports.tables.families import first_family
 from reports.tables.groups import (
     Group,
     baseline_setting,
@@ -20,7 +18,7 @@ from reports.tables.groups import (
     setting_groups,
     spelled,
 )
-from reports.tables.metric import decimals_of, interval_of, with_metric
+from reports.tables.metric import interval_of
 from reports.tables.pooling import averaged, class_factors
 
 
@@ -111,48 +109,3 @@ def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """seed -> mean over several settings, of the seeds that all of them have."""
     seeds = sorted(set.intersection(*map(set, results))) if results else []
     return {seed: mean([own[seed] for own in results]) for seed in seeds}
-
-
-MOST_CHANGES = 10
-
-
-def standings(study: Study, metric: str, decimals: int) -> dict[tuple[Text, ...], tuple[str, str]]:
-    """The name and "60.5 (n 2)", mean and seeds, of each row of the study's first table.
-
-    By its labels, as names of numbers are rounded.
-
-    Args:
-        study: whose levels or settings, and reference arms, these are.
-        metric: a test metric; a row without it, or without a finished seed, is left out.
-        decimals: of the means.
-    """
-    first = first_family(study, metric)
-    found: dict[tuple[Text, ...], tuple[str, str]] = {}
-    for group in first.groups:
-        if values := group.seeds(f"test/{metric}"):
-            name = spelled(group, first.labels) or group.labels[0].text
-            value = number(mean([*values.values()]), decimals)
-            found[group.labels] = (name, f"{value} (n {len(group.done)})")
-    return found
-
-
-def change_lines(before: Study, after: Study) -> list[str]:
-    """What is said of a run that has changed the table; [] where it has changed no row.
-
-    It has a line for each row that reads otherwise, with a dash where it is not in the table.
-
-    Args:
-        before, after: the study as it stood before the run and as it stands now.
-    """
-    _, metric = with_metric(after, None)
-    decimals, changes = decimals_of(after, metric), []
-    then, now = (standings(study, metric, decimals) for study in (before, after))
-    for labels in dict.fromkeys((*now, *then)):
-        name, _ = now.get(labels) or then[labels]
-        old, new = (rows[labels][1] if labels in rows else DASH for rows in (then, now))
-        if old != new:
-            changes.append(f"  {printable(name)}: {old} -> {new}")
-    more = len(changes) - MOST_CHANGES
-    rest = [f"  and {more} more"] if more > 0 else []
-    title = f"since the last run ({heading(after.protocol, metric)}):"
-    return [title, *changes[:MOST_CHANGES], *rest] if changes else []

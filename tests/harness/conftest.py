@@ -188,7 +188,7 @@ class Bench:
     def plan(self, study: StudyConfig, **keys: Any) -> Plan:
         """A dry run."""
         given = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
-        return plan_study(study, **{"say": None, **given, **keys})
+        return plan_study(study, **{"details": False, **given, **keys})
 
     def store(self) -> Store:
         """The store, open."""

@@ -186,7 +186,6 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         fake_pictures,
         partial(fake_extract, log),
         accelerator="cpu",
-        timed=False,
     )
 
 

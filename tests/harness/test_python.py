@@ -79,7 +79,7 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     mapping = MappingProxyType({"space": space, "dataset": "emoji"})
     given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
     rows = plan_study(
-        mapping, ["name=mine", "seeds=[3]", "reference_arms=false"], say=None, **given
+        mapping, ["name=mine", "seeds=[3]", "reference_arms=false"], details=False, **given
     ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
 
@@ -89,7 +89,7 @@ def test_overrides_may_come_from_a_generator(tmp_path: Path) -> None:
     study = {"name": "x", "space": {"generator.n_ctx": [1]}, "reference_arms": False}
     given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
     overrides: Any = (f"seeds={n}" for n in [2])
-    (row,) = plan_study(study, overrides, say=None, **given).rows
+    (row,) = plan_study(study, overrides, details=False, **given).rows
     assert row.seeds == (0, 1)
 
 

@@ -1,6 +1,5 @@
 """ship-sweep in the tests' own process, in an empty folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,15 +28,14 @@ def invoke(*args: str, **keys: Any) -> Any:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Puts a run_study in place that takes `steps` and answers, and reports that are counted."""
-    seen: dict[str, Any] = {"outcome": {"done": 5}, "steps": (), "reports": [], "looks": []}
+    """Puts a run_study in place that answers, if need be published, and counts reports."""
+    seen: dict[str, Any] = {"outcome": {"done": 5}, "publishes": False, "reports": []}
 
-    def run_study(study: Any, before: Any, publish: Any, **options: Any) -> StudyOutcome:
+    def run_study(study: Any, publish: Any, **options: Any) -> StudyOutcome:
         counts = {"done": 0, "failed": 0, "pruned": 0, "missing": 0, **seen["outcome"]}
         outcome = StudyOutcome(**counts, experiment=study.name, tracking_uri=URI)
-        taken = {"before": lambda: before(study.name, URI), "publish": lambda: publish(outcome)}
         seen.update(study=study, options=options)
-        seen["published"] = [taken[step]() for step in seen["steps"]]
+        seen["published"] = publish(outcome) if seen["publishes"] else None
         print("progress")
         return outcome
 
@@ -45,13 +43,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen["reports"].append(of)
         name = f"report {len(seen['reports'])}"
         show = lambda out: print(f"{name} in {out}")  # noqa: E731
-        return SimpleNamespace(publication="publication", show=show, name=name)
-
-    def changes_from_now(*of: str) -> Callable[[Any], list[str]]:
-        seen["looks"].append(of)
-        return lambda made: [f"since the last run ({made.name})"]
+        return SimpleNamespace(publication="publication", show=show)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
     monkeypatch.setattr(reports.cli, "prepare", prepare)
-    monkeypatch.setattr(reports.cli, "changes_from_now", changes_from_now)
     return seen

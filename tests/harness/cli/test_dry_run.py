@@ -44,7 +44,7 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         PlanRow(Setting("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
         PlanRow(Setting("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
-    left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, "12 finished trials")
+    left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
     planned(rows=rows, proposals=3, estimate=left, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()
@@ -63,6 +63,17 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     elsewhere = invoke(*DRY, "--address", "auto").stdout
     assert "for trials: about 2.0 h of computing; from 12 finished trials" in elsewhere
     assert "study" not in calls
+
+
+def test_a_plan_without_a_finished_trial_says_that_its_time_is_unknown(
+    calls: dict[str, Any], planned: Callable[..., list[Any]]
+) -> None:
+    """A finished plan has no such line."""
+    unknown = "estimated time left for trials: unknown until the first trial has finished"
+    planned(rows=(PlanRow(Setting("a", TrialConfig(), {"n_ctx": 1}), (0,)),))
+    assert invoke(*DRY).stdout.splitlines()[3].startswith(unknown)
+    planned(finished=True)
+    assert unknown not in invoke(*DRY).stdout
 
 
 GPU = ("--set", "resources.gpus=1")

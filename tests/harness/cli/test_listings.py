@@ -1,10 +1,13 @@
 """What is printed without a study: --help, --version, and the lists."""
 
+import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import search_spaces
+from harness.config import load_study
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
 from tests.told import told
@@ -31,6 +34,28 @@ def test_a_packaged_study_is_copied_with_its_comments() -> None:
     again = invoke("--copy", "prompt_len.yaml")
     assert (again.exit_code, own.read_text()) == (2, "mine")
     assert again.stderr == "prompt_len.yaml: is there already, and was left as it is\n"
+
+
+def test_a_copy_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the file and the reason."""
+    error = PermissionError(13, "not here")
+    monkeypatch.setattr("harness.study_files.write_whole", Mock(side_effect=error))
+    result = invoke("--copy", "template")
+    assert result.exit_code == 2
+    assert result.stderr == "template.yaml: cannot be written: not here\n"
+
+
+def test_the_template_explains_every_key_and_runs_as_it_is() -> None:
+    """A key that it comments out has its default there."""
+    assert invoke("--copy", "template").exit_code == 0
+    text = Path("template.yaml").read_text("utf-8")
+    keys = re.findall(r"^#?(\w+):", text, re.MULTILINE)
+    assert sorted(keys) == sorted([*STUDY_KEYS, *TRIAL_KEYS])
+    whole = re.sub(r"^#(\w+:)", r"\1", text, flags=re.MULTILINE)
+    Path("whole.yaml").write_text(whole, "utf-8")
+    template = load_study("template.yaml")
+    assert load_study("whole.yaml").model_copy(update={"source": template.source}) == template
+    assert invoke("--space", "template.yaml", "--dry-run").exit_code == 0
 
 
 def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import torch
 import harness.study
 import reports.cli
 from harness import predictions
-from harness.cli import new_study
 from harness.device import why_no_gpu
 from harness.errors import UserError, address_fault
-from harness.planning.changes import WAYS_OUT, TableChanges, require_consent
+from harness.planning.changes import WAYS_OUT, TableChanges, refuse_changes
+from harness.removed import REMOVED
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
@@ -35,8 +35,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["study"].trial.shots == 4
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
-        "cache_dir": None, "storage": None, "accept_changes": False, "ask": None,
-         "reuse": True,
+        "cache_dir": None, "storage": None, "accept_changes": False, "reuse": True,
         "retry_non_finite": False,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
@@ -46,25 +45,13 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert command == ["mlflow", "ui", "--backend-store-uri", URI, "--port", "5000"]
 
 
-@pytest.mark.parametrize(
-    ("steps", "shown", "looks"),
-    [
-        (["publish"], ["report 1 in prompt_len-report"], 0),  # as the study's run in MLflow has it
-        (["before", "publish"], ["report 1 in prompt_len-report", "since the last run"], 1),
-        # an earlier stage's is out of date, though the next one was stopped before it had its own
-        (["before", "publish"] * 2 + ["before"],
-         ["report 3 in prompt_len-report", "since the last run"], 1),
-    ],
-)  # fmt: skip
-def test_the_report_shown_is_the_last_that_was_made(
-    calls: dict[str, Any], steps: list[str], shown: list[str], looks: int
-) -> None:
-    """And what a run has changed is told since before its first stage."""
-    calls["steps"] = steps
-    _, *lines, _ = invoke("--space", "prompt_len").stdout.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == shown
-    assert calls["looks"] == [("prompt_len", URI)] * looks
-    assert set(calls["published"]) <= {None, "publication"}
+@pytest.mark.parametrize("publishes", [False, True])
+def test_the_report_is_made_once(calls: dict[str, Any], publishes: bool) -> None:
+    """What is shown at the end is what the study's run in MLflow has, if that has a report."""
+    calls["publishes"] = publishes
+    _, report, _ = invoke("--space", "prompt_len").stdout.splitlines()
+    assert report == "report 1 in prompt_len-report"
+    assert calls["published"] == ("publication" if publishes else None)
 
 
 ENDINGS = told(__file__, "endings.yaml")
@@ -156,12 +143,13 @@ def test_mlflow_tells_nobody_of_a_study(
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal nobody is asked: exit code 2, and what to do about it."""
+    """Exit code 2, and what to do about it; --accept-changes runs it."""
 
-    def run_study(*_: Any, accept_changes: bool, ask: Any, **__: Any) -> StudyOutcome:
+    def run_study(*_: Any, accept_changes: bool, **__: Any) -> StudyOutcome:
         changes = TableChanges(differences={"shots: 2 -> 4": None})
         changes.changed["a", 0] = 90.0
-        require_consent(changes, "small.yaml", accepted=accept_changes, ask=ask)
+        if not accept_changes:
+            refuse_changes(changes, "small.yaml")
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
@@ -169,11 +157,6 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == WAYS_OUT
     assert invoke("--space", "prompt_len", "--accept-changes").exit_code == 3
-    monkeypatch.setattr(new_study, "somebody_is_there", lambda: True)
-    for answer, code in (("y\n", 3), ("\n", 2), ("", 2)):
-        asked = invoke("--space", "prompt_len", input=answer)
-        assert asked.exit_code == code
-        assert "Run these settings anew? [y/N]" in asked.stdout
 
 
 PLUGIN = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
@@ -233,6 +216,17 @@ def test_mistakes_exit_2_with_one_line_each(
     for line, start in zip(found, case["lines"], strict=True):
         assert line.startswith(start)
     assert "geheim" not in result.stderr
+
+
+def test_removed_options_are_reported_each_with_what_to_do_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit code 2 and one sentence per removed option, whether its value is a word of its own."""
+    monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use --list.")
+    monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use --copy NAME.")
+    result = invoke("--space", "prompt_len", "--left=3", "--gone", "4")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [REMOVED["--left"], REMOVED["--gone"]]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

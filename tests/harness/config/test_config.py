@@ -13,6 +13,7 @@ from harness.config.mapping import apply_overrides, parse_overrides
 from harness.config.space import reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
+from harness.removed import REMOVED
 from harness.study_files import packaged_names, parse_value, plain
 from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
@@ -69,6 +70,28 @@ def test_each_fault_is_one_line(case: dict[str, Any], monkeypatch: pytest.Monkey
     study = {**SOUND, **parse_value(case.get("study", "{}"), "case")}
     lines = faults_of(study, overrides=case.get("overrides", ()))
     assert matching(lines, case["faults"].splitlines())
+
+
+def test_removed_keys_are_reported_together_with_all_other_faults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sentence replaces the fault of a key or a value, in the YAML, in space and in --set."""
+    for word in ("old", "group", "generator.old", "finetuner.old", "sampler: coin"):
+        monkeypatch.setitem(REMOVED, word, f"{word} was removed. Leave it out.")
+    study = {
+        "old": 1,
+        "sampler": "coin",
+        "generator": {"name": "vae", "old": 2},
+        "space": {"generator.n_ctx": [1, 2], "finetuner.old": [1, 2]},
+    }
+    assert sorted(faults_of(study, overrides=["group=3", "shots=0"])) == [
+        "--set: group was removed. Leave it out.",
+        "--set: shots must be >= 1, got 0",
+        "x: finetuner.old was removed. Leave it out.",
+        "x: generator.old was removed. Leave it out.",
+        "x: old was removed. Leave it out.",
+        "x: sampler: coin was removed. Leave it out.",
+    ]
 
 
 def test_keys_that_are_not_text() -> None:

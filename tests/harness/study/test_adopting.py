@@ -1,7 +1,6 @@
 """What other studies of a store have finished is not run again."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert bench.run(make_study(name="before", seeds=3, reference_arms=True, space=space)).complete
     before = len(bench.lines())
     study = make_study(seeds=[1, 2, 5], reference_arms=True, space={"generator.n_ctx": [2, 4]})
-    timed = replace(bench.method, timed=True)
-    plan, line = bench.plan(study, say=print, method=timed), LINE.format(10, 5)
+    plan, line = bench.plan(study, details=True), LINE.format(10, 5)
     assert line in plan.notes
     assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),

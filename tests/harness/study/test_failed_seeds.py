@@ -188,7 +188,7 @@ def test_with_ships_own_method(
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
     given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
-    method = replace(Method(), **given, timed=False)
+    method = replace(Method(), **given)
     space = {"generator.kl_weight": [0.001]}
     keys = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP, "save": save}
     alone = make_study(space=space, seeds=[0, 2], **keys)

@@ -20,7 +20,6 @@ from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store.errors import StoreAway, StoreError
 from harness.study import run as study_run
-from reports.cli import changes_from_now, prepare
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
@@ -53,26 +52,6 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
     assert (len(plans), outcome.done) == (1, 3)
     assert bench.log.read_text() == log
     assert [run.to_dictionary() for run in bench.runs()] == before
-
-
-def test_whoever_compares_is_told_before_a_study_goes_on(bench: Bench) -> None:
-    """Not of a first run, nor where there is nothing to do; then before anything is changed."""
-    seen: list[Any] = []
-
-    def before(name: str, uri: str) -> None:
-        seen.append((name, uri, changes_from_now(name, uri)))
-
-    bench.run(make_study(), before=before)
-    bench.run(make_study(), before=before)
-    assert seen == []
-    bench.run(make_study(seeds=3), before=before)
-    assert sorted(line[-6:] for line in bench.lines()[6:]) == ["seed 2"] * 3  # what is new runs
-    bench.check_invariants()
-    ((name, uri, changes),) = seen
-    assert (name, uri) == ("small", bench.uri)
-    title, first, *_ = changes(prepare(name, uri))
-    assert title == "since the last run (H):"
-    assert re.fullmatch(r"  n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
 
 
 # What the command line does where nothing is left, with the analytic method's data.

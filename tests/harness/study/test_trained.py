@@ -54,7 +54,7 @@ def study(**keys: Any) -> StudyConfig:
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
     """The study, run with ship's method on these features."""
     given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
-    return bench.run(asked, method=replace(Method(), **given, timed=False))
+    return bench.run(asked, method=replace(Method(), **given))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
