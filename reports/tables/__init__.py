@@ -23,7 +23,6 @@ from reports.tables.groups import (
     baseline_setting,
     chosen_by,
     factor_labels,
-    is_numeric,
     level_groups,
     mean,
     ordered_levels,
