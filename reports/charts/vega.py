@@ -249,20 +249,3 @@ def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
     scale = {"domain": list(names), "range": list(COLOURS[: len(names)])}
     legend = {"orient": "bottom", "columns": 1}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
-
-
-def heat(study: Study, metric: str, means: Sequence[float]) -> Spec:
-    """Colours of means: cividis, which colour-blind readers and grey print tell apart.
-
-    They span no less than the smallest effect of interest, else nothing would look like something.
-
-    Args:
-        study, metric: that the means are of.
-        means: that are drawn, as the field `mean`.
-    """
-    low, high = min(means), max(means)
-    margin = max(0.0, study.smallest_effect - (high - low)) / 2 if is_percent(metric) else 0.0
-    scale = {"scheme": "cividis", "domain": [low - margin, high + margin], "nice": False}
-    legend = {"orient": "bottom", "gradientLength": 120, "format": "~f", "tickCount": 4}
-    told = {"type": "quantitative", "title": heading(study.protocol, metric)}
-    return {"field": "mean", **told, "scale": scale, "legend": legend}

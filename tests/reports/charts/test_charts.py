@@ -25,7 +25,6 @@ from tests.reports.pages import check_golden, shortened
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
-    crossed,
     few_shot,
     leveled,
     one_factor,
@@ -78,7 +77,7 @@ MORE = {
 
 @pytest.mark.parametrize("name", [*STUDIES, *MORE, "cosine"])
 def test_the_charts_of_a_study(name: str) -> None:
-    """As they were looked at and committed, but forests, which are scikit-learn's.
+    """As they were looked at and committed.
 
     altair knows each specification, and it has words for who cannot see.
     """
@@ -90,28 +89,18 @@ def test_the_charts_of_a_study(name: str) -> None:
     for chart in charts.values():
         altair.Chart.from_dict(for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
-    drawn = {key: one.spec for key, one in charts.items() if "by a forest" not in str(one.spec)}
+    drawn = {key: one.spec for key, one in charts.items()}
     text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))
     check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
 
-def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
-    """It says which it is."""
-    assert "settings as they are" in charts_of(two_factors())["dependence-f0"].spec["title"][0]
-    assert "fitted by a forest" in charts_of(sampled())["dependence-x0"].spec["title"][0]
-
-
 def test_curves() -> None:
-    """A curve for each setting that logged its objective, and how its parts go with the end."""
+    """A curve for each setting that logged its objective."""
     logged = {f"run{i}": [50.0 + i, 51.0 + i, 52.0 + i] for i in range(5)}
     report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
     charts = {chart.name: chart for chart in study_charts(report)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {one["y"] for one in curve} == {50.0 + i for i in range(7)}
-    rungs = values(charts["budget"], "rungs")
-    assert [(one["evaluation"], one["n"], one["rho"]) for one in rungs] == [
-        ("1", 5, pytest.approx(1.0)), ("2", 5, pytest.approx(1.0)),
-    ]  # fmt: skip
 
 
 def layer(chart: Chart, name: str) -> dict[str, Any]:
@@ -173,34 +162,6 @@ def test_a_caption_names_more_methods_than_a_legend() -> None:
     assert many.endswith(
         " From left to right: " + ", ".join(f"generator m{i}" for i in range(9)) + "."
     )
-
-
-def test_numbers_of_a_heat_map_stand_upright_where_they_are_many() -> None:
-    """Side by side in a paper's column they would be one long number."""
-    for across, angle in ((3, None), (12, -90)):
-        charts = charts_of(grid((2, across), lambda s: s["f0"] * s["f1"], 2))
-        (text,) = [
-            one
-            for one in charts["interaction-f0-f1"].spec["layer"]
-            if one["mark"]["type"] == "text"
-        ]
-        assert text["mark"].get("angle") == angle
-
-
-def test_labels_of_parallel_coordinates() -> None:
-    """Levels that are rounded to one text have each their own; long ones at the edge stay in it."""
-    ends = ["a photo of a", "the templates of its authors"]
-    builder = crossed(
-        {"generator.scale": [0.51213, 0.51244], "templates": ends}, lambda *_: 50.0, 2
-    )
-    *_, text = charts_of(builder)["parallel"].spec["layer"]
-    assert text["mark"]["align"] == {"expr": "datum.last ? 'right' : 'left'"}
-    found = [(one["level"], one["at"], one["last"]) for one in text["data"]["values"]]
-    assert found == [
-        (name, float(i), last)
-        for last, names in enumerate((["0.512"] * 2, ends))
-        for i, name in enumerate(names)
-    ]
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
