@@ -201,8 +201,10 @@ class LoadedStudy:
     def importance(self) -> pl.DataFrame:
         """Factors and pairs with their share of the variance between settings, the largest first.
 
+        Of a sampled study it is the share of PED-ANOVA's importance, which has no test.
+
         Columns: factors (joined by " × "), share, low, high (percent; null where unknown), n
-        (seeds), p (Holm-corrected).
+        (seeds, of a sampled study settings), p (Holm-corrected; null without a test).
 
         Raises:
             ReportError: there are no shares, with the reason.

@@ -41,7 +41,7 @@ def study_charts(report: Report) -> list[Chart]:
 
 
 def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
-    """Shares of factors and pairs with their intervals over seeds; none where nothing has one."""
+    """Yield the shares of factors and pairs, with the intervals that a grid has."""
     names, head = tables.short_names(study), heading(study.protocol, found.over.metric)
     values = [
         {
@@ -57,16 +57,23 @@ def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
         return
     values.sort(key=lambda value: -value["share"])
     y = vega.steps("effect", None, values, axis={})
-    x = vega.number("share", f"% of the variance of {head}", {"domain": [0, 100]})
-    kind = vega.named("kind", ["factor", "pair"] if found.pairs else ["factor"])
+    unit = f"% of the variance of {head}"
+    caption = f"Share of the variance of {head} between settings, 95% over seeds"
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    if found.over.sampled:
+        count = len(found.over.settings)
+        unit = f"% of importance for {head}, {count} settings"
+        caption = f"Importance for {head} by PED-ANOVA over {count} settings, without a test"
+        tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
+    x = vega.number("share", unit, {"domain": [0, 100]})
+    kind = vega.named("kind", ["factor", "pair"] if found.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
         vega.layer("rule", ends, strokeWidth=1.5),
         vega.points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
     ]
     told = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
-    caption = f"Share of the variance of {head} between settings, 95% over seeds: {told}."
+    caption = f"{caption}: {told}."
     place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 

@@ -4,7 +4,6 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.associations import UNBIASED
 from reports.tables.build import build_tables
 from reports.tables.controls import levels_of_control
 from reports.tables.families import (
