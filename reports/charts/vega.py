@@ -1,7 +1,6 @@
 """What a chart is before it is drawn, and what charts share: axes, layers, colours, tooltips.
 
-A specification is Vega-Lite's, as plain values: altair's own classes would say the same in as many
-words, and take half a second to import.
+A specification is Vega-Lite's, as plain values.
 """
 
 import math

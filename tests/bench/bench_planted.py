@@ -230,10 +230,8 @@ def main(words: Sequence[str] | None = None) -> None:
     for name, make in kinds.items():
         made = make()
         cells = " | ".join(map(_percent, made.values()))
-        print(
-            f"| {name} | {len(made['no other factor'] or made['right first'])} | {cells} |",
-            flush=True,
-        )
+        count = len(made["no other factor"] or made["right first"])
+        print(f"| {name} | {count} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

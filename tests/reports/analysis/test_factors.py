@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.analysis import incomparable
+from reports.analysis import Unavailable, incomparable
 from reports.analysis.importance import Importance, importance
 from reports.analysis.training import OPTIMAL, cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted

@@ -13,7 +13,7 @@ import pytest
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import as_json, for_page, study_charts
 from reports.contract import ReportError
-from reports.python import TableView
+from reports.views import TableView
 from reports.read.records import load_records
 from reports.render import latex
 from reports.render.files import report_files, text_of
