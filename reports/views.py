@@ -99,8 +99,8 @@ class FigureView:
         Path(path).write_bytes(files[ending])
 
     def __repr__(self) -> str:
-        """The chart's name and what it shows."""
-        return f"<figure {self.chart.name}: {self.chart.caption}>"
+        """The chart's name."""
+        return f"<figure {self.chart.name}>"
 
     def _repr_svg_(self) -> str:
         return chart_bytes(self.chart)["svg"].decode()

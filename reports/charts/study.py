@@ -97,6 +97,8 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     best = f" The {MOST_CURVES} best by selection." if len(keys) > MOST_CURVES else ""
+    if len(labels) > vega.MOST_NAMED:
+        best += " From dark to light: from the best setting by selection to the last."
     caption = (
         f"Selection {head} while training, the mean over a run's seeds; a band where a setting has"
         f" several runs.{best}"

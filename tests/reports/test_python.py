@@ -48,7 +48,7 @@ def test_a_table_is_a_frame_and_markup(study: Any) -> None:
 def test_a_figure_is_shown_and_saved(study: Any, tmp_path: Path) -> None:
     """A notebook draws it; a file's ending decides what is written, and one line names them."""
     figure = study.figure("generator.n_ctx")
-    assert figure._repr_svg_().startswith("<svg") and "generator.n_ctx" in repr(figure)
+    assert figure._repr_svg_().startswith("<svg") and repr(figure) == "<figure generator.n_ctx>"
     figure.save(tmp_path / "x.pdf")
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(ReportError, match=r"x\.gif: a figure is saved as png, svg, pdf, got 'gif'"):

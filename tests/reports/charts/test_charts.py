@@ -4,16 +4,19 @@ Their pictures are drawn here alone.
 """
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import altair
+import numpy as np
 import pytest
 from PIL import Image
 
 from reports.cells import AVERAGE, Value
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
+from reports.charts.vega import COLOURS, named
 from reports.read.runs import run_address, runs_address
 from reports.report import make_report
 from tests.reports import cases
@@ -153,7 +156,7 @@ def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
 
 
 def test_a_caption_names_more_methods_than_a_legend() -> None:
-    """They have one colour, and stand in one order on each dataset."""
+    """Their colours are a scale, and they stand in one order on each dataset."""
     few, many = (
         charts_of(over_datasets(("emoji", "dtd"), [f"m{i}" for i in range(n)]))["dataset"].caption
         for n in (8, 9)
@@ -162,6 +165,46 @@ def test_a_caption_names_more_methods_than_a_legend() -> None:
     assert many.endswith(
         " From left to right: " + ", ".join(f"generator m{i}" for i in range(9)) + "."
     )
+
+
+def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
+    """Against the rate, or over it, the fine-tuner alone has the rates of its level's settings."""
+    low, high = sum((50.0, 52.1, 54.2)) / 3, sum((62.0, 64.3, 66.1)) / 3
+    charts = charts_of(listed("tuned"), "new")
+    both = (low + high) / 2
+    for name, means in {"finetuner.lr": (low, high), "generator.n_ctx": (both, both)}.items():
+        points = values(charts[name], "matched")
+        own = [point["y"] for point in points if "fine-tuner alone" in point["control"]]
+        assert own == pytest.approx(means)
+        flat = {point["control"] for point in values(charts[name], "controls")}
+        assert all(control.endswith(" at the baseline") for control in flat)
+
+
+def test_a_control_without_some_level_stays_at_the_baseline() -> None:
+    """A line through some of the levels would look like all of them."""
+    builder = listed("tuned")
+    builder.runs[4].tags["ship.state"] = "FAIL"
+    chart = charts_of(builder)["finetuner.lr"]
+    flat = [point["control"] for point in values(chart, "controls")]
+    assert any("fine-tuner alone" in control and "baseline" in control for control in flat)
+
+
+def lab(colour: str) -> Any:
+    """CIE L*a*b* of a colour of sRGB."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_no_two_levels_have_one_colour() -> None:
+    """Few have colours that are far apart (two blues are 26), and many a scale."""
+    pairs = itertools.combinations(map(lab, COLOURS), 2)
+    assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 30
+    names = [f"n{i}" for i in range(len(COLOURS) + 1)]
+    assert len(named("label", names[1:])["scale"]["range"]) == len(COLOURS)
+    assert named("label", names)["scale"]["domain"] == names
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
