@@ -116,7 +116,6 @@ def report(
     out: Path | None = None,
     format_: list[Format] | None = None,
     metric: str | None = None,
-    export: str | None = None,
     figures: bool = False,
     notes: bool = False,
     width: int | None = None,
@@ -140,8 +139,6 @@ def report(
         metric (METRIC): What differences, p-values and figures are of: a test metric of the study's
             protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or
             accuracy.
-        export (optuna:URI): Write the settings as an Optuna study instead, for optuna-dashboard;
-            e.g. optuna:sqlite:///x.db.
         figures: Every chart of the page as PNG, SVG and PDF, too.
         notes: Print what the columns are, too.
         width (N): Characters of a printed line; default: the terminal's, 160 in a file.
@@ -155,25 +152,17 @@ def report(
     of_one = any((format_, figures, metric, published, notes, width))
     if all_ == bool(asked):
         raise typer.BadParameter("give the name of a study, names of several, or --all alone")
-    if several and (of_one or export is not None):
+    if several and of_one:
         raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
-    if export is not None and (of_one or out):
-        raise typer.BadParameter("beside --export, only --tracking-uri can be given")
     try:
         if several:
             render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")
             return
         from reports.read import load_records
+        from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
         from reports.report import make_report
 
         study = load_records(asked[0], tracking_uri)
-        if export is not None:
-            from reports.export import export as exported
-
-            typer.echo(exported(study, export))
-            return
-        from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
-
         made = make_report(study, metric, published=published)
         if format_:
             if out is not None:

@@ -1,32 +1,19 @@
 """A study from Python and in notebooks: its rows, answer, tables and figures."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from reports.analysis import Unavailable, importance
-from reports.answer import Answer
-from reports.cells import Table
 from reports.charts import Chart, study_charts
 from reports.contract import ReportError
 from reports.estimates import estimates
 from reports.read import default_tracking_uri, load_records
-from reports.render import answer_html, latex, markdown, table_frame, table_html, write_report
+from reports.render import write_report
 from reports.report import Report, make_report, reports_of
-
-if TYPE_CHECKING:
-    import altair
-
-# Of a table in a notebook, whose own style it keeps otherwise.
-_STYLE = (
-    ".ship-table td,.ship-table th{padding:.2em .7em;white-space:pre}"
-    ".ship-table .right{text-align:right}.ship-table .left{text-align:left}"
-    ".ship-table .baseline td{font-weight:bold}"
-)
+from reports.views import AnswerView, FigureView, TableView
 
 
 def load_study(
@@ -63,57 +50,6 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
     every = reports_of(str(tracking_uri or default_tracking_uri()))
     # of others nothing has ended, or what the store has is damaged
     return {made.study.name: LoadedStudy(made) for made in every if isinstance(made, Report)}
-
-
-@dataclass(frozen=True, repr=False)
-class AnswerView:
-    """The answer; its text by str(), in a notebook with its verdicts marked."""
-
-    answer: Answer
-
-    def __str__(self) -> str:
-        """A line a finding."""
-        return "\n".join(self.answer.lines)
-
-    __repr__ = __str__  # what a plain console shows
-
-    def _repr_html_(self) -> str:
-        return answer_html(self.answer)
-
-
-@dataclass(frozen=True, repr=False)
-class TableView:
-    """One table, shown in a notebook as it is on the page."""
-
-    table: Table
-
-    @property
-    def frame(self) -> pl.DataFrame:
-        """All rows at full precision, as the CSV file has them.
-
-        Mean, low, high and n of each estimate are columns of their own.
-        """
-        return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
-
-    def markdown(self) -> str:
-        """A pipe table with its notes."""
-        return markdown([self.table])
-
-    def latex(self) -> str:
-        """A float with booktabs."""
-        return latex([self.table])
-
-    def __str__(self) -> str:
-        """The Markdown."""
-        return self.markdown()
-
-    __repr__ = __str__  # what a plain console shows
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
-        more = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
-        table = f'<div class="ship-table">{table_html(self.table)}</div>'
-        return f"<style>{_STYLE}</style><h4>{escape(self.table.title)}</h4>{table}{more}"
 
 
 class LoadedStudy:
@@ -179,8 +115,8 @@ class LoadedStudy:
         """The names that figure() takes: factors, and charts of the page."""
         return list(self._charts)
 
-    def figure(self, name: str | None = None) -> "altair.LayerChart":
-        """One of the page's charts, to be shown, changed or saved (`.save("x.pdf")`).
+    def figure(self, name: str | None = None) -> FigureView:
+        """One of the page's charts, to be shown or saved (`.save("x.pdf")`).
 
         Args:
             name: of `figures`; None: the first.
@@ -188,21 +124,20 @@ class LoadedStudy:
         Raises:
             ReportError: there is no such chart (one line with the choices).
         """
-        import altair
-
         charts = self._charts
         chosen = next(iter(charts), None) if name is None else name
         if chosen not in charts:
             choices = ", ".join(charts) or "none: nothing has finished"
             raise ReportError(f"{self.name}: no figure {name!r} (choices: {choices})")
-        found: altair.LayerChart = altair.LayerChart.from_dict(charts[chosen].spec)
-        return found
+        return FigureView(charts[chosen])
 
     def importance(self) -> pl.DataFrame:
         """Factors and pairs with their share of the variance between settings, the largest first.
 
+        Of a sampled study it is the share of PED-ANOVA's importance, which has no test.
+
         Columns: factors (joined by " × "), share, low, high (percent; null where unknown), n
-        (seeds), p (Holm-corrected).
+        (seeds, of a sampled study settings), p (Holm-corrected; null without a test).
 
         Raises:
             ReportError: there are no shares, with the reason.

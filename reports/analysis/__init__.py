@@ -5,7 +5,6 @@ Renders nothing.
 """
 
 from reports.analysis.choice import choice_correlation
-from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.factor_tables import factor_tables
 from reports.analysis.importance import Importance, importance
 from reports.analysis.layout import Unavailable, available, incomparable, layout, subject
@@ -13,7 +12,6 @@ from reports.analysis.limits import Limit, limits
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,
-    budget_correlation,
     cost_points,
     interval_values,
     learning_curves,

@@ -14,12 +14,10 @@ import numpy as np
 
 from reports.analysis.layout import Varied
 from reports.stats import Array
-from reports.tables import as_numbers
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
 MOST_COLUMNS = 1_500  # of all pairs together; with more, decomposing them takes seconds
-_FEW_LEVELS = 4  # a cubic passes through as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +61,6 @@ def level_columns(factor: Varied) -> Array:
     return np.asarray(np.where(active[:, None], columns - columns[active].mean(axis=0), 0.0))
 
 
-def range_columns(factor: Varied, degree: int) -> Array:
-    """Polynomials of a range on its (log) scale, (S, degree); of few levels, or words, theirs."""
-    numbers = as_numbers(factor.levels)
-    if len(factor.levels) <= _FEW_LEVELS or numbers is None:
-        return level_columns(factor)
-    levels = np.array(numbers)
-    scale = np.log(levels) if factor.factor.log and levels.min() > 0 else levels
-    if scale.max() - scale.min() <= _DEPENDENT * np.abs(scale).max():  # one number and rounding
-        return np.zeros((len(factor.codes), 1))
-    active = factor.codes >= 0
-    x = scale[factor.codes[active]]
-    x = 2 * (x - x.min()) / (x.max() - x.min()) - 1
-    powers = np.polynomial.legendre.legvander(x, degree)[:, 1:]
-    columns = np.zeros((len(active), degree))
-    columns[active] = powers - powers.mean(axis=0)
-    return columns
-
-
 def grid_model(factors: Sequence[Varied]) -> Model:
     """Every factor, and every pair of them unless there are too many columns."""
     mains = [level_columns(factor) for factor in factors]
@@ -92,11 +72,6 @@ def grid_model(factors: Sequence[Varied]) -> Model:
         product = mains[a][:, :, None] * mains[b][:, None, :]
         columns[a, b] = product.reshape(len(product), -1)
     return _model(columns)
-
-
-def range_model(factors: Sequence[Varied], degree: int) -> Model:
-    """Every factor for itself."""
-    return _model({(i,): range_columns(f, degree) for i, f in enumerate(factors)})
 
 
 def _model(columns: dict[tuple[int, ...], Array]) -> Model:

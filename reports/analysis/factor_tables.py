@@ -6,6 +6,7 @@ from typing import Any
 from reports import tables
 from reports.analysis.importance import Effect, Importance
 from reports.analysis.layout import available, subject
+from reports.analysis.ped_anova import best_count
 from reports.cells import (
     Cell,
     Column,
@@ -34,7 +35,8 @@ def factor_tables(study: Study, metric: str, found: Importance | None) -> list[T
         return []
     made = []
     if found:
-        made.append(_importance(part, found))
+        make = _sampled_importance if found.over.sampled else _importance
+        made.append(make(part, found))
     if found and found.interactions:
         made.append(_cells(part, found.interactions, metric))
     return made
@@ -58,29 +60,55 @@ def _importance(study: Study, found: Importance) -> Table:
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda one: _statistic(one, seeds), drop=2))
     noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
-    kind = (
-        "ranges as cubic polynomials, each factor adjusted for the others; p by permuted residuals"
-        " (Freedman-Lane). A sampler that favours good settings makes these descriptive"
-        if over.sampled
-        else "ANOVA of settings in blocks of seeds, each factor adjusted for the others; F with the"
-        " effect's own interaction with seeds as its error, and Greenhouse and Geisser's degrees of"
-        " freedom for unequal noise"
-    )
     notes = [
         f"shares of the variance of {head} between settings, without the part that is seeds' noise"
         f"{noise}; [jackknife 95% interval over"
         f" seeds]; over {len(over.settings)} settings, seeds: {seeds}. Without df: it cannot be"
         " told from others",
-        f"{kind}. Holm over the factors, and over the pairs",
+        "ANOVA of settings in blocks of seeds, each factor adjusted for the others; F with the"
+        " effect's own interaction with seeds as its error, and Greenhouse and Geisser's degrees of"
+        " freedom for unequal noise. Holm over the factors, and over the pairs",
     ]
-    if over.lacking and not over.sampled:
+    if over.lacking:
         notes.append(
             "configurations are missing: shares are of those at hand, and factors have no p,"
             " since part of an interaction would count as theirs"
         )
-    notes += [f"left out: {over.left_out}"] if over.left_out else []
-    title, name = "importance of factors", "importance"
-    return tables.plain_table(study, name, title, columns, effects, notes, place="files")
+    return _importance_table(study, found, columns, effects, notes)
+
+
+def _sampled_importance(study: Study, found: Importance) -> Table:
+    over, names = found.over, tables.short_names(study)
+    head, count = heading(study.protocol, over.metric), len(over.settings)
+
+    def share(effect: Effect) -> Cell | None:
+        return known(Quantity, effect.share and effect.share.mean, decimals=0)
+
+    columns = [
+        Column("effect", "factor", lambda one: Text(_named(one, names)), "left"),
+        Column("share", "% of importance", share),
+        Column("settings", "settings", lambda one: Quantity(count, 0)),
+    ]
+    notes = [
+        f"PED-ANOVA (Optuna): a factor's share is large where its values among the"
+        f" {best_count(count)} settings with the highest {head} differ from those among all"
+        f" {count}; means over {len(over.seeds)} seeds",
+        "this describes and tests nothing: shares sum to 100%, and a factor without any effect has"
+        " one, too",
+    ]
+    return _importance_table(study, found, columns, found.factors, notes)
+
+
+def _importance_table(
+    study: Study,
+    found: Importance,
+    columns: Sequence[Column],
+    effects: Sequence[Effect],
+    notes: Sequence[str],
+) -> Table:
+    left_out = [f"left out: {found.over.left_out}"] if found.over.left_out else []
+    title, name, every = "importance of factors", "importance", [*notes, *left_out]
+    return tables.plain_table(study, name, title, columns, effects, every, place="files")
 
 
 def _named(effect: Effect, names: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Which factor matters, by how much, whether to trust it, and whether it depends on another one."""
+"""Which factor matters, by how much, and, of a grid, whether to trust it and on what it depends."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reports.analysis import variance
-from reports.analysis.contrasts import Model, Term, grid_model, range_model
+from reports.analysis.contrasts import Term, grid_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
+from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
 from reports.read import Study
 from reports.stats import Estimate, holm, is_rounding, scale_of
 from reports.tables import interval_of
-
-_DEGREES = (3, 2, 1)  # of a range's polynomial, the first that the settings suffice for
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,12 @@ class Effect:
     factors: the keys, one or two.
     share: percent of the variance between settings, 0 to 100, without the part that is seeds'
         noise; its interval is over seeds, n their number. None where the settings do not differ
-        beyond that noise, or where the effect cannot be told from others.
-    freedom: degrees of freedom; 0: it cannot be told from others.
-    holm: p of no effect, corrected over the factors, or over the pairs.
-    statistic: of a grid, F of the block ANOVA, paired by seed (see variance.block_f); its degrees
-        of freedom are `tested`, and for R seeds R - 1 times it. None without a test.
+        beyond that noise, or where the effect cannot be told from others. In a sampled study it is
+        a share of PED-ANOVA's importance without an interval, and n is the number of settings.
+    freedom: degrees of freedom; 0: it cannot be told from others, or the study is a sampled one.
+    holm: p of no effect, corrected over the factors, or over the pairs; None without a test.
+    statistic: F of the block ANOVA, paired by seed (see variance.block_f); its degrees of freedom
+        are `tested`, and for R seeds R - 1 times it. None without a test.
     cells: of a pair that can be told, for each two levels that some setting has: first, second
         (the levels' texts, in the study's order), mean, low, high (over seeds; the ends are None
         where seeds do not differ), n (seeds), settings (that the mean is over).
@@ -49,16 +49,18 @@ class Importance:
     """The factors of a study, the most important first.
 
     over: the settings and seeds that it is over.
-    factors, pairs: by the size of their effect; of settings that were drawn there are no pairs.
-    rest: the share that no factor and no pair explains; None where there is no such part.
-    noise: percent of the variance of settings' means that comes from seeds; None with one seed.
+    factors, pairs: by the size of their effect; a sampled study has no pairs.
+    rest: the share that no factor and no pair explains; None where there is no such part, and in a
+        sampled study.
+    noise: percent of the variance of settings' means that comes from seeds; None with one seed, and
+        in a sampled study.
     """
 
     over: Layout
     factors: tuple[Effect, ...]
     pairs: tuple[Effect, ...]
-    rest: Estimate | None
-    noise: float | None
+    rest: Estimate | None = None
+    noise: float | None = None
 
     @property
     def interactions(self) -> list[Effect]:
@@ -68,7 +70,7 @@ class Importance:
 
 
 class _Test(NamedTuple):
-    """p of a term; of a grid, its F and the degrees of freedom that are tested."""
+    """p of a term, its F and the degrees of freedom that are tested."""
 
     p: float | None
     statistic: float | None = None
@@ -76,13 +78,13 @@ class _Test(NamedTuple):
 
 
 def importance(study: Study, metric: str) -> Importance:
-    """The share of the variance between settings that each factor explains, with a test.
+    """Return how much each factor explains of the differences between settings.
 
-    On a grid it is the ANOVA of configurations in blocks of seeds, with all pairs of factors, and p
-    is its F test's, which allows for unequal noise (see variance.block_f). If configurations are
-    missing, factors have no p: part of an interaction would count as theirs. In a sampled study a
-    range is a cubic polynomial on its scale, and p is from permuted residuals (see
-    variance.range_p). Only trials that finished at full fidelity count.
+    On a grid it is the share of the variance in an ANOVA of configurations in blocks of seeds, with
+    all pairs of factors, and p is its F test's, which allows for unequal noise (see
+    variance.block_f). If configurations are missing, factors have no p: part of an interaction
+    would count as theirs. In a sampled study it is PED-ANOVA's importance, without a test (see
+    ped_anova). Only trials that finished at full fidelity count.
 
     Args:
         study: the study; one over datasets is taken by its averages.
@@ -100,42 +102,19 @@ def importance(study: Study, metric: str) -> Importance:
     return (_sampled if found.sampled else _on_grid)(found)
 
 
+def _sampled(found: Layout) -> Importance:
+    shares, count = ped_anova(found), len(found.settings)
+    keys = sorted((factor.factor.key for factor in found.factors), key=lambda k: -shares.get(k, 0))
+    estimates = {key: Estimate(share, None, None, count) for key, share in shares.items()}
+    return Importance(found, tuple(Effect((key,), estimates.get(key), 0, None) for key in keys), ())
+
+
 def _on_grid(found: Layout) -> Importance:
     if len(found.seeds) < 2:
         raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
     model = grid_model(found.factors)
-    return _assembled(found, model, [_grid_test(found, term) for term in model.terms])
-
-
-def _grid_test(found: Layout, term: Term) -> _Test:
-    """Test a term of a grid, or return no p where there is nothing to test it by."""
-    is_confounded = len(term.factors) == 1 and found.lacking > 0
-    if not term.freedom or is_confounded:
-        return _Test(None)
-    made = variance.block_f(variance.contrasts(term, found.values))
-    return _Test(made.p, made.statistic, made.freedom)
-
-
-def _sampled(found: Layout) -> Importance:
-    # Seeded by nothing but the data's order: the same store gives the same numbers.
-    rng = np.random.default_rng(0)
-    count, factors = len(found.settings), found.factors
-    models = (range_model(factors, degree) for degree in _DEGREES)
-    model = next((m for m in models if 2 * m.span.shape[1] <= count), None)
-    if model is None:
-        raise Unavailable(f"{count} finished settings are too few for {len(factors)} factors")
-    means = found.values.mean(axis=1)
-    p_values = [variance.range_p(means, model, t, rng) if t.freedom else None for t in model.terms]
-    return _assembled(found, model, [_Test(p) for p in p_values])
-
-
-def _assembled(found: Layout, model: Model, tests: Sequence[_Test]) -> Importance:
-    """The result of a model, given its terms' tests."""
-    total, rest, *own = variance.products(found.values, model)
-    # Settings that were drawn differ in more ways than a term has: what is expected of the rest in
-    # a degree of freedom is in each of the term's, too.
-    leak = rest / model.left if found.sampled and model.left else np.zeros_like(rest)
-    parts = [part - term.freedom * leak for term, part in zip(model.terms, own, strict=True)]
+    tests = [_grid_test(found, term) for term in model.terms]
+    total, rest, *parts = variance.products(found.values, model)
 
     def effects(size: int) -> tuple[Effect, ...]:
         every = zip(model.terms, tests, parts, strict=True)
@@ -159,10 +138,17 @@ def _assembled(found: Layout, model: Model, tests: Sequence[_Test]) -> Importanc
         ranked = sorted(made, key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in ranked)
 
-    # what polynomials leave over has given some of itself to the factors
-    given = (len(found.settings) - 1 - model.left) * leak
-    left = variance.share(rest + given, total) if model.left else None
+    left = variance.share(rest, total) if model.left else None
     return Importance(found, effects(1), effects(2), left, variance.noise(total))
+
+
+def _grid_test(found: Layout, term: Term) -> _Test:
+    """Test a term of a grid, or return no p where there is nothing to test it by."""
+    is_confounded = len(term.factors) == 1 and found.lacking > 0
+    if not term.freedom or is_confounded:
+        return _Test(None)
+    made = variance.block_f(variance.contrasts(term, found.values))
+    return _Test(made.p, made.statistic, made.freedom)
 
 
 def _cells(found: Layout, first: Varied, second: Varied) -> list[dict[str, Any]]:

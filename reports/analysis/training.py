@@ -1,4 +1,4 @@
-"""What a setting costs, how it trains, and whether early values tell the late ones.
+"""What a setting costs, and how it trains.
 
 Each is a list of points as a chart draws them: what names a point, a mean, and the ends `low` and
 `high` of its 95% interval, None where there are none.
@@ -8,13 +8,11 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from reports import tables
 from reports.analysis.layout import incomparable, subject
 from reports.contract import COMPLETE, PRUNED
 from reports.read import History, Study
-from reports.stats import Estimate, mean_interval, rank_interval
+from reports.stats import Estimate, mean_interval
 from reports.tables import Group
 
 Points = list[dict[str, Any]]
@@ -83,47 +81,6 @@ def learning_curves(study: Study) -> Points:
             numbers = interval_values("y", mean_interval([value for _, value in held]))
             points.append({**words, "step": max(step for step, _ in held), **numbers})
     return points
-
-
-def budget_correlation(study: Study) -> tuple[Points, int]:
-    """Spearman's rho of early values of the objective with the final one, over settings.
-
-    The final value is that at the epoch which selection chose, averaged over seeds. It is the best
-    of a run's evaluations, so late ones are correlated with it by construction.
-
-    Args:
-        study: read from a store.
-
-    Returns:
-        Of evaluations 1, 2, 4, ... and the last, where it is defined: evaluation (as text), n (the
-        settings that reached both), rho (its interval is a bootstrap over settings). Nothing
-        without curves, with too few of them or no early values, or where scores do not compare.
-        And how many settings the scheduler stopped: only the better ones then reach the end, which
-        makes every rho smaller than it is over all settings.
-    """
-    curves, groups = _curves(study), tables.setting_groups(study)
-    followed: list[tuple[list[float], float]] = []  # a setting's values, and its final one
-    for group in groups:
-        score = group.mean(study.score)
-        own = _of_runs(curves, group.known("run_id"))
-        if score is not None and own:
-            held = zip(*own, strict=False)  # as far as all of its runs have come
-            means = [float(np.mean([value for _, value in points])) for points in held]
-            followed.append((means, score))
-    last = max((len(values) for values, _ in followed), default=1) - 1
-    if not last or incomparable(study):
-        return [], 0
-    places = [*(2**i for i in range(last.bit_length()) if 2**i < last), last]
-    stopped = sum(_state(group) == PRUNED for group in groups)
-    points: Points = []
-    for place in places:
-        reached = [(own[place], score) for own, score in followed if place < len(own)]
-        early, final = zip(*reached, strict=True)
-        # Seeded by nothing but the data's order: the same store gives the same numbers.
-        rho = rank_interval(early, final, np.random.default_rng(0))
-        if rho:
-            points.append({"evaluation": str(place), "n": rho.n, **interval_values("rho", rho)})
-    return points, stopped
 
 
 def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:

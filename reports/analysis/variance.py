@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.analysis.contrasts import Model, Term
-from reports.stats import ROUNDING, Array, Estimate, critical, scale_of, without_rounding
+from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
 FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
-DRAWS = 999  # the least p is 0.001: below 0.05 after Holm over 50 factors
-_EQUAL = 1 - ROUNDING  # a statistic this close to another is the same, apart from rounding
 _NOTHING = 1e-12  # share of a sum of squares that is rounding
 
 
@@ -31,7 +29,6 @@ def contrasts(term: Term, values: Array) -> Array:
         term: of the model of the S settings.
         values: (..., S, R).
     """
-    # one product of all the shuffles, for each of which the basis would be read again
     found = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
     return without_rounding(found, scale_of(values))
 
@@ -56,7 +53,7 @@ def share(own: Array, total: Array) -> Estimate | None:
     """The percentage of the variance between settings that a part has, and its interval.
 
     Args:
-        own: products between seeds of the part, (R, R), without what leaks into it.
+        own: products between seeds of the part, (R, R).
         total: of all differences between settings, (R, R).
 
     Returns:
@@ -173,33 +170,3 @@ def epsilon(found: Array) -> float:
     # the products between seeds have the trace and the squares of the covariance
     between = apart.T @ apart if apart.shape[0] > apart.shape[1] else apart @ apart.T
     return float(np.trace(between) ** 2 / (found.shape[0] * (between**2).sum()))
-
-
-def range_p(means: Array, model: Model, term: Term, rng: np.random.Generator) -> float | None:
-    """p of a factor of a sampled study: what the other factors leave over is permuted.
-
-    Source: Freedman and Lane, "A nonstochastic interpretation of reported significance levels",
-    Journal of Business and Economic Statistics 1, 1983. The statistic is the factor's F over what
-    all factors leave over. The settings are the units: p is about other settings under these seeds.
-
-    Args:
-        means: (S,) over seeds.
-        model: of the S settings.
-        term: of the model.
-        rng: permutes.
-
-    Returns:
-        None where nothing is left to compare with.
-    """
-    centred = means - means.mean()
-    reduced = centred - model.span @ (model.span.T @ centred)
-    reduced = reduced + term.basis @ (term.basis.T @ centred)
-    reduced = without_rounding(reduced, scale_of(means))
-    if not model.left or not reduced.any():
-        return None
-    orders = np.vstack([reduced, rng.permuted(np.tile(reduced, (DRAWS, 1)), axis=1)])
-    own = ((orders @ term.basis) ** 2).sum(axis=1)
-    left = (orders**2).sum(axis=1) - ((orders @ model.span) ** 2).sum(axis=1)
-    # in an order that the other factors explain whole, both are rounding
-    statistics = own / np.maximum(own + left, ROUNDING * (reduced**2).sum())
-    return float((statistics >= _EQUAL * statistics[0]).sum() / len(statistics))

@@ -67,7 +67,7 @@ def _findings(
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in whole:
         if table.kind == "ranks":
-            yield ranks_finding(table, head, study, importance)
+            yield ranks_finding(table, head, study)
         elif found := levels_finding(table, head, known):
             if importance and table.kind == "effects":
                 depends = interactions_text(importance, table, names)

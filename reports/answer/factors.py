@@ -25,7 +25,6 @@ from reports.formatting import cell_text, listed
 from reports.read import Study
 from reports.stats import FEWEST_RANKED, Association, Estimate, is_beyond_chance
 
-ADJUSTED = "Adjusted for the other factors,"
 BEST = "best setting by selection"  # the subject of a finding
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
@@ -104,25 +103,21 @@ def _best_against(study: Study, name: str, metric: str) -> Estimate | None:
     return found.beside.get(name) if found else None
 
 
-def ranks_finding(table: Table, head: str, study: Study, importance: Importance | None) -> Finding:
+def ranks_finding(table: Table, head: str, study: Study) -> Finding:
     """Return the finding of a table of rank associations.
 
     Args:
         table: A row per factor.
         head: The metric's heading.
-        study: The study whose configurations are ranked.
-        importance: Importance of its factors, adjusted for each other, if there is one. Unless the
-            configurations were drawn at random, only this can say that a factor matters.
+        study: The study whose configurations are ranked. Unless they were drawn at random, no
+            factor is tested.
     """
-    is_random = study.sampler in tables.UNBIASED
-    adjusted = {effect.factors: effect.holm for effect in importance.factors} if importance else {}
     named: dict[str, list[str]] = {}
     for row in table.rows:
         if one := row.ranked:
-            p = one.p if is_random else adjusted.get((row.name,))
             rho = f"ρ {cell_text(Ranged(one.rho))}" if one.rho else ""
-            details = ", ".join(filter(None, [rho, p_words(p)]))
-            phrase = _rank_phrase(one, p, head if is_random else f"{ADJUSTED} {head}")
+            details = ", ".join(filter(None, [rho, p_words(one.p)]))
+            phrase = _rank_phrase(one, head)
             named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
     wanted = len(study.own) + study.untried
     finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(study))
@@ -132,21 +127,21 @@ def ranks_finding(table: Table, head: str, study: Study, importance: Importance 
     return Finding("factors, varied together", None, " ".join(texts))
 
 
-def _rank_phrase(one: Association, p: float | None, head: str) -> str:
+def _rank_phrase(one: Association, head: str) -> str:
     """Return what an association says of a factor, before the factor's name.
 
     Args:
         one: The association.
-        p: Corrected p that the factor does nothing. None where there is no test.
-        head: The metric's heading, with what p is adjusted for.
+        head: The metric's heading.
     """
     if one.least is None and one.n >= FEWEST_RANKED:  # the metric or the factor is constant
         return "Nothing can be said, as nothing differs, of"
     if not is_beyond_chance(one.least):  # even the best order of so few is within chance
         return "Nothing can be said, for want of settings, of"
-    if p is None:
+    if one.p is None:
         return "Not tested, as settings were not drawn at random:"
-    return f"{head} goes with" if is_beyond_chance(p) else f"{head} does not go beyond chance with"
+    beyond = is_beyond_chance(one.p)
+    return f"{head} goes with" if beyond else f"{head} does not go beyond chance with"
 
 
 def _trials_text(study: Study) -> str:
@@ -184,9 +179,8 @@ def importance_findings(
         ends = "" if share.low is None else f" [{share.low:.0f}, {share.high:.0f}]"
         told.append(f"{who} explains {share.mean:.0f}%{ends} ({p_words(effect.holm)})")
     if told:
-        units = "settings" if found.over.sampled else "seeds"
         text = (
             f"Of the variance of {head} between settings, {listed(told)}. Brackets: 95% interval of"
-            f" the share, over seeds; p: of no effect, over {units}."
+            " the share, over seeds; p: of no effect, over seeds."
         )
         yield Finding("importance", None, text)

@@ -1,31 +1,22 @@
-"""A metric against one factor: every seed's dot, means with 95% intervals, the reference arms."""
+"""A metric against one factor: every seed's dot, means with 95% intervals, the controls."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from reports import tables
 from reports.analysis import interval_values
 from reports.cells import level_text
 from reports.charts import vega
+from reports.charts.controls import control_layers, control_lines
 from reports.charts.vega import Chart, Spec, Values
-from reports.contract import ARMS
 from reports.formatting import number
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import Group
 
 FIGURES = "figures"  # the section of the factors' charts
-# Arms further from the dots than this many of their ranges are told in the legend alone.
-_REACH = 1.0
 _COLUMN = 180  # pixels of its width in a paper's column
 _DOT = 5  # pixels of a dot
-# of each arm's line: colour and dashes
-_LINES: Final = {
-    "zero_shot": ("#777777", [1, 2]),
-    "no_synthetic": ("#D55E00", [6, 2]),
-    "text_feature": ("#009E73", [6, 2, 1, 2]),
-    "real_pictures": ("#CC79A7", [10, 3]),
-}
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -48,7 +39,8 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     Up to 12 levels stand at equal distances, each with its label; more values, and those of a
     range, are a continuous axis, logarithmic where the factor is. In a sampled study of several
     factors a dot is a setting, and there is no mean: it would mix in whatever else the sampler
-    chose there. The reference arms are horizontal lines.
+    chose there. Controls are lines: those that read a factor of a grid, at each level's settings of
+    it; others at the baseline. There are none over datasets, of which controls ran on one.
 
     Args:
         study: whose finished rows are drawn.
@@ -68,10 +60,8 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     if scattered or many:
         means = []
     low, high = _limits(dots, means, percent=tables.is_percent(metric))
-    # The arms are one setting on one dataset: no line across means over other factors or datasets.
-    over = tables.datasets(study) or (study.sampler == "grid" and len(study.factors) > 1)
-    lines = [] if over else _arms(study, metric, low, high)
-    near = [line["y"] for line in lines if line["near"]]
+    lines = [] if tables.datasets(study) else control_lines(study, metric, placed, (low, high))
+    near = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *near]), max([high, *near])
     title, head = tables.short_names(study)[factor.key], heading(study.protocol, metric)
     if ranged:
@@ -81,7 +71,7 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     encoding = {"x": x, "y": _axis(study, metric, low, high)}
     dots, some = vega.thinned(dots, "dots")
     apart = _apart(dots, field, (high - low) / vega.HEIGHT)
-    layers = [*_arm_layers(lines, encoding["y"])]
+    layers = [*control_layers(lines, encoding)]
     if numeric and len(means) > 1:
         layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
     layers += _marks(study, apart, means, encoding, {field: title}, head)
@@ -94,7 +84,7 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
         if any(vega.beyond_frame(means, encoding["y"]).values()):
             caption += " Arrow heads: the interval goes beyond the frame."
     if lines:
-        caption += f" Lines: {', '.join(arm['arm'] for arm in lines)}."
+        caption += f" Lines: {', '.join(line.words for line in lines)}."
     beside = ""
     if len(study.factors) > 1:
         beside = "each dot one setting" if scattered else "mean over the other factors"
@@ -151,41 +141,6 @@ def _apart(dots: Values, field: str, pixel: float) -> list[Spec]:
         for place, dot in enumerate(heap):
             dot["side"] = round(step * (place - (len(heap) - 1) / 2), 1)
     return [dot for heap in heaps.values() for dot in heap]
-
-
-def _arms(study: Study, metric: str, low: float, high: float) -> list[Spec]:
-    """The reference arms that finished, highest first; near: whether its line is drawn.
-
-    Args:
-        study: with its arms.
-        metric: name of the test metric.
-        low, high: the lowest and the highest value that is drawn of the levels.
-    """
-    reach = _REACH * (high - low)
-    decimals = tables.decimals_of(study, metric)
-    found = []
-    for group in tables.arm_groups(study):
-        if estimate := group.estimate(f"test/{metric}"):
-            near = low - reach <= estimate.mean <= high + reach
-            told = f"{ARMS[group.arm][0]} {number(estimate.mean, decimals)}"
-            told += "" if near else " (beyond)"
-            found.append({"key": group.arm, "arm": told, "y": estimate.mean, "near": near})
-    return sorted(found, key=lambda arm: -arm["y"])
-
-
-def _arm_layers(arms: Sequence[Spec], y: Spec) -> Iterator[Spec]:
-    """Horizontal lines; the legend has every arm with its mean, the far ones too."""
-    if not arms:
-        return
-    legend = {"title": None, "orient": "bottom", "columns": 1, "offset": 6, "symbolType": "stroke",
-              "symbolSize": 250, "symbolStrokeWidth": 1.5}  # fmt: skip
-    encoding: Spec = {"y": y}
-    for place, channel in enumerate(("color", "strokeDash")):
-        looks = [_LINES[arm["key"]][place] for arm in arms]
-        scale = {"domain": [arm["arm"] for arm in arms], "range": looks}
-        encoding[channel] = {"field": "arm", "type": "nominal", "scale": scale, "legend": legend}
-    values = [{"arm": arm["arm"], "y": arm["y"]} for arm in arms if arm["near"]]
-    yield vega.layer("rule", encoding, name="arms", values=values, strokeWidth=1.3)
 
 
 def _points(

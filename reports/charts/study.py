@@ -1,16 +1,18 @@
-"""Every chart of a study, in reading order; those of its training, of cost and of quality."""
+"""Every chart of a study, in reading order; all but those of its factors are made here."""
 
 from collections.abc import Iterator
 
 from reports import analysis, tables
-from reports.charts import together, vega
+from reports.analysis import Importance, interval_values
+from reports.charts import vega
 from reports.charts.factor import factor_charts
 from reports.charts.vega import Chart, Spec
 from reports.contract import QUALITY
+from reports.formatting import DASH, p_text
 from reports.read import Study, heading
 from reports.report import Report
 
-TRAINING, SETTINGS = "training", "settings"  # sections
+TOGETHER, TRAINING, SETTINGS = "together", "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best
 FEWEST = 4  # settings of a scatter
 # measures of the class means that have a chart, and what an axis calls them
@@ -29,19 +31,51 @@ def study_charts(report: Report) -> list[Chart]:
     study, metric = report.study, report.metric
     part = analysis.available(analysis.subject, study, metric)
     charts = [*factor_charts(study, metric)]
-    if part and len(part.factors) > 1:
-        if report.importance:
-            charts += together.importance_chart(part, report.importance)
-            charts += together.interaction_charts(part, report.importance, metric)
-        found = analysis.available(analysis.partial_dependence, study, metric)
-        charts += together.dependence_charts(part, found or (), metric)
-        charts += together.parallel_chart(part, metric)
+    if part and report.importance:
+        charts += _importance_chart(part, report.importance)
     charts += _curves_chart(study)
-    charts += _budget_chart(study)
     if part:
         charts += _cost_chart(part, metric)
         charts += _quality_charts(part, metric)
     return charts
+
+
+def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
+    """Yield the shares of factors and pairs, with the intervals that a grid has."""
+    names, head = tables.short_names(study), heading(study.protocol, found.over.metric)
+    values = [
+        {
+            "effect": " × ".join(names[key] for key in effect.factors),
+            "kind": "pair" if len(effect.factors) > 1 else "factor",
+            "p": DASH if effect.holm is None else p_text(effect.holm),
+            **interval_values("share", effect.share),
+        }
+        for effect in (*found.factors, *found.pairs)
+        if effect.share is not None
+    ]
+    if not values:
+        return
+    values.sort(key=lambda value: -value["share"])
+    y = vega.steps("effect", None, values, axis={})
+    unit = f"% of the variance of {head}"
+    caption = f"Share of the variance of {head} between settings, 95% over seeds"
+    tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
+    if found.over.sampled:
+        count = len(found.over.settings)
+        unit = f"% of importance for {head}, {count} settings"
+        caption = f"Importance for {head} by PED-ANOVA over {count} settings, without a test"
+        tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
+    x = vega.number("share", unit, {"domain": [0, 100]})
+    kind = vega.named("kind", ["factor", "pair"] if found.pairs else ["factor"])
+    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
+    layers = [
+        vega.layer("rule", ends, strokeWidth=1.5),
+        vega.points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
+    ]
+    told = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
+    caption = f"{caption}: {told}."
+    place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
+    yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:
@@ -63,33 +97,14 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     best = f" The {MOST_CURVES} best by selection." if len(keys) > MOST_CURVES else ""
+    if len(labels) > vega.MOST_NAMED:
+        best += " From dark to light: from the best setting by selection to the last."
     caption = (
         f"Selection {head} while training, the mean over a run's seeds; a band where a setting has"
         f" several runs.{best}"
     )
     last: Spec = {"height": 180, "beside": "selection, not test", "values": values}
     yield vega.chart(study, (TRAINING, "curves"), "Learning curves", caption, layers, **last)
-
-
-def _budget_chart(study: Study) -> Iterator[Chart]:
-    """Rank correlation of early evaluations with the end; none where it is not defined."""
-    values, stopped = analysis.budget_correlation(study)
-    if not values:
-        return
-    at: Spec = {
-        "x": vega.steps("evaluation", "evaluation", values),
-        "y": vega.number("rho", "Spearman ρ with the end", {"domain": [-1, 1]}),
-        "color": {"value": vega.MEAN},
-    }
-    tooltip = vega.interval_tips({"evaluation": "evaluation", "n": "settings", "rho*": "ρ"})
-    layers = vega.points_with_intervals(values, at, tooltip, name="rungs")
-    left = f" {stopped} settings were stopped early and are not in it." if stopped else ""
-    caption = (
-        f"Spearman's correlation of selection {heading(study.protocol, study.objective)} at an"
-        " evaluation with the final one, over settings, with bootstrap 95% intervals." + left
-    )
-    place, title = (TRAINING, "budget"), "Can early values be believed?"
-    yield vega.chart(study, place, title, caption, layers, height=150)
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:

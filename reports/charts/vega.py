@@ -1,7 +1,6 @@
 """What a chart is before it is drawn, and what charts share: axes, layers, colours, tooltips.
 
-A specification is Vega-Lite's, as plain values: altair's own classes would say the same in as many
-words, and take half a second to import.
+A specification is Vega-Lite's, as plain values.
 """
 
 import math
@@ -15,12 +14,12 @@ from reports.tables import chosen_by, is_percent, on_test
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
-# Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
+# Five of Okabe and Ito's colours, and three that are no second blue, grey or light yellow.
 COLOURS: Final = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#F0E442",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
 MEAN: Final = COLOURS[0]
-DOT: Final = COLOURS[4]
+DOT: Final = "#56B4E9"  # stands for no level
 MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
 HEIGHT: Final = 170  # pixels of a plot
 MOST_NAMED = len(COLOURS)  # of a chart's settings or methods, with a colour each
@@ -237,32 +236,18 @@ def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 
 
 def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
-    """A colour for each of a few names, with a legend below; one colour of more than MOST_NAMED.
+    """Return a colour per name, with a legend below; of more than MOST_NAMED, a scale without one.
 
     Args:
         field: of the data, whose values they are.
-        names: in the legend's order.
+        names: in the order of the legend, or of the scale from dark to light.
         title: of the legend.
     """
     if len(names) > MOST_NAMED:
-        return {"value": DOT}
+        # neither end is lost on a white or a dark page
+        scheme = {"name": "viridis", "extent": [0.2, 0.9]}
+        scale = {"domain": list(names), "scheme": scheme}
+        return {"field": field, "type": "nominal", "scale": scale, "legend": None}
     scale = {"domain": list(names), "range": list(COLOURS[: len(names)])}
     legend = {"orient": "bottom", "columns": 1}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
-
-
-def heat(study: Study, metric: str, means: Sequence[float]) -> Spec:
-    """Colours of means: cividis, which colour-blind readers and grey print tell apart.
-
-    They span no less than the smallest effect of interest, else nothing would look like something.
-
-    Args:
-        study, metric: that the means are of.
-        means: that are drawn, as the field `mean`.
-    """
-    low, high = min(means), max(means)
-    margin = max(0.0, study.smallest_effect - (high - low)) / 2 if is_percent(metric) else 0.0
-    scale = {"scheme": "cividis", "domain": [low - margin, high + margin], "nice": False}
-    legend = {"orient": "bottom", "gradientLength": 120, "format": "~f", "tickCount": 4}
-    told = {"type": "quantitative", "title": heading(study.protocol, metric)}
-    return {"field": "mean", **told, "scale": scale, "legend": legend}

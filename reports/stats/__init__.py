@@ -38,5 +38,4 @@ from reports.stats.ranks import (
     correlation,
     rank_correlation,
     rank_groups,
-    rank_interval,
 )

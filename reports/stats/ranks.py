@@ -43,7 +43,7 @@ def rank_correlation(
         metric: what each setting reached, in the same order.
         rng: draws the orders and the bootstrap's settings.
     """
-    n, rho = len(factor), rank_interval(factor, metric, rng)
+    n, rho = len(factor), _rank_interval(factor, metric, rng)
     if rho is None:
         return Association(None, None, n)
     x, y = _ranks(factor), _ranks(metric)
@@ -56,7 +56,7 @@ def rank_correlation(
     return Association(rho, p, n, least)
 
 
-def rank_interval(
+def _rank_interval(
     one: Sequence[float], other: Sequence[float], rng: np.random.Generator
 ) -> Estimate | None:
     """Spearman's rho over pairs with its percentile bootstrap interval, without a test.

@@ -4,9 +4,8 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
-from reports.tables.associations import UNBIASED
 from reports.tables.build import build_tables
-from reports.tables.controls import levels_of_control
+from reports.tables.controls import levels_of_control, matched_controls
 from reports.tables.families import (
     Family,
     families,
@@ -24,7 +23,6 @@ from reports.tables.groups import (
     baseline_setting,
     chosen_by,
     factor_labels,
-    is_numeric,
     level_groups,
     mean,
     ordered_levels,

@@ -58,7 +58,7 @@ def lines(studies: int, tpe: int) -> Iterator[str]:
     yield "\n" + _head("classes, one of ten loses half | 10 | 20 | 30 | 50")
     yield _row("intervals hold", [over_classes(k, studies, 0) for k in (10, 20, 30, 50)])
     yield "\n" + _head(
-        f"any of three inert factors under TPE, {tpe} studies | by ranks | by the answer"
+        f"any of three inert factors under TPE, {tpe} studies | by ranks | by importance"
     )
     for settings in (30, 60)[: 1 if tpe < FEWEST_TPE else 2]:
         yield _row(f"{settings} settings, 3 seeds", under_tpe(settings, tpe))

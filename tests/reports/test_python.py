@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import altair
 import polars as pl
 import pytest
 
@@ -46,11 +45,21 @@ def test_a_table_is_a_frame_and_markup(study: Any) -> None:
     assert r"\begin{tabular}" in table.latex() and "<table" in table._repr_html_()
 
 
-def test_a_figure_is_an_altair_chart(study: Any) -> None:
-    """It can be changed by altair's own means."""
+def test_a_figure_is_shown_and_saved(study: Any, tmp_path: Path) -> None:
+    """A notebook draws it; a file's ending decides what is written, and one line names them."""
     figure = study.figure("generator.n_ctx")
-    assert isinstance(figure, altair.LayerChart)
-    assert figure.properties(width=300).to_dict()["width"] == 300
+    assert figure._repr_svg_().startswith("<svg") and repr(figure) == "<figure generator.n_ctx>"
+    figure.save(tmp_path / "x.pdf")
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ReportError, match=r"x\.gif: a figure is saved as png, svg, pdf, got 'gif'"):
+        figure.save(tmp_path / "x.gif")
+
+
+def test_a_figure_has_its_specification(study: Any) -> None:
+    """Changes to it leave the study's figure as it is."""
+    figure = study.figure("generator.n_ctx")
+    figure.spec["layer"].clear()
+    assert figure.spec["layer"] and figure.spec["description"] == figure.chart.caption
 
 
 def test_importance_is_a_frame(store_uri: str) -> None:
@@ -84,10 +93,10 @@ def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsy
 
 
 def test_importing_the_package_is_light() -> None:
-    """`import reports` loads polars and altair when they are needed."""
+    """`import reports` loads polars and vl-convert when they are needed."""
     code = (
         "import sys, reports\n"
-        "heavy = {'polars', 'altair', 'scipy', 'mlflow'} & set(sys.modules)\n"
+        "heavy = {'polars', 'vl_convert', 'scipy', 'mlflow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert reports.load_study and 'polars' in sys.modules\n"
         "try:\n    reports.nothing\nexcept AttributeError:\n    sys.exit(0)\nsys.exit(1)"

@@ -86,7 +86,7 @@ outcome = run_study(
 )
 closing.show(outcome)
 print(outcome.done, outcome.ran)
-heavy = {"torch", "torchvision", "open_clip", "timm", "ray", "optuna", "altair", "vl_convert"}
+heavy = {"torch", "torchvision", "open_clip", "timm", "ray", "optuna", "vl_convert"}
 heavy |= {"sklearn", "scipy.stats"}
 print("loaded:", *(heavy & set(sys.modules)))
 """

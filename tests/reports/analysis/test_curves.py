@@ -1,14 +1,11 @@
-"""Curves of the selection objective, and how early they tell the end."""
+"""Curves of the selection objective."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-import pytest
-
-from reports.analysis.training import budget_correlation, learning_curves
+from reports.analysis.training import learning_curves
 from reports.read import Study, load_records
-from tests.reports.analysis.planted import grid, levelled, nothing
+from tests.reports.analysis.planted import levelled
 from tests.reports.builder import StoreBuilder, scores
 
 KEY = "selection/harmonic_mean"
@@ -67,36 +64,3 @@ def test_curves_come_from_the_store(store_uri: str) -> None:
         client.log_metric(runs[0].info.run_id, KEY, value, step=step)
     made = learning_curves(load_records(builder.name, store_uri))
     assert [(one["step"], one["y"]) for one in made] == [(1, 30.0), (2, 41.0)]
-
-
-def test_rungs_against_the_end() -> None:
-    """An evaluation that ranks as the end does has rho 1; one of noise is near 0."""
-    rng = np.random.default_rng(0)
-    builder = grid((30,), lambda s: 1.0 * s["f0"], 2, rng)
-    noise = rng.normal(size=30)
-    curves = {
-        f"run{i}": [0.0, float(noise[i]), i + 9 * float(noise[i]), float(i), float(i), float(i)]
-        for i in range(30)
-    }
-    made, stopped = budget_correlation(with_curves(builder, curves))
-    assert [point["evaluation"] for point in made] == ["1", "2", "4", "5"]
-    first, second, *late = made
-    assert first["low"] < 0 < first["high"] and first["rho"] < second["rho"]
-    assert all(point["rho"] > 0.98 for point in late)
-    assert all(point["n"] == 30 for point in made) and stopped == 0
-
-
-def test_stopped_settings_are_counted_and_not_ranked() -> None:
-    """What the scheduler stopped has no end to compare with."""
-    builder = grid((6,), lambda s: 1.0 * s["f0"], 2)
-    for run in builder.runs[:2]:
-        run.tags["ship.state"] = "PRUNED"
-    curves = {f"run{i}": [0.0, float(i)] + [float(i)] * (i >= 2) for i in range(6)}
-    made, stopped = budget_correlation(with_curves(builder, curves))
-    assert stopped == 2 and [point["n"] for point in made] == [4, 4]
-
-
-@pytest.mark.parametrize("curves", [{}, {"run0": [1.0, 2.0]}, {f"run{i}": [1.0] for i in range(4)}])
-def test_there_are_no_rungs(curves: Mapping[str, Sequence[float]]) -> None:
-    """No history, too few settings, one evaluation."""
-    assert budget_correlation(with_curves(grid((4,), nothing, 2), curves)) == ([], 0)

@@ -1,80 +1,18 @@
-"""Factors: how a metric goes with one, and what they explain.
+"""Factors: what they explain.
 
 Against effects that are known, and other ways to compute it.
 """
 
-import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
-from reports.analysis import incomparable
-from reports.analysis.dependence import MOST_LINES, MOST_VALUES, partial_dependence
+from reports.analysis import Unavailable, incomparable
 from reports.analysis.importance import Importance, importance
 from reports.analysis.training import OPTIMAL, cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
-from tests.reports.studies import crossed
-
-
-def dependence(builder: StoreBuilder) -> dict[str, Any]:
-    """Every factor's, by its key."""
-    made = partial_dependence(builder.study(), METRIC)
-    frame: Any = pl.DataFrame
-    return {
-        one.factor: replace(one, points=frame(one.points), lines=frame(one.lines)) for one in made
-    }
-
-
-@pytest.mark.parametrize(
-    ("sizes", "drawn", "ends"),
-    [
-        ((2, 20, 20), MOST_LINES, {"f1 0, f2 0", "f1 19, f2 19"}),
-        ((300, 8), MOST_VALUES // 300, {"f1 0", "f1 7"}),
-    ],
-)
-def test_lines_are_bounded(sizes: tuple[int, ...], drawn: int, ends: set[str]) -> None:
-    """A large grid shows some of its lines, from all over it, fewer where levels are many."""
-    made = dependence(grid(sizes, nothing, 2))["f0"]
-    assert made.lines["line"].n_unique() == made.drawn == drawn
-    assert made.of == math.prod(sizes[1:]) and ends <= set(made.lines["others"].to_list())
-
-
-def test_forest_follows_a_peak() -> None:
-    """The curve of a range that matters has its peak where it was planted; the other's is flat."""
-    made = dependence(drawn(2, 120, lambda s: 4 - 16 * (s["x0"] - 0.5) ** 2))
-    peak, flat = made["x0"].points, made["x1"].points
-    assert made["x0"].fitted and len(peak) == 20
-    best = peak.row(int(np.argmax(peak["mean"].to_numpy())), named=True)
-    assert 0.35 < best["x"] < 0.65
-    assert np.ptp(peak["mean"].to_numpy()) > 4 * np.ptp(flat["mean"].to_numpy())
-    assert (peak["low"] < peak["mean"]).all() and (peak["mean"] < peak["high"]).all()
-
-
-def test_forest_takes_words_and_inactive_factors() -> None:
-    """A factor of words has its levels; one that only some settings have, those settings' lines."""
-    rng = np.random.default_rng(0)
-    factors: list[dict[str, Any]] = [
-        {"key": "name", "levels": ["a", "b"], "log": False, "baseline": "a"},
-        {"key": "rate", "levels": None, "log": True, "baseline": 0.01},
-    ]
-    assignments: list[dict[str, Any]] = []
-    for i in range(60):
-        active = {"rate": float(10 ** rng.uniform(-4, 0))} if i % 2 else {}
-        assignments.append({"name": "ab"[i % 2], "x": float(rng.random()), **active})
-    factors.append({"key": "x", "levels": None, "log": False, "baseline": 0.5})
-    made = dependence(
-        planted(factors, assignments, lambda s: 3.0 * (s["name"] == "b"), 3, rng, sampler="random")
-    )
-    low, high = made["name"].points["mean"].to_list()
-    assert made["name"].points["level"].to_list() == ["a", "b"] and high > low + 1
-    assert made["name"].points["x"].to_list() == [None, None]
-    assert made["rate"].lines["line"].n_unique() == 30
-    x = made["rate"].points["x"].to_numpy()
-    assert np.allclose(np.diff(np.log(x)), np.diff(np.log(x))[0])
 
 
 def explained(builder: StoreBuilder) -> Importance:
@@ -146,9 +84,40 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
     assert points and OPTIMAL not in {point["kind"] for point in points}
 
 
-def test_lines_of_settings_with_one_name_are_two() -> None:
-    """Levels that are rounded to one text are still two settings of the other factors."""
-    levels = {"shots": [1, 2], "generator.scale": [0.9991, 0.9994]}
-    study = crossed(levels, lambda shots, scale, s: 60 + shots + 1e3 * scale + s % 2, seeds=3)
-    (found, _) = partial_dependence(study.study(), METRIC)
-    assert (found.factor, found.of) == ("shots", 2)
+def test_a_range_that_matters_has_the_largest_share() -> None:
+    """Shares of a sampled study sum to 100%, over its configurations, and have no test."""
+    made = explained(drawn(3, 40, lambda s: 4 - 16 * (s["x1"] - 0.5) ** 2))
+    shares = [effect.share for effect in made.factors if effect.share]
+    assert made.factors[0].factors == ("x1",) and shares[0].mean > 60
+    assert sum(share.mean for share in shares) == pytest.approx(100)
+    assert {(share.low, share.high, share.n) for share in shares} == {(None, None, 40)}
+    assert {effect.holm for effect in made.factors} == {None} and not made.pairs
+
+
+def test_sampled_factors_may_be_words_and_inactive() -> None:
+    """A factor of words, and one that only some configurations have, are factors like ranges."""
+    rng = np.random.default_rng(0)
+    factors: list[dict[str, Any]] = [
+        {"key": "name", "levels": ["a", "b"], "log": False, "baseline": "a"},
+        {"key": "rate", "levels": None, "log": True, "baseline": 0.01},
+        {"key": "x", "levels": None, "log": False, "baseline": 0.5},
+    ]
+    assignments: list[dict[str, Any]] = []
+    for i in range(60):
+        active = {"rate": float(10 ** rng.uniform(-4, 0))} if i % 2 else {}
+        assignments.append({"name": "ab"[int(rng.integers(2))], "x": float(rng.random()), **active})
+    made = explained(
+        planted(factors, assignments, lambda s: 3.0 * (s["name"] == "b"), 3, rng, sampler="random")
+    )
+    assert made.factors[0].factors == ("name",)
+    assert {effect.factors for effect in made.factors} == {("name",), ("rate",), ("x",)}
+
+
+def test_tied_configurations_have_no_importance() -> None:
+    """Nearly all of them are the best ones, whose values then are those of all."""
+    builder = drawn(2, 20, nothing)
+    for run in builder.runs[1:]:
+        run.metrics.update(builder.runs[0].metrics)
+    builder.runs[0].metrics[f"seed_0/test/{METRIC}"] -= 5
+    with pytest.raises(Unavailable, match="tie for the best"):
+        explained(builder)

@@ -150,17 +150,15 @@ def shares(known: Known, text: str, found: Claims) -> None:
     alone = {one for one, other in named if not other}
     found.family("share", false=any(not _matters(known, one) for one in alone))
     found.family("share", false=len(alone) < len(named))
-    if known.builder.sampler == "grid":
-        for name in itertools.chain.from_iterable(named):
-            if name and known.dead(known.factor(name)["key"]):
-                found.facts.append(f"{name} changes nothing: {text}")
+    for name in itertools.chain.from_iterable(named):
+        if name and known.dead(known.factor(name)["key"]):
+            found.facts.append(f"{name} changes nothing: {text}")
 
 
 def _matters(known: Known, name: str) -> bool:
     """Whether a factor has any effect."""
     factor = known.factor(name)
-    levels = factor["levels"] or (0.1, 0.5, 0.9)
-    return len({known.truth({factor["key"]: level}) for level in levels}) > 1
+    return len({known.truth({factor["key"]: level}) for level in factor["levels"]}) > 1
 
 
 def ranks(known: Known, text: str, found: Claims) -> None:
@@ -173,8 +171,6 @@ def ranks(known: Known, text: str, found: Claims) -> None:
         found.facts.append(f"{finished} settings finished: {text}")
     if (least >= 0.05) != ("silent" in said) or ("silent" in said and len(said) > 2):
         found.facts.append(f"the least Holm p is {least:.3f}: {text}")
-    named = re.findall(r"(\w+) \(ρ", said["goes"]["who"]) if "goes" in said else []
-    found.family("goes with", false=any(not _matters(known, name) for name in named))
 
 
 def arms(known: Known, text: str, found: Claims) -> None:

@@ -23,14 +23,16 @@ def sampled(sampler: str) -> StoreBuilder:
     return planted(factors, settings, lambda s: 4 * s["x0"], 3, rng, sampler=sampler)
 
 
-def test_under_tpe_only_adjusted_factors_go_with_the_metric() -> None:
-    """TPE moves factors together, so that ranks call one without an effect."""
+def test_under_tpe_no_factor_is_tested() -> None:
+    """TPE moves factors together, so that ranks call one without an effect: they describe."""
     report = make_report(sampled("tpe").study())
     (text,) = [one.text for one in report.answer.findings if "varied together" in one.subject]
-    called, rest = text.split("H does not go beyond chance with")
-    assert "H goes with x0" in called and "x1" not in called and "x1" in rest
-    (table,) = [one for one in report.every_table if one.kind == "ranks"]
-    assert "p" not in {column.key for column in table.columns}
+    assert "Not tested, as settings were not drawn at random: x0 (ρ " in text
+    assert "goes with" not in text and "Holm p" not in text
+    assert "importance" not in {one.subject for one in report.answer.findings}
+    for name in ("ranks", "importance"):
+        (table,) = [one for one in report.every_table if one.name == name]
+        assert "p" not in {column.key for column in table.columns}
 
 
 def test_random_search_has_a_test_of_ranks() -> None:

@@ -4,16 +4,19 @@ Their pictures are drawn here alone.
 """
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import altair
+import numpy as np
 import pytest
 from PIL import Image
 
 from reports.cells import AVERAGE, Value
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
+from reports.charts.vega import COLOURS, named
 from reports.read.runs import run_address, runs_address
 from reports.report import make_report
 from tests.reports import cases
@@ -25,7 +28,6 @@ from tests.reports.pages import check_golden, shortened
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
-    crossed,
     few_shot,
     leveled,
     one_factor,
@@ -78,7 +80,7 @@ MORE = {
 
 @pytest.mark.parametrize("name", [*STUDIES, *MORE, "cosine"])
 def test_the_charts_of_a_study(name: str) -> None:
-    """As they were looked at and committed, but forests, which are scikit-learn's.
+    """As they were looked at and committed.
 
     altair knows each specification, and it has words for who cannot see.
     """
@@ -90,28 +92,18 @@ def test_the_charts_of_a_study(name: str) -> None:
     for chart in charts.values():
         altair.Chart.from_dict(for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
-    drawn = {key: one.spec for key, one in charts.items() if "by a forest" not in str(one.spec)}
+    drawn = {key: one.spec for key, one in charts.items()}
     text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))
     check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
 
-def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
-    """It says which it is."""
-    assert "settings as they are" in charts_of(two_factors())["dependence-f0"].spec["title"][0]
-    assert "fitted by a forest" in charts_of(sampled())["dependence-x0"].spec["title"][0]
-
-
 def test_curves() -> None:
-    """A curve for each setting that logged its objective, and how its parts go with the end."""
+    """A curve for each setting that logged its objective."""
     logged = {f"run{i}": [50.0 + i, 51.0 + i, 52.0 + i] for i in range(5)}
     report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
     charts = {chart.name: chart for chart in study_charts(report)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {one["y"] for one in curve} == {50.0 + i for i in range(7)}
-    rungs = values(charts["budget"], "rungs")
-    assert [(one["evaluation"], one["n"], one["rho"]) for one in rungs] == [
-        ("1", 5, pytest.approx(1.0)), ("2", 5, pytest.approx(1.0)),
-    ]  # fmt: skip
 
 
 def layer(chart: Chart, name: str) -> dict[str, Any]:
@@ -164,7 +156,7 @@ def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
 
 
 def test_a_caption_names_more_methods_than_a_legend() -> None:
-    """They have one colour, and stand in one order on each dataset."""
+    """Their colours are a scale, and they stand in one order on each dataset."""
     few, many = (
         charts_of(over_datasets(("emoji", "dtd"), [f"m{i}" for i in range(n)]))["dataset"].caption
         for n in (8, 9)
@@ -175,32 +167,44 @@ def test_a_caption_names_more_methods_than_a_legend() -> None:
     )
 
 
-def test_numbers_of_a_heat_map_stand_upright_where_they_are_many() -> None:
-    """Side by side in a paper's column they would be one long number."""
-    for across, angle in ((3, None), (12, -90)):
-        charts = charts_of(grid((2, across), lambda s: s["f0"] * s["f1"], 2))
-        (text,) = [
-            one
-            for one in charts["interaction-f0-f1"].spec["layer"]
-            if one["mark"]["type"] == "text"
-        ]
-        assert text["mark"].get("angle") == angle
+def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
+    """Against the rate, or over it, the fine-tuner alone has the rates of its level's settings."""
+    low, high = sum((50.0, 52.1, 54.2)) / 3, sum((62.0, 64.3, 66.1)) / 3
+    charts = charts_of(listed("tuned"), "new")
+    both = (low + high) / 2
+    for name, means in {"finetuner.lr": (low, high), "generator.n_ctx": (both, both)}.items():
+        points = values(charts[name], "matched")
+        own = [point["y"] for point in points if "fine-tuner alone" in point["control"]]
+        assert own == pytest.approx(means)
+        flat = {point["control"] for point in values(charts[name], "controls")}
+        assert all(control.endswith(" at the baseline") for control in flat)
 
 
-def test_labels_of_parallel_coordinates() -> None:
-    """Levels that are rounded to one text have each their own; long ones at the edge stay in it."""
-    ends = ["a photo of a", "the templates of its authors"]
-    builder = crossed(
-        {"generator.scale": [0.51213, 0.51244], "templates": ends}, lambda *_: 50.0, 2
-    )
-    *_, text = charts_of(builder)["parallel"].spec["layer"]
-    assert text["mark"]["align"] == {"expr": "datum.last ? 'right' : 'left'"}
-    found = [(one["level"], one["at"], one["last"]) for one in text["data"]["values"]]
-    assert found == [
-        (name, float(i), last)
-        for last, names in enumerate((["0.512"] * 2, ends))
-        for i, name in enumerate(names)
-    ]
+def test_a_control_without_some_level_stays_at_the_baseline() -> None:
+    """A line through some of the levels would look like all of them."""
+    builder = listed("tuned")
+    builder.runs[4].tags["ship.state"] = "FAIL"
+    chart = charts_of(builder)["finetuner.lr"]
+    flat = [point["control"] for point in values(chart, "controls")]
+    assert any("fine-tuner alone" in control and "baseline" in control for control in flat)
+
+
+def lab(colour: str) -> Any:
+    """CIE L*a*b* of a colour of sRGB."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_no_two_levels_have_one_colour() -> None:
+    """Few have colours that are far apart (two blues are 26), and many a scale."""
+    pairs = itertools.combinations(map(lab, COLOURS), 2)
+    assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 30
+    names = [f"n{i}" for i in range(len(COLOURS) + 1)]
+    assert len(named("label", names[1:])["scale"]["range"]) == len(COLOURS)
+    assert named("label", names)["scale"]["domain"] == names
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:

@@ -13,7 +13,6 @@ import pytest
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import as_json, for_page, study_charts
 from reports.contract import ReportError
-from reports.python import TableView
 from reports.read.records import load_records
 from reports.render import latex
 from reports.render.files import report_files, text_of
@@ -22,6 +21,7 @@ from reports.render.page import page, table_html
 from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
+from reports.views import TableView
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 from tests.told import told

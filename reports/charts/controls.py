@@ -1,0 +1,128 @@
+"""The controls in a factor's figure: horizontal lines, or lines through the factor's levels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from reports import tables
+from reports.charts import vega
+from reports.charts.vega import Spec
+from reports.contract import ARMS, RIVALS
+from reports.formatting import listed, number
+from reports.read import Study
+from reports.tables import Group
+
+# Controls further from the dots than this many of their ranges are in the legend only.
+_REACH = 1.0
+# Color and dashes of each control's line.
+_LOOKS: Final = {
+    "zero_shot": ("#777777", [1, 2]),
+    "no_synthetic": ("#D55E00", [6, 2]),
+    "text_feature": ("#009E73", [6, 2, 1, 2]),
+    "real_pictures": ("#CC79A7", [10, 3]),
+}
+
+
+@dataclass(frozen=True)
+class ControlLine:
+    """A control in a figure.
+
+    Attributes:
+        control: Its key.
+        words: Its name in the legend.
+        height: Its highest mean.
+        points: None if it is too far from the dots. A horizontal line has one point without a
+            place on the horizontal axis, a matched control a point per level.
+        is_matched: Whether it ran at the levels of factors.
+    """
+
+    control: str
+    words: str
+    height: float
+    points: Sequence[Spec]
+    is_matched: bool
+
+
+def control_lines(
+    study: Study, metric: str, placed: Sequence[tuple[Spec, Group]], drawn: tuple[float, float]
+) -> list[ControlLine]:
+    """Return the controls that finished, the highest first.
+
+    If the study is a grid and a control reads some of its factors, the control is drawn at each
+    level of the figure's factor, as the mean over the same levels of the other factors. Otherwise
+    it is the one at the baseline.
+
+    Args:
+        study: The study of one dataset, with its controls.
+        metric: Name of the test metric.
+        placed: Place and group of each level.
+        drawn: The lowest and the highest value drawn for the levels.
+    """
+    names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
+    lines = []
+    for baseline in tables.arm_groups(study):
+        control, words = baseline.arm, ARMS[baseline.arm][0]
+        estimate = baseline.estimate(f"test/{metric}")
+        read = tables.levels_of_control(study, control if control in RIVALS else RIVALS[0])
+        points = _matched_points(study, metric, control, placed) if read else []
+        if is_matched := bool(points):
+            words += f" at the same {listed([names[key] for key in read])}"
+        elif estimate:
+            points = [{"y": estimate.mean}]
+            words += f" {number(estimate.mean, decimals)}{' at the baseline' if read else ''}"
+        else:
+            continue
+        height, reach = max(point["y"] for point in points), _REACH * (drawn[1] - drawn[0])
+        if any(not drawn[0] - reach <= point["y"] <= drawn[1] + reach for point in points):
+            words, points = f"{words} (beyond)", []
+        lines.append(ControlLine(control, words, height, points, is_matched))
+    return sorted(lines, key=lambda line: -line.height)
+
+
+def _matched_points(
+    study: Study, metric: str, control: str, placed: Sequence[tuple[Spec, Group]]
+) -> list[Spec]:
+    """Return a control's mean at each level; none if it has not finished at some level."""
+    if control not in RIVALS or study.sampler != "grid":
+        return []
+    controls = tables.matched_controls(study, control)
+    points = []
+    for at, group in placed:
+        keys = dict.fromkeys(row["setting_key"] for row in group.done)
+        matched = [controls[key].estimate(f"test/{metric}") for key in keys if key in controls]
+        means = [estimate.mean for estimate in matched if estimate]
+        if means:
+            points.append({**at, "y": tables.mean(means)})
+    return points if len(points) == len(placed) else []
+
+
+def control_layers(lines: Sequence[ControlLine], at: Spec) -> Iterator[Spec]:
+    """Yield the lines; the legend has every control, the far ones too.
+
+    Args:
+        lines: The controls.
+        at: Encoding of x and y.
+    """
+    if not lines:
+        return
+    legend = {"title": None, "orient": "bottom", "columns": 1, "offset": 6, "symbolType": "stroke",
+              "symbolSize": 250, "symbolStrokeWidth": 1.5}  # fmt: skip
+    looks: Spec = {}
+    for place, channel in enumerate(("color", "strokeDash")):
+        values = [_LOOKS[line.control][place] for line in lines]
+        scale = {"domain": [line.words for line in lines], "range": values}
+        looks[channel] = {"field": "control", "type": "nominal", "scale": scale, "legend": legend}
+    flat, matched = (
+        [
+            {"control": line.words, **point}
+            for line in lines
+            for point in line.points
+            if line.is_matched == is_matched
+        ]
+        for is_matched in (False, True)
+    )
+    horizontal = {"y": at["y"], **looks}
+    yield vega.layer("rule", horizontal, name="controls", values=flat, strokeWidth=1.3)
+    if matched:
+        through = {**at, **looks}
+        yield vega.layer("line", through, name="matched", values=matched, strokeWidth=1.3)
