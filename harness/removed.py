@@ -14,4 +14,10 @@ REMOVED = {
         "--rename was removed. Change `name` in the YAML: the new study reuses the results of the "
         "old one."
     ),
+    "--path": "--path was removed. The report has the best configuration and the factors' effects.",
+    "--detect": (
+        "--detect was removed. Set seeds before the study runs (--dry-run says what they will "
+        "show), and look once."
+    ),
+    "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
 }

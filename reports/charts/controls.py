@@ -7,7 +7,7 @@ from typing import Final
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.contract import ARMS, RIVALS
+from reports.contract import ALONE, ARMS, RIVALS
 from reports.formatting import listed, number
 from reports.read import Study
 from reports.tables import Group
@@ -63,7 +63,7 @@ def control_lines(
     for baseline in tables.arm_groups(study):
         control, words = baseline.arm, ARMS[baseline.arm][0]
         estimate = baseline.estimate(f"test/{metric}")
-        read = tables.levels_of_control(study, control if control in RIVALS else RIVALS[0])
+        read = tables.levels_of_control(study, control if control in RIVALS else ALONE)
         points = _matched_points(study, metric, control, placed) if read else []
         if is_matched := bool(points):
             words += f" at the same {listed([names[key] for key in read])}"
@@ -85,7 +85,7 @@ def _matched_points(
     """Return a control's mean at each level; none if it has not finished at some level."""
     if control not in RIVALS or study.sampler != "grid":
         return []
-    controls = tables.matched_controls(study, control)
+    controls = tables.controls_by_configuration(study, control)
     points = []
     for at, group in placed:
         keys = dict.fromkeys(row["setting_key"] for row in group.done)

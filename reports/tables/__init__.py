@@ -5,7 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.controls import levels_of_control, matched_controls
+from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.families import (
     Family,
     families,

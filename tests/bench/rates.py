@@ -8,6 +8,7 @@ from reports.analysis import importance
 from reports.analysis.contrasts import grid_model
 from reports.analysis.layout import Varied
 from reports.analysis.uneven import ALPHA, far_result, noisy_row, skewed_noise
+from reports.analysis.variance import block_f, contrasts
 from reports.read import Factor
 from reports.stats import (
     Compared,
@@ -87,8 +88,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     model, called = grid_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
-        largest = importance(builder.study(), METRIC).factors[0]
-        called += (by_ranks, largest.factors != ("x0",))
+        called += [block_f(contrasts(term, values)).p < 0.05 for term in model.terms]
     return (called / studies).tolist()
 
 
