@@ -106,7 +106,7 @@ def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
     monkeypatch.setattr("harness.tuning.StudySearcher", searcher)
     study, quiet = make_study(space=KL, concurrency=concurrency), Console(quiet=True)
     others = MagicMock()
-    plan, options = make_plan(study, EMPTY, prints), Options(quiet, Mock(), address)
+    plan, options = make_plan(study, EMPTY, prints), Options(quiet, False, address)
     standing = Standing(study, prints, others, EMPTY, None, plan)
     Trials(standing, others, others, options, others)._sweep({}, owned)
     at_once = searcher.call_args.args[-1]
