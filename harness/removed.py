@@ -20,4 +20,9 @@ REMOVED = {
         "show), and look once."
     ),
     "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
+    "resources: auto": (
+        "resources: auto was removed. By default each trial takes one GPU if there is any. For a "
+        "share, set resources.gpus, e.g. 0.25."
+    ),
+    "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
 }
