@@ -31,7 +31,7 @@ class ControlLine:
         control: Its key.
         words: Its name in the legend.
         height: Its highest mean.
-        points: None if it is too far from the dots. A horizontal line has one point without a
+        points: Empty if it is too far from the dots. A horizontal line has one point without a
             place on the horizontal axis, a matched control a point per level.
         is_matched: Whether it ran at the levels of factors.
     """
