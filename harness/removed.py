@@ -25,4 +25,7 @@ REMOVED = {
         "share, set resources.gpus, e.g. 0.25."
     ),
     "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
+    "--export": (
+        "--export was removed. MLflow, the page and NAME-estimates.csv have the same numbers."
+    ),
 }
