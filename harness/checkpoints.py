@@ -79,8 +79,9 @@ class Storage:
             self.delete(name)
         except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
             raise StorageError(
-                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (--storage "
-                f"or SHIP_SWEEP_STORAGE names another place; checkpoint_every: null does without)"
+                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (set "
+                "storage, --storage or SHIP_SWEEP_STORAGE to another place; checkpoint_every: null "
+                "does without)"
             ) from error
 
     def read(self, name: str) -> bytes | None:

@@ -98,6 +98,6 @@ def address_fault(address: str) -> str | None:
     local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
     if local and not named.startswith("ray://"):
         return None
-    source = "--address" if named == address else "RAY_ADDRESS"
+    source = "address" if named == address else "RAY_ADDRESS"
     must = "must be local, auto or HOST:PORT, and not Ray Client's"
     return Fault(source, must, redacted(named)).text

@@ -76,7 +76,7 @@ def predict(
     if lacking:  # a finished run stays so, whatever the YAML asks for later
         raise UserError(
             f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
-            " without save: true; run it with --set save=true under another name (--set name=...)"
+            " without save: true; run it with save=true under another name (name=...)"
         )
     columns = {"picture": names, **_seen(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
@@ -120,9 +120,9 @@ def _chosen(study: Study, asked: Sequence[str]) -> str:
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or every]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
-    which = f"--setting {' '.join(asked)} names" if asked else "selection prefers"
+    which = f"setting {' '.join(asked)} names" if asked else "selection prefers"
     fault = "several settings" if best else "no finished setting"
-    way_out = f"name one by --setting KEY=VALUE (choices: {shown or 'none'})"
+    way_out = f"name one by setting (--setting) KEY=VALUE (choices: {shown or 'none'})"
     raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
 
 
@@ -142,17 +142,17 @@ def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str
     """
     names = tables.short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
-    given, faults = parse_overrides(asked, "--setting")
+    given, faults = parse_overrides(asked, "setting")
     must, choices = f"must be a factor of {study.name}", tuple(names.values())
     unknown = [one.path for one in given if one.path not in keys]
-    faults += [Fault(path, must, choices=choices).line("--setting") for path in unknown]
+    faults += [Fault(path, must, choices=choices).line("setting") for path in unknown]
     wanted = {keys[one.path]: one.value for one in given if one.path in keys}
     apart = tables.class_factors(study)
     for one in apart:
         if one.key not in wanted:
             must = f"must name a level of {names[one.key]}, as each has classes of its own"
             levels = tuple(map(level_text, tables.ordered_levels(study, one)))
-            faults.append(Fault("--setting", must, choices=levels).text)
+            faults.append(Fault("setting", must, choices=levels).text)
     if faults:
         raise ConfigError(faults)
     return wanted, {one.key for one in apart}

@@ -79,7 +79,7 @@ def preflight(address: str | None, resources: Resources) -> None:
         if resolved_resources(resources, there).gpus and (why := why_no_gpu()):
             raise ClusterError(
                 f"each trial takes a GPU, and torch cannot use a GPU here: {why.rstrip('.')} "
-                "(--set resources.gpus=0 runs on the CPU)"
+                "(set resources.gpus=0 to run on the CPU)"
             )
         check_room(resources, there)
     elif ":" in address:

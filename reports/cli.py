@@ -5,11 +5,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.command import INCOMPLETE, USER_MISTAKE, command, start
+from reports.command import INCOMPLETE, USER_MISTAKE, Command, start
 from reports.contract import EmptyStudyError, Publication, ReportError, printable, redacted
 
 if TYPE_CHECKING:
@@ -107,19 +107,70 @@ def prepare(
     return Prepared(made, make_publication(made))
 
 
-@command(app, width={"min": 40})
+@app.command(cls=Command)
 def report(
-    names: list[str] | None = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="The study, or several.")
+    ] = None,
     *,
-    all_: bool = False,
-    tracking_uri: str | None = None,
-    out: Path | None = None,
-    format_: list[Format] | None = None,
-    metric: str | None = None,
-    figures: bool = False,
-    notes: bool = False,
-    width: int | None = None,
-    published: bool = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="One page over all studies of the store.")
+    ] = False,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking-uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of the report; default: ./NAME-report, of several ./studies-report.",
+        ),
+    ] = None,
+    format_: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Print only this (terminal, markdown, latex, csv; repeatable); files only with "
+            "--out. csv is one CSV of all tables, told apart by its column table; --out has one "
+            "a table.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="METRIC",
+            help="What differences, p-values and figures are of: a test metric of the study's "
+            "protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or "
+            "accuracy.",
+        ),
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Every chart of the page as PNG, SVG and PDF, too.")
+    ] = False,
+    notes: Annotated[
+        bool, typer.Option("--notes", help="Print what the columns are, too.")
+    ] = False,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            "--width",
+            metavar="N",
+            min=40,
+            help="Characters of a printed line; default: the terminal's, 160 in a file.",
+        ),
+    ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="What papers report of the same methods, beside what the study measured.",
+        ),
+    ] = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
@@ -127,22 +178,6 @@ def report(
 
     Exit code 2: no such study, store or metric; 3: nothing of it has ended yet; 141: nobody reads
     what is printed.
-
-    Args:
-        names (NAME): The study, or several.
-        all_: One page over all studies of the store.
-        tracking_uri: MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db.
-        out: Folder of the report; default: ./NAME-report, of several ./studies-report.
-        format_ (FORMAT): Print only this (terminal, markdown, latex, csv; repeatable); files only
-            with --out. csv is one CSV of all tables, told apart by its column table; --out has one
-            a table.
-        metric (METRIC): What differences, p-values and figures are of: a test metric of the study's
-            protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or
-            accuracy.
-        figures: Every chart of the page as PNG, SVG and PDF, too.
-        notes: Print what the columns are, too.
-        width (N): Characters of a printed line; default: the terminal's, 160 in a file.
-        published: What papers report of the same methods, beside what the study measured.
     """
     # A store that is down should say so in seconds, not after MLflow's minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 import harness.study
 from harness.cli import lists
-from harness.cli.main import Options, check_options
+from harness.cli.options import Options, check_options
 from harness.config import StudyConfig, load_plugins
 from harness.deploy import print_recipe
 from harness.errors import ClusterError, RayLost, UserError
@@ -95,7 +95,6 @@ def _plan_or_run(options: Options) -> None:
         harness.study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
         return
     wanted = harness.study.typed_study(space, overrides, (), options.data_root)
-    address = None if options.address == "local" else options.address
     asked: dict[str, Any] = {
         "data_root": options.data_root,
         "cache_dir": options.cache_dir,
@@ -103,12 +102,12 @@ def _plan_or_run(options: Options) -> None:
         "retry_non_finite": options.retry_non_finite,
     }
     if options.dry_run:
-        print_dry_run(wanted, address, asked)
+        print_dry_run(wanted, options.address, asked)
         return
     report = FinalReport()
     outcome = harness.study.run_study(
         wanted,
-        address=address,
+        address=options.address,
         in_process=options.in_process,
         verbose=options.verbose,
         storage=options.storage,

@@ -156,7 +156,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
                 yield Fault(path, f"{must}, as in `{group}: {block}`")
             elif name == constant or name not in levels:
                 must = f"is for no level of space.{group} other than the constant {constant}."
-                yield Fault(path, f"{must} Add the level, or use --set {path}=null")
+                yield Fault(path, f"{must} Add the level, or set {path}=null")
     must = "must be left out: it is a factor of the space"
     for dataset, settings in study.variants.get("dataset", {}).items():
         for key, value in settings.items():

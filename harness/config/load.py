@@ -8,7 +8,14 @@ from typing import Any, get_args
 
 from harness.config.defaults import with_defaults
 from harness.config.factor import Factor, factor_faults, may_be
-from harness.config.mapping import Override, apply_overrides, parse_overrides, sound_part, steps
+from harness.config.mapping import (
+    OVERRIDE,
+    Override,
+    apply_overrides,
+    parse_overrides,
+    sound_part,
+    steps,
+)
 from harness.config.space import GROUPS, METHODS, resolve, trial_fields, value_of
 from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import NOTHING, ConfigError, Fault
@@ -214,7 +221,7 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         try:
             load_plugin(plugin)
         except PluginError as error:
-            lines.append(f"--plugin: {printable(str(error))}")
+            lines.append(f"plugin: {printable(str(error))}")
     if lines:
         raise ConfigError(lines)
 
@@ -250,8 +257,8 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
 def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:
     """An override of a constant that the study varies would silently do nothing."""
     for path in (item.path for item in given if item.path in space):
-        must = f"must not be a factor of the study to be set: use --set space.{path}=null to "
-        must += f"drop the factor, or --set space.{path}.choices=[...] to change its levels"
+        must = f"must not be a factor of the study to be set: use space.{path}=null to "
+        must += f"drop the factor, or space.{path}.choices=[...] to change its levels"
         yield Fault(path, must)
 
 
@@ -267,7 +274,7 @@ def _lines(faults: Iterable[Fault], given: Sequence[Override], label: str) -> li
     lines = []
     for fault in once.values():
         brought = any(_brings(item.path.removesuffix(".name"), fault.path) for item in given)
-        source = "--set" if brought else label
+        source = OVERRIDE if brought else label
         removed = REMOVED.get(_word(fault))
         lines.append(f"{source}: {removed}" if removed else fault.line(source))
     return lines

@@ -40,7 +40,8 @@ _MUST = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-FOR_PLUGINS = "If a plugin defines it, add --plugin FILE or MODULE"
+OVERRIDE = "override"  # the source of a fault, in place of a file's name
+FOR_PLUGINS = "If a plugin defines it, name its file or module in plugins (--plugin)"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
@@ -61,13 +62,13 @@ def steps(path: str) -> tuple[str, ...]:
 
 
 def parse_overrides(
-    texts: Sequence[str], option: str = "--set"
+    texts: Sequence[str], source: str = OVERRIDE
 ) -> tuple[list[Override], list[str]]:
     """The overrides that can be read (values are YAML), and a line for each that cannot.
 
     Args:
         texts: KEY=VALUE each.
-        option: of the command line that they stand behind.
+        source: What a line begins with.
     """
     given: list[Override] = []
     lines: list[str] = []
@@ -75,10 +76,10 @@ def parse_overrides(
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not all(path.split(".")):
-            lines.append(f"{option}: {text!r} must be key=value, e.g. shots=4")
+            lines.append(f"{source}: {text!r} must be key=value, e.g. shots=4")
             continue
         try:
-            given.append(Override(path, parse_value(value, f"{option}: {path}")))
+            given.append(Override(path, parse_value(value, f"{source}: {path}")))
         except ConfigError as error:
             lines += error.faults
     return given, lines
@@ -107,7 +108,7 @@ def apply_overrides(
             if not isinstance(inside, dict):
                 lead = ".".join(way[:place])
                 must = f"must lead into mappings, {lead} is {show(inside)}"
-                blocked.append(Fault(item.path, must).line("--set"))
+                blocked.append(Fault(item.path, must).line(OVERRIDE))
                 break
         else:
             if item.value is None and 1 <= len(way) <= _DROPPED.get(way[0], 0):

@@ -113,7 +113,7 @@ def _survey(
     own = datasets.ImageFolder(**reading.get(name, {}))
     survey = datasets.survey_dataset(name, data_root, own)
     lines = [
-        f"{line} (give --data-root DIR)" if "needs a data root" in line else line
+        f"{line} (give data_root, --data-root DIR)" if "needs a data root" in line else line
         for line in survey.faults
     ]
     return [Fault("", f"must be readable: {line}") for line in lines] or survey

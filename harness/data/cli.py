@@ -9,11 +9,11 @@ Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from reports.command import USER_MISTAKE, Group, command, start
+from reports.command import USER_MISTAKE, Command, Group, start
 
 _EPILOG = (
     "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "
@@ -28,15 +28,16 @@ app = typer.Typer(
     epilog=_EPILOG,
     help="Datasets of ship-sweep: list, get and check them.",
 )
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="Where datasets lie, in CoOp's layout."),
+]
 
 
-@command(app, "list")
-def list_datasets(*, data_root: Path | None = None) -> None:
-    """List every dataset, whether it is there, and how to get it.
-
-    Args:
-        data_root (DIR): Where datasets lie, in CoOp's layout.
-    """
+@app.command("list", cls=Command)
+def list_datasets(*, data_root: DataRoot = None) -> None:
+    """List every dataset, whether it is there, and how to get it."""
     if data_root is not None and not data_root.is_dir():
         _refuse([f"--data-root must be a folder, got {data_root}"])
     from harness.data.disk import print_list
@@ -44,14 +45,9 @@ def list_datasets(*, data_root: Path | None = None) -> None:
     print_list(data_root)
 
 
-@command(app)
-def get(name: str, *, data_root: Path | None = None) -> None:
-    """Download a dataset's pictures where torchvision can, into CoOp's layout.
-
-    Args:
-        name (NAME): A name of ship-data list.
-        data_root (DIR): Where datasets lie, in CoOp's layout.
-    """
+@app.command(cls=Command)
+def get(name: Name, *, data_root: DataRoot = None) -> None:
+    """Download a dataset's pictures where torchvision can, into CoOp's layout."""
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])
     from harness.data.download import get_dataset
@@ -63,27 +59,34 @@ def get(name: str, *, data_root: Path | None = None) -> None:
         _refuse([str(error)])
 
 
-@command(app, split_seed={"min": 0})
+@app.command(cls=Command)
 def check(
-    name: str,
+    name: Name,
     *,
-    data_root: Path | None = None,
-    quick: bool = False,
-    class_names: str | None = None,
-    split: str | None = None,
-    split_seed: int = 0,
+    data_root: DataRoot = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures.")] = False,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            "--class-names", metavar="FILE", help="image_folder:NAME: File of its classes' names."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", metavar="FILE", help="image_folder:NAME: File of its pictures by split."
+        ),
+    ] = None,
+    split_seed: Annotated[
+        int,
+        typer.Option(
+            "--split-seed", metavar="N", min=0, help="image_folder:NAME: Another draw of its split."
+        ),
+    ] = 0,
 ) -> None:
     """Compare a dataset with the published one and look for every fault, all at once.
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
-
-    Args:
-        name (NAME): A name of ship-data list.
-        data_root (DIR): Where datasets lie, in CoOp's layout.
-        quick: Do not decode the pictures.
-        class_names (FILE): image_folder:NAME: File of its classes' names.
-        split (FILE): image_folder:NAME: File of its pictures by split.
-        split_seed (N): image_folder:NAME: Another draw of its split.
     """
     from harness.data.disk import check_everything
     from ship.datasets import PREFIX, DatasetError, ImageFolder

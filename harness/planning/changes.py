@@ -24,8 +24,8 @@ from reports.contract import (
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
-    "Use --accept-changes to rerun their settings, or --set name=ANOTHER to start another study. "
-    "With the old values they return to the table"
+    "Use accept_changes (--accept-changes) to rerun their settings, or name=ANOTHER to start "
+    "another study. With the old values they return to the table"
 )
 MOST_SHOWN = 12
 

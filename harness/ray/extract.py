@@ -262,5 +262,5 @@ def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError
         return undecodable(dataset, split, name)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
-        "cluster: --data-root must be there under the same path on each"
+        "cluster: data_root (--data-root) must be there under the same path on each"
     )

@@ -95,7 +95,7 @@ def run_study(
     if address is not None and (fault := address_fault(address)):
         raise ConfigError([fault])
     if address is not None and in_process:
-        raise ConfigError(["--in-process must come without --address"])
+        raise ConfigError(["in_process must come without address"])
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)

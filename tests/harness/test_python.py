@@ -38,9 +38,9 @@ from tests.harness.fakes import make_study
         (({"space": {"shots": [1, 2]}},), "study: name must be given"),
         (
             ({"name": "x", "space": {"shot": [1]}}, ["seed=3"]),
-            "overrides: seed is an unknown key",
+            "override: seed is an unknown key",
         ),
-        (("prompt_len", ["generator.n_ctx=4"]), "overrides: generator.n_ctx must not be a factor"),
+        (("prompt_len", ["generator.n_ctx=4"]), "override: generator.n_ctx must not be a factor"),
     ],
 )
 def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:

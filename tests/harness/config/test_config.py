@@ -26,7 +26,7 @@ CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 
 
 def faults_of(mapping: dict[str, Any], **given: Any) -> list[str]:
-    """Every fault of a mapping, none where it is a study; paths begin with "x:" or "--set:"."""
+    """Every fault of a mapping, none where it is a study; paths begin with "x:" or "override:"."""
     try:
         load_study({"name": "x", **mapping}, label="x", **given)
     except ConfigError as error:
@@ -85,8 +85,8 @@ def test_removed_keys_are_reported_together_with_all_other_faults(
         "space": {"generator.n_ctx": [1, 2], "finetuner.old": [1, 2]},
     }
     assert sorted(faults_of(study, overrides=["group=3", "shots=0"])) == [
-        "--set: group was removed. Leave it out.",
-        "--set: shots must be >= 1, got 0",
+        "override: group was removed. Leave it out.",
+        "override: shots must be >= 1, got 0",
         "x: finetuner.old was removed. Leave it out.",
         "x: generator.old was removed. Leave it out.",
         "x: old was removed. Leave it out.",
@@ -199,8 +199,8 @@ def test_what_overrides_reach(case: dict[str, Any]) -> None:
 
 
 def test_a_smaller_space_names_the_variants_to_drop() -> None:
-    """The lines have every --set that the command lacks; with them the study is sound."""
+    """The lines have every override that is lacking; with them the study is sound."""
     case = OVERRIDES[-1]
     with pytest.raises(ConfigError) as caught:
         load_study({"name": "x", **case["study"]}, case["set"][:2], label="x")
-    assert re.findall(r"--set (\S+)", str(caught.value)) == case["set"][2:]
+    assert re.findall(r"or set (\S+)", str(caught.value)) == case["set"][2:]

@@ -42,7 +42,7 @@ def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]
 def test_what_this_machine_cannot_run_is_refused(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In torch's words, with a --set that helps and can be given."""
+    """In torch's words, with an override that helps and can be given."""
     monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
     monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
     monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
@@ -52,8 +52,8 @@ def test_what_this_machine_cannot_run_is_refused(
     except ClusterError as error:
         line = str(error)
     assert line == case.get("line")
-    if "--set " in (line or ""):
-        load_study("prompt_len", shlex.split(str(line).partition("--set ")[2])[:1])
+    if "(set " in (line or ""):
+        load_study("prompt_len", shlex.split(str(line).partition("(set ")[2])[:1])
 
 
 def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:

@@ -259,7 +259,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert names == ["hits.parquet"]
     assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    told = r"nothing was kept of run \w{32}, which had finished without .* --set save=true under"
+    told = r"nothing was kept of run \w{32}, which had finished without .* save=true under"
     with pytest.raises(UserError, match=told):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
