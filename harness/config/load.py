@@ -221,7 +221,7 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         try:
             load_plugin(plugin)
         except PluginError as error:
-            lines.append(f"plugin: {printable(str(error))}")
+            lines.append(f"plugins (--plugin): {printable(str(error))}")
     if lines:
         raise ConfigError(lines)
 

@@ -40,7 +40,7 @@ _MUST = {
     "less_than": "must be < {lt:.16g}",
     "less_than_equal": "must be <= {le:.16g}",
 }
-OVERRIDE = "override"  # the source of a fault, in place of a file's name
+OVERRIDE = "overrides (--set)"  # the source of a fault, in place of a file's name
 FOR_PLUGINS = "If a plugin defines it, name its file or module in plugins (--plugin)"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # space, a factor's key, one of the factor's own keys, and what stands below that

@@ -66,7 +66,8 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     plugin = ("--plugin", "ship_example")
     (tmp_path / "own.yaml").write_text(YAML)
     refused = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path, code=2)
-    assert "plugin: module ship_example cannot be imported: ModuleNotFoundError" in refused
+    fault = "module ship_example cannot be imported: ModuleNotFoundError"
+    assert f"plugins (--plugin): {fault}" in refused
     refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
     assert "own.yaml: finetuner must be one of the choices, got 'ridge'" in refused
     assert "If a plugin defines it, name its file or module in plugins (--plugin)" in refused

@@ -85,8 +85,8 @@ def test_removed_keys_are_reported_together_with_all_other_faults(
         "space": {"generator.n_ctx": [1, 2], "finetuner.old": [1, 2]},
     }
     assert sorted(faults_of(study, overrides=["group=3", "shots=0"])) == [
-        "override: group was removed. Leave it out.",
-        "override: shots must be >= 1, got 0",
+        "overrides (--set): group was removed. Leave it out.",
+        "overrides (--set): shots must be >= 1, got 0",
         "x: finetuner.old was removed. Leave it out.",
         "x: generator.old was removed. Leave it out.",
         "x: old was removed. Leave it out.",
