@@ -6,11 +6,11 @@ ship (torch, open_clip) is imported inside the functions: a finished study never
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
+from ship.plugins import installed_version
 from ship.trial_config import RESULTS_VERSION, EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SPLITS = ("train", "val", "test")
 @cache
 def code_version() -> str:
     """Return the versions of the code that decides results."""
-    installed = next((found.version for found in distributions(name="ship-sweep")), "unknown")
+    installed = installed_version("ship-sweep") or "unknown"
     return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
 
 

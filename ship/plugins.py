@@ -19,7 +19,7 @@ from functools import cache, partial
 from importlib import import_module
 from importlib.abc import ExecutionLoader
 from importlib.machinery import ModuleSpec
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distributions, packages_distributions, version
 from importlib.util import decode_source, module_from_spec
 from pathlib import Path
 from types import ModuleType
@@ -180,6 +180,11 @@ class _Loader(ExecutionLoader):
         return decode_source(self._file.content or b"")
 
 
+def installed_version(package: str) -> str:
+    """Return the version of an installed package, "" if it is absent."""
+    return next((found.version for found in distributions(name=package)), "")
+
+
 def _is_module(name: Path | str) -> bool:
     """Return True if the text is a module's dotted name and not a file."""
     text = str(name)
@@ -204,9 +209,9 @@ def _module_origin(name: str) -> Origin:
     """
     said = f"module {name}"
     module = imported(partial(import_module, name), said)
-    distributions = set(packages_distributions().get(name.partition(".")[0], ()))
-    if len(distributions) == 1:  # a namespace package may come from several
-        (distribution,) = distributions
+    names = set(packages_distributions().get(name.partition(".")[0], ()))
+    if len(names) == 1:  # a namespace package may come from several
+        (distribution,) = names
         return Origin(said, f"{distribution} {version(distribution)}", module=name)
     folders = [Path(folder) for folder in getattr(module, "__path__", ())]
     files = [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +95,7 @@ def private_ray() -> Iterator[None]:
             own[TOKEN] = secrets.token_hex(32)
     with ExitStack() as stack:
         if reread is not None:
-            stack.callback(reread)
-            stack.enter_context(environment(own, over=True))
-            reread()
+            stack.enter_context(_authentication(own, reread))
         # Ray does so by itself on macOS and Windows. It turns _node_ip_address="127.0.0.1" into the
         # address of a network interface.
         stack.enter_context(_replaced("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
@@ -116,9 +114,21 @@ def send_token() -> Iterator[None]:
     if reread is None or os.environ.get(MODE) or not _has_token():
         yield
         return
+    with _authentication({MODE: "token"}, reread):
+        yield
+
+
+@contextmanager
+def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) -> Iterator[None]:
+    """Set variables of Ray's authentication while the context lasts, and have its core read them.
+
+    Args:
+        variables: Environment variables, which replace those that are set.
+        reread: As _authentication_reader returns it.
+    """
     with ExitStack() as stack:
         stack.callback(reread)
-        stack.enter_context(environment({MODE: "token"}, over=True))
+        stack.enter_context(environment(variables, over=True))
         reread()
         yield
 

@@ -5,12 +5,12 @@ import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import distributions
 from pathlib import Path
 
 from harness.planning import Fingerprints, Setting, plugins_text
 from reports import contract
 from reports.contract import FLAG, PROTOCOLS, Protocol, Tag, count
+from ship.plugins import installed_version
 from ship.trial_config import RESULTS_VERSION
 
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
@@ -115,9 +115,7 @@ def source_tags() -> dict[str, str]:
     The version is in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed. A
     package that is absent has the version "".
     """
-    versions = {
-        name: next((one.version for one in distributions(name=name)), "") for name in PACKAGES
-    }
+    versions = {name: installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {
         Tag.SOURCE_NAME: "ship-sweep",
         Tag.SOURCE_TYPE: "LOCAL",

@@ -21,6 +21,7 @@ from reports.cells import Table
 from reports.contract import ALONE, ARMS, RIVALS
 from reports.read import Study
 from reports.stats import Compared, Estimate, compare_paired
+from reports.tables import Family
 
 _CEILING = "real_pictures"
 
@@ -47,11 +48,12 @@ def controls_finding(
     # the reference arms ran on one dataset, in whose table they are
     over = tables.datasets(study)
     home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
+    family = tables.first_family(home, metric)
     told = [no_verdict_text(known), _unchanged(found, rivals, head)]
     for arm in rivals:
         if not found[arm].is_unchanged:
             difference = difference_text(reversed_difference(found[arm]))
-            difference += others_text(study, metric, partial(_baseline_against, home, arm))
+            difference += others_text(study, metric, partial(_baseline_against, family, arm))
             told.append(f"{comparison_phrase(found[arm])} {ARMS[arm][0]}: {difference}.")
     if ceiling := found.get(_CEILING):
         told.append(_real_images(ceiling, found.get(ALONE), head))
@@ -63,18 +65,18 @@ def controls_finding(
     return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, told)))
 
 
-def _baseline_against(study: Study, control: str, metric: str) -> Estimate | None:
+def _baseline_against(family: Family, control: str, metric: str) -> Estimate | None:
     """Return the baseline's difference to a control in a metric, over the seeds of both.
 
     Args:
-        study: The study, of the dataset that the controls ran on.
+        family: The first table's, of the dataset that the controls ran on.
         control: One of RIVALS.
-        metric: A test metric.
+        metric: A test metric, not necessarily that of the family.
     """
-    family, column = tables.first_family(study, metric), f"test/{metric}"
     arm = next((group for group in family.groups if group.arm == control), None)
     if family.baseline is None or arm is None:
         return None
+    column = f"test/{metric}"
     found = compare_paired(family.baseline.seeds(column), arm.seeds(column))
     return found.difference if found else None
 

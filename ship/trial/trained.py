@@ -7,7 +7,6 @@ bounded, its errors are typed, and nothing in them is code.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ship.checksum import add_checksum, check_content, digest
 from ship.clip import FrozenCLIP
-from ship.plugins import identities
+from ship.plugins import identities, installed_version
 from ship.protocols import Protocol
 from ship.settings import Settings
 from ship.state import State, copied, prefixed
@@ -182,7 +181,7 @@ def trained_files(
         models=tuple(said_models),
         seeds=tuple(said_seeds),
         notes=tuple(_notes(config, generator, finetuners, said_seeds)),
-        versions={name: _version(name) for name in PACKAGES},
+        versions={name: installed_version(name) for name in PACKAGES},
         plugins=identities(config.generator.name, config.finetuner.name),
     )
     return {SAID: add_checksum(said.model_dump(mode="json")), **files}
@@ -191,10 +190,6 @@ def trained_files(
 def _said_task(task: Task) -> SaidTask:
     seen = int(task.seen[0].sum())
     return SaidTask(base=task.class_names[:seen], new=task.class_names[seen:])
-
-
-def _version(name: str) -> str:
-    return next((found.version for found in distributions(name=name)), "")
 
 
 def _notes(
