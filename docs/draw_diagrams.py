@@ -16,7 +16,8 @@ FILLS = {"harness": "#dce8fb", "ship": "#dff3e3", "reports": "#fbead6", "": "#ec
 
 NOTES = (
     "Each row imports only rows below it; what stands in one row is listed with commas.",
-    "harness imports ship and reports.contract; ship and reports import neither of the others.",
+    "harness imports ship; reports imports store and the rows below it.",
+    "Only harness.cli imports reports.",
 )
 
 # What happens, where, and in which file or folder: a trial from its YAML to its table.
@@ -32,7 +33,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("harness", "They become one run of the setting", "harness/recording/trial_runs.py"),
     ("harness", "The run is written, or waits on disk", "harness/store"),
     ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),
-    ("reports", "Runs become rows, one for each seed", "reports/read/rows.py"),
+    ("reports", "Runs become rows, one for each seed", "reports/study/rows.py"),
     ("reports", "Rows become a table with intervals", "reports/tables/build.py"),
     ("reports", "The table becomes a page, files and a figure", "reports/render/files.py"),
 )
@@ -103,7 +104,7 @@ def package_layers() -> dict[str, list[str]]:
             row.replace(" : ", ", ").replace(" | ", ", ") for row in contract["layers"]
         ]
         for contract in contracts
-        if contract["type"] == "layers"
+        if "containers" in contract
     }
 
 

@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.predictions import predict
-    from harness.store import load_trained
+    from harness.cli.predictions import predict
     from harness.study import plan_study, run_study
+    from harness.trained import load_trained
 
 _HOMES = {
-    "load_trained": "store",
+    "load_trained": "trained",
     "plan_study": "study",
-    "predict": "predictions",
+    "predict": "cli.predictions",
     "run_study": "study",
 }
 __all__ = ["load_trained", "plan_study", "predict", "run_study"]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reports.contract import error_text
+from harness.wording import error_text
 
 MIB = 2**20
 MEGABYTE = 1e6  # of MLflow's system metrics

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import nearest, show
-from reports.contract import printable, printable_lines, redacted
+from harness.wording import nearest, printable, printable_lines, redacted, show
 
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 

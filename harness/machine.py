@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import socket
@@ -38,6 +39,20 @@ def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
+    """Loggers that say nothing below a level for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)
 
 
 @contextmanager

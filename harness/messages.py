@@ -13,9 +13,17 @@ import numpy as np
 
 from harness.device import out_of_memory
 from harness.method import SPLITS, code_version
+from harness.store import (
+    CLASS,
+    CLASS_ID,
+    EXAM,
+    OBJECTIVE,
+    SEEN,
+    Failure,
+    curve_metric,
+    seed_metric,
+)
 from harness.wording import one_line
-from reports import contract
-from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, Failure, seed_metric
 from ship.architectures import ImagePrecision
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig, joined_reasons
@@ -89,7 +97,7 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
     for name, values in item.per_replica.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
-                metrics[contract.curve_metric(seed, f"{prefix}/{name}")] = value
+                metrics[curve_metric(seed, f"{prefix}/{name}")] = value
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 
@@ -135,13 +143,13 @@ def final_numbers(
     if objective and selected is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     numbers = {
-        contract.seed_metric(seeds[place], name): value
+        seed_metric(seeds[place], name): value
         for name, every in values.items()
         for place, value in zip(places, every, strict=True)
         if value is not None
     }
     if selected:
-        numbers[contract.OBJECTIVE] = fmean(value for value in selected if value is not None)
+        numbers[OBJECTIVE] = fmean(value for value in selected if value is not None)
     return numbers
 
 

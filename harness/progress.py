@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
 
 from harness.method import Progress as Report
-from harness.wording import duration
-from reports.contract import State, printable_lines
+from harness.store import State
+from harness.wording import duration, printable_lines
 
 
 class SteadyConsole(Console):

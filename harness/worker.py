@@ -18,7 +18,7 @@ from harness import messages
 from harness.checkpoints import Checkpoints, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
 from harness.method import RunTrial, check_code
-from reports.contract import HITS, TRAINED, Cost
+from harness.store import HITS, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import EXITS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig

@@ -8,15 +8,18 @@ From Python:
 
 from typing import TYPE_CHECKING, Any
 
+from reports.errors import EmptyStudyError, ReportError
+
 if TYPE_CHECKING:
     from reports.python import LoadedStudy, load_studies, load_study
 
-__all__ = ["LoadedStudy", "load_studies", "load_study"]
+_LAZY = ("LoadedStudy", "load_studies", "load_study")
+__all__ = ["EmptyStudyError", "LoadedStudy", "ReportError", "load_studies", "load_study"]
 
 
 def __getattr__(name: str) -> Any:
     """The Python interface, loaded when it is asked for: --help must not wait for polars."""
-    if name in __all__:
+    if name in _LAZY:
         from reports import python
 
         return getattr(python, name)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.command import INCOMPLETE, USER_MISTAKE, Command, start
-from reports.contract import EmptyStudyError, Publication, ReportError, printable, redacted
+from harness.command import INCOMPLETE, USER_MISTAKE, Command, start
+from harness.store import Publication
+from harness.wording import printable, redacted
+from reports.errors import EmptyStudyError, ReportError
 
 if TYPE_CHECKING:
-    from reports.read import Run
+    from harness.store import Run
     from reports.report import Report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +48,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
             (one line).
         EmptyStudyError: a ReportError; there is nothing to report.
     """
-    from reports.read import default_tracking_uri
+    from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
     from reports.report import reports_of
 
@@ -99,9 +101,9 @@ def prepare(
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
-    from reports.read import load_records
     from reports.render import make_publication
     from reports.report import make_report
+    from reports.study import load_records
 
     made = make_report(load_records(study_name, tracking_uri, known))
     return Prepared(made, make_publication(made))
@@ -193,9 +195,9 @@ def report(
         if several:
             render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        from reports.read import load_records
         from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
         from reports.report import make_report
+        from reports.study import load_records
 
         study = load_records(asked[0], tracking_uri)
         made = make_report(study, metric, published=published)

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from harness.store import RIVALS
 from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
-from reports.contract import RIVALS
 from reports.stats import Compared, Estimate
 
 _TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "verdict", "flags"]

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
+from harness.store import default_tracking_uri
 from reports.analysis import Unavailable, importance
 from reports.charts import Chart, study_charts
-from reports.contract import ReportError
+from reports.errors import ReportError
 from reports.estimates import estimates
-from reports.read import default_tracking_uri, load_records
 from reports.render import write_report
 from reports.report import Report, make_report, reports_of
+from reports.study import load_records
 from reports.views import AnswerView, FigureView, TableView
 
 

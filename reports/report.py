@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harness.store import study_names
 from reports.analysis import Importance, available, factor_tables, importance
 from reports.answer import Answer, build_answer
 from reports.cells import Table
-from reports.contract import EmptyStudyError, ReportError
-from reports.read import Study, load_records, study_names
+from reports.errors import EmptyStudyError, ReportError
+from reports.study import Study, load_records
 from reports.tables import build_tables, published_table, with_metric
 
 _NOT_STAMPED = ("rows", "by_setting", "hits", "histories")  # parts of a study

@@ -11,7 +11,7 @@ import polars as pl
 from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import Chart, chart_bytes
-from reports.contract import ReportError
+from reports.errors import ReportError
 from reports.render import answer_html, latex, markdown, table_frame, table_html
 
 # Of a table in a notebook, whose own style it keeps otherwise.

@@ -25,7 +25,7 @@ import ray
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from reports.read.records import load_records
+from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench

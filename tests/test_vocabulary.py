@@ -1,4 +1,4 @@
-"""The names in the store stand in reports.contract alone, and are those that ship gives."""
+"""The names in the store are spelled in harness.store alone, and are those that ship gives."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from reports import contract
+from harness import store
 from ship.metrics import Answers, open_world
 from ship.quality import flags
 from ship.requirements import PROTOCOLS
@@ -52,12 +52,12 @@ def sources(*packages: str) -> dict[str, str]:
     }
 
 
-def test_the_stores_names_are_spelled_in_the_contract_alone() -> None:
+def test_names_in_the_store_are_spelled_in_its_room_alone() -> None:
     """Writer and readers take them from there."""
     assert not [
         f"{path}: {text!r}"
         for path, source in sources("harness", "reports").items()
-        if not path.startswith("reports/contract/")
+        if not path.startswith("harness/store/")
         for text in spelled(source)
     ]
 
@@ -70,32 +70,32 @@ def test_a_name_that_is_spelled_out_is_noticed() -> None:
 
 def test_every_tag_has_one_name() -> None:
     """Two members of one value would be one tag that two things are written to."""
-    assert len({tag.value for tag in contract.Tag}) == len(contract.Tag.__members__)
-    assert all(tag.startswith(("ship.", "mlflow.")) for tag in contract.Tag)
+    assert len({tag.value for tag in store.Tag}) == len(store.Tag.__members__)
+    assert all(tag.startswith(("ship.", "mlflow.")) for tag in store.Tag)
 
 
-def test_the_contract_knows_ships_protocols() -> None:
+def test_the_store_knows_ships_protocols() -> None:
     """By name, and what each maximises; cross_dataset selects by base and new classes.
 
     base_to_new measures more on test than can be maximised.
     """
-    assert set(contract.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
+    assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
     seen = torch.tensor([[True, False]])
     beside = set(open_world(Answers(torch.eye(2)[None], torch.tensor([0, 1]), seen)))
     for name, objectives in OBJECTIVES.items():
         selected = "base_to_new" if name == "cross_dataset" else name
         tested = {*objectives, *(beside if selected == "base_to_new" else ())}
-        assert tested == set(contract.PROTOCOLS[selected].headings)
+        assert tested == set(store.PROTOCOLS[selected].headings)
 
 
-def test_the_contract_knows_ships_flags_and_prefixes() -> None:
-    """What is judged of synthetic features goes by the contract's names."""
+def test_the_store_knows_ships_flags_and_prefixes() -> None:
+    """What is judged of synthetic features goes by the store's names."""
     one = torch.ones(1)
     judged = {"diversity": one, "real_diversity": one, "cosine_to_mean": one}
     heads = {text for source in sources("ship").values() for text in literals(source)}
-    whole = {text for text in heads if text.startswith(contract.FLAG)} - {contract.FLAG}
+    whole = {text for text in heads if text.startswith(store.FLAG)} - {store.FLAG}
     raised = {*flags({**judged, "text_cosine_to_mean": one})}
-    assert {f"{contract.FLAG}{name}" for name in raised} | whole == {
-        f"{contract.FLAG}{name}" for name in contract.FLAGS
+    assert {f"{store.FLAG}{name}" for name in raised} | whole == {
+        f"{store.FLAG}{name}" for name in store.FLAGS
     }
-    assert {contract.FLAG, contract.QUALITY} <= heads
+    assert {store.FLAG, store.QUALITY} <= heads

@@ -11,11 +11,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness import config
+from harness.command import BROKEN
 from harness.errors import Fault, UserError
 from harness.study_files import packaged_spaces
-from harness.wording import nearest, show
-from reports.command import BROKEN
-from reports.contract import printable
+from harness.wording import nearest, printable, show
 from ship.architectures import architectures
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder

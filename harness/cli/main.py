@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import Options
+from harness.command import USER_MISTAKE, Command, start
 from harness.removed import REMOVED
-from reports.command import USER_MISTAKE, Command, start
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"

@@ -11,20 +11,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+import harness.store
 import harness.study
 from harness.cli import lists
 from harness.cli.options import Options, check_options
+from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig, load_plugins
 from harness.deploy import print_recipe
 from harness.errors import ClusterError, RayLost, UserError
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
-from harness.store import StoreAway, StudyLost
+from harness.store import Publication, StoreAway, StudyLost
 from harness.study_files import copy_packaged, write_for_user
-from harness.wording import duration
+from harness.wording import count, duration, printable_lines, redacted
 from reports import cli as pages
-from reports.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
-from reports.contract import Publication, ReportError, count, printable_lines, redacted
+from reports.errors import ReportError
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError, plugin_fault
@@ -137,8 +138,11 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
+    from harness.cli.detectable import detectable_lines  # loads polars
+
     plan = harness.study.plan_study(study, **asked)
-    _print_plan(study.name, plan, here=address is None)
+    notes = [*plan.notes, *detectable_lines(study, harness.store.store_uri(None))]
+    _print_plan(study.name, plan, notes, here=address is None)
     if plan.finished:
         return
     try:
@@ -150,11 +154,14 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
             say(f"warning: {idle}")
 
 
-def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
+def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> None:
     """What is done and what would run, setting by setting, and how long that would take.
 
     Args:
-        here: whether it would run on this machine.
+        name: Name of the study.
+        plan: What would run.
+        notes: Lines below the table.
+        here: Whether it would run on this machine.
     """
     left = plan.estimate
     time = Column("time" if left else "", justify="right", no_wrap=True)
@@ -187,7 +194,7 @@ def _print_plan(name: str, plan: Plan, *, here: bool) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    for line in (*lines, *plan.notes):
+    for line in (*lines, *notes):
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 
@@ -195,13 +202,13 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     """Predict images by a study's trained models, write a CSV file, and print a summary.
 
     Args:
-        study, pictures, setting: see harness.predictions.predict.
+        study, pictures, setting: see harness.cli.predictions.predict.
 
     Raises:
         UserError: No image or no model was found, or some images could not be decoded. The file
             then has the predictions for the other images.
     """
-    from harness.predictions import predict
+    from harness.cli.predictions import predict
     from ship.trial import TrainedError
 
     try:

@@ -21,8 +21,7 @@ from harness.config.study_config import OWN_KEYS, STUDY_KEYS, TRIAL_KEYS, StudyC
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
 from harness.study_files import file_label, find_space, plain, read_yaml
-from harness.wording import nearest
-from reports.contract import printable
+from harness.wording import nearest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 

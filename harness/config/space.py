@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.config.factor import Factor, assignments, may_be
 from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
-from reports.contract import ALONE, RIVALS
+from harness.store import ALONE, RIVALS
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
 from ship.trial_config import SyntheticConfig, TrialConfig

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from reports.command import USER_MISTAKE, Command, Group, start
+from harness.command import USER_MISTAKE, Command, Group, start
 
 _EPILOG = (
     "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "

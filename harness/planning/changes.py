@@ -9,18 +9,21 @@ from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
 from harness.planning.settings import SettingMaker, plugins_text
-from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
-from harness.wording import duration
-from reports.contract import (
+from harness.store import (
     LOAD,
     RIVALS,
     Cost,
+    RunHistory,
+    RunRecord,
     State,
+    StudyRecord,
     Tag,
-    count,
     curve_metric,
+    param_text,
+    params,
     seed_metric,
 )
+from harness.wording import count, duration
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
@@ -90,7 +93,9 @@ def refuse_changes(changes: TableChanges, source: str) -> None:
         raise StudyChanged(text)
 
 
-def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy) -> TableChanges:
+def compare(
+    maker: SettingMaker, plan: Plan, ledger: RunHistory, stored: StudyRecord
+) -> TableChanges:
     """The finished rows of the study's table as stored that are not wanted any more, and why.
 
     A row whose assignment, if it were asked for now, would still be the same setting has left with
@@ -105,11 +110,11 @@ def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy
     changes, study = TableChanges(), maker.study
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
-    had = {key: [*map(param_text, levels or ())] for key, levels in stored.factors.items()}
+    had = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that have become a constant of a value that was none of their levels
     gone = {key for key in had if key not in study.space and constants.get(key) not in had[key]}
 
-    def asked(run: LedgerRun) -> TrialConfig | None:
+    def asked(run: RunRecord) -> TrialConfig | None:
         """What is asked for in the place of a run's setting; None: an arm that is not.
 
         A factor that it lacks stands at its baseline, as elsewhere. One that has become a constant
@@ -126,8 +131,9 @@ def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy
         except ValueError:  # the study's constants leave no room for such a level
             return study.trial
 
+    listed_keys = {configuration.key for configuration in stored.configurations}
     for key, held in ledger.by_key.items():
-        listed = stored.seeds if key in stored.keys else ()
+        listed = stored.seeds if key in listed_keys else ()
         stay = study.seeds if key in now else ()
         leaving = {
             seed: run
@@ -147,7 +153,7 @@ def compare(maker: SettingMaker, plan: Plan, ledger: Ledger, stored: StoredStudy
     return changes
 
 
-def _reasons(maker: SettingMaker, run: LedgerRun, asked: TrialConfig) -> list[str]:
+def _reasons(maker: SettingMaker, run: RunRecord, asked: TrialConfig) -> list[str]:
     """In what a row's trial differs from the one that is asked for, a line each."""
     before, after, lines = run.logged.params, params(asked), list[str]()
     for name in dict.fromkeys([*after, *before]):
@@ -180,11 +186,11 @@ class Adoption:
     known: the run that has them. work: the setting, and those of its seeds that the study lacks.
     """
 
-    known: LedgerRun
+    known: RunRecord
     work: Work
 
 
-def adoptions(study: StudyConfig, plan: Plan, known: Iterable[LedgerRun]) -> list[Adoption]:
+def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> list[Adoption]:
     """What of a plan's work finished runs of other studies have, each seed of the oldest.
 
     A setting's key holds all that decides its numbers: data, weights, plugins and the version of
@@ -192,7 +198,7 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[LedgerRun]) -> lis
     that the scheduler may stop is taken whole or not at all: seeds beside finished ones are never
     stopped.
     """
-    runs: dict[str, list[LedgerRun]] = {}
+    runs: dict[str, list[RunRecord]] = {}
     for one in known:
         runs.setdefault(one.setting_key, []).append(one)
     found = []
@@ -209,7 +215,7 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[LedgerRun]) -> lis
     return found
 
 
-def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: int) -> bool:
+def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: int) -> bool:
     """Return True if a run has finished a seed, and has all that the study would record of it."""
     metrics, objective = known.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
@@ -229,11 +235,11 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: LedgerRun, seed: i
 
 def once_adopted(
     study: StudyConfig,
-    ledger: Ledger,
+    ledger: RunHistory,
     found: Sequence[Adoption],
     fingerprints: Fingerprints,
     retry_before: int = 0,
-) -> tuple[Ledger, Plan]:
+) -> tuple[RunHistory, Plan]:
     """The ledger and the plan as they will be once the study has adopted what was found.
 
     Of an adopted row only the key, the seeds and the time are what they will be: its assignment and

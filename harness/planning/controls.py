@@ -12,8 +12,7 @@ from statistics import fmean
 
 from harness.config import baseline, control_at
 from harness.planning.settings import Setting, SettingMaker
-from harness.store import Ledger
-from reports.contract import RIVALS, State, control_levels
+from harness.store import RIVALS, RunHistory, State, control_levels
 
 _DATASET = "dataset"
 _SAME_SCORE = 1e-9  # relative difference of two scores that selection cannot tell apart
@@ -62,7 +61,7 @@ def _name(control: str, levels: Mapping[str, object]) -> str:
 
 
 def sampled_controls(
-    maker: SettingMaker, configurations: Sequence[Setting], ledger: Ledger, *, is_ended: bool
+    maker: SettingMaker, configurations: Sequence[Setting], ledger: RunHistory, *, is_ended: bool
 ) -> list[Setting]:
     """Return the matched controls of a study whose sampler proposes the configurations.
 
@@ -90,7 +89,7 @@ def sampled_controls(
     ]
 
 
-def _finished_controls(configurations: Iterable[Setting], ledger: Ledger) -> set[str]:
+def _finished_controls(configurations: Iterable[Setting], ledger: RunHistory) -> set[str]:
     """Return the names of finished controls: runs of their own, and configurations equal to one."""
     names = {
         _name(run.arm, run.assignment)
@@ -106,7 +105,7 @@ def _finished_controls(configurations: Iterable[Setting], ledger: Ledger) -> set
 
 
 def best_by_selection(
-    maker: SettingMaker, configurations: Iterable[Setting], ledger: Ledger
+    maker: SettingMaker, configurations: Iterable[Setting], ledger: RunHistory
 ) -> list[Setting]:
     """Return the configurations with the best mean selection score; several if they are tied.
 

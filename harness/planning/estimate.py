@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from harness.config import StudyConfig
 from harness.planning.plan import Estimate, Plan
 from harness.resources import machine_resources, slots
-from harness.store import LedgerRun
-from reports.contract import Tag
+from harness.store import RunRecord, Tag
 
 
-def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[LedgerRun]) -> Estimate | None:
+def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> Estimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
     A setting takes as long as its own trials took. A setting without any takes the mean of all
@@ -33,7 +32,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[LedgerRun]) -> 
     ended = [run for run, device in devices if on_gpu != device.startswith("cpu")]
     controls = {setting.key for setting in plan.settings if setting.arm}
     typical = [run for run in ended if not run.arm and run.setting_key not in controls]
-    by_key = defaultdict[str, list[LedgerRun]](list)
+    by_key = defaultdict[str, list[RunRecord]](list)
     for run in ended:
         by_key[run.setting_key].append(run)
     unknown = {work.setting.key for work in plan.work} - by_key.keys()
@@ -53,5 +52,5 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[LedgerRun]) -> 
     )
 
 
-def _seconds_per_seed(runs: Sequence[LedgerRun]) -> float:
+def _seconds_per_seed(runs: Sequence[RunRecord]) -> float:
     return math.fsum(run.seconds or 0 for run in runs) / sum(len(run.seeds) for run in runs)

@@ -16,8 +16,7 @@ from harness.planning.settings import (
     enumerate_settings,
     known_settings,
 )
-from harness.store import Ledger, LedgerRun
-from reports.contract import Failure, State
+from harness.store import Failure, RunHistory, RunRecord, State
 
 # Seconds that pass between a trial's end and the next one's begin: the record, the worker's turn.
 BETWEEN_TRIALS = 0.2
@@ -144,7 +143,7 @@ class Plan:
 
 
 def make_plan(
-    study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints, retry_before: int = 0
+    study: StudyConfig, ledger: RunHistory, fingerprints: Fingerprints, retry_before: int = 0
 ) -> Plan:
     """Compare a study with its ledger; reads both, changes nothing.
 
@@ -207,7 +206,7 @@ def study_prunes(study: StudyConfig) -> bool:
     return study.scheduler.name != "none"
 
 
-def _row(study: StudyConfig, ledger: Ledger, setting: Setting, retry_before: int) -> PlanRow:
+def _row(study: StudyConfig, ledger: RunHistory, setting: Setting, retry_before: int) -> PlanRow:
     """What is done of a setting, and which of the study's seeds are still to run."""
     seeds, held = study.seeds, ledger.of(setting.key)
     state = ledger.state(setting.key)
@@ -226,7 +225,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting, retry_before: int
     )
 
 
-def _is_settled(run: LedgerRun | None, retry_before: int) -> bool:
+def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
     """Return True if the run that counts for a seed settles it.
 
     Args:
@@ -271,7 +270,7 @@ class StudyOutcome:
     unpublished: str = ""
     failed_seeds: int = 0
     partly: int = 0
-    ledger: Ledger = field(default_factory=Ledger, repr=False, compare=False)
+    ledger: RunHistory = field(default_factory=RunHistory, repr=False, compare=False)
 
     @property
     def reportable(self) -> bool:

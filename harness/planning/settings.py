@@ -19,9 +19,8 @@ from harness.config import (
     value_of,
 )
 from harness.planning.fingerprints import Fingerprints
-from harness.store import Ledger, LedgerRun
-from harness.wording import show
-from reports.contract import State, printable
+from harness.store import RunHistory, RunRecord, State
+from harness.wording import printable, show
 from ship.plugins import identities
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
@@ -125,7 +124,7 @@ class SettingMaker:
                     return self(one)
         return None
 
-    def still(self, run: LedgerRun) -> Setting | None:
+    def still(self, run: RunRecord) -> Setting | None:
         """The setting of a run, if it is one of the study as it is now, under the same key.
 
         A changed constant, picture or weight makes it another setting.
@@ -167,7 +166,7 @@ def enumerate_settings(maker: SettingMaker) -> list[Setting]:
     return distinct([maker(found) for found in islice(space, study.trials or 1)])
 
 
-def known_settings(ledger: Ledger, maker: SettingMaker) -> list[Setting]:
+def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
     """The settings that earlier runs of a tpe or random study proposed, in the order they began.
 
     One that was cut short goes on as long as the study has room for it (`trials`).

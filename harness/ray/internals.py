@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from harness.machine import environment
-from reports.contract import Failure
+from harness.store import Failure
 
 # A setting that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {

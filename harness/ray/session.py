@@ -20,11 +20,10 @@ import ray
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.machine import environment, scratch
+from harness.machine import environment, quiet, scratch
 from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
-from harness.wording import one_line
-from reports.contract import error_text, quiet, redacted
+from harness.wording import error_text, one_line, redacted
 
 # A start takes 2 s, and some minutes where Python is read over a slow network.
 START_SECONDS = 300.0

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from harness.planning import Fingerprints, Setting, plugins_text
-from reports import contract
-from reports.contract import FLAG, PROTOCOLS, Protocol, Tag, count
+from harness.store import FLAG, PROTOCOLS, Protocol, Tag, interval_metrics, split_seed
+from harness.wording import count
 from ship.plugins import installed_version
 from ship.trial_config import RESULTS_VERSION
 
@@ -67,7 +67,7 @@ def _over_seeds(
     """Name behind the prefix -> the values under all seeds, of what each of them has."""
     values: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
-        found = contract.split_seed(key)
+        found = split_seed(key)
         if found and found[1].startswith(prefix):
             values.setdefault(found[1].removeprefix(prefix), {})[found[0]] = value
     return {name: [of[s] for s in seeds] for name, of in values.items() if of.keys() >= {*seeds}}
@@ -78,14 +78,14 @@ def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dic
 
     Of the protocol's default metric and its halves; none where the seeds do not give one.
     """
-    from reports.stats import percent_interval  # the one definition of what an interval is
+    from harness.intervals import percent_interval  # numpy
 
     ends: dict[str, float] = {}
     for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
         values = tested.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
             found = percent_interval(values)
-            ends |= contract.interval_metrics(f"test/{name}", found.low, found.high)
+            ends |= interval_metrics(f"test/{name}", found.low, found.high)
     return ends
 
 

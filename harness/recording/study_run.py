@@ -4,25 +4,33 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config import StudyConfig, levels, resolved_yaml
 from harness.planning import Plan, Setting
 from harness.recording.numbers import source_tags
 from harness.store import (
+    HEADLINE,
+    LONG_TAGS,
     MAX_TAG,
     MOST_BYTES,
+    REPORT,
     Changes,
-    Ledger,
+    Configuration,
+    Factor,
+    Kind,
+    Publication,
+    RunHistory,
+    State,
     Store,
+    Tag,
     find_study_run,
     plain,
+    planned_tags,
     points,
     split_tag,
 )
-from reports import contract
-from reports.contract import REPORT, Kind, Publication, State, Tag
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
@@ -30,7 +38,7 @@ MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
 
 
 @dataclass
-class StudyRecord:
+class StudyRun:
     """The study's own run in the store, which exists. Every method may raise StoreError.
 
     experiment_id: of the study. run_id: of that run. tags: that the run has.
@@ -44,7 +52,7 @@ class StudyRecord:
     _wanted_keys: set[str] = field(default_factory=set)  # of the settings in them
 
     @classmethod
-    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
+    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
         """The study's run; it is made if there is none yet.
 
         Args:
@@ -80,7 +88,7 @@ class StudyRecord:
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **self._wanted_tags()}
         # a text that has become shorter leaves tags behind that it does not go on in any more
-        longer = [name for name in self.tags if name.rpartition(".")[0] in contract.LONG_TAGS]
+        longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
         files[RESOLVED_ARTIFACT] = resolved_yaml(study).encode()
@@ -109,7 +117,7 @@ class StudyRecord:
             self.store.write(Changes(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def place_runs(self, ledger: Ledger, plan: Plan) -> bool:
+    def place_runs(self, ledger: RunHistory, plan: Plan) -> bool:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
 
         A run made for a reference arm may now be that of one of the study's settings. And a new
@@ -132,7 +140,7 @@ class StudyRecord:
         return has_changed
 
     def _wanted_tags(self) -> dict[str, str]:
-        return split_tag(Tag.WANTED, f"[{', '.join(self._wanted)}]")
+        return planned_tags(self._wanted)
 
     def _put(self, tags: Mapping[str, str], **others: Any) -> None:
         """Write those tags that differ from the run's and, if there are any, other changes, too."""
@@ -150,7 +158,7 @@ def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, 
 def study_tags(study: StudyConfig) -> dict[str, str]:
     """The tags of the study's own run that follow from its YAML."""
     factors = [
-        {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
+        asdict(Factor(key, levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
     ]
     whole = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
@@ -164,16 +172,8 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 
 
 def wanted_text(setting: Setting) -> str:
-    """Return a setting's entry in the JSON list of those that the study wants.
-
-    A setting_key is in the list twice where a reference arm equals a setting of the study.
-    """
-    entry = {
-        "setting_key": setting.key,
-        "assignment": dict(setting.assignment),
-        "arm": setting.arm,
-    }
-    return json.dumps(entry)
+    """Return a configuration's entry in the JSON list of those that the study plans."""
+    return Configuration(setting.key, dict(setting.assignment), setting.arm).to_json()
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:
@@ -213,7 +213,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     withdrawn = {
         name: math.nan
         for name, value in run.data.metrics.items()
-        if name.startswith(contract.HEADLINE) and not math.isnan(value)
+        if name.startswith(HEADLINE) and not math.isnan(value)
     }
     changes = Changes(
         run=run_id,

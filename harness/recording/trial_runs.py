@@ -11,17 +11,27 @@ from harness.config import StudyConfig
 from harness.messages import LOST
 from harness.planning import Adoption, Fingerprints, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
-from harness.recording.study_run import StudyRecord, setting_tags
+from harness.recording.study_run import StudyRun, setting_tags
 from harness.store import (
+    HITS,
+    LOAD,
+    OBJECTIVE,
     SAID,
+    TRAINED,
     Changes,
+    Cost,
+    Failure,
+    Kind,
     Point,
+    State,
+    Tag,
     kept_files,
     params,
     points,
+    seed_metric,
+    split_seed,
+    trained_file,
 )
-from reports import contract
-from reports.contract import Cost, Failure, Kind, State, Tag, seed_metric, split_seed
 from ship.checksum import add_checksum, check_content
 from ship.trial_config import joined_reasons
 
@@ -54,7 +64,7 @@ class TrialRecorder:
     fingerprints: of the study's data and weights.
     """
 
-    record: StudyRecord
+    record: StudyRun
     study: StudyConfig
     fingerprints: Fingerprints
     _open: dict[str, _Open] = field(default_factory=dict)
@@ -235,15 +245,15 @@ def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, byt
     Returns:
         None where one of them is not there, or what they say of themselves is damaged.
     """
-    path = f"{contract.TRAINED}/{SAID}"
+    path = f"{TRAINED}/{SAID}"
     try:
         said = json.loads(check_content(files[path]))
         said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
-        names = [f"{contract.TRAINED}/{contract.trained_file(seed)}" for seed in seeds]
+        names = [f"{TRAINED}/{trained_file(seed)}" for seed in seeds]
         own = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
         return None
-    hits = {name: content for name, content in files.items() if name == contract.HITS}
+    hits = {name: content for name, content in files.items() if name == HITS}
     return {**hits, **own, path: add_checksum(said)}
 
 
@@ -255,9 +265,9 @@ def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
         seeds: Seeds that are reused. Defaults to all seeds of the run. A mean over seeds describes
             these only if they are all.
     """
-    if key.startswith("test/") or key in (contract.OBJECTIVE, *Cost) or split_seed(key) is not None:
+    if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
-    if seeds is None or key.startswith(contract.LOAD):
+    if seeds is None or key.startswith(LOAD):
         return True
     of_seed = split_seed(key.removeprefix(_CURVE))
     return of_seed is not None and of_seed[0] in seeds
@@ -291,5 +301,5 @@ def _numbers_of(one: Adoption) -> dict[str, float]:
     }
     if objective := one.work.setting.config.selection_metric:
         keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
-        numbers[contract.OBJECTIVE] = fmean(numbers[key] for key in keys)
+        numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
     return numbers

@@ -1,9 +1,12 @@
-"""The MLflow store, which is the system of record: opened, held, read and written.
+"""The MLflow store, which is the system of record: its names, its records, and what writes to it.
 
-Answers for: one driver a study, one ledger row a (setting, seed), and no write that is lost or sent
-twice while the store is away. What is written there is harness.recording's.
+Answers for: what a tag or metric is called, what a study's and a trial's run say, which run of a
+seed counts, one driver a study, and no write that is lost or sent twice while the store is away.
+What a study writes is harness.recording's. Loads neither torch nor Ray.
 """
 
+from harness.store.address import SERVED, SQLITE, address_fault
+from harness.store.artifacts import SAID, SUFFIX, fetched, keeps_trained, kept_files
 from harness.store.changes import (
     INTERRUPTED,
     MAX_TAG,
@@ -17,17 +20,72 @@ from harness.store.changes import (
     points,
     split_tag,
 )
+from harness.store.controls import ALONE, ARMS, RIVALS, control_levels
 from harness.store.errors import StoreAway, StoreError, again
-from harness.store.lease import StudyLost, Timing
-from harness.store.ledger import (
-    Ledger,
-    LedgerRun,
-    StoredStudy,
+from harness.store.history import (
+    RunHistory,
+    RunRecord,
     find_study_run,
-    read_known,
-    read_ledger,
-    read_stored_study,
+    is_finished,
+    missing_metrics,
+    outranks,
+    read_finished,
+    read_history,
+    read_study_record,
+    run_record,
 )
+from harness.store.lease import StudyLost, Timing
 from harness.store.open import Store, find_store, open_store, quieten, store_uri
+from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from harness.store.runs import (
+    Run,
+    checked,
+    default_tracking_uri,
+    opened,
+    paged_runs,
+    plain_run,
+    quiet_client,
+    read_runs,
+    refreshed,
+    run_address,
+    runs_address,
+    sqlite_finished,
+    sqlite_runs,
+    study_names,
+)
+from harness.store.schema import (
+    CLASS,
+    CLASS_ID,
+    COMPLETE,
+    EXAM,
+    FAIL,
+    FLAG,
+    FLAGS,
+    HEADLINE,
+    HITS,
+    LARGEST,
+    LOAD,
+    LONG_TAGS,
+    MISSING,
+    OBJECTIVE,
+    PRUNED,
+    QUALITY,
+    REPORT,
+    SEEN,
+    TARGET,
+    TRAINED,
+    Cost,
+    Failure,
+    Kind,
+    Publication,
+    State,
+    Tag,
+    curve_metric,
+    interval_metrics,
+    joined_tag,
+    seed_metric,
+    split_seed,
+    trained_file,
+)
+from harness.store.study_record import Configuration, Factor, StudyRecord, planned_tags
 from harness.store.study_store import StudyStore, own_study
-from harness.store.trained import SAID, keeps_trained, kept_files, load_trained

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.machine import scratch
-from reports.contract import RUN_STATUS, Kind, State, Tag
+from harness.store.schema import RUN_STATUS, Kind, State, Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

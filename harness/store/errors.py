@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import tenacity
 
 from harness.errors import UserError
-from reports.contract import SQLITE, ReportError, error_text, first_line, redacted, store_fault
+from harness.store.address import SQLITE, store_fault
+from harness.wording import error_text, first_line, printable, redacted
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -42,6 +43,9 @@ _SHOWN, _LONGEST = 150, 300
 
 class StoreError(UserError):
     """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(printable(line))
 
 
 class NoAnswer(StoreError):
@@ -96,7 +100,7 @@ def transient(error: BaseException, uri: str) -> bool:
     """
     if isinstance(error, StoreError):
         return isinstance(error, NoAnswer)
-    if isinstance(error, ReportError) and error.__cause__ is not None:
+    if isinstance(error, UserError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     from mlflow.exceptions import MlflowException
     from requests import exceptions

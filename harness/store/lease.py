@@ -26,7 +26,7 @@ import tenacity
 
 from harness.errors import UserError
 from harness.store.errors import READS, wrapped
-from reports.contract import Tag
+from harness.store.schema import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
+from harness.store.address import SQLITE, address_fault, reach_database
 from harness.store.changes import Changes, send
 from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
-from reports.contract import SQLITE, address_fault, reach_database
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

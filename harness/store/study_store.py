@@ -25,7 +25,7 @@ from harness.store.changes import LEFT, Changes, close_dead_runs, send
 from harness.store.errors import NoAnswer, StoreAway, StoreError, again, store_errors
 from harness.store.lease import Holder, Lease, StudyBusy, StudyLost, Timing, fenced, read_holder
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
-from reports.contract import Tag
+from harness.store.schema import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -17,7 +17,7 @@ from harness.method import Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, line_printer, reporter
 from harness.resources import machine_resources, resolved_resources
-from reports.contract import count
+from harness.wording import count
 from ship.plugins import identities, require_builders
 from ship.subsets import studied_labels
 from ship.trial_config import TrialConfig

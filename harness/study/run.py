@@ -12,19 +12,18 @@ from rich.console import Console
 from harness import planning, resources, store
 from harness.checkpoints import Storage, storage_uri
 from harness.config import StudyConfig
-from harness.errors import ConfigError, address_fault
+from harness.errors import ConfigError, UserError, address_fault
 from harness.machine import environment, remove_left
 from harness.method import Method
 from harness.planning import Adoption, Fingerprints, Plan, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import StudyRecord, TrialRecorder, adopt
+from harness.recording import StudyRun, TrialRecorder, adopt
 from harness.recording import publish as show_report
-from harness.store import StudyStore, Timing
+from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
 from harness.study.interrupts import Interrupts
 from harness.study.standing import Standing, read_standing, source_of, typed_study
 from harness.study.trials import Options, Trials
-from reports.contract import Publication, ReportError, State
 
 Publish = Callable[[StudyOutcome], Publication | None]
 RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -79,7 +78,7 @@ def run_study(
         console: where progress goes.
         timing: of the lease that keeps other hosts away.
         publish: what the study's own run is to show of an outcome, None for nothing; it is asked
-            once all that was run is in the store, and may raise ReportError.
+            once all that was run is in the store, and may raise UserError.
 
     Returns:
         What the study has come to: counts of settings, whether it is complete, and where it is.
@@ -162,7 +161,7 @@ class Execution:
                 self._check_places()
             if self.store.close_dead_runs():
                 standing = standing.again()
-            self.record = StudyRecord.create(self.store, self.store.experiment_id, self.study)
+            self.record = StudyRun.create(self.store, self.store.experiment_id, self.study)
             self.record.describe(self.study, standing.plan)
             has_changed = self.record.place_runs(standing.ledger, standing.plan)
             if standing.plan.finished:
@@ -288,7 +287,7 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
             made = store.again(execution.store.uri, lambda: publish(outcome))
             if made is not None:
                 show_report(execution.store, execution.record.run_id, made)
-    except (store.StoreError, ReportError) as error:
+    except UserError as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""
 

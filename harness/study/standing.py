@@ -1,12 +1,10 @@
 """A study as it stands: what the store has of it, what is left, and what a run of it would do."""
 
-import statistics
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness import planning, store
 from harness.config import StudyConfig, listed, load_plugins, load_study
@@ -14,21 +12,23 @@ from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Fingerprints, Plan, TableChanges
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, LedgerRun, Store, StoredStudy, StudyStore, param_text
+from harness.store import (
+    RunHistory,
+    RunRecord,
+    Store,
+    StudyRecord,
+    StudyStore,
+    control_levels,
+    param_text,
+)
 from harness.study.extraction import extraction_lines
 from harness.study.features import configs_of, fingerprints_of
 from harness.study_files import file_label
-from harness.wording import duration
-from reports.contract import ReportError, control_levels, count
+from harness.wording import count
 from ship.architectures import as_read
 from ship.templates import sentence
 
-if TYPE_CHECKING:
-    from reports.tables import Family
-
 SHOWN = 3  # prompts of a dataset
-FEWEST_PAIRS = 3  # that a difference's deviation is told from
-MOST_SEEDS = 100_000  # that are looked at
 _DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # what is in a prompt
 
 
@@ -46,8 +46,8 @@ class Standing:
     study: StudyConfig
     fingerprints: Fingerprints
     store: Store | None
-    ledger: Ledger
-    stored: StoredStudy
+    ledger: RunHistory
+    stored: StudyRecord
     plan: Plan
     retry_before: int = 0
 
@@ -64,7 +64,7 @@ class Standing:
         maker = planning.SettingMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.ledger, self.stored)
 
-    def elsewhere(self) -> list[LedgerRun]:
+    def elsewhere(self) -> list[RunRecord]:
         """What other studies of the store know of the settings that the plan would run.
 
         Raises:
@@ -74,7 +74,7 @@ class Standing:
         if opened is None or not keys:
             return []
         name, trained = self.study.name, self.study.save
-        return opened.read(lambda client: store.read_known(client, name, keys, trained=trained))
+        return opened.read(lambda client: store.read_finished(client, name, keys, trained=trained))
 
 
 def read_standing(
@@ -85,15 +85,15 @@ def read_standing(
     Raises:
         StoreError: the store cannot be read.
     """
-    ledger, stored, own = Ledger(), StoredStudy(), None
+    ledger, stored, own = RunHistory(), StudyRecord(), None
     if isinstance(opened, StudyStore):
         own = opened.experiment_id
     elif opened is not None:
         own = opened.experiment(study.name)
     if opened is not None and own is not None:
-        stored = store.read_stored_study(opened, own)
+        stored = store.read_study_record(opened, own)
         asked = own, study.name, study.objective
-        ledger = opened.read(lambda client: store.read_ledger(client, *asked))
+        ledger = opened.read(lambda client: store.read_history(client, *asked))
     plan = planning.make_plan(study, ledger, fingerprints, retry_before)
     return Standing(study, fingerprints, opened, ledger, stored, plan, retry_before)
 
@@ -141,8 +141,7 @@ def plan_study(
     Args:
         space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
         reuse, retry_non_finite: see run_study.
-        details: Add the estimate, and notes on extraction, prompts and what the seeds will show.
-            It takes seconds.
+        details: Add the estimate, and notes on extraction and prompts. It takes seconds.
 
     Returns:
         The plan: `rows` (setting, state, seeds that would run), `finished`, `estimate` and `notes`,
@@ -168,12 +167,10 @@ def plan_study(
     plan = standing.plan
     if plan.proposals and study.reference_arms and control_levels("text_feature", study.space):
         notes.append("controls at the levels of the best setting run after the last proposal")
-    if details:
-        notes += detectable_lines(study, uri)
-        if not plan.finished:
-            notes += extraction_lines(study, plan, prints)
-            notes += prompt_lines(study, plan, prints)
-            plan = _with_time(standing, known)
+    if details and not plan.finished:
+        notes += extraction_lines(study, plan, prints)
+        notes += prompt_lines(study, plan, prints)
+        plan = _with_time(standing, known)
     return replace(plan, notes=tuple(notes))
 
 
@@ -189,7 +186,7 @@ def failed_lines(standing: Standing) -> list[str]:
     return [f"{failed}: {way_on}"]
 
 
-def _with_time(standing: Standing, known: Sequence[LedgerRun]) -> Plan:
+def _with_time(standing: Standing, known: Sequence[RunRecord]) -> Plan:
     """Return a study's plan with an estimate of its time if trials have finished.
 
     Args:
@@ -232,78 +229,3 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
         many += f", {len(templates)} templates each" if len(templates) > 1 else ""
         lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {read}")
     return lines
-
-
-def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
-    """How small a difference the study's seeds will show, and what smaller ones would take.
-
-    Args:
-        study: with its seeds.
-        uri: of the store.
-    """
-    from reports.tables import load_families
-
-    try:
-        found = load_families(study.name, uri)
-    except ReportError:  # no store, no such study, or nothing finished: the plan says so
-        found = []
-    if found and not any(family.comparable and family.pairs for family in found):
-        return []
-    seeds, known = len(study.seeds), [one for one in found if deviations(one.differences)]
-    return [_shown(family, seeds, study.smallest_effect) for family in known] or [
-        f"which differences {count(seeds, 'seed')} would show can be told from at least "
-        f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
-        f"pilot: --set seeds={FEWEST_PAIRS}"
-    ]
-
-
-def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
-    """The standard deviation of each comparison with enough pairs, and with a spread.
-
-    What is detected is proportional to it, so the median of the one is that of the other.
-    """
-    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
-    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]
-
-
-def _shown(family: "Family", seeds: int, smallest_effect: float) -> str:
-    """Of one family: what the seeds show, then what half of that and what matters would take."""
-    from reports.stats import minimum_detectable
-
-    spread = deviations(family.differences)
-    middle, tests = statistics.median(spread), len(family.differences)
-    targets = {smallest_effect}
-    shown, least = minimum_detectable(middle, seeds, tests), "no difference"
-    if shown is not None:
-        targets.add(float(f"{shown / 2:.2g}"))
-        least = f"differences in {family.head} of {shown:.2g} points or more"
-    of = count(len(spread), "comparison")
-    told = [f"{family.name}: {count(seeds, 'seed')} show {least} (with 80% power; median of {of})"]
-    for effect in sorted(targets, reverse=True):
-        needed = seeds_for(middle, tests, effect)
-        many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
-        more = ((needed or 0) - seeds) * family.seconds
-        cost = f" (+{duration(more)} of computing)" if more > 0 else ""
-        points = "point" if effect == 1 else "points"
-        told.append(f"for {effect:g} {points} {many}{cost}")
-    return "; ".join(told)
-
-
-def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
-    """The fewest seeds that show a difference in a family; None: more than MOST_SEEDS.
-
-    Args:
-        deviation: of paired differences.
-        tests: comparisons of the family.
-        effect: the difference.
-    """
-    from reports.stats import minimum_detectable
-
-    # that a single seed shows no difference counts as enough: the search begins above it
-    found = bisect_left(
-        range(MOST_SEEDS + 1),
-        True,
-        lo=2,
-        key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
-    )
-    return found if found <= MOST_SEEDS else None

@@ -11,7 +11,7 @@ from harness.checkpoints import Storage, checkpoint_name
 from harness.errors import RayLost
 from harness.messages import Need
 from harness.progress import View, line_printer
-from harness.recording import StudyRecord, TrialRecorder
+from harness.recording import StudyRun, TrialRecorder
 from harness.study.features import check_plugins, encoder_here, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.standing import Standing
@@ -56,7 +56,7 @@ class Trials:
     """
 
     standing: Standing
-    record: StudyRecord
+    record: StudyRun
     storage: Storage
     options: Options
     interrupts: Interrupts

@@ -17,7 +17,8 @@ import optuna
 from harness.messages import FAILED, FINAL, LOST
 from harness.planning import Work
 from harness.ray import Death
-from reports.contract import Failure, State, count
+from harness.store import Failure, State
+from harness.wording import count
 from ship.trial_config import joined_reasons
 
 # Tries after the first one, by cause; a node that is lost may take many with it.

@@ -15,9 +15,9 @@ from harness.planning import Work
 from harness.progress import View
 from harness.ray import Death, error_text, kill_worker, last_error
 from harness.recording import TrialRecorder
-from harness.store import INTERRUPTED
+from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
 from harness.tuning.searcher import StudySearcher
-from reports.contract import OBJECTIVE, Failure, State, count
+from harness.wording import count
 
 GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5

@@ -14,12 +14,12 @@ from ray.tune.search import Searcher
 
 from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, belongs, optuna_params, suggest
+from harness.machine import quiet
 from harness.messages import trial_spec
 from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
 from harness.ray import death_of
-from harness.store import Ledger
+from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.endings import Attempt
-from reports.contract import Failure, State, quiet, seed_metric
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
@@ -162,7 +162,7 @@ class StudySearcher(Searcher):
         self,
         study: StudyConfig,
         plan: Plan,
-        ledger: Ledger,
+        ledger: RunHistory,
         make: SettingMaker,
         at_once: Callable[[], int],
     ) -> None:

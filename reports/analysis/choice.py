@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from harness.store import COMPLETE
 from reports import tables
 from reports.analysis.uneven import additive_residuals
-from reports.contract import COMPLETE
-from reports.read import Study
 from reports.stats import is_rounding, scale_of
+from reports.study import Study
 
 FEWEST_SEEDS = 3  # with two, each configuration has one residual but for its sign
 

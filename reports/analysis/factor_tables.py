@@ -18,8 +18,8 @@ from reports.cells import (
     Value,
     known,
 )
-from reports.read import Study, heading
 from reports.stats import Estimate
+from reports.study import Study, heading
 
 
 def factor_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:

@@ -12,8 +12,8 @@ from reports.analysis.contrasts import Term, grid_model
 from reports.analysis.layout import Layout, Unavailable, Varied, layout
 from reports.analysis.ped_anova import ped_anova
 from reports.cells import level_text
-from reports.read import Study
 from reports.stats import Estimate, holm, is_rounding, scale_of
+from reports.study import Study
 from reports.tables import interval_of
 
 

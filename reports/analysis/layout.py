@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from harness.store import APART, COMPLETE, Configuration, Factor
 from reports import tables
 from reports.cells import level_id
-from reports.contract import APART, COMPLETE
-from reports.read import Factor, Setting, Study
 from reports.stats import Array
+from reports.study import Study
 
 Codes = npt.NDArray[np.int64]
 Found = TypeVar("Found")
@@ -60,7 +60,7 @@ class Layout:
 
     study: Study
     metric: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Configuration, ...]
     seeds: tuple[int, ...]
     values: Array
     left_out: str
@@ -146,7 +146,7 @@ def incomparable(study: Study) -> str:
     return "its settings are selected on different pictures" if "+" in rule else ""
 
 
-def _varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
+def _varied(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
     """The factors that differ between some settings of the study, in its order."""
     found = []
     for factor in study.factors:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.store import ARMS, FLAG, QUALITY, TARGET
 from reports.cells import Value, level_id
-from reports.contract import ARMS, FLAG, QUALITY, TARGET
 from reports.formatting import cell_text, listed, points_text
-from reports.read import Study, heading
 from reports.stats import compare_paired, most_by_guessing
+from reports.study import Study, heading
 from reports.tables import (
     Group,
     arm_groups,

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
+from harness.store import COMPLETE, PRUNED
 from reports import tables
 from reports.analysis.layout import incomparable, subject
-from reports.contract import COMPLETE, PRUNED
-from reports.read import History, Study
 from reports.stats import Estimate, mean_interval
+from reports.study import History, Study
 from reports.tables import Group
 
 Points = list[dict[str, Any]]

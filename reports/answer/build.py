@@ -18,7 +18,7 @@ from reports.answer.factors import (
 from reports.answer.finding import Answer, Finding
 from reports.cells import AVERAGE, Table
 from reports.formatting import number, points_text
-from reports.read import Study
+from reports.study import Study
 
 
 def build_answer(

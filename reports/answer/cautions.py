@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from harness.store import COMPLETE
+from harness.wording import count
 from reports import tables
 from reports.analysis import available, layout, uneven_noise
 from reports.answer.comparisons import metric_name
 from reports.cells import Table
-from reports.contract import COMPLETE, count
-from reports.read import Study
+from reports.study import Study
 
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
 FEWEST_SEEDS = 5

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from harness.wording import count
 from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
-from reports.contract import count
 from reports.formatting import cell_text, listed, p_text, points_text
-from reports.read import Study, heading
 from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, is_beyond_chance
+from reports.study import Study, heading
 
 SAME: Final = "The same {} under each seed as"
 CONSTANT: Final = "The same difference under each seed from"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from harness.store import ALONE, ARMS, RIVALS
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
@@ -18,9 +19,8 @@ from reports.answer.comparisons import (
 )
 from reports.answer.finding import Finding
 from reports.cells import Table
-from reports.contract import ALONE, ARMS, RIVALS
-from reports.read import Study
 from reports.stats import Compared, Estimate, compare_paired
+from reports.study import Study
 from reports.tables import Family
 
 _CEILING = "real_pictures"

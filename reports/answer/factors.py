@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from harness.store import ALONE, ARMS
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
@@ -20,10 +21,9 @@ from reports.answer.comparisons import (
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
-from reports.contract import ALONE, ARMS
 from reports.formatting import cell_text, listed
-from reports.read import Study
 from reports.stats import FEWEST_RANKED, Association, Estimate, is_beyond_chance
+from reports.study import Study
 
 BEST = "best setting by selection"  # the subject of a finding
 _LEAST = 1.0  # percent of the variance; less is not worth a reader's time, however sure

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from harness.store import ALONE, ARMS, RIVALS
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.contract import ALONE, ARMS, RIVALS
 from reports.formatting import listed, number
-from reports.read import Study
+from reports.study import Study
 from reports.tables import Group
 
 # Controls further from the dots than this many of their ranges are in the legend only.

@@ -9,8 +9,8 @@ from typing import Any, Final
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from harness.wording import printable_lines
 from reports.charts.vega import Chart, Spec
-from reports.contract import printable_lines
 
 VEGA_LITE = "6.4"  # the version that specifications are written for
 _SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch

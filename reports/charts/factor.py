@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.store import Factor, run_address
 from reports import tables
 from reports.analysis import interval_values
 from reports.cells import level_text
@@ -11,7 +12,7 @@ from reports.charts import vega
 from reports.charts.controls import control_layers, control_lines
 from reports.charts.vega import Chart, Spec, Values
 from reports.formatting import number
-from reports.read import Factor, Study, heading, run_address
+from reports.study import Study, heading
 from reports.tables import Group
 
 FIGURES = "figures"  # the section of the factors' charts

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
+from harness.store import QUALITY
 from reports import analysis, tables
 from reports.analysis import Importance, interval_values
 from reports.charts import vega
 from reports.charts.factor import factor_charts
 from reports.charts.vega import Chart, Spec
-from reports.contract import QUALITY
 from reports.formatting import DASH, p_text
-from reports.read import Study, heading
 from reports.report import Report
+from reports.study import Study, heading
 
 TOGETHER, TRAINING, SETTINGS = "together", "training", "settings"  # sections
 MOST_CURVES = 60  # the settings that selection likes best

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reports.read import Study, heading
+from reports.study import Study, heading
 from reports.tables import chosen_by, is_percent, on_test
 
 Spec = dict[str, Any]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
+from harness.store import HEADLINE, Publication, interval_metrics
 from reports.cells import LEVELS, Table
 from reports.charts import FIGURES, chart_bytes, study_charts
-from reports.contract import HEADLINE, Publication, ReportError, interval_metrics
+from reports.errors import ReportError
 from reports.estimates import estimates
 from reports.render.markup import answer_markdown, escaped, latex, markdown
 from reports.render.page import entry, overview, overview_lines, page

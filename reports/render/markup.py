@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from harness.wording import printable
 from reports.answer import Answer
 from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
-from reports.contract import printable
 from reports.formatting import STACKED, broken, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")

@@ -14,14 +14,15 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from harness.store import ARMS, COMPLETE, PRUNED, run_address
+from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
 from reports.charts import Chart, as_json, for_page, page_script
-from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
 from reports.formatting import PLAIN, STACKED, broken, cell_text
-from reports.read import Study, in_words, run_address
 from reports.render.markup import shown
 from reports.report import Report
+from reports.study import Study, in_words
 from reports.tables import factor_labels, setting_groups, spelled
 
 MOST_RUNS = 1_000  # settings whose runs a page lists

@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
+from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
-from reports.contract import printable_lines
 from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
 from reports.render.markup import shown
 from reports.stats import Verdict

@@ -8,8 +8,7 @@ scipy is imported in the functions that call it, and where its special functions
 scipy.stats: importing that takes half a second, and a study with nothing to do waits for it.
 """
 
-from reports.stats.classes import DRAWS, interval_over_classes, most_by_guessing, resampled
-from reports.stats.intervals import (
+from harness.intervals import (
     MEASURED_ROUNDING,
     ROUNDING,
     Array,
@@ -22,6 +21,7 @@ from reports.stats.intervals import (
     t_tail,
     without_rounding,
 )
+from reports.stats.classes import DRAWS, interval_over_classes, most_by_guessing, resampled
 from reports.stats.paired import (
     Compared,
     Verdict,

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reports.stats.intervals import CONFIDENCE, Array, Estimate, critical
+from harness.intervals import CONFIDENCE, Array, Estimate, critical
 
 DRAWS = 1_000
 FEWEST = 10  # classes of a kind; with fewer, drawing them again says little

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from reports.stats.intervals import (
+from harness.intervals import (
     ROUNDING,
     Estimate,
     mean_interval,

@@ -3,7 +3,7 @@
 import math
 from functools import cache
 
-from reports.stats.intervals import CONFIDENCE, critical
+from harness.intervals import CONFIDENCE, critical
 
 POWER = 0.80
 SPREAD = 0.80  # confidence of the deviation's interval behind the numbers of further pairs

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
+from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
 RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
 DRAWS = 2_000  # of the bootstrap

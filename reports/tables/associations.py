@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.store import COMPLETE, QUALITY, Factor
 from reports import stats
 from reports.cells import (
     Column,
@@ -18,9 +19,8 @@ from reports.cells import (
     known,
     level_id,
 )
-from reports.contract import COMPLETE, QUALITY
-from reports.read import Factor, Study, heading
 from reports.stats import Array, Association, Estimate
+from reports.study import Study, heading
 from reports.tables.groups import as_numbers, own_rows, setting_groups
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from harness.store import FLAG, QUALITY
 from reports.cells import Cell, Column, Table, Text, Value, known
-from reports.contract import FLAG, QUALITY
 from reports.formatting import number
-from reports.read import Study, heading
+from reports.study import Study, heading
 from reports.tables.families import first_family, method_family
 from reports.tables.groups import Group
 from reports.tables.metric import MEASURES, Measure, interval_of, measured, places

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from harness.store import ALONE, ARMS, FLAG, QUALITY
 from reports.cells import (
     AVERAGE,
     CLASSES,
@@ -23,9 +24,8 @@ from reports.cells import (
     known,
     versus,
 )
-from reports.contract import ALONE, ARMS, FLAG, QUALITY
-from reports.read import Study, heading
 from reports.stats import Compared
+from reports.study import Study, heading
 from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
+from harness.store import ARMS, COMPLETE, FAIL, FLAG, PRUNED, Configuration, Factor
 from reports.cells import Column, Counts, Flagged, Text, level_id, level_text
-from reports.contract import ARMS, COMPLETE, FAIL, FLAG, PRUNED
 from reports.formatting import DASH
-from reports.read import Factor, Setting, Study
 from reports.stats import Estimate
+from reports.study import Study
 from reports.tables.metric import interval_of
 
 # More distinct values than this are a range, not levels.
@@ -164,7 +164,7 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     ]
 
 
-def _active_in(study: Study, factor: Factor) -> list[Setting]:
+def _active_in(study: Study, factor: Factor) -> list[Configuration]:
     """The study's own settings in which a factor is active."""
     return [s for s in study.own if factor.key in s.assignment]
 

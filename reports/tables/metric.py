@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.contract import QUALITY, ReportError
-from reports.read import Study
+from harness.store import QUALITY
+from reports.errors import ReportError
 from reports.stats import Estimate, mean_interval, percent_interval
+from reports.study import Study
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.store import ALONE, ARMS, FAIL, FLAGS, HITS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
-from reports.contract import ALONE, ARMS, FAIL, FLAGS, HITS, QUALITY
 from reports.formatting import listed
-from reports.read import Study
 from reports.stats import DRAWS
+from reports.study import Study
 from reports.tables.families import Family
 from reports.tables.groups import Group, all_rows, chosen_by, spelled
 from reports.tables.metric import MEASURES

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from harness.store import CLASS_ID, EXAM, SEEN, TARGET, seed_metric
 from reports import stats
-from reports.contract import CLASS_ID, EXAM, SEEN, TARGET, seed_metric
-from reports.read import Study
 from reports.stats import Array, Estimate
+from reports.study import Study
 from reports.tables.groups import Group, Place
 
 _PERCENT = 100.0

@@ -6,9 +6,9 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
+from harness.store import APART, COMPLETE, FAIL, MISSING, PRUNED, Configuration, Factor
 from reports.cells import level_id, level_text
-from reports.contract import APART, COMPLETE, FAIL, MISSING, PRUNED
-from reports.read import Factor, Setting, Study, frame
+from reports.study import Study, frame
 from reports.tables.groups import Group, chosen_by, labels_of, ordered_levels, rows_of
 
 DATASET = "dataset"
@@ -39,7 +39,7 @@ def class_factors(study: Study) -> list[Factor]:
     return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
 
 
-def methods(study: Study) -> list[Setting]:
+def methods(study: Study) -> list[Configuration]:
     """Every combination of the factors beside the dataset, in the order of their levels.
 
     Each one's parts are in the order of the datasets.
@@ -49,15 +49,15 @@ def methods(study: Study) -> list[Setting]:
         for f in sorted(study.factors, key=lambda f: f.key == DATASET)
     }
 
-    def order(setting: Setting) -> list[int]:
+    def order(setting: Configuration) -> list[int]:
         values = setting.assignment
         return [of[level_id(values[key])] if key in values else -1 for key, of in places.items()]
 
-    found: dict[str, Setting] = {}
+    found: dict[str, Configuration] = {}
     own = (setting for setting in study.own if DATASET in setting.assignment)
     for setting in sorted(own, key=order):
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
-        held = found.get(level_id(rest), Setting(f"average {len(found)}", rest, ""))
+        held = found.get(level_id(rest), Configuration(f"average {len(found)}", rest, ""))
         parts = {**held.parts, level_text(setting.assignment[DATASET]): setting.key}
         found[level_id(rest)] = dataclasses.replace(held, parts=parts)
     return list(found.values())
@@ -112,7 +112,7 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     )
 
 
-def _averages(study: Study, method: Setting) -> list[dict[str, Any]]:
+def _averages(study: Study, method: Configuration) -> list[dict[str, Any]]:
     """A row for each seed of a method: its average over the datasets of its parts."""
     found: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, key in method.parts.items():
@@ -122,7 +122,7 @@ def _averages(study: Study, method: Setting) -> list[dict[str, Any]]:
 
 
 def _average(
-    study: Study, method: Setting, rows: Mapping[str, Mapping[str, Any]]
+    study: Study, method: Configuration, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The average of a method's rows of one seed; flags are of trials.
 
@@ -188,7 +188,7 @@ def method_groups(study: Study) -> list[Group]:
     return found
 
 
-def _on(method: Setting, names: Iterable[str]) -> Setting:
+def _on(method: Configuration, names: Iterable[str]) -> Configuration:
     """A method on some of its datasets."""
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contract import RIVALS
+from harness.store import RIVALS
 from reports.formatting import listed
-from reports.read import Study
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
+from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
 from reports.tables.groups import (
     Group,

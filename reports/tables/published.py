@@ -12,9 +12,10 @@ from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
 
+from harness.store import Configuration
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
-from reports.read import Setting, Study
 from reports.stats import Estimate, mean_interval
+from reports.study import Study
 from reports.tables.groups import Group, short_names
 from reports.tables.metric import interval_of
 from reports.tables.notes import plain_table
@@ -131,14 +132,14 @@ def _lines(study: Study) -> Iterator[_Beside]:
                 yield _Beside(_label(part, setting, method), figure, group)
 
 
-def _is_theirs(study: Study, setting: Setting) -> bool:
+def _is_theirs(study: Study, setting: Configuration) -> bool:
     """Whether a setting ran as the published figures did."""
     theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
     same = all(_value(study, setting, key) in values for key, values in theirs.items())
     return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
-def _method(study: Study, setting: Setting) -> Method:
+def _method(study: Study, setting: Configuration) -> Method:
     """Fine-tuner and generator, as papers.csv names them."""
     finetuner, generator = (
         _value(study, setting, part) or _value(study, setting, f"{part}.name")
@@ -150,7 +151,7 @@ def _method(study: Study, setting: Setting) -> Method:
     return finetuner, setting.arm or generator
 
 
-def _label(study: Study, setting: Setting, method: Method) -> str:
+def _label(study: Study, setting: Configuration, method: Method) -> str:
     """The method, and what else the study varies."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, varied = short_names(study), setting.assignment
@@ -158,7 +159,7 @@ def _label(study: Study, setting: Setting, method: Method) -> str:
     return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in own)])
 
 
-def _value(study: Study, setting: Setting, key: str) -> str:
+def _value(study: Study, setting: Configuration, key: str) -> str:
     """What a setting has under a key, as MLflow's params have it; "": the study does not say."""
     baselines = {factor.key: factor.baseline for factor in study.factors} if setting.arm else {}
     found = {**study.constants, **baselines, **setting.assignment}.get(key, "")

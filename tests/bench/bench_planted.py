@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from reports.analysis import Importance, importance
 from reports.analysis.importance import Effect
-from reports.read import Study
 from reports.report import make_report
 from reports.stats import Verdict
+from reports.study import Study
 from tests.reports.analysis.planted import METRIC, drawn, levelled, planted
 from tests.reports.builder import StoreBuilder
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.config import StudyConfig, load_study
 from harness.method import Method
 from harness.planning import Fingerprints
-from harness.store import open_store, read_ledger
+from harness.store import open_store, read_history
 from tests.bench.idle_method import idle_method
 from tests.bench.idle_parts import recording, write_trial
 from tests.bench.markdown import of_fields
@@ -124,7 +124,7 @@ def fill(study: StudyConfig, folder: Path) -> float:
     for work in plan.work:
         write_trial(recorder, work, run_trial)
     began = time.monotonic()
-    ledger = read_ledger(store.client, experiment, study.name, study.objective)
+    ledger = read_history(store.client, experiment, study.name, study.objective)
     assert len(ledger.runs) == len(plan.settings)
     return time.monotonic() - began
 

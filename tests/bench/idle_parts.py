@@ -9,10 +9,9 @@ from typing import Any
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, epoch_metrics, final_numbers
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
-from harness.recording import StudyRecord, TrialRecorder
-from harness.store import Ledger, Store, open_store, read_ledger
+from harness.recording import StudyRun, TrialRecorder
+from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
 from harness.tuning import StudySearcher
-from reports.contract import OBJECTIVE, Cost, seed_metric
 from tests.bench.idle_method import idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
 from tests.harness.planning.made import run_of
@@ -67,11 +66,11 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         folder: for fingerprints.
     """
     prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
-    study, ledger = idle_study(known), Ledger()
+    study, ledger = idle_study(known), RunHistory()
     if sampler != "grid":
         every = make_plan(study, ledger, prints).settings
         seeds = tuple(range(SEEDS))
-        ledger = Ledger(
+        ledger = RunHistory(
             tuple(
                 run_of(one, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100))
                 for place, one in enumerate(every)
@@ -135,7 +134,7 @@ def writing(runs: int, epochs: int, folder: Path) -> Iterator[Written]:
             write_trial(recorder, plan.work[number], method.run_trial)
         spent, wall = time.process_time() - spent, time.monotonic() - began
         there, began = (part + 1) * each, time.process_time()
-        read_ledger(store.client, experiment, study.name, study.objective)
+        read_history(store.client, experiment, study.name, study.objective)
         read, size = time.process_time() - began, (folder / "written.db").stat().st_size
         yield Written(
             there, 1e3 * spent / each, 1e3 * wall / each, 1e3 * read / there, size / 1024 / there
@@ -146,8 +145,8 @@ def recording(
     store: Store, experiment: str, study: StudyConfig, prints: Fingerprints
 ) -> tuple[Plan, TrialRecorder]:
     """The plan of a study of which nothing has run, which its store notes, and the recorder."""
-    record = StudyRecord.create(store, experiment, study)
-    plan = make_plan(study, Ledger(), prints)
+    record = StudyRun.create(store, experiment, study)
+    plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
     return plan, TrialRecorder(record, study, prints)
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
+from harness.store import Factor
 from reports.analysis import importance
 from reports.analysis.contrasts import grid_model
 from reports.analysis.layout import Varied
 from reports.analysis.uneven import ALPHA, far_result, noisy_row, skewed_noise
 from reports.analysis.variance import block_f, contrasts
-from reports.read import Factor
 from reports.stats import (
     Compared,
     Verdict,

@@ -19,8 +19,8 @@ from harness.config.study_config import StudyConfig
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan
+from harness.store.history import RunHistory, read_history
 from harness.store.lease import Timing
-from harness.store.ledger import Ledger, read_ledger
 from harness.store.open import Store, open_store
 from harness.study.run import StudyOutcome, run_study
 from harness.study.standing import plan_study
@@ -90,9 +90,9 @@ def local_ray() -> Iterator[None]:
     """A local Ray with two cores, in which workers can unpickle the analytic method."""
     import ray
 
+    from harness.machine import quiet
     from harness.ray.internals import MODE
     from harness.ray.session import DRIVER_ENVIRONMENT, environment
-    from reports.contract import quiet
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with environment(DRIVER_ENVIRONMENT), quiet("ray", "ray.tune", "ray.train"):
@@ -210,10 +210,10 @@ class Bench:
         (found,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
         return found
 
-    def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> Ledger:
+    def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """The ledger."""
         store = self.store()
-        return read_ledger(store.client, str(store.experiment(name)), name, objective)
+        return read_history(store.client, str(store.experiment(name)), name, objective)
 
     def lines(self) -> list[str]:
         """The (setting, seed)s that were run, in order."""

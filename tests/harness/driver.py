@@ -26,11 +26,11 @@ from harness.config.study_config import StudyConfig
 from harness.errors import RayLost, UserError
 from harness.progress import SteadyConsole
 from harness.ray import session
+from harness.store import Publication
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost, Timing
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare
-from reports.contract import Publication
 from tests.harness import fakes
 from tests.harness.fakes import trial_lines
 

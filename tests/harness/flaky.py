@@ -11,10 +11,10 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from harness.store import Tag
 from harness.store.changes import Changes
 from harness.store.errors import StoreError
 from harness.store.study_store import Pending, StudyStore
-from reports.contract import Tag
 
 URI = "http://me:geheim@server:5000"
 

@@ -3,8 +3,8 @@
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from reports.read.records import Study, load_records
 from reports.render import csv_text
+from reports.study.load import Study, load_records
 from reports.tables.build import build_tables
 
 # What no two runs share: which run it was, when, and what it cost.

@@ -10,8 +10,8 @@ from rich.progress import Task
 from harness.errors import UserError
 from harness.planning.settings import label_of
 from harness.progress import View, line_printer, reporter
+from harness.store import State
 from harness.store.errors import StoreError
-from reports.contract import State
 
 # somebody else's text, and how it is shown
 CLEAR = "a\x1b[2J[bold]b\r\u202e"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.read.records import Study, study_from_runs
-from reports.read.runs import Run
+from harness.store import Run
+from reports.study.load import Study, study_from_runs
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "INTERRUPTED": "KILLED"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.read import Run
+from harness.store import Run
 from tests.reports.analysis.planted import grid
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import (

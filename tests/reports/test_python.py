@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import reports
-from reports.contract import ReportError
+from reports.errors import ReportError
 from tests.reports.analysis.planted import grid
 from tests.reports.builder import prompt_len
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from reports import load_study
 from reports.cli import app
-from reports.contract import EmptyStudyError
+from reports.errors import EmptyStudyError
 from tests.addresses import WITH_PASSWORDS
 from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.studies import cross_dataset, over_datasets

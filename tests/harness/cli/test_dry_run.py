@@ -53,13 +53,14 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         ["n_ctx=2", "to", "run", "1", "<1", "s"],
         ["n_ctx=4", "to", "run", "0,", "1", "1.5", "min"],
     ]
-    assert lines[5:] == [
+    assert lines[5:-1] == [
         "3 more settings to be proposed by the sampler",
         "estimated time left for trials: about 1.0 h on this machine, 2 trials at once "
         "(about 2.0 h of computing); from 12 finished trials",
         "x.yaml: the study has changed:",
         "  shots: 4, was \\x1b[31m8",
     ]
+    assert lines[-1].startswith("which differences 10 seeds would show")
     elsewhere = invoke(*DRY, "--address", "auto").stdout
     assert "for trials: about 2.0 h of computing; from 12 finished trials" in elsewhere
     assert "study" not in calls

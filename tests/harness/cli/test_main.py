@@ -12,7 +12,7 @@ import torch
 
 import harness.study
 import reports.cli
-from harness import predictions
+from harness.cli import predictions
 from harness.device import why_no_gpu
 from harness.errors import UserError, address_fault
 from harness.planning.changes import WAYS_OUT, TableChanges, refuse_changes
@@ -20,7 +20,7 @@ from harness.removed import REMOVED
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
-from reports.contract import ReportError
+from reports.errors import ReportError
 from ship.architectures import BackboneError
 from ship.testing.checks import FINETUNER_CHECKS
 from tests.addresses import WITH_PASSWORDS

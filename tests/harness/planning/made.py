@@ -6,17 +6,16 @@ from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import Setting
-from harness.store.ledger import Ledger, LedgerRun
-from reports.contract import State, Tag
-from reports.read.runs import Run
+from harness.store import Run, State, Tag
+from harness.store.history import RunHistory, RunRecord
 
 
 def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
     """The study's settings, reference arms first."""
-    return list(make_plan(study, Ledger(), prints).settings)
+    return list(make_plan(study, RunHistory(), prints).settings)
 
 
-def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
+def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
     """A run in the ledger."""
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
     values: dict[str, Any] = {
@@ -32,4 +31,4 @@ def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
         "seconds": 10.0,
         **keys,
     }
-    return LedgerRun(**values)
+    return RunRecord(**values)

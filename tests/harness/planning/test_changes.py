@@ -12,11 +12,11 @@ from harness.planning.changes import TableChanges
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
-from harness.recording.study_run import StudyRecord, setting_tags
+from harness.recording.study_run import StudyRun, setting_tags
+from harness.store import PROTOCOLS, seed_metric
 from harness.store.changes import Changes, params, points
 from harness.store.open import Store
 from harness.study.standing import read_standing
-from reports.contract import PROTOCOLS, seed_metric
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -35,7 +35,7 @@ class History:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
         experiment = self.store.create_experiment("small")
         plan = read_standing(study, self.prints, self.store).plan
-        record = StudyRecord.create(self.store, experiment, study)
+        record = StudyRun.create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
             if only(work.setting):
@@ -97,7 +97,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     history.ran(study)
     experiment = history.store.create_experiment("small")
     make = SettingMaker(study, history.prints)
-    record = StudyRecord.create(history.store, experiment, study)
+    record = StudyRun.create(history.store, experiment, study)
     for value in (0.002, 0.2):
         record.want(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))

@@ -10,8 +10,8 @@ from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import SettingMaker
-from harness.store.ledger import Ledger, LedgerRun
-from reports.contract import Failure, State
+from harness.store import Failure, State
+from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
 
@@ -29,7 +29,7 @@ def sampled(**keys: Any) -> StudyConfig:
 
 def tried(
     study: StudyConfig, prints: Fingerprints, shots: int, score: float, **keys: Any
-) -> LedgerRun:
+) -> RunRecord:
     """Return a finished run of a configuration with its selection score."""
     setting = SettingMaker(study, prints)({SHOTS: shots, N_CTX: 1})
     return run_of(setting, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
@@ -50,9 +50,9 @@ def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
     failed = tried(
         study, prints, 8, 0.0, state=State.FAIL, failure=Failure.ERROR, reason="why", objective={}
     )
-    assert at_other_levels(make_plan(study, Ledger((best,)), prints)) == {}
-    assert at_other_levels(make_plan(study, Ledger((best, failed)), prints)) == {}
-    ended = make_plan(study, Ledger((first, best)), prints)
+    assert at_other_levels(make_plan(study, RunHistory((best,)), prints)) == {}
+    assert at_other_levels(make_plan(study, RunHistory((best, failed)), prints)) == {}
+    ended = make_plan(study, RunHistory((first, best)), prints)
     assert at_other_levels(ended) == dict.fromkeys(CONTROLS, "to run")
     assert not ended.proposals and not ended.finished
 
@@ -62,14 +62,14 @@ def test_a_best_configuration_at_the_baseline_needs_no_other_control(
 ) -> None:
     """Where what a control reads is at the baseline, the baseline's controls are its own."""
     study = sampled()
-    ledger = Ledger((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
+    ledger = RunHistory((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
     assert at_other_levels(make_plan(study, ledger, prints)) == {}
 
 
 def test_tied_configurations_each_have_controls(prints: Fingerprints) -> None:
     """The headline is about the mean of all that selection cannot tell apart."""
     study = sampled()
-    ledger = Ledger((tried(study, prints, 8, 60.0), tried(study, prints, 4, 60.0)))
+    ledger = RunHistory((tried(study, prints, 8, 60.0), tried(study, prints, 4, 60.0)))
     assert len(at_other_levels(make_plan(study, ledger, prints))) == 4
 
 
@@ -77,9 +77,9 @@ def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprin
     """A further trial is better: it gets controls, and no finished run leaves the table."""
     study = sampled(trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
-    before = make_plan(sampled(), Ledger(tuple(runs)), prints)
+    before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
     runs += [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]
-    now = make_plan(study, Ledger((*runs, tried(study, prints, 8, 70.0))), prints)
+    now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
     assert at_other_levels(now) == {
         **dict.fromkeys(CONTROLS, "done"),
         **{name.replace("4", "8"): "to run" for name in CONTROLS},
@@ -90,10 +90,10 @@ def test_a_finished_control_is_found_by_equal_levels(prints: Fingerprints) -> No
     """A store that has 4.0 for the level 4 has the same control."""
     study = sampled(trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
-    before = make_plan(sampled(), Ledger(tuple(runs)), prints)
+    before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
     controls = [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]
     runs += [replace(run, assignment={**run.assignment, SHOTS: 4.0}) for run in controls]
-    now = make_plan(study, Ledger((*runs, tried(study, prints, 8, 70.0))), prints)
+    now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
     assert {at_other_levels(now)[name] for name in CONTROLS} == {"done"}
 
 
@@ -110,7 +110,7 @@ def test_no_control_is_made_that_does_not_count(
     monkeypatch.setattr("harness.planning.controls.control_at", control_at)
     study = sampled(space={SHOTS: [1, 2, 3, 4, 5], N_CTX: [1, 4]}, trials=5)
     runs = tuple(tried(study, prints, shots, 50.0 + shots) for shots in range(1, 6))
-    assert len(at_other_levels(make_plan(study, Ledger(runs), prints))) == 2
+    assert len(at_other_levels(make_plan(study, RunHistory(runs), prints))) == 2
     assert {levels[SHOTS] for _, levels in made} == {5}
 
 
@@ -122,7 +122,7 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     alone = run_of(maker.arms()[1], SEEDS, arm="", objective=dict.fromkeys(SEEDS, 40.0))
     alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
     best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
-    plan = make_plan(study, Ledger((alone, best)), prints)
+    plan = make_plan(study, RunHistory((alone, best)), prints)
     assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
     (own,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
     assert own.state == "to run" and own.setting.key in {one.key for one in plan.equal_arms}

@@ -10,7 +10,7 @@ from harness.config.study_config import StudyConfig
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import BETWEEN_TRIALS, START, Estimate, make_plan
-from harness.store.ledger import Ledger, LedgerRun
+from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
 from tests.told import told
@@ -24,12 +24,12 @@ def prints(tmp_path: Path) -> Fingerprints:
     return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
-def estimate_of(study: StudyConfig, prints: Fingerprints, *runs: LedgerRun) -> Estimate | None:
+def estimate_of(study: StudyConfig, prints: Fingerprints, *runs: RunRecord) -> Estimate | None:
     """The estimate of what is left of a study with some runs."""
-    return estimate_time(study, make_plan(study, Ledger(runs), prints), runs)
+    return estimate_time(study, make_plan(study, RunHistory(runs), prints), runs)
 
 
-def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> LedgerRun:
+def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> RunRecord:
     """A run of the study's first setting, n_ctx 1, both seeds."""
     first = settings_of(study, prints)[0]
     return run_of(first, (0, 1), **{"seconds": seconds, "device": CPU, **keys})

@@ -19,8 +19,9 @@ from harness.planning.changes import TableChanges, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import Setting, SettingMaker
-from harness.store.ledger import Ledger, LedgerRun, StoredStudy
-from reports.contract import Failure, State
+from harness.store import Failure, State
+from harness.store.history import RunHistory, RunRecord
+from harness.store.study_record import Configuration, Factor, StudyRecord
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
 from tests.told import told
@@ -31,7 +32,7 @@ def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -
     return SettingMaker(study, prints)(case["at"])
 
 
-def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) -> LedgerRun:
+def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) -> RunRecord:
     """A run of the study as it is, or as it was."""
     setting = setting_of(make_study(**{**study, **case.get("was", {})}), prints, case)
     keys: dict[str, Any] = {"state": State(case.get("state", State.COMPLETE))}
@@ -60,7 +61,7 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
 ) -> None:
     """Its rows in order, and how many settings a sampler still proposes."""
     study = make_study(**case["study"])
-    ledger = Ledger(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
+    ledger = RunHistory(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
     plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
     assert plan.proposals == case.get("proposals", 0)
@@ -120,11 +121,11 @@ def planning(
         run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
         for place, one in enumerate(every)
     )
-    keys = frozenset(one.key for one in every)
-    stored = StoredStudy(keys, frozenset(SEEDS), {key: levels})
+    configurations = tuple(Configuration(one.key, {}, one.arm) for one in every)
+    stored = StudyRecord((Factor(key, tuple(levels)),), configurations, tuple(SEEDS))
 
     def work() -> tuple[Plan, TableChanges]:
-        ledger = Ledger(runs)
+        ledger = RunHistory(runs)
         plan = make_plan(study, ledger, prints)
         changes = compare(SettingMaker(study, prints), plan, ledger, stored)
         return plan, changes

@@ -9,8 +9,8 @@ import pytest
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.recording import numbers
-from harness.recording.study_run import StudyRecord
-from harness.store.ledger import Ledger
+from harness.recording.study_run import StudyRun
+from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
 from tests.harness.flaky import Crash, FakeStore, Post
 
@@ -24,15 +24,15 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     source = tmp_path / "small.yaml"
     source.write_bytes(TEXT)
     study = make_study().model_copy(update={"source": source})
-    fake, plan = FakeStore(), make_plan(study, Ledger(), prints)
+    fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
     post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
     run_id = post.made_run("small")
     with suppress(Crash):
-        StudyRecord(post.store, "7", run_id).describe(study, plan)
+        StudyRun(post.store, "7", run_id).describe(study, plan)
     after = Post(tmp_path, fake)
     after.deliver_all()
     (run,) = fake.runs.values()
-    StudyRecord(after.store, "7", run_id, dict(run.tags)).describe(study, plan)
+    StudyRun(after.store, "7", run_id, dict(run.tags)).describe(study, plan)
     assert run.files["study.yaml"] == TEXT
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
     assert calls.index("log_artifact") < calls.index("log_batch")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
+from harness.store import Tag
 from harness.store.lease import (
     Holder,
     Lease,
@@ -21,7 +22,6 @@ from harness.store.lease import (
 )
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
-from reports.contract import Tag
 from tests.told import told
 
 

@@ -15,16 +15,16 @@ import pytest
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import PlanRow, Work, make_plan
 from harness.recording.numbers import flag_tags
-from harness.recording.study_run import StudyRecord
+from harness.recording.study_run import StudyRun
 from harness.recording.trial_runs import TrialRecorder
-from harness.store import errors
+from harness.store import Failure, State, errors, joined_tag
 from harness.store import open as tracking
 from harness.store.changes import MAX_TAG, Changes, close_dead_runs, points, split_tag
 from harness.store.errors import StoreError
-from harness.store.ledger import Ledger, read_stored_study
+from harness.store.history import RunHistory, read_study_record
 from harness.store.open import Store, find_store, open_store
 from reports import load_study
-from reports.contract import Failure, ReportError, State, joined_tag
+from reports.errors import ReportError
 from tests.harness.fakes import make_study
 from tests.harness.servers import MlflowServer
 from tests.told import told
@@ -207,15 +207,15 @@ def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
     """A recorder in the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
-    record = StudyRecord.create(store, experiment, study)
-    record.describe(study, make_plan(study, Ledger(), prints))
+    record = StudyRun.create(store, experiment, study)
+    record.describe(study, make_plan(study, RunHistory(), prints))
     return TrialRecorder(record, study, prints)
 
 
 @pytest.fixture
 def work(prints: Fingerprints) -> Work:
     """A trial's work."""
-    return make_plan(make_study(), Ledger(), prints).work[0]
+    return make_plan(make_study(), RunHistory(), prints).work[0]
 
 
 def test_epochs_are_written_together(
@@ -252,8 +252,8 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
     """
     experiment = store.create_experiment("small")
     study = make_study()
-    record = StudyRecord.create(store, experiment, study)
-    plan = make_plan(study, Ledger(), prints)
+    record = StudyRun.create(store, experiment, study)
+    plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
     held = dict(store.client.get_run(record.run_id).data.tags)
     sizes: list[int] = []
@@ -275,12 +275,13 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         wanted = json.loads(joined_tag(held, "ship.wanted"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
     assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.wanted"))
-    stored = read_stored_study(store, experiment)
-    assert len(stored.keys) == 203 and "proposed 199" in stored.keys
-    again = StudyRecord.create(store, experiment, study)
+    stored = read_study_record(store, experiment)
+    assert len(stored.configurations) == 203
+    assert stored.configurations[-1].key == "proposed 199"
+    again = StudyRun.create(store, experiment, study)
     again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(setting, ()))))
-    kept = read_stored_study(store, experiment)
-    assert len(kept.keys) == 4
+    kept = read_study_record(store, experiment)
+    assert len(kept.configurations) == 4
 
 
 @pytest.mark.parametrize("size", [0, 1, *(n * MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))])

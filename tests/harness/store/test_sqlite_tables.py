@@ -20,8 +20,8 @@ from alembic.script import ScriptDirectory
 from harness.store import open as tracking
 from harness.store.errors import StoreError
 from harness.store.open import find_store, open_store
-from reports.contract import ReportError
-from reports.read import load_records
+from reports.errors import ReportError
+from reports.study import load_records
 
 STEPS = str(files("mlflow.store") / "db_migrations")
 # Opens a store, and is killed or gets an error when a file is to be larger than so many bytes.

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness.store import errors
+from harness.store import State, Tag, errors
 from harness.store import study_store as module
 from harness.store.changes import Changes, Point, close_dead_runs
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lease import StudyLost
 from harness.store.study_store import Pending, StudyStore, waiting_file
-from reports.contract import State, Tag
 from ship.trial.trained import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient, Post
 

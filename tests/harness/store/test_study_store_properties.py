@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.store import State
 from harness.store.changes import Changes, Point
 from harness.store.errors import StoreError
 from harness.store.study_store import Pending, StudyStore
-from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
 FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]

@@ -11,9 +11,8 @@ from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
 from harness.planning import settings
-from harness.store import errors
-from reports.contract import HITS, Tag
-from reports.read.records import load_records
+from harness.store import HITS, Tag, errors
+from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.conftest import Bench

@@ -15,9 +15,9 @@ from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
 from harness.planning.settings import Setting
+from harness.store import PROTOCOLS
 from harness.study.standing import plan_study, prompt_lines
-from reports.contract import PROTOCOLS
-from reports.read.records import load_records
+from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench

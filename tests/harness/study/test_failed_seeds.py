@@ -14,8 +14,8 @@ from harness.errors import UserError
 from harness.method import Method
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from reports.read.records import load_records
 from reports.render import csv_text, markdown
+from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner

@@ -17,7 +17,7 @@ from harness.messages import Need
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.store.ledger import Ledger
+from harness.store.history import RunHistory
 from harness.study import features
 from harness.study.extraction import extraction_lines
 from harness.study.features import (
@@ -40,7 +40,7 @@ def make_prints(folder: Path) -> Fingerprints:
 
 def planned(study: StudyConfig, folder: Path) -> list[Need]:
     """What a run of it would read."""
-    return [*needed(study, make_plan(study, Ledger(), make_prints(folder)))]
+    return [*needed(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
 def datasets_of(study: StudyConfig) -> list[str]:
@@ -92,7 +92,9 @@ def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     """The levels of max_classes are united; without a limit, and of targets, all are needed."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
     pictures = FakePictures("x", "", class_names=tuple("abcdefg"))
-    ((need, configs),) = needed(study, make_plan(study, Ledger(), make_prints(tmp_path))).items()
+    ((need, configs),) = needed(
+        study, make_plan(study, RunHistory(), make_prints(tmp_path))
+    ).items()
     assert need.dataset == "photos" and len(configs) == 2
     assert classes_of(configs, pictures) == [0, 1, 2, 3, 4]
     official = replace(pictures, n_seen=4)
@@ -195,7 +197,7 @@ def test_a_dry_run_tells_what_extraction_takes(tmp_path: Path, gpus: int) -> Non
     study = make_study()
     resources = study.resources.model_copy(update={"gpus": gpus})
     study = study.model_copy(update={"resources": resources})
-    plan = make_plan(study, Ledger(), make_prints(tmp_path))
+    plan = make_plan(study, RunHistory(), make_prints(tmp_path))
     (line,) = extraction_lines(study, plan, prints)
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
     measured = "s on this machine (measured on a few)"

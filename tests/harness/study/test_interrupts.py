@@ -12,11 +12,11 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import StudyChanged
-from harness.recording.study_run import StudyRecord
+from harness.recording.study_run import StudyRun
+from harness.store import Tag
 from harness.store.errors import StoreError
 from harness.study.interrupts import HARD_EXIT, Interrupts
 from harness.tuning.monitor import Monitor
-from reports.contract import Tag
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import make_study
@@ -130,17 +130,17 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
     """Wherever it strikes, the outcome is an interrupt, and the next run completes the study."""
-    original = getattr(StudyRecord, place)
+    original = getattr(StudyRun, place)
 
-    def interrupted(self: StudyRecord, *given: Any) -> Any:
-        monkeypatch.setattr(StudyRecord, place, original)  # once
+    def interrupted(self: StudyRun, *given: Any) -> Any:
+        monkeypatch.setattr(StudyRun, place, original)  # once
         if not after:
             os.kill(os.getpid(), signal.SIGINT)
         found = original(self, *given)
         os.kill(os.getpid(), signal.SIGINT)
         return found
 
-    monkeypatch.setattr(StudyRecord, place, interrupted)
+    monkeypatch.setattr(StudyRun, place, interrupted)
     outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
     assert {run.info.status for run in bench.runs()} <= {"KILLED", "FINISHED"}

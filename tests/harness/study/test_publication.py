@@ -11,10 +11,10 @@ import requests
 
 import harness.study.run
 from harness.recording import publish
-from harness.store import MAX_TAG, Store
+from harness.store import MAX_TAG, Publication, Store, Tag
 from harness.store.errors import StoreError
 from reports.cli import prepare
-from reports.contract import Publication, ReportError, Tag
+from reports.errors import ReportError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
 from tests.harness.flaky import Crash, FakeStore, Post

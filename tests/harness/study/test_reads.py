@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-import reports.read
+import harness.store.history
 from harness.cli.run import FinalReport
+from harness.store import Run, sqlite_runs
 from reports.cli import prepare
-from reports.read.runs import Run, sqlite_runs
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
@@ -21,8 +21,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return sqlite_runs(uri, name)
 
-    monkeypatch.setattr(reports.read, "sqlite_runs", counted)
-    monkeypatch.setattr("reports.read.runs.sqlite_runs", counted)
+    monkeypatch.setattr(harness.store.history, "sqlite_runs", counted)
+    monkeypatch.setattr("harness.store.runs.sqlite_runs", counted)
     return names
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.store import HITS
 from harness.store.errors import StoreAway
-from reports.contract import HITS
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.study.drivers import HERE, Driver

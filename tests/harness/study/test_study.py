@@ -20,7 +20,7 @@ from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store.errors import StoreAway, StoreError
 from harness.study import run as study_run
-from reports.read.records import load_records
+from reports.study.load import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 from tests.told import told
@@ -46,7 +46,7 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", plan)
-    monkeypatch.setattr(store, "read_known", None)  # nor are other studies looked at
+    monkeypatch.setattr(store, "read_finished", None)  # nor are other studies looked at
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)

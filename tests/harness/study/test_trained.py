@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 import harness
-from harness import predictions
+from harness.cli import predictions
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
-from reports.contract import ReportError
-from reports.read.records import load_records
+from reports.errors import ReportError
+from reports.study.load import load_records
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError

@@ -12,16 +12,16 @@ from harness.messages import FINAL
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
-from harness.store.ledger import Ledger
+from harness.store import seed_metric
+from harness.store.history import RunHistory
 from harness.tuning.searcher import StudySearcher
-from reports.contract import seed_metric
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import truth
 
 Score = Callable[[TrialConfig, int], float]
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
 RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-EMPTY = Ledger()
+EMPTY = RunHistory()
 
 
 def optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
@@ -40,7 +40,9 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     return list(make_plan(study, EMPTY, prints).work)
 
 
-def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY) -> StudySearcher:
+def searcher_of(
+    study: StudyConfig, prints: Fingerprints, ledger: RunHistory = EMPTY
+) -> StudySearcher:
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = SettingMaker(study, prints)
     plan = make_plan(study, ledger, prints)

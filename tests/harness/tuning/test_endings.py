@@ -13,10 +13,10 @@ from harness.messages import FAILED, failure
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
 from harness.ray import Death, death_of, internals
+from harness.store import Failure, State
 from harness.tuning.endings import Attempt
 from harness.tuning.monitor import Monitor
 from harness.tuning.sweep import StudyScheduler
-from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
 from tests.told import told

@@ -14,11 +14,11 @@ from harness.messages import EVALUATIONS, LAST_VALUE
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
-from harness.store.ledger import Ledger
+from harness.store import Failure, State
+from harness.store.history import RunHistory
 from harness.tuning.endings import Attempt
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import StudyScheduler
-from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import (
@@ -108,7 +108,7 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
         make({"generator.kl_weight": value / 10}) for value in range(1, 7)
     )
     failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
-    ledger = Ledger(
+    ledger = RunHistory(
         (
             run_of(good, (0, 1, 2, 7)),
             run_of(pruned, (0, 1, 2), state=State.PRUNED, objective={}),
@@ -144,7 +144,7 @@ def test_a_retried_seed_that_fails_again_leaves_the_others_their_mean(
     study = make_study(space=RANGE, sampler="tpe", trials=1, seeds=2)
     setting = SettingMaker(study, prints)({"generator.kl_weight": 0.1})
     lost = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
-    ledger = Ledger((run_of(setting, (0,)), run_of(setting, (1,), **lost)))
+    ledger = RunHistory((run_of(setting, (0,)), run_of(setting, (1,), **lost)))
     plan = make_plan(study, ledger, prints, retry_before=1)
     searcher = StudySearcher(study, plan, ledger, SettingMaker(study, prints), lambda: 1)
     searcher.suggest("a")
@@ -176,7 +176,7 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
     study = make_study(space=RANGE, sampler=sampler, trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
     assert [w.setting.key for w in first] == [w.setting.key for w in again]
-    ledger = Ledger(tuple(run_of(work.setting, work.seeds) for work in first))
+    ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, trials=8)
     searcher = searcher_of(longer, prints, ledger)
     more = drive(searcher)
@@ -193,7 +193,7 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
     pairs = zip(known, values, strict=True)
     runs = tuple(run_of(work.setting, (0,), objective={0: value}) for work, value in pairs)
     study = make_study(space=RANGE, sampler="tpe", trials=50, seeds=1)
-    more = drive(searcher_of(study, prints, Ledger(runs)))
+    more = drive(searcher_of(study, prints, RunHistory(runs)))
     assert mean(truth(work.setting.config, 0) for work in more) > mean(values) + 0.5
 
 
@@ -217,7 +217,7 @@ def test_a_finite_space_is_emptied_without_repeats(
     assert len(told) > settings
     truths = [truth(make(values_of(study, trial)).config, 0) for trial in told]
     assert [trial.value for trial in told] == truths
-    ledger = Ledger(tuple(run_of(work.setting, work.seeds) for work in ran))
+    ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in ran))
     assert make_plan(study, ledger, prints).finished
 
 
@@ -233,7 +233,7 @@ def test_levels_of_an_older_version_are_resumed_in_ascending_order(
         make({"generator.n_ctx": n_ctx, "generator.kl_weight": weight})
         for n_ctx, weight in ((16, 0.001), (2, 1.0), (1, 0.1))
     ]
-    ledger = Ledger(tuple(run_of(setting, (0,)) for setting in old))
+    ledger = RunHistory(tuple(run_of(setting, (0,)) for setting in old))
     searcher = searcher_of(study, prints, ledger)
     ranks = [tuple(trial.params[key] for key in lists) for trial in optuna_trials(searcher)]
     assert ranks == [(4, 0), (1, 2), (0, 1)]
@@ -241,7 +241,9 @@ def test_levels_of_an_older_version_are_resumed_in_ascending_order(
     assert len(ran) == 3
     assert not {work.setting.key for work in ran} & {setting.key for setting in old}
     stored = [*old, *(work.setting for work in ran)]
-    rebuilt = searcher_of(study, prints, Ledger(tuple(run_of(setting, (0,)) for setting in stored)))
+    rebuilt = searcher_of(
+        study, prints, RunHistory(tuple(run_of(setting, (0,)) for setting in stored))
+    )
     assignments = [values_of(study, trial) for trial in optuna_trials(rebuilt)]
     assert assignments == [setting.assignment for setting in stored]
 
@@ -251,7 +253,7 @@ def test_optuna_counts_an_interrupted_setting_as_running(prints: Fingerprints) -
     study = make_study(space=RANGE, sampler="tpe", trials=2, seeds=1, concurrency=2)
     setting = SettingMaker(study, prints)({"generator.kl_weight": 0.01})
     interrupted = run_of(setting, (0,), state=State.INTERRUPTED, objective={})
-    searcher = searcher_of(study, prints, Ledger((interrupted,)))
+    searcher = searcher_of(study, prints, RunHistory((interrupted,)))
     assert [searcher.suggest(name) is None for name in "ab"] == [False, False]
     first, second = optuna_trials(searcher)
     assert (first.state, first.params) == (TrialState.RUNNING, {"generator.kl_weight": 0.01})

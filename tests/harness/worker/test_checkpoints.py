@@ -10,8 +10,8 @@ import pytest
 
 from harness.checkpoints import Checkpoints, Storage, checkpoint_name
 from harness.messages import EPOCHS, FINAL, trial_spec
+from harness.store import Cost
 from harness.worker import Worker
-from reports.contract import Cost
 from ship.state import Checkpoint, CheckpointError
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS

@@ -27,8 +27,8 @@ from harness.messages import (
 )
 from harness.method import code_version
 from harness.ray import extract
+from harness.store import Failure
 from harness.worker import ShipTrainable
-from reports.contract import Failure
 from ship.configs import FINETUNERS
 from ship.plugins import carried, load_plugin
 from ship.registry import Origin

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reports.analysis.training import learning_curves
-from reports.read import Study, load_records
+from reports.study import Study, load_records
 from tests.reports.analysis.planted import levelled
 from tests.reports.builder import StoreBuilder, scores
 

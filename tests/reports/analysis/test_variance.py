@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.store import Factor
 from reports.analysis.contrasts import grid_model
 from reports.analysis.layout import Varied
 from reports.analysis.variance import (
@@ -15,7 +16,6 @@ from reports.analysis.variance import (
     products,
     share,
 )
-from reports.read import Factor
 from reports.stats import Array
 
 

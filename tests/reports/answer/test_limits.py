@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from harness.store import HITS, seed_metric
 from reports.answer import Answer
-from reports.contract import HITS, seed_metric
-from reports.read.on_demand import HitFiles
 from reports.render.page import overview_lines
 from reports.report import make_report
 from reports.stats import most_by_guessing
+from reports.study.on_demand import HitFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import SEEDS, crossed, few_shot, leveled

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.store import run_address, runs_address
 from reports.cells import AVERAGE, Value
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
 from reports.charts.vega import COLOURS, named
-from reports.read.runs import run_address, runs_address
 from reports.report import make_report
 from tests.reports import cases
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
@@ -209,7 +209,7 @@ def test_no_two_levels_have_one_colour() -> None:
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:
     """A click on a seed opens the run that measured it."""
-    from reports.read import load_records
+    from reports.study import load_records
 
     study = load_records("prompt_len", prompt_len().write(store_uri))
     (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")

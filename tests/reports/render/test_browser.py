@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reports.charts import study_charts
-from reports.contract import ReportError
+from reports.errors import ReportError
 from reports.render import overview_files
 from reports.render.page import page
 from reports.report import make_report

@@ -12,8 +12,7 @@ import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import as_json, for_page, study_charts
-from reports.contract import ReportError
-from reports.read.records import load_records
+from reports.errors import ReportError
 from reports.render import latex
 from reports.render.files import report_files, text_of
 from reports.render.markup import escaped
@@ -21,6 +20,7 @@ from reports.render.page import page, table_html
 from reports.render.spreadsheet import csv_text
 from reports.report import Report, make_report
 from reports.stats import Estimate
+from reports.study.load import load_records
 from reports.views import TableView
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
@@ -119,7 +119,7 @@ def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
 
 def test_an_encoding_without_a_character_is_no_error() -> None:
     """In the locale C, where Python does not use UTF-8 by itself, a ± is a question mark."""
-    code = "from reports.contract import steady_output; steady_output(); print('1 ± 2')"
+    code = "from harness.command import steady_output; steady_output(); print('1 ± 2')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert (done.returncode, done.stdout) == (0, b"1 ? 2\n")

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from reports.answer import Answer, Finding
 from reports.cells import Column, Counts, Row, Table, Text, Value
-from reports.contract import ReportError
+from reports.errors import ReportError
 from reports.formatting import cell_text, p_text
 from reports.render.files import (
     is_page_of,

@@ -1,1 +1,1 @@
-"""Tests of reports.read."""
+"""Tests of reports.stats."""

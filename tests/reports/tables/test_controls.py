@@ -5,12 +5,12 @@ from statistics import fmean
 
 import pytest
 
+from harness.store import control_levels
 from reports.answer import build_answer
 from reports.cells import Value
-from reports.contract import control_levels
-from reports.read import Study
 from reports.render import make_publication
 from reports.report import make_report
+from reports.study import Study
 from reports.tables import build_tables, headline
 from reports.tables.controls import controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores

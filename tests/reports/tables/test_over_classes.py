@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from harness.store import HITS, seed_metric
 from reports.cells import Ranged
-from reports.contract import HITS, seed_metric
 from reports.formatting import cell_text
-from reports.read import Study
-from reports.read.on_demand import HitFiles
 from reports.report import make_report
 from reports.stats import DRAWS
+from reports.study import Study
+from reports.study.on_demand import HitFiles
 from reports.tables import build_tables
 from reports.tables.over_classes import _of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores

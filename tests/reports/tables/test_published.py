@@ -35,7 +35,7 @@ def builder(
 
 
 def rows(table: Table) -> list[tuple[str, str]]:
-    """Setting and dataset of each row."""
+    """Configuration and dataset of each row."""
     named = [(row.cells["setting"], row.cells["dataset"]) for row in table.rows]
     return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from reports.contract import FLAGS, ReportError
+from harness.store import FLAGS
+from reports.errors import ReportError
 from reports.report import make_report
 from reports.stats import holm, minimum_detectable
 from reports.tables import averaged, build_tables, families

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports.contract import ReportError, address_fault
-from reports.contract.words import redacted
+from harness.store import address_fault
+from harness.wording import redacted
+from reports.errors import ReportError
 from tests.told import told
 
 TOLD = told(__file__, "addresses.yaml")

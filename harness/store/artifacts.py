@@ -1,4 +1,4 @@
-"""The files of a run, what it has trained among them, fetched from where MLflow keeps them."""
+"""Files of a run, those of trained models among them, fetched from where MLflow keeps them."""
 
 import logging
 from collections.abc import Iterator
@@ -8,60 +8,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
+from harness.store.address import SERVED, SQLITE
 from harness.store.changes import MOST_BYTES
 from harness.store.errors import StoreError, reason, store_errors
-from harness.store.open import store_uri
-from reports.contract import HITS, SERVED, SQLITE, TRAINED, redacted, trained_file
+from harness.store.schema import HITS, TRAINED, trained_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from reports.read import Run
-    from ship.clip import FrozenCLIP
-    from ship.trial import TrainedModel
+    from harness.store.runs import Run
 
 logger = logging.getLogger(__name__)
 
 RUNS = "runs:/"
 SUFFIX, SAID = ".safetensors", "trained.json"
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def load_trained(
-    uri: str | Path,
-    seed: int | None = None,
-    *,
-    target: str | None = None,
-    clip: "FrozenCLIP | None" = None,
-    device: str = "cpu",
-    tracking_uri: str | None = None,
-) -> "TrainedModel":
-    """ship.load_trained of what a run keeps in MLflow.
-
-    Args:
-        uri: runs:/RUN_ID, an artifact's address that ends in trained or trained/seed_N.safetensors
-            (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a path.
-        seed: which of the run's; None: that of the file, or the first.
-        target: cross_dataset: the target whose fine-tuner is wanted; None: the first.
-        clip: the backbone; None: it is loaded by its name, which must be pocket or an open_clip
-            NAME:PRETRAINED with a published tag.
-        device: torch device of a backbone that is loaded.
-        tracking_uri: of the store that knows the run; None: MLFLOW_TRACKING_URI, else mlflow.db in
-            the working directory.
-
-    Raises:
-        ship.trial.TrainedError: the files are missing, damaged, or of another version or backbone.
-        harness.errors.UserError: the store cannot be reached, or has no such run or file.
-    """
-    import ship
-
-    uri = str(uri)
-    with fetched(uri, seed, store_uri(tracking_uri)) as place:
-        try:
-            return ship.load_trained(place, seed, target=target, clip=clip, device=device)
-        except ValueError as error:
-            folder = place.parent if place.suffix == SUFFIX else place  # means nothing to anybody
-            raise type(error)(str(error).replace(str(folder), redacted(uri))) from error
 
 
 @contextmanager

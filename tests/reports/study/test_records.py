@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reports.contract import ReportError
-from reports.read.records import load_records, study_from_runs
-from reports.read.runs import Run, read_runs, sqlite_runs
+from harness.store import Run, read_runs, sqlite_runs
+from reports.errors import ReportError
 from reports.stats import percent_interval
+from reports.study.load import load_records, study_from_runs
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.told import told
@@ -186,8 +186,8 @@ def test_sqlite_and_the_client_read_the_same(
     builder = prompt_len()
     builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
     fast = read_runs("prompt_len", builder.write(store_uri))
-    monkeypatch.setattr("reports.read.runs.PAGE", 2)
-    monkeypatch.setattr("reports.read.runs.sqlite_runs", lambda *_: None)
+    monkeypatch.setattr("harness.store.runs.PAGE", 2)
+    monkeypatch.setattr("harness.store.runs.sqlite_runs", lambda *_: None)
     slow = read_runs("prompt_len", store_uri)
     assert len(fast) == len(slow) == 10
     for one, other in zip(fast, slow, strict=True):

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
-from reports.contract import HITS
-from reports.read import on_demand
-from reports.read.on_demand import Histories, HitFiles
+from harness.store import HITS
+from reports.study import on_demand
+from reports.study.on_demand import Histories, HitFiles
 from tests.damage import DAMAGE, Damage, damaged
 from tests.reports.builder import empty_store
 

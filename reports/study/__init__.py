@@ -4,10 +4,9 @@ Answers for: taking a store as somebody else's, one row a (setting, seed), what 
 Computes no statistic.
 """
 
-from reports.read.on_demand import History
-from reports.read.records import Study, load_records
-from reports.read.rows import frame
-from reports.read.runs import (
+from harness.store import (
+    Configuration,
+    Factor,
     Run,
     default_tracking_uri,
     paged_runs,
@@ -17,4 +16,7 @@ from reports.read.runs import (
     sqlite_runs,
     study_names,
 )
-from reports.read.tags import Factor, Setting, heading, in_words
+from reports.study.load import Study, load_records
+from reports.study.names import heading, in_words
+from reports.study.on_demand import History
+from reports.study.rows import frame

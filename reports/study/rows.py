@@ -6,24 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
 
-from reports.contract import (
+from harness.store import (
     COMPLETE,
     DEFAULT_PROTOCOL,
     FAIL,
     FLAG,
     LARGEST,
     MISSING,
-    PRECEDENCE,
+    Configuration,
     Cost,
+    Factor,
     Kind,
+    Run,
+    RunRecord,
+    StoreError,
     Tag,
     missing_metrics,
+    outranks,
+    run_record,
     split_seed,
 )
-from reports.read.runs import Run
-from reports.read.tags import Factor, Seeds, Setting
 
 _COLUMNS: dict[str, Any] = {
     "setting_key": pl.String,
@@ -40,38 +43,34 @@ _COSTS: dict[str, Any] = {
 _DIVERSITY = f"{FLAG}diversity_collapse"
 # A point by construction, and a few real pictures a class: neither is a generator's collapse.
 _NOT_DIVERSE = ("text_feature", "real_pictures")
-_SEEDS = TypeAdapter(Seeds)
-_ASSIGNMENT = TypeAdapter(dict[str, Any])
 
 
-def trials_of(runs: Iterable[Run], warnings: list[str]) -> list[tuple[Run, Setting, Seeds]]:
-    """The trials among a study's runs, each with the setting and seeds that its tags say it is of.
+def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
+    """Return the records of the trials among a study's runs.
 
-    There is a warning of each that cannot be placed in the table.
+    Args:
+        runs: Runs of a study.
+        warnings: Gains a line for each trial that cannot be placed in the table.
     """
-    found = []
+    records = []
     for run in (run for run in runs if run.tags[Tag.KIND] == Kind.TRIAL):
         try:
-            assignment = _ASSIGNMENT.validate_json(run.tags.get(Tag.ASSIGNMENT, "{}"))
-            arm = run.tags.get(Tag.ARM, "")
-            seeds = _SEEDS.validate_json(run.tags[Tag.SEEDS], strict=True)
-            found.append((run, Setting(run.tags[Tag.SETTING_KEY], assignment, arm), seeds))
-        except (KeyError, ValidationError):
-            line = f"run {run.run_id} left out: setting_key, seeds or assignment unreadable"
-            warnings.append(line)
-    return found
+            records.append(run_record(run))
+        except StoreError as error:
+            warnings.append(f"run {run.run_id} left out: {error}")
+    return records
 
 
-def seed_rows(run: Run, setting: Setting, seeds: Seeds) -> list[dict[str, Any]]:
-    """One row per seed of a trial; a run's cost is divided over its seeds, a flag has no split.
+def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
+    """Return one row per seed of a trial; its cost is divided over its seeds.
 
     A seed of a COMPLETE run without what its protocol requires is a failure with a reason, never a
     0. The next run of the study runs it again.
-    No metric stands for what the run's tags and costs say.
     """
+    run, seeds = record.logged, record.seeds
     shared: dict[str, Any] = {
-        "setting_key": setting.key,
-        "arm": setting.arm,
+        "setting_key": record.setting_key,
+        "arm": record.arm,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
@@ -79,31 +78,32 @@ def seed_rows(run: Run, setting: Setting, seeds: Seeds) -> list[dict[str, Any]]:
         "seconds": _finite(run.metrics.get(Cost.SECONDS), len(seeds)),
         "text_tokens": _finite(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
         "peak_memory_mb": _finite(run.metrics.get(Cost.PEAK_MEMORY)),
-        "state": run.tags.get(Tag.STATE, "RUNNING"),
-        "reason": run.tags.get(Tag.REASON),
+        "state": record.state.value,
+        "reason": record.reason or None,
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
     rows = []
-    for seed, numbers in _numbers(run, setting, seeds).items():
+    for seed, numbers in _numbers(record).items():
         row = {**numbers, **shared, "seed": seed}
-        if missing := missing_metrics(run.tags, run.metrics, seed):
-            reason = f"no finite {', '.join(missing)} logged"
-            row = {**shared, "seed": seed, "state": FAIL, "reason": reason}
+        if seed in record.unfinished:
+            missing = ", ".join(missing_metrics(run.tags, run.metrics, seed))
+            row = {**shared, "seed": seed, "state": FAIL, "reason": f"no finite {missing} logged"}
         rows.append(row)
     return rows
 
 
-def _numbers(run: Run, setting: Setting, seeds: Seeds) -> dict[int, dict[str, float]]:
+def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
     """seed -> metric name without its seed -> finite value, in one pass over all metrics.
 
     Without a collapse of diversity where diversity was never to be had: of the reference arms named
     above, and of settings whose generator is that of such an arm: text features without noise.
     """
-    numbers: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
+    run = record.logged
+    numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
     name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
     point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
-    diverse = setting.arm not in _NOT_DIVERSE and not point
+    diverse = record.arm not in _NOT_DIVERSE and not point
     for key, value in run.metrics.items():
         found = split_seed(key)
         if found is None or found[0] not in numbers or _finite(value) is None:
@@ -125,15 +125,15 @@ def _finite(value: float | None, parts: int = 1) -> float | None:
 
 
 def wanted_rows(
-    settings: Sequence[Setting],
+    settings: Sequence[Configuration],
     seeds: Sequence[int],
     rows: Iterable[dict[str, Any]],
     warnings: list[str],
 ) -> tuple[list[dict[str, Any]], int]:
     """The row of every (setting, seed) that a study wants, and how many others have finished.
 
-    It is the best ended row, of two COMPLETE ones the first. So does the ledger that a study goes
-    on from; of other equals the newest is kept. Without any it is in state MISSING.
+    It is the row of the run that counts (see harness.store.outranks). Without any it is in state
+    MISSING.
 
     Args:
         settings: that the study wants, its reference arms among them.
@@ -154,7 +154,7 @@ def wanted_rows(
             stale.add(place)
         elif held == state == COMPLETE:
             twice.add(place)
-        elif held == MISSING or (held and PRECEDENCE.get(state, 0) >= PRECEDENCE.get(held, 0)):
+        elif held == MISSING or (held and outranks(state, held)):
             kept[place] = row
     if twice:
         warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
@@ -164,7 +164,7 @@ def wanted_rows(
 def frame(
     rows: Sequence[Mapping[str, Any]],
     factors: Sequence[Factor],
-    settings: Sequence[Setting],
+    settings: Sequence[Configuration],
     metrics: Sequence[str],
 ) -> pl.DataFrame:
     """The tidy frame: ledger columns, then one column a factor (numbers, else text).

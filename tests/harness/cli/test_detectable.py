@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.standing import detectable_lines, deviations, seeds_for
+from harness.cli.detectable import detectable_lines, deviations, seeds_for
 from reports.cells import Quantity
 from reports.stats import minimum_detectable
 from reports.tables import Family, build_tables, families

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.contract import ReportError
-from reports.read import load_records
-from reports.read.runs import checked, read_runs
+from harness.store import checked, read_runs
+from harness.store.errors import StoreError
+from reports.errors import ReportError
 from reports.render import text_of
 from reports.report import make_report
+from reports.study import load_records
 from tests.reports.builder import StoreBuilder, scores
 
 TABLES = ("tags", "params", "latest_metrics", "runs", "experiments")
@@ -107,7 +108,7 @@ def test_the_run_and_the_row_are_named(
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute(f"{edit} WHERE run_uuid = ? AND key = ?", [run, key])
         base.commit()
-    with pytest.raises(ReportError) as raised:
+    with pytest.raises(StoreError) as raised:
         read_runs("small", f"sqlite:///{path}")
     where = f"run {run}: table {table}, {key}"
     assert str(raised.value) == f"{path}: damaged: {where}: not what MLflow writes"
@@ -120,7 +121,7 @@ def test_a_text_that_is_no_utf_8(sound: bytes, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("UPDATE tags SET value = CAST(x'ff' AS TEXT)")
         base.commit()
-    with pytest.raises(ReportError, match="damaged: Could not decode to UTF-8"):
+    with pytest.raises(StoreError, match="damaged: Could not decode to UTF-8"):
         read_runs("small", f"sqlite:///{path}")
 
 
@@ -128,7 +129,7 @@ def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
     """The file is named."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(sound.replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic"))
-    with pytest.raises(ReportError) as raised:
+    with pytest.raises(StoreError) as raised:
         checked(f"sqlite:///{path}")
     assert str(raised.value).startswith(f"{path}: cannot be read as an MLflow store: ")
 

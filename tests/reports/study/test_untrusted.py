@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports.contract import PROTOCOLS, ReportError, Tag
-from reports.read.records import study_from_runs
-from reports.read.runs import Run
+from harness.store import PROTOCOLS, Run, Tag
+from reports.errors import ReportError
 from reports.render.files import file_name, text_of, write_report
 from reports.report import make_report
+from reports.study.load import study_from_runs
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.pages import Parsed, whole_page
 from tests.reports.studies import one_factor

@@ -8,20 +8,29 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract import (
+from harness.store import (
     COMPLETE,
     FAIL,
     PRUNED,
-    EmptyStudyError,
+    Configuration,
+    Factor,
     Kind,
     Protocol,
-    ReportError,
+    Run,
+    RunRecord,
+    StoreError,
+    StudyRecord,
     Tag,
+    checked,
+    default_tracking_uri,
+    read_runs,
+    refreshed,
+    runs_address,
 )
-from reports.read.on_demand import Histories, HitFiles
-from reports.read.rows import frame, seed_rows, trials_of, wanted_rows
-from reports.read.runs import Run, checked, default_tracking_uri, read_runs, refreshed, runs_address
-from reports.read.tags import Config, Factor, Seeds, Setting, in_words, json_tag, study_protocol
+from reports.errors import EmptyStudyError, ReportError
+from reports.study.names import in_words, study_protocol
+from reports.study.on_demand import Histories, HitFiles
+from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +59,7 @@ class Study:
     name: str
     rows: pl.DataFrame
     factors: tuple[Factor, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[Configuration, ...]
     protocol: Protocol
     objective: str
     sampler: str
@@ -71,7 +80,7 @@ class Study:
     adopted: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def own(self) -> tuple[Setting, ...]:
+    def own(self) -> tuple[Configuration, ...]:
         """The settings that are no reference arms."""
         return tuple(setting for setting in self.settings if not setting.arm)
 
@@ -104,8 +113,11 @@ def load_records(
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    uri = checked(tracking_uri or default_tracking_uri())
-    runs = refreshed(known, uri) or read_runs(study_name, uri)
+    try:
+        uri = checked(tracking_uri or default_tracking_uri())
+        runs = refreshed(known, uri) or read_runs(study_name, uri)
+    except StoreError as error:
+        raise ReportError(str(error)) from error.__cause__
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)
     return replace(
@@ -121,50 +133,46 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
-    tags = parents[-1].tags
-    config = json_tag(tags, Tag.STUDY, Config, "{}")
-    factors = json_tag(tags, Tag.FACTORS, tuple[Factor, ...], "[]")
+    try:
+        record = StudyRecord.from_tags(parents[-1].tags)
+    except StoreError as error:
+        raise ReportError(str(error)) from error
     warnings: list[str] = []
-    trials = trials_of(runs, warnings)
-    listed = json_tag(tags, Tag.WANTED, tuple[Setting, ...], "[]")
-    settings = tuple({(s.key, s.arm): s for s in listed}.values())
+    trials = trial_records(runs, warnings)
+    settings = tuple({(c.key, c.arm): c for c in record.configurations}.values())
     keys = {setting.key for setting in settings}
-    found = [row for trial in trials for row in seed_rows(*trial)]
+    found = [row for trial in trials for row in seed_rows(trial)]
     known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
-    seeds = config.listed_seeds or tuple(known)
-    kept, left_out = wanted_rows(settings, seeds, found, warnings)
+    kept, left_out = wanted_rows(settings, record.seeds or tuple(known), found, warnings)
     warnings += _unfinished_lines(trials, kept)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    source_of = {run.run_id: run.tags.get(Tag.ADOPTED_STUDY, "") for run, _, _ in trials}
+    source_of = {one.logged.run_id: one.logged.tags.get(Tag.ADOPTED_STUDY, "") for one in trials}
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
-    # counted in `listed`: a setting that a sampler has proposed twice was tried twice
-    tried = sum(not setting.arm for setting in listed)
-    # a finished study lacks none: its space may hold fewer settings than `trials` asks for
-    unfinished = tags.get(Tag.STATE) != COMPLETE
-    current = [run for run, setting, _ in trials if setting.key in keys]
+    # a configuration that a sampler has proposed twice was tried twice
+    tried = sum(not configuration.arm for configuration in record.configurations)
+    current = [trial.logged for trial in trials if trial.setting_key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
-    rows = frame(kept, factors, settings, metrics)
-    packages = json_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
-    versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
+    rows = frame(kept, record.factors, settings, metrics)
     return Study(
         name=name,
         rows=rows,
-        factors=factors,
+        factors=record.factors,
         settings=settings,
         protocol=protocol,
-        objective=tags.get(Tag.OBJECTIVE, protocol.default),
-        sampler=tags.get(Tag.SAMPLER, "grid"),
+        objective=record.objective or protocol.default,
+        sampler=record.sampler,
         constants=_constants(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=left_out,
-        untried=max(0, (config.trials or 0) - tried) if unfinished else 0,
+        # a finished study lacks none: its space may hold fewer than `trials` asks for
+        untried=0 if record.finished else max(0, record.trials - tried),
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
-        smallest_effect=config.smallest_effect,
-        description=config.description or "",
-        config=json_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
-        versions={key: str(version) for key, version in versions.items() if version},
+        smallest_effect=record.smallest_effect,
+        description=record.description,
+        config=dict(record.content),
+        versions=dict(record.versions),
         adopted={study: rows for study, rows in adopted.items() if study},
     )
 
@@ -178,28 +186,28 @@ def _constants(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _unfinished_lines(
-    trials: Iterable[tuple[Run, Setting, Seeds]], rows: Iterable[Mapping[str, Any]]
+    trials: Iterable[RunRecord], rows: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
     """Yield a line for each row whose run is COMPLETE, but has not finished the row's seed.
 
     Args:
-        trials: The study's trials, each with its setting.
+        trials: Records of the study's trials.
         rows: The rows of the study's table.
     """
     failed: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["state"] == FAIL:
             failed.setdefault(row["run_id"], []).append(row)
-    for run, setting, _ in trials:
-        if run.tags.get(Tag.STATE) == COMPLETE:
-            named = f"run {run.run_id} ({in_words(setting.assignment, setting.arm)})"
-            for row in sorted(failed.get(run.run_id, ()), key=lambda row: row["seed"]):
-                why = f"COMPLETE, but {row['reason']}; counted as failed"
-                yield f"{named}, seed {row['seed']}: {why}"
+    for trial in (trial for trial in trials if trial.unfinished):
+        run_id = trial.logged.run_id
+        named = f"run {run_id} ({in_words(trial.assignment, trial.arm)})"
+        for row in sorted(failed.get(run_id, ()), key=lambda row: row["seed"]):
+            why = f"COMPLETE, but {row['reason']}; counted as failed"
+            yield f"{named}, seed {row['seed']}: {why}"
 
 
 def _lacking_lines(
-    rows: pl.DataFrame, settings: Iterable[Setting], metrics: Sequence[str]
+    rows: pl.DataFrame, settings: Iterable[Configuration], metrics: Sequence[str]
 ) -> Iterator[str]:
     """A line for each metric that a finished seed of a setting lacks, and its others have.
 

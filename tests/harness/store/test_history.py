@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.store import Run, State, Tag, is_finished, seed_metric
 from harness.store.errors import StoreError
-from harness.store.ledger import Ledger, LedgerRun, ledger_run
-from reports.contract import State, Tag, is_finished, seed_metric
-from reports.read.records import load_records
-from reports.read.rows import seed_rows
-from reports.read.runs import Run
-from reports.read.tags import Setting
+from harness.store.history import RunHistory, RunRecord, run_record
+from reports.study.load import load_records
+from reports.study.rows import seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
@@ -25,7 +23,7 @@ from tests.reports.builder import scores
 STATES = list(State)
 
 
-def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> LedgerRun:
+def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
     """A run with an objective of 50 + seed."""
     setting: Any = SimpleNamespace(key=key, arm="", assignment={})
     return run_of(setting, seeds, state=state, **keys)
@@ -43,12 +41,12 @@ runs = st.lists(
 
 
 @given(runs)
-def test_a_row_is_the_best_that_happened_to_its_seed(history: list[LedgerRun]) -> None:
+def test_a_row_is_the_best_that_happened_to_its_seed(history: list[RunRecord]) -> None:
     """COMPLETE before PRUNED before FAIL, and nothing for runs that did not end.
 
     A setting's value is over all of its finished seeds.
     """
-    ledger = Ledger(tuple(history))
+    ledger = RunHistory(tuple(history))
     for key in "ab":
         done = {seed for seed, run in ledger.of(key).items() if run.state is State.COMPLETE}
         assert set(ledger.objectives(key)) == done
@@ -108,9 +106,9 @@ def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: b
         metrics[seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
-    held = Ledger((ledger_run(run, "harmonic_mean"),)).of("a")
+    held = RunHistory((run_record(run, "harmonic_mean"),)).of("a")
     assert (3 in held and held[3].state is State.COMPLETE) is finished
-    rows = {row["seed"]: row for row in seed_rows(run, Setting("a", {}, ""), (3, 4))}
+    rows = {row["seed"]: row for row in seed_rows(run_record(run))}
     assert (rows[3]["state"] == "COMPLETE") is finished
     if Tag.PROTOCOL not in tags:
         assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"
@@ -120,7 +118,7 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     """Earlier reasons may be of another world."""
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
-    assert Ledger((first, second)).of("a")[0].reason == "new"
+    assert RunHistory((first, second)).of("a")[0].reason == "new"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_a_run_whose_tags_were_edited_is_named(bench: Bench, tag: str, value: st
     bench.run(study)
     (run,), client = bench.trials(), bench.store().client
     client.set_tag(run.info.run_id, f"ship.{tag}", value)
-    told = f"^{bench.uri}: the tags of run {run.info.run_id} .*or delete the run, and its .*again$"
+    told = f"^{bench.uri}: run {run.info.run_id} has invalid tags .*or delete the run, .*rerun$"
     with pytest.raises(StoreError, match=told):
         bench.run(study)
     client.delete_run(run.info.run_id)

@@ -1,34 +1,12 @@
 """The names under which a study stands in MLflow: the one source for writer and reader.
 
-Answers for: tags, states, metric keys, the file of right answers, protocols with their columns, the
-masking of secrets, and of characters that a terminal obeys.
-Imports nothing of the project, and nothing heavy.
+Answers for: tags, states, metric keys, and the file of right answers. Imports nothing heavy.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-
-from reports.contract.controls import ALONE, ARMS, RIVALS, control_levels
-from reports.contract.process import collect_rarely, quiet, reader_may_leave, steady_output
-from reports.contract.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
-from reports.contract.reach import reach_database, reach_server
-from reports.contract.redaction import redacted
-from reports.contract.words import (
-    SERVED,
-    SQLITE,
-    EmptyStudyError,
-    ReportError,
-    address_fault,
-    count,
-    error_text,
-    first_line,
-    printable,
-    printable_lines,
-    store_fault,
-)
 
 
 class Kind(StrEnum):
@@ -199,38 +177,10 @@ def split_seed(key: str) -> tuple[int, str] | None:
     return (int(seed), name) if name and seed != head and seed.isdecimal() else None
 
 
-PRECEDENCE: Final[Mapping[str, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
-"""Which of several runs of one (setting, seed) counts: the largest. Other states count for nothing.
-"""
-
 LARGEST: Final = 1e300
 """Bound of a metric's value: MLflow's SQL store writes an infinity as the largest float."""
 
-
-def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> bool:
-    """Return True if a run has finished a seed: ship-sweep need not run it, and tables hold it.
-
-    This is the only definition. The run is COMPLETE, and no metric is missing.
-
-    Args:
-        tags: Tags of a trial's run.
-        metrics: Its metrics, at least the test metrics that protocols require.
-        seed: A seed of the run.
-    """
-    return tags.get(Tag.STATE) == State.COMPLETE and not missing_metrics(tags, metrics, seed)
-
-
-def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
-    """Return the test metrics that the run's protocol requires and the seed has no number of.
-
-    Args: see is_finished.
-    """
-    protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
-    required = [f"test/{name}" for name in protocol.required] if protocol else []
-    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
-    # a comparison with NaN is never true
-    return [name for name, value in values.items() if not abs(value) < LARGEST]
-
+MOST_STUDIES: Final = 50_000  # of a store: the most that MLflow gives at once
 
 FLAGS: Final = {
     "posterior_collapse": (

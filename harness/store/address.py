@@ -1,33 +1,18 @@
-"""Texts that are shown: without what a terminal obeys; addresses of stores; one-line errors."""
+"""The address of an MLflow store: what is wrong with it, and whether the store answers there."""
 
 import re
-from unicodedata import bidirectional, category
+import socket
+from contextlib import closing
+from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from reports.contract.redaction import redacted
+from harness.wording import error_text, first_line
 
-_NO_TEXT = frozenset({"Cc", "Cs"})
-_NO_XML = frozenset({0xFFFE, 0xFFFF})
-# What turns the order of the characters around it: text then reads as other than it is.
-_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-
-
-def printable(text: str) -> str:
-    """A text in which characters that a terminal or a page would obey are spelled out."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT
-        or bidirectional(character) in _TURNING
-        or ord(character) in _NO_XML
-        else character
-        for character in text
-    )
-
-
-def printable_lines(text: str) -> str:
-    """As printable, of a text of several lines."""
-    return "\n".join(map(printable, text.split("\n")))
-
+CONNECT_SECONDS: Final = 5
+_SERVERS: Final = {"http": 80, "https": 443}
+# SQLAlchemy's names of databases whose drivers take connect_timeout.
+_WITH_TIMEOUT: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
 # Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
@@ -95,27 +80,6 @@ def _is_well_formed(uri: str) -> bool:
     return bool(host) and options is None and "/" not in user
 
 
-def count(number: int, what: str) -> str:
-    """E.g. "1 seed", "3 seeds"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def error_text(error: BaseException) -> str:
-    """Return an error's text, or "" where a plugin's error raises another one in place of it."""
-    try:
-        return str(error)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
-        return ""
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that is not blank, or its type's name."""
-    lines = (line.strip() for line in error_text(error).splitlines())
-    return next(filter(None, lines), type(error).__name__)
-
-
 def store_fault(error: BaseException, uri: str) -> str:
     """Return why a store cannot be used, in one line that may hold secrets of its address.
 
@@ -127,12 +91,46 @@ def store_fault(error: BaseException, uri: str) -> str:
     return f"the server does not accept the host name {host}. Start it with --allowed-hosts {host}"
 
 
-class ReportError(ValueError):
-    """One line about why no report can be made, without secrets."""
+def reach_database(uri: str) -> None:
+    """Connect to a database once. MLflow tries ten times, and logs a warning for each.
 
-    def __init__(self, line: str) -> None:
-        super().__init__(printable(redacted(line)))
+    Args:
+        uri: The store's address. Files and servers are not looked at.
+
+    Raises:
+        Exception: Whatever SQLAlchemy and the database's driver raise.
+    """
+    scheme, mark, _ = uri.partition("://")
+    database = scheme.partition("+")[0]
+    if not mark or database not in (*_WITH_TIMEOUT, "mssql"):
+        return
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(uri)
+    keys = {}
+    if database in _WITH_TIMEOUT and "connect_timeout" not in url.query:
+        keys["connect_timeout"] = CONNECT_SECONDS
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=keys)
+    with closing(engine.connect()):
+        return
 
 
-class EmptyStudyError(ReportError):
-    """The study exists and none of its runs has ended."""
+def reach_server(uri: str) -> None:
+    """Connect to a tracking server's port once. MLflow may wait for minutes.
+
+    Args:
+        uri: The store's address. Files, databases and servers behind a proxy are not looked at.
+
+    Raises:
+        requests.exceptions.ConnectionError: Nothing listens there, or the host does not answer.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in _SERVERS or parts.scheme in getproxies() or not parts.hostname:
+        return
+    from requests.exceptions import ConnectionError as NoConnection
+
+    place = parts.hostname, parts.port or _SERVERS[parts.scheme]
+    try:
+        socket.create_connection(place, CONNECT_SECONDS).close()
+    except OSError as error:
+        raise NoConnection(f"no connection: {error.strerror or error}") from error

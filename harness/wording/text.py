@@ -3,8 +3,52 @@
 import difflib
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import bidirectional, category
 
-from reports.contract import first_line, redacted
+from harness.wording.redaction import redacted
+
+_NO_TEXT = frozenset({"Cc", "Cs"})
+_NO_XML = frozenset({0xFFFE, 0xFFFF})
+# What turns the order of the characters around it: text then reads as other than it is.
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def printable(text: str) -> str:
+    """A text in which characters that a terminal or a page would obey are spelled out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in _NO_TEXT
+        or bidirectional(character) in _TURNING
+        or ord(character) in _NO_XML
+        else character
+        for character in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """As printable, of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def count(number: int, what: str) -> str:
+    """E.g. "1 seed", "3 seeds"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's text, or "" where a plugin's error raises another one in place of it."""
+    try:
+        return str(error)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        return ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that is not blank, or its type's name."""
+    lines = (line.strip() for line in error_text(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 def show(value: Any, width: int = 60) -> str:

@@ -11,10 +11,11 @@ from harness import store
 from harness.config import listed, parse_overrides, same
 from harness.errors import ConfigError, Fault, UserError
 from harness.machine import environment
+from harness.store import COMPLETE
+from harness.trained import load_trained
 from reports import tables
 from reports.cells import level_text
-from reports.contract import COMPLETE
-from reports.read import Study, load_records
+from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
 
 MOST_TOLD = 10  # settings that an error names
@@ -164,7 +165,7 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
     for seed, run_id in runs.items():
         clip = models[0].clip if models else None
         place = f"runs:/{run_id}"
-        models.append(store.load_trained(place, seed, clip=clip, tracking_uri=uri))
+        models.append(load_trained(place, seed, clip=clip, tracking_uri=uri))
     errors = dict.fromkeys(files, "")
     try:
         features = models[0].encode(files)

@@ -14,8 +14,18 @@ from urllib.parse import unquote, urlparse
 
 import polars as pl
 
-from reports.contract import CLASS_ID, EXAM, HITS, LARGEST, SEEN, SERVED, SQLITE, split_seed
-from reports.read.runs import opened, quiet_client
+from harness.store import (
+    CLASS_ID,
+    EXAM,
+    HITS,
+    LARGEST,
+    SEEN,
+    SERVED,
+    SQLITE,
+    opened,
+    quiet_client,
+    split_seed,
+)
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound

@@ -13,23 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from reports.contract import (
-    SQLITE,
-    Kind,
-    ReportError,
-    State,
-    Tag,
-    address_fault,
-    quiet,
-    reach_database,
-    reach_server,
-    store_fault,
-)
+from harness.machine import quiet
+from harness.store.address import SQLITE, address_fault, reach_database, reach_server, store_fault
+from harness.store.errors import StoreError
+from harness.store.schema import MOST_STUDIES, Kind, State, Tag
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 # Where the command that ship-sweep prints at its end serves a store that is a file or a database.
 LOCAL_UI = "http://127.0.0.1:5000"
-MOST_STUDIES = 50_000  # of a store: the most that MLflow gives at once
 _VALUE = "CASE WHEN is_nan THEN NULL ELSE value END"  # of a metric; NULL: not a number
 # of a Run: the table that it stands in, the column, and what that may hold
 _PARTS: Final[dict[str, tuple[str, str, Any]]] = {
@@ -69,7 +60,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
         uri: of the store, as checked gives it.
 
     Raises:
-        ReportError: it cannot be read, or there is no such experiment (lists those that exist).
+        StoreError: it cannot be read, or there is no such experiment (lists those that exist).
     """
     runs = sqlite_runs(uri, study_name)
     if runs is None:
@@ -90,7 +81,7 @@ def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
         An empty list if the study's own run is not among them.
 
     Raises:
-        ReportError: The store cannot be read.
+        StoreError: The store cannot be read.
     """
     known = [run for run in runs if Tag.KIND in run.tags]
     if not any(run.tags[Tag.KIND] == Kind.STUDY for run in known):
@@ -116,7 +107,7 @@ def sqlite_runs(uri: str, study_name: str) -> list[Run] | None:
         None where the store is no sqlite file, or its tables are not as expected.
 
     Raises:
-        ReportError: no such experiment, or a damaged file.
+        StoreError: no such experiment, or a damaged file.
     """
     if not uri.startswith(SQLITE):
         return None
@@ -125,13 +116,13 @@ def sqlite_runs(uri: str, study_name: str) -> list[Run] | None:
             query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
             active = {name: one for name, one in base.execute(query) if isinstance(name, str)}
             if study_name not in active:
-                raise ReportError(_unknown(study_name, uri, active))
+                raise StoreError(_unknown(study_name, uri, active))
             return _selected(base, "experiment_id = ?", [active[study_name]])
     except (sqlite3.Error, TypeError) as error:
         # a text that is no UTF-8 is damage; else the client may know the tables, or says what is so
         if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
             return None
-        raise ReportError(f"{uri.removeprefix(SQLITE)}: damaged: {error}") from error
+        raise StoreError(f"{uri.removeprefix(SQLITE)}: damaged: {error}") from error
 
 
 def sqlite_finished(uri: str, keys: Sequence[str]) -> list[Run] | None:
@@ -197,7 +188,7 @@ def _from_client(study_name: str, uri: str) -> list[Run]:
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
             names = [found.name for found in client.search_experiments()]
-            raise ReportError(_unknown(study_name, uri, names))
+            raise StoreError(_unknown(study_name, uri, names))
         return list(paged_runs(client, experiment.experiment_id))
 
 
@@ -211,18 +202,18 @@ def _client_of(uri: str) -> Iterator[Any]:
             reach_database(uri)
             reach_server(uri)
             yield MlflowClient(tracking_uri=uri)
-        except ReportError:
+        except StoreError:
             raise
         except Exception as error:  # the user can act on none of the types
             told = store_fault(error, uri)
-            raise ReportError(f"{uri}: cannot read the MLflow store: {told}") from error
+            raise StoreError(f"{uri}: cannot read the MLflow store: {told}") from error
 
 
 def study_names(tracking_uri: str) -> list[str]:
     """The names of a store's studies, the one that was begun last first.
 
     Raises:
-        ReportError: no readable store at the URI.
+        StoreError: no readable store at the URI.
     """
     uri = checked(tracking_uri)
     with _client_of(uri) as client:
@@ -263,19 +254,19 @@ def checked(uri: str) -> str:
     """Return the URI, a bare path spelled out; MLflow itself would create a missing sqlite file.
 
     Raises:
-        ReportError: a sqlite file that is absent, no database, or somebody else's database, or an
+        StoreError: a sqlite file that is absent, no database, or somebody else's database, or an
             address that is not well formed, or of sqlite with options.
     """
     fault = address_fault(uri)
     if fault is not None:
-        raise ReportError(fault)
+        raise StoreError(fault)
     if "://" not in uri and Path(uri).is_file():
         uri = f"{SQLITE}{Path(uri).resolve()}"
     if not uri.startswith(SQLITE):
         return uri
     path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
-        raise ReportError(
+        raise StoreError(
             f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
         )
     try:
@@ -283,7 +274,7 @@ def checked(uri: str) -> str:
             # by their columns: MLflow would add its own to what another application calls so
             base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise ReportError(f"{path}: cannot be read as an MLflow store: {error}") from error
+        raise StoreError(f"{path}: cannot be read as an MLflow store: {error}") from error
     return uri
 
 

@@ -104,7 +104,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         default="accuracy",
         note="Acc.: test pictures of all classes",
     ),
-    # One more column a target, accuracy/TARGET: see reports.read.
+    # One more column a target, accuracy/TARGET: see reports.study.
     "cross_dataset": Protocol(
         headings={"accuracy": "Average", "source": "Source"},
         required=("accuracy",),

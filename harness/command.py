@@ -1,15 +1,53 @@
-"""What a command sets in its process: its output, loggers, garbage, a reader that leaves."""
+"""What the three commands share: what their --help shows, and how they start and end."""
 
 import gc
 import io
-import logging
 import os
 import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
 READER_GONE = 141  # an exit code
+
+
+class Command(TyperCommand):
+    """A command whose --help shows no kind of value of a flag: some versions of typer do."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its arguments and options, --help among them."""
+        return _plain(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The same with subcommands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, --help among them."""
+        return _plain(super().get_params(ctx))
+
+
+def _plain(found: list[Any]) -> list[Any]:
+    for one in found:
+        if getattr(one, "is_flag", False):
+            one.metavar = ""
+    return found
+
+
+def start(app: typer.Typer) -> None:
+    """Run a script's command to its end."""
+    collect_rarely()
+    steady_output()
+    try:
+        with reader_may_leave():
+            app()
+    except KeyboardInterrupt:  # outside of what typer runs
+        sys.exit(INTERRUPTED)
 
 
 def steady_output() -> None:
@@ -35,20 +73,6 @@ def collect_rarely() -> None:
     what a trial costs, and of a large report.
     """
     gc.set_threshold(200_000, 20, 50)
-
-
-@contextmanager
-def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
-    """Loggers that say nothing below a level for a while."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(level)
-    try:
-        yield
-    finally:
-        for logger, before in zip(loggers, levels, strict=True):
-            logger.setLevel(before)
 
 
 @contextmanager

@@ -1,0 +1,331 @@
+"""What became of a study's trials: MLflow runs as records, and which of them counts for a seed.
+
+The definition of finished is `is_finished`. There is no other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.store.artifacts import keeps_trained
+from harness.store.errors import StoreError
+from harness.store.open import Store
+from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from harness.store.runs import Run, paged_runs, plain_run, sqlite_finished, sqlite_runs
+from harness.store.schema import (
+    LARGEST,
+    MOST_STUDIES,
+    Cost,
+    Failure,
+    Kind,
+    State,
+    Tag,
+    seed_metric,
+)
+from harness.store.study_record import Seeds, StudyRecord
+from harness.wording import one_line
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_PRECEDENCE: Final[Mapping[State, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
+_SEEDS: Final = TypeAdapter(Seeds)
+_ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
+
+
+def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> bool:
+    """Return True if a run has finished a seed: ship-sweep need not run it, and tables hold it.
+
+    This is the only definition. The run is COMPLETE, and no metric is missing.
+
+    Args:
+        tags: Tags of a trial's run.
+        metrics: Its metrics, at least the test metrics that protocols require.
+        seed: A seed of the run.
+    """
+    return tags.get(Tag.STATE) == State.COMPLETE and not missing_metrics(tags, metrics, seed)
+
+
+def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
+    """Return the test metrics that the run's protocol requires and the seed has no number of.
+
+    Args: see is_finished.
+    """
+    protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
+    required = [f"test/{name}" for name in protocol.required] if protocol else []
+    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
+    # a comparison with NaN is never true
+    return [name for name, value in values.items() if not abs(value) < LARGEST]
+
+
+def outranks(state: str, held: str) -> bool:
+    """Return True if a run's outcome of a seed counts in place of that of an older run.
+
+    COMPLETE comes first, then PRUNED, then FAIL, then states in which a run has no outcome. Of two
+    COMPLETE runs the older one counts, of two others in the same state the newer one.
+
+    Args:
+        state: State of the newer run.
+        held: State of the older run that counts so far.
+    """
+    new, old = (_PRECEDENCE.get(State(one), 0) if one in {*State} else 0 for one in (state, held))
+    return new > old or (new == old and state != State.COMPLETE)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One trial's run in the store.
+
+    Attributes:
+        logged: The run as MLflow has it.
+        setting_key: Key of its configuration.
+        arm: Which control it is. "" for a configuration of the space.
+        assignment: Levels of the factors, by dotted name.
+        seeds: Its seeds.
+        state: What became of it.
+        failure: Kind of failure. None if it did not fail.
+        reason: Why it has no result, in one line.
+        objective: Seed -> the study's objective at the selected epoch, in percent.
+        seconds: Time of its computation. None until it is complete.
+        study: Name of its study, if it is another one than that which reads.
+        unfinished: Seeds of a COMPLETE run that lack a test metric. They count for nothing, as if
+            the run had been cut short, and run again.
+    """
+
+    logged: Run
+    setting_key: str
+    arm: str
+    assignment: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    state: State
+    failure: Failure | None
+    reason: str
+    objective: Mapping[int, float]
+    seconds: float | None
+    study: str = ""
+    unfinished: frozenset[int] = frozenset()
+
+    @property
+    def counted_seeds(self) -> tuple[int, ...]:
+        """Seeds that the run has an outcome of."""
+        if self.state not in _PRECEDENCE:
+            return ()
+        return tuple(seed for seed in self.seeds if seed not in self.unfinished)
+
+
+def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
+    """Return the record of a trial's run.
+
+    Args:
+        run: The run as MLflow has it.
+        objective: Selection metric that is the study's objective, such as "harmonic_mean".
+        study: See RunRecord.
+
+    Raises:
+        StoreError: Its tags are not what ship-sweep writes.
+    """
+    tags, metrics = run.tags, run.metrics
+    try:
+        seeds = _SEEDS.validate_json(tags[Tag.SEEDS], strict=True)
+        state = State(tags.get(Tag.STATE, State.INTERRUPTED))
+        failure = tags.get(Tag.FAILURE)
+        complete = state is State.COMPLETE
+        scores = {seed: metrics.get(seed_metric(seed, f"selection/{objective}")) for seed in seeds}
+        return RunRecord(
+            logged=run,
+            setting_key=tags[Tag.SETTING_KEY],
+            arm=tags.get(Tag.ARM, ""),
+            assignment=_ASSIGNMENT.validate_json(tags.get(Tag.ASSIGNMENT, "{}")),
+            seeds=seeds,
+            state=state,
+            failure=Failure(failure) if failure else None,
+            reason=tags.get(Tag.REASON, ""),
+            objective={
+                seed: score
+                for seed, score in scores.items()
+                if complete and score is not None and math.isfinite(score)
+            },
+            seconds=metrics.get(Cost.SECONDS) if complete else None,
+            study=study,
+            unfinished=frozenset(
+                seed for seed in seeds if complete and missing_metrics(tags, metrics, seed)
+            ),
+        )
+    except KeyError as error:
+        raise StoreError(_damaged(run, f"no tag {error.args[0]}")) from error
+    except ValidationError as error:
+        raise StoreError(_damaged(run, error.errors()[0]["msg"])) from error
+    except ValueError as error:
+        raise StoreError(_damaged(run, one_line(error))) from error
+
+
+def _damaged(run: Run, fault: str) -> str:
+    """Return the message about a run whose tags somebody has changed."""
+    return (
+        f"run {run.run_id} has invalid tags ({fault}): fix them, or delete the run, so that its "
+        f"seeds are rerun"
+    )
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """The trial runs of a study in the order they began, whatever became of them.
+
+    Attributes:
+        runs: Their records.
+        logged: Every run of the study as MLflow has it, the study's own included, for a report.
+    """
+
+    runs: tuple[RunRecord, ...] = ()
+    logged: tuple[Run, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Mapping[int, RunRecord]]:
+        """Key of a configuration -> seed -> the run that counts (see outranks).
+
+        Runs that were interrupted count for nothing.
+        """
+        rows: dict[str, dict[int, RunRecord]] = {}
+        for run in self.runs:
+            of_key = rows.setdefault(run.setting_key, {}) if run.counted_seeds else {}
+            for seed in run.counted_seeds:
+                if seed not in of_key or outranks(run.state, of_key[seed].state):
+                    of_key[seed] = run
+        return rows
+
+    def of(self, key: str) -> Mapping[int, RunRecord]:
+        """Return the run that counts for each seed of a configuration; {} if there is none."""
+        return self.by_key.get(key, {})
+
+    def state(self, key: str) -> State | None:
+        """Return COMPLETE if any seed of a configuration is, else PRUNED, else FAIL.
+
+        None if no run of it has ended.
+        """
+        states = {run.state for run in self.of(key).values()}
+        return max(states, key=_PRECEDENCE.__getitem__, default=None)
+
+    def objectives(self, key: str) -> dict[int, float]:
+        """Return the objective of each finished seed of a configuration."""
+        return {
+            seed: run.objective[seed]
+            for seed, run in self.of(key).items()
+            if run.state is State.COMPLETE and seed in run.objective
+        }
+
+    def non_finite(self, key: str) -> set[int]:
+        """Return the seeds of a configuration that failed as their numbers were not finite."""
+        return {
+            seed
+            for seed, run in self.of(key).items()
+            if run.state is State.FAIL and run.failure is Failure.NON_FINITE
+        }
+
+    @cached_property
+    def failed(self) -> frozenset[str]:
+        """Keys of the configurations whose state is FAIL."""
+        return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
+
+
+def read_history(
+    client: "MlflowClient", experiment_id: str, study: str, objective: str
+) -> RunHistory:
+    """Read every run of a study.
+
+    Args:
+        client: A client of the store.
+        experiment_id: The study's experiment.
+        study: Name of the study.
+        objective: Selection metric that is the study's objective, such as "harmonic_mean".
+
+    Raises:
+        StoreError: Somebody has changed the tags of a run.
+    """
+    # of ten thousand runs MLflow's client would take a quarter of a minute
+    runs = sqlite_runs(client.tracking_uri, study)
+    if runs is None:
+        runs = list(paged_runs(client, experiment_id))
+    runs.sort(key=lambda run: (run.started, run.run_id))
+    trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
+    try:
+        return RunHistory(tuple(run_record(run, objective) for run in trials), tuple(runs))
+    except StoreError as error:
+        raise StoreError(f"{client.tracking_uri}: {error}") from error
+
+
+def experiments(client: "MlflowClient") -> dict[str, str]:
+    """Return the name of every experiment that was not deleted, by its id."""
+    found = client.search_experiments(max_results=MOST_STUDIES)
+    return {str(experiment.experiment_id): str(experiment.name) for experiment in found}
+
+
+def read_finished(
+    client: "MlflowClient", study: str, keys: Sequence[str], *, trained: bool = False
+) -> list[RunRecord]:
+    """Read the finished runs of configurations in the other studies of a store, oldest first.
+
+    Runs that were reused themselves are left out: the run that computed them is found itself,
+    unless somebody has deleted it. An sqlite store is asked once; a server, whose filters know no
+    "or", once for each configuration.
+
+    Args:
+        client: A client of the store.
+        study: Name of the study that asks.
+        keys: Keys of the configurations.
+        trained: Whether a run must have kept what it trained.
+    """
+    names = {one: name for one, name in experiments(client).items() if name != study}
+    if not names or not keys:
+        return []
+    runs = sqlite_finished(client.tracking_uri, keys)
+    if runs is None:
+        runs = []
+        for key in keys:
+            wanted = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+            text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+            runs += map(plain_run, client.search_runs([*names], filter_string=text))
+    records = []
+    for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
+        if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
+            continue
+        if trained and not keeps_trained(client, run.run_id):
+            continue
+        try:
+            records.append(run_record(run, "", names[run.experiment_id]))
+        except StoreError:  # damaged: its own study says so
+            continue
+    return records
+
+
+def find_study_run(store: Store, experiment_id: str) -> Any:
+    """Return the study's own run, the parent of its trials' runs, as MLflow has it, or None.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    runs = store.read(
+        lambda client: client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+    )
+    return runs[0] if runs else None
+
+
+def read_study_record(store: Store, experiment_id: str) -> StudyRecord:
+    """Read what the study's own run says; an empty record if there is none, or it is damaged.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    run = find_study_run(store, experiment_id)
+    try:
+        return StudyRecord.from_tags(run.data.tags if run else {})
+    except StoreError:  # a run of the study writes the tags anew
+        return StudyRecord()

@@ -1,0 +1,149 @@
+"""What a study's own run in the store says of the study: written by a run of it, read by all."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.store.changes import split_tag
+from harness.store.errors import StoreError
+from harness.store.schema import COMPLETE, Tag, joined_tag
+
+Content = TypeVar("Content")
+MOST_SEEDS = 1_000_000  # of a study that is sound
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = tuple[Seed, ...]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor of a study.
+
+    Attributes:
+        key: Dotted name of the setting that varies.
+        levels: Its levels. None if it is a range.
+        log: Whether a range is sampled on a logarithmic scale.
+        baseline: Level that the others are compared with.
+    """
+
+    key: str
+    levels: tuple[Any, ...] | None = None
+    log: bool = False
+    baseline: Any = None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration that a study plans to run, or a control.
+
+    Attributes:
+        key: Hash of all that decides its numbers.
+        assignment: Levels of the factors, by dotted name.
+        arm: Which control it is. "" for a configuration of the study's space.
+        parts: Dataset -> key of the configuration there, for an average over datasets. Reports
+            make these; the store has none.
+    """
+
+    key: Annotated[str, Field(alias="setting_key")]
+    assignment: dict[str, Any]
+    arm: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the entry of the configuration in the JSON list of those that are planned."""
+        entry = {"setting_key": self.key, "assignment": self.assignment, "arm": self.arm}
+        return json.dumps(entry)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The keys of a study's YAML that readers need, validated."""
+
+    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
+    trials: int | None = 0
+    smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
+    description: str | None = ""
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as its own run describes it.
+
+    Attributes:
+        factors: Its factors, in the order of the YAML.
+        configurations: All that it plans to run, controls included. A key is listed twice if a
+            control equals a configuration of the space, or if a sampler proposed it twice.
+        seeds: Seeds of each configuration. () if the run does not say.
+        trials: Number of configurations that a sampler is to try. 0 for a grid.
+        objective: Selection metric that the study maximises. "" if the run does not say.
+        sampler: Name of the sampler.
+        smallest_effect: Smallest difference of interest, in percentage points.
+        description: As in the YAML.
+        content: The YAML's content with its defaults.
+        finished: Whether the study was complete when it was last run.
+        versions: Name -> version of the code and packages that ran it last.
+    """
+
+    factors: tuple[Factor, ...] = ()
+    configurations: tuple[Configuration, ...] = ()
+    seeds: tuple[int, ...] = ()
+    trials: int = 0
+    objective: str = ""
+    sampler: str = "grid"
+    smallest_effect: float = 1.0
+    description: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    finished: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> "StudyRecord":
+        """Read a record from the tags of a study's own run.
+
+        Raises:
+            StoreError: A tag is not what ship-sweep writes.
+        """
+        known = _parsed(tags, Tag.STUDY, _Content, "{}")
+        packages = _parsed(tags, Tag.PACKAGES, dict[str, Any], "{}")
+        versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
+        seeds = known.seeds or ()
+        return cls(
+            factors=_parsed(tags, Tag.FACTORS, tuple[Factor, ...], "[]"),
+            configurations=_parsed(tags, Tag.WANTED, tuple[Configuration, ...], "[]"),
+            seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
+            trials=known.trials or 0,
+            objective=tags.get(Tag.OBJECTIVE, ""),
+            sampler=tags.get(Tag.SAMPLER, "grid"),
+            smallest_effect=known.smallest_effect,
+            description=known.description or "",
+            content=_parsed(tags, Tag.STUDY, dict[str, Any], "{}"),
+            finished=tags.get(Tag.STATE) == COMPLETE,
+            versions={name: str(version) for name, version in versions.items() if version},
+        )
+
+
+def planned_tags(entries: Iterable[str]) -> dict[str, str]:
+    """Return the tags that list the configurations which a study plans.
+
+    Args:
+        entries: Of each configuration its entry, see `Configuration.to_json`.
+    """
+    return split_tag(Tag.WANTED, f"[{', '.join(entries)}]")
+
+
+def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
+    """Return the content of a JSON tag; a long one goes on in TAG.1, TAG.2.
+
+    Raises:
+        StoreError: The tag is there and is no JSON of that kind.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(joined_tag(tags, tag, default), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        fault = f"{place}: {first['msg']}" if place else first["msg"]
+        raise StoreError(f"MLflow tag {tag} is not what ship-sweep writes: {fault}") from error
