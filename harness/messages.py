@@ -22,6 +22,7 @@ from harness.store import (
     Failure,
     curve_metric,
     seed_metric,
+    stage_metric,
 )
 from harness.wording import one_line
 from ship.architectures import ImagePrecision
@@ -91,13 +92,13 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
         item: the epoch.
         seeds: of the trial, where the curve of each travels, too.
     """
-    # quality/NAME of selection stands with selection's other metrics
-    prefix = item.stage.removesuffix("_quality")
-    metrics = {f"{prefix}/{name}": fmean(item.living(name)) for name in item.per_replica}
+    metrics = {
+        stage_metric(item.stage, name): fmean(item.living(name)) for name in item.per_replica
+    }
     for name, values in item.per_replica.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
-                metrics[curve_metric(seed, f"{prefix}/{name}")] = value
+                metrics[curve_metric(seed, stage_metric(item.stage, name))] = value
     return {"stage": item.stage, "epoch": item.epoch, "progress": item.progress, "metrics": metrics}
 
 

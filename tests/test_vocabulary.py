@@ -17,7 +17,7 @@ from tests.told import told
 
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"ship\\?\.[a-z_(]+")
-METRIC = re.compile(r"(cost|flag|quality)/|seed_(\d|$)")
+METRIC = re.compile(r"(trial|flag|quality)/|.*/(curve_)?seed_(\d|$)")
 MODULES = {f"ship.{path.stem}" for path in (ROOT / "ship").glob("*")}
 
 

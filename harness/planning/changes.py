@@ -18,10 +18,10 @@ from harness.store import (
     State,
     StudyRecord,
     Tag,
-    curve_metric,
     param_text,
     params,
     seed_metric,
+    split_curve,
 )
 from harness.wording import count, duration
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -220,16 +220,13 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: i
     metrics, objective = known.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
-    record = study.record
-    recorded = {curve_metric(seed, ""): record.seed_curves, LOAD: record.system_metrics}
+    has_curves = any((split_curve(name) or (None,))[0] == seed for name in metrics)
+    has_load = any(name.startswith(LOAD) for name in metrics)
     return (
         seed in known.counted_seeds
         and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
-        and all(
-            any(name.startswith(prefix) for name in metrics)
-            for prefix, asked in recorded.items()
-            if asked
-        )
+        and (has_curves or not study.record.seed_curves)
+        and (has_load or not study.record.system_metrics)
     )
 
 

@@ -17,6 +17,7 @@ from harness.store import (
     LOAD,
     OBJECTIVE,
     SAID,
+    SEED_TABLE,
     TRAINED,
     Changes,
     Cost,
@@ -25,10 +26,14 @@ from harness.store import (
     Point,
     State,
     Tag,
+    is_shown,
     kept_files,
     params,
+    parse_seed_table,
     points,
     seed_metric,
+    seed_table,
+    split_curve,
     split_seed,
     trained_file,
 )
@@ -41,7 +46,6 @@ MAX_NAME = 250  # of a run, in MLflow's databases
 # A trial's epochs are written no more often, and no more often than after a tenth of its time: a
 # request takes the driver milliseconds, and holds up the other trials.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
-_CURVE = "curve/"  # in front of what one seed's final number would be called
 
 
 @dataclass
@@ -128,7 +132,11 @@ class TrialRecorder:
             self.record.store.write(self._new_run(work, lost, State.FAIL))
         # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
-        run.points += points(metrics)
+        objective = run.work.setting.config.selection_metric or ""
+        run.points += points(
+            {key: value for key, value in metrics.items() if is_shown(key, protocol, objective)}
+        )
+        final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():
             # each for itself: a file may fill the row in which it waits
             self.record.store.write(Changes(run=run.run, files={name: content}))
@@ -211,10 +219,13 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     store, save = recorder.record.store, recorder.study.save
     run, seeds = one.known.logged, one.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
-    if files is not None and save:
-        files = _of_seeds(files, seeds)
     if files is None:
         return False
+    numbers = _numbers_of(one, parse_seed_table(files.pop(SEED_TABLE, b"")))
+    if save:
+        files = _of_seeds(files, seeds)
+        if files is None:
+            return False
     whole = set(seeds) == set(one.known.seeds)
     keys = [key for key in run.metrics if _is_of_epochs(key, None if whole else seeds)]
     history = store.read(
@@ -231,7 +242,7 @@ def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
     recorder.start(run.run_id, one.work, tags)
     recorder.put(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
-    recorder.complete(run.run_id, {"metrics": _numbers_of(one), "files": files, "device": device})
+    recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
     return True
 
 
@@ -269,7 +280,7 @@ def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
         return False
     if seeds is None or key.startswith(LOAD):
         return True
-    of_seed = split_seed(key.removeprefix(_CURVE))
+    of_seed = split_curve(key)
     return of_seed is not None and of_seed[0] in seeds
 
 
@@ -282,7 +293,7 @@ def _mean_curves(history: Sequence[Point]) -> list[Point]:
     """
     values: dict[tuple[str, int], list[Point]] = {}
     for point in history:
-        if of_seed := split_seed(point.key.removeprefix(_CURVE)):
+        if of_seed := split_curve(point.key):
             values.setdefault((of_seed[1], point.step), []).append(point)
     return [
         Point(name, fmean(point.value for point in points), points[0].timestamp, step)
@@ -290,9 +301,14 @@ def _mean_curves(history: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _numbers_of(one: Adoption) -> dict[str, float]:
-    """The final numbers of an adoption's seeds, with their share of the run's cost."""
-    metrics, seeds = one.known.logged.metrics, one.work.seeds
+def _numbers_of(one: Adoption, table: Mapping[str, float]) -> dict[str, float]:
+    """Return the final numbers of an adoption's seeds, with their share of what the run took.
+
+    Args:
+        one: The adoption.
+        table: Numbers of the run's seed table.
+    """
+    metrics, seeds = {**table, **one.known.logged.metrics}, one.work.seeds
     share = len(seeds) / len(one.known.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {

@@ -5,8 +5,8 @@ seed counts, one driver a study, and no write that is lost or sent twice while t
 What a study writes is harness.recording's. Loads neither torch nor Ray.
 """
 
-from harness.store.address import SERVED, SQLITE, address_fault
-from harness.store.artifacts import SAID, SUFFIX, fetched, keeps_trained, kept_files
+from harness.store.address import SQLITE, address_fault
+from harness.store.artifacts import SAID, SUFFIX, RunFiles, fetched, keeps_trained, kept_files
 from harness.store.changes import (
     INTERRUPTED,
     MAX_TAG,
@@ -71,6 +71,7 @@ from harness.store.schema import (
     PRUNED,
     QUALITY,
     REPORT,
+    SEED_TABLE,
     SEEN,
     TARGET,
     TRAINED,
@@ -84,8 +85,11 @@ from harness.store.schema import (
     interval_metrics,
     joined_tag,
     seed_metric,
+    split_curve,
     split_seed,
+    stage_metric,
     trained_file,
 )
+from harness.store.seed_table import is_shown, parse_seed_table, seed_table, with_seed_tables
 from harness.store.study_record import Configuration, Factor, StudyRecord, planned_tags
 from harness.store.study_store import StudyStore, own_study

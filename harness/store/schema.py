@@ -138,6 +138,8 @@ FLAG: Final = "flag/"
 HEADLINE: Final = "headline/"  # of the study's own run; no trial's run has any
 LOAD: Final = "system/"  # of the worker's machine, over epochs
 _SEED: Final = "seed_"
+_CURVE: Final = "curve_seed_"
+_TESTED_TRAINING: Final = "final"  # a stage of ship.trial
 
 
 class Cost(StrEnum):
@@ -146,35 +148,63 @@ class Cost(StrEnum):
     SECONDS: of computing, without waiting. PEAK_MEMORY: in MiB.
     """
 
-    SECONDS = "cost/seconds"
-    PEAK_MEMORY = "cost/peak_memory_mb"
-    TEXT_TOKENS = "cost/text_tokens"
+    SECONDS = "trial/seconds"
+    PEAK_MEMORY = "trial/peak_memory_mb"
+    TEXT_TOKENS = "trial/text_tokens"
+
+
+def stage_metric(stage: str, name: str) -> str:
+    """Return the key of a metric over epochs, such as selection/loss.
+
+    MLflow's UI sorts sections by name. `selection` and `test` come first, as the training whose
+    model is tested is called `training` there, and what a trial took `trial`.
+
+    Args:
+        stage: Stage of a trial, as `ship.trial` names it.
+        name: Name of the metric.
+    """
+    section = stage.removesuffix("_quality")  # with the other metrics of selection
+    return f"{section.replace(_TESTED_TRAINING, 'training')}/{name}"
 
 
 def seed_metric(seed: int, name: str) -> str:
-    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean."""
-    return f"{_SEED}{seed}/{name}"
+    """Return the metric key of one seed's final number, such as test/harmonic_mean/seed_3."""
+    return f"{name}/{_SEED}{seed}"
 
 
 def curve_metric(seed: int, name: str) -> str:
-    """The metric key of one seed over epochs, e.g. curve/seed_3/selection/harmonic_mean.
+    """Return the metric key of one seed over epochs, such as selection/loss/curve_seed_3.
 
     Not that of the final number, which is of the epoch that selection chose.
     """
-    return f"curve/{seed_metric(seed, name)}"
+    return f"{name}/{_CURVE}{seed}"
 
 
 def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
-    """The metric keys of an interval's ends, NAME_low and NAME_high; {} where there is none."""
+    """Return the metrics of an interval's ends, NAME_low and NAME_high; {} if there is none."""
     ends = {"low": low, "high": high}
     return {f"{name}_{end}": value for end, value in ends.items() if value is not None}
 
 
 def split_seed(key: str) -> tuple[int, str] | None:
-    """(3, "test/harmonic_mean") of "seed_3/test/harmonic_mean"; None: no seed's own metric."""
-    head, _, name = key.partition("/")
-    seed = head.removeprefix(_SEED)
-    return (int(seed), name) if name and seed != head and seed.isdecimal() else None
+    """Return the seed and name of one seed's final number, and None for any other metric.
+
+    Examples:
+        >>> split_seed("test/harmonic_mean/seed_3")
+        (3, 'test/harmonic_mean')
+    """
+    return _split(key, _SEED)
+
+
+def split_curve(key: str) -> tuple[int, str] | None:
+    """Return the seed and name of one seed's metric over epochs, and None for any other metric."""
+    return _split(key, _CURVE)
+
+
+def _split(key: str, mark: str) -> tuple[int, str] | None:
+    name, _, last = key.rpartition("/")
+    seed = last.removeprefix(mark)
+    return (int(seed), name) if name and seed != last and seed.isdecimal() else None
 
 
 LARGEST: Final = 1e300
@@ -221,9 +251,11 @@ FLAGS: Final = {
 
 # The right answers of a trial's run, picture by picture: one row a test picture. Beside the columns
 # below there is one of booleans for each seed and kind of answer, called as a metric of the seed:
-# seed_3/own, among the classes of the picture's own kind (seen or unseen); seed_3/all, among all
+# own/seed_3, among the classes of the picture's own kind (seen or unseen); all/seed_3, among all
 # classes that compete.
 HITS: Final = "hits.parquet"
+# All final numbers of each seed: a row a metric, a column a seed.
+SEED_TABLE: Final = "seeds.csv"
 # Beside it, of a study with save: true: the folder of what was trained (ship.trial.trained).
 TRAINED: Final = "trained"
 EXAM: Final = "exam"  # "", or the metric that the picture counts towards

@@ -12,11 +12,13 @@ from harness.store import (
     COMPLETE,
     FAIL,
     PRUNED,
+    SEED_TABLE,
     Configuration,
     Factor,
     Kind,
     Protocol,
     Run,
+    RunFiles,
     RunRecord,
     StoreError,
     StudyRecord,
@@ -26,7 +28,9 @@ from harness.store import (
     read_runs,
     refreshed,
     runs_address,
+    with_seed_tables,
 )
+from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
 from reports.study.names import in_words, study_protocol
 from reports.study.on_demand import Histories, HitFiles
@@ -118,11 +122,17 @@ def load_records(
         runs = refreshed(known, uri) or read_runs(study_name, uri)
     except StoreError as error:
         raise ReportError(str(error)) from error.__cause__
-    folders = {run.run_id: run.artifacts for run in runs}
+    files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
+    runs, n_lost = with_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)
+    warnings = study.warnings
+    if n_lost:
+        lost = f"{count(n_lost, 'finished run')} without {SEED_TABLE}"
+        warnings += (f"{lost}: only the metrics that MLflow shows are known of their seeds",)
     return replace(
         study,
-        hits=HitFiles(folders, uri),
+        warnings=warnings,
+        hits=HitFiles(files),
         histories=Histories(uri),
         runs_address=runs_address(uri, runs[0].experiment_id),
     )

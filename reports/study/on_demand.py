@@ -4,13 +4,10 @@ import contextlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import polars as pl
 
@@ -20,15 +17,15 @@ from harness.store import (
     HITS,
     LARGEST,
     SEEN,
-    SERVED,
     SQLITE,
+    RunFiles,
     opened,
     quiet_client,
     split_seed,
 )
 
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
-MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file of answers that is sound
+MOST_PICTURES = 1_000_000  # of a file of answers that is sound
 MOST_VALUES = 1_000_000  # of all histories together
 MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
 
@@ -109,16 +106,11 @@ def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 class HitFiles:
     """The files of right answers of a study's runs, each read once, when it is asked for.
 
-    A store is somebody else's: what it names is read only where a store of its kind keeps files,
-    and only if it is of bounded size and has the columns that it should have.
-
-    folders: run id -> where the run's artifacts are. uri: of the store.
+    A file is read only if it has the columns that it should have.
     """
 
-    folders: Mapping[str, str] = field(default_factory=dict)
-    uri: str = ""
+    files: RunFiles = field(default_factory=RunFiles)
     _known: dict[str, pl.DataFrame] = field(default_factory=dict)
-    _failed: list[str] = field(default_factory=list)
 
     def of(self, run_id: str) -> pl.DataFrame:
         """Counts of a run, a row a class of an exam; no rows where it keeps none that can be read.
@@ -131,17 +123,7 @@ class HitFiles:
         return self._known[run_id]
 
     def _read(self, run_id: str) -> pl.DataFrame:
-        folder = self.folders.get(run_id, "")
-        place = urlparse(folder)
-        content = None
-        # a server is asked unless it has failed to give several
-        served = not self.uri.startswith(SQLITE) and len(self._failed) < MOST_FAILED
-        if folder and place.scheme in ("", "file"):
-            content = _from_disk(Path(unquote(place.path)) / HITS)
-        elif place.scheme in SERVED and served:
-            content = _downloaded(folder, self.uri)
-            if content is None:
-                self._failed.append(run_id)
+        content = self.files.read(run_id, HITS)
         return _counts(content) if content else _NOTHING
 
 
@@ -167,24 +149,3 @@ def _counts(content: bytes) -> pl.DataFrame:
     pictures = pl.len().alias("pictures")
     by_class = answers.group_by(EXAM, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
     return by_class.sort(EXAM, CLASS_ID)
-
-
-def _from_disk(path: Path) -> bytes | None:
-    """A file's content; None of what is none, or is too large to be one of ours."""
-    with contextlib.suppress(OSError):
-        if path.is_file() and path.stat().st_size <= MOST_BYTES:
-            return path.read_bytes()
-    return None
-
-
-def _downloaded(folder: str, uri: str) -> bytes | None:
-    """The file by MLflow's client, quietly; None where the store does not give it."""
-    from mlflow import artifacts, environment_variables
-
-    environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
-    place = f"{folder.rstrip('/')}/{HITS}"
-    # a store may throw anything; the tables do without
-    with TemporaryDirectory() as scratch, contextlib.suppress(Exception):
-        path = artifacts.download_artifacts(artifact_uri=place, dst_path=scratch, tracking_uri=uri)
-        return _from_disk(Path(path))
-    return None

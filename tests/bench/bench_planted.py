@@ -135,7 +135,7 @@ def _grid_study(
         for run, cell in zip(builder.runs, cells, strict=True):
             for seed in range(seeds):
                 own = sum(float(swings[i][level, seed]) for i, level in enumerate(cell))
-                run.metrics[f"seed_{seed}/test/{METRIC}"] += own
+                run.metrics[f"test/{METRIC}/seed_{seed}"] += own
     return builder
 
 

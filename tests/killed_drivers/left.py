@@ -36,7 +36,7 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
             ]
             for run_id in [run.info.run_id]
             for key in run.data.metrics
-            if "cost/" not in key
+            if "trial/" not in key
         }
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
         key = tags.get("ship.setting_key", "study")

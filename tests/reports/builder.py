@@ -72,7 +72,7 @@ class StoreBuilder:
         epochs: The tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
         """
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
-        metrics = {"cost/seconds": 8.0 * len(results), "cost/text_tokens": 1e6 * len(results)}
+        metrics = {"trial/seconds": 8.0 * len(results), "trial/text_tokens": 1e6 * len(results)}
         tested_epochs = epochs or [0 if arm == "zero_shot" else 20] * len(results)
         for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):
             lower = {name: value - 3.0 for name, value in values.items()}
@@ -83,7 +83,7 @@ class StoreBuilder:
             own = (
                 {**tested, **chosen, "selection_epoch": float(epoch)} if state == "COMPLETE" else {}
             )
-            metrics |= {f"seed_{seed}/{name}": value for name, value in own.items()}
+            metrics |= {f"{name}/seed_{seed}": value for name, value in own.items()}
         params = {
             "backbone": "pocket", "dataset": "emoji", "protocol": self.protocol, "shots": "16",
             "max_classes": "null", "finetuner.name": "coop", "generator.name": "vae",

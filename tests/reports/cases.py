@@ -34,8 +34,8 @@ def searched(edges: bool = True, **keys: Any) -> StoreBuilder:
         run = builder.trial({"shots": shots}, results, flags={**flags, "last_epoch": []}).runs[-1]
         for seed in SEEDS:
             chosen = 10.0 if seed < 2 and shots == 16 else 3.0
-            run.metrics[f"seed_{seed}/selection/alpha"] = chosen
-            run.metrics[f"seed_{seed}/selection_epoch"] = float(seed)
+            run.metrics[f"selection/alpha/seed_{seed}"] = chosen
+            run.metrics[f"selection_epoch/seed_{seed}"] = float(seed)
     return builder
 
 
@@ -59,7 +59,7 @@ def quality_followed() -> StoreBuilder:
 
 def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:
     """Let a run log a flag of each of its seeds."""
-    run.metrics.update({f"seed_{s}/test/flag/{name}": float(s in raised) for s in seeds})
+    run.metrics.update({f"test/flag/{name}/seed_{s}": float(s in raised) for s in seeds})
 
 
 def datasets_times_two() -> StoreBuilder:
@@ -83,7 +83,7 @@ def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
     for run, effect in zip(builder.runs, (0.0, *effects.values()), strict=True):
         for s in range(8):
             made = scores(55 + s + effect + float(rng.normal(0, 0.3)))
-            run.metrics.update({f"seed_{s}/test/{n}": value for n, value in made.items()})
+            run.metrics.update({f"test/{n}/seed_{s}": value for n, value in made.items()})
     return builder
 
 
@@ -100,8 +100,8 @@ def lost_seeds() -> StoreBuilder:
     """A seed that one setting lacks, and one that all lack."""
     builder = grid((3, 3), lambda s: s["f0"])
     for place, run in enumerate(builder.runs):
-        lost = ("seed_4/test/", "seed_2/test/")[: 1 + (place == 4)]
-        for key in [key for key in run.metrics if key.startswith(lost)]:
+        lost = ("/seed_4", "/seed_2")[: 1 + (place == 4)]
+        for key in [k for k in run.metrics if k.startswith("test/") and k.endswith(lost)]:
             del run.metrics[key]
     return builder
 

@@ -117,7 +117,7 @@ def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
     before = make_report(builder.study(), H).stamp
     study = builder.study()
     if change == "a number":
-        builder.runs[3].metrics["seed_2/test/new"] += 0.01
+        builder.runs[3].metrics["test/new/seed_2"] += 0.01
         study = builder.study()
     elif change == "a setting":
         study = builder.want({"generator.n_ctx": 32}).study()

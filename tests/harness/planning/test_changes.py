@@ -52,7 +52,7 @@ class History:
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
-        metrics = points({"cost/seconds": 10.0 * len(seeds), **tested})
+        metrics = points({"trial/seconds": 10.0 * len(seeds), **tested})
         self.store.write(Changes(run=run, params=params(setting.config), metrics=metrics))
 
     def changes(self, study: StudyConfig) -> TableChanges:

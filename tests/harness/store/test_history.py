@@ -67,7 +67,7 @@ def test_a_seed_without_a_required_metric_runs_again(bench: Bench) -> None:
     path = bench.uri.removeprefix("sqlite:///")
     for table in ("metrics", "latest_metrics"):
         with closing(sqlite3.connect(path, isolation_level=None)) as file:
-            file.execute(f"DELETE FROM {table} WHERE key = 'seed_0/test/base'")
+            file.execute(f"DELETE FROM {table} WHERE key = 'test/base/seed_0'")
     before = load_records("small", bench.uri)
     assert before.rows.sort("seed")["state"].to_list() == ["FAIL", "COMPLETE"]
     assert "seed 0: COMPLETE, but no finite test/base logged" in before.warnings[0]

@@ -189,12 +189,12 @@ def test_a_dead_run_keeps_the_state_that_was_written(
 
 def test_raised_flags_become_one_tag() -> None:
     """Which seeds raised what; nothing where none did."""
-    quiet = {"seed_3/test/flag/mean_gap": 0.0, "seed_5/test/flag/mean_gap": 0.0}
-    quiet |= {"seed_3/test/harmonic_mean": 1.0, "seed_5/test/harmonic_mean": 2.0}
+    quiet = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
+    quiet |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
     assert flag_tags(quiet, (3, 5)) == {}
     collapses = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
     raised = {
-        f"seed_{seed}/test/{name}": values[place]
+        f"test/{name}/seed_{seed}": values[place]
         for name, values in collapses.items()
         for place, seed in enumerate((3, 5))
     }
@@ -233,13 +233,13 @@ def test_epochs_are_written_together(
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
         recorder.epochs(
-            "t", [{"stage": "final", "epoch": epoch, "metrics": {"final/loss": 1 / epoch}}], {}
+            "t", [{"stage": "final", "epoch": epoch, "metrics": {"training/loss": 1 / epoch}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)
     assert sum(count > 0 for count in writes) <= 2
     assert sum(writes) == 300
     (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
-    assert len(store.client.get_metric_history(run.info.run_id, "final/loss")) == 300
+    assert len(store.client.get_metric_history(run.info.run_id, "training/loss")) == 300
     assert run.data.tags["ship.reason"] == "why"
 
 

@@ -11,7 +11,7 @@ from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
 from harness.planning import settings
-from harness.store import HITS, Tag, errors
+from harness.store import HITS, SEED_TABLE, Tag, errors
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
@@ -34,12 +34,13 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
     for tag in KEPT:
         assert copy.data.tags[tag] == source.data.tags[tag]
     assert copy.data.tags["ship.adopted_run"] == source.info.run_id
-    for name in ("selection/harmonic_mean", "selection_generator/loss", "final/loss"):
+    for name in ("selection/harmonic_mean", "selection_generator/loss", "training/loss"):
         histories = (client.get_metric_history(run.info.run_id, name) for run in (source, copy))
         theirs, own = ([(p.step, p.value, p.timestamp) for p in points] for points in histories)
         assert own and own == theirs
-    files = (client.download_artifacts(run.info.run_id, "hits.parquet") for run in (source, copy))
-    assert len({Path(file).read_bytes() for file in files}) == 1
+    for name in ("hits.parquet", "seeds.csv"):
+        files = (client.download_artifacts(run.info.run_id, name) for run in (source, copy))
+        assert len({Path(file).read_bytes() for file in files}) == 1
 
 
 def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
@@ -53,7 +54,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
     }  # fmt: skip
-    seconds = bench.trials("before")[-1].data.metrics["cost/seconds"]
+    seconds = bench.trials("before")[-1].data.metrics["trial/seconds"]
     assert plan.estimate and plan.estimate.seconds[plan.rows[-2].setting.key] == pytest.approx(
         seconds / 3
     )
@@ -74,8 +75,8 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
                     for name in ("before", "third"))  # fmt: skip
     for key, run in again.items():
         assert run.data.tags["ship.adopted_run"] == first[key].info.run_id
-        assert run.data.metrics["cost/seconds"] == pytest.approx(
-            first[key].data.metrics["cost/seconds"] * 2 / 3
+        assert run.data.metrics["trial/seconds"] == pytest.approx(
+            first[key].data.metrics["trial/seconds"] * 2 / 3
         )
         # seed curves were not recorded, and the mean over three seeds is not that of these two
         assert "selection/harmonic_mean" in first[key].data.metrics
@@ -191,4 +192,5 @@ def test_a_store_that_errs_now_and_then(
     assert len(bench.lines()) - before == ran
     monkeypatch.undo()
     (run,) = bench.trials()
-    assert [one.path for one in bench.store().client.list_artifacts(run.info.run_id)] == [HITS]
+    files = bench.store().client.list_artifacts(run.info.run_id)
+    assert [file.path for file in files] == [HITS, SEED_TABLE]

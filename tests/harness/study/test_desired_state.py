@@ -135,10 +135,10 @@ def write_runs(bench: Bench, study: StudyConfig, *, seconds: float) -> None:
         tags = {"ship.kind": "trial", "ship.state": "COMPLETE", "ship.seeds": "[0, 1]"}
         tags |= {"ship.setting_key": setting.key, "ship.device": "cpu (x86_64)"}
         run = store.client.create_run(experiment, tags=tags).info.run_id
-        metrics = {"cost/seconds": seconds}
+        metrics = {"trial/seconds": seconds}
         for seed in (0, 1):
             metrics |= {
-                f"seed_{seed}/test/{name}": 50.0 for name in PROTOCOLS["base_to_new"].required
+                f"test/{name}/seed_{seed}": 50.0 for name in PROTOCOLS["base_to_new"].required
             }
         for name, number in metrics.items():
             store.client.log_metric(run, name, number)

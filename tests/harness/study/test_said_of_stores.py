@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import HITS
+from harness.store import HITS, SEED_TABLE
 from harness.store.errors import StoreAway
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -31,7 +31,7 @@ def test_a_server_that_keeps_no_files_is_waited_for(
     assert len(bench.lines()) == ran
     client = bench.store().client
     files = [[file.path for file in client.list_artifacts(r.info.run_id)] for r in bench.trials()]
-    assert files == [[HITS]] * 3
+    assert files == [[HITS, SEED_TABLE]] * 3
     assert not list(bench.cache.glob("outbox/*"))
 
 

@@ -124,22 +124,25 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     numbers = [truth(study.trial, seed) for seed in (0, 1)]
     numbered = {"test/harmonic_mean": sum(numbers) / 2, "objective": sum(numbers) / 2}
     for seed, number in enumerate(numbers):
-        numbered[f"seed_{seed}/test/harmonic_mean"] = number
-        numbered[f"seed_{seed}/selection/joint_new"] = number
-        numbered[f"seed_{seed}/selection_epoch"] = 3
-    numbered["cost/text_tokens"] = 100
+        numbered[f"test/harmonic_mean/seed_{seed}"] = number
+    numbered["trial/text_tokens"] = 100
     assert {name: metrics[name] for name in numbered} == pytest.approx(numbered)
     assert metrics["test/harmonic_mean_low"] < sum(numbers) / 2 < metrics["test/new_high"]
-    assert metrics["cost/seconds"] >= 0
-    assert metrics["cost/peak_memory_mb"] > 1
+    assert metrics["trial/seconds"] >= 0
+    assert metrics["trial/peak_memory_mb"] > 1
     assert "test/selection_epoch" not in metrics
     check_curve(bench, "selection/harmonic_mean", truth(study.trial, 0.5))
+    assert "selection/joint_new/seed_0" not in metrics  # which would be one chart each
+    path = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
+    table = {row["metric"]: row for row in pl.read_csv(path).to_dicts()}
+    assert [table["selection_epoch"][f"seed_{seed}"] for seed in (0, 1)] == [3, 3]
+    assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
     kept = bench.store().client.download_artifacts(run.info.run_id, "hits.parquet")
     held = pl.read_parquet(Path(kept))
     assert [list(row) for row in held.select("class", "seen").rows()] == expected["hits"]
     for seed, number in enumerate(numbers):
         right = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
-        assert held[f"seed_{seed}/own"].to_list() == right
+        assert held[f"own/seed_{seed}"].to_list() == right
 
 
 def check_curve(bench: Bench, name: str, best: float) -> None:
@@ -155,12 +158,12 @@ def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Ben
     plain = make_study(space=space)
     bench.run(plain)
     (run,) = bench.trials()
-    assert not any(name.startswith(("curve/", "system/")) for name in run.data.metrics)
+    assert not any("curve_seed_" in name or name.startswith("system/") for name in run.data.metrics)
     asked = make_study(space=space, seeds=3, record={"seed_curves": True, "system_metrics": True})
     assert bench.run(asked).complete
     assert len(bench.lines()) == 3  # asking runs nothing again
     run = bench.trials()[-1]
-    check_curve(bench, "curve/seed_2/selection/harmonic_mean", truth(plain.trial, 2))
+    check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.trial, 2))
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
     columns = load_records("small", bench.uri).rows.columns

@@ -77,10 +77,10 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
             assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
             logits = loaded.logits(torch.tensor(features.test))
             right = (logits.argmax(-1) == torch.tensor(labels)).tolist()
-            assert right == held[f"seed_{seed}/all"].to_list()
+            assert right == held[f"all/seed_{seed}"].to_list()
             is_base = torch.arange(len(loaded.class_names)) < len(loaded.base)
             own = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
-            assert (own == torch.tensor(labels)).tolist() == held[f"seed_{seed}/own"].to_list()
+            assert (own == torch.tensor(labels)).tolist() == held[f"own/seed_{seed}"].to_list()
 
 
 def test_each_run_keeps_what_it_trained(
@@ -96,7 +96,7 @@ def test_each_run_keeps_what_it_trained(
     for name, save in (("kept", True), ("left", False)):
         assert not run(bench, pictures, study(name=name, save=save)).ran
         names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
-        assert names == ["hits.parquet", "trained"][: 1 + save]
+        assert names == ["hits.parquet", "seeds.csv", "trained"][: 2 + save]
     assert not run(bench, pictures, study(name="one", seeds=[1])).ran
     (one, *_) = bench.trials("one")
     files = [Path(file.path).name for file in client.list_artifacts(one.info.run_id, "trained")]
@@ -256,7 +256,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert not run(bench, pictures, study()).ran
     run_id = bench.trials()[0].info.run_id
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
-    assert names == ["hits.parquet"]
+    assert names == ["hits.parquet", "seeds.csv"]
     assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
     told = r"nothing was kept of run \w{32}, which had finished without .* save=true under"

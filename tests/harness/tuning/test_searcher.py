@@ -83,7 +83,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher.suggest("e again")
     searcher.on_trial_complete("e again", None)
     nan = float("nan")
-    final = {"final": [{"metrics": {"seed_0/selection/harmonic_mean": nan}}]}
+    final = {"final": [{"metrics": {"selection/harmonic_mean/seed_0": nan}}]}
     searcher.on_trial_complete("f", final)
     trials = optuna_trials(searcher)
     assert [trial.state for trial in trials] == [
@@ -161,7 +161,7 @@ def test_seeds_that_failed_are_in_no_mean(prints: Fingerprints) -> None:
     searcher = searcher_of(study, prints)
     searcher.suggest("a")
     final = {
-        "metrics": {"seed_1/selection/harmonic_mean": 40.0},
+        "metrics": {"selection/harmonic_mean/seed_1": 40.0},
         "failed_seeds": {0: "loss is nan"},
     }
     searcher.on_trial_complete("a", {"final": [final]})

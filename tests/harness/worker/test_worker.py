@@ -77,14 +77,14 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
     assert [r[LAST_VALUE] for r in results if LAST_VALUE in r] == [50.0, 50.0]
     curves = [epoch["metrics"] for result in results for epoch in result[EPOCHS]]
     assert curves[1]["selection/base"] == 50.0
-    assert "curve/seed_0/selection/base" in curves[1]
-    assert "curve/seed_1/selection/base" not in curves[1]
+    assert "selection/base/curve_seed_0" in curves[1]
+    assert "selection/base/curve_seed_1" not in curves[1]
     (final,) = results[-1][FINAL]
     assert final["failed_seeds"] == {1: "loss is not finite at stage selection, epoch 2"}
-    assert final["metrics"]["objective"] == final["metrics"]["seed_0/selection/harmonic_mean"] == 55
-    assert not any(name.startswith("seed_1/") for name in final["metrics"])
+    assert final["metrics"]["objective"] == final["metrics"]["selection/harmonic_mean/seed_0"] == 55
+    assert not any(name.endswith("/seed_1") for name in final["metrics"])
     columns = pl.read_parquet(BytesIO(final["files"]["hits.parquet"])).columns
-    assert "seed_0/own" in columns and "seed_1/own" not in columns
+    assert "own/seed_0" in columns and "own/seed_1" not in columns
 
 
 def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
         worker.features = dict.fromkeys(needs_of(config), features)
         worker.begin(trial_spec(config, (5,), True))
-        assert finish(worker)[-1][FINAL][0]["metrics"]["seed_5/test/base"] > 0
+        assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
     made = [("pocket", "fp32"), *asked[:1], *asked[2:]]
     assert loaded == [(*one, beside) for one, beside in zip(made, (0, 1, 1, 1), strict=True)]
 

@@ -33,7 +33,7 @@ def test_share_is_omega_squared() -> None:
     """With the pooled error replaced by each seed's, the share is Hays' formula over a grid."""
     builder = grid((2, 3), lambda s: 2.0 * s["f0"])
     y = np.array(
-        [[run.metrics[f"seed_{s}/test/{METRIC}"] for s in range(5)] for run in builder.runs]
+        [[run.metrics[f"test/{METRIC}/seed_{s}"] for s in range(5)] for run in builder.runs]
     )
     cube = y.reshape(2, 3, 5)
     by_level = cube.mean(axis=1)  # (levels, seeds)
@@ -118,6 +118,6 @@ def test_tied_configurations_have_no_importance() -> None:
     builder = drawn(2, 20, nothing)
     for run in builder.runs[1:]:
         run.metrics.update(builder.runs[0].metrics)
-    builder.runs[0].metrics[f"seed_0/test/{METRIC}"] -= 5
+    builder.runs[0].metrics[f"test/{METRIC}/seed_0"] -= 5
     with pytest.raises(Unavailable, match="tie for the best"):
         explained(builder)

@@ -103,7 +103,7 @@ def test_an_answer_warns_of_skewed_noise() -> None:
     for row, run in enumerate(builder.runs):
         for seed in range(8):
             loss = 3.0 if seed == row else 0.0
-            run.metrics[f"seed_{seed}/test/{METRIC}"] = 60 - loss + float(rng.normal(0, 0.1))
+            run.metrics[f"test/{METRIC}/seed_{seed}"] = 60 - loss + float(rng.normal(0, 0.1))
     (line,) = [c for c in make_report(builder.study()).answer.cautions if "interval or" in c]
     assert line.startswith("H has skewed noise (skewness −")
 
@@ -113,6 +113,6 @@ def test_an_answer_warns_of_a_far_seed() -> None:
     builder = grid((5,), nothing)
     plain = make_report(builder.study()).answer
     assert not any("far from the rest" in line for line in plain.cautions)
-    builder.runs[2].metrics[f"seed_1/test/{METRIC}"] -= 20
+    builder.runs[2].metrics[f"test/{METRIC}/seed_1"] -= 20
     (line,) = [c for c in make_report(builder.study()).answer.cautions if "far from" in c]
     assert line.startswith("H of f0 2 under seed 1 is far from the rest (−")

@@ -34,8 +34,8 @@ class Known:
             if run.tags["ship.state"] == "COMPLETE":
                 place = tuple(sorted(json.loads(run.tags["ship.assignment"]).items()))
                 found[run.tags["ship.arm"], place] = {
-                    s: (run.metrics[f"seed_{s}/test/{METRIC}"],
-                        run.metrics[f"seed_{s}/selection/{METRIC}"])
+                    s: (run.metrics[f"test/{METRIC}/seed_{s}"],
+                        run.metrics[f"selection/{METRIC}/seed_{s}"])
                     for s in json.loads(run.tags["ship.seeds"])
                 }  # fmt: skip
         return found

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import HITS, seed_metric
+from harness.store import HITS, RunFiles, seed_metric
 from reports.answer import Answer
 from reports.render.page import overview_lines
 from reports.report import make_report
@@ -95,7 +95,7 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
     builder = controlled(leveled({1: 50.0, 4: 50.0 + gain}, key, seeds=5), (0.0,) * 5)
     for run in builder.runs[1:2]:  # gains that vary, as those of one value have no interval
         run.metrics.update(
-            {f"seed_{s}/test/{n}": v for s in SEEDS for n, v in scores(50 + gain + s * 1.1).items()}
+            {f"test/{n}/seed_{s}": v for s in SEEDS for n, v in scores(50 + gain + s * 1.1).items()}
         )
     assert [limit.subject for limit in answer(builder).limits] == ["no headroom"] * limited
 
@@ -146,7 +146,7 @@ def test_selection_is_saturated_where_half_of_the_trials_are(raised: int, limite
     builder = leveled({1: 50.0, 4: 59.0}, seeds=5)
     for place, run in enumerate(builder.runs):
         for seed in SEEDS:
-            run.metrics[f"seed_{seed}/test/flag/saturated"] = float(place * 5 + seed < raised)
+            run.metrics[f"test/flag/saturated/seed_{seed}"] = float(place * 5 + seed < raised)
     made = answer(builder)
     assert [limit.subject for limit in made.limits] == ["saturated"] * limited
     named = "Selection saturated: 1 (4 of 5 seeds)." in made.findings[0].text
@@ -165,7 +165,7 @@ def test_all_rows_untrained_are_named_together() -> None:
     """A study that only ever tested zero-shot says so in a few words."""
     builder = leveled({1: 50.0, 4: 50.0}, seeds=5)
     for run in builder.runs:
-        run.metrics.update({f"seed_{seed}/test/flag/untrained": 1.0 for seed in SEEDS})
+        run.metrics.update({f"test/flag/untrained/seed_{seed}": 1.0 for seed in SEEDS})
     text = answer(builder).findings[0].text
     assert text.endswith("Tested untrained: all 2, under every seed.")
 
@@ -192,7 +192,7 @@ def chance(
         (folder / arm).mkdir()
         pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(folder / arm / HITS)
         folders[arm] = (folder / arm).as_uri()
-    return HitFiles(folders)
+    return HitFiles(RunFiles(folders=folders))
 
 
 # Guessing among 11 new classes is right in 9.1% of 110 images, and in 14.5% by chance.
@@ -212,8 +212,8 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
     builder = prompt_len()
     files = chance(tmp_path, accuracies)
     named = {run.run_id: run.tags["ship.arm"] for run in builder.runs}
-    folders = {run: files.folders[arm] for run, arm in named.items() if arm in accuracies}
-    study = dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    folders = {run: files.files.folders[arm] for run, arm in named.items() if arm in accuracies}
+    study = dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
     made = make_report(study).answer
     assert [limit.subject for limit in made.limits] == ["at chance"] * limited
     if limited:
@@ -234,10 +234,10 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
     files = chance(tmp_path, {"chance": 0.05, "learned": 0.5}, np.zeros_like(IS_SEEN))
     named = {run.run_id: run.tags["ship.arm"] or "baseline" for run in builder.runs}
     folders = {
-        run: files.folders["learned" if name == learned else "chance"]
+        run: files.files.folders["learned" if name == learned else "chance"]
         for run, name in named.items()
     }
-    study = dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    study = dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
     made = make_report(study).answer
     assert [limit.subject for limit in made.limits] == ["at chance"] * (not learned)
     if not learned:

@@ -51,9 +51,9 @@ def test_the_chosen_configurations_interval_is_said_to_be_conditional(
     builder = grid((3, 3), nothing, seeds=8, rng=rng)
     for run in builder.runs:
         for seed in range(8):
-            test, selected = (run.metrics[f"seed_{seed}/{of}/{METRIC}"] for of in KINDS)
+            test, selected = (run.metrics[f"{of}/{METRIC}/seed_{seed}"] for of in KINDS)
             noise = weight * (test - 60) + rng.normal(0, 0.7)
-            run.metrics[f"seed_{seed}/selection/{METRIC}"] = selected - test + 60 + noise
+            run.metrics[f"selection/{METRIC}/seed_{seed}"] = selected - test + 60 + noise
     (best,) = [f for f in make_report(builder.study()).answer.findings if f.subject == BEST]
     found = re.search(r"does not allow for the choice \(noise .* by ([−\d.]+)\)\.", best.text)
     assert found and least < float(found[1].replace("−", "-")) < most

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
-from harness.store import HITS
+from harness.store import HITS, RunFiles
 from reports.study import on_demand
 from reports.study.on_demand import Histories, HitFiles
 from tests.damage import DAMAGE, Damage, damaged
@@ -28,24 +28,24 @@ SOUND: dict[str, Any] = {
     "class_id": pl.Series([4, 4, 7], dtype=pl.Int32),
     "class": pl.Series(["ant", "ant", "bee"]),
     "seen": pl.Series([True, True, False]),
-    "seed_3/own": pl.Series([True, False, True]),
-    "seed_3/all": pl.Series([False, False, None]),
+    "own/seed_3": pl.Series([True, False, True]),
+    "all/seed_3": pl.Series([False, False, None]),
 }
 
 
 def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
     """The counts of the run whose artifacts are there."""
-    return HitFiles({"run": folder.as_uri()}, uri).of("run")
+    return HitFiles(RunFiles(uri, {"run": folder.as_uri()})).of("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
     """An exam that lacks a kind of answer has null; another run: nothing."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
     found = read(tmp_path).select(
-        "exam", "class_id", "seen", "pictures", "seed_3/own", "seed_3/all"
+        "exam", "class_id", "seen", "pictures", "own/seed_3", "all/seed_3"
     )
     assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
-    assert HitFiles({"run": tmp_path.as_uri()}).of("other").is_empty()
+    assert HitFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
         ("exam", pl.Series([["a"], ["b"], ["c"]])),
         ("exam", pl.Series([None, "", ""])),
         ("seen", pl.Series([1, 0, 1])),
-        ("seed_3/own", pl.Series([900, 0, 1])),
+        ("own/seed_3", pl.Series([900, 0, 1])),
     ],
 )
 def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Series) -> None:
@@ -97,9 +97,13 @@ def test_what_is_large_or_no_file_is_left_alone(
 ) -> None:
     """Few bytes may hold many rows; a pipe would wait for ever."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
-    for name, value in (("MOST_PICTURES", 2), ("MOST_BYTES", 100)):
+    limits = {
+        "reports.study.on_demand.MOST_PICTURES": 2,
+        "harness.store.artifacts.LARGEST_FILE": 100,
+    }
+    for name, value in limits.items():
         with monkeypatch.context() as patch:
-            patch.setattr(on_demand, name, value)
+            patch.setattr(name, value)
             assert read(tmp_path).is_empty()
     (tmp_path / HITS).unlink()
     os.mkfifo(tmp_path / HITS)
@@ -125,8 +129,8 @@ def test_files_are_asked_for_where_a_server_keeps_them(
     def fail(folder: str, uri: str) -> None:
         calls.append(folder)
 
-    monkeypatch.setattr(on_demand, "_downloaded", fail)
-    files = HitFiles({f"run{i}": folder for i in range(9)}, uri)
+    monkeypatch.setattr("harness.store.artifacts._downloaded", fail)
+    files = HitFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
     assert all(files.of(f"run{i}").is_empty() for i in range(9))
     assert len(calls) == asked  # three that fail are enough
 

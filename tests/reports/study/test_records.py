@@ -68,7 +68,7 @@ def test_runs_of_one_setting(case: Any) -> None:
         made = {seed: scores(new) for seed, new in results.items()}
         builder.trial(ONE, made, state=state, reason="" if state == "COMPLETE" else "worker died")
         for seed, new in results.items():  # what a run logs before it stops is no result
-            builder.runs[-1].metrics[f"seed_{seed}/test/new"] = new
+            builder.runs[-1].metrics[f"test/new/seed_{seed}"] = new
     study = builder.study()
     assert study.rows.select("seed", "state", "test/new").rows() == [
         tuple(row) for row in case["rows"]
@@ -83,9 +83,9 @@ def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> No
     """A run that says COMPLETE without a finite H is a failed row with a reason, never NaN or 0."""
     builder = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0), 1: scores(55.0)})
     metrics = builder.runs[0].metrics
-    metrics.pop("seed_1/test/harmonic_mean")
+    metrics.pop("test/harmonic_mean/seed_1")
     if value is not None:
-        metrics["seed_1/test/harmonic_mean"] = value
+        metrics["test/harmonic_mean/seed_1"] = value
     study = builder.study()
     assert study.rows["state"].to_list() == ["COMPLETE", "FAIL"]
     assert "no finite test/harmonic_mean" in study.rows["reason"][1]
@@ -98,9 +98,9 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
     builder = StoreBuilder(seeds=(0, 1, 2))
     for n_ctx in (1, 4):
         builder.trial({N_CTX: n_ctx}, {seed: scores(50.0 + seed) for seed in (0, 1, 2)})
-    del builder.runs[0].metrics["seed_1/test/joint_new"]
+    del builder.runs[0].metrics["test/joint_new/seed_1"]
     for seed in (0, 1, 2):
-        del builder.runs[1].metrics[f"seed_{seed}/test/joint_base"]
+        del builder.runs[1].metrics[f"test/joint_base/seed_{seed}"]
     study = builder.study()
     told = f"{N_CTX}=1, seed 1: no test/joint_new, which its other seeds have"
     assert study.warnings == (told,)
@@ -155,11 +155,11 @@ def test_reads_the_numbers_that_the_harness_writes() -> None:
     tested = {f"test/{name}": values for name, values in (halves | judged).items()}
     chosen = {"selection/seen": [58.0, 59.0], "selection_epoch": [5, 10]}
     numbers = {
-        f"seed_{seed}/{name}": value
+        f"{name}/seed_{seed}": value
         for name, values in (tested | chosen).items()
         for seed, value in zip((3, 4), values, strict=True)
     }
-    numbers |= {"cost/seconds": 9.0, "cost/peak_memory_mb": 1.0, "cost/text_tokens": 100.0}
+    numbers |= {"trial/seconds": 9.0, "trial/peak_memory_mb": 1.0, "trial/text_tokens": 100.0}
     builder = StoreBuilder(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
     builder.trial(ONE, {3: {}, 4: {}})
     run = builder.runs[0]
@@ -184,7 +184,7 @@ def test_sqlite_and_the_client_read_the_same(
 ) -> None:
     """Plain SQL gives what MLflow's client gives, page by page, NaN included."""
     builder = prompt_len()
-    builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
+    builder.runs[0].metrics["test/joint_new/seed_0"] = math.nan
     fast = read_runs("prompt_len", builder.write(store_uri))
     monkeypatch.setattr("harness.store.runs.PAGE", 2)
     monkeypatch.setattr("harness.store.runs.sqlite_runs", lambda *_: None)

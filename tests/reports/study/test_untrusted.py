@@ -143,7 +143,7 @@ def test_no_metric_stands_for_what_a_run_is(column: str) -> None:
     for shots in (1, 2):
         builder.trial({"shots": shots}, {seed: scores(60.0 + shots) for seed in (0, 1)})
     before = builder.study().rows
-    builder.runs[-1].metrics[f"seed_0/{column}"] = 5.0
+    builder.runs[-1].metrics[f"{column}/seed_0"] = 5.0
     assert builder.study().rows.equals(before)
 
 

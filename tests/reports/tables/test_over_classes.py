@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import HITS, seed_metric
+from harness.store import HITS, RunFiles, seed_metric
 from reports.cells import Ranged
 from reports.formatting import cell_text
 from reports.report import make_report
@@ -56,7 +56,7 @@ def kept(builder: StoreBuilder, levels: Sequence[int], folder: Path) -> Study:
         (folder / run).mkdir()
         frame(level).write_parquet(folder / run / HITS)
         folders[run] = (folder / run).as_uri()
-    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    return dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
 
 
 @pytest.fixture
@@ -98,10 +98,13 @@ def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> Non
 
 def test_draws_are_paired_between_settings(study: Study) -> None:
     """A setting with the baseline's answers differs by nothing in any draw: no interval."""
-    folders = dict(study.hits.folders)
+    folders = dict(study.hits.files.folders)
     run_of = dict(zip((2, 4, 8), folders, strict=True))
     folders[run_of[2]] = folders[run_of[4]]
-    assert over_classes(dataclasses.replace(study, hits=HitFiles(folders)))["2"] is None
+    assert (
+        over_classes(dataclasses.replace(study, hits=HitFiles(RunFiles(folders=folders))))["2"]
+        is None
+    )
 
 
 def missing_line(study: Study) -> str:
@@ -112,20 +115,20 @@ def missing_line(study: Study) -> str:
 
 def test_without_the_files_the_table_does_without(study: Study, tmp_path: Path) -> None:
     """Of one setting: its cell; of the baseline: the column. One line says so while any has one."""
-    first, base, last = study.hits.folders
+    first, base, last = study.hits.files.folders
     assert missing_line(study) == ""
     (tmp_path / first / HITS).write_bytes(b"PAR1 and no more")
-    study = dataclasses.replace(study, hits=HitFiles(study.hits.folders))
+    study = dataclasses.replace(study, hits=HitFiles(study.hits.files))
     assert (cells := over_classes(study))["2"] is None and cells["8"] is not None
     assert missing_line(study).startswith("hits.parquet is missing or damaged in 1 of 3 runs")
     (tmp_path / base / HITS).unlink()
-    study = dataclasses.replace(study, hits=HitFiles(study.hits.folders))
+    study = dataclasses.replace(study, hits=HitFiles(study.hits.files))
     assert set(over_classes(study).values()) == {None}
     table, *_ = build_tables(study)
     assert "classes" not in [column.key for column in table.columns]
     assert missing_line(study).startswith("hits.parquet is missing or damaged in 2 of 3 runs")
     (tmp_path / last / HITS).unlink()
-    assert missing_line(dataclasses.replace(study, hits=HitFiles(study.hits.folders))) == ""
+    assert missing_line(dataclasses.replace(study, hits=HitFiles(study.hits.files))) == ""
 
 
 def width(cell: object) -> float:
@@ -153,7 +156,7 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     columns = {"exam": [""] * len(ids), "class_id": ids, "seen": ids < 12}
     right = (ids > 0) & (ids < 12)
     pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / HITS)
-    study = dataclasses.replace(study, hits=HitFiles({"run": tmp_path.as_uri()}))
+    study = dataclasses.replace(study, hits=HitFiles(RunFiles(folders={"run": tmp_path.as_uri()})))
     seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen.values == pytest.approx(np.zeros(DRAWS))

@@ -131,9 +131,9 @@ def test_no_number_is_nan() -> None:
     """Every number of every table is finite, whatever a run logged."""
     odd = prompt_len()
     for run in odd.runs[::2]:
-        run.metrics["seed_1/test/new"] = math.nan
-        run.metrics["seed_2/selection/harmonic_mean"] = math.inf
-        run.metrics["cost/seconds"] = math.nan
+        run.metrics["test/new/seed_1"] = math.nan
+        run.metrics["selection/harmonic_mean/seed_2"] = math.inf
+        run.metrics["trial/seconds"] = math.nan
     studies = [odd, listed("grid"), listed("sampled")]
     for builder in studies:
         found = [x for table in build_tables(builder.study()) for x in numbers(table)]
@@ -162,7 +162,7 @@ def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: st
 )
 def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: str) -> None:
     """What a result must have is the protocol's to say."""
-    del builder.runs[0].metrics[f"seed_1/test/{name}"]
+    del builder.runs[0].metrics[f"test/{name}/seed_1"]
     rows = builder.study().rows
     failed = rows.filter(rows["state"] == "FAIL")
     assert failed["seed"].to_list() == [1]

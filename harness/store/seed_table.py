@@ -1,0 +1,99 @@
+"""The table of a run's final numbers under each seed, a CSV file among its artifacts.
+
+MLflow draws a chart for each metric. A run therefore has as metrics only the numbers that tables
+show by default, and all others in this file.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.store.artifacts import RunFiles
+from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from harness.store.runs import Run
+from harness.store.schema import COMPLETE, SEED_TABLE, Tag, seed_metric, split_seed
+
+_METRIC = "metric"  # heading of the first column
+
+
+def is_shown(key: str, protocol: str, objective: str) -> bool:
+    """Return True if a final number is a metric of its run; else only the table has it.
+
+    Args:
+        key: Key of the metric.
+        protocol: Protocol of the run.
+        objective: Selection metric that the study maximises; "" if it has none.
+    """
+    split = split_seed(key)
+    if split is None:
+        return True
+    rules = PROTOCOLS[protocol]
+    shown = {f"test/{name}" for name in (*rules.required, *rules.shown)}
+    return split[1] in {*shown, f"selection/{objective}"}
+
+
+def seed_table(numbers: Mapping[str, float]) -> bytes:
+    """Return the file of a run's final numbers: a row for each metric, a column for each seed.
+
+    Args:
+        numbers: Final numbers by the metric's key. Those that are of no seed are left out.
+    """
+    rows: dict[str, dict[int, float]] = {}
+    for key, value in numbers.items():
+        if split := split_seed(key):
+            rows.setdefault(split[1], {})[split[0]] = value
+    seeds = sorted({seed for values in rows.values() for seed in values})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_METRIC, *(f"seed_{seed}" for seed in seeds)])
+    for name, values in sorted(rows.items()):
+        writer.writerow([name, *(repr(values[seed]) if seed in values else "" for seed in seeds)])
+    return text.getvalue().encode()
+
+
+def parse_seed_table(content: bytes) -> dict[str, float]:
+    """Return the numbers of such a file by the metric's key; {} if it is damaged.
+
+    Args:
+        content: The file, which may be anybody's.
+    """
+    try:
+        head, *rows = csv.reader(io.StringIO(content.decode()))
+        seeds = [int(name.removeprefix("seed_")) for name in head[1:]]
+        return {
+            seed_metric(seed, name): float(value)
+            for name, *values in rows
+            for seed, value in zip(seeds, values, strict=True)
+            if value
+        }
+    except (ValueError, csv.Error):
+        return {}
+
+
+def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], int]:
+    """Add the numbers of their seed tables to the metrics of finished runs.
+
+    Args:
+        runs: Runs of a study.
+        files: Their files.
+
+    Returns:
+        The runs, and how many finished runs have no table that can be read, if others have one.
+    """
+    finished = [run.run_id for run in runs if run.tags.get(Tag.STATE) == COMPLETE]
+    tables = files.read_all(finished, SEED_TABLE)
+    numbers = {run.run_id: _beside_metrics(run, tables.get(run.run_id, b"")) for run in runs}
+    extended = [replace(run, metrics=numbers[run.run_id] | run.metrics) for run in runs]
+    return extended, len(finished) - len(tables) if tables else 0
+
+
+def _beside_metrics(run: Run, table: bytes) -> dict[str, float]:
+    """Return the numbers of a seed table that are no metrics of its run.
+
+    A shown number that the run lacks, as somebody has deleted it, stays missing: its seed is not
+    finished, and runs again.
+    """
+    protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
+    numbers = parse_seed_table(table) if protocol in PROTOCOLS else {}
+    return {key: value for key, value in numbers.items() if not is_shown(key, protocol, "")}

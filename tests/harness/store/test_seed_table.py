@@ -1,0 +1,80 @@
+"""The table of a run's final numbers under each seed."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.store import (
+    PROTOCOLS,
+    Run,
+    RunFiles,
+    Tag,
+    is_shown,
+    parse_seed_table,
+    seed_metric,
+    seed_table,
+    with_seed_tables,
+)
+
+NUMBERS = {
+    seed_metric(seed, name): 50.0 + seed / 3
+    for seed in (0, 7)
+    for name in ("test/base", "test/auroc", "test/quality/coverage", "selection/loss")
+}
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 2**63 - 1), st.sampled_from(["test/new", "selection/loss", "a"])),
+        st.floats(allow_nan=False),
+    )
+)
+def test_numbers_are_read_back_exactly(numbers: dict[tuple[int, str], float]) -> None:
+    """All digits of every seed, also where a seed lacks a metric that others have."""
+    keyed = {seed_metric(seed, name): value for (seed, name), value in numbers.items()}
+    assert parse_seed_table(seed_table(keyed)) == keyed
+
+
+def test_rows_are_metrics_and_columns_seeds() -> None:
+    """MLflow shows the file as a table; a mean is in none."""
+    lines = seed_table({**NUMBERS, "test/base": 1.0}).decode().splitlines()
+    assert lines[0] == "metric,seed_0,seed_7"
+    assert lines[2] == "test/auroc,50.0,52.333333333333336"
+    assert len(lines) == 5
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff", b"metric,seed_x\na,1\n", b"metric,seed_1\na,1,2\n"]
+)
+def test_a_damaged_table_has_no_numbers(damage: bytes) -> None:
+    """A store is somebody else's."""
+    assert parse_seed_table(damage) == {}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_ten_seeds_show_at_most_fifty_numbers(protocol: str) -> None:
+    """What tables show by default, and the objective: each metric is a chart in MLflow."""
+    rules = PROTOCOLS[protocol]
+    names = [f"{kind}/{name}" for kind in ("test", "selection") for name in rules.headings]
+    names += ["test/quality/coverage", "test/flag/untrained", "selection_epoch"]
+    shown = {name for name in names if is_shown(seed_metric(3, name), protocol, rules.default)}
+    assert {f"test/{name}" for name in (*rules.required, rules.default)} < shown
+    assert 10 * len(shown) <= 60 and "test/quality/coverage" not in shown
+
+
+def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
+    """Its seed is unfinished and runs again; numbers that are no metrics come from the table."""
+    (tmp_path / "seeds.csv").write_bytes(seed_table(NUMBERS))
+    metrics = {key: value for key, value in NUMBERS.items() if is_shown(key, "base_to_new", "")}
+    del metrics["test/base/seed_7"]
+    tags = {Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
+    run = Run("r", 0, tags, {}, metrics)
+    other = replace(run, run_id="other")
+    (read, _), n_lost = with_seed_tables([run, other], RunFiles(folders={"r": tmp_path.as_uri()}))
+    assert n_lost == 1
+    assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
+    assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}
