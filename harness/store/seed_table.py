@@ -12,7 +12,7 @@ from dataclasses import replace
 from harness.store.artifacts import RunFiles
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run
-from harness.store.schema import COMPLETE, SEED_TABLE, Tag, seed_metric, split_seed
+from harness.store.schema import COMPLETE, SEED_TABLE, Kind, Tag, seed_metric, split_seed
 
 _METRIC = "metric"  # heading of the first column
 
@@ -81,7 +81,8 @@ def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], i
     Returns:
         The runs, and how many finished runs have no table that can be read, if others have one.
     """
-    finished = [run.run_id for run in runs if run.tags.get(Tag.STATE) == COMPLETE]
+    trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
+    finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
     tables = files.read_all(finished, SEED_TABLE)
     numbers = {run.run_id: _beside_metrics(run, tables.get(run.run_id, b"")) for run in runs}
     extended = [replace(run, metrics=numbers[run.run_id] | run.metrics) for run in runs]

@@ -71,7 +71,7 @@ def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
     (tmp_path / "seeds.csv").write_bytes(seed_table(NUMBERS))
     metrics = {key: value for key, value in NUMBERS.items() if is_shown(key, "base_to_new", "")}
     del metrics["test/base/seed_7"]
-    tags = {Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
+    tags = {Tag.KIND: "trial", Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
     run = Run("r", 0, tags, {}, metrics)
     other = replace(run, run_id="other")
     (read, _), n_lost = with_seed_tables([run, other], RunFiles(folders={"r": tmp_path.as_uri()}))
