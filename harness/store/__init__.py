@@ -5,7 +5,7 @@ seed counts, one driver a study, and no write that is lost or sent twice while t
 What a study writes is harness.recording's. Loads neither torch nor Ray.
 """
 
-from harness.store.address import SQLITE, address_fault
+from harness.store.address import address_fault
 from harness.store.artifacts import SAID, SUFFIX, RunFiles, fetched, keeps_trained, kept_files
 from harness.store.changes import (
     INTERRUPTED,
@@ -41,16 +41,11 @@ from harness.store.runs import (
     Run,
     checked,
     default_tracking_uri,
-    opened,
-    paged_runs,
-    plain_run,
     quiet_client,
     read_runs,
     refreshed,
     run_address,
     runs_address,
-    sqlite_finished,
-    sqlite_runs,
     study_names,
 )
 from harness.store.schema import (

@@ -5,6 +5,7 @@ The definition of finished is `is_finished`. There is no other.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from harness.store.artifacts import keeps_trained
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from harness.store.runs import Run, paged_runs, plain_run, sqlite_finished, sqlite_runs
+from harness.store.runs import Run, plain_run, runs_of_experiment
 from harness.store.schema import (
     LARGEST,
     MOST_STUDIES,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PRECEDENCE: Final[Mapping[State, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
+MOST_REQUESTS: Final = 200  # about a second
 _SEEDS: Final = TypeAdapter(Seeds)
 _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
 
@@ -231,27 +233,20 @@ class RunHistory:
         return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
 
 
-def read_history(
-    client: "MlflowClient", experiment_id: str, study: str, objective: str
-) -> RunHistory:
+def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> RunHistory:
     """Read every run of a study.
 
     Args:
         client: A client of the store.
         experiment_id: The study's experiment.
-        study: Name of the study.
         objective: Selection metric that is the study's objective, such as "harmonic_mean".
 
     Raises:
         StoreError: Somebody has changed the tags of a run.
     """
-    # of ten thousand runs MLflow's client would take a quarter of a minute
-    runs = sqlite_runs(client.tracking_uri, study)
-    if runs is None:
-        runs = list(paged_runs(client, experiment_id))
-    runs.sort(key=lambda run: (run.started, run.run_id))
-    trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
     try:
+        runs = runs_of_experiment(client, experiment_id)
+        trials = (run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL)
         return RunHistory(tuple(run_record(run, objective) for run in trials), tuple(runs))
     except StoreError as error:
         raise StoreError(f"{client.tracking_uri}: {error}") from error
@@ -269,8 +264,8 @@ def read_finished(
     """Read the finished runs of configurations in the other studies of a store, oldest first.
 
     Runs that were reused themselves are left out: the run that computed them is found itself,
-    unless somebody has deleted it. An sqlite store is asked once; a server, whose filters know no
-    "or", once for each configuration.
+    unless somebody has deleted it. MLflow's filters know no "or", so that each key is a request.
+    Of more than MOST_REQUESTS keys only those are asked for that another study plans.
 
     Args:
         client: A client of the store.
@@ -281,13 +276,14 @@ def read_finished(
     names = {one: name for one, name in experiments(client).items() if name != study}
     if not names or not keys:
         return []
-    runs = sqlite_finished(client.tracking_uri, keys)
-    if runs is None:
-        runs = []
-        for key in keys:
-            wanted = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
-            text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
-            runs += map(plain_run, client.search_runs([*names], filter_string=text))
+    if len(keys) > MOST_REQUESTS:
+        planned = _planned_keys(client, [*names])
+        keys = [key for key in keys if key in planned]
+    runs: list[Run] = []
+    for key in keys:
+        wanted = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+        runs += map(plain_run, client.search_runs([*names], filter_string=text))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
@@ -299,6 +295,18 @@ def read_finished(
         except StoreError:  # damaged: its own study says so
             continue
     return records
+
+
+def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
+    """Return the keys of all configurations that some experiments' studies plan."""
+    filter_string = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
+    found = client.search_runs(experiment_ids, filter_string, max_results=MOST_STUDIES)
+    planned: set[str] = set()
+    for run in found:
+        with suppress(StoreError):  # damaged: the study itself says so
+            record = StudyRecord.from_tags(run.data.tags)
+            planned |= {configuration.key for configuration in record.configurations}
+    return planned
 
 
 def find_study_run(store: Store, experiment_id: str) -> Any:

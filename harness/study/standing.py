@@ -92,7 +92,7 @@ def read_standing(
         own = opened.experiment(study.name)
     if opened is not None and own is not None:
         stored = store.read_study_record(opened, own)
-        asked = own, study.name, study.objective
+        asked = own, study.objective
         ledger = opened.read(lambda client: store.read_history(client, *asked))
     plan = planning.make_plan(study, ledger, fingerprints, retry_before)
     return Standing(study, fingerprints, opened, ledger, stored, plan, retry_before)

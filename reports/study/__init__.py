@@ -9,11 +9,7 @@ from harness.store import (
     Factor,
     Run,
     default_tracking_uri,
-    paged_runs,
-    plain_run,
     run_address,
-    sqlite_finished,
-    sqlite_runs,
     study_names,
 )
 from reports.study.load import Study, load_records

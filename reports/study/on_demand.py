@@ -1,9 +1,6 @@
 """What the runs of a study hold beside their last numbers: read when a table or a figure asks."""
 
-import contextlib
-import json
 import math
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -17,9 +14,7 @@ from harness.store import (
     HITS,
     LARGEST,
     SEEN,
-    SQLITE,
     RunFiles,
-    opened,
     quiet_client,
     split_seed,
 )
@@ -27,7 +22,7 @@ from harness.store import (
 MOST_FAILED = 3  # requests of a study's runs; each may take seconds
 MOST_PICTURES = 1_000_000  # of a file of answers that is sound
 MOST_VALUES = 1_000_000  # of all histories together
-MOST_ASKED = 300  # runs whose history a server is asked for, one request each, evenly over them
+MOST_ASKED = 300  # runs whose history is asked for, one request each, evenly over them
 
 # step, value: the steps ascend
 History = list[tuple[int, float]]
@@ -63,28 +58,16 @@ class Histories:
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
         if not self.uri or not run_ids:
             return {}
-        read = _from_sqlite if self.uri.startswith(SQLITE) else _from_client
         found: dict[str, dict[int, float]] = {}
-        for run_id, step, value in read(self.uri, metric, run_ids):
+        for run_id, step, value in _points(self.uri, metric, run_ids):
             # NaN is below no number
             if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
                 found.setdefault(run_id, {})[step] = float(value)  # of a step the last written
         return {run_id: sorted(values.items()) for run_id, values in found.items()}
 
 
-def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (run id, step, value) in the order of writing; nothing where it cannot be read."""
-    query = (
-        "SELECT run_uuid, step, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics"
-        " WHERE key = ? AND run_uuid IN (SELECT value FROM json_each(?))"
-        " ORDER BY timestamp LIMIT ?"
-    )
-    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), opened(uri) as base:
-        yield from base.execute(query, [metric, json.dumps([*run_ids]), MOST_VALUES]).fetchall()
-
-
-def _from_client(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """The same by MLflow's client, of some of the runs where there are many."""
+def _points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (run id, step, value), of some of the runs where there are many."""
     failed, left = 0, MOST_VALUES
     with quiet_client():
         from mlflow.tracking import MlflowClient

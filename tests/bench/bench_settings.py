@@ -124,7 +124,7 @@ def fill(study: StudyConfig, folder: Path) -> float:
     for work in plan.work:
         write_trial(recorder, work, run_trial)
     began = time.monotonic()
-    ledger = read_history(store.client, experiment, study.name, study.objective)
+    ledger = read_history(store.client, experiment, study.objective)
     assert len(ledger.runs) == len(plan.settings)
     return time.monotonic() - began
 

@@ -134,7 +134,7 @@ def writing(runs: int, epochs: int, folder: Path) -> Iterator[Written]:
             write_trial(recorder, plan.work[number], method.run_trial)
         spent, wall = time.process_time() - spent, time.monotonic() - began
         there, began = (part + 1) * each, time.process_time()
-        read_history(store.client, experiment, study.name, study.objective)
+        read_history(store.client, experiment, study.objective)
         read, size = time.process_time() - began, (folder / "written.db").stat().st_size
         yield Written(
             there, 1e3 * spent / each, 1e3 * wall / each, 1e3 * read / there, size / 1024 / there

@@ -213,7 +213,7 @@ class Bench:
     def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """The ledger."""
         store = self.store()
-        return read_history(store.client, str(store.experiment(name)), name, objective)
+        return read_history(store.client, str(store.experiment(name)), objective)
 
     def lines(self) -> list[str]:
         """The (setting, seed)s that were run, in order."""

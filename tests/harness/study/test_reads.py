@@ -1,12 +1,13 @@
 """How often a command reads all runs of its study: seconds each, where a study is large."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import harness.store.history
 from harness.cli.run import FinalReport
-from harness.store import Run, sqlite_runs
+from harness.store.runs import Run, runs_of_experiment
 from reports.cli import prepare
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -14,15 +15,15 @@ from tests.harness.fakes import make_study
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gains the study's name at each read."""
+    """Gains the study's experiment at each read."""
     names: list[str] = []
 
-    def counted(uri: str, name: str) -> list[Run] | None:
-        names.append(name)
-        return sqlite_runs(uri, name)
+    def counted(client: Any, experiment_id: str) -> list[Run]:
+        names.append(experiment_id)
+        return runs_of_experiment(client, experiment_id)
 
-    monkeypatch.setattr(harness.store.history, "sqlite_runs", counted)
-    monkeypatch.setattr("harness.store.runs.sqlite_runs", counted)
+    monkeypatch.setattr(harness.store.history, "runs_of_experiment", counted)
+    monkeypatch.setattr("harness.store.runs.runs_of_experiment", counted)
     return names
 
 

@@ -160,12 +160,9 @@ def test_histories_in_the_order_of_steps(store_uri: str) -> None:
     assert Histories(store_uri).of("other", [one]) == {}
 
 
-def test_client_reads_the_same(store_uri: str) -> None:
-    """MLflow's client and plain SQL give one answer."""
+def test_a_history_without_a_finite_value_is_none(store_uri: str) -> None:
+    """MLflow keeps NaN and infinity."""
     ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
-    for read in (on_demand._from_client, on_demand._from_sqlite):
-        own = [point for point in read(store_uri, "m", ids) if point[0] == ids[0]]
-        assert own == [(ids[0], 1, 5.0), (ids[0], 2, 6.0)]
     assert Histories(store_uri).of("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
 
 
@@ -191,7 +188,7 @@ ANYTHING = st.one_of(
 def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, Any]]) -> None:
     """Steps ascend and are whole, values are finite, whatever stands in the columns."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(on_demand, "_from_client", lambda uri, metric, run_ids: iter(rows))
+        patched.setattr(on_demand, "_points", lambda uri, metric, run_ids: iter(rows))
         found = Histories("http://nowhere").of("m", ["a", "b"])
     for history in found.values():
         steps = [step for step, _ in history]
@@ -204,7 +201,6 @@ def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) 
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
     monkeypatch.setattr(on_demand, "MOST_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
-    assert len(list(on_demand._from_client(store_uri, "m", ids))) == 10
 
 
 @pytest.mark.parametrize("fails", [True, False])
