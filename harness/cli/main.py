@@ -101,7 +101,7 @@ def sweep(
         typer.Option(
             "--cache-dir",
             metavar="DIR",
-            help="Features, checkpoints, and writes that the store lacks.",
+            help="Features and checkpoints.",
         ),
     ] = None,
     storage: Annotated[
@@ -111,6 +111,16 @@ def sweep(
             metavar="URI",
             help="Where checkpoints of running trials lie: a folder that all nodes see, or e.g. "
             "s3://BUCKET/PREFIX; by default in the cache folder.",
+        ),
+    ] = None,
+    store_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--store-timeout",
+            metavar="SECONDS",
+            min=0,
+            help="How long a running study waits for an MLflow store that does not answer; by "
+            "default 1800.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -228,6 +238,7 @@ def sweep(
         in_process=in_process,
         cache_dir=cache_dir,
         storage=storage,
+        store_timeout=store_timeout,
         dry_run=dry_run,
         prefetch=prefetch,
         no_reuse=no_reuse,

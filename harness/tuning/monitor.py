@@ -158,10 +158,15 @@ class Monitor(tune.Callback):
     def _guard(self, write: Callable[[], None]) -> None:
         if self._error is not None:
             return
+        began = time.monotonic()
         try:
             write()
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
+        # while the driver waits for the store, trials wait for the driver: no limit passes
+        waited = time.monotonic() - began
+        for name in self._running:
+            self.searcher.attempts[name].started += waited
 
     def _end_overdue(self, limit: float) -> None:
         """End trials that are past the limit.

@@ -18,7 +18,7 @@ from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method
 from tests.harness.worker.workers import finish, make_worker
 
-NAME = checkpoint_name("key", (0, 1))
+NAME = checkpoint_name("key", (0, 1), save=False)
 
 
 @pytest.fixture
@@ -167,6 +167,7 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
 
 
 def test_names_tell_trials_apart() -> None:
-    """By setting, by seeds, and by their order."""
+    """By setting, by seeds and their order, and by whether what is trained is kept."""
     trials = [("a", (0, 1)), ("a", (1, 0)), ("a", (0, 1, 2)), ("b", (0, 1))]
-    assert len({checkpoint_name(*trial) for trial in trials}) == 4
+    names = {checkpoint_name(*trial, save) for trial in trials for save in (False, True)}
+    assert len(names) == 8
