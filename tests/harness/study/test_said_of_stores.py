@@ -23,11 +23,10 @@ def test_a_server_that_keeps_no_files_is_waited_for(
     with pytest.raises(StoreAway, match="too many 500 error"):
         bench.run(make_study(), store_timeout=2.0)
     assert "COMPLETE" not in bench.states()
-    assert len(bench.lines()) == 2
     (tmp_path / "file").unlink()
     assert bench.run(make_study()).complete
     bench.check_invariants()
-    assert len(bench.lines()) == 6  # the trial whose file was refused is not trained again
+    assert len(bench.lines()) == 6
     client = bench.store().client
     complete = [run for run in bench.trials() if run.info.status == "FINISHED"]
     files = [[file.path for file in client.list_artifacts(run.info.run_id)] for run in complete]

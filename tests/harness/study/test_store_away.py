@@ -83,13 +83,14 @@ def test_a_store_that_comes_back(
     assert_same_table(bench.uri, calm(study))
 
 
-@pytest.mark.parametrize("on_ray", [False, True], ids=["in process", "on ray"])
 @pytest.mark.parametrize(
-    ("method", "call"),
+    ("method", "call", "on_ray"),
     [
-        ("create_run", 3),  # of the second trial
-        ("log_artifact", 3),  # the study's is the first; the second trial has finished
-        ("set_terminated", 2),  # all numbers of the second trial are written
+        # the study's file is the first; the second trial has finished
+        pytest.param("log_artifact", 3, False, id="finished"),
+        pytest.param("log_artifact", 3, True, id="finished on Ray"),
+        # all numbers of the second trial are written
+        pytest.param("set_terminated", 2, False, id="written"),
     ],
 )
 def test_a_store_that_stays_away(
@@ -102,7 +103,7 @@ def test_a_store_that_stays_away(
     with monkeypatch.context() as patch:
         Outage(patch, method, call, 600.0)
         with pytest.raises(StoreAway, match="Run the same command to resume"):
-            bench.run(study, store_timeout=2.0)
+            bench.run(study, store_timeout=1.0)
     assert bench.states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
     assert "RUNNING" in {run.info.status for run in bench.runs()}
     assert bench.run(study).complete

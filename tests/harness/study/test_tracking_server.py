@@ -122,7 +122,7 @@ def test_a_study_waits_while_its_server_is_dead(
     assert "geheim" not in shown and "Traceback" not in shown
 
 
-@pytest.mark.parametrize("end", ["timeout", "SIGTERM", "kill -9"])
+@pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
 def test_a_driver_that_ends_while_its_server_is_dead(
     place: Place, there: Bench, calm: dict[str, Any], end: str
 ) -> None:
@@ -134,13 +134,13 @@ def test_a_driver_that_ends_while_its_server_is_dead(
         place.server.kill()
         if end != "timeout":
             time.sleep(5.0)  # the trial ends, and its driver waits
-            first.process.send_signal(signal.SIGTERM if end == "SIGTERM" else signal.SIGKILL)
+            first.process.send_signal(signal.SIGTERM if end == "sigterm" else signal.SIGKILL)
     finally:
         code, output = first.end()
         place.server.start()
-    assert code == {"timeout": 3, "SIGTERM": 130, "kill -9": -signal.SIGKILL}[end], output
+    assert code == {"timeout": 3, "sigterm": 130, "sigkill": -signal.SIGKILL}[end], output
     if end == "timeout":
-        assert "waited 4 s for it. Run the same command to resume" in output
+        assert "Run the same command to resume" in output
     assert "geheim" not in output and "Traceback" not in output
     assert len(there.lines()) == 4
     code, output = Driver(there, 0.0, end, fault=HERE).end()
