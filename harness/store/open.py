@@ -3,7 +3,6 @@
 An sqlite file has all of MLflow's tables or none, whatever dies while they are made.
 """
 
-import itertools
 import logging
 import os
 import shutil
@@ -87,11 +86,13 @@ class Store:
         Raises:
             StoreError: The store refuses it, or does not answer.
         """
-        key, begun, tries = uuid.uuid4().hex, now(), itertools.count()
+        begun, key, is_repeated = now(), uuid.uuid4().hex, False
         texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
-            runs = runs_of(self.client, experiment_id, key) if next(tries) else []
+            nonlocal is_repeated
+            runs = runs_of(self.client, experiment_id, key) if is_repeated else []
+            is_repeated = True
             run = max(runs, key=weight, default=None) or self.client.create_run(
                 experiment_id, start_time=begun, tags={**texts, Tag.RUN_KEY: key}, run_name=name
             )
