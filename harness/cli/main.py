@@ -118,7 +118,6 @@ def sweep(
         typer.Option(
             "--store-timeout",
             metavar="SECONDS",
-            min=0,
             help="How long a running study waits for an MLflow store that does not answer; by "
             "default 1800.",
         ),

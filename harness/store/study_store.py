@@ -1,5 +1,6 @@
 """The store of a study that runs: it is waited for while it does not answer."""
 
+import math
 import os
 import socket
 import time
@@ -39,9 +40,9 @@ class StudyStore(Store):
     timeout: float
     stopped: Callable[[], bool]
     say: Callable[[str], None]
-    # When the store was first away. It stays set where a wait has ended in vain, so that what is
-    # still written then, such as the end of open runs, does not wait again.
-    _away_since: float | None = field(default=None, init=False)
+    # When the store was first away; infinity while it answers. After a wait in vain, what is still
+    # written, such as the end of open runs, does not wait again.
+    _away_since: float = field(default=math.inf, init=False)
 
     def call(self, act: Callable[[], T]) -> T:
         """Make requests to the store that do no harm when they are repeated.
@@ -61,13 +62,13 @@ class StudyStore(Store):
         try:
             answer: T = retrying(super().call, act)
         except NoAnswer as error:
-            waited = duration(time.monotonic() - (self._away_since or 0.0))
+            waited = duration(time.monotonic() - self._away_since)
             raise StoreAway(
                 f"{error}: waited {waited} for it. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
             self.say("the MLflow store answers again")
-        self._away_since = None
+        self._away_since = math.inf
         return answer
 
     def close_dead_runs(self, reason: str = LEFT) -> int:
@@ -77,8 +78,7 @@ class StudyStore(Store):
     def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
         """Return True if the store has been away for long enough, or the study is to end."""
         now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
+        self._away_since = min(self._away_since, now)
         return self.stopped() or now - self._away_since >= self.timeout
 
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:

@@ -98,7 +98,7 @@ def run_study(
     if address is not None and in_process:
         raise ConfigError(["in_process must come without address"])
     if not store_timeout >= 0:
-        raise ConfigError([f"store_timeout must be >= 0, got {store_timeout:g}"])
+        raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)

@@ -138,5 +138,5 @@ def test_an_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("timeout", [-1.0, float("nan")])
 def test_a_timeout_that_cannot_be_meant_is_refused(bench: Bench, timeout: float) -> None:
     """Before anything runs."""
-    with pytest.raises(ConfigError, match=r"store_timeout must be >= 0, got (-1|nan)"):
+    with pytest.raises(ConfigError, match=r"\(--store-timeout\) must be >= 0, got (-1|nan)"):
         bench.run(make_study(), store_timeout=timeout)
