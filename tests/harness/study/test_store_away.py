@@ -99,11 +99,13 @@ def test_a_store_that_stays_away(
 ) -> None:  # fmt: skip
     """The study gives up, and the next run records what had finished without training it again."""
     bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
-    study = make_study()
+    study, console = make_study(), Console(file=io.StringIO(), width=300)
     with monkeypatch.context() as patch:
         Outage(patch, method, call, 600.0)
         with pytest.raises(StoreAway, match="Run the same command to resume"):
-            bench.run(study, store_timeout=1.0)
+            bench.run(study, store_timeout=1.0, console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("/3] complete") == 1  # what is not recorded is not shown
     assert bench.states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
     assert "RUNNING" in {run.info.status for run in bench.runs()}
     assert bench.run(study).complete
