@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
     from ship.state import Checkpoint
+    from ship.trial_config import EpochMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 WHOLE = ("s3", "gcs", "abfs")
 TORN = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
+Notes = Mapping[str, str | float]
 # Between two checkpoints lies at least this many times what the last one took.
 REST = 20
 
@@ -130,13 +132,18 @@ class Storage:
             logger.warning("old checkpoints could not be removed: %s", error)
 
 
-def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
-    """What the checkpoint of a Ray trial is called: its setting and its seeds, in their order.
+def checkpoint_name(setting_key: str, seeds: Sequence[int], save: bool) -> str:
+    """Return the name of a trial's checkpoint.
 
     A setting's key covers its constants, pictures, weights and results version
     (harness.planning.settings), so a checkpoint of anything else has another name.
+
+    Args:
+        setting_key: Key of the trial's setting.
+        seeds: Seeds of the trial, in their order.
+        save: Whether the trial keeps what it trains.
     """
-    said = json.dumps([setting_key, list(seeds)])
+    said = json.dumps([setting_key, list(seeds), save])
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
@@ -175,7 +182,37 @@ class Checkpoints:
             logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
             return None
 
-    def write(self, trial: Any, notes: Mapping[str, str | float]) -> None:
+    def finish(
+        self, epochs: Sequence["EpochMetrics"], files: Mapping[str, bytes], notes: Notes
+    ) -> None:
+        """Put the result of a finished trial in the checkpoint's place.
+
+        The driver removes it once the result is in the store. A trial whose driver ended before
+        need not be trained again.
+
+        Args:
+            epochs: Metrics of all epochs of the trial.
+            files: Contents of the files that its run keeps, by path.
+            notes: Numbers and texts to store with it.
+        """
+        if self._storage is None or math.isinf(self.every):
+            return
+        import numpy as np
+        import torch
+
+        from ship.state import Checkpoint
+
+        try:
+            tensors = {
+                name: torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+                for name, content in files.items()
+            }
+            checkpoint = Checkpoint(tuple(epochs), tensors, notes)
+            self._storage.write(self._name, checkpoint.to_bytes())
+        except Exception as error:  # as of write()
+            logger.warning("the result %s could not be written: %s", self._name, error)
+
+    def write(self, trial: Any, notes: Notes) -> None:
         """Write where the trial is, if it is time to, and the trial can say it.
 
         Args:

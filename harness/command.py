@@ -12,12 +12,30 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from harness.removed import REMOVED
+
 BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
 READER_GONE = 141  # an exit code
 
 
 class Command(TyperCommand):
-    """A command whose --help shows no kind of value of a flag: some versions of typer do."""
+    """A command that says what became of removed options.
+
+    Its --help shows no kind of value of a flag, as some versions of typer do.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            typer.Exit: One or more of them are removed options.
+        """
+        options = [argument.partition("=")[0] for argument in args]
+        sentences = [REMOVED[option] for option in options if option in REMOVED]
+        if sentences:
+            typer.echo("\n".join(sentences), err=True)
+            raise typer.Exit(USER_MISTAKE)
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its arguments and options, --help among them."""

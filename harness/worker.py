@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from pydantic import ValidationError
 from ray import tune
 
 from harness import messages
-from harness.checkpoints import Checkpoints, Storage
+from harness.checkpoints import Checkpoints, Notes, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
 from harness.method import RunTrial, check_code
 from harness.store import HITS, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import EXITS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig
+
+if TYPE_CHECKING:
+    from ship.state import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class Worker:
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
         self._objective: str = self._spec["objective"]
         self._items: Iterator[EpochMetrics] | None = None  # of a half-run trial nothing stays
+        self._epochs: list[EpochMetrics] = []  # that it has reported
         self._selection: dict[int, messages.PerReplica] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
@@ -98,11 +102,13 @@ class Worker:
         result: dict[str, Any] = {messages.EPOCHS: []}
         try:
             if self._items is None:
-                trial = self._parse()
+                trial, resume = self._parse(), self._checkpoints.read()
+                if resume is not None and messages.FINAL in resume.notes:
+                    return self._finished(resume)
                 # before the clock: a worker loads it once, for all the trials that it serves
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
-                self._items = self._start(trial, clip)
+                self._items = self._start(trial, clip, resume)
             self._advance(result, started + min(COALESCE_SECONDS, self._checkpoints.every))
         except EXITS:
             raise
@@ -111,6 +117,7 @@ class Worker:
             self.broken = breaks_device(error)
             if self._checkpoints.refuses(error):  # before it reported anything: from the start
                 self._seconds = 0.0
+                self._epochs.clear()
                 return {messages.EPOCHS: []}
             logger.error("a trial failed %s", self._last, exc_info=error)
             failed = messages.failure(error, self._seeds, self._last, self.gpus)
@@ -119,7 +126,11 @@ class Worker:
         if self._load is not None:
             result[messages.MACHINE_LOAD] = self._load.sample()
         if messages.FINAL in result:
-            result[messages.FINAL][0]["metrics"][Cost.SECONDS] = self._seconds
+            (final,) = result[messages.FINAL]
+            final["metrics"][Cost.SECONDS] = self._seconds
+            plain = {name: value for name, value in final.items() if name != "files"}
+            notes: Notes = {messages.FINAL: json.dumps(plain)}
+            self._checkpoints.finish(self._epochs, final["files"], notes)
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.write(self._items, notes)
@@ -153,8 +164,8 @@ class Worker:
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            curves = self._seeds if self.seed_curves else ()
-            result[messages.EPOCHS].append(messages.epoch_metrics(item, curves))
+            self._epochs.append(item)
+            result[messages.EPOCHS].append(self._message(item))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
@@ -171,7 +182,22 @@ class Worker:
         result[messages.FINAL] = [self._final()]
         result["done"] = True
 
-    def _start(self, trial: TrialConfig, clip: Any) -> Iterator[EpochMetrics]:
+    def _message(self, item: EpochMetrics) -> dict[str, Any]:
+        """Return the metrics of an epoch as the driver gets them."""
+        return messages.epoch_metrics(item, self._seeds if self.seed_curves else ())
+
+    def _finished(self, saved: "Checkpoint") -> dict[str, Any]:
+        """Return the only result of a trial that finished under a driver that did not record it."""
+        final = json.loads(str(saved.notes[messages.FINAL]))
+        lost = final[messages.LOST]  # JSON has made texts of its keys
+        final[messages.LOST] = {int(seed): reason for seed, reason in lost.items()}
+        final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
+        epochs = [self._message(item) for item in saved.epochs]
+        return {messages.EPOCHS: epochs, messages.FINAL: [final], "done": True}
+
+    def _start(
+        self, trial: TrialConfig, clip: Any, resume: "Checkpoint | None"
+    ) -> Iterator[EpochMetrics]:
         self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
@@ -183,7 +209,6 @@ class Worker:
                 f"backbone {trial.backbone} has other weights on this node than its features are of"
             )
         self._clip = clip
-        resume = self._checkpoints.read()
         if resume is not None:
             self._seconds += float(resume.notes["seconds"])
             self._tokens_before -= int(resume.notes["text_tokens"])

@@ -8,13 +8,12 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import Options
-from harness.command import USER_MISTAKE, Command, start
-from harness.removed import REMOVED
+from harness.command import Command, start
 
 _EPILOG = (
     "ship-sweep --copy prompt_len  writes the YAML of a packaged study here\n\n"
@@ -31,24 +30,7 @@ _EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class SweepCommand(Command):
-    """A command that reports removed options before its options are parsed."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments.
-
-        Raises:
-            typer.Exit: One or more of them are removed options.
-        """
-        options = [argument.partition("=")[0] for argument in args]
-        sentences = [REMOVED[option] for option in options if option in REMOVED]
-        if sentences:
-            typer.echo("\n".join(sentences), err=True)
-            raise typer.Exit(USER_MISTAKE)
-        return super().parse_args(ctx, args)
-
-
-@app.command(cls=SweepCommand, epilog=_EPILOG)
+@app.command(cls=Command, epilog=_EPILOG)
 def sweep(
     pictures: Annotated[
         Path | None,
@@ -101,7 +83,7 @@ def sweep(
         typer.Option(
             "--cache-dir",
             metavar="DIR",
-            help="Features, checkpoints, and writes that the store lacks.",
+            help="Features and checkpoints.",
         ),
     ] = None,
     storage: Annotated[
@@ -111,6 +93,15 @@ def sweep(
             metavar="URI",
             help="Where checkpoints of running trials lie: a folder that all nodes see, or e.g. "
             "s3://BUCKET/PREFIX; by default in the cache folder.",
+        ),
+    ] = None,
+    store_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--store-timeout",
+            metavar="SECONDS",
+            help="How long a running study waits for an MLflow store that does not answer; by "
+            "default 1800.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -228,6 +219,7 @@ def sweep(
         in_process=in_process,
         cache_dir=cache_dir,
         storage=storage,
+        store_timeout=store_timeout,
         dry_run=dry_run,
         prefetch=prefetch,
         no_reuse=no_reuse,

@@ -40,6 +40,7 @@ class Options:
     in_process: bool
     cache_dir: Path | None
     storage: str | None
+    store_timeout: float | None
     dry_run: bool
     prefetch: str | None
     no_reuse: bool

@@ -21,7 +21,7 @@ from harness.deploy import print_recipe
 from harness.errors import ClusterError, RayLost, UserError
 from harness.planning import Plan, StudyOutcome
 from harness.resources import idle_gpus_here, preflight
-from harness.store import Publication, StoreAway, StudyLost
+from harness.store import STORE_TIMEOUT, Publication, StoreAway, StudyLost
 from harness.study_files import copy_packaged, write_for_user
 from harness.wording import count, duration, printable_lines, redacted
 from reports import cli as pages
@@ -106,12 +106,14 @@ def _plan_or_run(options: Options) -> None:
         print_dry_run(wanted, options.address, asked)
         return
     report = FinalReport()
+    timeout = STORE_TIMEOUT if options.store_timeout is None else options.store_timeout
     outcome = harness.study.run_study(
         wanted,
         address=options.address,
         in_process=options.in_process,
         verbose=options.verbose,
         storage=options.storage,
+        store_timeout=timeout,
         accept_changes=options.accept_changes,
         publish=report.publication,
         **asked,

@@ -69,9 +69,8 @@ class StudyRun:
         }
         if study.description:
             tags[Tag.RUN_NOTE] = study.description  # until a report takes its place
-        begun = Changes.of_new_run(experiment_id, study.name, tags=tags)
-        store.write(begun)
-        return cls(store, experiment_id, store.read(lambda _: store.made[begun.run]), tags)
+        run_id = store.create_run(experiment_id, study.name, tags)
+        return cls(store, experiment_id, run_id, tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
         """Write what the study is now into the run's tags, where they say something else.

@@ -82,9 +82,9 @@ class TrialRecorder:
             tags: that hold in place of its own, or beside them.
         """
         self.record.want(work.setting)
-        begun = self._new_run(work, tags or {})
-        self.record.store.write(begun)
-        self._open[trial_id] = _Open(begun.run, work)
+        run = self._create_run(work, tags or {})
+        self.record.store.write(Changes(run=run, params=params(work.setting.config)))
+        self._open[trial_id] = _Open(run, work)
 
     def epochs(
         self,
@@ -129,7 +129,8 @@ class TrialRecorder:
             reason = joined_reasons(failed)
             lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            self.record.store.write(self._new_run(work, lost, State.FAIL))
+            run_id, texts = self._create_run(work, lost), params(work.setting.config)
+            self.record.store.write(Changes(run=run_id, params=texts, state=State.FAIL))
         # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.setting.config.selection_metric or ""
@@ -138,7 +139,7 @@ class TrialRecorder:
         )
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():
-            # each for itself: a file may fill the row in which it waits
+            # each for itself: where an answer is lost, one file is written again
             self.record.store.write(Changes(run=run.run, files={name: content}))
         final["files"].clear()  # Tune holds every trial's last result to the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
@@ -173,21 +174,16 @@ class TrialRecorder:
         self.record.store.write(Changes(run=run.run, metrics=run.points, tags=tags, state=state))
         del self._open[trial_id]
 
-    def _new_run(self, work: Work, tags: Mapping[str, str], state: State | None = None) -> Changes:
-        """Begin a run of some seeds of a setting.
+    def _create_run(self, work: Work, tags: Mapping[str, str]) -> str:
+        """Create a run of some seeds of a setting, and return its ID.
 
         Args:
             work: The setting and the seeds.
             tags: Tags in addition to those of the work, or in their place.
-            state: State that the run ends in at once. Defaults to a run that is RUNNING.
         """
-        return Changes.of_new_run(
-            self.record.experiment_id,
-            (work.setting.label or "constants")[:MAX_NAME],
-            params=params(work.setting.config),
-            tags={**self._tags(work), **tags},
-            state=state,
-        )
+        name = (work.setting.label or "constants")[:MAX_NAME]
+        tags = {**self._tags(work), **tags}
+        return self.record.store.create_run(self.record.experiment_id, name, tags)
 
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting

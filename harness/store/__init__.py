@@ -1,7 +1,7 @@
 """The MLflow store, which is the system of record: its names, its records, and what writes to it.
 
 Answers for: what a tag or metric is called, what a study's and a trial's run say, which run of a
-seed counts, one driver a study, and no write that is lost or sent twice while the store is away.
+seed counts, one driver a study, and no write that is lost or made twice while the store is away.
 What a study writes is harness.recording's. Loads neither torch nor Ray.
 """
 
@@ -87,4 +87,4 @@ from harness.store.schema import (
 )
 from harness.store.seed_table import is_shown, parse_seed_table, seed_table, with_seed_tables
 from harness.store.study_record import Configuration, Factor, StudyRecord, planned_tags
-from harness.store.study_store import StudyStore, own_study
+from harness.store.study_store import STORE_TIMEOUT, StudyStore, own_study

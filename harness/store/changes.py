@@ -1,17 +1,14 @@
-"""What is to be written to a run of the store: sent twice, it leaves the run as sent once.
+"""What is to be written to a run of the store: written twice, it leaves the run as written once.
 
-MLflow takes a metric's point, a param or a tag again without a trace. What it does not take again
-is made so here: a run is looked for by its key before it is made once more.
+MLflow takes a metric's point, a param or a tag again without a trace.
 """
 
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.machine import scratch
 from harness.store.schema import RUN_STATUS, Kind, State, Tag
@@ -24,8 +21,8 @@ if TYPE_CHECKING:
 # Characters that MLflow takes: it cuts longer values off.
 MAX_TAG, MAX_PARAM = 8000, 6000
 MAX_METRICS = 800  # that it takes in a request beside as many params and tags as it takes
-# Bytes of a file, which may have to wait on disk as text (study_store.py): so many has the largest
-# file of what was trained under a seed.
+# Bytes of a file of a run, which the driver holds in memory: as many as the largest file of what
+# was trained under a seed has.
 MOST_BYTES = 40 * 2**20
 # Why a trial's run was cut short.
 INTERRUPTED = "the study was interrupted"
@@ -46,43 +43,27 @@ class Point(NamedTuple):
     step: int
 
 
-class Changes(BaseModel):
+@dataclass(frozen=True)
+class Changes:
     """What is written to one run, in the order of the fields, and its state therefore last.
 
-    run: the store's id of it, or EXPERIMENT/KEY of one that an earlier one began.
-    name: of a run that is begun with these changes; "": it is there, or an earlier one began it.
-    at: when they were made, milliseconds since the epoch: a run began then, or ended.
-    files: path among its artifacts, as in "trained/seed_0.safetensors" -> content.
-    metrics, params: points, and texts by name, cut after MAX_PARAM characters.
-    tags: name -> text, cut after MAX_TAG characters (see split_tag).
-    state: that the run is in from now on, any other than RUNNING its last; None: as it is.
+    Attributes:
+        run: MLflow's ID of the run.
+        files: Contents by path among the run's artifacts, e.g. "trained/seed_0.safetensors".
+        metrics: Points of metrics.
+        params: Texts by name, cut after MAX_PARAM characters.
+        tags: Texts by name, cut after MAX_TAG characters (see split_tag).
+        state: State of the run from now on. Defaults to the present one.
+        at: When the changes were made, in milliseconds since the epoch: a run ended then.
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-        ser_json_inf_nan="constants",
-    )
-
     run: str
-    name: str = ""
-    at: int = Field(default_factory=now)
-    files: Mapping[str, bytes] = {}
+    files: Mapping[str, bytes] = field(default_factory=dict)
     metrics: Sequence[Point] = ()
-    params: Mapping[str, str] = {}
-    tags: Mapping[str, str] = {}
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
-
-    @field_validator("params", "tags")
-    @classmethod
-    def _are_plain(cls, texts: Mapping[str, str]) -> dict[str, str]:
-        return {name: plain(text) for name, text in texts.items()}
-
-    @classmethod
-    def of_new_run(cls, experiment_id: str, name: str, **others: Any) -> "Changes":
-        """Those that a run of an experiment begins with; their `run` is its name from then on."""
-        return cls(run=f"{experiment_id}/{uuid.uuid4().hex}", name=name, **others)
+    at: int = field(default_factory=now)
 
 
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
@@ -91,64 +72,35 @@ def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
     return [Point(name, value, time_of_all, step) for name, value in metrics.items()]
 
 
-def send(
-    client: "MlflowClient", changes: Changes, made: dict[str, str], *, resend: bool = False
-) -> None:
+def send(client: "MlflowClient", changes: Changes) -> None:
     """Write changes to their run.
 
     Args:
-        client: of the store.
-        changes: of one run.
-        made: EXPERIMENT/KEY -> the store's id, of runs that were made; it grows.
-        resend: the changes may have been sent before.
+        client: Client of the store.
+        changes: Changes of one run.
 
     Raises:
-        LookupError: the run was never made.
-        Exception: whatever MLflow's client raises.
+        Exception: Whatever MLflow's client raises.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id = made.get(changes.run) or _found(client, changes, resend)
-    tags = {name: text[:MAX_TAG] for name, text in changes.tags.items()}
+    run_id, tags = changes.run, dict(changes.tags)
     if changes.state:
         tags[Tag.STATE] = changes.state
-    if run_id is None:
-        experiment_id, _, key = changes.run.partition("/")
-        run = client.create_run(
-            experiment_id,
-            start_time=changes.at,
-            tags={**tags, Tag.RUN_KEY: key},
-            run_name=changes.name,
-        )
-        run_id, tags = str(run.info.run_id), {}
-    made[changes.run] = run_id
     for name, content in changes.files.items():
         _keep_file(client, run_id, name, content)
     metrics = [Metric(*point) for point in changes.metrics]
-    params = [Param(name, text[:MAX_PARAM]) for name, text in changes.params.items()]
+    params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
     # MLflow itself parts what is too much for one request, but would write the metrics that are
     # left over behind the tags: a run that is COMPLETE has its numbers
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
-    marks = [RunTag(name, text) for name, text in tags.items()]
+    marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
     client.log_batch(run_id, metrics=metrics[:MAX_METRICS], params=params, tags=marks)
     if changes.state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[State.RUNNING])
     elif changes.state:
         client.set_terminated(run_id, status=RUN_STATUS[changes.state], end_time=changes.at)
-
-
-def _found(client: "MlflowClient", changes: Changes, resend: bool) -> str | None:
-    """The store's id of a run; None: it is to be made."""
-    experiment_id, _, key = changes.run.rpartition("/")
-    if not experiment_id:
-        return changes.run
-    if changes.name and not resend:
-        return None
-    found = max(runs_of(client, experiment_id, key), key=weight, default=None)
-    if found is None and not changes.name:
-        raise LookupError(f"no run was made for {changes.run}")
-    return found and str(found.info.run_id)
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
@@ -213,7 +165,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
         if state is State.RUNNING:
             state = State.INTERRUPTED
             why = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        send(client, Changes(run=run_id, tags=why, state=state), {})
+        send(client, Changes(run=run_id, tags=why, state=state))
     return len(dead)
 
 

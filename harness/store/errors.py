@@ -53,7 +53,7 @@ class NoAnswer(StoreError):
 
 
 class StoreAway(StoreError):
-    """The store does not answer; writes may wait on disk for the next run of the study."""
+    """The store has not answered for as long as the study waits; the same command resumes it."""
 
 
 @contextmanager

@@ -7,16 +7,18 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
 from harness.store.address import SQLITE, address_fault, reach_database
-from harness.store.changes import Changes, send
+from harness.store.changes import MAX_TAG, Changes, now, plain, runs_of, send, weight
 from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
+from harness.store.schema import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,39 +49,65 @@ SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 @dataclass(eq=False)
 class Store:
-    """An open MLflow store.
-
-    made: EXPERIMENT/KEY -> the store's id, of runs that were made (Changes.run).
-    """
+    """An open MLflow store."""
 
     uri: str
     client: "MlflowClient"
-    made: dict[str, str] = field(default_factory=dict, init=False)
 
     def write(self, changes: Changes) -> None:
         """Write changes to their run.
 
         Raises:
-            StoreError: the store refuses them.
+            StoreError: The store refuses them, or does not answer.
         """
-        with store_errors(self.uri):
-            send(self.client, changes, self.made)
+        self.call(lambda: send(self.client, changes))
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
-        """Call the store, once it has everything that was written, and give its answer.
+        """Ask the store something, and return its answer.
 
-        Also for changes that no Changes can say, such as an experiment's name: they are made at
-        once, and never wait on disk.
+        `ask` may also write what no Changes can express, such as an experiment's tag, if that does
+        no harm when it is repeated.
 
         Raises:
-            StoreError: it refuses, or does not answer.
+            StoreError: The store refuses, or does not answer.
         """
 
         def patiently(name: str, call: Callable[[], Any]) -> Any:
             return again(self.uri, call) if name.startswith(READS) else call()
 
+        return self.call(lambda: ask(wrapped(self.client, patiently)))
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run, and return its ID.
+
+        Before it is created again the run is looked for by its key, as the answer to the first
+        request may have been lost.
+
+        Raises:
+            StoreError: The store refuses it, or does not answer.
+        """
+        begun, key, is_repeated = now(), uuid.uuid4().hex, False
+        texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
+
+        def create() -> str:
+            nonlocal is_repeated
+            runs = runs_of(self.client, experiment_id, key) if is_repeated else []
+            is_repeated = True
+            run = max(runs, key=weight, default=None) or self.client.create_run(
+                experiment_id, start_time=begun, tags={**texts, Tag.RUN_KEY: key}, run_name=name
+            )
+            return str(run.info.run_id)
+
+        return self.call(create)
+
+    def call(self, act: Callable[[], T]) -> T:
+        """Make requests to the store that do no harm when they are repeated.
+
+        Raises:
+            StoreError: The store refuses one, or does not answer.
+        """
         with store_errors(self.uri):
-            return ask(wrapped(self.client, patiently))
+            return act()
 
     def experiment(self, name: str) -> str | None:
         """Id of an experiment, None if there is none.

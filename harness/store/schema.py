@@ -100,9 +100,8 @@ class Tag(StrEnum):
     FAILURE = "ship.failure"
     FLAGS = "ship.flags"
 
-    # of an experiment: who holds the study, and the tokens of who held it before
+    # of an experiment: who holds the study
     LOCK = "ship.lock"
-    LAST_DRIVER = "ship.last_driver"
 
     # MLflow's own
     PARENT_RUN = "mlflow.parentRunId"

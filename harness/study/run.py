@@ -46,6 +46,7 @@ def run_study(
     retry_non_finite: bool = False,
     method: Method | None = None,
     console: Console | None = None,
+    store_timeout: float = store.STORE_TIMEOUT,
     timing: Timing | None = None,
     publish: Publish | None = None,
 ) -> StudyOutcome:
@@ -65,7 +66,7 @@ def run_study(
         in_process: run one trial after the other in this process, without Ray's, so that a debugger
             stops in a method of one's own; the store and the numbers are the same.
         verbose: let Ray, its workers and MLflow talk.
-        cache_dir: for features, checkpoints, and writes that the store lacks.
+        cache_dir: for features and checkpoints.
         storage: where checkpoints of running trials lie; see ship-sweep --storage.
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         reuse: whether seeds that other studies of the store have finished, of the very same
@@ -76,6 +77,7 @@ def run_study(
             or infinite; on a GPU that need not recur.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
+        store_timeout: Seconds for which a study that runs waits for a store that does not answer.
         timing: of the lease that keeps other hosts away.
         publish: what the study's own run is to show of an outcome, None for nothing; it is asked
             once all that was run is in the store, and may raise UserError.
@@ -85,8 +87,8 @@ def run_study(
 
     Raises:
         harness.errors.UserError: a mistake in the YAML or the data, a store or a cluster that
-            cannot be used; one clear message with every fault. Among them StoreAway: the store does
-            not answer; what it lacks waits on disk for the next call.
+            cannot be used; one clear message with every fault. Among them StoreAway: the store did
+            not answer for `store_timeout` seconds; the same call resumes the study.
         ValueError: a backbone or data set cannot be read.
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
@@ -95,6 +97,8 @@ def run_study(
         raise ConfigError([fault])
     if address is not None and in_process:
         raise ConfigError(["in_process must come without address"])
+    if not store_timeout >= 0:
+        raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
     prints = fingerprints_of(study, method, data_root, cache_dir)
@@ -107,7 +111,13 @@ def run_study(
     with (
         Interrupts() as interrupts,
         store.own_study(
-            uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, options.say
+            uri,
+            study.name,
+            timing or Timing(),
+            store_timeout,
+            fail=interrupts.fail,
+            stopped=lambda: interrupts.requested,
+            say=options.say,
         ) as own,
     ):
         if verbose:
@@ -193,7 +203,6 @@ class Execution:
 
     def _interrupted(self, *, ran: bool) -> StudyOutcome:
         """What has become of a study that somebody stopped, once nothing of it is RUNNING."""
-        self.store.hurry()
         try:
             # a signal may have struck between a run's first write and the place that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
@@ -235,7 +244,8 @@ class Execution:
                 standing = self._run_controls(self._run_trials(standing), standing.plan)
             outcome = replace(self._outcome(standing), ran=ran)
         except BaseException:
-            with suppress(store.StudyLost):  # the study's run is another driver's
+            # the study's run is another driver's, or the next driver closes it
+            with suppress(store.StudyLost, store.StoreAway):
                 self.record.end(State.INTERRUPTED)
             raise
         self.record.end(outcome.state)

@@ -159,7 +159,9 @@ class Trials:
             view,
             resolved,
             check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
-            forget=lambda work: storage.forget(checkpoint_name(work.setting.key, work.seeds)),
+            forget=lambda work: storage.forget(
+                checkpoint_name(work.setting.key, work.seeds, study.save)
+            ),
             failed_before=ledger.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )

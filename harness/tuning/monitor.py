@@ -123,15 +123,18 @@ class Monitor(tune.Callback):
         self.view.start(name, work.setting.label, len(work.seeds))
 
     def _end(self, name: str) -> None:
-        """Write and show what became of a trial."""
-        del self._running[name]
+        """Write and show what became of a trial; one that cannot be written is left to close()."""
         one = self.searcher.attempts[name]
-        note = f"stopped {one.where}" if one.state is State.PRUNED else one.reason
         if one.state is State.COMPLETE:
             self._guard(lambda: self.recorder.complete(name, one.final))
-            self.view.progress(name, "", 1.0, one.final["metrics"].get(OBJECTIVE))
         else:
             self._guard(lambda: self.recorder.end(name, one.state, one.reason, one.failure))
+        if self._error is not None:
+            return
+        del self._running[name]
+        if one.state is State.COMPLETE:
+            self.view.progress(name, "", 1.0, one.final["metrics"].get(OBJECTIVE))
+        note = f"stopped {one.where}" if one.state is State.PRUNED else one.reason
         self.view.end(name, one.state, note)
         if one.state is State.FAIL:
             self._count(one.work.setting.key, one.reason)
@@ -158,10 +161,15 @@ class Monitor(tune.Callback):
     def _guard(self, write: Callable[[], None]) -> None:
         if self._error is not None:
             return
+        began = time.monotonic()
         try:
             write()
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
+        # while the driver waits for the store, trials wait for the driver: no limit passes
+        waited = time.monotonic() - began
+        for name in self._running:
+            self.searcher.attempts[name].started += waited
 
     def _end_overdue(self, limit: float) -> None:
         """End trials that are past the limit.

@@ -213,7 +213,7 @@ class StudySearcher(Searcher):
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
-        name = checkpoint_name(work.setting.key, work.seeds)
+        name = checkpoint_name(work.setting.key, work.seeds, self._study.save)
         may_stop = work.may_stop and study_prunes(self._study)
         return trial_spec(work.setting.config, work.seeds, may_stop, name)
 

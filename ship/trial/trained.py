@@ -28,7 +28,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 SAID: Final = "trained.json"
-# Bytes. What waits for a store that is away is kept as text (harness.store.study_store).
+# Bytes of a seed's file: the driver of a study holds it in memory.
 MOST_TENSORS: Final = 40 * 2**20
 MOST_SAID: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")

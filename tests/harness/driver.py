@@ -3,7 +3,7 @@
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
 complete. FAULT is JSON, see arrange(); with "publish" in it the study's run shows
 its report, with "in_process" nothing runs on Ray, with "reuse" what other studies have
-finished does not run.
+finished does not run; "store_timeout" is in seconds.
 SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
@@ -29,6 +29,7 @@ from harness.ray import session
 from harness.store import Publication
 from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost, Timing
+from harness.store.study_store import STORE_TIMEOUT
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare
 from tests.harness import fakes
@@ -120,6 +121,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
             console=SteadyConsole(force_terminal=False),
             in_process=given.get("in_process", False),
             reuse=given.get("reuse", False),
+            store_timeout=given.get("store_timeout", STORE_TIMEOUT),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
@@ -128,6 +130,9 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
     except (StudyLost, StoreAway, RayLost) as error:
         print(error, flush=True)
         return 3
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        return 130
     except UserError as error:
         print(f"mistake: {error}", flush=True)
         return 2

@@ -1,8 +1,6 @@
 """A store in memory that takes calls as MLflow does, and a client that loses some of them."""
 
-import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from harness.store import Tag
-from harness.store.changes import Changes
-from harness.store.errors import StoreError
-from harness.store.study_store import Pending, StudyStore
+from harness.store.study_store import StudyStore
 
 URI = "http://me:geheim@server:5000"
 
@@ -69,7 +65,6 @@ class FlakyClient:
         self.store = store
         self.fates = fates
         self.calls: list[str] = []
-        self.mortal = True  # else a crash is an answer that gets lost
 
     def create_run(
         self, experiment_id: str, start_time: int, tags: dict[str, str], run_name: str
@@ -148,8 +143,6 @@ class FlakyClient:
     def _call(self, name: str, act: Any) -> Any:
         self.calls.append(name)
         fate = next(self.fates, "ok")
-        if not self.mortal:
-            fate = fate.removeprefix("crash ")
         if fate == "refused":
             raise MlflowException("no such thing", RESOURCE_DOES_NOT_EXIST)
         if fate == "crash before":
@@ -171,30 +164,11 @@ def _entity(run_id: str, run: FakeRun) -> Any:
     )
 
 
-class Post:
-    """A study's store on a flaky client, which sends what waits when it is asked to."""
-
-    def __init__(self, folder: Path, fake: FakeStore, *fates: str) -> None:
-        self.client: Any = FlakyClient(fake, iter(fates))
-        self.pending = Pending(folder / "own.jsonl")
-        self.lines: list[str] = []
-        self.store = StudyStore(URI, self.client, "7", self.pending, self.lines.append)
-        self.store._next_try = math.inf
-
-    def new_run(self, name: str = "first", **tags: str) -> str:
-        """Begin a run; what it is called."""
-        begun = Changes.of_new_run("7", name, tags=tags)
-        self.store.write(begun)
-        return begun.run
-
-    def made_run(self, name: str) -> str:
-        """Begin a run of a store that is there; its id in the store."""
-        return self.store.made[self.new_run(name)]
-
-    def deliver_all(self) -> None:
-        """Send until nothing waits."""
-        for _ in range(100):
-            with suppress(StoreError):
-                self.store.send_waiting()
-                return
-        raise AssertionError("it never ends")
+def study_store(
+    fake: FakeStore, *fates: str, lines: list[str] | None = None, **keys: Any
+) -> StudyStore:
+    """A study's store on a flaky client; keys: timeout in seconds, and stopped()."""
+    client: Any = FlakyClient(fake, iter(fates))
+    say = print if lines is None else lines.append
+    given: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
+    return StudyStore(URI, client, "7", say=say, **given)

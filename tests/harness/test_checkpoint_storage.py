@@ -66,9 +66,10 @@ def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
         with own_study(
             f"sqlite:///{tmp_path / folder}/mlflow.db",
             study,
-            tmp_path,
             Timing(claim_pause=0.0),
+            timeout=0.0,
             fail=Mock(),
+            stopped=Mock(),
             say=Mock(),
         ) as own:
             return study_storage(str(tmp_path), own)

@@ -51,6 +51,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_a_removed_option_says_what_to_use_instead(here: Path) -> None:
+    """As ship-sweep does, and before the name of the study is looked at."""
+    line = one_line(report("small", "--export", "optuna:sqlite:///o.db"), 2)
+    assert line.startswith("--export was removed. MLflow, the page and NAME-estimates.csv")
+
+
 @pytest.mark.parametrize("uri", WITH_PASSWORDS)
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, here: Path, monkeypatch: pytest.MonkeyPatch

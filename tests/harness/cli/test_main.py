@@ -36,7 +36,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
         "cache_dir": None, "storage": None, "accept_changes": False, "reuse": True,
-        "retry_non_finite": False,
+        "retry_non_finite": False, "store_timeout": 1800.0,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
     assert (progress, report) == ("progress", "report 1 in prompt_len-report")
@@ -86,8 +86,8 @@ def test_report_that_cannot_be_written(
         (UserError("no such store"), 2, "no such store\n"),
         (BackboneError("no such tower"), 2, "no such tower\n"),
         # no mistake: a job that is run again on this code finishes the study
-        (StoreAway("http://me:geheim@host: 3 writes wait in FILE"), 3,
-         "incomplete: http://***@host: 3 writes wait in FILE\n"),
+        (StoreAway("http://me:geheim@host: no answer"), 3,
+         "incomplete: http://***@host: no answer\n"),
         (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
         (KeyboardInterrupt(), 130, "interrupted: the same command goes on from here\n"),
         # a bug keeps its traceback

@@ -1,6 +1,8 @@
 """Studies through `mlflow server` with PostgreSQL, which are taken away in the middle."""
 
 import io
+import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,19 +90,18 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
 
 
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
-    """Nothing is lost, nothing doubled, nothing RUNNING, no queue left, and no secret told."""
+    """Nothing is lost, nothing doubled, nothing RUNNING, and no secret told."""
     assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
-    assert not list((bench.cache / "outbox").glob("*"))
     assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
 
 
 @pytest.mark.parametrize("gone", ["server", "database"])
-def test_a_study_goes_on_while_its_server_is_dead(
+def test_a_study_waits_while_its_server_is_dead(
     place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
-    """Until two trials have ended and begun: the same table, two lines about it.
+    """The same table, each seed trained once, two lines about it.
 
     Of the server by kill -9; of its database as on a restart, when the server answers 5xx and its
     connections from before are broken.
@@ -109,57 +110,51 @@ def test_a_study_goes_on_while_its_server_is_dead(
 
     def strike() -> None:
         place.server.kill() if gone == "server" else place.database.stop()
-        before = len(there.lines())
-        wait_for(lambda: len(there.lines()) >= before + 4)  # of two seeds each
+        time.sleep(5.0)
         place.server.start() if gone == "server" else place.database.start()
 
     shown = disturbed(there, gone, strike)
     check(there, gone, calm)
+    assert len(there.lines()) == 2 * SETTINGS
     if gone == "server":
         assert shown.count("the MLflow store does not answer (Connection refused)") == 1
         assert shown.count("the MLflow store answers again") == 1
     assert "geheim" not in shown and "Traceback" not in shown
 
 
-def test_a_killed_drivers_queue_is_sent_by_the_next_run(
-    place: Place, there: Bench, calm: dict[str, Any]
+@pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
+def test_a_driver_that_ends_while_its_server_is_dead(
+    place: Place, there: Bench, calm: dict[str, Any], end: str
 ) -> None:
-    """What ended while the server was away is not run again."""
-    first = Driver(there, 0.5, "dead", fault=HERE)
+    """The next run records what had finished, and trains no seed again that was trained."""
+    timeout = 4.0 if end == "timeout" else 600.0
+    first = Driver(there, 0.5, end, fault={**HERE, "store_timeout": timeout})
     try:
-        wait_for(lambda: bool(there.lines()))
+        wait_for(lambda: len(there.lines()) >= 4)  # the second trial has begun
         place.server.kill()
-        wait_for(lambda: len(there.lines()) >= 6)
-        queue = there.cache / "outbox"
-        wait_for(lambda: waiting(queue).count('"COMPLETE"') >= 2)
-        assert "geheim" not in waiting(queue)
-        first.process.kill()
+        if end != "timeout":
+            time.sleep(5.0)  # the trial ends, and its driver waits
+            first.process.send_signal(signal.SIGTERM if end == "sigterm" else signal.SIGKILL)
     finally:
-        first.end()
-    ended = waiting(queue).count('"COMPLETE"')
-    before = len(there.lines())
-    place.server.start()
-    second = Driver(there, 0.0, "dead", fault=HERE)
-    code, output = second.end()
+        code, output = first.end()
+        place.server.start()
+    assert code == {"timeout": 3, "sigterm": 130, "sigkill": -signal.SIGKILL}[end], output
+    if end == "timeout":
+        assert "Run the same command to resume" in output
+    assert "geheim" not in output and "Traceback" not in output
+    assert len(there.lines()) == 4
+    code, output = Driver(there, 0.0, end, fault=HERE).end()
     assert code == 0, output
-    assert "of an earlier run wait in" in output
-    assert len(there.lines()) - before == 2 * (SETTINGS - ended)
-    check(there, "dead", calm)
-
-
-def waiting(queue: Path) -> str:
-    """What waits for the store."""
-    return "".join(path.read_text("utf-8") for path in queue.glob("*"))
+    assert len(there.lines()) == 2 * SETTINGS
+    check(there, end, calm)
 
 
 @pytest.mark.parametrize("where", ["there", "bench"])
 def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, where: str) -> None:
-    """The queue rests on this: a point, a param and a tag that are there are not added again."""
+    """A write that is repeated does no harm: points, params and tags are not added again."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
-    begun = Changes.of_new_run(store.create_experiment("twice"), "run")
-    store.write(begun)
-    run_id = store.made[begun.run]
+    run_id = store.create_run(store.create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}

@@ -9,16 +9,16 @@ from unittest.mock import Mock
 import pytest
 
 from harness.checkpoints import Checkpoints, Storage, checkpoint_name
-from harness.messages import EPOCHS, FINAL, trial_spec
+from harness.messages import EPOCHS, FAILED, FINAL, LOST, trial_spec
 from harness.store import Cost
 from harness.worker import Worker
 from ship.state import Checkpoint, CheckpointError
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
-from tests.harness.fakes import AnalyticRun, make_method
+from tests.harness.fakes import SIX, AnalyticRun, make_method
 from tests.harness.worker.workers import finish, make_worker
 
-NAME = checkpoint_name("key", (0, 1))
+NAME = checkpoint_name("key", (0, 1), save=False)
 
 
 @pytest.fixture
@@ -78,6 +78,34 @@ def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) ->
     del numbers[Cost.PEAK_MEMORY], all_numbers[Cost.PEAK_MEMORY]
     assert numbers == all_numbers
     assert f"went on behind {steps} epochs" in (tmp_path / "log").read_text()
+
+
+def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
+    """A run_trial whose second seed fails."""
+    six = dict.fromkeys(SIX, (50.0, None))
+    yield EpochMetrics("selection", 1, 0.5, six, (), {1: "loss not finite"})
+    test = {**six, "selection_harmonic_mean": (50.0, None), "selection_epoch": (1.0, None)}
+    yield EpochMetrics("test", 1, 1.0, test, (), {1: "loss not finite"})
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_finished_trial_is_not_trained_again(
+    tmp_path: Path, storage: Storage, loses: bool
+) -> None:
+    """As long as its result is there, another worker gives it: to the driver it is the same."""
+    run_trial = losing_a_seed if loses else None
+    whole = finish(worker_of(tmp_path, storage, 3600.0, run_trial))
+
+    def never(*_: Any) -> Iterator[EpochMetrics]:
+        raise AssertionError("it is trained again")
+
+    (result,) = finish(worker_of(tmp_path, storage, None, never))
+    assert said([result]) == said(whole)
+    assert result[FINAL] == whole[-1][FINAL]
+    assert bool(result[FINAL][0][LOST]) == loses
+    assert bool(result[FINAL][0]["files"]) != loses
+    storage.delete(NAME)
+    assert FAILED in finish(worker_of(tmp_path, storage, None, never))[-1]
 
 
 def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) -> None:
@@ -167,6 +195,7 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
 
 
 def test_names_tell_trials_apart() -> None:
-    """By setting, by seeds, and by their order."""
+    """By setting, by seeds and their order, and by whether what is trained is kept."""
     trials = [("a", (0, 1)), ("a", (1, 0)), ("a", (0, 1, 2)), ("b", (0, 1))]
-    assert len({checkpoint_name(*trial) for trial in trials}) == 4
+    names = {checkpoint_name(*trial, save) for trial in trials for save in (False, True)}
+    assert len(names) == 8

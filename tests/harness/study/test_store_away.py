@@ -1,0 +1,144 @@
+"""A store that does not answer for a while in mid-study: waited for, then given up and resumed."""
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
+from harness.store.errors import StoreAway
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study, sleepy
+from tests.harness.same_table import assert_same_table
+
+Calm = Callable[[StudyConfig], str]
+REQUESTS = (
+    "create_run",
+    "delete_experiment_tag",
+    "get_experiment",
+    "get_run",
+    "log_artifact",
+    "log_batch",
+    "search_runs",
+    "set_experiment_tag",
+    "set_terminated",
+    "update_run",
+)
+
+
+class Outage:
+    """MLflow's client gets no answer from the n-th call of a method on, for some seconds."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, method: str, call: int, seconds: float
+    ) -> None:
+        self.method, self.seconds = method, seconds
+        self.left = call  # calls of the method until it begins
+        self.began = threading.Event()
+        for name in REQUESTS:
+            patched = self._patched(name, getattr(MlflowClient, name))
+            monkeypatch.setattr(MlflowClient, name, patched)
+
+    def _patched(self, name: str, original: Any) -> Any:
+        def request(*args: Any, **keys: Any) -> Any:
+            if name == self.method:
+                self.left -= 1
+                if self.left == 0:
+                    self.end = time.monotonic() + self.seconds
+                    self.began.set()
+            if self.began.is_set() and time.monotonic() < self.end:
+                raise requests.ConnectionError("[Errno 111] Connection refused")
+            return original(*args, **keys)
+
+        return request
+
+
+@pytest.mark.parametrize("on_ray", [False, True], ids=["in process", "on ray"])
+def test_a_store_that_comes_back(
+    request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch, on_ray: bool
+) -> None:
+    """The study has the undisturbed table, nothing runs twice, and no trial's time limit passes."""
+    bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
+    study, console = make_study(), Console(file=io.StringIO(), width=300)
+    bench.behave = sleepy(0.3)
+    Outage(monkeypatch, "create_run", 3, 5.0)  # the study's, the first and the second trial's
+    limited = study.model_copy(update={"time_limit": 4.0})
+    assert bench.run(limited, console=console).complete
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert shown.count("does not answer (Connection refused): waiting up to 30.0 min for it") == 1
+    assert shown.count("the MLflow store answers again") == 1
+    assert len(bench.lines()) == 6
+    assert bench.states() == ["COMPLETE"] * 3
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "on_ray"),
+    [
+        # the study's file is the first; the second trial has finished
+        pytest.param("log_artifact", 3, False, id="finished"),
+        pytest.param("log_artifact", 3, True, id="finished on Ray"),
+        # all numbers of the second trial are written
+        pytest.param("set_terminated", 2, False, id="written"),
+    ],
+)
+def test_a_store_that_stays_away(
+    request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch,
+    method: str, call: int, on_ray: bool,
+) -> None:  # fmt: skip
+    """The study gives up, and the next run records what had finished without training it again."""
+    bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
+    study, console = make_study(), Console(file=io.StringIO(), width=300)
+    with monkeypatch.context() as patch:
+        Outage(patch, method, call, 600.0)
+        with pytest.raises(StoreAway, match="Run the same command to resume"):
+            bench.run(study, store_timeout=1.0, console=console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("/3] complete") == 1  # what is not recorded is not shown
+    assert bench.states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
+    assert "RUNNING" in {run.info.status for run in bench.runs()}
+    assert bench.run(study).complete
+    assert len(bench.lines()) == 6  # of a trial's seeds, when their training begins
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
+    assert not list(bench.cache.rglob("*.safetensors"))
+
+
+def test_an_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within seconds; the next run completes the study."""
+    with monkeypatch.context() as patch:
+        outage = Outage(patch, "log_artifact", 3, 600.0)
+
+        def interrupt() -> None:
+            outage.began.wait(60)
+            time.sleep(1.0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            bench.run(make_study())
+        assert time.monotonic() - began < 30
+        thread.join()
+    assert bench.run(make_study()).complete
+    assert len(bench.lines()) == 6
+    bench.check_invariants()
+
+
+@pytest.mark.parametrize("timeout", [-1.0, float("nan")])
+def test_a_timeout_that_cannot_be_meant_is_refused(bench: Bench, timeout: float) -> None:
+    """Before anything runs."""
+    with pytest.raises(ConfigError, match=r"\(--store-timeout\) must be >= 0, got (-1|nan)"):
+        bench.run(make_study(), store_timeout=timeout)
