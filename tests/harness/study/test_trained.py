@@ -1,7 +1,6 @@
 """A study with save: true: what its runs keep, with ship's own method."""
 
 import io
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +13,9 @@ import torch
 from PIL import Image
 
 import harness
-from harness.cli import predictions
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
-from reports.errors import ReportError
 from reports.study.load import load_records
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
@@ -215,28 +212,6 @@ def test_settings_without_a_score_are_named(tmp_path: Path) -> None:
             harness.predict("unselected", tmp_path, asked, tracking_uri=uri)
 
 
-def test_a_store_that_is_away_is_told_in_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not after the minutes of MLflow's own retries; what the user has set stays."""
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    tries = []
-
-    def read(*of: str) -> None:
-        tries.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
-        raise ReportError("away")
-
-    monkeypatch.setattr(predictions, "load_records", read)
-    for given, tried in ((None, "2"), ("9", "9")):
-        if given is not None:
-            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
-        else:
-            monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-        with pytest.raises(ReportError, match="away"):
-            harness.predict("small", tmp_path, tracking_uri="http://127.0.0.1:1")
-        assert (tries.pop(), os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")) == (tried, given)
-
-
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
     """The example of the page runs, and its comments say what comes out."""
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "mlflow.md").read_text("utf-8"), re.S)
@@ -272,7 +247,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert sorted(files) == [0, 0, 2, 2]
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_files_come_from_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, pictures: FeatureSet, pocket: FrozenCLIP
 ) -> None:
