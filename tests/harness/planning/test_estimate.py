@@ -85,12 +85,6 @@ def test_without_a_trial_that_counts_the_time_is_unknown(
     assert estimate_of(study, prints, finished(study, prints, 6.0, **other)) is None
 
 
-def test_a_finished_study_has_no_time_left(prints: Fingerprints) -> None:
-    """Its plan has no estimate."""
-    study = make_study(space={"generator.n_ctx": [1]})
-    assert estimate_of(study, prints, finished(study, prints, 6.0)) is None
-
-
 SCHEDULES = told(__file__, "schedules.yaml")
 
 
