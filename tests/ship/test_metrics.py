@@ -35,12 +35,6 @@ def test_score_tells_the_protocols_apart() -> None:
     assert made["joint_harmonic_mean"] == 0
 
 
-def test_score_without_new_pictures_is_base_alone() -> None:
-    """What was not measured is absent, not zero."""
-    made = score(Answers(torch.eye(4)[None, :2], torch.tensor([0, 1]), SEEN), True)
-    assert set(made) == {"base"}
-
-
 def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are looked at in one go, to the bit; one bad logit is its replica's."""
     drawn = torch.Generator().manual_seed(0)
@@ -119,23 +113,6 @@ def test_a_given_constant_is_used(case: Case) -> None:
         s, u = stacked(logits[r], labels, seen[r], constant)
         assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
     assert made["calibration"].tolist() == pytest.approx(constants)
-
-
-def test_perfect_separation_needs_no_constant() -> None:
-    """The area is the whole square."""
-    labels = torch.tensor([0, 0, 1, 2, 3])
-    seen = torch.tensor([[True, True, False, False]])
-    logits = 5 * torch.nn.functional.one_hot(labels, 4).double()[None]
-    made = score_one_softmax(Answers(logits, labels, seen), False)
-    assert made["ausuc"].tolist() == [100.0] and made["calibration"].tolist() == [0.0]
-
-
-def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
-    """As in base_val; an unseen class's logit on top makes a picture wrong, as in the test."""
-    labels, seen = torch.tensor([0, 1]), torch.tensor([[True, True, False]])
-    logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
-    made = score_one_softmax(Answers(logits, labels, seen), True)
-    assert {k: v.tolist() for k, v in made.items()} == {"seen": [50.0]}
 
 
 def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:

@@ -84,17 +84,6 @@ def model() -> CLIP:
     return found
 
 
-def test_how_a_model_is_printed_does_not_matter(
-    model: CLIP, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A release of torch that prints its layers otherwise makes no result foreign."""
-    before, printed = fingerprint(model, CONFIG), repr(model)
-    monkeypatch.setattr(nn.Module, "__repr__", lambda self: "something else")
-    monkeypatch.setattr(nn.Module, "extra_repr", lambda self: "more")
-    assert repr(model) != printed
-    assert fingerprint(model, CONFIG) == before
-
-
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -122,15 +111,6 @@ def test_weights_and_their_type_are_in_it(model: CLIP) -> None:
         weight[3] = torch.nextafter(weight[3], torch.tensor(9.0))
     changed = fingerprint(model, CONFIG)
     assert len({before, changed, fingerprint(model.double(), CONFIG)}) == 3
-
-
-def test_the_configuration_is_in_it_but_for_the_activation(model: CLIP) -> None:
-    """The order of its keys is not, and neither is quick_gelu, which the layers tell better."""
-    before = fingerprint(model, CONFIG)
-    turned = {"quick_gelu": True, **dict(reversed(CONFIG.items()))}
-    assert fingerprint(model, turned) == before
-    for other in (None, {}, {**CONFIG, "embed_dim": 17}):
-        assert fingerprint(model, other) != before
 
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

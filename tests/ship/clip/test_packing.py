@@ -43,9 +43,3 @@ def test_sequences_are_few_and_short(lengths: list[int], p: int, most: int) -> N
     largest = max(max(lengths), most - p)
     assert room <= largest
     assert sequences <= 2 * sum(lengths) // largest + 1
-
-
-def test_equal_names_fill_their_sequences() -> None:
-    """Ten names of four tokens, five to a sequence: no place is left over."""
-    made = pack(torch.device("cpu"), torch.float32, 5, (4,) * 10, 26)
-    assert made.classes.shape == (2, 20) and made.ends.shape == (2, 5)

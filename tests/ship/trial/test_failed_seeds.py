@@ -155,15 +155,6 @@ def test_the_other_seeds_end_as_without_the_failed_one(
             assert rows == (clean.right[answer][0], b"", clean.right[answer][1])
 
 
-def test_a_failed_seed_is_not_kept(clip64: FrozenCLIP, spoil: Spoil) -> None:
-    """What was trained under the other seeds is, and trained.json names these alone."""
-    _, alone = run(clip64, {}, OTHERS, keep=True)
-    spoil(FusedFinetuner, 1, nth=1)
-    _, trial = run(clip64, {}, SEEDS, keep=True)
-    assert sorted(trial.trained) == ["seed_2.safetensors", "seed_7.safetensors", "trained.json"]
-    assert trial.trained.keys() == alone.trained.keys()
-
-
 @pytest.mark.parametrize("kind", [FusedFinetuner, FusedGenerator])
 def test_a_trial_without_a_seed_left_ends(
     clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type

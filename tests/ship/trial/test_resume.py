@@ -86,20 +86,6 @@ def test_it_may_stop_anywhere(clip: FrozenCLIP) -> None:
     assert stages == set(get_args(Stage)) - {"test"}
 
 
-def test_ages_of_a_generator_that_stops_early_go_on(clip: FrozenCLIP) -> None:
-    """It does so on the way to the third age; each age trains a fine-tuner of its own."""
-    early = {"selection": "reference", "generator": {**PATIENT, "epochs": 20}}
-    check_stops(config(early), clip)
-
-
-def test_the_patient_trial_stops_one_replica_before_the_other(clip: FrozenCLIP) -> None:
-    """Else it shows nothing: a replica that has stopped reports its best epoch again."""
-    items = start(config({"generator": PATIENT}), clip)
-    curve = [i.per_replica["held_out_loss"] for i in items if i.stage == "selection_generator"]
-    assert len(curve) < PATIENT["epochs"]
-    assert len({values[0] for values in curve}) < len({values[1] for values in curve})
-
-
 def test_a_checkpoint_can_be_taken_of_a_resumed_trial(clip: FrozenCLIP) -> None:
     """Stopped twice; and none is given while old epochs are said again."""
     setting = config({})
@@ -220,13 +206,3 @@ def test_selection_is_freed_before_retraining(
 ) -> None:
     """Whatever is trained in either."""
     check_freed(start(config(changes), clip), alive)
-
-
-def test_a_resumed_trial_frees_it_too(clip: FrozenCLIP, alive: Alive) -> None:
-    """What a checkpoint of selection was put back into is freed like what was built at first."""
-    run = start(config({}), clip)
-    while next(run).stage != "selection":
-        pass
-    checkpoint = run.checkpoint()  # type: ignore[attr-defined]
-    del run
-    check_freed(start(config({}), clip, checkpoint), alive)
