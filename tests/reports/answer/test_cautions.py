@@ -5,8 +5,8 @@ import pytest
 from reports.answer import Answer
 from reports.charts import study_charts
 from reports.report import make_report
-from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.studies import crossed, leveled, over_datasets, quality
+from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.studies import leveled, over_datasets
 
 NOTHING = "The baseline has not finished: nothing is compared with it."
 
@@ -23,17 +23,6 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     del base.metrics["test/joint_harmonic_mean/seed_0"]
     found = answer(builder, "joint_harmonic_mean")
     assert "against 4:" in found.findings[0].text and NOTHING not in found.cautions
-
-
-def test_a_baseline_that_is_not_measured_is_told() -> None:
-    """Without synthetic features there is no quality that others could be held against."""
-    told = "The baseline has no Fréchet: nothing is compared with it."
-    builder = crossed(
-        {"generator": ["none", "vae"]},
-        lambda name, s: scores(50.0 + s) | ({} if name == "none" else quality(s)),
-    )
-    assert told in answer(builder, "quality/frechet").cautions
-    assert told not in answer(builder).cautions
 
 
 @pytest.mark.parametrize("others", [(), ("pets", "food")])
@@ -56,39 +45,6 @@ def test_few_seeds_of_one_comparison_among_many() -> None:
     told = "A comparison has only 2 seeds: intervals of so few are rough."
     assert told in answer(builder).cautions
     assert told not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
-
-
-def test_a_level_may_be_null() -> None:
-    """It has a name; a factor that is not active has none."""
-    builder = StoreBuilder(
-        factors=[
-            {"key": "shots", "levels": [4, None], "log": False, "baseline": 4},
-            {"key": "generator.scale", "levels": [None, 0.1], "log": False, "baseline": None},
-        ]
-    )
-    for shots in (4, None):
-        for scale in (None, 0.1):
-            made = {s: scores(50.0 + s + (shots is None) - (scale or 0)) for s in range(5)}
-            builder.trial({"shots": shots, "generator.scale": scale}, made)
-    best, shots_, *_ = answer(builder).findings
-    assert best.text.startswith("shots null, scale null: mean H")
-    assert "to 4: null (" in shots_.text
-
-
-def test_settings_that_have_finished_are_those_of_all_factors() -> None:
-    """A range that only some settings have does not make the others unfinished."""
-    weights = [n / 10 for n in range(1, 14)]
-    builder = StoreBuilder(
-        factors=[
-            {"key": "generator", "levels": ["none", "vae"], "log": False, "baseline": "none"},
-            {"key": "kl_weight", "levels": weights, "log": False, "baseline": 0.1},
-        ]
-    )
-    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in range(5)})
-    for weight in weights:
-        made = {s: scores(50.0 + s + weight * (1 + s / 9)) for s in range(5)}
-        builder.trial({"generator": "vae", "kl_weight": weight}, made)
-    assert any("14 of 14 settings finished." in line for line in answer(builder).lines)
 
 
 def test_levels_that_are_close_have_names_of_their_own() -> None:
