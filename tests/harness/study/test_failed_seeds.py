@@ -153,6 +153,7 @@ def test_a_plan_names_the_flag(bench: Bench) -> None:
     assert f"{line}: run again" in retried.notes
 
 
+@pytest.mark.slow
 def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """NaN in one seed's parameters: the others' numbers, files and answers are as without it."""
     pocket = FrozenCLIP.load("pocket")

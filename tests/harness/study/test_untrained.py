@@ -23,6 +23,7 @@ def check(text: str) -> None:
     assert "undecided" not in text and "quivalent" not in text
 
 
+@pytest.mark.slow
 def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     """Flags reach the store, the table and the answer of a study with the real method."""
     features = build_features(FrozenCLIP.load("pocket"))

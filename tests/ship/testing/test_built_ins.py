@@ -65,6 +65,7 @@ def reordered(task: Task, order: Sequence[int]) -> Task:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", list(FINETUNER_CASES))
 def test_a_class_has_the_same_logits_wherever_it_stands(
@@ -82,6 +83,7 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # a synthetic feature is a key of Tip-Adapter's cache, whatever the weight of its loss
     "name",
