@@ -17,9 +17,6 @@ from torch import nn
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.clip.weights import fingerprint
-from ship.subsets import FeatureSet
-from ship.trial import run_trial
-from ship.trial_config import TrialConfig
 from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 
@@ -135,27 +132,3 @@ def test_only_cuda_is_told() -> None:
     with pytest.raises(ZeroDivisionError), products(CUDA, "tf32"):
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == before
-
-
-def test_a_trial_runs_in_it_and_its_caller_does_not(
-    features: FeatureSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two epochs the setting is the process's own."""
-    tiny = build_clip()
-    clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, precision="tf32")
-    config = TrialConfig(
-        backbone="tiny", dataset="tiny", shots=2, generator="none", selection="none",
-        finetuner={"name": "coop", "epochs": 1, "batch_size": 16},
-    )  # fmt: skip
-    seen = []
-    monkeypatch.setattr(clip, "arithmetic", lambda: products(CUDA, clip.precision))
-    real = clip.text.encode_shared
-
-    def encode(*args: Any) -> torch.Tensor:
-        seen.append(torch.get_float32_matmul_precision())
-        return real(*args)
-
-    monkeypatch.setattr(clip.text, "encode_shared", encode)
-    for _ in run_trial(config, [0], features, clip):
-        assert torch.get_float32_matmul_precision() == "highest"
-    assert set(seen) == {"high"}

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP, class_prompts
-from ship.clip.text import SEQUENCE, TextTower
+from ship.clip.text import TextTower
 from tests.ship import by_hand
 from tests.ship.conftest import build_clip
 
@@ -98,35 +98,6 @@ def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
     expected, found = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
     assert (found[0] - expected[0]).abs().max() < 1e-6
     assert (found[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
-
-
-def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> None:
-    """Up to two tokens, and EOT; of inner tokens, two blocks of packed names, then one more.
-
-    Names share a context as far as a sequence goes, and hardly any token is padding.
-    """
-    before = clip.text_tokens
-    clip.encode_texts(["cat", "sea lion"])
-    assert clip.text_tokens - before == 2 * 3
-
-    tower, parts = (
-        TextTower(clip._model, clip.tokenizer.sot_token_id),
-        class_prompts(clip, ["cat", "dog"], 4),
-    )
-    prefix, own = parts.prefix(torch.zeros(3, 4, 24)), torch.zeros(3, 2, 4, 24)
-    tower.encode_shared(prefix, parts.names, parts.host_lengths, own, 2)
-    names = sum(parts.host_lengths)
-    assert tower.passed == 2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)
-
-    tower, parts = (
-        TextTower(clip._model, clip.tokenizer.sot_token_id),
-        class_prompts(clip, names_of(50), 4),
-    )
-    tower.encode_shared(parts.prefix(torch.zeros(2, 4, 24)), parts.names, parts.host_lengths)
-    needed = sum(parts.host_lengths)
-    least = 2 * (-(-needed // (SEQUENCE - 5)) * 5 + needed)
-    assert least <= tower.passed / tower.depth < 1.02 * least
-    assert needed < 0.75 * 50 * max(parts.host_lengths)  # as many as they would be if padded
 
 
 @pytest.mark.parametrize(
