@@ -79,6 +79,15 @@ def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
     load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
 
 
+def test_a_key_that_a_plugin_requires(tmp_path: Path) -> None:
+    """It is named where it is lacking."""
+    text = QUIET.replace('"quiet', '"needy').replace("loud: bool = False", "loud: bool")
+    (tmp_path / "needy.py").write_text(text)
+    load_plugins([tmp_path / "needy.py"])
+    lines = faults({"finetuner": "needy", "space": {"shots": [1, 2]}})
+    assert lines == ["x: finetuner.loud must be given for finetuner needy"]
+
+
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python as from the command line; one that cannot be used is refused before all else."""
     stop = Mock(side_effect=ConfigError(["stop"]))

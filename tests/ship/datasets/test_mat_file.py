@@ -78,6 +78,15 @@ def test_texts_and_cells(path: Path, compressed: bool) -> None:
     }
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, [1j]])
+def test_what_is_neither_number_nor_text_is_refused(path: Path, value: object) -> None:
+    """Structures and complex matrices; beside what is wanted they do not matter."""
+    savemat(path, {"x": value, "y": 5})
+    assert list(read_mat(path, ["y"])) == ["y"]
+    with pytest.raises(ValueError, match="x is damaged, or no such matrix: neither numbers nor"):
+        read_mat(path, ["x"])
+
+
 def test_other_variables_are_not_read(path: Path) -> None:
     """A damaged or huge matrix of features does not matter, nor do objects without a name."""
     opaque = element(14, element(6, struct.pack("<II", 17, 0)) + element(1, b"odd"))
