@@ -1,16 +1,18 @@
 """Sound studies and studies with accidents that are computed, beside those that stand in YAML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from harness.store import Run
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import (
     KL,
     SEEDS,
     collapsing,
     cross_dataset,
+    crossed,
     few_shot,
     leveled,
     one_factor,
@@ -54,6 +56,25 @@ def quality_followed() -> StoreBuilder:
     return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, arm="text_feature")
 
 
+def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:
+    """Let a run log a flag of each of its seeds."""
+    run.metrics.update({f"seed_{s}/test/flag/{name}": float(s in raised) for s in seeds})
+
+
+def datasets_times_two() -> StoreBuilder:
+    """Two more factors over two datasets: their effects are of averages, flags stay with rows."""
+
+    def made(dataset: str, name: str, shots: str, s: int) -> dict[str, float]:
+        gain = 9 * (name == "wgan") * (shots == "16") + 7 * (dataset == "b")
+        return scores(50.0 + gain + s) | quality(s)
+
+    levels = {"dataset": ["a", "b"], "generator": ["vae", "wgan"], "shots": ["4", "16"]}
+    builder = crossed(levels, made)
+    for run in builder.runs:
+        flag(run, "mean_gap", SEEDS if run is builder.runs[-1] else (), SEEDS)
+    return builder
+
+
 def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
     """Levels whose new accuracy is moved by so much against 1, the baseline, with little noise."""
     rng = np.random.default_rng(5)
@@ -69,6 +90,6 @@ STUDIES = {
     make.__name__: make
     for make in (
         prompt_len, leveled, few_shot, cross_dataset, collapsing, over_datasets, searched,
-        quality_followed, shifted,
+        quality_followed, datasets_times_two, shifted,
     )
 }  # fmt: skip

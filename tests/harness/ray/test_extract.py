@@ -126,7 +126,7 @@ def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.train, expected.train)
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_a_killed_actor_costs_its_shard_alone(
     cluster: OnCluster, tmp_path: Path, local: str
 ) -> None:

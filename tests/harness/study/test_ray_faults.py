@@ -53,6 +53,7 @@ def test_a_ray_that_dies_ends_the_study_in_order(
     bench.check_invariants()
 
 
+@pytest.mark.weekly
 def test_sigterm_to_a_process_of_rays_changes_nothing(
     bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
 ) -> None:

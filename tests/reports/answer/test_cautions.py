@@ -5,8 +5,8 @@ import pytest
 from reports.answer import Answer
 from reports.charts import study_charts
 from reports.report import make_report
-from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.studies import leveled, over_datasets
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.studies import crossed, leveled, over_datasets, quality
 
 NOTHING = "The baseline has not finished: nothing is compared with it."
 
@@ -23,6 +23,17 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     del base.metrics["test/joint_harmonic_mean/seed_0"]
     found = answer(builder, "joint_harmonic_mean")
     assert "against 4:" in found.findings[0].text and NOTHING not in found.cautions
+
+
+def test_a_baseline_that_is_not_measured_is_told() -> None:
+    """Without synthetic features there is no quality that others could be held against."""
+    told = "The baseline has no Fréchet: nothing is compared with it."
+    builder = crossed(
+        {"generator": ["none", "vae"]},
+        lambda name, s: scores(50.0 + s) | ({} if name == "none" else quality(s)),
+    )
+    assert told in answer(builder, "quality/frechet").cautions
+    assert told not in answer(builder).cautions
 
 
 @pytest.mark.parametrize("others", [(), ("pets", "food")])

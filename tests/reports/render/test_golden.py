@@ -32,6 +32,7 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
         ("torn", "-80.txt"),
         ("torn", ".md"),
         ("collapsed", ".md"),
+        ("collapsed", ".tex"),
     ],
 )
 def test_golden_page(name: str, form: str) -> None:

@@ -56,6 +56,12 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     assert cells.isdisjoint(FORMULAS)
 
 
+def test_numbers_of_a_csv_stay_numbers() -> None:
+    """A minus sign alone makes no formula."""
+    (first, _) = csv.DictReader(io.StringIO(csv_text(labelled("-4"))))
+    assert (first["level"], first["new_mean"], first["new_low"]) == ("-4", "-1.5", "-2.0")
+
+
 @pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
 def test_a_heading_is_no_element_of_the_page(text: str) -> None:
     """Not even where it looks like a unit."""
