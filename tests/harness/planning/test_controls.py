@@ -63,13 +63,6 @@ def test_a_best_configuration_at_the_baseline_needs_no_other_control(
     assert at_other_levels(make_plan(study, ledger, prints)) == {}
 
 
-def test_tied_configurations_each_have_controls(prints: Fingerprints) -> None:
-    """The headline is about the mean of all that selection cannot tell apart."""
-    study = sampled()
-    ledger = RunHistory((tried(study, prints, 8, 60.0), tried(study, prints, 4, 60.0)))
-    assert len(at_other_levels(make_plan(study, ledger, prints))) == 4
-
-
 def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:
     """A further trial is better: it gets controls, and no finished run leaves the table."""
     study = sampled(trials=3)

@@ -143,14 +143,6 @@ def test_what_would_not_be_the_same_is_run(
     assert sum(load_records("small", bench.uri).adopted.values()) == new
 
 
-def test_runs_without_models_are_not_promised_where_models_are_wanted(bench: Bench) -> None:
-    """A plan says what a run would take."""
-    bench.run(make_study(name="before"))
-    for save, known in ((False, True), (True, False)):
-        notes = bench.plan(make_study(save=save)).notes
-        assert any("reused" in note for note in notes) is known
-
-
 def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
     """The mean over seeds is computed again from the curves of the reused seeds."""
     keys: dict[str, Any] = {"record": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}

@@ -193,25 +193,6 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
             harness.predict(study, tmp_path, asked, tracking_uri=uri)
 
 
-def test_settings_without_a_score_are_named(tmp_path: Path) -> None:
-    """Under selection none there is none to prefer, and each can be meant."""
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    unselected = StoreBuilder("unselected", seeds=[0], objective="", selection="none")
-    for n_ctx in (1, 2):
-        unselected.trial({"generator.n_ctx": n_ctx}, {0: scores(60.0)}, selected={})
-    unselected.trial({"generator.n_ctx": 4}, {0: {}}, state="FAIL", reason="died")
-    uri = unselected.write(f"sqlite:///{tmp_path}/mlflow.db")
-    rows = load_records("unselected", uri).rows
-    run_id = rows.filter(pl.col("generator.n_ctx") == 2)["run_id"].item()
-    for asked, told in (
-        ([], r"selection prefers several settings; .*choices: n_ctx 1; n_ctx 2\)$"),
-        (["n_ctx=4"], r"no finished setting; .*choices: n_ctx 1; n_ctx 2\)$"),
-        (["n_ctx=2"], run_id),
-    ):
-        with pytest.raises((UserError, TrainedError), match=told):
-            harness.predict("unselected", tmp_path, asked, tracking_uri=uri)
-
-
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
     """The example of the page runs, and its comments say what comes out."""
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "mlflow.md").read_text("utf-8"), re.S)
