@@ -115,7 +115,6 @@ def test_adopted_through_a_tracking_server(
         ({}, {}, RESULTS_VERSION, 2),  # what had failed alone
         ({}, {"reuse": False}, RESULTS_VERSION, 6),
         ({"record": {"seed_curves": True}}, {}, RESULTS_VERSION, 6),
-        ({"shots": 4}, {}, RESULTS_VERSION, 6),
         # a setting that may be stopped is taken whole
         ({"scheduler": "asha"}, {}, RESULTS_VERSION, 2),
         ({}, {}, 0, 6),
