@@ -58,7 +58,7 @@ def quality_followed() -> StoreBuilder:
 
 def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:
     """Let a run log a flag of each of its seeds."""
-    run.metrics.update({f"seed_{s}/test/flag/{name}": float(s in raised) for s in seeds})
+    run.metrics.update({f"test/flag/{name}/seed_{s}": float(s in raised) for s in seeds})
 
 
 def datasets_times_two() -> StoreBuilder:
