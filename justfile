@@ -10,7 +10,7 @@ check:
     lint-imports
     mypy
 
-# what the README promises: about 4 minutes on two cores
+# what the README promises: 2 to 3 minutes on two cores
 test *args:
     pytest {{ args }}
 

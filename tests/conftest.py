@@ -19,7 +19,7 @@ install_import_hook("ship", f"{tests.checked.__name__}.checked")
 _OURS = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-settings.register_profile("unhurried", _OURS, max_examples=60, derandomize=True)
+settings.register_profile("unhurried", _OURS, max_examples=25, derandomize=True)
 # pytest --hypothesis-profile=long: other examples each time, and many of them (`just weekly`)
 settings.register_profile("long", _OURS, max_examples=2000)
 settings.load_profile("unhurried")
@@ -53,7 +53,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if not whole or one_at_a_time or hasattr(config, "workerinput"):
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
-        slow = "slow" in asked or "faults" in asked
+        slow = any(word in asked for word in ("slow", "faults", "weekly"))
         option.numprocesses, option.dist = 2, "worksteal" if slow else "loadfile"
 
 

@@ -1,8 +1,10 @@
 """Cases that stand as YAML beside the test that goes through them."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 
@@ -20,3 +22,13 @@ def put(holder: Any, place: str, value: Any) -> None:
         holder[last] = value
     else:
         setattr(holder, str(last), value)
+
+
+def some_quick(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
+    """Return parameters of which only `quick` are in the default run; CI runs all of them."""
+    return [
+        case
+        if case in quick
+        else pytest.param(*case if isinstance(case, tuple) else (case,), marks=pytest.mark.slow)
+        for case in cases
+    ]

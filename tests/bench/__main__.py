@@ -1,12 +1,11 @@
 """python -m tests.bench: does every benchmark run? The sizes are such that they say nothing.
 
 Each is run by its own name to say something: tests.bench.bench_settings (thousands of settings:
-whole commands, with a store of as many runs), bench_planted (which factor a report names, of
-planted studies and of null ones), bench_answers (how often an answer says what is not so),
-bench_statistics (how often each claim is false, by the shape of the noise), bench_launches (what a
-step asks of a GPU, counted on an emulated one), bench_idle (what trials that do nothing cost their
-driver), bench_trial (how near a whole trial comes to the rate of plain products), bench_selection
-(which epoch to choose, and how to train up to it).
+whole commands, with a store of as many runs), bench_answers (how often an answer says what is not
+so), bench_statistics (how often each claim is false, by the shape of the noise), bench_launches
+(what a step asks of a GPU, counted on an emulated one), bench_idle (what trials that do nothing
+cost their driver), bench_trial (how near a whole trial comes to the rate of plain products),
+bench_selection (which epoch to choose, and how to train up to it).
 """
 
 import tempfile
@@ -16,7 +15,6 @@ from harness.config import load_study
 from tests.bench import (
     bench_answers,
     bench_idle,
-    bench_planted,
     bench_selection,
     bench_statistics,
     bench_trial,
@@ -32,7 +30,6 @@ IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
 def main() -> None:
     """Run each, as quickly as it can be run."""
     for bench in (
-        bench_planted,
         bench_answers,
         bench_statistics,
         bench_trial,

@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ship.clip import FrozenCLIP
-from ship.subsets import FeatureSet
 from tests.emulated import EmulatedDevice, MixedDevicesError
-from tests.ship.conftest import final_task
-from tests.ship.generators.cases import build
 
 
 def on(x: Tensor) -> Tensor:
@@ -98,16 +94,3 @@ def test_launches_and_waits(
         with mode(), device.counting() as counts:
             call()
         assert (counts.n_launches, counts.n_syncs) == (launches, waits)
-
-
-def test_what_happens_is_counted_where_it_happens(
-    device: EmulatedDevice, device_clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """At the innermost line of ship; a backward pass at the line that asks for it."""
-    task = final_task(device_clip, features, [0, 1])
-    generator = build("mlp_vae", task, device_clip, [0, 1])
-    with device.counting() as counts:
-        generator.train_epoch()
-    places = {event.what: event.where.partition(":")[0] for event in counts.launches}
-    assert places["threshold_backward"] == "ship/generators/fit.py"
-    assert places["baddbmm"] == "ship/methods/stack.py"

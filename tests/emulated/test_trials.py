@@ -26,7 +26,7 @@ from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import EpochMetrics, Selection, SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice
-from tests.told import told
+from tests.told import some_quick, told
 
 SEEDS = (7, 2)
 TABLES: Final[Mapping[str, Mapping[str, type[Any]]]] = {
@@ -96,7 +96,10 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
     }
 
 
-@pytest.mark.parametrize("settings", [*methods(), *choices(), *protocols()], ids=str)
+TRIALS = [*methods(), *choices(), *protocols()]
+
+
+@pytest.mark.parametrize("settings", some_quick(TRIALS, TRIALS[::9]), ids=str)
 def test_a_trial_on_the_device_is_that_on_the_cpu(
     settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:

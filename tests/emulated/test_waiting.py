@@ -13,7 +13,7 @@ from ship.generators import Synthesizer
 from ship.protocols import build_protocol
 from ship.replicas import fetched
 from ship.subsets import FeatureSet
-from ship.trial.selection import Best, evaluate
+from ship.trial.selection import evaluate
 from ship.trial_config import SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice
 from tests.ship.finetuners.cases import FAST
@@ -88,18 +88,6 @@ def test_an_evaluation_waits_once(
     once = 1 if protocol == "base_to_new" else 1 + len(finetuner.choices)
     assert counts.n_syncs <= once, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
-
-
-def test_the_best_epoch_is_kept_without_waiting(device: EmulatedDevice) -> None:
-    """What is compared is on the host; what is kept stays on the device."""
-    best = Best(2, "score", None)
-    states = [torch.tensor([[float(v)], [float(-v)]]).to(device.name) for v in (1, 2)]
-    scores, first = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0])], torch.tensor([0, 0])
-    best.update(1, first, {"score": scores[0]}, {"w": states[0]})
-    with device.counting() as counts:
-        best.update(2, first, {"score": scores[1]}, {"w": states[1]})
-    assert not counts.syncs
-    assert best.state["w"].cpu().tolist() == [[2.0], [-1.0]] and best.epoch.tolist() == [2, 1]
 
 
 def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:

@@ -134,23 +134,20 @@ def lose_and_add(cluster: Cluster, folder: Path) -> None:
     (folder / "added").touch()
 
 
-def studied(scenario: str, cluster: Cluster, folder: Path) -> dict[str, Any]:
-    """Run a study of the analytic method; "lose": a node is killed under its trials."""
+def studied(cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Run a study of the analytic method while a node is killed under its trials."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    asked, method = fakes.make_study(), fakes.make_method(folder / "log")
-    if scenario == "lose":
-        (folder / "head").write_text(cluster.head_node.node_id)
-        asked, method = study(), fakes.make_method(folder / "log", behave_in(folder))
-        threading.Thread(target=lose_and_add, args=(cluster, folder), daemon=True).start()
+    (folder / "head").write_text(cluster.head_node.node_id)
+    threading.Thread(target=lose_and_add, args=(cluster, folder), daemon=True).start()
     outcome = run_study(
-        asked,
+        study(),
         data_root=None,
         address=cluster.address,
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         cache_dir=folder / "cache",
-        method=method,
-        console=Console(file=sys.stderr, quiet=scenario == "study"),
+        method=fakes.make_method(folder / "log", behave_in(folder)),
+        console=Console(file=sys.stderr),
     )
     return {"done": outcome.done, "complete": outcome.complete}
 
@@ -164,8 +161,8 @@ def main(scenario: str, folder: str) -> None:
         for _ in range(2 if scenario == "lose" else 1):
             cluster.add_node(**NODE)
     try:
-        if scenario in ("study", "lose"):
-            found = studied(scenario, cluster, Path(folder))
+        if scenario == "lose":
+            found = studied(cluster, Path(folder))
         else:
             with ray_session(Resources(), cluster.address, 0, verbose=False):
                 found = extracted(scenario, Path(folder))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness import machine
 from harness.errors import UserError
 from harness.machine import PREFIX, locked, remove_left, scratch
 
@@ -40,15 +39,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(place: Path) -> None:
     with pytest.raises(UserError, match=line), locked("small", wait=True):
         pass
     remove_left()
-
-
-def test_a_folder_goes_at_the_end(place: Path) -> None:
-    """With what is in it, also where something fails."""
-    with pytest.raises(ValueError, match="on purpose"), scratch() as folder:
-        (folder / "file").write_text("half")
-        assert folder.parent == place
-        raise ValueError("on purpose")
-    assert not list(place.iterdir())
 
 
 def test_a_killed_processs_folder_goes_and_a_living_ones_stays(place: Path) -> None:
@@ -118,24 +108,3 @@ def test_a_lock_folder_of_another_user_is_refused(place: Path, kind: str) -> Non
     with pytest.raises(UserError, match=f"^{folder}: locks need a folder .* set TMPDIR"):
         locked("small", wait=True).__enter__()
     assert not list(place.glob("**/*.lock"))
-
-
-def test_a_lock_file_is_in_a_folder_that_only_its_user_can_enter(place: Path) -> None:
-    """The folder for temporary files itself holds no lock that another user could make."""
-    with locked("small", wait=False):
-        (folder,) = place.iterdir()
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert [path.suffix for path in folder.iterdir()] == [".lock"]
-
-
-def test_a_place_is_one_file_in_one_start_of_one_host(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same lock again has the same place; another name or another boot has not."""
-    with locked("small", wait=False) as first:
-        pass
-    with locked("small", wait=False) as again, locked("other", wait=False) as other:
-        assert again == first != other
-    monkeypatch.setattr(machine, "BOOT_ID", place / "none")
-    with locked("small", wait=False) as booted:
-        assert booted != first

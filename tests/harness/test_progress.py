@@ -5,7 +5,6 @@ import re
 
 import pytest
 from rich.console import Console
-from rich.progress import Task
 
 from harness.errors import UserError
 from harness.planning.settings import label_of
@@ -62,62 +61,6 @@ def test_an_error_is_as_many_lines_as_it_has() -> None:
     """And what a server has answered clears no screen."""
     assert str(UserError(f"x: {CLEAR}\ny")) == f"x: {SHOWN}\ny"
     assert str(StoreError(f"x: {CLEAR}")) == f"x: {SHOWN}"
-
-
-def test_the_estimate_weighs_trials_by_seeds() -> None:
-    """Half of the seeds done in ten seconds leave ten."""
-    now = [100.0]
-    view = View(Console(file=io.StringIO(), get_time=lambda: now[0]), 4, 2)
-    assert view._time_left() == ""
-    view.start("a", "a", 2)
-    now[0] = 110.0
-    view.progress("a", "selection 1", 0.5, None)
-    assert view.fraction() == pytest.approx(0.25)
-    view.end("a", State.COMPLETE, "")
-    assert view.fraction() == pytest.approx(0.5)
-    assert view._time_left() == "10 s left"
-    view.start("b", "b", 2)
-    view.end("b", State.INTERRUPTED, "it runs again")
-    assert view.fraction() == pytest.approx(0.5)
-    assert view.ended == 1
-
-
-def test_no_more_trials_have_ended_than_there_are() -> None:
-    """One that runs again in halves of its seeds ends as two."""
-    console, out = make_console(terminal=False)
-    view = View(console, 2, 1)
-    for name, state in (("a", State.INTERRUPTED), ("b", State.COMPLETE), ("c", State.COMPLETE)):
-        view.start(name, name, 1)
-        view.end(name, state, "")
-    assert "[2/2]" in out.getvalue().splitlines()[-1]
-
-
-class Watched(Task):
-    """A bar of a trial that notes that somebody looks at it."""
-
-    looks = 0
-
-    def __getattribute__(self, name: str) -> object:
-        Watched.looks += 1
-        return super().__getattribute__(name)
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of trials that have ended a view looks at none."""
-    monkeypatch.setattr("rich.progress.Task", Watched)
-    looks = []
-    for trials in (20, 200):
-        view = View(make_console(terminal)[0], trials, trials)
-        for number in range(trials):
-            view.start(str(number), "n_ctx=4", 1)
-            if number == trials - 1:
-                Watched.looks = 0
-            view.end(str(number), State.COMPLETE, "")
-        looks.append(Watched.looks)
-    assert looks[0] == looks[1]
 
 
 @pytest.mark.parametrize("terminal", [False, True])

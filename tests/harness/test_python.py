@@ -86,15 +86,6 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
 
 
-def test_overrides_may_come_from_a_generator(tmp_path: Path) -> None:
-    """Looking at them, which empties it, does not lose them."""
-    study = {"name": "x", "space": {"generator.n_ctx": [1]}, "reference_arms": False}
-    given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
-    overrides: Any = (f"seeds={n}" for n in [2])
-    (row,) = plan_study(study, overrides, details=False, **given).rows
-    assert row.seeds == (0, 1)
-
-
 def test_this_machine_has_a_name(bench: Bench) -> None:
     """address="local", as the command says it: in_process holds, and no Ray is started."""
     assert bench.run(make_study(), address="local").complete

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from harness.store import Run
-from tests.reports.analysis.planted import grid
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import (
     KL,
@@ -87,29 +86,10 @@ def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
     return builder
 
 
-def many_flagged() -> StoreBuilder:
-    """Flags of which a footnote names four rows, and one nobody knows."""
-    builder = leveled({0.1 * n: 50.0 for n in range(1, 8)}, KL)
-    for run in builder.runs:
-        flag(run, "mean_gap", (0,), (0, 1))
-        flag(run, "some_new_flag", (1,), (0, 1))
-    return builder
-
-
-def lost_seeds() -> StoreBuilder:
-    """A seed that one setting lacks, and one that all lack."""
-    builder = grid((3, 3), lambda s: s["f0"])
-    for place, run in enumerate(builder.runs):
-        lost = ("/seed_4", "/seed_2")[: 1 + (place == 4)]
-        for key in [k for k in run.metrics if k.startswith("test/") and k.endswith(lost)]:
-            del run.metrics[key]
-    return builder
-
-
 STUDIES = {
     make.__name__: make
     for make in (
         prompt_len, leveled, few_shot, cross_dataset, collapsing, over_datasets, searched,
-        quality_followed, datasets_times_two, shifted, many_flagged, lost_seeds,
+        quality_followed, datasets_times_two, shifted,
     )
 }  # fmt: skip

@@ -1,6 +1,5 @@
 """What the study's own run in MLflow shows of a report, which is not made again."""
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +7,12 @@ import pytest
 
 from reports.cells import Value
 from reports.cli import prepare
-from reports.render import is_page_of, make_publication
+from reports.render import make_publication
 from reports.report import Report, make_report
 from reports.tables import headline
 from tests.reports.analysis.planted import METRIC, levelled
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.studies import cross_dataset, few_shot, one_factor, over_datasets
+from tests.reports.studies import one_factor
 
 H = "harmonic_mean"
 
@@ -61,25 +60,6 @@ def test_the_note_begins_with_the_answer(report: Report) -> None:
     assert "| n_ctx | n |" in note
 
 
-def test_params_are_what_all_settings_share(report: Report) -> None:
-    """A factor is none of them."""
-    params = make_publication(report).params
-    assert params["shots"] == "16"
-    assert "generator.n_ctx" not in params
-
-
-def test_nothing_is_ahead_where_settings_are_of_different_datasets() -> None:
-    """Of a study over datasets the best setting is that of their average."""
-    assert headline(make_report(cross_dataset().study()).study, "accuracy") is not None
-    found = headline(over_datasets().study(), H)
-    assert found is not None
-    assert "dataset" not in found.setting
-    few = headline(few_shot().study(), "accuracy")
-    assert few is not None
-    assert few.setting == "finetuner tip_adapter"
-    assert few.beside["baseline"].mean == pytest.approx(2.4)
-
-
 def test_nothing_is_best_where_settings_are_selected_by_different_rules() -> None:
     """Scores on test pictures and on others are not held against each other."""
     builder = StoreBuilder(factors=one_factor("selection", ["pseudo_new", "test"], "pseudo_new"))
@@ -99,15 +79,6 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     assert found is not None and found.setting == "2 tied settings: f0 0; f0 1"
     assert found.estimate.mean == pytest.approx(63.0)
     assert found.beside["baseline"].mean == pytest.approx(2.0)
-
-
-def test_the_list_of_experiments_begins_with_the_answer() -> None:
-    """Its column is narrow; what the YAML says comes behind."""
-    study = dataclasses.replace(prompt_len().study(), description="a line")
-    made = make_publication(make_report(study))
-    assert made.answer.startswith("n_ctx: undecided. ")
-    assert "**" not in made.answer
-    assert made.answer.endswith("\na line\n") and "|" not in made.answer
 
 
 @pytest.mark.parametrize("change", ["a number", "a word", "the metric", "a setting", "a run"])
@@ -146,12 +117,3 @@ def test_a_folder_that_has_the_report_is_left_alone(
     prepare("prompt_len", uri).show(out)
     assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")
     assert (out / "prompt_len.html").stat().st_mtime_ns != first[out / "prompt_len.html"]
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"<p>"])
-def test_what_is_no_page_of_it_is_none(tmp_path: Path, content: bytes | None) -> None:
-    """A page that is not there, cannot be read as text, or is another's."""
-    path = tmp_path / "page.html"
-    if content is not None:
-        path.write_bytes(content)
-    assert not is_page_of(path, "abc")

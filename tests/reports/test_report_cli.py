@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
-import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,7 +15,6 @@ from reports.cli import app
 from reports.errors import EmptyStudyError
 from tests.addresses import WITH_PASSWORDS
 from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.studies import cross_dataset, over_datasets
 
 FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
@@ -118,30 +116,6 @@ def test_finds_the_store_of_the_working_directory(
     assert report(*shown).exit_code == 0
 
 
-@pytest.mark.usefixtures("here")
-@pytest.mark.parametrize(
-    ("given", "columns", "wide"), [((), None, 160), ((), "70", 70), (("--width", 60), None, 60)]
-)
-def test_a_file_is_as_wide_as_is_said(
-    store_uri: str, given: tuple[str | int, ...], columns: str | None, wide: int
-) -> None:
-    """What is not printed on a terminal has 160 columns, or those of COLUMNS or --width."""
-    made = prompt_len().write(store_uri)
-    asked = [str(a) for a in ("prompt_len", "--tracking-uri", made, *given)]
-    printed = CliRunner().invoke(app, asked, env={"COLUMNS": columns}).stdout
-    assert max(map(len, printed.splitlines()[:10])) == wide
-
-
-def test_rows_behind_the_table_are_written(store_uri: str, here: Path) -> None:
-    """The tidy rows as CSV, one per (setting, seed), whatever their state."""
-    builder = prompt_len()
-    builder.trial({"generator.n_ctx": 32}, {0: {}}, state="FAIL", reason='odd, "quoted" reason')
-    load_study("prompt_len", builder.write(store_uri)).write(here / "out")
-    rows = pl.read_csv(here / "out" / "prompt_len-rows.csv")
-    assert len(rows) == 50
-    assert rows.filter(pl.col("state") == "FAIL")["reason"].to_list() == ['odd, "quoted" reason']
-
-
 @pytest.mark.parametrize(
     ("form", "start"),
     [
@@ -159,27 +133,6 @@ def test_format_prints_and_writes_nothing(
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(start)
     assert list(here.iterdir()) == []
-
-
-def test_a_target_may_be_the_metric(store_uri: str, here: Path) -> None:
-    """cross_dataset's targets are metrics too."""
-    arguments = ("cross", "--tracking-uri", cross_dataset().write(store_uri))
-    own = ("--metric", "accuracy/dtd", "--out", here / "o")  # --format beside it prints as well
-    assert "| Δdtd |" in report(*arguments, "--format", "markdown", *own).stdout
-    assert "| Δdtd |" in (here / "o" / "cross.md").read_text(encoding="utf-8")
-
-
-def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
-    """A CSV a table; a dataset's name does not make a folder."""
-    names = ("emoji", "image_folder:my/pets")
-    uri = over_datasets(names, ("none", "vae"), seeds=(0, 1)).write(store_uri)
-    files = {path.name for path in load_study("main", uri).write(here / "out")}
-    csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
-    assert csv == {
-        "datasets.csv", "emoji-generator.csv", "estimates.csv",
-        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv",
-    }  # fmt: skip
-    assert {"main-dataset.png", "main-generator.png"} <= files
 
 
 def test_a_second_report_replaces_the_first(store_uri: str, here: Path) -> None:

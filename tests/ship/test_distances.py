@@ -14,16 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ship import distances
 from ship.distances import (
     LabelledSet,
     compared,
     even_draw,
     frechet,
     manifold_metrics,
-    matched,
     mmd,
-    rank_within_class,
     squared_distances,
 )
 
@@ -119,13 +116,6 @@ def test_mmd_equals_a_double_loop() -> None:
     assert mmd_of(x, y)[0] == pytest.approx(own_x + own_y - 2 * across, abs=1e-12)
 
 
-def test_mmd_of_sets_that_are_mostly_copies() -> None:
-    """A median distance of 0 is no bandwidth: that of the distances above 0 is."""
-    here, there = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
-    x, y = here.expand(6, 2), torch.stack([here] * 3 + [there] * 3)
-    assert mmd_of(x, y)[0] == pytest.approx(0.4 * (1 - math.exp(-0.5)), abs=1e-12)
-
-
 def test_mmd_of_copies_knows_no_round_off() -> None:
     """As a prompt without z makes of one class: 16 features that differ in their last bits."""
     x, y = gaussian(5, 8, 0), gaussian(1, 8, 1).repeat(16, 1)
@@ -196,15 +186,6 @@ def test_only_shared_classes_are_compared() -> None:
     assert len(compared(made, apart, text, generator())[2]) == 0
 
 
-def test_long_sets_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each set is cut on its own, and both keep every class."""
-    monkeypatch.setattr(distances, "MAX_FEATURES", 12)
-    labels = torch.arange(5).repeat(10)
-    long, short = LabelledSet(unit(50, 4), labels), LabelledSet(unit(8, 4), labels[:8])
-    made, real, _ = compared(long, short, unit(5, 4), generator())
-    assert len(made.labels) == 12 and made.counts.min() == 2 and len(real.labels) == 8
-
-
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
 def test_even_draw(labels: list[int], size: int, seed: int) -> None:
     """Distinct rows, as many as asked for; no class is short while another has more to give."""
@@ -215,23 +196,3 @@ def test_even_draw(labels: list[int], size: int, seed: int) -> None:
     short = after < before
     if short.any():
         assert after[short].min() >= after.max() - 1
-
-
-def test_ranks_number_the_rows_of_each_class() -> None:
-    """Every class's ranks are 0, 1, 2, ...; another seed orders them differently."""
-    labels = torch.tensor([2, 0, 2, 2, 0, 1] * 5)
-    rank = rank_within_class(labels, generator())
-    for c in range(3):
-        mine = rank[labels == c]
-        assert sorted(mine.tolist()) == list(range(len(mine)))
-    assert rank.tolist() != rank_within_class(labels, generator(1)).tolist()
-
-
-def test_matched_sets_have_equal_counts() -> None:
-    """Each class is cut to the fewer; classes without two of both are left out."""
-    made = LabelledSet(unit(9, 4), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2]))
-    real = LabelledSet(unit(7, 4, seed=1), torch.tensor([0, 0, 1, 2, 2, 2, 2]))
-    pair = matched(made, real, generator())
-    assert pair[0].counts.tolist() == pair[1].counts.tolist() == [2, 0, 3]
-    alone = LabelledSet(unit(3, 4), torch.arange(3))
-    assert not any(len(own.labels) for own in matched(made, alone, generator()))

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import pytest
-import torch
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
@@ -144,25 +143,3 @@ def test_a_fault_is_told(
         else:
             made = build_finetuner(settings(), task, None, clip64, SEEDS)
         made.train_epoch()
-
-
-def test_a_method_that_holds_nothing_runs(
-    clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no tensor of it to map over, where features of all classes are there."""
-
-    class Empty(Finetuner):
-        def logits(self, pictures: Tensor, choice: Any) -> Tensor:
-            return 2 * self.zero_shot(pictures)
-
-    monkeypatch.setattr(Whole, "method", Empty)
-    task = final_task(clip64, features, SEEDS, shots=3)
-    made = build_finetuner(Whole(), task, None, clip64, SEEDS)
-    made.stack.state.clear()
-    assert made.logits(task.features[0, :3, 0], {}).shape == (2, 3, len(task.class_names))
-
-
-def test_a_method_is_not_called_by_torchs_name() -> None:
-    """forward is what it is called through."""
-    with pytest.raises(TypeError, match="forward is what a method is called through"):
-        type("Own", (Finetuner,), {"forward": lambda self, x: torch.zeros(())})

@@ -2,12 +2,9 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
@@ -91,27 +88,6 @@ def test_what_is_no_file_to_be_run(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"file {path}: ")
 
 
-def test_two_files_with_one_name(tmp_path: Path) -> None:
-    """Both are named; the first stays."""
-    load_plugin(written(tmp_path, file="one.py"))
-    with pytest.raises(PluginError, match=r"two\.py: finetuner own has the name of one of file"):
-        load_plugin(written(tmp_path, width=3, file="two.py"))
-    assert FINETUNERS["own"]().width == 1  # type: ignore[attr-defined]
-
-
-def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
-    """The author of a plugin sees where it went wrong."""
-    path = written(tmp_path)
-    path.write_text(path.read_text().replace("pass", "return 1 / 0  # here"), "utf-8")
-    code = (
-        f"from ship.plugins import load_plugin; load_plugin({str(path)!r});"
-        "from ship.configs import FINETUNERS; FINETUNERS['own'].load_method()()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f'{path}", line ' in done.stderr and "# here" in done.stderr
-
-
 PACKAGE = FILE.parent / "ship_example"
 
 
@@ -134,13 +110,6 @@ def test_a_modules_plugins_join_the_tables() -> None:
     FINETUNERS.clear(), FINETUNERS.origins.clear()
     load_carried(pickle.loads(pickle.dumps(carried())))
     assert identities("none", "ridge") == {"finetuner ridge": identity}
-
-
-@pytest.mark.usefixtures("example")
-def test_a_submodule_is_a_module_like_any_other() -> None:
-    """A dotted name is no file."""
-    with pytest.raises(PluginError, match=r"module ship_example\.methods: has no plugin"):
-        load_plugin("ship_example.methods")
 
 
 def test_an_installed_modules_identity_is_its_version(
@@ -191,33 +160,3 @@ def test_modules_that_cannot_be_used(name: str, fault: str) -> None:
     with pytest.raises(PluginError, match=fault) as caught:
         load_plugin(name)
     assert "\n" not in str(caught.value)
-
-
-SIZED = """
-from typing import Literal
-from ship.plugins import FinetunerSettings
-class SizedConfig(FinetunerSettings):
-    method = "none:None"
-    name: Literal["sized"] = "sized"
-    size: tuple[int, ...] = (1, 2)
-"""
-
-
-def test_json_makes_tuples_of_lists(tmp_path: Path) -> None:
-    """A trial goes to a worker as JSON, where a tuple is a list."""
-    (tmp_path / "sized.py").write_text(SIZED)
-    load_plugin(tmp_path / "sized.py")
-    trial = TrialConfig.model_validate({"finetuner": {"name": "sized", "size": (3, 4)}})
-    assert TrialConfig.model_validate_json(trial.model_dump_json()) == trial
-    with pytest.raises(ValidationError):
-        TrialConfig.model_validate({"finetuner": {"name": "sized", "size": [3, 4]}})
-
-
-def test_an_unknown_name_is_answered_with_the_names_of_plugins(tmp_path: Path) -> None:
-    """A loaded plugin is a choice like any other."""
-    load_plugin(written(tmp_path))
-    with pytest.raises(ValidationError) as caught:
-        TrialConfig.model_validate({"finetuner": {"name": "owm"}})
-    (fault,) = caught.value.errors()
-    assert fault["type"] == "union_tag_invalid"
-    assert fault["ctx"]["expected_tags"].endswith("'gda', 'own'")

@@ -42,20 +42,6 @@ def test_dropped_rows_are_lost_to_their_epoch_alone(count: int, size: int, seed:
         assert torch.equal(shown, whole.at(epoch)[0, : steps * size])
 
 
-def test_an_epoch_of_fewer_rows_than_steps_need_ends_with_its_last_shuffle() -> None:
-    """A replica of 2 rows beside larger ones sees each row of an epoch of 2 steps of 3 thrice."""
-    stream = BatchStream([2], 3, [0], "batches", epoch_steps=2)
-    for epoch in range(2):
-        shown = torch.cat([stream.at(2 * epoch), stream.at(2 * epoch + 1)], dim=1)
-        assert torch.bincount(shown[0]).tolist() == [3, 3]
-
-
-def test_batches_refuse_an_empty_replica() -> None:
-    """A replica without items cannot be trained."""
-    with pytest.raises(ValueError, match="at least one item"):
-        BatchStream([3, 0], 2, [0, 1], "batches")
-
-
 def test_rates_fall_to_0_and_stay_there() -> None:
     """By default a step has the rate of its time along a cosine; beyond the last epoch none."""
     rates = [Finetuner.rate(cast(Any, None), 0.5, step / 2, epochs=2) for step in range(6)]

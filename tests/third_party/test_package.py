@@ -53,7 +53,7 @@ def run(*command: str, cwd: Path, code: int = 0) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None:
     """In an environment of its own; the checks hold, the study ends with its table and its tags."""

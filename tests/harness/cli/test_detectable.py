@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.detectable import detectable_lines, deviations, seeds_for
-from reports.cells import Quantity
 from reports.stats import minimum_detectable
-from reports.tables import Family, build_tables, families
+from reports.tables import Family, families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 
@@ -17,19 +16,6 @@ def packaged() -> Family:
     """The comparisons of the packaged study."""
     (found,) = families(prompt_len().study(), "harmonic_mean")
     return found
-
-
-def test_families_and_what_they_show_are_the_tables() -> None:
-    """Levels and arms against the baseline; at the pairs that there are, its median MDE."""
-    study, found = prompt_len().study(), packaged()
-    assert (found.name, found.head, found.seconds) == ("generator.n_ctx", "H", 9 * 8.0)
-    rows = build_tables(study)[0].rows
-    means = [row.cells["difference"].estimate.mean for row in rows if "p" in row.cells]
-    assert [statistics.fmean(pair.values()) for pair in found.differences] == pytest.approx(means)
-    column = [row.cells.get("detectable") for row in rows]
-    shown = statistics.median(cell.number for cell in column if isinstance(cell, Quantity))
-    middle = statistics.median(deviations(found.differences))
-    assert minimum_detectable(middle, 5, len(found.differences)) == pytest.approx(shown)
 
 
 def test_the_seeds_that_are_needed_are_the_fewest() -> None:

@@ -14,7 +14,7 @@ import harness.study
 import reports.cli
 from harness.cli import predictions
 from harness.device import why_no_gpu
-from harness.errors import UserError, address_fault
+from harness.errors import UserError
 from harness.planning.changes import WAYS_OUT, TableChanges, refuse_changes
 from harness.removed import REMOVED
 from harness.store.errors import StoreAway
@@ -236,13 +236,6 @@ def test_a_gpu_that_torch_cannot_use_is_refused_in_torchs_words() -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     said = f"each trial takes a GPU, and torch cannot use a GPU here: {why_no_gpu()}"
     assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("address", ["local", "auto", "head:6379", "10.0.0.1:20003"])
-def test_addresses_that_can_be_meant(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine, a cluster that Ray finds, and a cluster by name."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert address_fault(address) is None
 
 
 @pytest.mark.parametrize(

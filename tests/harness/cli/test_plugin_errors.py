@@ -40,8 +40,9 @@ class MineConfig(FinetunerSettings):
 """
 
 
-@pytest.mark.parametrize("place", ["import", "validator", "unread_reason"])
-@pytest.mark.parametrize("kind", RAISED)
+@pytest.mark.parametrize(
+    ("place", "kind"), list(zip(["import", "validator", "unread_reason"], RAISED, strict=True))
+)
 def test_whatever_a_plugin_raises_is_one_line(tmp_path: Path, place: str, kind: str) -> None:
     """It names the plugin and the error, shows no secret of an address, and exits with 2."""
     path = tmp_path / "mine.py"

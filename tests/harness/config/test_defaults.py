@@ -92,25 +92,6 @@ def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
     assert study.backbone_defaults["finetuner.coop.lr"] == 0.3
 
 
-@pytest.mark.parametrize(
-    ("own", "listed"),
-    [
-        ({"finetuner": {"lr": 0.01}}, False),
-        ({"finetuner": {"name": "coop", "lr": 0.01}}, False),
-        ({"finetuner": {"name": "tcp", "lr": 0.01}}, True),
-        ({"finetuner": {"n_ctx": 8}}, True),
-    ],
-    ids=str,
-)
-def test_what_the_only_dataset_replaces_is_not_listed(own: dict[str, Any], listed: bool) -> None:
-    """A default is listed only if the study has it."""
-    study = study_of(variants={"dataset": {"photos": own}})
-    assert (study.trial.finetuner.model_dump()["lr"] == 0.3) == listed
-    assert ("finetuner.coop.lr" in study.backbone_defaults) == listed
-    varied = study_of(variants={"dataset": {"photos": own}}, space={"dataset": ["photos", "emoji"]})
-    assert "finetuner.coop.lr" in varied.backbone_defaults
-
-
 def test_overrides_count_as_keys_of_the_yaml() -> None:
     """--set of a value wins, and --set of a method brings that method's defaults."""
     assert study_of("finetuner.lr=0.01").trial.finetuner.model_dump()["lr"] == 0.01
@@ -133,20 +114,6 @@ def test_another_backbone_has_the_authors_settings(
     assert (study.variants, study.backbone_defaults) == ({}, {})
     with pytest.raises(ConfigError, match=r"bare: dataset must be given \(choices: .*photos"):
         load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
-
-
-@pytest.mark.parametrize(
-    ("dataset", "alpha", "epochs"),
-    [("imagenet", 1.17, 20), ("flowers102", 10.0, 20), ("eurosat", 2.0, 100), ("dtd", 2.0, 20)],
-)
-def test_tip_adapter_f_starts_at_its_authors_values(
-    dataset: str, alpha: float, epochs: int
-) -> None:
-    """The study `reference` has alpha and epochs by dataset; beta is 1 on all of them."""
-    overrides = ["finetuner=tip_adapter_f", f"space.dataset=[{dataset}]"]
-    study = load_study("reference", overrides, there=False)
-    finetuner = resolve(study, {"selection": "none", "dataset": dataset}).finetuner.model_dump()
-    assert finetuner.items() >= {"alpha": alpha, "beta": 1.0, "epochs": epochs}.items()
 
 
 def test_a_backbone_that_varies_has_no_defaults() -> None:
@@ -185,19 +152,3 @@ def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
     again = load_study(parse_value(resolved_yaml(study), name), there=False)
     assert again.backbone_defaults == {}
     assert comparable(again) == comparable(study)
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [{"variants": [1]}, {"variants": {"finetuner": {"kgcoop": 3}}}, {"finetuner": 3}, {"space": 3}],
-    ids=str,
-)
-def test_faults_are_reported_as_without_defaults(keys: dict[str, Any]) -> None:
-    """What is no mapping where one belongs gets no defaults, and its own line."""
-    space = {"space": {"finetuner": ["coop", "kgcoop"]}}
-    with pytest.raises(ConfigError) as caught:
-        load_study({"name": "x", **space, **keys}, there=False, label="x")
-    with pytest.raises(ConfigError) as without:
-        clip = {"backbone": CLIP, "dataset": "photos"}
-        load_study({"name": "x", **space, **keys, **clip}, there=False, label="x")
-    assert caught.value.faults == without.value.faults

@@ -139,22 +139,6 @@ def test_reference_arms(case: dict[str, Any]) -> None:
     assert {name: parts(found[name], keys) for name, keys in case["arms"].items()} == case["arms"]
 
 
-def test_a_sampler_draws_the_levels_that_a_grid_has() -> None:
-    """0.3, where multiples of the step are 0.30000000000000004."""
-    space = {"finetuner.lr": {"low": 0.1, "high": 0.7, "step": 0.1}}
-    study = make_study(space=space, sampler="random", trials=7)
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = {suggest(drawn.ask(), study)["finetuner.lr"] for _ in range(100)}
-    assert sorted(found) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
-
-
-def test_a_selection_that_is_not_everywhere_leaves_the_constant_to_others() -> None:
-    """The objective is a metric that every setting has."""
-    selection = {"choices": ["pseudo_new"], "when": {"finetuner": "coop"}}
-    space = {"finetuner": ["coop", "clip_adapter"], "selection": selection}
-    assert make_study(space=space, selection="base_val").objective == "base"
-
-
 def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
     """Three steps of 0.33333334 are slightly more than 1, and 1 is a level all the same."""
     key = "generator.kl_weight"

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 
 from harness.data import cli as data_cli
 from harness.data.download import SOURCES
-from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset, survey_dataset
+from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.test_fault_cases import spoil
-from tests.ship.datasets.trees import LAYOUTS, aircraft_tree
+from tests.ship.datasets.trees import LAYOUTS
 from tests.told import told
 
 
@@ -102,20 +102,6 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
         load_dataset("image_folder:pets", tmp_path)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_check_decodes_every_layout(tmp_path: Path, name: str) -> None:
-    """A truncated picture is found in each of them, and nothing else but the counts."""
-    LAYOUTS[name](tmp_path)
-    suffixes = {".jpg", ".JPEG"}
-    path = min(path for path in tmp_path.rglob("*") if path.suffix in suffixes)
-    path.write_bytes(path.read_bytes()[:400])
-    result = invoke("check", name, "--data-root", str(tmp_path))
-    assert result.exit_code == 2
-    assert "1 undecodable picture: " in result.stderr
-    others = [line for line in result.stderr.splitlines() if "undecodable" not in line]
-    assert all(line.startswith("warning: ") and "published" in line for line in others)
-
-
 @pytest.mark.data
 def test_caltech101_as_published() -> None:
     """The real folder is sound in every respect: 8242 pictures decode."""
@@ -141,15 +127,6 @@ def replace_torchvision(
         make(Path(root))
 
     monkeypatch.setattr(torchvision.datasets, SOURCES[name].torchvision, download)
-
-
-def test_every_dataset_has_a_source() -> None:
-    """What ship knows, ship-data knows where to get, in one line."""
-    assert set(SOURCES) == set(DATASETS)
-    assert all("\n" not in source.how for source in SOURCES.values())
-    classes = {source.torchvision for source in SOURCES.values()} - {""}
-    assert classes == {made[0] for made in MADE.values()} | {"SUN397"}
-    assert all(hasattr(torchvision.datasets, name) for name in classes)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -183,26 +160,6 @@ def test_get_moves_pictures_into_the_layout(
     by_hand = result.stdout.splitlines()[1:]
     assert len(by_hand) == (bool(split_file) and not first)
     assert all(str(folder / split_file) in line for line in by_hand)
-
-
-def test_get_moves_sun397_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the folder that torchvision makes is the folder of pictures."""
-    replace_torchvision(
-        monkeypatch, "sun397", lambda root: save_picture(root / "SUN397/a/abbey/0.jpg")
-    )
-    assert invoke("get", "sun397", "--data-root", str(tmp_path)).exit_code == 0
-    assert (tmp_path / "sun397/SUN397/a/abbey/0.jpg").is_file()
-
-
-def test_what_torchvision_has_whole_is_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """FGVC-Aircraft needs no other file: what get leaves behind passes the check."""
-    replace_torchvision(
-        monkeypatch, "fgvc_aircraft", lambda root: aircraft_tree(root, "fgvc-aircraft-2013b/data")
-    )
-    assert invoke("get", "fgvc_aircraft", "--data-root", str(tmp_path)).exit_code == 0
-    assert not survey_dataset("fgvc_aircraft", tmp_path).faults
 
 
 @pytest.mark.parametrize(

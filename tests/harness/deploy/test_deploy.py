@@ -16,12 +16,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 from harness.errors import address_fault
-from harness.ray.extract import decoding_threads
-from harness.resources import at_once
 
 ROOT = Path(__file__).parents[3]
 TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
@@ -141,39 +138,3 @@ def test_the_manifest_has_one_image_with_the_ray_that_it_names(job: Any) -> None
     assert least is not None
     numbers = tuple(map(int, version.split(".")))
     assert numbers >= max(TOKENS_SINCE, tuple(map(int, least.group(1).split("."))))
-
-
-def test_the_cluster_ends_with_the_study_and_has_what_it_reads(job: Any) -> None:
-    """Datasets, cache and weights are on the volume that every pod mounts."""
-    spec = job["spec"]
-    assert spec["shutdownAfterJobFinishes"] is True and spec["ttlSecondsAfterFinished"] > 0
-    words = shlex.split(spec["entrypoint"])
-    assert words[0] == "ship-sweep" and words[words.index("--address") + 1] == "auto"
-    paths = [words[words.index(option) + 1] for option in ("--data-root", "--cache-dir")]
-    mounts = set()
-    for group in groups(job):
-        pod = group["template"]["spec"]
-        (container,) = pod["containers"]
-        paths += [one["value"] for one in container["env"] if one["name"] == "HF_HOME"]
-        (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
-        assert mount["name"] == volume["name"] and "persistentVolumeClaim" in volume
-        mounts.add(mount["mountPath"])
-    assert len(paths) == 2 + len(groups(job))
-    (folder,) = mounts
-    assert all(path.startswith(f"{folder}/") for path in paths)
-
-
-def test_trials_and_extraction_use_the_gpus_of_workers(job: Any) -> None:
-    """The head gives Ray neither GPU nor core; all cores of a worker decode images."""
-    words = shlex.split(job["spec"]["entrypoint"])
-    sets = dict(word.split("=") for word in words if word.startswith("resources."))
-    head, *workers = groups(job)
-    assert head["rayStartParams"] == {"num-cpus": "0"}
-    assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
-    for group in workers:
-        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        gpus, cores = int(limits["nvidia.com/gpu"]), float(limits["cpu"])
-        taken = Resources(cpus=float(sets["resources.cpus"]), gpus=float(sets["resources.gpus"]))
-        assert at_once(taken, [{"CPU": cores, "GPU": gpus}]) == gpus
-        assert decoding_threads(taken, cores, gpus) == cores / gpus >= 8
-        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from harness.config import load_study
 from tests.harness.deploy.slurm_stand_ins import JOB, SCRIPT, Job
 from tests.told import told
 
@@ -95,15 +93,6 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
     assert not (job.folder / "pwned").exists()
 
 
-@pytest.mark.parametrize("case", JOBS["gpus"], ids=str)
-def test_trials_take_the_gpus_of_the_job(job: Job, case: dict[str, Any]) -> None:
-    """Unless RESOURCES says otherwise; what the command line says comes behind, and wins."""
-    job.run("--set", "shots=4", **case["more"])
-    (call,) = job.named("ship-sweep")
-    assert call[4:] == [*case["given"], "--set", "shots=4"]
-    load_study("prompt_len", call[5::2])
-
-
 def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job) -> None:
     """Before Ray, whose workers know its pipe, in the folder that the job removes."""
     job.run()
@@ -152,28 +141,6 @@ def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     assert not list(job.folder.glob(".ship-sweep-*"))
 
 
-def test_scancel_does_not_tell_the_study_twice(job: Job) -> None:
-    """Slurm's own SIGTERM reaches the study, for which a second one would mean: at once."""
-    with job.started(STUDY_WAITS="1", TERM_GRACE="30") as process:
-        while "up study" not in job.calls():
-            assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1)
-        assert "stopped study" not in job.calls()
-        process.send_signal(signal.SIGINT)  # the order to stop, and this is told on
-        assert process.wait(30) == 130
-
-
-def test_a_port_in_use_is_passed_over(job: Job) -> None:
-    """Another job of the node may have been dealt the same one."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 20003))
-        taken.listen()
-        job.run()
-    assert job.named("python3")[0][-2] == "127.0.0.1:20006"
-
-
 def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
     """On loopback, before a PostgreSQL that no network leads to; they end last, that one in order.
 
@@ -203,15 +170,6 @@ def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
         assert not Path(socket).exists()
     assert not job.named("initdb") and not (tracking / "postgres" / "half").exists()
     assert (tracking.stat().st_mode & 0o777) == 0o700
-
-
-def test_a_database_that_does_not_start_ends_the_job(job: Job) -> None:
-    """The line says where to look; the study is not run without its store."""
-    del job.environment["MLFLOW_TRACKING_URI"]
-    tracking = job.folder / "tracking"
-    code, err = job.run(TRACKING=str(tracking), DATABASE_FAILS="1")
-    assert (code, err) == (2, f"PostgreSQL has ended, see {tracking}/postgres.log\n")
-    assert not job.named("ray") and not job.named("ship-sweep")
 
 
 @pytest.mark.parametrize(("missing", "words"), JOBS["missing"].items())

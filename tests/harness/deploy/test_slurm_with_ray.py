@@ -47,7 +47,7 @@ def states(folder: Path) -> list[str]:
     return [r.data.tags["ship.state"] for r in runs if r.data.tags["ship.kind"] == "trial"]
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     """The time limit stops a study in order; the requeued job runs the rest, and Ray is gone."""
@@ -112,7 +112,7 @@ def put_real(job: Job, programs: Path) -> None:
     (job.folder / "bin" / "pg_isready").symlink_to(programs / "pg_isready")
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(600)
 def test_a_jobs_own_tracking_server_keeps_what_is_done(tmp_path: Path, tracking: Path) -> None:
     """A real PostgreSQL and a real mlflow server, over two jobs; nobody is left."""

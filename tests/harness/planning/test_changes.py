@@ -142,20 +142,6 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
     assert line.startswith(words)
 
 
-def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
-    """No run of the study, one that finished nothing, or one without a list."""
-    history.store.create_experiment("small")
-    assert counts(history.changes(make_study())) == (0, 0)
-    history.ran(make_study(), only=lambda _: False)
-    assert counts(history.changes(make_study(shots=4))) == (0, 0)
-    history.ran(make_study())
-    (parent,) = history.store.client.search_runs(
-        [history.store.create_experiment("small")], filter_string="tags.`ship.kind` = 'study'"
-    )
-    history.store.client.set_tag(parent.info.run_id, "ship.wanted", "{")
-    assert counts(history.changes(make_study(shots=4))) == (0, 0)
-
-
 def test_what_has_changed_and_what_it_costs() -> None:
     """A line for each difference; the rows and their time are told behind them."""
     changes = TableChanges(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))

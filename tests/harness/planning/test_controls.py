@@ -3,9 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
-from harness import config
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
@@ -66,13 +63,6 @@ def test_a_best_configuration_at_the_baseline_needs_no_other_control(
     assert at_other_levels(make_plan(study, ledger, prints)) == {}
 
 
-def test_tied_configurations_each_have_controls(prints: Fingerprints) -> None:
-    """The headline is about the mean of all that selection cannot tell apart."""
-    study = sampled()
-    ledger = RunHistory((tried(study, prints, 8, 60.0), tried(study, prints, 4, 60.0)))
-    assert len(at_other_levels(make_plan(study, ledger, prints))) == 4
-
-
 def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:
     """A further trial is better: it gets controls, and no finished run leaves the table."""
     study = sampled(trials=3)
@@ -84,34 +74,6 @@ def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprin
         **dict.fromkeys(CONTROLS, "done"),
         **{name.replace("4", "8"): "to run" for name in CONTROLS},
     }
-
-
-def test_a_finished_control_is_found_by_equal_levels(prints: Fingerprints) -> None:
-    """A store that has 4.0 for the level 4 has the same control."""
-    study = sampled(trials=3)
-    runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
-    before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
-    controls = [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]
-    runs += [replace(run, assignment={**run.assignment, SHOTS: 4.0}) for run in controls]
-    now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
-    assert {at_other_levels(now)[name] for name in CONTROLS} == {"done"}
-
-
-def test_no_control_is_made_that_does_not_count(
-    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search of thousands of trials makes the controls of its best configuration only."""
-    made: list[Any] = []
-
-    def control_at(study: StudyConfig, name: str, levels: Any) -> Any:
-        made.append((name, dict(levels)))
-        return config.control_at(study, name, levels)
-
-    monkeypatch.setattr("harness.planning.controls.control_at", control_at)
-    study = sampled(space={SHOTS: [1, 2, 3, 4, 5], N_CTX: [1, 4]}, trials=5)
-    runs = tuple(tried(study, prints, shots, 50.0 + shots) for shots in range(1, 6))
-    assert len(at_other_levels(make_plan(study, RunHistory(runs), prints))) == 2
-    assert {levels[SHOTS] for _, levels in made} == {5}
 
 
 def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerprints) -> None:

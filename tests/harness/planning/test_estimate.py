@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-import harness.resources
 from harness.config.study_config import StudyConfig
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
@@ -53,15 +52,6 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
     assert found.n_trials == 3
 
 
-def test_proposals_of_a_sampler_take_the_mean(prints: Fingerprints) -> None:
-    """Each takes it for each of the study's seeds."""
-    study = make_study(sampler="random", trials=3)
-    known = finished(make_study(), prints, 6.0, setting_key="of another study")
-    found = estimate_of(study, prints, known)
-    assert found is not None
-    assert found.proposals == (6.0,) * 3
-
-
 def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprints) -> None:
     """Also one that ran as a level in another study."""
     study = make_study(reference_arms=True)
@@ -85,28 +75,7 @@ def test_without_a_trial_that_counts_the_time_is_unknown(
     assert estimate_of(study, prints, finished(study, prints, 6.0, **other)) is None
 
 
-def test_a_finished_study_has_no_time_left(prints: Fingerprints) -> None:
-    """Its plan has no estimate."""
-    study = make_study(space={"generator.n_ctx": [1]})
-    assert estimate_of(study, prints, finished(study, prints, 6.0)) is None
-
-
 SCHEDULES = told(__file__, "schedules.yaml")
-
-
-@pytest.mark.parametrize("case", SCHEDULES["at_once"], ids=str)
-def test_trials_at_once(
-    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]
-) -> None:
-    """By cores, GPUs, concurrency, and the trials that there are."""
-    monkeypatch.setattr(harness.resources, "usable_cpus", lambda: 8)
-    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 1)
-    space = {"generator.n_ctx": {"low": 1, "high": case["trials"], "step": 1}}
-    study = make_study(**{"concurrency": None, "space": space, **case["study"]})
-    device = "NVIDIA H100" if study.resources.gpus else "cpu (x86_64)"
-    known = finished(study, prints, 6.0, device=device, setting_key="of another study")
-    found = estimate_of(study, prints, known)
-    assert found and found.at_once == case["expected"]
 
 
 @pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)

@@ -69,25 +69,25 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_ray_listens_on_every_interface(alone: dict[str, Any]) -> None:
     """Hence private_ray: a study of one machine listens on loopback only."""
     assert not all(map(is_loopback, alone["sockets"]))
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
     """Hence private_ray's own token. Before 2.59 Ray asks for no token at all."""
     assert alone["token's mode"] in (None, 0o644)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_workers_import_from_where_the_driver_does_not(alone: dict[str, Any]) -> None:
     """Hence workers_import_as_the_driver: a folder can hide an installed package of its name."""
     assert alone["finds the folder"]
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_leaving_ray_resets_sigterm(alone: dict[str, Any]) -> None:
     """Hence own_handlers: SIGTERM after ray.shutdown would end a study before its report."""
     assert alone["end"] == (-signal.SIGTERM, [])
@@ -180,7 +180,7 @@ def output_of(script: str, protection: str) -> str:
     ).stdout.decode()
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 @pytest.mark.parametrize(
     ("script", "alone", "protected"),
     [

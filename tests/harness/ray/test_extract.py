@@ -16,7 +16,7 @@ import torch
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.extract import ClusterEncoder, _undecodable, decoding_threads
+from harness.ray.extract import ClusterEncoder, decoding_threads
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
@@ -114,16 +114,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-@pytest.mark.slow
-def test_two_nodes_give_what_this_machine_gives(cluster: OnCluster, local: str) -> None:
-    """To the bit, with actors on both nodes, counted, cleared up, and without a word of Ray's."""
-    found, noise = cluster("plain")
-    assert found["digest"] == local
-    assert (found["nodes"], found["files"]) == (2, 5)
-    assert found["last"] == [1320, 1320]
-    assert noise == ""
-
-
 def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
     """No session is opened, and no actor started, for fewer views than are worth it."""
 
@@ -136,7 +126,7 @@ def test_a_small_dataset_stays_on_the_driver(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.train, expected.train)
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_a_killed_actor_costs_its_shard_alone(
     cluster: OnCluster, tmp_path: Path, local: str
 ) -> None:
@@ -147,7 +137,7 @@ def test_a_killed_actor_costs_its_shard_alone(
     assert found["files"] == 5
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_broken_pictures_are_named_together(cluster: OnCluster) -> None:
     """The one error that this machine gives too, with pictures of other shards in it."""
     found, noise = cluster("broken")
@@ -157,7 +147,7 @@ def test_broken_pictures_are_named_together(cluster: OnCluster) -> None:
     assert "Traceback" not in noise
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
     """It names the cause, once, without Ray's tracebacks."""
     found, noise = cluster("weights")
@@ -166,21 +156,3 @@ def test_actors_that_cannot_start_give_one_line(cluster: OnCluster) -> None:
         "ValueError: no such weights on this node and advice"
     )
     assert noise == ""
-
-
-@pytest.mark.slow
-def test_a_study_joins_a_cluster_before_it_extracts(cluster: OnCluster, tmp_path: Path) -> None:
-    """Extraction is given the cluster; the trials then run in the same session."""
-    found, noise = cluster("study")
-    assert found == {"done": 3, "complete": True}
-    assert (tmp_path / "log").read_text().splitlines()[0] == "extract photos on a cluster"
-    assert noise == ""
-
-
-def test_a_picture_that_only_the_driver_has_is_no_broken_one() -> None:
-    """The error tells what nodes of the cluster lack."""
-    dataset = pictures()
-    name = dataset.splits["train"].pictures[3].name
-    error = _undecodable(dataset, "train", name)
-    assert f"{name} can be decoded here, but not on every node" in str(error)
-    assert "--data-root" in str(error)

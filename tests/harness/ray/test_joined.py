@@ -36,7 +36,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_a_running_cluster_is_joined_by_auto_and_by_its_address(home: Path, tmp_path: Path) -> None:
     """Its nodes ask for the user's token (Ray 2.59 and later), and no mode is set."""

@@ -74,28 +74,6 @@ def test_what_the_user_has_set_stays(
 
 
 @pytest.mark.slow
-def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
-    """The tests' own session answers during and after another one's token, whatever their order."""
-    import ray
-
-    assert MODE not in os.environ  # Ray would have set it
-    with private_ray():
-        assert [node["Alive"] for node in ray.nodes()] == [True]
-    assert [node["Alive"] for node in ray.nodes()] == [True]
-
-
-def test_the_switch_for_loopback_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster that is joined afterwards is found by its real address."""
-    from ray._private import ray_constants, services, worker
-
-    monkeypatch.setattr(worker, "_global_node", None)  # other tests' session, whose address it is
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    with private_ray():
-        assert services.get_node_ip_address() == "127.0.0.1"
-    assert before is ray_constants.ENABLE_RAY_CLUSTER
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads /proc")
 def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None:
     """No process of a study on one machine takes connections from others, or leaves a token."""

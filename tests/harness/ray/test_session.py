@@ -28,6 +28,7 @@ with ray_session(Resources(), None, 0, False):
 os.kill(os.getpid(), signal.SIGTERM)
 print(json.dumps([*ask(), signals]))
 """
+pytestmark = pytest.mark.slow
 SOMEBODY = 65534
 IS_ROOT = os.getuid() == 0  # who alone can be somebody else
 

@@ -45,16 +45,6 @@ def test_patience_ends(
     assert capsys.readouterr().err == f"Ray at head:20000 after -1 s: {why}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["head:1"], ["head:1", "many"], ["head:1", "2", "soon"]])
-def test_wrong_arguments_show_the_usage(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And exit with 2."""
-    with pytest.raises(SystemExit, match="2"):
-        wait.main(arguments)
-    assert capsys.readouterr().err.startswith("usage: ")
-
-
 def test_nothing_at_the_address_is_said_at_once() -> None:
     """Ray itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):

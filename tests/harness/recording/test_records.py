@@ -1,6 +1,5 @@
 """What a record keeps whatever dies or is away, and what it does not hold the driver up for."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,20 +33,6 @@ def test_a_store_that_is_away(prints: Fingerprints, tmp_path: Path, place: int, 
     assert run.files["study.yaml"] == TEXT
     calls = [call for store in (first, second) for call in store.client.calls]  # type: ignore[attr-defined]
     assert calls.index("log_artifact") < calls.index("log_batch")
-
-
-def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for each trial: that took a quarter of the time in which its run begins."""
-    asked: list[str] = []
-    monkeypatch.setattr(numbers, "installed_version", lambda name: asked.append(name) or "1")
-    numbers.source_tags.cache_clear()
-    try:
-        told = [numbers.source_tags() for _ in range(3)]
-    finally:
-        numbers.source_tags.cache_clear()
-    assert tuple(asked) == numbers.PACKAGES
-    assert set(json.loads(told[0]["ship.packages"]).values()) == {"1"}
-    assert told == told[:1] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,12 @@
 """What the harness asks about GPUs and the load, on a machine that is pretended."""
 
-import re
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 
-import harness
 from harness.device import (
     MachineLoad,
-    PeakMemory,
     breaks_device,
     device_label,
     is_gpu,
@@ -50,15 +44,6 @@ def test_a_machine_with_gpus() -> None:
     assert device_label("cuda") == device_label("cuda:0") == "NVIDIA H100"
     assert device_label("cpu").startswith("cpu (")
     assert is_gpu("cuda:1") and not is_gpu("cpu")
-
-
-def test_the_peak_is_what_torch_has_reserved_since(changes: list[str]) -> None:
-    """What the trial before has left is given back first; of a CPU nothing is asked of CUDA."""
-    PeakMemory("cpu").megabytes()
-    assert not changes
-    memory = PeakMemory("cuda")
-    assert changes == ["empty_cache", "reset"]
-    assert memory.megabytes() == 5 * 1024
 
 
 OLD = "The NVIDIA driver on your system is too old (found version 12020)."
@@ -118,15 +103,6 @@ def test_want_of_memory_is_told_from_a_broken_gpu(
     assert (out_of_memory(error), breaks_device(error)) == (memory, broken)
 
 
-def test_nobody_else_asks_torch_about_gpus() -> None:
-    """So that all of it can be pretended here."""
-    folder = Path(harness.__file__).parent
-    texts = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.py")}
-    assert len(texts) > 40
-    asks = re.compile(r"torch\.cuda|from torch import .*cuda")
-    assert [name for name, text in texts.items() if asks.search(text)] == ["device.py"]
-
-
 def test_the_keys_are_mlflows_own() -> None:
     """So that its page of system metrics shows them."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
@@ -135,28 +111,3 @@ def test_the_keys_are_mlflows_own() -> None:
     theirs.collect_metrics()
     found = MachineLoad("cpu").sample()
     assert found.keys() == {f"system/{name}" for name in theirs.aggregate_metrics()}
-
-
-def test_numbers_are_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Megabytes are MLflow's, of a million bytes; a GPU counts from what is free."""
-    memory = SimpleNamespace(used=3e9, total=12e9)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(psutil, "cpu_percent", lambda: 40.0)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60e9, 80e9))
-    for busy, more in ((lambda: 70, {"gpu_0_utilization_percentage": 70.0}), (_absent, {})):
-        monkeypatch.setattr(torch.cuda, "utilization", busy)
-        assert MachineLoad("cuda").sample() == {
-            f"system/{name}": value
-            for name, value in {
-                "cpu_utilization_percentage": 40.0,
-                "system_memory_usage_megabytes": 3000.0,
-                "system_memory_usage_percentage": 25.0,
-                "gpu_0_memory_usage_megabytes": 20000.0,
-                "gpu_0_memory_usage_percentage": 25.0,
-                **more,
-            }.items()
-        }
-
-
-def _absent() -> int:
-    raise ModuleNotFoundError("nvidia-ml-py is not there")

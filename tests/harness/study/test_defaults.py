@@ -67,7 +67,7 @@ def trained_for_real(space: str, overrides: list[str], folder: Path, uri: str) -
     return outcome, reports.load_study(space, uri)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_the_bare_study_trains_and_shows_what_real_images_add(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +85,7 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
     assert real["difference"] > 3
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_the_packaged_study_tests_what_was_trained(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch

@@ -15,14 +15,12 @@ from harness.planning.changes import StudyChanged
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
 from harness.planning.settings import Setting
-from harness.store import PROTOCOLS
 from harness.study.standing import plan_study, prompt_lines
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakePictures, make_study
-from tests.harness.planning.made import settings_of
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
@@ -125,39 +123,3 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
         'prompts of emoji (4 class names), as pocket reads them: "sea lion 2", '
         f'"{" ".join("x" * 30)}", "caf\u00e9 2"',
     ]
-
-
-def write_runs(bench: Bench, study: StudyConfig, *, seconds: float) -> None:
-    """A complete run of two seeds for each of the study's settings, under the study's name."""
-    store = bench.store()
-    experiment = store.create_experiment(study.name)
-    for setting in settings_of(study, Fingerprints(bench.method, None, bench.cache)):
-        tags = {"ship.kind": "trial", "ship.state": "COMPLETE", "ship.seeds": "[0, 1]"}
-        tags |= {"ship.setting_key": setting.key, "ship.device": "cpu (x86_64)"}
-        run = store.client.create_run(experiment, tags=tags).info.run_id
-        metrics = {"trial/seconds": seconds}
-        for seed in (0, 1):
-            metrics |= {
-                f"test/{name}/seed_{seed}": 50.0 for name in PROTOCOLS["base_to_new"].required
-            }
-        for name, number in metrics.items():
-            store.client.log_metric(run, name, number)
-
-
-def test_the_same_settings_of_another_study_give_the_time(bench: Bench) -> None:
-    """Seconds per seed go with the setting, under whatever name it was run."""
-    write_runs(bench, make_study(name="before"), seconds=8.0)
-    plan = bench.plan(make_study(name="after", seeds=3), details=True)
-    assert plan.estimate is not None
-    assert list(plan.estimate.seconds.values()) == [12.0] * 3
-    assert plan.estimate.n_trials == 3
-
-
-def test_settings_before_a_change_give_the_time_of_those_after_it(bench: Bench) -> None:
-    """A plan with nothing to run has no time left."""
-    write_runs(bench, make_study(), seconds=8.0)
-    plan = bench.plan(make_study(), details=True)
-    assert plan.finished and plan.estimate is None
-    plan = bench.plan(make_study(shots=4), details=True)
-    assert len(plan.work) == 3 and plan.estimate is not None
-    assert plan.estimate.compute == 3 * 8.0

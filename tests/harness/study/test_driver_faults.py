@@ -32,12 +32,10 @@ Drive = Callable[..., Driver]
     [
         # the study's run is the first one: the trial's has begun, and has no params yet
         pytest.param({"in": "create_run", "call": 2, "after": True}, id="before the first report"),
-        pytest.param({"in": "log_batch", "call": 9, "after": True}, id="in mid write"),
         # says COMPLETE, has its numbers, and is RUNNING to MLflow
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
         # the study's run and the trials': what another study has finished is copied
         pytest.param({"in": "log_artifact", "call": 2, "after": True, "of": 5}, id="adopting"),
-        pytest.param({"in": "set_terminated", "call": 2, "after": False, "of": 5}, id="adopted"),
     ],
 )
 def test_a_driver_killed_while_it_writes(
@@ -56,13 +54,10 @@ def test_a_driver_killed_while_it_writes(
     assert_same_table(bench.uri, calm(study()))
 
 
-@pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_jumps_in_mid_study(
-    bench: Bench, drive: Drive, calm: Calm, hours: int
-) -> None:
+def test_a_clock_that_jumps_in_mid_study(bench: Bench, drive: Drive, calm: Calm) -> None:
     """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
     settings = {"time_limit": 120.0}
-    fault = {**HERE, "jump": 3600 * hours, "at": 4, "study": settings}
+    fault = {**HERE, "jump": -3600, "at": 4, "study": settings}
     code, output = drive(0.05, fault=fault).end()
     assert code == 0, output
     starts = [run.info.start_time for run in bench.trials()]
@@ -147,12 +142,7 @@ def soak(*arguments: str) -> str:
     return done.stdout
 
 
-def test_a_short_soak() -> None:
-    """Some trials under kills leave an exact ledger."""
-    told = soak("12")
-    assert "COMPLETE': 12" in told and "killed: {'" in told
-
-
+@pytest.mark.weekly
 def test_studies_whose_drivers_are_killed() -> None:
     """Two of them, on a server that errs, leave what an undisturbed one leaves."""
     told = soak("server", "2", "1", "2")

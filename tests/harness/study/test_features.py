@@ -11,7 +11,6 @@ from hypothesis import given
 from rich.console import Console
 
 from harness.config.factor import Factor
-from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.messages import Need
 from harness.method import Method
@@ -43,11 +42,6 @@ def planned(study: StudyConfig, folder: Path) -> list[Need]:
     return [*needed(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
-def datasets_of(study: StudyConfig) -> list[str]:
-    """What it may read, whatever has run of it; each once."""
-    return list(dict.fromkeys(need.dataset for need in needed(study)))
-
-
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     """Whether the settings are known or still to be proposed."""
@@ -58,23 +52,6 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     needs = planned(study, tmp_path)
     found = [(need.views, need.dataset, need.image_precision) for need in needs]
     assert sorted(found) == sorted(product(*levels.values()))
-
-
-@pytest.mark.parametrize("key", ["views", "dataset"])
-def test_where_a_factor_is_not_there_its_constant_is_needed(tmp_path: Path, key: str) -> None:
-    """Proposals with the other fine-tuner have the constant, which is no level of the factor."""
-    study = make_study(sampler="random", trials=4)
-    constant, levels = {"views": (2, (4, 8)), "dataset": ("photos", ("b", "c"))}[key]
-    when = {"finetuner": ("coop",)}
-    space = {
-        "finetuner": Factor(choices=("coop", "clip_adapter"), baseline="coop"),
-        key: Factor(choices=levels, baseline=levels[0], when=when),
-    }
-    study = study.model_copy(update={"space": space})
-    needs = planned(study, tmp_path)
-    assert {getattr(need, key) for need in needs} == {constant, *levels}
-    if key == "dataset":
-        assert datasets_of(study) == [*levels, constant]
 
 
 def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
@@ -104,14 +81,6 @@ def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
     study = study.model_copy(update={"trial": study.trial.model_copy(update=transfer)})
     assert [len(configs) for configs in needed(study).values()] == [2, 0]
-
-
-def test_levels_of_targets_are_names() -> None:
-    """One each, where the constant is a list."""
-    asked = {"protocol": "cross_dataset", "dataset": "photos", "selection": "base_val"}
-    space = {"targets": ["dtd", "eurosat"]}
-    study = load_study({"name": "transfer", "space": space, **asked}, there=False)
-    assert datasets_of(study) == ["photos", "dtd", "eurosat"]
 
 
 def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
@@ -237,32 +206,6 @@ def test_a_changed_memory_gives_no_other_fingerprint(
     (path,) = folder.glob("cache/fingerprints/*")
     path.write_bytes(damaged(path.read_bytes(), damage))
     assert make_prints(folder).backbone("pocket") == "weights-of-pocket"
-
-
-@pytest.mark.parametrize("kept", ["", "another", "another 0011", "x" * 2000])
-def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept: str) -> None:
-    """What is not as it was written is computed again."""
-    make_prints(tmp_path).backbone("pocket")
-    (path,) = tmp_path.glob("cache/fingerprints/*")
-    path.write_text(kept)
-    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-
-
-def of_datasets(study: StudyConfig, *names: str) -> StudyConfig:
-    """The study with a dataset as a factor: datasets of the analytic method need not be there."""
-    factor = Factor(choices=names, baseline=names[0])
-    return study.model_copy(update={"space": {**study.space, "dataset": factor}})
-
-
-def test_every_dataset_that_a_study_may_read_is_named() -> None:
-    """Levels of the factor, and targets; each once."""
-    study = make_study()
-    assert datasets_of(study) == ["photos"]
-    assert datasets_of(of_datasets(study, "a", "b")) == ["a", "b"]
-    transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
-    trial = study.trial.model_copy(update=transfer)
-    both = of_datasets(study, "a", "b").model_copy(update={"trial": trial})
-    assert datasets_of(both) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("resources", [{"gpus": 0.5}, {}])

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,14 +58,3 @@ def test_memory_of_a_gpu_grows_in_place_unless_the_user_says_otherwise(
     found = worker_environment(Resources())
     allocator = {name: value for name, value in found.items() if name in ALLOCATOR}
     assert allocator == (given or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
-
-
-@pytest.mark.slow
-def test_each_trial_has_a_gpu_to_itself_by_default(ray_bench: Bench) -> None:
-    """The session has two cores and one GPU, which is pretended: trials run one after the other."""
-    study = make_study(resources={}, concurrency=None)
-    assert ray_bench.run(study).complete
-    runs = sorted(ray_bench.trials(), key=lambda run: run.info.start_time)
-    for earlier, later in pairwise(runs):
-        assert earlier.info.end_time <= later.info.start_time
-    ray_bench.check_invariants()

@@ -12,8 +12,7 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.recording.study_run import StudyRun
-from harness.study.interrupts import HARD_EXIT, Interrupts
-from harness.tuning.monitor import Monitor
+from harness.study.interrupts import HARD_EXIT
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import make_study
@@ -59,7 +58,7 @@ def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
     check_order(first, bench)
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_sigterm_to_every_process_of_a_study_ends_it_in_order(
     bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
 ) -> None:
@@ -98,14 +97,6 @@ def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
     bench.check_invariants()
 
 
-def test_a_signal_raises_at_once_elsewhere() -> None:
-    """And the handlers of before come back."""
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Interrupts():
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 def test_a_second_signal_exits_at_once() -> None:
     """Even where the first one is only noted."""
     code = (
@@ -122,8 +113,9 @@ def test_a_second_signal_exits_at_once() -> None:
 SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 
 
-@pytest.mark.parametrize("place", ["place_runs", "begin", "end"])
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("place", "after"), [("place_runs", False), ("begin", True), ("end", False)]
+)
 def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
@@ -148,7 +140,7 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
     bench.check_invariants()
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_sigterm_between_the_start_of_ray_and_the_first_trial(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
@@ -160,19 +152,3 @@ def test_sigterm_between_the_start_of_ray_and_the_first_trial(
     wait_for(lambda: not driver.survivors(), 20)
     assert bench.parent().info.status == "KILLED"
     bench.check_invariants()
-
-
-def test_a_signal_as_the_last_trials_end_is_told(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sweep only notes it; the outcome says that the study was interrupted."""
-    original = Monitor.close
-
-    def close(monitor: Monitor) -> None:
-        monkeypatch.setattr(Monitor, "close", original)  # once
-        os.kill(os.getpid(), signal.SIGINT)
-        original(monitor)
-
-    monkeypatch.setattr(Monitor, "close", close)
-    outcome = bench.run(make_study())
-    assert outcome.interrupted and outcome.missing == 0

@@ -38,7 +38,7 @@ LITTLE = {
 }
 
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.weekly
 
 
 def ip(*words: str, check: bool = True) -> bool:

@@ -90,16 +90,6 @@ def test_a_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
     assert end.startswith("The whole report")
 
 
-def test_files_that_are_too_large_are_left_out(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others are there."""
-    monkeypatch.setattr("harness.recording.study_run.MOST_BYTES", 5)
-    publish(store, run_id, MADE)
-    found = [file.path for file in store.client.list_artifacts(run_id, "report")]
-    assert found == ["report/small.md", "report/small.pdf"]
-
-
 def test_the_stamp_is_written_last() -> None:
     """So that the next run brings what a driver that died left out."""
     fake = FakeStore()

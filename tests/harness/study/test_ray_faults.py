@@ -34,18 +34,17 @@ def kill(driver: Driver, name: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
 def test_a_ray_that_dies_ends_the_study_in_order(
-    name: str, bench: Bench, drive: Callable[..., Driver]
+    bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """The line says what died, nothing is RUNNING, and the next run does what is missing."""
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
-    kill(first, name)
+    kill(first, "gcs_server")
     code, output = first.end(240)
     assert code == 3, output
     last = output.splitlines()[-1]
-    assert last == f"Ray has died ({name}, signal 9): the same command goes on from here"
+    assert last == "Ray has died (gcs_server, signal 9): the same command goes on from here"
     assert set(bench.states()) == {"INTERRUPTED"}
     bench.check_invariants()
     code, output = drive(0.0).end(240)
@@ -54,17 +53,14 @@ def test_a_ray_that_dies_ends_the_study_in_order(
     bench.check_invariants()
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.weekly
 def test_sigterm_to_a_process_of_rays_changes_nothing(
-    name: str,
-    bench: Bench,
-    drive: Callable[..., Driver],
-    calm: Callable[[StudyConfig], str],
+    bench: Bench, drive: Callable[..., Driver], calm: Callable[[StudyConfig], str]
 ) -> None:
     """By itself it ends the driver at once, without a word."""
     driver = drive(0.6)
     wait_for(lambda: bool(bench.lines()))
-    pid = process(driver, name)
+    pid = process(driver, "raylet")
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     code, output = driver.end(240)
@@ -74,6 +70,7 @@ def test_sigterm_to_a_process_of_rays_changes_nothing(
     assert_same_table(bench.uri, calm(four_settings()))
 
 
+@pytest.mark.weekly
 def test_a_ray_that_dies_as_it_starts_is_one_line(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
@@ -88,6 +85,7 @@ def test_a_ray_that_dies_as_it_starts_is_one_line(
     bench.check_invariants()
 
 
+@pytest.mark.weekly
 def test_a_ray_without_workers_is_one_line(
     bench: Bench, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:

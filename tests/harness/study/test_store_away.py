@@ -86,9 +86,9 @@ def test_a_store_that_comes_back(
 @pytest.mark.parametrize(
     ("method", "call", "on_ray"),
     [
-        # the study's file is the first; the second trial has finished
-        pytest.param("log_artifact", 3, False, id="finished"),
-        pytest.param("log_artifact", 3, True, id="finished on Ray"),
+        # of the study one file, of each trial two; the second trial has finished
+        pytest.param("log_artifact", 4, False, id="finished"),
+        pytest.param("log_artifact", 4, True, id="finished on Ray"),
         # all numbers of the second trial are written
         pytest.param("set_terminated", 2, False, id="written"),
     ],
@@ -118,7 +118,7 @@ def test_a_store_that_stays_away(
 def test_an_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within seconds; the next run completes the study."""
     with monkeypatch.context() as patch:
-        outage = Outage(patch, "log_artifact", 3, 600.0)
+        outage = Outage(patch, "log_artifact", 4, 600.0)
 
         def interrupt() -> None:
             outage.began.wait(60)

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,6 @@ from reports.study.load import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 from tests.told import told
-
-
-def test_a_method_runs_where_a_study_without_ray_was_started(bench: Bench) -> None:
-    """So that a breakpoint in it stops there."""
-    seen: set[str] = set()
-    bench.behave = lambda config, epoch: seen.add(threading.current_thread().name)
-    assert bench.run(make_study(space={"generator.n_ctx": [1]})).complete
-    assert seen == {threading.main_thread().name}
 
 
 def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

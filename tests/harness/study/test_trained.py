@@ -1,7 +1,6 @@
 """A study with save: true: what its runs keep, with ship's own method."""
 
 import io
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +13,9 @@ import torch
 from PIL import Image
 
 import harness
-from harness.cli import predictions
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
-from reports.errors import ReportError
 from reports.study.load import load_records
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
@@ -196,47 +193,6 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
             harness.predict(study, tmp_path, asked, tracking_uri=uri)
 
 
-def test_settings_without_a_score_are_named(tmp_path: Path) -> None:
-    """Under selection none there is none to prefer, and each can be meant."""
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    unselected = StoreBuilder("unselected", seeds=[0], objective="", selection="none")
-    for n_ctx in (1, 2):
-        unselected.trial({"generator.n_ctx": n_ctx}, {0: scores(60.0)}, selected={})
-    unselected.trial({"generator.n_ctx": 4}, {0: {}}, state="FAIL", reason="died")
-    uri = unselected.write(f"sqlite:///{tmp_path}/mlflow.db")
-    rows = load_records("unselected", uri).rows
-    run_id = rows.filter(pl.col("generator.n_ctx") == 2)["run_id"].item()
-    for asked, told in (
-        ([], r"selection prefers several settings; .*choices: n_ctx 1; n_ctx 2\)$"),
-        (["n_ctx=4"], r"no finished setting; .*choices: n_ctx 1; n_ctx 2\)$"),
-        (["n_ctx=2"], run_id),
-    ):
-        with pytest.raises((UserError, TrainedError), match=told):
-            harness.predict("unselected", tmp_path, asked, tracking_uri=uri)
-
-
-def test_a_store_that_is_away_is_told_in_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not after the minutes of MLflow's own retries; what the user has set stays."""
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    tries = []
-
-    def read(*of: str) -> None:
-        tries.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
-        raise ReportError("away")
-
-    monkeypatch.setattr(predictions, "load_records", read)
-    for given, tried in ((None, "2"), ("9", "9")):
-        if given is not None:
-            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
-        else:
-            monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-        with pytest.raises(ReportError, match="away"):
-            harness.predict("small", tmp_path, tracking_uri="http://127.0.0.1:1")
-        assert (tries.pop(), os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")) == (tried, given)
-
-
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
     """The example of the page runs, and its comments say what comes out."""
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "mlflow.md").read_text("utf-8"), re.S)
@@ -272,7 +228,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert sorted(files) == [0, 0, 2, 2]
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_files_come_from_a_tracking_server(
     served: Callable[[Path], Bench], tmp_path: Path, pictures: FeatureSet, pocket: FrozenCLIP
 ) -> None:

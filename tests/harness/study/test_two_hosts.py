@@ -35,7 +35,7 @@ def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
     return start
 
 
-@pytest.mark.faults
+@pytest.mark.weekly
 def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     """It sees the first one's beats, names it, and leaves everything as it is."""
     first = on_host("a", LONG, 60)

@@ -23,6 +23,7 @@ def check(text: str) -> None:
     assert "undecided" not in text and "quivalent" not in text
 
 
+@pytest.mark.slow
 def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     """Flags reach the store, the table and the answer of a study with the real method."""
     features = build_features(FrozenCLIP.load("pocket"))
@@ -40,22 +41,7 @@ def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     assert frame["epoch"].drop_nulls().to_list() == [4] * 5
 
 
-@pytest.mark.slow
-def test_a_fine_tuner_whose_best_epoch_is_0_is_named(bench: Bench) -> None:
-    """Where training harms, the untrained fine-tuner is tested, and the answer says so."""
-    features = build_features(FrozenCLIP.load("pocket"))
-    finetuner = {"name": "linear_probe", "epochs": 4, "lr": 10.0, "batch_size": 5}
-    requested = study(finetuner=finetuner, eval_every=1, reference_arms=True, save=False)
-    assert run(bench, features, requested).complete
-    loaded = load_study("small", tracking_uri=bench.uri)
-    answer = str(loaded.answer())
-    assert "Tested untrained: 0.001 (1 of 2 seeds), 0.1 (1 of 2 seeds)." in answer
-    assert "real pictures (ceiling) (2 of 2 seeds)" in answer
-    frame = loaded.table("generator.kl_weight").frame
-    assert frame.filter(arm="real_pictures")["epoch"].to_list() == [0]
-
-
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(600)
 def test_a_study_of_few_classes_gets_no_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

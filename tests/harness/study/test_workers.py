@@ -5,19 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from unittest.mock import MagicMock, Mock
 
 import pytest
-from rich.console import Console
 
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import make_plan
-from harness.study.standing import Standing
-from harness.study.trials import Options, Trials
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import Behaviour, make_study, trap_elsewhere
-from tests.harness.tuning.searchers import EMPTY, KL
 
 PATIENCE_SECONDS = 60.0
 N_TRIALS = 8
@@ -64,7 +57,7 @@ def staggered(folder: Path) -> Behaviour:
     return behave
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
     ray_bench: Bench, tmp_path: Path
 ) -> None:
@@ -79,37 +72,3 @@ def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
     assert len(set(served)) == 2
     assert (tmp_path / "second").read_text() in served
     ray_bench.check_invariants()
-
-
-@pytest.mark.parametrize(
-    ("owned", "address", "concurrency", "places"),
-    [
-        (True, None, None, [2, 2]),
-        (False, None, None, [3, 5]),  # open already: it may be a cluster's
-        (True, "auto", None, [3, 5]),
-        (True, "auto", 4, [3, 4]),
-    ],
-)
-def test_a_cluster_gets_one_trial_more_than_it_has_room_for(
-    prints: Fingerprints,
-    monkeypatch: pytest.MonkeyPatch,
-    owned: bool,
-    address: str | None,
-    concurrency: int | None,
-    places: list[int],
-) -> None:
-    """So that an autoscaler has a reason to add a node, within what the study allows."""
-    there = {"CPU": 2.0}
-    monkeypatch.setattr("harness.ray.cluster_resources", lambda: [there])
-    monkeypatch.setattr("harness.tuning.sweep_through_tune", Mock())
-    searcher = Mock()
-    monkeypatch.setattr("harness.tuning.StudySearcher", searcher)
-    study, quiet = make_study(space=KL, concurrency=concurrency), Console(quiet=True)
-    others = MagicMock()
-    plan, options = make_plan(study, EMPTY, prints), Options(quiet, False, address)
-    standing = Standing(study, prints, others, EMPTY, None, plan)
-    Trials(standing, others, others, options, others)._sweep({}, owned)
-    at_once = searcher.call_args.args[-1]
-    found = [at_once()]
-    there["CPU"] = 4.0
-    assert [*found, at_once()] == places

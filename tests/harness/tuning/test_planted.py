@@ -72,7 +72,7 @@ def mean_trials(prints: Fingerprints, sampler: str) -> float:
     return fmean(counts)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_tpe_needs_fewer_trials_than_random_search_and_fewest_with_ordered_levels(
     prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:

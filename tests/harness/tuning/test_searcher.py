@@ -17,7 +17,6 @@ from harness.planning.settings import SettingMaker
 from harness.store import Failure, State
 from harness.store.history import RunHistory
 from harness.tuning.endings import Attempt
-from harness.tuning.searcher import StudySearcher
 from harness.tuning.sweep import StudyScheduler
 from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
@@ -136,40 +135,6 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     ]
 
 
-@pytest.mark.parametrize("kind", ["non_finite", "error"])
-def test_a_retried_seed_that_fails_again_leaves_the_others_their_mean(
-    prints: Fingerprints, kind: str
-) -> None:
-    """Where its numbers are not finite again; any other failure leaves the setting without one."""
-    study = make_study(space=RANGE, sampler="tpe", trials=1, seeds=2)
-    setting = SettingMaker(study, prints)({"generator.kl_weight": 0.1})
-    lost = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
-    ledger = RunHistory((run_of(setting, (0,)), run_of(setting, (1,), **lost)))
-    plan = make_plan(study, ledger, prints, retry_before=1)
-    searcher = StudySearcher(study, plan, ledger, SettingMaker(study, prints), lambda: 1)
-    searcher.suggest("a")
-    assert searcher.attempts["a"].work.seeds == (1,)
-    searcher.on_trial_complete("a", {"failed": [{"failure": kind, "reason": "why"}]})
-    (trial,) = optuna_trials(searcher)
-    expected = (TrialState.COMPLETE, 50.0) if kind == "non_finite" else (TrialState.FAIL, None)
-    assert (trial.state, trial.value) == expected
-
-
-def test_seeds_that_failed_are_in_no_mean(prints: Fingerprints) -> None:
-    """The others of their trial have one, and people read why they failed."""
-    study = make_study(space=RANGE, sampler="tpe", trials=1, seeds=2)
-    searcher = searcher_of(study, prints)
-    searcher.suggest("a")
-    final = {
-        "metrics": {"selection/harmonic_mean/seed_1": 40.0},
-        "failed_seeds": {0: "loss is nan"},
-    }
-    searcher.on_trial_complete("a", {"final": [final]})
-    (trial,) = optuna_trials(searcher)
-    assert (trial.state, trial.value) == (TrialState.COMPLETE, 40.0)
-    assert searcher.attempts["a"].reason == "1 of 2 seeds failed: loss is nan (seeds 0)"
-
-
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str) -> None:
     """The seed depends on how many settings are known; the same start gives the same proposals."""
@@ -219,48 +184,6 @@ def test_a_finite_space_is_emptied_without_repeats(
     assert [trial.value for trial in told] == truths
     ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in ran))
     assert make_plan(study, ledger, prints).finished
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_levels_of_an_older_version_are_resumed_in_ascending_order(
-    prints: Fingerprints, sampler: str
-) -> None:
-    """The store has levels, however they were proposed; Optuna gets their ranks."""
-    lists = {"generator.n_ctx": [16, 8, 4, 2, 1], "generator.kl_weight": [0.1, 1, 0.001]}
-    study = make_study(space=lists, sampler=sampler, trials=6, seeds=1)
-    make = SettingMaker(study, prints)
-    old = [
-        make({"generator.n_ctx": n_ctx, "generator.kl_weight": weight})
-        for n_ctx, weight in ((16, 0.001), (2, 1.0), (1, 0.1))
-    ]
-    ledger = RunHistory(tuple(run_of(setting, (0,)) for setting in old))
-    searcher = searcher_of(study, prints, ledger)
-    ranks = [tuple(trial.params[key] for key in lists) for trial in optuna_trials(searcher)]
-    assert ranks == [(4, 0), (1, 2), (0, 1)]
-    ran = drive(searcher)
-    assert len(ran) == 3
-    assert not {work.setting.key for work in ran} & {setting.key for setting in old}
-    stored = [*old, *(work.setting for work in ran)]
-    rebuilt = searcher_of(
-        study, prints, RunHistory(tuple(run_of(setting, (0,)) for setting in stored))
-    )
-    assignments = [values_of(study, trial) for trial in optuna_trials(rebuilt)]
-    assert assignments == [setting.assignment for setting in stored]
-
-
-def test_optuna_counts_an_interrupted_setting_as_running(prints: Fingerprints) -> None:
-    """Parallel proposals keep away from it, and its result reaches the same Optuna trial."""
-    study = make_study(space=RANGE, sampler="tpe", trials=2, seeds=1, concurrency=2)
-    setting = SettingMaker(study, prints)({"generator.kl_weight": 0.01})
-    interrupted = run_of(setting, (0,), state=State.INTERRUPTED, objective={})
-    searcher = searcher_of(study, prints, RunHistory((interrupted,)))
-    assert [searcher.suggest(name) is None for name in "ab"] == [False, False]
-    first, second = optuna_trials(searcher)
-    assert (first.state, first.params) == (TrialState.RUNNING, {"generator.kl_weight": 0.01})
-    assert second.state is TrialState.RUNNING
-    searcher.on_trial_complete("a", done(searcher, "a"))
-    first, _ = optuna_trials(searcher)
-    assert (first.state, first.value) == (TrialState.COMPLETE, truth(setting.config, 0))
 
 
 def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:

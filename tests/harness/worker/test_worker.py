@@ -1,8 +1,6 @@
 """A worker in this process: what it says of a trial, and plugins of a node that are not its."""
 
 import json
-import os
-import pickle
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,12 +8,10 @@ from typing import Any
 from unittest.mock import Mock
 from weakref import WeakSet
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from harness.config import Resources
 from harness.messages import (
     EPOCHS,
     EVALUATIONS,
@@ -26,15 +22,13 @@ from harness.messages import (
     trial_spec,
 )
 from harness.method import code_version
-from harness.ray import extract
 from harness.store import Failure
-from harness.worker import ShipTrainable
 from ship.configs import FINETUNERS
-from ship.plugins import carried, load_plugin
+from ship.plugins import load_plugin
 from ship.registry import Origin
 from ship.trial_config import EpochMetrics, Hits, TrialConfig
 from tests.harness.fakes import SIX, FakeClip, load_other_weights, truth
-from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
+from tests.harness.worker.workers import CONFIG, analytic, finish, make_worker
 
 
 def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None:
@@ -87,15 +81,6 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
     assert "own/seed_0" in columns and "own/seed_1" not in columns
 
 
-def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result comes at least every second."""
-    clock = iter(np.arange(0, 100, 0.8))
-    monkeypatch.setattr("harness.worker.time.monotonic", lambda: float(next(clock)))
-    worker = make_worker(items(*[{"loss": (1.0, 1.0)}] * 6))
-    counts = [len(worker.step()[EPOCHS]) for _ in range(3)]
-    assert max(counts) <= 2
-
-
 def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -> None:
     """A worker serves the next trial with what it has.
 
@@ -136,13 +121,6 @@ def test_targets_reach_the_trial_by_name() -> None:
     }
     finish(worker)
     assert seen == {"b": "features of b", "c": "features of c"}
-
-
-def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
-    """Before the first epoch."""
-    missing = Mock(side_effect=ValueError("no weights for pocket"))
-    last = finish(make_worker(items(), load_backbone=missing))[-1]
-    assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
 def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
@@ -189,48 +167,6 @@ def test_a_share_of_a_gpu_that_is_too_small_is_named(gpus: float, hint: str) -> 
     assert failed == {"failure": Failure.OUT_OF_MEMORY, "reason": text + hint}
 
 
-def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its next trial is then tried again, on another worker."""
-    monkeypatch.setattr(os, "_exit", Mock(side_effect=SystemExit))
-    trainable = object.__new__(ShipTrainable)
-    trainable._worker = make_worker(items())
-    assert trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
-    trainable._worker.broken = True
-    with pytest.raises(SystemExit):
-        trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
-
-
-class Untold(BaseException):
-    """An error of a plugin, without a text."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-def test_whatever_a_plugin_raises_fails_its_trial() -> None:
-    """The worker lives on, and the reason names the error."""
-
-    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
-        raise Untold
-        yield
-
-    result = make_worker(run_trial).step()
-    assert result[FAILED] == [
-        {"failure": "error", "reason": "Untold: Untold (before its first epoch)"}
-    ]
-
-
-def test_a_failure_has_its_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The run keeps one line of it alone."""
-
-    def fail(*_: Any) -> Iterator[EpochMetrics]:
-        raise RuntimeError("no more")
-
-    finish(make_worker(fail))
-    (record,) = [one for one in caplog.records if one.exc_info]
-    assert "in fail" in (record.exc_text or caplog.text) and "no more" in caplog.text
-
-
 FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 
@@ -245,17 +181,6 @@ def forget_plugin() -> None:
     """Be a node that has never seen the file."""
     FINETUNERS.pop("nearest_mean")
     FINETUNERS.origins.pop("nearest_mean")
-
-
-def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
-    """A worker that has never seen the file runs its trials, and the next one's."""
-    record = {"plugins": carried()}
-    forget_plugin()
-    worker = make_worker(analytic(tmp_path), record=record)
-    spec = dict(worker._spec)
-    spec["trial"] = config.model_dump(mode="json")
-    worker.begin({"spec": json.dumps(spec)})
-    assert FINAL in finish(worker)[-1]
 
 
 @pytest.mark.parametrize(
@@ -290,29 +215,3 @@ def test_a_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
     assert failed["failure"] is Failure.ERROR
     assert failed["reason"].startswith(f"ValueError: this node has {code_version()}, and the ")
     assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
-
-
-def test_a_node_that_reads_settings_otherwise(tmp_path: Path, config: TrialConfig) -> None:
-    """Its trials fail, and name the setting."""
-    worker = make_worker(analytic(tmp_path))
-    trial = {**config.model_dump(mode="json"), "of_tomorrow": 1}
-    worker.begin({"spec": json.dumps({**worker._spec, "trial": trial})})
-    (failed,) = finish(worker)[-1][FAILED]
-    assert "on this node: 1 validation error for TrialConfig of_tomorrow Extra" in failed["reason"]
-
-
-def test_what_encodes_pictures_knows_the_files(
-    config: TrialConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On another node: pictures may be of a class that a file has, and come after the backbone."""
-    monkeypatch.setattr(extract.ray, "get_runtime_context", Mock())
-    node = extract.ray.get_runtime_context().get_node_id()
-    monkeypatch.setattr(extract, "alive_nodes", lambda: [{"NodeID": node, "Resources": {}}])
-    plugins = pickle.loads(pickle.dumps(carried()))  # as they go to an actor
-    load: Any = FakeClip
-    with pytest.raises(ValueError, match=r"this node has ship-sweep .* driver has ship-sweep 0\.1"):
-        extract.Encoder(Resources(), load, "cpu", plugins, "ship-sweep 0.1 (results version 9)")
-    encoder = extract.Encoder(Resources(), load, "cpu", plugins, code_version())
-    forget_plugin()
-    clip = encoder._backbone("pocket", FakeClip("pocket").fingerprint, "fp32")
-    assert isinstance(clip, FakeClip) and "nearest_mean" in FINETUNERS

@@ -3,15 +3,13 @@
 Against effects that are known, and other ways to compute it.
 """
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from reports.analysis import Unavailable, incomparable
+from reports.analysis import incomparable
 from reports.analysis.importance import Importance, importance
 from reports.analysis.training import OPTIMAL, cost_points
-from tests.reports.analysis.planted import METRIC, drawn, grid, nothing, planted
+from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder
 
 
@@ -92,32 +90,3 @@ def test_a_range_that_matters_has_the_largest_share() -> None:
     assert sum(share.mean for share in shares) == pytest.approx(100)
     assert {(share.low, share.high, share.n) for share in shares} == {(None, None, 40)}
     assert {effect.holm for effect in made.factors} == {None} and not made.pairs
-
-
-def test_sampled_factors_may_be_words_and_inactive() -> None:
-    """A factor of words, and one that only some configurations have, are factors like ranges."""
-    rng = np.random.default_rng(0)
-    factors: list[dict[str, Any]] = [
-        {"key": "name", "levels": ["a", "b"], "log": False, "baseline": "a"},
-        {"key": "rate", "levels": None, "log": True, "baseline": 0.01},
-        {"key": "x", "levels": None, "log": False, "baseline": 0.5},
-    ]
-    assignments: list[dict[str, Any]] = []
-    for i in range(60):
-        active = {"rate": float(10 ** rng.uniform(-4, 0))} if i % 2 else {}
-        assignments.append({"name": "ab"[int(rng.integers(2))], "x": float(rng.random()), **active})
-    made = explained(
-        planted(factors, assignments, lambda s: 3.0 * (s["name"] == "b"), 3, rng, sampler="random")
-    )
-    assert made.factors[0].factors == ("name",)
-    assert {effect.factors for effect in made.factors} == {("name",), ("rate",), ("x",)}
-
-
-def test_tied_configurations_have_no_importance() -> None:
-    """Nearly all of them are the best ones, whose values then are those of all."""
-    builder = drawn(2, 20, nothing)
-    for run in builder.runs[1:]:
-        run.metrics.update(builder.runs[0].metrics)
-    builder.runs[0].metrics[f"test/{METRIC}/seed_0"] -= 5
-    with pytest.raises(Unavailable, match="tie for the best"):
-        explained(builder)

@@ -14,13 +14,8 @@ from reports.analysis import (
     cost_points,
     factor_tables,
     importance,
-    layout,
 )
-from reports.cells import level_text
-from reports.charts import study_charts
-from reports.charts.export import as_json
 from reports.render import csv_text, markdown
-from reports.report import make_report
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
@@ -68,13 +63,6 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
     assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
 
 
-@pytest.mark.parametrize("analyse", ANALYSES)
-def test_a_metric_that_nothing_measured(analyse: Any) -> None:
-    """A name that the study lacks is said, not thrown."""
-    with pytest.raises(Unavailable, match="nothing measured nonsense"):
-        analyse(study_of(MANY, "grid", False).study(), "nonsense")
-
-
 @pytest.mark.parametrize(
     ("analyse", "builder", "why"),
     [
@@ -87,20 +75,3 @@ def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> Non
     """Too little of a study is said: factors, seeds, settings."""
     with pytest.raises(Unavailable, match=why):
         analyse(builder.study(), METRIC)
-
-
-def test_levels_are_told_apart_as_json_tells_them() -> None:
-    """1 and true are two levels, 1 and 1.0 are one."""
-    levels = [1, 1.0, True, "1"]
-    trials = [({"a": level, "b.c": b}, [50.0, 51.0]) for level in levels for b in (0, 1)]
-    study = study_of(trials, "grid", False).study()
-    (shown,) = [f.levels for f in layout(study, METRIC).factors if f.factor.key == "a"]
-    assert sorted(map(level_text, shown)) == ["1", "1", "true"]
-
-
-def test_a_level_beyond_floats_is_a_word() -> None:
-    """In tables and charts, as in the analyses."""
-    trials = [(a | {"a": 10**400 + number}, v) for number, (a, v) in enumerate(MANY)]
-    report = make_report(study_of(trials, "tpe", log=False).study())
-    assert any(table.name == "ranks" for table in report.tables)
-    assert all(as_json(chart.spec) for chart in study_charts(report))

@@ -58,39 +58,6 @@ def test_few_seeds_of_one_comparison_among_many() -> None:
     assert told not in answer(leveled({4: 50.0, 8: 55.0}, seeds=10)).cautions
 
 
-def test_a_level_may_be_null() -> None:
-    """It has a name; a factor that is not active has none."""
-    builder = StoreBuilder(
-        factors=[
-            {"key": "shots", "levels": [4, None], "log": False, "baseline": 4},
-            {"key": "generator.scale", "levels": [None, 0.1], "log": False, "baseline": None},
-        ]
-    )
-    for shots in (4, None):
-        for scale in (None, 0.1):
-            made = {s: scores(50.0 + s + (shots is None) - (scale or 0)) for s in range(5)}
-            builder.trial({"shots": shots, "generator.scale": scale}, made)
-    best, shots_, *_ = answer(builder).findings
-    assert best.text.startswith("shots null, scale null: mean H")
-    assert "to 4: null (" in shots_.text
-
-
-def test_settings_that_have_finished_are_those_of_all_factors() -> None:
-    """A range that only some settings have does not make the others unfinished."""
-    weights = [n / 10 for n in range(1, 14)]
-    builder = StoreBuilder(
-        factors=[
-            {"key": "generator", "levels": ["none", "vae"], "log": False, "baseline": "none"},
-            {"key": "kl_weight", "levels": weights, "log": False, "baseline": 0.1},
-        ]
-    )
-    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in range(5)})
-    for weight in weights:
-        made = {s: scores(50.0 + s + weight * (1 + s / 9)) for s in range(5)}
-        builder.trial({"generator": "vae", "kl_weight": weight}, made)
-    assert any("14 of 14 settings finished." in line for line in answer(builder).lines)
-
-
 def test_levels_that_are_close_have_names_of_their_own() -> None:
     """In sentences and figures: of 0.9995 and 0.9999 none is 1, nor of two closer to it."""
     new = {0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0, 0.99995: 53.0, 0.99999: 54.0}

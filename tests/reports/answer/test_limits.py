@@ -16,7 +16,7 @@ from reports.stats import most_by_guessing
 from reports.study.on_demand import HitFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
-from tests.reports.studies import SEEDS, crossed, few_shot, leveled
+from tests.reports.studies import SEEDS, few_shot, leveled
 
 CLASSES, IMAGES = 22, 10
 IDS = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
@@ -59,28 +59,6 @@ def test_there_is_no_headroom_where_real_images_gain_too_little(
 
 
 @pytest.mark.parametrize(
-    ("metric", "by", "limited"),
-    [("auroc", 0.0, True), ("ece_new", -9.0, False), ("base", 0.0, False)],
-)
-def test_metrics_that_real_images_need_not_raise_show_no_lack_of_headroom(
-    metric: str, by: float, limited: bool
-) -> None:
-    """A calibration error is better when it is lower; Base has no images of new classes."""
-    builder = leveled({1: 50.0, 4: 52.0}, seeds=5)
-    for arm, change in (("no_synthetic", 0.0), ("real_pictures", by)):
-        results = {s: {**scores(50.0 + s), metric: 30.0 + s + change * (1 + s / 9)} for s in SEEDS}
-        builder.trial({}, results, arm=arm)
-    limits = make_report(builder.study(), metric).answer.limits
-    assert [limit.subject for limit in limits] == ["no headroom"] * limited
-
-
-def test_real_images_that_lower_the_metric_are_no_gain() -> None:
-    """The sentence does not call a loss a small gain."""
-    made = answer(controlled(leveled({1: 50.0, 4: 50.5}, seeds=5), (-4.0, -5.0, -4.5, -4.0, -5.0)))
-    assert "compared with fine-tuner alone, which is no gain. Use" in made.limits[0].text
-
-
-@pytest.mark.parametrize(
     ("key", "gain", "limited"),
     [
         ("generator.n_ctx", 4.0, False),
@@ -100,36 +78,10 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
     assert [limit.subject for limit in answer(builder).limits] == ["no headroom"] * limited
 
 
-@pytest.mark.parametrize(("max_classes", "advised"), [("10", True), ("null", False)])
-def test_more_classes_are_advised_where_some_are_left_out(max_classes: str, advised: bool) -> None:
-    """A study of all classes of its dataset has no more of them."""
-    builder = leveled({1: 50.0, 4: 50.5}, seeds=5, constants={"max_classes": max_classes})
-    (limit,) = answer(controlled(builder, (0.0,) * 5)).limits
-    assert ("Use more classes (max_classes) or another dataset" in limit.text) == advised
-    assert "another dataset, or other fine-tuner settings." in limit.text
-
-
-def test_a_gain_of_one_seed_limits_nothing() -> None:
-    """One seed that agrees is no interval."""
-    builder = leveled({1: 50.0, 4: 52.0}, seeds=1)
-    for arm in ("no_synthetic", "real_pictures"):
-        builder.trial({}, {0: scores(50.0)}, arm=arm)
-    assert not answer(builder).limits
-
-
 def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None:
     """Real images stand in for synthetic ones; they say nothing about learning rates."""
     made = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
     assert made.limits and made.findings[0].verdict == "decided"
-
-
-def test_over_datasets_the_controls_of_one_limit_no_average() -> None:
-    """The limit names the dataset that the controls ran on."""
-    levels = {"dataset": ["emoji", "dtd"], "generator": ["none", "vae"]}
-    builder = crossed(levels, lambda d, g, s: 50.0 + s + (g == "vae" and d == "dtd") * (9 + s / 9))
-    made = answer(controlled(builder, (0.1, 0.2, 0.1, 0.2, 0.1)))
-    assert made.limits[0].text.startswith("on emoji, real images")
-    assert made.findings[0].verdict == "decided"
 
 
 def test_limits_come_first_everywhere() -> None:
@@ -159,15 +111,6 @@ def test_untrained_rows_are_named() -> None:
     text = "Tested untrained: 1 (1 of 5 seeds), 4 (3 of 5 seeds), 16 (5 of 5 seeds)."
     assert text in levels.text
     assert "Tested untrained: the baseline (3 of 5 seeds), fine-tuner" in controls.text
-
-
-def test_all_rows_untrained_are_named_together() -> None:
-    """A study that only ever tested zero-shot says so in a few words."""
-    builder = leveled({1: 50.0, 4: 50.0}, seeds=5)
-    for run in builder.runs:
-        run.metrics.update({f"test/flag/untrained/seed_{seed}": 1.0 for seed in SEEDS})
-    text = answer(builder).findings[0].text
-    assert text.endswith("Tested untrained: all 2, under every seed.")
 
 
 def test_controls_that_change_nothing_are_named() -> None:

@@ -4,23 +4,19 @@ Their pictures are drawn here alone.
 """
 
 import io
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import altair
-import numpy as np
 import pytest
 from PIL import Image
 
 from harness.store import run_address, runs_address
-from reports.cells import AVERAGE, Value
 from reports.charts import Chart, chart_bytes, factor_chart, for_page, study_charts
-from reports.charts.vega import COLOURS, named
 from reports.report import make_report
 from tests.reports import cases
-from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
+from tests.reports.analysis.planted import METRIC, drawn, grid
 from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
@@ -28,7 +24,6 @@ from tests.reports.pages import check_golden, shortened
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
-    few_shot,
     leveled,
     one_factor,
     over_datasets,
@@ -53,41 +48,34 @@ def sampled() -> StoreBuilder:
     return drawn(2, 24, lambda s: 4.0 * s["x0"])
 
 
-def ranged(log: bool, least: float, count: int = 20) -> StoreBuilder:
-    """So many values of a range; by default more than levels can be."""
-    factors = [{"key": "generator.n_ctx", "levels": None, "log": log, "baseline": None}]
-    values = {0.01 * 1.4**place if place else least: 50.0 + place for place in range(count)}
+def ranged(count: int = 20) -> StoreBuilder:
+    """Return a study of so many values of a range; by default more than levels can be."""
+    factors = [{"key": "generator.n_ctx", "levels": None, "log": True, "baseline": None}]
+    values = {0.01 * 1.4**place: 50.0 + place for place in range(count)}
     return leveled(values, factors=factors, sampler="random", trials=20)
 
 
 STUDIES = {
     "one-factor": prompt_len, "grid": two_factors, "sampled": sampled, "datasets": over_datasets,
-    "few-shot": few_shot, "cross": cross_dataset, "quality": collapsing,
+    "cross": cross_dataset, "quality": collapsing,
 }  # fmt: skip
 MORE = {
-    "on-test": lambda: prompt_len(selection="test"),
     "uneven-levels": lambda: leveled(dict.fromkeys((0, 1, 2, 4, 24), 55.0), log=True),
-    "logarithmic": lambda: ranged(True, 0.01),
-    "linear": lambda: ranged(False, 0.01),
-    "logarithmic-from-0": lambda: ranged(True, 0.0),
-    "few-of-a-range": lambda: ranged(True, 0.01, 3),
+    "logarithmic": ranged,
+    "few-of-a-range": lambda: ranged(3),
     "one-seed": lambda: leveled({2: 55.0, 4: 55.0}, seeds=1),
-    "levels-of-a-sampler": lambda: listed("sampled"),
     "costly": lambda: listed("costly"),
     "quality-followed": cases.quality_followed,
 }
 
 
-@pytest.mark.parametrize("name", [*STUDIES, *MORE, "cosine"])
+@pytest.mark.parametrize("name", [*STUDIES, *MORE])
 def test_the_charts_of_a_study(name: str) -> None:
     """As they were looked at and committed.
 
     altair knows each specification, and it has words for who cannot see.
     """
-    if name == "cosine":
-        charts = charts_of(collapsing(), "quality/cosine_to_mean")
-    else:
-        charts = charts_of((STUDIES | MORE)[name]())
+    charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
         altair.Chart.from_dict(for_page(chart.spec))
@@ -131,42 +119,6 @@ def test_a_run_s_address(uri: str, base: str) -> None:
     assert run_address(runs, "javascript:alert(1)") == run_address("", "ab12") == ""
 
 
-def test_many_dots_are_drawn_in_part() -> None:
-    """Evenly over the levels, and the caption says how many of how many."""
-    study = grid((600,), nothing, 2).study()
-    (chart,) = factor_chart(study, study.factors[0], METRIC)
-    assert len(values(chart, "seeds")) == 600
-    assert " 600 of 1,200 dots are drawn, one in 2." in chart.caption
-
-
-def test_over_datasets_each_method_stands_on_those_that_it_has() -> None:
-    """An average has those alone that have a result on each."""
-    skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
-    report = make_report(over_datasets(skip=skip).study())
-    charts = {chart.name: chart for chart in study_charts(report)}
-    means = {(mean["method"], mean["level"]) for mean in values(charts["dataset"], "means")}
-    lines = [row for row in report.tables[0].rows if not row.arm]
-    assert means == {
-        (line.name, column.dataset)
-        for line in lines
-        for column in report.tables[0].columns
-        if isinstance(line.cells.get(column.key), Value) and column.dataset not in ("", AVERAGE)
-    }
-    assert [mean["level"] for mean in values(charts["generator"], "means")] == ["none"]
-
-
-def test_a_caption_names_more_methods_than_a_legend() -> None:
-    """Their colours are a scale, and they stand in one order on each dataset."""
-    few, many = (
-        charts_of(over_datasets(("emoji", "dtd"), [f"m{i}" for i in range(n)]))["dataset"].caption
-        for n in (8, 9)
-    )
-    assert "From left" not in few
-    assert many.endswith(
-        " From left to right: " + ", ".join(f"generator m{i}" for i in range(9)) + "."
-    )
-
-
 def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
     """Against the rate, or over it, the fine-tuner alone has the rates of its level's settings."""
     low, high = sum((50.0, 52.1, 54.2)) / 3, sum((62.0, 64.3, 66.1)) / 3
@@ -178,33 +130,6 @@ def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
         assert own == pytest.approx(means)
         flat = {point["control"] for point in values(charts[name], "controls")}
         assert all(control.endswith(" at the baseline") for control in flat)
-
-
-def test_a_control_without_some_level_stays_at_the_baseline() -> None:
-    """A line through some of the levels would look like all of them."""
-    builder = listed("tuned")
-    builder.runs[4].tags["ship.state"] = "FAIL"
-    chart = charts_of(builder)["finetuner.lr"]
-    flat = [point["control"] for point in values(chart, "controls")]
-    assert any("fine-tuner alone" in control and "baseline" in control for control in flat)
-
-
-def lab(colour: str) -> Any:
-    """CIE L*a*b* of a colour of sRGB."""
-    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def test_no_two_levels_have_one_colour() -> None:
-    """Few have colours that are far apart (two blues are 26), and many a scale."""
-    pairs = itertools.combinations(map(lab, COLOURS), 2)
-    assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 30
-    names = [f"n{i}" for i in range(len(COLOURS) + 1)]
-    assert len(named("label", names[1:])["scale"]["range"]) == len(COLOURS)
-    assert named("label", names)["scale"]["domain"] == names
 
 
 def test_dots_lead_to_their_runs(store_uri: str) -> None:

@@ -12,17 +12,15 @@ from reports.errors import ReportError
 from reports.render import overview_files
 from reports.render.page import page
 from reports.report import make_report
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import prompt_len
 from tests.reports.pages import whole_page
-from tests.reports.studies import crossed, leveled, one_factor, over_datasets
+from tests.reports.studies import crossed, leveled, over_datasets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 DRIVER = shutil.which("chromedriver") or ""
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
 )
-MANY = 200  # settings of a large study
-BYTES = 1_700_000  # Vega's script is 1.1 MB of them
 
 
 def open_browser() -> Any:
@@ -151,31 +149,6 @@ def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
     assert [name.split(" ")[0] for name in column(browser, 0)[5:]] != []
 
 
-def test_a_dash_comes_last_with_a_mark_too(browser: Any, tmp_path: Path) -> None:
-    """Of a setting without the factor, whose trials raised a flag."""
-    factors = [
-        *one_factor("generator.kl_weight", [0.1, 1], 0.1),
-        *one_factor("generator.name", ["vae", "none"], "vae"),
-    ]
-    builder = StoreBuilder(name="made", factors=factors, seeds=(0, 1))
-    for kl_weight in (0.1, 1):
-        setting = {"generator.kl_weight": kl_weight, "generator.name": "vae"}
-        builder.trial(setting, {s: scores(50.0 + s) for s in (0, 1)})
-    results = {s: scores(52.0) for s in (0, 1)}
-    builder.trial({"generator.name": "none"}, results, flags={"last_epoch": [0]})
-    show(browser, whole_page(builder), tmp_path)
-    press(browser, 0)
-    assert column(browser, 0) == ["0.1", "1", "– †"]
-
-
-def test_a_filter_looks_into_each_cell(browser: Any, tmp_path: Path) -> None:
-    """The end of one cell and the beginning of the next are no word: n_ctx 1, n 5 is no 15."""
-    levels = {level: 50.0 for level in range(1, 21)}
-    show(browser, whole_page(leveled(levels, seeds=5)), tmp_path)
-    browser.find_element("css selector", ".table-box input[type=search]").send_keys("15")
-    assert column(browser, 0) == ["15"]
-
-
 def test_rows_filter_and_columns_hide(browser: Any, tmp_path: Path) -> None:
     """The search keeps the rows with all its words; a tick hides a column."""
     show(browser, large(40), tmp_path)
@@ -201,15 +174,6 @@ def large(settings: int) -> str:
     """The page of a grid of many settings, two seeds each."""
     levels = {"generator.kl_weight": range(settings // 2), "generator.name": ["vae", "wgan"]}
     return whole_page(crossed(levels, lambda level, _, s: 40.0 + level % 17 + s, 2, name="large"))
-
-
-def test_a_large_study_opens_at_once(browser: Any, tmp_path: Path) -> None:
-    """One file of little more than Vega's script."""
-    text = large(MANY)
-    assert len(text.encode()) < BYTES
-    show(browser, text, tmp_path)
-    assert len(column(browser, 0)) == MANY
-    assert browser.get_log("browser") == []
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -251,20 +215,6 @@ def test_paper_has_every_chart_and_every_note(browser: Any, tmp_path: Path) -> N
     )
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert printed.startswith(b"%PDF")
-
-
-def test_paper_is_light(browser: Any, tmp_path: Path) -> None:
-    """Whatever the screen is: a verdict has dark letters, as no ground is printed behind it."""
-    show(browser, whole_page(prompt_len()), tmp_path)
-    inks = set()
-    for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        told = {"media": "print", "features": features}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", told)
-        style = "return getComputedStyle(document.querySelector('.verdict')).color"
-        inks.add(browser.execute_script(style))
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
-    assert len(inks) == 1
 
 
 # The texts whose colour is less than 4.5 to 1 from what is painted behind them.

@@ -1,6 +1,5 @@
 """What every format owes its reader: width, precision, escaping, nothing left out unsaid."""
 
-import csv
 import io
 import re
 import shutil
@@ -11,12 +10,10 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
-from rich.cells import cell_len
 
-from reports.answer import Answer, Finding
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.errors import ReportError
-from reports.formatting import cell_text, p_text
+from reports.formatting import p_text
 from reports.render.files import (
     is_page_of,
     make_publication,
@@ -24,17 +21,15 @@ from reports.render.files import (
     text_of,
     write_files,
 )
-from reports.render.markup import latex, latex_escaped, markdown
+from reports.render.markup import latex, latex_escaped
 from reports.render.page import page
-from reports.render.spreadsheet import csv_stream, csv_text
-from reports.render.terminal import answer_view, plain_text
+from reports.render.spreadsheet import csv_stream
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.listed import listed
+from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn
-from tests.reports.studies import collapsing, leveled, over_datasets
+from tests.reports.studies import collapsing, over_datasets
 
 COOP = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
@@ -74,43 +69,6 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     assert "the page has more" not in text_of("terminal", report)
 
 
-def test_a_terminal_too_narrow_for_any_grid_shows_each_row_whole() -> None:
-    """Every label and every number stands behind its heading; nothing is cut."""
-    table = next(table for table in eventful() if table.place == "page")
-    text = " ".join(terminal_text([table], 24).split())
-    assert "…" not in text and "too narrow" not in text
-    for row in table.rows:
-        for column in table.page_columns:
-            cell = row.cells.get(column.key)
-            if cell is None or isinstance(cell, Counts):
-                continue
-            shown = " ".join(cell_text(cell).split())
-            heading = f"{column.heading} " if column in table.page_columns[table.labels :] else ""
-            assert f"{heading}{shown}" in text
-
-
-def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
-    """The paper's main table fits 140 columns; at 80 the averages stay and the rest is named."""
-    tables = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:1]
-    wide, narrow = terminal_text(tables, 140), terminal_text(tables, 80)
-    assert max(map(len, wide.splitlines())) <= 140 and "…" not in wide
-    grid = wide.split("·")[0]
-    assert all(name in grid for name in ("caltech", "aircraft", "ucf", "means", "ΔH"))
-    assert max(map(len, narrow.splitlines())) <= 80 and "H of means" in narrow
-    assert "too narrow for: epoch, imagenet, caltech101" in narrow
-
-
-@pytest.mark.parametrize("width", [40, 80, 160])
-def test_long_levels_of_one_beginning_are_told_apart(width: int) -> None:
-    """A word longer than its column is broken, in the answer and in tables; none is cut."""
-    ends = [
-        f"{long}{end}" for long in ("descriptions/of_all_of_imagenet_", "模型" * 12) for end in "12"
-    ]
-    text = text_of("terminal", make_report(leveled(dict.fromkeys(ends, 50.0)).study()), width)
-    assert "…" not in text
-    assert max(map(cell_len, text.splitlines())) <= width
-
-
 def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
     """The page, whose stamp says that a folder has a report, is the last file of it."""
     made = make_publication(make_report(prompt_len().study()))
@@ -118,18 +76,6 @@ def test_a_folder_that_lacks_files_is_no_report_yet(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="cannot write"):
         write_files(made.files(), tmp_path)
     assert not is_page_of(tmp_path / made.page, made.stamp)
-
-
-def test_csv_keeps_a_level_that_people_see_rounded() -> None:
-    """A sampled value is exact in CSV and short in Markdown."""
-    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
-    builder = StoreBuilder(factors=factors, seeds=(0,))
-    value = 0.00012345678901234
-    builder.trial({"generator.kl_weight": value}, {0: scores(50.0)})
-    table, *_ = build_tables(builder.study())
-    row = next(csv.DictReader(io.StringIO(csv_text(table))))
-    assert float(row["level"]) == value
-    assert "| 0.000123 |" in markdown([table]).replace("**", "")
 
 
 WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
@@ -155,24 +101,6 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
                     assert row[f"{key}_mean"] == cell.estimate.mean
 
 
-def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> None:
-    """A text stands beside the numbers of its column; a factor's column is its own."""
-    frame = pl.read_csv(io.StringIO(csv_stream(build_tables(WIDE.study()))))
-    rows = frame.filter(pl.col("table") == "quality")
-    assert rows["datasets_text"].to_list() == ["11 of 12", None, "1 of 12"]
-    assert rows["datasets"].is_nan().to_list() == [True, False, True]
-    columns = (Column("level", "section", align="left"), Column("n", "n"))
-    row = Row({"level": Text("few_val"), "n": Counts(1)}, selection="base_val")
-    (read,) = csv.DictReader(io.StringIO(csv_stream([Table("x", "x", columns, (row,), ())])))
-    assert (read["space.section"], read["selection_rule"]) == ("few_val", "base_val")
-
-
-def test_csv_has_measures_that_no_page_shows() -> None:
-    """Base against new pictures, where it was measured."""
-    header = csv_text(build_tables(listed("open-world").study())[0]).partition("\n")[0].split(",")
-    assert {"openworld_auc_mean", "auroc_mean"} <= set(header) and "ece_base_mean" not in header
-
-
 @pytest.mark.parametrize("most", [1, 9])
 def test_a_page_lists_the_runs_of_the_best_settings(
     monkeypatch: pytest.MonkeyPatch, most: int
@@ -186,34 +114,6 @@ def test_a_page_lists_the_runs_of_the_best_settings(
     assert ("The 1 of 5 settings that selection likes best" in listed) == (most == 1)
     assert ("Every run" in listed) == (most == 9)
     assert listed.count(">n_ctx") == min(most, 5)
-
-
-def test_a_page_lists_equally_frequent_failures_in_the_order_of_the_rows() -> None:
-    """So that the same study has the same page each time."""
-    builder = prompt_len(seeds=[0])
-    for place, run in enumerate(builder.runs):
-        run.tags.update({"ship.state": "FAIL", "ship.reason": f"because of {place}"})
-    builder.trial({"generator.n_ctx": 3}, {0: scores(50.0)})
-    told = re.findall(r"<li>1 × FAIL: because of (\d)</li>", page(make_report(builder.study())))
-    assert told == [*"012345678"]
-
-
-def test_what_a_mark_means_is_in_sight() -> None:
-    """On a page it is above the closed notes of its table."""
-    text = page(make_report(collapsing().study()))
-    (_, seen), *_ = re.findall('(<p class="mark">(†[^<]*)</p>)', text)
-    assert "posterior collapse" in seen
-    folded = re.findall('<details class="notes">.*?</details>', text, re.DOTALL)
-    assert folded and not any("†" in notes for notes in folded)
-
-
-def test_cautions_are_apart_from_the_last_finding() -> None:
-    """A terminal names them, as it names each finding's subject."""
-    answer = Answer((Finding("n_ctx", None, "a text"),), ("one caution", "another"))
-    lines = plain_text(answer_view("x", answer), 80).splitlines()
-    assert [line.split() for line in lines if line.strip()][1:] == [
-        ["n_ctx", "a", "text"], ["cautions", "one", "caution"], ["another"],
-    ]  # fmt: skip
 
 
 def test_latex_escapes_every_special() -> None:

@@ -6,7 +6,6 @@ from statistics import fmean
 import pytest
 
 from harness.store import control_levels
-from reports.answer import build_answer
 from reports.cells import Value
 from reports.render import make_publication
 from reports.report import make_report
@@ -64,25 +63,6 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
 
 
-def test_a_configuration_without_synthetic_features_is_no_row_beside_itself() -> None:
-    """Where `generator` has none among its levels, that run is the control of the others."""
-    builder = StoreBuilder(
-        factors=(
-            {"key": "generator", "levels": ["none", "vae"], "log": False, "baseline": "none"},
-            {"key": "shots", "levels": [2, 4], "log": False, "baseline": 2},
-        )
-    )
-    for shots in (2, 4):
-        for generator in ("none", "vae"):
-            at = {"generator": generator, "shots": shots}
-            builder.trial(at, {0: {}}, key=f"{generator} {shots}")
-        levels = {"shots": shots} if shots == 4 else {}
-        builder.want(levels, arm="no_synthetic", key=f"none {shots}")
-    found = controls_by_configuration(builder.study(), "no_synthetic")
-    keys = {key: control.rows[0]["setting_key"] for key, control in found.items()}
-    assert keys == {"vae 2": "none 2", "vae 4": "none 4"}
-
-
 def test_the_headline_compares_like_with_like() -> None:
     """The best rate is compared with the controls at that rate, not with those at the baseline."""
     study = listed("tuned").study()
@@ -103,19 +83,6 @@ def test_without_a_control_at_the_levels_there_is_no_comparison() -> None:
     assert f"headline/vs_no_synthetic/{H}" not in make_publication(report).metrics
     best = report.answer.findings[0].text
     assert "against the baseline" in best and "fine-tuner alone" not in best
-
-
-def test_the_answer_names_the_control_its_levels_and_joint_h() -> None:
-    """H does not change with SHIP, and joint H falls by more than the smallest effect."""
-    best = make_report(listed("tuned").study()).answer.findings[0].text
-    assert "−0.1 ± 0.1 against fine-tuner alone at the same lr (joint H −15.8 ± 2.0)." in best
-
-
-def test_joint_h_is_named_only_beyond_the_smallest_effect() -> None:
-    """An interval that reaches into the smallest effect of interest says nothing."""
-    study = listed("tuned", config={"smallest_effect": 14.5}).study()
-    tables = build_tables(study)
-    assert "joint H" not in build_answer(study, H, tables, None).findings[0].text
 
 
 @pytest.mark.parametrize(("joint", "told"), [(-13.0, True), (-1.2, False)])
@@ -150,22 +117,6 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     assert columns["vs_text_feature"].csv_only and not columns["vs_no_synthetic"].csv_only
     assert "vs_no_synthetic" not in {column.key for column in tables[N_CTX].columns}
     assert all("vs_no_synthetic" not in row.cells for row in tables["settings"].rows if row.arm)
-
-
-def test_a_control_at_the_baseline_is_no_baseline_of_other_levels() -> None:
-    """A search that did not try the baseline has no column of differences to an unlike control."""
-    builder = listed("tuned", sampler="tpe", trials=1)
-    builder.wanted = [
-        one
-        for one in builder.wanted or []
-        if one["arm"] or (one["assignment"][LR], one["assignment"][N_CTX]) == (0.01, 1)
-    ]
-    table = build_tables(builder.study())[0]
-    assert table.baseline is None
-    assert "difference" not in {column.key for column in table.columns}
-    (row,) = table.own
-    cell = row.cells["vs_no_synthetic"]
-    assert isinstance(cell, Value) and cell.estimate.mean == pytest.approx(gain(OTHER, ALONE))
 
 
 def test_over_datasets_the_tables_say_where_the_controls_are() -> None:

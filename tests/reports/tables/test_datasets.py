@@ -3,13 +3,10 @@
 import pytest
 
 from reports.cells import Counts, Text, Value
-from reports.report import make_report
 from reports.stats import Estimate, percent_interval
-from reports.tables import MOST_LEVELS
-from reports.tables.build import build_tables
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.builder import scores
 from tests.reports.listed import listed
-from tests.reports.studies import crossed, harmonic, one_factor, over_datasets, quality
+from tests.reports.studies import harmonic, over_datasets
 from tests.reports.tables.cells import NAMES, by_name, cells_of
 
 
@@ -57,33 +54,3 @@ def test_rows_follow_the_levels_not_the_runs() -> None:
     assert table == by_name(over_datasets())["datasets"]
     shown = [column.heading for column in table.page_columns]
     assert shown[:9] == ["generator", "n", "epoch", *NAMES, "mean Base", "mean New", "H of means"]
-
-
-def test_tables_of_many_datasets_leave_the_terminal() -> None:
-    """Over more than three datasets each one's table is in the files alone."""
-    builder = over_datasets(("a", "b", "c", "d"), ("none", "vae"))
-    assert {t.name: t.place for t in build_tables(builder.study())} == {
-        "datasets": "page", "quality": "files",
-        **{f"{name}-generator": "files" for name in "abcd"},
-    }  # fmt: skip
-
-
-def test_a_measure_that_no_average_has_leaves_the_table() -> None:
-    """Methods that share no seed over datasets have no average; nor has what one dataset lacks."""
-    factors = [*one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["vae"], "vae")]
-    builder = StoreBuilder(name="run", factors=factors, seeds=range(4))
-    for dataset, seeds in (("a", (0, 1)), ("b", (2, 3))):
-        found = {s: scores(50.0 + s) | quality(s) for s in seeds}
-        builder.trial({"dataset": dataset, "generator": "vae"}, found)
-    assert not [t for t in make_report(builder.study()).every_table if t.name == "quality"]
-
-
-def test_many_datasets_alone_are_not_compared() -> None:
-    """Levels on classes of their own are no settings to be ranked, however many they are."""
-    names = [f"d{number:02}" for number in range(MOST_LEVELS + 1)]
-    study = crossed(
-        {"dataset": names}, lambda name, s: scores(40.0 + names.index(name) + s)
-    ).study()
-    report = make_report(study)
-    assert "settings" not in [table.name for table in report.tables]
-    assert not [row for table in report.tables for row in table.rows if row.compared]

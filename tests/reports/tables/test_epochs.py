@@ -1,15 +1,12 @@
 """The tested epoch in a report's first table."""
 
-import pytest
-
-from reports.cells import Spread, Table
 from reports.estimates import estimates
 from reports.render import csv_text, latex, markdown
 from reports.report import make_report
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
-from tests.reports.studies import SEEDS, crossed, leveled, over_datasets
+from tests.reports.studies import SEEDS
 
 
 def trained_until(epochs: list[int], **fields: object) -> StoreBuilder:
@@ -43,38 +40,6 @@ def test_what_is_not_trained_has_a_dash() -> None:
     builder = trained_until([20] * 5)
     builder.trial({}, {s: scores(50.0) for s in SEEDS}, arm="zero_shot")
     assert shown(builder) == ["20", "20", "–"]
-
-
-def test_where_nothing_is_selected_there_is_no_column() -> None:
-    """Every seed is tested at the last epoch, which is a setting."""
-    assert shown(trained_until([20] * 5, selection="none")) == []
-
-
-@pytest.mark.parametrize(
-    "builder",
-    [
-        leveled({4: 50.0, 8: 51.0}),
-        over_datasets(),
-        listed("sampled"),
-        listed("grid"),
-        listed("no-factors"),
-    ],
-)
-def test_the_first_table_has_the_epochs_and_no_other_repeats_them(builder: StoreBuilder) -> None:
-    """Of levels, methods over datasets, drawn configurations, a grid and a single one."""
-    first, *others = build_tables(builder.study())
-    assert "epoch" in {column.key for column in first.page_columns}
-    repeating = {table.name for table in others if "epoch" in {c.key for c in table.columns}}
-    assert all(name.split("-")[0] in ("emoji", "caltech101", "dtd") for name in repeating)
-    assert not any(table.name == "selected" for table in others)
-
-
-def test_main_effects_have_no_epochs() -> None:
-    """The settings of a grid are above them."""
-    builder = crossed({"shots": [1, 4], "generator": ["none", "vae"]}, lambda n, g, s: 50.0 + n + s)
-    tables: dict[str, Table] = {table.kind: table for table in build_tables(builder.study())}
-    assert isinstance(tables["settings"].rows[0].cells["epoch"], Spread)
-    assert "epoch" not in tables["effects"].rows[0].cells
 
 
 def test_programs_get_epochs_and_flags_as_numbers() -> None:

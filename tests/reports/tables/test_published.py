@@ -57,16 +57,6 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     assert report.stamp != make_report(study).stamp
 
 
-def test_selected_on_test_is_said() -> None:
-    """As of every other table."""
-    made = builder([], [{}])
-    for run in made.runs:
-        run.tags["ship.selection"] = "test"
-    table = published_table(made.study())
-    assert table.title.endswith("(selected on test)")
-    assert {row.selection for row in table.rows} == {"test"}
-
-
 def test_averages_are_over_all_datasets_or_none() -> None:
     """H is that of the averages; a method without figures on one dataset has them on average.
 

@@ -5,8 +5,6 @@ Of several factors, and of each protocol; and flags.
 
 import math
 from collections.abc import Callable
-from importlib import import_module
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,13 @@ from harness.store import FLAGS
 from reports.errors import ReportError
 from reports.report import make_report
 from reports.stats import holm, minimum_detectable
-from reports.tables import averaged, build_tables, families
+from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import (
     SEEDS,
     collapsing,
     cross_dataset,
-    crossed,
     few_shot,
     one_factor,
     over_datasets,
@@ -98,35 +95,6 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
         assert {row.selection for row in table.rows} == {"test"}
 
 
-def test_another_seed_costs_all_settings_of_a_table() -> None:
-    """Eight seconds a setting: in the table of a factor's effects, and on each dataset."""
-    levels = {"generator.n_ctx": [1, 2, 4], "shots": [1, 2, 4, 8]}
-    study = crossed(levels, lambda n_ctx, shots, s: 60.0 + s, seeds=2).study()
-    assert [family.seconds for family in families(study, "harmonic_mean")] == [96.0] * 3
-    over = {"dataset": ["a", "b", "c"], "generator.n_ctx": [1, 2]}
-    whole = averaged(crossed(over, lambda name, n_ctx, s: 60.0 + s, seeds=2).study())
-    assert whole is not None
-    assert [family.seconds for family in families(whole, "harmonic_mean")] == [48.0]
-
-
-def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its best settings are shown, all held, and the note says so."""
-    monkeypatch.setattr(import_module("reports.tables.families"), "MOST", 100)
-    levels = list(range(1, 12))
-    factors = one_factor(N_CTX, levels, 1) + one_factor("generator.latent_dim", levels, 1)
-    builder = StoreBuilder(name="large", factors=factors, seeds=(0,))
-    for first, second in product(levels, levels):
-        results = {0: scores(40.0 + first + second / 20)}
-        builder.trial({N_CTX: first, "generator.latent_dim": second}, results)
-    settings, *_ = build_tables(builder.study())
-    shown = dict(settings.sections())["levels"]
-    assert (len(shown), len(settings.rows)) == (100, 121)
-    assert "the best 100 of 121 settings shown; the CSV holds all" in settings.notes
-    assert max(row.cells["objective"].estimate.mean for row in settings.rows[100:]) <= min(
-        row.cells["objective"].estimate.mean for row in shown
-    )
-
-
 def test_no_number_is_nan() -> None:
     """Every number of every table is finite, whatever a run logged."""
     odd = prompt_len()
@@ -145,8 +113,6 @@ def test_no_number_is_nan() -> None:
     ("builder", "metric", "choices"),
     [
         (few_shot(), "new", "accuracy"),
-        (cross_dataset(), "base", "accuracy/caltech101, accuracy/dtd, accuracy, source"),
-        (collapsing(), "base", "seen, unseen, harmonic_mean, calibrated_seen, "),
         (collapsing(), "quality/beauty", ".*ausuc.*quality/mmd"),
     ],
 )
@@ -167,16 +133,6 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
     failed = rows.filter(rows["state"] == "FAIL")
     assert failed["seed"].to_list() == [1]
     assert failed["reason"].to_list() == [f"no finite test/{name} logged"]
-
-
-def test_an_old_store_is_base_to_new() -> None:
-    """Without ship.protocol or the targets' param, the tables are what they were."""
-    old = prompt_len()
-    for run in old.runs:
-        del run.tags["ship.protocol"], run.params["protocol"], run.params["targets"]
-    new_tables, old_tables = build_tables(prompt_len().study()), build_tables(old.study())
-    assert [table.rows for table in old_tables] == [table.rows for table in new_tables]
-    assert [table.columns for table in old_tables] == [table.columns for table in new_tables]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,6 @@ from torch import nn
 from ship.architectures import BackboneError
 from ship.clip import FrozenCLIP, check_backbone_name
 from ship.clip.weights import fingerprint
-from ship.subsets import FeatureSet
-from ship.trial import run_trial
-from ship.trial_config import TrialConfig
 from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 
@@ -84,17 +81,6 @@ def model() -> CLIP:
     return found
 
 
-def test_how_a_model_is_printed_does_not_matter(
-    model: CLIP, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A release of torch that prints its layers otherwise makes no result foreign."""
-    before, printed = fingerprint(model, CONFIG), repr(model)
-    monkeypatch.setattr(nn.Module, "__repr__", lambda self: "something else")
-    monkeypatch.setattr(nn.Module, "extra_repr", lambda self: "more")
-    assert repr(model) != printed
-    assert fingerprint(model, CONFIG) == before
-
-
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -124,15 +110,6 @@ def test_weights_and_their_type_are_in_it(model: CLIP) -> None:
     assert len({before, changed, fingerprint(model.double(), CONFIG)}) == 3
 
 
-def test_the_configuration_is_in_it_but_for_the_activation(model: CLIP) -> None:
-    """The order of its keys is not, and neither is quick_gelu, which the layers tell better."""
-    before = fingerprint(model, CONFIG)
-    turned = {"quick_gelu": True, **dict(reversed(CONFIG.items()))}
-    assert fingerprint(model, turned) == before
-    for other in (None, {}, {**CONFIG, "embed_dim": 17}):
-        assert fingerprint(model, other) != before
-
-
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
@@ -155,27 +132,3 @@ def test_only_cuda_is_told() -> None:
     with pytest.raises(ZeroDivisionError), products(CUDA, "tf32"):
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == before
-
-
-def test_a_trial_runs_in_it_and_its_caller_does_not(
-    features: FeatureSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two epochs the setting is the process's own."""
-    tiny = build_clip()
-    clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, precision="tf32")
-    config = TrialConfig(
-        backbone="tiny", dataset="tiny", shots=2, generator="none", selection="none",
-        finetuner={"name": "coop", "epochs": 1, "batch_size": 16},
-    )  # fmt: skip
-    seen = []
-    monkeypatch.setattr(clip, "arithmetic", lambda: products(CUDA, clip.precision))
-    real = clip.text.encode_shared
-
-    def encode(*args: Any) -> torch.Tensor:
-        seen.append(torch.get_float32_matmul_precision())
-        return real(*args)
-
-    monkeypatch.setattr(clip.text, "encode_shared", encode)
-    for _ in run_trial(config, [0], features, clip):
-        assert torch.get_float32_matmul_precision() == "highest"
-    assert set(seen) == {"high"}

@@ -6,14 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import open_clip
 import pytest
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save_file
 
@@ -110,28 +108,6 @@ def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: 
         "has to be one that this machine sees; a file may stand in the tag's place, too: tiny:FILE"
     )
     assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
-
-
-def test_a_hub_that_answers_is_left_to_open_clip(
-    cache: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it lacks the first of the files; what comes is loaded as if it had been there."""
-
-    def ask(url: str, *, timeout: float) -> None:
-        asked.append(url)
-        answer: Any = SimpleNamespace(headers={}, request=None)
-        raise HfHubHTTPError("404 Client Error", response=answer)
-
-    def download(entry: Any) -> str:
-        assert entry["hf_hub"] == "someone/tiny/"
-        return str(keep(cache, "someone/tiny", "open_clip_model.safetensors"))
-
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
-    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", download)
-    first = FrozenCLIP.load("tiny:openai")
-    assert len(asked) == 1
-    assert FrozenCLIP.load("tiny:openai").fingerprint == first.fingerprint
-    assert len(asked) == 1
 
 
 def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP, class_prompts
-from ship.clip.text import SEQUENCE, TextTower, by_length
+from ship.clip.text import TextTower
 from tests.ship import by_hand
 from tests.ship.conftest import build_clip
 
@@ -100,43 +100,6 @@ def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
     assert (found[1] - expected[1]).abs().max() < 1e-5 * expected[1].abs().max()
 
 
-def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> None:
-    """Up to two tokens, and EOT; of inner tokens, two blocks of packed names, then one more.
-
-    Names share a context as far as a sequence goes, and hardly any token is padding.
-    """
-    before = clip.text_tokens
-    clip.encode_texts(["cat", "sea lion"])
-    assert clip.text_tokens - before == 2 * 3
-
-    tower, parts = (
-        TextTower(clip._model, clip.tokenizer.sot_token_id),
-        class_prompts(clip, ["cat", "dog"], 4),
-    )
-    prefix, own = parts.prefix(torch.zeros(3, 4, 24)), torch.zeros(3, 2, 4, 24)
-    tower.encode_shared(prefix, parts.names, parts.host_lengths, own, 2)
-    names = sum(parts.host_lengths)
-    assert tower.passed == 2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)
-
-    tower, parts = (
-        TextTower(clip._model, clip.tokenizer.sot_token_id),
-        class_prompts(clip, names_of(50), 4),
-    )
-    tower.encode_shared(parts.prefix(torch.zeros(2, 4, 24)), parts.names, parts.host_lengths)
-    needed = sum(parts.host_lengths)
-    least = 2 * (-(-needed // (SEQUENCE - 5)) * 5 + needed)
-    assert least <= tower.passed / tower.depth < 1.02 * least
-    assert needed < 0.75 * 50 * max(parts.host_lengths)  # as many as they would be if padded
-
-
-def test_groups_by_length_cover_every_row_once() -> None:
-    """Short groups join longer ones; no row is lost, and no group is cut below its longest EOT."""
-    eot = torch.tensor([5] * 40 + [3] * 33 + [9] * 2 + [6] * 4)
-    groups = by_length(eot)
-    assert sorted(torch.cat(groups).tolist()) == list(range(79))
-    assert [sorted(set(eot[rows].tolist())) for rows in groups] == [[3], [5], [6, 9]]
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -197,22 +160,3 @@ def test_reduced_precision_is_nearly_that_of_float32(
             assert one.dtype == torch.float32
             assert cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.99
             torch.testing.assert_close(one.norm(), other.norm(), rtol=0.05, atol=0)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_reduced_precision_leaves_the_rest_alone(clip: FrozenCLIP, precision: Precision) -> None:
-    """The same weights by their fingerprint, the same image features; only the blocks are cast."""
-    made = reduced(precision)
-    assert made.fingerprint == clip.fingerprint
-    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(made.encode_images(pictures), clip.encode_images(pictures))
-    cast = {name for name, p in made._model.named_parameters() if p.dtype != torch.float32}
-    assert cast == {name for name, _ in made._model.named_parameters() if name.startswith("transf")}
-
-
-def test_full_precision_is_that_of_the_weights(clip64: FrozenCLIP) -> None:
-    """fp32 casts nothing: a tower in double precision stays so; a reduced one answers in double."""
-    assert clip64.encode_texts(TEXTS).dtype == torch.float64
-    made = reduced("bf16", torch.float64).encode_texts(TEXTS)
-    assert made.dtype == torch.float64
-    assert (made * clip64.encode_texts(TEXTS)).sum(-1).min() > 1 - 1e-2

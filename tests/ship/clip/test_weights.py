@@ -1,7 +1,6 @@
 """Pretrained tags and checkpoint files: the weights' own activation, and broken files."""
 
 import pickle
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -159,34 +158,6 @@ def test_weights_of_another_architecture_name_it(
         assert str(caught.value).endswith(
             f"{path} has the weights of another architecture; write other:{path}"
         )
-
-
-def test_weights_of_none_say_how_they_differ(weights: Path, tmp_path: Path) -> None:
-    """What is missing, what is too much and what has another size are counted, with examples."""
-    state = torch.load(weights)
-    state["odd.weight"] = state.pop("ln_final.weight")
-    state["ln_final.bias"] = torch.ones(3)
-    torch.save(state, tmp_path / "odd.pt")
-    size = torch.load(weights)["ln_final.bias"].numel()
-    expected = (
-        "is not of tiny: 1 of its weights are missing (ln_final.weight), "
-        rf"1 are not its own (odd.weight), 1 have another size (ln_final.bias: 3, not {size}); "
-    )
-    with pytest.raises(BackboneError, match=re.escape(expected)):
-        FrozenCLIP.load(f"tiny:{tmp_path / 'odd.pt'}")
-
-
-def test_weights_that_cannot_be_downloaded(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line says that a file may stand for the tag; one that has the tag's name is not read."""
-    monkeypatch.chdir(weights.parent)
-    Path("openai").write_text("notes")
-
-    def unreachable(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("Failed to download weights for tag 'openai'\nand much more")
-
-    monkeypatch.setattr(open_clip, "create_model", unreachable)
-    with pytest.raises(BackboneError, match=r"'openai' \(without a network, .*: tiny:FILE\)$"):
-        FrozenCLIP.load("tiny:openai")
 
 
 @pytest.mark.parametrize(

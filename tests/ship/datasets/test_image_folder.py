@@ -146,17 +146,3 @@ def test_links_that_lead_upward_are_not_followed(
         "holds it: dog/disk, dog/own, dog/root, dog/top",
     )
     assert sum(len(split) for split in survey.splits.values()) == 13
-
-
-def test_classes_that_hold_folders_of_pictures_are_a_warning(tmp_path: Path) -> None:
-    """Thirty breeds below each of two "classes" are probably sixty classes; one folder is none."""
-    for split, n in {"train": 30, "val": 1, "test": 1}.items():
-        for kind in ("cats", "dogs"):
-            for breed in range(n):
-                save_picture(tmp_path / "pets" / split / kind / f"{split}{breed}/0.png")
-    survey = survey_dataset("image_folder:pets", tmp_path)
-    assert not survey.faults
-    assert survey.warnings == (
-        f"{tmp_path / 'pets'}: 2 class folders with pictures in several folders below it, all "
-        "taken for one class: train/cats (30 folders), train/dogs (30 folders)",
-    )

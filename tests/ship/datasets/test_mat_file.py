@@ -3,11 +3,9 @@
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse
 from scipy.io import loadmat, savemat
 
 from ship.datasets import xlsa
@@ -80,23 +78,13 @@ def test_texts_and_cells(path: Path, compressed: bool) -> None:
     }
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, scipy.sparse.eye_array(3).tocsc(), [1j]])
-def test_what_is_neither_number_nor_text_is_refused(path: Path, value: Any) -> None:
-    """Structures, sparse and complex matrices; beside what is wanted they do not matter."""
+@pytest.mark.parametrize("value", [{"a": 1}, [1j]])
+def test_what_is_neither_number_nor_text_is_refused(path: Path, value: object) -> None:
+    """Structures and complex matrices; beside what is wanted they do not matter."""
     savemat(path, {"x": value, "y": 5})
     assert list(read_mat(path, ["y"])) == ["y"]
     with pytest.raises(ValueError, match="x is damaged, or no such matrix: neither numbers nor"):
         read_mat(path, ["x"])
-
-
-def test_numbers_and_texts_as_matlab_writes_them(path: Path) -> None:
-    """Doubles kept as short integers, and texts of 16 bits."""
-    numbers = element(4, struct.pack("<3H", 1, 2, 60000))
-    text = element(4, "café".encode("utf-16-le"))
-    write(path, matrix("n", 6, (3, 1), numbers), matrix("t", 4, (1, 4), text))
-    found = read_mat(path, ["n", "t"])
-    assert np.ravel(found["n"]).tolist() == [1, 2, 60000]
-    assert found["t"] == ["café"]
 
 
 def test_other_variables_are_not_read(path: Path) -> None:
@@ -116,20 +104,12 @@ def test_other_variables_are_not_read(path: Path) -> None:
         [matrix("x", 6, (2, 2), element(9, b"\0" * 24))],
         [matrix("x", 6, (2**31 - 1,) * 4, element(9, b""))],
         [matrix("x", 6, (1,) * 99, element(2, b"x"))],
-        [matrix("x", 6, (-1, -1), element(9, b"\0" * 8))],
         [matrix("x", 6, (-1, 1), element(9, b"\0" * 8))],
-        [matrix("x", 6, (), element(9, b"\0" * 8))],
-        [matrix("x", 4, (-2, 1), element(16, b""))],
         [matrix("x", 6, (1, 1), element(99, b"\0" * 8))],
         [matrix("x", 1, (2**31 - 1, 1), b"")],
-        [matrix("x", 1, (1, 1), element(9, b"\0" * 8))],
         [matrix("x", 4, (2, 2), element(16, b"abc"))],
-        [element(14, element(6, b"\6" + b"\0" * 3))],
-        [element(3, b"\0" * 8)],
-        [matrix("x", 6, (1, 1), element(9, b"\0" * 8))[:-8]],
         [struct.pack("<II", 15, 8) + b"x" * 8],
         [struct.pack("<II", 14, 2**32 - 1)],
-        [b"\0" * 4],
     ],
 )
 def test_unsound_files(path: Path, variables: list[bytes]) -> None:
@@ -165,14 +145,4 @@ def test_a_bomb_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert read_mat(path, ["x"])["x"].shape == (1, 10**6)
     monkeypatch.setattr(xlsa, "LARGEST", 10**6)
     with pytest.raises(ValueError, match="its variables are too large"):
-        read_mat(path, ["x"])
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"x" * 200, b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"]
-)
-def test_other_formats(path: Path, content: bytes) -> None:
-    """An empty file, a foreign one, and HDF5."""
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="must be a MATLAB file of version 5 to 7"):
         read_mat(path, ["x"])

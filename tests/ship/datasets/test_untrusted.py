@@ -14,43 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ship.datasets import DatasetError, Picture, load_dataset, survey_dataset
+from ship.datasets import DatasetError, Picture, load_dataset
 from ship.datasets.base import LARGEST_PICTURE, UndecodableError
-from ship.datasets.layouts import is_inside
 from ship.features import undecodable
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
-from tests.ship.datasets.trees import LAYOUTS, WNIDS, folder_tree
-from tests.told import told
-
-NAMES = told(__file__, "names.yaml")
-
-
-def test_paths_that_leave_the_folder() -> None:
-    """Whatever the separator and the rules; odd names are no escapes."""
-    found = [path for path in NAMES["outside"] + NAMES["inside"] if not is_inside(path)]
-    assert found == NAMES["outside"]
-
-
-@pytest.mark.parametrize("path", ["\0", "a\0b.png", "\ud800.png", "x" * 5000, "a/" * 3000])
-def test_names_that_no_disk_takes(path: str, tmp_path: Path) -> None:
-    """NUL, half a character and endless names are those of a folder that is not there."""
-    (fault,) = survey_dataset(f"image_folder:{path}", tmp_path).faults
-    assert fault.startswith("dataset ") or fault.endswith("no such folder")
-
-
-def test_a_folder_that_may_not_be_listed_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the system refuses is a line, not a traceback."""
-    folder_tree(tmp_path)
-
-    def refuse(path: Path) -> Any:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    (fault,) = survey_dataset("image_folder:pets", tmp_path).faults
-    assert fault.endswith("cannot be read: Permission denied")
+from tests.ship.datasets.trees import LAYOUTS, WNIDS
 
 
 def png(side: int) -> bytes:

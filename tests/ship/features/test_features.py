@@ -64,16 +64,6 @@ def test_views_stand_where_they_belong(dataset: PictureDataset, cache_dir: Path)
     assert (found.dataset, found.backbone_fingerprint) == ("noise", "f0")
 
 
-def test_no_views_leave_the_picture_itself(dataset: PictureDataset, cache_dir: Path) -> None:
-    """views = 0 keeps the views axis at one; fewer views are the first of more."""
-    none = extract_features(FakeEncoder(), dataset, 0, cache_dir)
-    three = extract_features(FakeEncoder(), dataset, 3, cache_dir)
-    one = extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    assert none.train.shape == (11, 1, 12)
-    assert np.array_equal(three.train[:, :1], none.train)
-    assert np.array_equal(three.train[:, :2], one.train)
-
-
 def test_a_second_call_encodes_nothing(dataset: PictureDataset, cache_dir: Path) -> None:
     """All comes from the cache, equal, read-only and without progress."""
     first = extract_features(FakeEncoder(), dataset, 2, cache_dir)
@@ -149,30 +139,6 @@ def small(name: str, root: Path) -> PictureDataset:
     """A small dataset of a layout."""
     LAYOUTS[name](root)
     return load_dataset(name, root)
-
-
-def test_every_picture_has_its_row(tmp_path: Path) -> None:
-    """In every split, with the dataset's labels and official classes."""
-    dataset = small("awa2", tmp_path)
-    found = extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
-    assert found.n_seen == dataset.n_seen == 2
-    for part, split in dataset.splits.items():
-        assert len(getattr(found, part)) == len(split)
-        assert np.array_equal(getattr(found, f"{part}_labels"), split.labels)
-
-
-def test_empty_splits_cost_nothing(tmp_path: Path) -> None:
-    """Splits without pictures are empty arrays of the right form, without files or progress."""
-    encoder, calls = FakeEncoder(), []
-    target = small("imagenet_r", tmp_path)
-    found = extract_features(encoder, target, 2, tmp_path / "cache", lambda *at: calls.append(at))
-    assert (found.train.shape, found.val.shape) == ((0, 3, 12), (0, 12))
-    assert found.train_labels.shape == found.val_labels.shape == (0,)
-    assert found.train_labels.dtype == np.int64
-    assert found.test.shape == (4, 12)
-    assert encoder.encoded == calls[-1][1] == 4
-    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
-    assert found.first_classes(1).test.shape == (2, 12)
 
 
 def test_only_named_splits_are_extracted(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +11,11 @@ import pytest
 import torch
 
 import ship.features.extract
-from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, PictureDataset
 from ship.features import (
-    Done,
-    Features,
-    Shard,
     count_missing,
-    encode_split,
     extract_features,
 )
-from ship.features.extract import shards_of
 from ship.subsets import FeatureSet
 from tests.ship.features.encoders import (
     SHARD,
@@ -36,18 +29,6 @@ from tests.ship.features.encoders import (
 )
 
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
-
-
-@pytest.mark.parametrize("views", [0, 1, 2, 3, 4, 7, 31, 63, 64])
-def test_shards_cover_a_split_in_whole_batches(views: int) -> None:
-    """No picture is left out, and no batch of a CPU or a GPU is cut but the last of all."""
-    shards = shards_of(2000, views)
-    assert [shard.start for shard in shards] == [0, *(shard.stop for shard in shards[:-1])]
-    assert shards[-1].stop == 2000
-    for views_per_batch in (8, 64):
-        assert len(shards[0]) % max(1, views_per_batch // (1 + views)) == 0
-    assert len({len(shard) for shard in shards[:-1]}) == 1
-    assert shards_of(0, views) == []
 
 
 def test_shards_change_no_bit(
@@ -94,26 +75,6 @@ def test_an_interrupt_loses_no_whole_shard(
     assert digest(found) == digest(plain)
     assert not found.train.flags.writeable
     assert sorted(shard_files(tmp_path)) == sorted(tmp_path.iterdir())
-
-
-def test_shards_may_come_in_any_order(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
-) -> None:
-    """As several machines give them."""
-
-    def backwards(
-        clip: FrozenCLIP,
-        dataset: PictureDataset,
-        split: str,
-        views: int,
-        shards: Sequence[Shard],
-        done: Done,
-    ) -> Generator[tuple[Shard, Features], None, None]:
-        for shard in reversed(shards):
-            yield from encode_split(clip, dataset, split, views, [shard], done)
-
-    found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path, encode=backwards)
-    assert digest(found) == digest(plain)
 
 
 def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:

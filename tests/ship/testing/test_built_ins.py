@@ -22,13 +22,16 @@ from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
+from tests.told import some_quick
 
 PLUGINS: dict[str, tuple[str, None]] = {
     name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")
 }
 
 
-@pytest.mark.parametrize("case", [*CASES, "residual_text", "noisy_text"])
+@pytest.mark.parametrize(
+    "case", some_quick([*CASES, "residual_text", "noisy_text"], ("vae", "wgan", "noisy_text"))
+)
 def test_generators(case: str, example: None, bench: Bench) -> None:
     """Every promise."""
     name, settings = {**CASES, **PLUGINS}[case]
@@ -37,7 +40,9 @@ def test_generators(case: str, example: None, bench: Bench) -> None:
     assert [str(one) for one in found if not one.holds] == []
 
 
-@pytest.mark.parametrize("case", [*FINETUNER_CASES, "ridge", "nearest_mean"])
+@pytest.mark.parametrize(
+    "case", some_quick([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean"))
+)
 def test_finetuners(case: str, example: None, bench: Bench) -> None:
     """Every promise, without and with synthetic features."""
     name, settings = {**FINETUNER_CASES, **PLUGINS}[case]
@@ -65,6 +70,7 @@ def reordered(task: Task, order: Sequence[int]) -> Task:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize("case", list(FINETUNER_CASES))
 def test_a_class_has_the_same_logits_wherever_it_stands(
@@ -82,6 +88,7 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # a synthetic feature is a key of Tip-Adapter's cache, whatever the weight of its loss
     "name",

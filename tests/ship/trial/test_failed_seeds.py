@@ -16,6 +16,7 @@ from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import TOLD, config
+from tests.told import some_quick
 
 # seed 6 chooses its last epoch, the others the untrained fine-tuner
 SEEDS, PLACE = [7, 6, 2], 1
@@ -121,7 +122,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "kind", "when", "reason"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("changes", "kind", "when", "reason"), some_quick(CASES, CASES[:5:2]), ids=str
+)
 def test_the_other_seeds_end_as_without_the_failed_one(
     clip64: FrozenCLIP,
     spoil: Spoil,
@@ -153,15 +156,6 @@ def test_the_other_seeds_end_as_without_the_failed_one(
     for exam, clean in zip(last.hits, alone[-1].hits, strict=True):
         for answer, rows in exam.right.items():
             assert rows == (clean.right[answer][0], b"", clean.right[answer][1])
-
-
-def test_a_failed_seed_is_not_kept(clip64: FrozenCLIP, spoil: Spoil) -> None:
-    """What was trained under the other seeds is, and trained.json names these alone."""
-    _, alone = run(clip64, {}, OTHERS, keep=True)
-    spoil(FusedFinetuner, 1, nth=1)
-    _, trial = run(clip64, {}, SEEDS, keep=True)
-    assert sorted(trial.trained) == ["seed_2.safetensors", "seed_7.safetensors", "trained.json"]
-    assert trial.trained.keys() == alone.trained.keys()
 
 
 @pytest.mark.parametrize("kind", [FusedFinetuner, FusedGenerator])

@@ -21,7 +21,7 @@ from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SMALL, config
 from tests.ship.trial.cases import TOLD as TRIALS
 from tests.ship.trial.trained.made import PER_CLASS, answers, kept, noise, pictures, small, watched
-from tests.told import told
+from tests.told import some_quick, told
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
 NOT_KEPT = {"none", "real"}
@@ -36,13 +36,15 @@ FINE_TUNED: dict[str, dict[str, Any]] = {
 }
 
 
+KEPT = [
+    *((case, "vae") for case in FINE_TUNED),
+    # those whose features become what they keep
+    *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
+]
+
+
 @pytest.mark.parametrize(
-    ("case", "generator"),
-    [
-        *((case, "vae") for case in FINE_TUNED),
-        # those whose features become what they keep
-        *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
-    ],
+    ("case", "generator"), some_quick(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
 )
 def test_every_fine_tuner_gives_the_answers_of_the_test(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
@@ -78,7 +80,7 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     assert list(unasked) and unasked.trained is None
 
 
-@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("case", some_quick(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
 def test_every_generator_makes_the_features_of_the_trial(
     tmp_path: Path,
     clip: FrozenCLIP,
