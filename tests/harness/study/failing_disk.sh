@@ -5,5 +5,5 @@ eval "$BEGIN"
 "$@" "$FIRST" >"$DISK.first" 2>&1; echo $? >"$DISK.code"
 eval "$MEND"
 "$@" "$SECOND" 2>&1; code=$?
-cp "$DISK/mlflow.db" "$DISK.db"
+cp "$DISK/mlflow.db" "$DISK.db" && cp -r "$DISK/mlartifacts" "$DISK.files"
 exit $code
