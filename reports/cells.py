@@ -249,9 +249,3 @@ def level_text(value: Any) -> str:
         named = [str(value["name"])] if "name" in value else []
         return " ".join([*named, *rest])
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def level_id(value: Any) -> str:
-    """Equal levels, equal text: 1 and 1.0 are one level, 1 and true are two."""
-    whole = isinstance(value, float) and value.is_integer()
-    return json.dumps(int(value) if whole else value, sort_keys=True)

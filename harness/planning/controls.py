@@ -12,7 +12,7 @@ from statistics import fmean
 
 from harness.config import baseline, control_at
 from harness.planning.settings import Setting, SettingMaker
-from harness.store import RIVALS, RunHistory, State, control_levels
+from harness.store import RIVALS, RunHistory, State, control_levels, level_id
 
 _DATASET = "dataset"
 _SAME_SCORE = 1e-9  # relative difference of two scores that selection cannot tell apart
@@ -52,12 +52,9 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
 
 
 def _name(control: str, levels: Mapping[str, object]) -> str:
-    """Return a text that is the same for equal controls: a store may have 1.0 for the level 1."""
-    whole = {
-        key: int(level) if isinstance(level, float) and level.is_integer() else level
-        for key, level in levels.items()
-    }
-    return json.dumps([control, whole], sort_keys=True)
+    """Return a text that is the same for equal controls."""
+    levels = {key: level_id(level) for key, level in sorted(levels.items())}
+    return json.dumps([control, levels])
 
 
 def sampled_controls(

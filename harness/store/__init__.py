@@ -20,7 +20,7 @@ from harness.store.changes import (
     points,
     split_tag,
 )
-from harness.store.controls import ALONE, ARMS, RIVALS, control_levels
+from harness.store.controls import ALONE, ARMS, RIVALS, control_levels, level_id
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.history import (
     RunHistory,

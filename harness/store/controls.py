@@ -1,5 +1,6 @@
 """The controls of a study: what they are called, what they replace and what they read."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -45,3 +46,12 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
     """
     unread = RIVALS[control].unread
     return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}
+
+
+def level_id(level: Any) -> str:
+    """Return a text that is the same for equal levels: 1 and 1.0 are equal, 1 and true are not.
+
+    A store may have 1.0 for the level 1.
+    """
+    is_whole = isinstance(level, float) and level.is_integer()
+    return json.dumps(int(level) if is_whole else level, sort_keys=True)

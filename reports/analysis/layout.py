@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.store import APART, COMPLETE, Configuration, Factor
+from harness.store import APART, COMPLETE, Configuration, Factor, level_id
 from reports import tables
-from reports.cells import level_id
 from reports.stats import Array
 from reports.study import Study
 

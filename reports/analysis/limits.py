@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.store import ARMS, FLAG, QUALITY, TARGET
-from reports.cells import Value, level_id
+from harness.store import ARMS, FLAG, QUALITY, TARGET, level_id
+from reports.cells import Value
 from reports.formatting import cell_text, listed, points_text
 from reports.stats import compare_paired, most_by_guessing
 from reports.study import Study, heading

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.store import COMPLETE, QUALITY, Factor
+from harness.store import COMPLETE, QUALITY, Factor, level_id
 from reports import stats
 from reports.cells import (
     Column,
@@ -17,7 +17,6 @@ from reports.cells import (
     Text,
     Value,
     known,
-    level_id,
 )
 from reports.stats import Array, Association, Estimate
 from reports.study import Study, heading

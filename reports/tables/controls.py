@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.store import control_levels
-from reports.cells import level_id, level_text
+from harness.store import control_levels, level_id
+from reports.cells import level_text
 from reports.stats import Compared, compare_paired
 from reports.study import Study
 from reports.tables.groups import Group, mean, short_names

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from harness.store import ALONE, APART, RIVALS, Factor
+from harness.store import ALONE, APART, RIVALS, Factor, level_id
 from reports import stats
-from reports.cells import Column, level_id
+from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
 from reports.study import Study, heading, load_records
 from reports.tables.controls import controls_by_configuration, levels_of_control

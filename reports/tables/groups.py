@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
-from harness.store import ARMS, COMPLETE, FAIL, FLAG, PRUNED, Configuration, Factor
-from reports.cells import Column, Counts, Flagged, Text, level_id, level_text
+from harness.store import ARMS, COMPLETE, FAIL, FLAG, PRUNED, Configuration, Factor, level_id
+from reports.cells import Column, Counts, Flagged, Text, level_text
 from reports.formatting import DASH
 from reports.stats import Estimate
 from reports.study import Study

@@ -6,8 +6,8 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from harness.store import APART, COMPLETE, FAIL, MISSING, PRUNED, Configuration, Factor
-from reports.cells import level_id, level_text
+from harness.store import APART, COMPLETE, FAIL, MISSING, PRUNED, Configuration, Factor, level_id
+from reports.cells import level_text
 from reports.study import Study, frame
 from reports.tables.groups import Group, chosen_by, labels_of, ordered_levels, rows_of
 
