@@ -211,8 +211,8 @@ class Table:
         notes: The notes.
         labels: Number of columns that name a row.
         shown: Number of rows of the first section on a page; None for all. CSV files have all rows.
-        place: Where the table is shown. "page": everywhere; "files": not in the terminal, which has
-            the answer and the tables behind it; "csv": only in CSV files.
+        place: Places that show the table. "page": everywhere; "files": not in the terminal, which
+            has the answer and the tables behind it; "csv": only in CSV files.
         kind: Kind of the rows: "levels" of the only factor, "effects" of one among several factors,
             "settings" (configurations), "methods" over datasets, or factors with their "ranks"; ""
             for tables that compare nothing.

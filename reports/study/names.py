@@ -14,7 +14,7 @@ _TARGETS = TypeAdapter(tuple[str, ...])
 
 
 def in_words(assignment: Mapping[str, Any], arm: str) -> str:
-    """Return a configuration as text: "generator.n_ctx=4", or the name of a control and its levels."""
+    """Return a configuration as text: "generator.n_ctx=4", or the name of a control with levels."""
     levels = ", ".join(f"{key}={level}" for key, level in assignment.items())
     if not arm:
         return levels or "constants"
