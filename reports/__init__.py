@@ -18,7 +18,7 @@ __all__ = ["EmptyStudyError", "LoadedStudy", "ReportError", "load_studies", "loa
 
 
 def __getattr__(name: str) -> Any:
-    """The Python interface, loaded when it is asked for: --help must not wait for polars."""
+    """Import the Python interface on first access, so that --help does not wait for polars."""
     if name in _LAZY:
         from reports import python
 

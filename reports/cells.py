@@ -1,4 +1,4 @@
-"""What a table is before anyone renders it: columns, rows of typed cells, footnotes."""
+"""Tables before rendering: columns, rows of typed cells, and notes."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,11 +9,11 @@ from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
-OBJECTIVE = "objective"  # in the place of a test metric: the selection score
-AVERAGE = "average"  # in the place of a dataset: over several
-MOST_ABREAST = 6  # more means than this have their intervals below them
-CLASSES = "classes"  # the column of differences over other test classes
-MARK = "†"  # beside the label of a row with flags
+OBJECTIVE = "objective"  # used as the name of a metric: the selection score
+AVERAGE = "average"  # used as the name of a dataset: the average over several
+MOST_ABREAST = 6  # with more means than this, intervals are printed below the means
+CLASSES = "classes"  # key of the column of differences over other test classes
+MARK = "†"  # after the label of a row with flags
 
 
 def versus(control: str) -> str:
@@ -22,12 +22,12 @@ def versus(control: str) -> str:
 
 
 class Legend(str):
-    """A note on what a column is, which all tables of a kind have; the others are of this table."""
+    """A note that explains a column, shared by all tables of a kind; other notes are specific."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A label; exact is the value behind it at full precision, where the text rounds."""
+    """A label; `exact` is its value at full precision if the text is rounded."""
 
     text: str
     exact: str = ""
@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows behind a mean: finished at full fidelity, and those that are not in it."""
+    """Numbers of finished, failed, pruned and missing rows; only finished rows enter a mean."""
 
     done: int
     failed: int = 0
@@ -44,22 +44,26 @@ class Counts:
 
     @property
     def of_all(self) -> str:
-        """The number of finished rows, and of how many where some are absent: "4 of 5"."""
+        """Number of finished rows, with the total if some are absent: "4 of 5"."""
         total = self.done + self.failed + self.pruned + self.missing
         return f"{self.done} of {total}" if total > self.done else str(self.done)
 
     def absent(self) -> list[str]:
-        """Name what is not in the mean, e.g. ["1 failed"]."""
+        """Return the rows that are not in the mean as text, e.g. ["1 failed"]."""
         named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))
         return [f"{count} {name}" for name, count in named if count]
 
 
 @dataclass(frozen=True)
 class Value:
-    """An estimate with its interval; signed for differences.
+    """An estimate with its interval.
 
-    suffix: what a page says behind it, e.g. "(n 3)" where the row's n is another.
-    at: levels of the control that it is a difference to, e.g. "lr 0.01"; for programs.
+    Attributes:
+        estimate: The estimate.
+        signed: Whether positive numbers get a plus, as in differences.
+        decimals: Number of decimals.
+        suffix: Text after the number on a page, e.g. "(n 3)" if n differs from the row's.
+        at: Levels of the control in a difference, e.g. "lr 0.01". Only in CSV files.
     """
 
     estimate: Estimate
@@ -71,9 +75,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Ranged:
-    """An estimate whose interval need not be symmetric, shown by its ends.
+    """An estimate whose interval may be asymmetric, so that both ends are shown.
 
-    bare: by its ends alone, since the estimate stands beside it.
+    Attributes:
+        estimate: The estimate.
+        decimals: Number of decimals.
+        bare: Whether to show only the ends, because another column has the estimate.
     """
 
     estimate: Estimate
@@ -83,14 +90,14 @@ class Ranged:
 
 @dataclass(frozen=True)
 class PValue:
-    """A (corrected) p-value, 0 to 1."""
+    """A p-value between 0 and 1, possibly corrected."""
 
     p: float
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A bare number: seconds, a detectable effect, a count."""
+    """A number without an interval: seconds, a detectable effect, a count."""
 
     number: float
     decimals: int = 1
@@ -98,7 +105,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some whole numbers, and the smallest and largest of them."""
+    """Median, minimum and maximum of some whole numbers."""
 
     median: float
     low: int
@@ -109,19 +116,29 @@ Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
 def known(kind: Callable[..., Cell], value: Any, **more: Any) -> Cell | None:
-    """The cell of a value, with what else its kind takes; None of a value that is not known."""
+    """Return the cell of a value; None if the value is None.
+
+    Args:
+        kind: Class of the cell.
+        value: First argument of the class.
+        more: Other arguments of the class.
+    """
     return None if value is None else kind(value, **more)
 
 
 @dataclass(frozen=True)
 class Column:
-    """key names the cell (and the CSV columns).
+    """A column of a table.
 
-    cell: of what a row is of, such as a group of rows; None where that has nothing to show.
-    drop: when a terminal is too narrow, columns 1 go first, then 2 and so on; 0 stays.
-    csv_only: for programs; no page has room for it.
-    metric: whose mean over seeds the cells are; "" of anything else.
-    dataset: on which, in a table over several: one of them, or AVERAGE.
+    Attributes:
+        key: Key of the cells in a row, and name of the CSV columns.
+        heading: Heading on a page.
+        cell: Function that returns the cell of a line, such as a group of rows; None for no cell.
+        align: Alignment of the text.
+        drop: Order in which a narrow terminal drops columns: 1 first, then 2 and so on; 0 stays.
+        csv_only: Whether the column is only in CSV files.
+        metric: Metric whose means over seeds are in the column; "" for other columns.
+        dataset: Dataset of the metric in a table over several datasets: one of them, or AVERAGE.
     """
 
     key: str
@@ -136,7 +153,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Flagged:
-    """How many of a row's finished trials raised a flag, of those that could."""
+    """Number of a row's finished trials that raised a flag, and the number that could have."""
 
     name: str
     raised: int
@@ -147,12 +164,17 @@ class Flagged:
 class Row:
     """Cells by column key; a column without a cell is shown as a dash.
 
-    name: in words: of a row of comparisons "n_ctx 4", or an arm's label; of one of ranks a factor.
-    level: the same without what the table's only label says: "4".
-    counts: of the ledger's rows behind it.
-    flags: those that were raised; a page marks the row's label.
-    compared: with the baseline; None: it is the baseline, or nothing is compared.
-    ranked: how the metric goes with the factor, with p corrected over the table.
+    Attributes:
+        cells: The cells by column key.
+        baseline: Whether the row is the baseline.
+        selection: Rules that selected the epochs of the row, joined by "+".
+        arm: Name of the control; "" for other rows.
+        counts: Numbers of trials behind the row, by state.
+        flags: Flags that trials of the row raised; a page marks the row's label.
+        compared: Comparison with the baseline; None for the baseline, or without a comparison.
+        ranked: Rank association of the metric with the factor; p is corrected over the table.
+        name: Name in sentences: "n_ctx 4", the label of a control, or a factor in a table of ranks.
+        level: The name without the heading of the only label column: "4".
     """
 
     cells: dict[str, Cell]
@@ -168,25 +190,33 @@ class Row:
 
     @property
     def flag_counts(self) -> str:
-        """The flags for programs: "untrained 5/8; saturated 2/8"."""
+        """The flags in the format of CSV files: "untrained 5/8; saturated 2/8"."""
         return "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in self.flags)
 
     @property
     def section(self) -> str:
-        """Of the table: its own rows, or the reference arms below them."""
+        """Section of the table: LEVELS, or REFERENCES for the controls below them."""
         return REFERENCES if self.arm else LEVELS
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `labels` of its columns (the first ones) name a row, the others measure it.
+    """A table. The first `labels` columns name a row; the others are measurements.
 
-    shown: how many rows of the first section a page shows (None: all); CSV always holds all.
-    place: "page": everywhere; "files": not in the terminal, where an answer stands with the tables
-        that it is made from; "csv": for programs alone.
-    kind: what its rows are; "levels" of the only factor, "effects" of one among others, "settings",
-        "methods" over datasets, factors by their "ranks"; "" of what compares nothing.
-    metric: that its differences are of.
+    Attributes:
+        name: Name of the table, used in file names.
+        title: Title.
+        columns: The columns.
+        rows: The rows.
+        notes: The notes.
+        labels: Number of columns that name a row.
+        shown: Number of rows of the first section on a page; None for all. CSV files have all rows.
+        place: Places that show the table. "page": everywhere; "files": not in the terminal, which
+            has the answer and the tables behind it; "csv": only in CSV files.
+        kind: Kind of the rows: "levels" of the only factor, "effects" of one among several factors,
+            "settings" (configurations), "methods" over datasets, or factors with their "ranks"; ""
+            for tables that compare nothing.
+        metric: Metric of the differences.
     """
 
     name: str
@@ -202,7 +232,7 @@ class Table:
 
     @property
     def own(self) -> list[Row]:
-        """The rows that are no reference arms."""
+        """The rows that are not controls."""
         return [row for row in self.rows if not row.arm]
 
     @property
@@ -212,30 +242,30 @@ class Table:
 
     @property
     def page_columns(self) -> tuple[Column, ...]:
-        """The columns that a page has."""
+        """The columns that are not only in CSV files."""
         return tuple(column for column in self.columns if not column.csv_only)
 
     @property
     def crowded(self) -> bool:
-        """Whether a page has no room for intervals beside their means."""
+        """Whether there are too many means for their intervals to fit on the same line."""
         measured = {k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value}
         return sum(column.key in measured for column in self.page_columns) > MOST_ABREAST
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
-        """Yield (section, the rows that a page shows), empty sections left out."""
+        """Yield each section that is not empty, with the rows that a page shows of it."""
         arms = [row for row in self.rows if row.arm]
-        found = ((LEVELS, self.own[: self.shown]), (REFERENCES, arms))
-        yield from (section for section in found if section[1])
+        sections = ((LEVELS, self.own[: self.shown]), (REFERENCES, arms))
+        yield from (section for section in sections if section[1])
 
 
 def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
-    """The cells of what a row is of, by column."""
-    found = {column.key: column.cell(line) for column in columns}
-    return {key: cell for key, cell in found.items() if cell is not None}
+    """Return the cells of a line by column key; columns without a cell for it are left out."""
+    cells = {column.key: column.cell(line) for column in columns}
+    return {key: cell for key, cell in cells.items() if cell is not None}
 
 
 def level_text(value: Any) -> str:
-    """A level as people write it in YAML."""
+    """Return a level as it is written in YAML; floats are rounded to three significant digits."""
     if value is None:
         return "null"
     if isinstance(value, bool):

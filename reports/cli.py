@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Format(enum.StrEnum):
-    """What --format prints."""
+    """Output format of --format."""
 
     terminal = "terminal"
     markdown = "markdown"
@@ -31,22 +31,23 @@ class Format(enum.StrEnum):
 
 
 def main() -> None:
-    """Entry point of the script."""
+    """Run the command line; this is the script's entry point."""
     start(app)
 
 
 def render_several(names: list[str], tracking_uri: str | None, out: Path) -> None:
-    """Write one page over several studies, with a page of each; print what each says.
+    """Write an overview page of several studies and a page per study, and print the overview.
 
     Args:
-        names: of the studies; none: every study of the store that has something to report.
-        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        out: folder of the pages.
+        names: Names of the studies. If empty, every study of the store that has something to
+            report.
+        tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
+        out: Folder of the pages.
 
     Raises:
-        ReportError: unreadable store, a study that is named and unknown, or an unwritable folder
-            (one line).
-        EmptyStudyError: a ReportError; there is nothing to report.
+        ReportError: If the store cannot be read, a named study is unknown, or the folder cannot be
+            written (one line).
+        EmptyStudyError: If there is nothing to report. It is a ReportError.
     """
     from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
@@ -66,47 +67,49 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
 
 @dataclass(frozen=True)
 class Prepared:
-    """A report that is made, and not shown yet.
+    """A report that has been made and not yet been shown.
 
-    publication: what the study's own run in MLflow shows of it.
+    Attributes:
+        report: The report.
+        publication: The files of the report that the study's run in MLflow shows.
     """
 
     report: "Report"
     publication: Publication
 
     def show(self, out: Path) -> None:
-        """Print the tables and write the files to a folder.
+        """Print the tables and write the files into a folder.
 
-        One that has them, by its page's stamp, is left as it is.
+        A folder whose page has the report's stamp is left as it is.
         """
         from reports.render import is_page_of, print_report, write_files
 
-        told = "as it was"
+        status = "as it was"
         if not is_page_of(out / self.publication.page, self.publication.stamp):
-            told = f"{len(write_files(self.publication.files(), out))} files"
-        print_report(self.report, f"report: {out} ({told})")
+            status = f"{len(write_files(self.publication.files(), out))} files"
+        print_report(self.report, f"report: {out} ({status})")
 
 
 def prepare(
     study_name: str, tracking_uri: str | None = None, known: Sequence["Run"] = ()
 ) -> Prepared:
-    """Make a study's report now, and show it later.
+    """Make a study's report now, to show it later.
 
     Args:
-        study_name: of its MLflow experiment.
-        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        known: See load_records.
+        study_name: Name of the study's MLflow experiment.
+        tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
+        known: Runs of the experiment that have just been read, oldest first. See load_records.
 
     Raises:
-        ReportError: unreadable store or unknown study (one line).
-        EmptyStudyError: a ReportError; no run of the study has ended yet.
+        ReportError: If the store cannot be read, or if the study is unknown (one line).
+        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     from reports.render import make_publication
     from reports.report import make_report
     from reports.study import load_records
 
-    made = make_report(load_records(study_name, tracking_uri, known))
-    return Prepared(made, make_publication(made))
+    report = make_report(load_records(study_name, tracking_uri, known))
+    return Prepared(report, make_publication(report))
 
 
 @app.command(cls=Command)
@@ -176,40 +179,42 @@ def report(
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
-    Of several studies, or with --all, one page says what each has come to, and leads to theirs.
+    With several studies, or with --all, write one page that summarizes and links all of them.
 
-    Exit code 2: no such study, store or metric; 3: nothing of it has ended yet; 141: nobody reads
-    what is printed.
+    Exit code 2: no such study, store or metric; 3: no run has ended yet; 141: the pipe that reads
+    the output was closed.
     """
-    # A store that is down should say so in seconds, not after MLflow's minutes of retries.
+    # MLflow retries for minutes by default; a store that is down should fail within seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    asked = names or []
-    several = all_ or len(asked) > 1
-    of_one = any((format_, figures, metric, published, notes, width))
-    if all_ == bool(asked):
+    study_names = names or []
+    several = all_ or len(study_names) > 1
+    single_study_options = any((format_, figures, metric, published, notes, width))
+    if all_ == bool(study_names):
         raise typer.BadParameter("give the name of a study, names of several, or --all alone")
-    if several and of_one:
+    if several and single_study_options:
         raise typer.BadParameter("of several studies, only --tracking-uri and --out can be given")
     try:
         if several:
-            render_several(asked, tracking_uri, out or Path.cwd() / "studies-report")
+            render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")
             return
         from reports.render import FILE_WIDTH, file_name, print_report, text_of, write_report
         from reports.report import make_report
         from reports.study import load_records
 
-        study = load_records(asked[0], tracking_uri)
-        made = make_report(study, metric, published=published)
+        study = load_records(study_names[0], tracking_uri)
+        study_report = make_report(study, metric, published=published)
         if format_:
             if out is not None:
-                write_report(made, out, every_figure=figures)
-            texts = (text_of(one, made, width or FILE_WIDTH) for one in format_)
+                write_report(study_report, out, every_figure=figures)
+            texts = (text_of(form, study_report, width or FILE_WIDTH) for form in format_)
             typer.echo("\n".join(texts), nl=False)
             return
         folder = out or Path.cwd() / f"{file_name(study.name)}-report"
-        files = write_report(made, folder, every_figure=figures)
-        print_report(made, f"report: {folder} ({len(files)} files)", legend=notes, width=width)
+        files = write_report(study_report, folder, every_figure=figures)
+        print_report(
+            study_report, f"report: {folder} ({len(files)} files)", legend=notes, width=width
+        )
     except ReportError as error:
         typer.echo(str(error), err=True)
         code = INCOMPLETE if isinstance(error, EmptyStudyError) else USER_MISTAKE

@@ -1,6 +1,6 @@
-"""Every estimate that a report's tables show, as one frame: a row for each line and metric.
+"""All estimates of a report's tables as one frame, with a row per table line and metric.
 
-docs/report.md has a table of its columns.
+docs/report.md describes the columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,14 +36,15 @@ COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_N
 
 
 def estimates(tables: Sequence[Table]) -> pl.DataFrame:
-    """The estimates of tables whose lines are levels, settings or methods over datasets.
+    """Return the estimates of tables that compare levels, configurations or methods.
 
     Args:
-        tables: of a report; those of ranks, selection and quality have columns of their own.
+        tables: Tables of a report. Those of ranks, selection and quality have columns of their own
+            and are ignored.
 
     Returns:
-        A row for each line of a table and each metric; what is compared with the baseline stands
-        in the row of the metric that the table is of. Unknown numbers are null.
+        A row per table line and metric. The comparison with the baseline is in the row of the
+        table's metric. Unknown numbers are null.
     """
     rows = [row for table in tables for line in table.rows for row in _rows(table, line)]
     return pl.DataFrame(rows, schema=COLUMNS)
@@ -69,37 +70,44 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
         if not metric or not isinstance(cell, Value):
             continue
-        own = {**about, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
+        row = {**about, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
         if dataset == AVERAGE and isinstance(over, Quantity):
-            own["datasets"] = int(over.number)
+            row["datasets"] = int(over.number)
         compared = _compared(line.compared) if line.compared and is_compared else {}
         against = _with_controls(line) if is_compared else {}
-        yield own | _ends(cell.estimate) | compared | against
+        yield row | _ends(cell.estimate) | compared | against
 
 
 def _with_controls(line: Row) -> dict[str, Any]:
-    """Return the differences to the controls at a line's levels, as its table has them."""
-    found: dict[str, Any] = {}
+    """Return the differences to the controls at a line's levels."""
+    differences: dict[str, Any] = {}
     for name in _VERSUS:
         cell = line.cells.get(name)
         if isinstance(cell, Value):
-            found |= _ends(cell.estimate, name)
-            found |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
-    return found
+            differences |= _ends(cell.estimate, name)
+            differences |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
+    return differences
 
 
-def _compared(one: Compared) -> dict[str, Any]:
-    told = {name: value for name, value in vars(one).items() if name in COLUMNS}
-    told.pop("datasets")  # those of the mean are another number
-    told["pairs_datasets"] = one.datasets[0] if one.datasets else None
+def _compared(comparison: Compared) -> dict[str, Any]:
+    values = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
+    values.pop("datasets")  # the column has the number of datasets behind the mean
+    values["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
     over: dict[str, Any] = (
-        {"classes_low": one.classes.low, "classes_high": one.classes.high} if one.classes else {}
+        {"classes_low": comparison.classes.low, "classes_high": comparison.classes.high}
+        if comparison.classes
+        else {}
     )
-    if one.pairs_more:
-        over["pairs_more_low"], over["pairs_more_high"] = one.pairs_more
-    told["is_constant"] = one.is_constant
-    return told | _ends(one.difference, "difference") | {"pairs": one.difference.n} | over
+    if comparison.pairs_more:
+        over["pairs_more_low"], over["pairs_more_high"] = comparison.pairs_more
+    values["is_constant"] = comparison.is_constant
+    return (
+        values
+        | _ends(comparison.difference, "difference")
+        | {"pairs": comparison.difference.n}
+        | over
+    )
 
 
 def _ends(estimate: Estimate, name: str = "") -> dict[str, float | None]:

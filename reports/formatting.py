@@ -1,4 +1,4 @@
-"""Numbers as a paper prints them: one decimal, two significant digits of p, a real minus."""
+"""Number formatting as in papers: one decimal, two significant digits of p, a real minus sign."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Text, 
 from reports.stats import Estimate
 
 DASH = "–"
-# A half-width says less than both ends where one side is longer than the other by this factor.
+# If one side of an interval is longer by this factor, both ends are shown, not a half-width.
 LOPSIDED = 1.5
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a format joins a mean, its half-width, and a suffix."""
+    """Separators between a mean, its half-width and a suffix in an output format."""
 
     plus_minus: str = " ± "
     gap: str = " "  # before a suffix
@@ -25,27 +25,30 @@ STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 
 
 def broken(heading: str) -> list[str]:
-    """A heading in short lines: between words, and within dataset names (oxford_pets, food101)."""
+    """Split a heading into short lines: between words, and within names of datasets.
+
+    For example, "oxford_pets" and "food101" become two lines each.
+    """
     text = heading.replace(" / ", " /\N{NO-BREAK SPACE}").replace(" ", "\n")
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
-MOST_NAMED = 6  # of many names, those that a sentence has
+MOST_NAMED = 6  # names that a sentence lists
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:
-    """Names in a sentence, the first few of many."""
+    """Join names for a sentence; of many names, only the first few and the number of the rest."""
     more = len(names) - MOST_NAMED
     return separator.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
-    """A number with fixed decimals and a real minus, and never a negative zero.
+    """Format a number with fixed decimals and a real minus sign, and never as a negative zero.
 
     Args:
-        value: the number.
-        decimals: digits after the point.
-        signed: whether a positive number gets a plus.
+        value: The number.
+        decimals: Number of decimals.
+        signed: Whether a positive number gets a plus.
     """
     text = f"{value:z.{decimals}f}"
     plus = "+" if signed and float(text) > 0 else ""
@@ -53,20 +56,20 @@ def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
 
 
 def points_text(points: float) -> str:
-    """Return percentage points in words: "1 point", "0.5 points"."""
+    """Return percentage points as text: "1 point", "0.5 points"."""
     return f"{points:g} {'point' if points == 1 else 'points'}"
 
 
 def p_text(p: float) -> str:
-    """Two significant digits, "<0.001" below."""
+    """Format a p-value with two significant digits; "<0.001" if smaller."""
     return "<0.001" if p < 0.001 else f"{p:#.2g}"
 
 
 def _value_text(value: Value, dialect: Dialect) -> str:
-    """A mean with its interval.
+    """Format a mean with its interval.
 
-    The interval is its half-width behind a plus-minus, a dash where there is none, and both of its
-    ends where the mean is far from their middle.
+    The interval is shown as ± half-width, as a dash if there is none, and by both ends if the mean
+    is far from their middle.
     """
     estimate, decimals = value.estimate, value.decimals
     mean = number(estimate.mean, decimals, signed=value.signed)
@@ -79,7 +82,13 @@ def _value_text(value: Value, dialect: Dialect) -> str:
 
 
 def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> str:
-    """The ends of an interval, a dash for one that there is not; signed: with a plus above 0."""
+    """Format the ends of an interval, with a dash for an unknown end.
+
+    Args:
+        estimate: Estimate with the interval.
+        decimals: Number of decimals.
+        signed: Whether positive ends get a plus.
+    """
     ends = [
         DASH if end is None else number(end, decimals, signed=signed)
         for end in (estimate.low, estimate.high)
@@ -88,7 +97,7 @@ def _ends_text(estimate: Estimate, decimals: int, *, signed: bool = False) -> st
 
 
 def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
-    """One cell as text in a dialect; None is a dash."""
+    """Format a cell in a dialect; None becomes a dash."""
     match cell:
         case None:
             return DASH

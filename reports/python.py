@@ -1,4 +1,4 @@
-"""A study from Python and in notebooks: its rows, answer, tables and figures."""
+"""Python and notebook access to a study: its rows, answer, tables and figures."""
 
 from functools import cached_property
 from html import escape
@@ -20,17 +20,22 @@ from reports.views import AnswerView, FigureView, TableView
 def load_study(
     name: str, tracking_uri: str | Path | None = None, metric: str | None = None
 ) -> "LoadedStudy":
-    """Read a study from MLflow, once; call again for what has been run since.
+    """Read a study from MLflow once. Call it again to see later runs.
 
     Args:
-        name: of the study, that is of its experiment.
-        tracking_uri: of the store, or its sqlite file; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        metric: what differences and figures are of: a test metric of the study's protocol, or
-            quality/MEASURE; None: the protocol's default.
+        name: Name of the study, which is the name of its MLflow experiment.
+        tracking_uri: MLflow tracking URI, or path of an SQLite file. Defaults to
+            MLFLOW_TRACKING_URI, else ./mlflow.db.
+        metric: Metric of the differences and figures: a test metric of the study's protocol, or
+            quality/MEASURE. Defaults to the protocol's main metric.
+
+    Returns:
+        The study, with its tables and figures.
 
     Raises:
-        ReportError: unreadable store, unknown study or metric (one line).
-        EmptyStudyError: a ReportError; no run of the study has ended yet.
+        ReportError: If the store cannot be read, or if the study or the metric is unknown (one
+            line).
+        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
@@ -40,90 +45,97 @@ def load_study(
 
 
 def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStudy]":
-    """Read every study of a store that can be reported, the one begun last first.
+    """Read every study of a store that has something to report, the most recently begun first.
 
     Args:
-        tracking_uri: of the store, or its sqlite file; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        tracking_uri: MLflow tracking URI, or path of an SQLite file. Defaults to
+            MLFLOW_TRACKING_URI, else ./mlflow.db.
+
+    Returns:
+        The studies by name.
 
     Raises:
-        ReportError: unreadable store (one line).
+        ReportError: If the store cannot be read (one line).
     """
-    every = reports_of(str(tracking_uri or default_tracking_uri()))
-    # of others nothing has ended, or what the store has is damaged
-    return {made.study.name: LoadedStudy(made) for made in every if isinstance(made, Report)}
+    results = reports_of(str(tracking_uri or default_tracking_uri()))
+    # the errors are of studies without an ended run, or with damaged records
+    return {
+        result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
+    }
 
 
 class LoadedStudy:
-    """A study as it was when it was read."""
+    """A study in the state in which it was read."""
 
     def __init__(self, report: Report) -> None:
-        """Wrap a report; use load_study."""
+        """Wrap a report. Call load_study to create an instance."""
         self._report = report
 
     @property
     def name(self) -> str:
-        """Of its experiment."""
+        """The study's name, which is the name of its MLflow experiment."""
         return self._report.study.name
 
     @property
     def metric(self) -> str:
-        """What differences, p-values and figures are of."""
+        """Name of the metric that differences, p-values and figures use."""
         return self._report.metric
 
     @property
     def rows(self) -> pl.DataFrame:
-        """One row for each setting and seed, in any state; numbers are null unless COMPLETE.
+        """Data frame with one row per configuration and seed, in any state.
 
-        `test/METRIC`, `selection/METRIC`, a column for each factor, and what each run cost.
+        Its columns are `test/METRIC`, `selection/METRIC`, one column per factor, and the costs of
+        the run. Metrics are null unless the state is COMPLETE.
         """
         return self._report.study.rows.clone()
 
     def answer(self) -> AnswerView:
-        """What the study says: decided, equivalent or undecided, for each factor and arm."""
+        """Return the study's findings, with a verdict per factor and control where there is one."""
         return AnswerView(self._report.answer)
 
     @property
     def estimates(self) -> pl.DataFrame:
-        """A row for each line of the tables and each metric; columns: see docs/report.md.
+        """Data frame with one row per table line and metric; docs/report.md lists the columns.
 
-        Mean, interval and n, and for the metric of the report the difference to the baseline with
-        all that the tables say of it.
+        It has the mean, its interval and n. For the report's metric it also has the difference to
+        the baseline with its interval, p-values and verdict.
         """
         return estimates(self._report.every_table)
 
     @property
     def tables(self) -> list[str]:
-        """The names that table() takes."""
+        """Table names that table() accepts."""
         return [table.name for table in self._report.every_table]
 
     def table(self, name: str | None = None) -> TableView:
-        """One of the tables.
+        """Return one of the tables.
 
         Args:
-            name: of `tables`; None: the first.
+            name: One of `tables`. Defaults to the first.
 
         Raises:
-            ReportError: there is no such table (one line with the choices).
+            ReportError: If there is no such table (one line with the choices).
         """
-        found = {table.name: table for table in self._report.every_table}
-        chosen = next(iter(found)) if name is None else name
-        if chosen not in found:
-            raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(found)})")
-        return TableView(found[chosen])
+        by_name = {table.name: table for table in self._report.every_table}
+        chosen = next(iter(by_name)) if name is None else name
+        if chosen not in by_name:
+            raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(by_name)})")
+        return TableView(by_name[chosen])
 
     @property
     def figures(self) -> list[str]:
-        """The names that figure() takes: factors, and charts of the page."""
+        """Chart names that figure() accepts: the factors, and the other charts of the page."""
         return list(self._charts)
 
     def figure(self, name: str | None = None) -> FigureView:
-        """One of the page's charts, to be shown or saved (`.save("x.pdf")`).
+        """Return one of the page's charts, to show it or to save it (`.save("x.pdf")`).
 
         Args:
-            name: of `figures`; None: the first.
+            name: One of `figures`. Defaults to the first.
 
         Raises:
-            ReportError: there is no such chart (one line with the choices).
+            ReportError: If there is no such chart (one line with the choices).
         """
         charts = self._charts
         chosen = next(iter(charts), None) if name is None else name
@@ -133,26 +145,29 @@ class LoadedStudy:
         return FigureView(charts[chosen])
 
     def importance(self) -> pl.DataFrame:
-        """Factors and pairs with their share of the variance between settings, the largest first.
+        """Return the share of the variance that each factor and pair explains, largest first.
 
-        Of a sampled study it is the share of PED-ANOVA's importance, which has no test.
+        The variance is that between the means of configurations. For sampled studies the shares are
+        PED-ANOVA importances, which have no test.
 
-        Columns: factors (joined by " × "), share, low, high (percent; null where unknown), n
-        (seeds, of a sampled study settings), p (Holm-corrected; null without a test).
+        Returns:
+            Data frame with the columns factors (joined by " × "), share, low, high (percent; null
+            if unknown), n (number of seeds; in sampled studies of configurations) and p
+            (Holm-corrected; null without a test).
 
         Raises:
-            ReportError: there are no shares, with the reason.
+            ReportError: If there are no shares; the message gives the reason.
         """
         try:
-            found = importance(self._report.study, self.metric)
+            shares = importance(self._report.study, self.metric)
         except Unavailable as error:
             raise ReportError(f"{self.name}: no importance: {error}") from error
         numbers = dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
         frame = pl.DataFrame(
             [
-                {"factors": " × ".join(one.factors), "p": one.holm}
-                | (vars(one.share) if one.share else {})
-                for one in (*found.factors, *found.pairs)
+                {"factors": " × ".join(effect.factors), "p": effect.holm}
+                | (vars(effect.share) if effect.share else {})
+                for effect in (*shares.factors, *shares.pairs)
             ],
             schema={"factors": pl.String, **numbers, "n": pl.Int64},
         )
@@ -162,16 +177,20 @@ class LoadedStudy:
         """Write the report's files into a folder, as ship-report does.
 
         Args:
-            out: the folder.
-            every_figure: whether all charts become PNG, SVG and PDF, not those of factors alone.
+            out: Path of the folder.
+            every_figure: Whether to export all charts as PNG, SVG and PDF. By default only the
+                factor charts are exported.
+
+        Returns:
+            Paths of the files.
 
         Raises:
-            ReportError: the folder cannot be written.
+            ReportError: If the folder cannot be written.
         """
         return write_report(self._report, Path(out), every_figure=every_figure)
 
     def __repr__(self) -> str:
-        """The study's name, and how much of it there is."""
+        """Return the study's name with its number of configurations and rows."""
         settings = len(self._report.study.settings)
         return f"<study {self.name}: {settings} settings, {len(self.rows)} rows>"
 

@@ -1,4 +1,4 @@
-"""Everything that a report of a study says, before anyone renders it."""
+"""A report's content, before it is rendered."""
 
 import hashlib
 import json
@@ -22,9 +22,13 @@ _NOT_STAMPED = ("rows", "by_setting", "hits", "histories")  # parts of a study
 class Report:
     """A study with its answer and its tables.
 
-    metric: what differences, p-values and figures are of; the study has a heading for it.
-    tables: of settings, selection and quality. together: of its factors taken together.
-    importance: of its factors, for the metric; None where there is none.
+    Attributes:
+        study: The study.
+        metric: Metric of the differences, p-values and figures. The study has a heading for it.
+        answer: The findings.
+        tables: Tables of configurations, of selection, and of feature quality.
+        together: Tables of the factors' shares of the variance and their interactions.
+        importance: Importance of the factors for the metric; None if it cannot be computed.
     """
 
     study: Study
@@ -36,15 +40,19 @@ class Report:
 
     @cached_property
     def stamp(self) -> str:
-        """What the report is made of, as a short text: equal stamps, equal reports.
+        """Hash of the report's inputs: reports with equal stamps are equal.
 
-        That is the study's rows, what describes it, which tables there are, and the code. The right
-        answers and histories that runs keep are not read for it: a run that has ended keeps them as
-        they are.
+        The inputs are the study's rows and description, the choice of tables, and the code. The
+        correct answers and the histories of the runs are left out, because they do not change after
+        a run has ended.
         """
-        said = {key: own for key, own in vars(self.study).items() if key not in _NOT_STAMPED}
-        asked = [self.metric, *(table.name for table in self.tables)]
-        digest = hashlib.sha256(json.dumps([asked, said], sort_keys=True, default=vars).encode())
+        description = {
+            key: value for key, value in vars(self.study).items() if key not in _NOT_STAMPED
+        }
+        requested = [self.metric, *(table.name for table in self.tables)]
+        digest = hashlib.sha256(
+            json.dumps([requested, description], sort_keys=True, default=vars).encode()
+        )
         digest.update(self.study.rows.write_csv().encode())
         for path in sorted(Path(__file__).parent.rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
@@ -53,50 +61,51 @@ class Report:
 
     @property
     def main(self) -> tuple[Table, ...]:
-        """The tables that compare levels, settings, methods or factors."""
+        """The tables that compare levels, configurations, methods or factors."""
         return tuple(table for table in self.tables if table.kind)
 
     @property
     def beside(self) -> tuple[Table, ...]:
-        """The tables of what selection chose, and of the features' quality."""
+        """The tables of what selection chose and of feature quality."""
         return tuple(table for table in self.tables if not table.kind)
 
     @property
     def every_table(self) -> tuple[Table, ...]:
-        """All tables, the most telling first."""
+        """All tables, the most important first."""
         return (*self.main, *self.together, *self.beside)
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
-    """The report of a study.
+    """Make the report of a study.
 
     Args:
-        study: as it was read.
-        metric: a test metric of its protocol, or a measure of quality; None: the default.
-        published: whether a table has what papers report beside what was measured.
+        study: Study read from the store.
+        metric: Test metric of the study's protocol, or a quality measure. Defaults to the
+            protocol's main metric.
+        published: Whether to add a table that compares the results with those of papers.
 
     Raises:
-        ReportError: the study has no such metric.
+        ReportError: If the study has no such metric.
     """
     tables = build_tables(study, metric)
     study, metric = with_metric(study, metric)
-    found = available(importance, study, metric)
-    answer = build_answer(study, metric, tables, found)
+    shares = available(importance, study, metric)
+    answer = build_answer(study, metric, tables, shares)
     tables += [published_table(study)] if published else []
-    together = tuple(factor_tables(study, metric, found))
-    return Report(study, metric, answer, tuple(tables), together, found)
+    together = tuple(factor_tables(study, metric, shares))
+    return Report(study, metric, answer, tuple(tables), together, shares)
 
 
 def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
-    """The report of each of several studies, or why there is none.
+    """Yield the report of each of several studies, or the error that prevents it.
 
     Args:
-        tracking_uri: of the store.
-        names: of the studies; none: all of the store, the one begun last first, and what is damaged
-            of one does not keep the others back.
+        tracking_uri: MLflow tracking URI of the store.
+        names: Names of the studies. By default all studies of the store, the most recently begun
+            first; damaged records of one study then do not stop the others.
 
     Raises:
-        ReportError: unreadable store, or a study that is named and cannot be read (one line).
+        ReportError: If the store cannot be read, or if a named study cannot be read (one line).
     """
     for name in dict.fromkeys(names or study_names(tracking_uri)):
         try:

@@ -1,4 +1,4 @@
-"""An answer, a table and a figure as a notebook shows them."""
+"""Notebook views of an answer, a table and a figure."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from reports.charts import Chart, chart_bytes
 from reports.errors import ReportError
 from reports.render import answer_html, latex, markdown, table_frame, table_html
 
-# Of a table in a notebook, whose own style it keeps otherwise.
+# Adds to the notebook's own table style.
 _STYLE = (
     ".ship-table td,.ship-table th{padding:.2em .7em;white-space:pre}"
     ".ship-table .right{text-align:right}.ship-table .left{text-align:left}"
@@ -24,12 +24,12 @@ _STYLE = (
 
 @dataclass(frozen=True, repr=False)
 class AnswerView:
-    """The answer; its text by str(), in a notebook with its verdicts marked."""
+    """An answer: plain text as a string, with its verdicts marked in a notebook."""
 
     answer: Answer
 
     def __str__(self) -> str:
-        """A line a finding."""
+        """Return one line per finding."""
         return "\n".join(self.answer.lines)
 
     __repr__ = __str__  # what a plain console shows
@@ -40,28 +40,28 @@ class AnswerView:
 
 @dataclass(frozen=True, repr=False)
 class TableView:
-    """One table, shown in a notebook as it is on the page."""
+    """A table that a notebook shows as the report's page does."""
 
     table: Table
 
     @property
     def frame(self) -> pl.DataFrame:
-        """All rows at full precision, as the CSV file has them.
+        """Data frame with all rows at full precision, with the columns of the CSV file.
 
-        Mean, low, high and n of each estimate are columns of their own.
+        Mean, low, high and n of each estimate are separate columns.
         """
         return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
 
     def markdown(self) -> str:
-        """A pipe table with its notes."""
+        """Return a Markdown pipe table with its notes."""
         return markdown([self.table])
 
     def latex(self) -> str:
-        """A float with booktabs."""
+        """Return a LaTeX float that uses booktabs."""
         return latex([self.table])
 
     def __str__(self) -> str:
-        """The Markdown."""
+        """Return the table as Markdown."""
         return self.markdown()
 
     __repr__ = __str__  # what a plain console shows
@@ -75,23 +75,23 @@ class TableView:
 
 @dataclass(frozen=True, repr=False)
 class FigureView:
-    """One of the page's charts, drawn in a notebook as in the files of a report."""
+    """A chart of the report's page, drawn in a notebook as in the report's files."""
 
     chart: Chart
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The Vega-Lite specification, for any library that draws these."""
+        """The Vega-Lite specification, for use with other libraries."""
         return deepcopy(self.chart.spec)
 
     def save(self, path: Path | str) -> None:
-        """Write the chart, as wide as a paper's column.
+        """Write the chart to a file, at the width of a paper's column.
 
         Args:
             path: File whose name ends in .png, .svg or .pdf.
 
         Raises:
-            ReportError: The name has another ending (one line).
+            ReportError: If the name has another ending (one line).
         """
         ending, files = Path(path).suffix.removeprefix("."), chart_bytes(self.chart)
         if ending not in files:
@@ -99,7 +99,7 @@ class FigureView:
         Path(path).write_bytes(files[ending])
 
     def __repr__(self) -> str:
-        """The chart's name."""
+        """Return the chart's name."""
         return f"<figure {self.chart.name}>"
 
     def _repr_svg_(self) -> str:

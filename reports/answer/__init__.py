@@ -1,7 +1,7 @@
-"""What a study says, in a sentence for each factor: decided, equivalent or undecided.
+"""The answer of a study: one sentence per factor, with a verdict where there is one.
 
-Answers for: the words that stand before every table, made from the tables' numbers alone, and what
-weakens them.
+This package writes the text above the tables, using only the numbers of the tables, and the
+cautions that weaken it.
 """
 
 from reports.answer.build import build_answer

@@ -1,4 +1,4 @@
-"""A study's answer, built from its tables."""
+"""Build a study's answer from its tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,22 +22,26 @@ from reports.study import Study
 
 
 def build_answer(
-    study: Study, metric: str, made: Sequence[Table], importance: Importance | None
+    study: Study, metric: str, all_tables: Sequence[Table], importance: Importance | None
 ) -> Answer:
-    """Return what the tables say of each factor and of the controls, and what weakens it.
+    """Return the findings of each factor and of the controls, with the cautions that weaken them.
 
     Args:
-        study: as it was read.
-        metric: that its tables are of.
-        made: as reports.tables.build_tables gives them.
-        importance: of the study's factors, if there is one.
+        study: Study read from the store.
+        metric: Metric of the tables.
+        all_tables: Tables made by reports.tables.build_tables.
+        importance: Importance of the study's factors, if available.
     """
     over = tables.datasets(study)
-    averages = [t for t in made if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
-    whole = averages if over else made  # and not of one dataset of several
+    averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
+    whole = averages if over else all_tables  # tables of single datasets are left out
     known = limits(study, metric)
-    arms = [one for table in made if (one := controls_finding(table, study, metric, known))]
-    # over several datasets, what the controls show of one of them limits no average
+    arms = [
+        finding
+        for table in all_tables
+        if (finding := controls_finding(table, study, metric, known))
+    ]
+    # the controls ran on one dataset, so their limits do not apply to averages over several
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
     findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])
     judged = any(finding.verdict for finding in findings)
@@ -53,32 +57,34 @@ def _findings(
     importance: Importance | None,
     known: Sequence[Limit],
 ) -> Iterator[Finding]:
-    """Yield the findings of tables of the whole study, the most general first.
+    """Yield the findings of the tables of the whole study, the most general first.
 
     Args:
-        study, metric, importance: as for build_answer.
-        whole: The tables.
-        known: What keeps levels from a verdict.
+        study: Study read from the store.
+        metric: Metric of the tables.
+        whole: Tables of the whole study.
+        importance: Importance of the study's factors, if available.
+        known: Limits that keep levels from a verdict.
     """
     head, names = metric_name(study, metric), tables.short_names(study)
-    # scores of different rules choose no setting
+    # selection scores of different rules cannot be compared
     if any(table.kind == "settings" for table in whole) and not incomparable(study):
         for finding in best_configuration(study, metric):
             yield replace(finding, text=f"{finding.text} {_choice_text(study, metric)}")
     for table in whole:
         if table.kind == "ranks":
             yield ranks_finding(table, head, study)
-        elif found := levels_finding(table, head, known):
+        elif levels := levels_finding(table, head, known):
             if importance and table.kind == "effects":
                 depends = interactions_text(importance, table, names)
-                found = replace(found, text=f"{found.text} {depends}".strip())
-            yield found
+                levels = replace(levels, text=f"{levels.text} {depends}".strip())
+            yield levels
     if importance:
         yield from importance_findings(importance, head, names)
 
 
 def _choice_text(study: Study, metric: str) -> str:
-    """Return what the interval of the best configuration leaves out."""
+    """Return a sentence on the selection noise that is not in the best configuration's interval."""
     correlation = choice_correlation(study, metric)
     if correlation is None:
         return "Its interval does not allow for the choice."
@@ -87,7 +93,7 @@ def _choice_text(study: Study, metric: str) -> str:
 
 
 def _rule(study: Study, metric: str) -> str:
-    """Return what the verdicts mean."""
+    """Return the explanation of the verdicts."""
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)
     return (

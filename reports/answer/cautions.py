@@ -1,4 +1,4 @@
-"""Cautions: what weakens every finding of a study."""
+"""Cautions that weaken every finding of a study."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,21 +10,23 @@ from reports.answer.comparisons import metric_name
 from reports.cells import Table
 from reports.study import Study
 
-# With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
+# With fewer seeds, the standard deviation behind a t-interval is poorly known
+# (docs/statistics.md).
 FEWEST_SEEDS = 5
 
 
-# With fewer, an interval over classes misses losses that few classes have (docs/statistics.md).
+# With fewer classes, an interval over classes misses losses that few classes have
+# (docs/statistics.md).
 FEWEST_CLASSES = 30
 
 
 def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]:
-    """Yield the cautions of a study, the gravest first.
+    """Yield the cautions of a study, the most serious first.
 
     Args:
-        study: whose answer it is.
+        study: Study read from the store.
         metric: Test metric of the answer.
-        whole: its tables that are of all of it.
+        whole: Tables of the whole study.
     """
     rule = tables.chosen_by(study.rows["selection"].to_list())
     if tables.on_test(rule):
@@ -61,34 +63,37 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
 
 
 def _of_noise(study: Study, metric: str) -> Iterator[str]:
-    """Yield what the noise of a study looks like that no interval or verdict allows for."""
-    found = available(layout, study, metric)
+    """Yield a caution per sign of uneven noise that no interval or verdict accounts for."""
+    finished = available(layout, study, metric)
     name = metric_name(study, metric)
-    for place in uneven_noise(found) if found else ():
+    for place in uneven_noise(finished) if finished else ():
         yield f"{name} {place}: no interval or verdict allows for losses that few seeds have."
 
 
 def _pairs(compared: Sequence[Table]) -> Iterator[int]:
-    """Yield the number of seeds of each comparison in an answer."""
+    """Yield the number of seeds of each comparison in the answer."""
     for table in compared:
         for row in table.rows:
-            one = row.compared
-            if one and (row.arm or table.kind != "settings"):
-                yield one.difference.n
+            comparison = row.compared
+            if comparison and (row.arm or table.kind != "settings"):
+                yield comparison.difference.n
 
 
 def _without_baseline(table: Table) -> bool:
-    """Return True if a table has results, and its baseline has none."""
+    """Return True if a table has results, but its baseline has none."""
     base = table.baseline
     finished = any(row.counts.done for row in table.own)
     return base is not None and not base.counts.done and finished
 
 
 def _unmeasured_baseline(table: Table) -> bool:
-    """Return True if a table compares by a metric that its baseline lacks and other rows have."""
-    base, of = table.baseline, [one.key for one in table.columns if one.metric == table.metric]
+    """Return True if the baseline lacks the metric that a table compares and other rows have it."""
+    base, keys = (
+        table.baseline,
+        [column.key for column in table.columns if column.metric == table.metric],
+    )
     if base is None or not table.metric or any(row.compared for row in table.rows):
         return False
-    return not any(key in base.cells for key in of) and any(
-        key in row.cells for row in table.own for key in of
+    return not any(key in base.cells for key in keys) and any(
+        key in row.cells for row in table.own for key in keys
     )

@@ -1,4 +1,4 @@
-"""Differences, verdicts and flags in words."""
+"""Differences, verdicts and flags as text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +14,13 @@ from reports.study import Study, heading
 
 SAME: Final = "The same {} under each seed as"
 CONSTANT: Final = "The same difference under each seed from"
-# In order of precedence: the first of these that any row has is the verdict of them all.
+# In order of precedence: the first verdict that any row has is the verdict of the finding.
 PHRASES: Final[Mapping[Verdict, str]] = {
     Verdict.DECIDED: "Decided against",
     Verdict.UNDECIDED: "Undecided against",
     Verdict.EQUIVALENT: "Equivalent to",
 }
-# Flags about what was tested, which the sentence about the rows names.
+# Flags that a finding mentions.
 _TESTED_FLAGS = {"untrained": "Tested untrained", "saturated": "Selection saturated"}
 _WHY_NONE = {
     "saturated": "selection is saturated",
@@ -29,55 +29,63 @@ _WHY_NONE = {
 }
 
 
-def comparison_phrase(one: Compared, head: str = "") -> str:
-    """Return how a row compares with the baseline, as it is written before the row's name."""
-    if one.is_unchanged:
+def comparison_phrase(comparison: Compared, head: str = "") -> str:
+    """Return how a row compares with the baseline, as a phrase before the row's name."""
+    if comparison.is_unchanged:
         return SAME.format(head)
-    if one.is_constant:
+    if comparison.is_constant:
         return CONSTANT
-    if one.verdict:
-        return PHRASES[one.verdict]
-    return "Beyond chance different from" if is_beyond_chance(one.holm_p) else "Not told from"
+    if comparison.verdict:
+        return PHRASES[comparison.verdict]
+    return (
+        "Beyond chance different from" if is_beyond_chance(comparison.holm_p) else "Not told from"
+    )
 
 
-def is_conclusive(one: Compared) -> bool:
-    """Return True if a difference is beyond chance, or nothing differs."""
-    return one.is_unchanged or is_beyond_chance(one.holm_p)
+def is_conclusive(comparison: Compared) -> bool:
+    """Return True if a difference is significant, or if all results are the same."""
+    return comparison.is_unchanged or is_beyond_chance(comparison.holm_p)
 
 
-def difference_text(one: Compared) -> str:
-    """Return a difference and its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
+def difference_text(comparison: Compared) -> str:
+    """Return a difference with its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
 
-    Each p is named by what it tests. The verdict's own comes first; that of no difference is left
-    out unless it is beyond chance.
+    Each p is labeled with its hypothesis. The p of the verdict comes first; the p of no difference
+    is given only if it is significant.
     """
-    over = f"(over {one.datasets[0]} of {one.datasets[1]} datasets)" if one.datasets else ""
-    value = cell_text(Value(one.difference, signed=True, decimals=one.decimals, suffix=over))
-    if one.is_constant:
+    over = (
+        f"(over {comparison.datasets[0]} of {comparison.datasets[1]} datasets)"
+        if comparison.datasets
+        else ""
+    )
+    value = cell_text(
+        Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=over)
+    )
+    if comparison.is_constant:
         number = value.replace(" ± –", "")
-        return f"{number} under {one.difference.n} of {one.difference.n} seeds"
+        return f"{number} under {comparison.difference.n} of {comparison.difference.n} seeds"
     parts = [
         value,
-        verdict_p_text(one),
-        _further_text(one.pairs_more) if one.pairs_more else "",
+        verdict_p_text(comparison),
+        _further_text(comparison.pairs_more) if comparison.pairs_more else "",
     ]
     return ", ".join(filter(None, parts))
 
 
-def verdict_p_text(one: Compared) -> str:
-    """Return the p of a verdict, named by what it tests; "" where there is none to give."""
-    points = points_text(one.effect) if one.effect else ""
-    zero = p_words(one.holm_p) if is_beyond_chance(one.holm_p) else ""
-    if one.verdict is Verdict.DECIDED:
-        return f"beyond {points}: {p_words(one.beyond_p)}"
-    if one.verdict is Verdict.EQUIVALENT and one.within_p is not None:
-        within = f"within {points}: p {p_text(one.within_p)}"
+def verdict_p_text(comparison: Compared) -> str:
+    """Return the p of a verdict, labeled with its hypothesis; "" if there is none to report."""
+    points = points_text(comparison.effect) if comparison.effect else ""
+    zero = p_words(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
+    if comparison.verdict is Verdict.DECIDED:
+        return f"beyond {points}: {p_words(comparison.beyond_p)}"
+    if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
+        within = f"within {points}: p {p_text(comparison.within_p)}"
         return f"{within}, not 0: {zero}" if zero else within
-    return f"not 0: {zero}" if zero and one.verdict else zero
+    return f"not 0: {zero}" if zero and comparison.verdict else zero
 
 
 def _further_text(pairs: tuple[int, int]) -> str:
-    """Return a number of further seeds in words: "about 5 to 40 more seeds"."""
+    """Return a number of further seeds as text: "about 5 to 40 more seeds"."""
     fewest, most = pairs
     if fewest > MOST_FURTHER:
         return f"over {MOST_FURTHER} more seeds"
@@ -88,30 +96,33 @@ def _further_text(pairs: tuple[int, int]) -> str:
     return f"about {fewest} to {most} more seeds"
 
 
-def reversed_difference(one: Compared) -> Compared:
-    """Return a row's comparison with the baseline as that of the baseline with the row."""
-    own = one.difference
-    low, high = (None if end is None else -end for end in (own.high, own.low))
-    return replace(one, difference=replace(own, mean=-own.mean, low=low, high=high))
+def reversed_difference(comparison: Compared) -> Compared:
+    """Return a row's comparison with the baseline as the baseline's comparison with the row."""
+    difference = comparison.difference
+    low, high = (None if end is None else -end for end in (difference.high, difference.low))
+    return replace(
+        comparison, difference=replace(difference, mean=-difference.mean, low=low, high=high)
+    )
 
 
 def others_text(study: Study, metric: str, difference: Callable[[str], Estimate | None]) -> str:
     """Return the same difference in other metrics, for example " (joint H −13.0 ± 2.0)".
 
+    Metrics whose interval is not entirely beyond the smallest effect of interest are left out.
+
     Args:
         study: The study.
         metric: Test metric of the answer.
-        difference: Returns the difference in a metric. Metrics in which its interval is not beyond
-            the smallest effect of interest are left out.
+        difference: Function that returns the difference in a given metric.
     """
     texts = []
     for other in tables.other_metrics(study, metric):
-        found, effect = difference(other), tables.effect_of(study, other)
-        if found is None or found.low is None or found.high is None or effect is None:
-            continue  # nothing is known of other seeds
-        if found.low > effect or found.high < -effect:
+        estimate, effect = difference(other), tables.effect_of(study, other)
+        if estimate is None or estimate.low is None or estimate.high is None or effect is None:
+            continue  # without an interval, other seeds may differ
+        if estimate.low > effect or estimate.high < -effect:
             decimals = tables.decimals_of(study, other)
-            value = cell_text(Value(found, signed=True, decimals=decimals))
+            value = cell_text(Value(estimate, signed=True, decimals=decimals))
             texts.append(f"{metric_name(study, other)} {value}")
     return f" ({listed(texts)})" if texts else ""
 
@@ -119,12 +130,14 @@ def others_text(study: Study, metric: str, difference: Callable[[str], Estimate 
 def flags_sentence(
     rows: Sequence[tuple[str, Row]], known: Sequence[Limit], unit: str = "seed"
 ) -> str:
-    """Return what was tested, for example "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
+    """Return the flags of rows: "Tested untrained: 4 (5 of 8 seeds), 16 (1 of 8 seeds).".
+
+    Flags that the answer reports as a limit are not repeated.
 
     Args:
-        rows: The rows of a finding with their names.
-        known: Limits that the answer names: a saturated selection is not named again.
-        unit: What a row counts: seeds, or trials of several configurations.
+        rows: Rows of a finding with their names.
+        known: Limits that the answer reports.
+        unit: Unit that a row counts: "seed", or "trial" for several configurations.
     """
     texts = []
     for name, phrase in _TESTED_FLAGS.items():
@@ -132,8 +145,8 @@ def flags_sentence(
         raised = [(who, flag) for who, flag in flagged if _weakens(flag)]
         if not raised or name in {limit.name for limit in known}:
             continue
-        parts = [f"{who} ({one.raised} of {count(one.of, unit)})" for who, one in raised]
-        if len(parts) == len(rows) > 1 and all(one.raised == one.of for _, one in raised):
+        parts = [f"{who} ({flag.raised} of {count(flag.of, unit)})" for who, flag in raised]
+        if len(parts) == len(rows) > 1 and all(flag.raised == flag.of for _, flag in raised):
             parts = [f"all {len(rows)}, under every seed"]
         texts.append(f"{phrase}: {listed(parts)}.")
     return " ".join(texts)
@@ -150,20 +163,23 @@ def flags_text(flags: Sequence[Flagged]) -> str:
 
 
 def _weakens(flag: Flagged) -> bool:
-    """Return True if a flag weakens a row's mean: one saturated seed of ten only has a footnote."""
+    """Return True if a flag weakens a row's mean.
+
+    Saturated selection does so only if at least half of the seeds have it.
+    """
     return flag.name != "saturated" or 2 * flag.raised >= flag.of
 
 
 def no_verdict_text(known: Sequence[Limit]) -> str:
-    """Return why there is no verdict, in a sentence; "" where nothing keeps from one."""
+    """Return the reasons for the missing verdict as a sentence; "" if there are none."""
     return f"No verdict: {' and '.join(_WHY_NONE[limit.name] for limit in known)}." if known else ""
 
 
 def p_words(p: float | None) -> str:
-    """Return a corrected p in words, "" without one."""
+    """Return a corrected p as text; "" for None."""
     return "" if p is None else f"Holm p {p_text(p)}"
 
 
 def metric_name(study: Study, metric: str) -> str:
-    """Return the metric's heading within a sentence."""
+    """Return the metric's heading for use within a sentence."""
     return heading(study.protocol, metric).rstrip(".")

@@ -1,4 +1,4 @@
-"""The parts of an answer: findings, cautions, and what keeps a study from verdicts."""
+"""Parts of an answer: findings, cautions and limits."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,12 @@ from reports.stats import Verdict
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one factor, or of the study beside its reference arms.
+    """A result on one factor, on the controls, or on the study as a whole.
 
-    verdict: None where nothing was judged against the smallest effect of interest.
-    text: whole sentences, without the subject and the verdict.
+    Attributes:
+        subject: Subject of the sentence.
+        verdict: Verdict against the smallest effect of interest; None if there is none.
+        text: Complete sentences, without the subject and the verdict.
     """
 
     subject: str
@@ -19,17 +21,20 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The finding in one line."""
+        """The finding as one line."""
         judged = f"{self.verdict}. " if self.verdict else ""
         return f"{self.subject}: {judged}{self.text}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A study's findings, and what weakens all of them.
+    """A study's findings, and the cautions that weaken all of them.
 
-    rule: what the verdicts mean, in one sentence; "" where there are none.
-    limits: why there are no verdicts, and what to change. They come first.
+    Attributes:
+        findings: The findings.
+        cautions: One sentence per caution.
+        rule: Explanation of the verdicts; "" if there are none.
+        limits: Reasons for missing verdicts, with advice. They come first.
     """
 
     findings: tuple[Finding, ...]
@@ -39,11 +44,11 @@ class Answer:
 
     @property
     def leading(self) -> tuple[Finding, ...]:
-        """The limits, and the findings after them."""
+        """The limits, followed by the findings."""
         return (*self.limits, *self.findings)
 
     @property
     def lines(self) -> list[str]:
-        """Limits, findings and cautions, one line each, the rule last."""
-        found = [finding.sentence for finding in self.leading]
-        return [*found, *self.cautions, *([self.rule] if self.rule else [])]
+        """Limits, findings and cautions, one line each, followed by the rule."""
+        sentences = [finding.sentence for finding in self.leading]
+        return [*sentences, *self.cautions, *([self.rule] if self.rule else [])]

@@ -1,11 +1,11 @@
-"""Intervals, paired comparisons and rank tests of a study; pure functions over numpy.
+"""Intervals, paired comparisons and rank tests of a study, as pure functions over numpy arrays.
 
-Answers for: what the numbers of a table claim. The unit is a seed, that is one few-shot draw, one
-pseudo-new split and one initialisation together: an interval says how far the mean would move with
-other seeds, not with other test pictures. classes.py says the same of other classes.
+The unit is a seed, which sets the few-shot draw, the pseudo-new split and the initialization: an
+interval shows how far the mean would move with other seeds, not with other test images. For other
+test classes see classes.py.
 
-scipy is imported in the functions that call it, and where its special functions will do, not
-scipy.stats: importing that takes half a second, and a study with nothing to do waits for it.
+scipy is imported in the functions that call it. scipy.special is preferred to scipy.stats, which
+takes half a second to import: a study with nothing to do would have to wait for it.
 """
 
 from harness.intervals import (

@@ -1,8 +1,8 @@
-"""Accuracies over other classes: the test's classes are drawn again, whole, with their pictures.
+"""Accuracies over other test classes, by resampling whole classes with their images.
 
 Source: the cluster bootstrap (Davison and Hinkley, "Bootstrap Methods and their Application", 1997,
-section 3.8). Pictures of a class are alike, and a test has few classes: an interval that takes its
-pictures for independent, or its classes for all there are, is too narrow.
+section 3.8). Images of one class are alike, and a test set has few classes. An interval that treats
+images as independent, or the classes as all there are, is too narrow.
 """
 
 import math
@@ -14,21 +14,22 @@ import numpy as np
 from harness.intervals import CONFIDENCE, Array, Estimate, critical
 
 DRAWS = 1_000
-FEWEST = 10  # classes of a kind; with fewer, drawing them again says little
+FEWEST = 10  # classes of a kind; with fewer, resampling them is not informative
 
 
 def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> Array | None:
-    """An accuracy under DRAWS draws of as many classes as there are, with replacement.
+    """Return an accuracy under DRAWS bootstrap samples of the classes.
 
-    The draws depend on the exam and its classes alone: settings that were tested on the same ones
-    share them, so that their differences are paired. They are spread a little, since a percentile
-    interval of k classes is narrower than a t-interval by sqrt(1 - 1/k) and by the normal
-    quantile in place of Student's.
+    The draws depend only on the exam and its classes. Configurations that were tested on the same
+    classes share them, so that their differences are paired. The draws are widened a little,
+    because a percentile interval of k classes is narrower than a t-interval, by sqrt(1 - 1/k) and
+    by the use of the normal quantile instead of Student's.
 
     Args:
-        exam: that the test was.
-        ids: of its k classes, in ascending order.
-        right, pictures: (k,): of how many pictures of a class how many answers were right.
+        exam: Name of the exam.
+        ids: IDs of its k classes, in ascending order.
+        right: Number of correct answers per class, (k,).
+        pictures: Number of images per class, (k,).
 
     Returns:
         (DRAWS,) in percent; None with fewer than FEWEST classes.
@@ -41,11 +42,11 @@ def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> A
 
 
 def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
-    """The percentile interval, over other classes, of a mean (or mean difference) over seeds.
+    """Return the percentile interval of a mean (or mean difference) over other test classes.
 
     Args:
-        mean: of the classes that were tested.
-        draws: (DRAWS,) for each seed; n is their number.
+        mean: Mean over the tested classes and the seeds.
+        draws: (DRAWS,) for each seed; n of the estimate is the number of seeds.
     """
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.mean(draws, axis=0), [tail, 1 - tail])
@@ -53,14 +54,14 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
 
 
 def most_by_guessing(images: int, classes: int) -> int:
-    """Return the largest number of right answers that is no better than guessing.
+    """Return the largest number of correct answers that is no better than guessing.
 
-    That is one below the smallest number that uniform guessing reaches in at most 5% of cases, by
-    the binomial distribution.
+    It is one below the smallest number that uniform guessing reaches in at most 5% of cases, by the
+    binomial distribution.
 
     Args:
         images: Number of test images.
-        classes: Number of classes that compete.
+        classes: Number of classes to guess among.
     """
     from scipy import special
 
@@ -70,7 +71,7 @@ def most_by_guessing(images: int, classes: int) -> int:
 
 
 def _widening(k: int) -> float:
-    """Factor from the spread of draws of k classes to that of a t-interval."""
+    """Return the factor from the spread of draws of k classes to that of a t-interval."""
     from scipy import special
 
     normal = -float(special.ndtri((1 - CONFIDENCE) / 2))
@@ -79,6 +80,6 @@ def _widening(k: int) -> float:
 
 @lru_cache(maxsize=16)
 def _weights(exam: str, ids: tuple[int, ...]) -> Array:
-    """How often each class is in each draw, (DRAWS, k)."""
+    """Return how often each class occurs in each draw, (DRAWS, k)."""
     rng, k = np.random.default_rng([*exam.encode(), *ids]), len(ids)
     return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

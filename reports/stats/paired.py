@@ -1,4 +1,4 @@
-"""Two settings compared seed by seed, families of comparisons, and whether a difference matters."""
+"""Paired comparisons of two configurations over seeds, families of comparisons, and verdicts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from harness.intervals import (
 )
 from reports.stats.power import further_pairs, minimum_detectable
 
-CHANCE = 0.05  # a corrected p below it is beyond chance
+CHANCE = 0.05  # significance level of corrected p-values
 
 
 class Verdict(StrEnum):
-    """What an interval says about the smallest effect of interest.
+    """Verdict of an interval on the smallest effect of interest.
 
     DECIDED: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT: the 95%
-    interval lies within it, in both directions. UNDECIDED: neither.
+    interval lies within ±effect. UNDECIDED: neither.
     """
 
     DECIDED = "decided"
@@ -34,26 +34,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Compared:
-    """A difference to a baseline, and all that is known of it.
+    """A difference to a baseline with its tests.
 
-    difference: over pairs, as many as its n.
-    std: standard deviation of the pairs' differences; None where they do not vary, or with one.
-    p: two-sided, of this difference alone.
-    holm_p: corrected over its family; None where no test is made, or all differences are 0.
-    detectable: the smallest difference that as many pairs would find; None where it is not known.
-    verdict: against the smallest effect of interest; None where nothing is judged, and where the
-        difference is the same under each seed.
-    effect: the smallest effect of interest; None where nothing is judged.
-    beyond_p: that the true difference is within ±effect, corrected over the family.
-    within_p: that the true difference is outside ±effect: the larger p of two one-sided tests. The
-        verdict asks for 2.5%.
-    pairs_more: further pairs that settle it with 80% power, the fewest and the most (see
-        further_pairs). None where it is settled, or where nothing is known of the deviation.
-    classes: the difference's interval over other test classes, if there is one.
-    n_classes: Number of classes behind it, of the half that has fewer.
-    is_unchanged: whether every result that is compared is exactly the baseline's.
-    datasets: how many of how many the difference is over; None: it is over no datasets, or all.
-    decimals: of the metric.
+    Attributes:
+        difference: Mean difference over pairs; n is the number of pairs.
+        std: Standard deviation of the pairs' differences; None if they do not vary, or with one
+            pair.
+        p: Two-sided p of this difference, without correction.
+        holm_p: p corrected over the family; None if there is no test, or if all differences are 0.
+        detectable: Smallest difference that a test with this many pairs detects; None if unknown.
+        verdict: Verdict against the smallest effect of interest; None if there is no such effect,
+            or if the difference is the same under each seed.
+        effect: Smallest effect of interest; None without one.
+        beyond_p: p of the hypothesis that the true difference is within ±effect, corrected over the
+            family.
+        within_p: p of the hypothesis that the true difference is outside ±effect: the larger p of
+            two one-sided tests. The verdict requires 2.5%.
+        pairs_more: Fewest and most further pairs that settle the verdict with 80% power (see
+            further_pairs). None if it is settled, or if the standard deviation is unknown.
+        classes: Interval of the difference over other test classes, if known.
+        n_classes: Number of classes behind that interval; of two halves, the smaller number.
+        is_unchanged: Whether every compared result equals the baseline's.
+        datasets: Number of datasets in the difference, and their total; None if it averages none or
+            all of them.
+        decimals: Number of decimals of the metric.
     """
 
     difference: Estimate
@@ -74,27 +78,28 @@ class Compared:
 
     @property
     def is_constant(self) -> bool:
-        """Return True if the difference is the same under each of several seeds, and is not 0."""
+        """Whether the difference is the same under each of several seeds, and is not 0."""
         difference = self.difference
         return difference.n > 1 and difference.low is None and difference.mean != 0
 
 
 def is_beyond_chance(p: float | None) -> bool:
-    """Whether a corrected p says that there is an effect."""
+    """Return True if a corrected p is significant."""
     return p is not None and p < CHANCE
 
 
 def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compared | None:
-    """Compare two settings on the seeds that both finished.
+    """Compare two configurations on the seeds that both finished.
 
     Args:
-        values, baseline: seed -> metric.
+        values: Metric of the configuration by seed.
+        baseline: Metric of the baseline by seed.
 
     Returns:
-        The mean of value - baseline with its t-interval, and the paired t-test's two-sided p; None
-        without a common seed. p is None with one pair. Where the differences do not vary the t-test
-        is undefined and there is no interval: p is 1 if they are all zero, else the exact sign
-        test's 2 ** (1 - n), the least that n pairs can show without a variance.
+        The mean of value - baseline with its t-interval and the two-sided p of the paired t-test;
+        None without a common seed. p is None with one pair. If the differences do not vary, the
+        t-test is undefined and there is no interval: p is 1 if they are all zero, else the exact
+        sign test's 2 ** (1 - n), the smallest p that n pairs can have without a variance.
     """
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
@@ -107,31 +112,31 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         return Compared(estimate)
     std = float(differences.std(ddof=1))
     if std <= ROUNDING * scale:
-        alone = Estimate(estimate.mean, None, None, n)
-        return Compared(alone, p=2.0 ** (1 - n) if differences.any() else 1.0)
+        constant = Estimate(estimate.mean, None, None, n)
+        return Compared(constant, p=2.0 ** (1 - n) if differences.any() else 1.0)
     return Compared(estimate, std, _t_test(abs(estimate.mean), std, n))
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
-    """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
+    """Return the two-sided p of the t-test that the mean is 0; None with one value or no spread."""
     if mean_interval(values).low is None:
         return None
     return _t_test(abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values))
 
 
 def _t_test(distance: float, std: float, n: int) -> float:
-    """Two-sided p that the mean of n values is a distance away from where it would be by chance.
+    """Return the two-sided p that the mean of n values differs by a distance from the tested value.
 
     Args:
-        distance: below 0 where the mean lies within what is tested.
-        std: standard deviation of the values.
-        n: how many these are.
+        distance: Distance of the mean; below 0 if the mean is within the tested range.
+        std: Standard deviation of the values.
+        n: Number of values.
     """
     return min(1.0, 2 * t_tail(distance / (std / math.sqrt(n)), n - 1))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values over one family; None stays None and is not counted."""
+    """Return Holm's step-down adjusted p-values of one family; None is not counted and stays."""
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0
@@ -142,54 +147,72 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
-    """Return differences that are tested together, with Holm's p and the verdicts.
+    """Return differences that are tested together, with Holm's p and their verdicts.
 
     A difference is decided if its interval lies outside ±effect: Student's t of |mean| - effect,
-    two-sided, Holm-corrected over the family. It is equivalent where its 95% interval lies within
-    ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987); that is not corrected, since
-    a claim that all are equivalent needs no correction.
+    two-sided, Holm-corrected over the family. It is equivalent if its 95% interval lies within
+    ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987). This is not corrected,
+    because a claim that all are equivalent needs no correction.
 
     Args:
-        family: as compare_paired gives them.
-        effect: the smallest effect of interest, > 0, in the differences' unit; None: there is none.
+        family: Comparisons made by compare_paired.
+        effect: Smallest effect of interest, > 0, in the unit of the differences. None for no
+            verdicts.
     """
-    # exact zeros are no test: nothing that could be found is among them
-    corrected = holm([one.p if one.std or one.difference.mean else None for one in family])
+    # exact zeros are not counted as tests: there is nothing to detect
+    corrected = holm(
+        [
+            comparison.p if comparison.std or comparison.difference.mean else None
+            for comparison in family
+        ]
+    )
     tests = max(1, sum(p is not None for p in corrected))
-    found = [
-        replace(one, holm_p=p, detectable=minimum_detectable(one.std, one.difference.n, tests))
-        for one, p in zip(family, corrected, strict=True)
+    tested = [
+        replace(
+            comparison,
+            holm_p=p,
+            detectable=minimum_detectable(comparison.std, comparison.difference.n, tests),
+        )
+        for comparison, p in zip(family, corrected, strict=True)
     ]
     if effect is None:
-        return found
-    beyond = holm([_beyond_p(one, effect) for one in found])
+        return tested
+    beyond = holm([_beyond_p(comparison, effect) for comparison in tested])
     count = sum(p is not None for p in beyond)
-    return [_judged(one, p, effect, count) for one, p in zip(found, beyond, strict=True)]
+    return [
+        _judged(comparison, p, effect, count) for comparison, p in zip(tested, beyond, strict=True)
+    ]
 
 
-def _judged(one: Compared, p: float | None, effect: float, family: int) -> Compared:
-    tested = replace(one, effect=effect, beyond_p=p, within_p=_within_p(one, effect))
-    low, high = one.difference.low, one.difference.high
+def _judged(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
+    """Return a comparison with its verdict, and if undecided with the number of further pairs."""
+    tested = replace(comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect))
+    low, high = comparison.difference.low, comparison.difference.high
     if tested.is_constant:
         return tested
     if p is not None and p < CHANCE:
         return replace(tested, verdict=Verdict.DECIDED)
     if low is not None and high is not None and -effect < low and high < effect:
         return replace(tested, verdict=Verdict.EQUIVALENT)
-    n, mean = one.difference.n, abs(one.difference.mean)
-    more = further_pairs(n, mean, one.std, effect, family) if one.std else None
+    n, mean = comparison.difference.n, abs(comparison.difference.mean)
+    more = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
     return replace(tested, verdict=Verdict.UNDECIDED, pairs_more=more)
 
 
-def _beyond_p(one: Compared, effect: float) -> float | None:
-    """Return the two-sided p that the true difference is within ±effect."""
-    distance = abs(one.difference.mean) - effect
-    return _t_test(distance, one.std, one.difference.n) if one.std else None
+def _beyond_p(comparison: Compared, effect: float) -> float | None:
+    """Return the two-sided p of the hypothesis that the true difference is within ±effect."""
+    distance = abs(comparison.difference.mean) - effect
+    return _t_test(distance, comparison.std, comparison.difference.n) if comparison.std else None
 
 
-def _within_p(one: Compared, effect: float) -> float | None:
-    """Return the larger p of two one-sided tests that the true difference is outside ±effect."""
-    if not one.std:
+def _within_p(comparison: Compared, effect: float) -> float | None:
+    """Return the p of the hypothesis that the true difference is outside ±effect.
+
+    It is the larger p of two one-sided tests.
+    """
+    if not comparison.std:
         return None
-    n = one.difference.n
-    return t_tail((effect - abs(one.difference.mean)) / (one.std / math.sqrt(n)), n - 1)
+    n = comparison.difference.n
+    return t_tail(
+        (effect - abs(comparison.difference.mean)) / (comparison.std / math.sqrt(n)), n - 1
+    )

@@ -1,4 +1,4 @@
-"""What paired t-tests find: with so many pairs, and with how many more."""
+"""Power of paired t-tests: detectable differences, and the number of further pairs."""
 
 import math
 from functools import cache
@@ -6,22 +6,26 @@ from functools import cache
 from harness.intervals import CONFIDENCE, critical
 
 POWER = 0.80
-SPREAD = 0.80  # confidence of the deviation's interval behind the numbers of further pairs
-MOST_FURTHER = 500  # further ones that a reader is told of; beyond, the number says nothing
-FAR = 1_000.0  # a critical value that only two pairs, or three of very many comparisons, have
+SPREAD = 0.80  # confidence of the standard deviation's interval, for the number of further pairs
+MOST_FURTHER = 500  # largest number of further pairs that is reported
+FAR = 1_000.0  # only two pairs, or three in a very large family, have a larger critical value
 
 
 def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
-    """The true mean difference that a paired t-test of n pairs finds with 80% power.
+    """Return the true mean difference that a paired t-test of n pairs detects with 80% power.
 
-    Of several comparisons, Holm's method tests the first at 5% divided by their number, two-sided.
-    That level is taken here: a difference of this size is found whatever the others are.
+    In a family, Holm's method tests the first comparison at 5% divided by their number, two-sided.
+    This level is used here: a difference of this size is detected whatever the other comparisons
+    are.
 
     Args:
-        std: standard deviation of the paired differences; the observed one is itself a rough guess
-            at small n.
-        n: pairs; below 2, or where they do not vary, nothing is detectable (None).
-        comparisons: in the family, at least 1.
+        std: Standard deviation of the paired differences. The observed one is itself a rough
+            estimate at small n.
+        n: Number of pairs.
+        comparisons: Number of comparisons in the family, at least 1.
+
+    Returns:
+        None with fewer than two pairs, or if they do not vary.
     """
     if n < 2 or not std:
         return None
@@ -30,53 +34,53 @@ def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float
 
 @cache
 def _noncentrality(freedom: int, alpha: float) -> float:
-    """Of the t-distribution that passes the two-sided test at alpha with 80% power."""
+    """Return the noncentrality at which a two-sided t-test at level alpha has 80% power."""
     from scipy import special
 
     edge = critical(freedom, alpha)
     if edge > FAR:
-        # The numerator's own deviation of 1 is nothing beside it: what is left is the chance that
-        # chi-squared / freedom is below the square of noncentrality / edge. special.nctdtrinc has
-        # no value that far out.
+        # The numerator's standard deviation of 1 is negligible here. The power is then the chance
+        # that chi-squared / freedom is below (noncentrality / edge) ** 2. special.nctdtrinc fails
+        # for values this large.
         return edge * math.sqrt(float(special.chdtri(freedom, 1 - POWER)) / freedom)
-    # The far tail's share of the power is below 1e-6 here, so one tail is enough.
+    # The other tail adds less than 1e-6 to the power, so one tail is enough.
     return float(special.nctdtrinc(freedom, 1 - POWER, edge))
 
 
 def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -> tuple[int, int]:
-    """Return how many further pairs settle a difference with 80% power: the fewest and the most.
+    """Return the fewest and the most further pairs that settle a difference with 80% power.
 
-    The mean is taken as it is. The deviation is at either end of its 80% interval: after few seeds
-    it is hardly known, and the number of pairs goes with its square. Beyond the effect, Holm's
-    first step counts, the strictest that the family may ask for.
+    The mean is assumed to stay as it is. The standard deviation is taken at either end of its 80%
+    interval: after few seeds it is poorly known, and the number of pairs grows with its square. For
+    differences beyond the effect, the power is that of Holm's first and strictest step.
 
     Args:
         n: Number of pairs so far, at least 2.
         mean: Absolute mean difference, undecided.
         std: Standard deviation of the pairs' differences, > 0.
-        effect: The smallest effect of interest.
-        family: Comparisons that are corrected together.
+        effect: Smallest effect of interest.
+        family: Number of comparisons that are corrected together.
 
     Returns:
-        MOST_FURTHER + 1 at an end where more than MOST_FURTHER are needed.
+        MOST_FURTHER + 1 at an end that needs more than MOST_FURTHER pairs.
     """
     from scipy import special
 
-    tails = (1 - SPREAD) / 2, (1 + SPREAD) / 2  # chi-squared beyond it: many, and few, of cases
+    tails = (1 - SPREAD) / 2, (1 + SPREAD) / 2  # upper tail probabilities of chi-squared
     low, high = (std * math.sqrt((n - 1) / float(special.chdtri(n - 1, tail))) for tail in tails)
     fewest, most = (_further(n, mean, std, effect, family) for std in (low, high))
     return fewest, most
 
 
 def _further(n: int, mean: float, std: float, effect: float, family: int) -> int:
-    """Return the least number of pairs beside n that settles a difference, by bisection.
+    """Return the smallest number of pairs beyond n that settles a difference, by bisection.
 
     Args:
         n: Number of pairs so far.
         mean: Absolute true difference.
         std: True standard deviation of the pairs' differences.
         effect: Smallest effect of interest.
-        family: Comparisons that are corrected together.
+        family: Number of comparisons that are corrected together.
     """
     short, enough = 0, MOST_FURTHER + 1
     while enough - short > 1:
@@ -89,14 +93,14 @@ def _further(n: int, mean: float, std: float, effect: float, family: int) -> int
 
 
 def _power(n: int, mean: float, std: float, effect: float, family: int) -> float:
-    """Return the chance that n pairs are decided, or equivalent if the difference is that small."""
+    """Return the power of n pairs to decide a difference, or to show equivalence if it is small."""
     from scipy import special
 
     root = math.sqrt(n) / std
     if mean > effect:
         edge = critical(n - 1, (1 - CONFIDENCE) / family)
         return 1 - float(special.nctdtr(n - 1, (mean - effect) * root, edge))
-    # either side is missed about as rarely as both together
+    # the sum of both sides' misses: they hardly ever occur together
     sides = [(effect - mean) * root, (effect + mean) * root]
     edge = critical(n - 1)
     return 1 - sum(float(special.nctdtr(n - 1, side, edge)) for side in sides)

@@ -1,4 +1,4 @@
-"""Rank tests over the settings of a study."""
+"""Rank tests over the configurations of a study."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,19 +9,23 @@ import numpy as np
 
 from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
-RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
-DRAWS = 2_000  # of the bootstrap
-# numbers; with 2 million, which no cache holds, a bootstrap takes four times as long
+RESAMPLES = 9_999  # permutations; all 5040 of 7 configurations are enumerated instead
+DRAWS = 2_000  # bootstrap samples
+# numbers per batch; with 2 million, which fit no cache, a bootstrap takes four times as long
 MOST_HELD = 200_000
-FEWEST_RANKED = 3  # settings; the order of two says nothing
+FEWEST_RANKED = 3  # configurations; the order of two is not informative
 
 
 @dataclass(frozen=True)
 class Association:
-    """Rank association of a factor with a metric over n settings (rho: None if categorical).
+    """Rank association of a factor with a metric over n configurations.
 
-    p: None where one of the two does not vary. least: the smallest p that any order of these
-    settings has; few settings, or many ties, leave none below 0.05.
+    Attributes:
+        rho: Spearman's rho with its interval; None for categorical factors.
+        p: p of no association; None if the factor or the metric does not vary.
+        n: Number of configurations.
+        least: Smallest p that any order of these configurations has. With few configurations or
+            many ties it is not below 0.05.
     """
 
     rho: Estimate | None
@@ -33,15 +37,16 @@ class Association:
 def rank_correlation(
     factor: Sequence[float], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:
-    """Spearman's rho over settings; percentile bootstrap interval, permutation p.
+    """Return Spearman's rho over configurations with its bootstrap interval and permutation p.
 
-    p is exact up to 7 settings, else from 9,999 seeded orders. Without at least three settings, or
-    with a constant side, there is no rho.
+    The interval is a percentile interval. p is exact up to 7 configurations, and else based on
+    9,999 seeded permutations. With fewer than three configurations, or if one side is constant,
+    there is no rho.
 
     Args:
-        factor: a number for each setting.
-        metric: what each setting reached, in the same order.
-        rng: draws the orders and the bootstrap's settings.
+        factor: Level of each configuration, as a number.
+        metric: Metric of each configuration, in the same order.
+        rng: Generator of the permutations and the bootstrap samples.
     """
     n, rho = len(factor), _rank_interval(factor, metric, rng)
     if rho is None:
@@ -57,44 +62,49 @@ def rank_correlation(
 
 
 def _rank_interval(
-    one: Sequence[float], other: Sequence[float], rng: np.random.Generator
+    x: Sequence[float], y: Sequence[float], rng: np.random.Generator
 ) -> Estimate | None:
-    """Spearman's rho over pairs with its percentile bootstrap interval, without a test.
+    """Return Spearman's rho over pairs with its percentile bootstrap interval, without a test.
 
     Args:
-        one, other: a number each of every pair.
-        rng: draws the bootstrap's pairs.
+        x: First number of each pair.
+        y: Second number of each pair.
+        rng: Generator of the bootstrap samples.
 
     Returns:
-        None with fewer than three pairs, or with a constant side.
+        None with fewer than three pairs, or if one side is constant.
     """
-    sides = [_tied(values) for values in (one, other)]
-    if len(one) < FEWEST_RANKED or any(map(_is_flat, sides)):
+    sides = [_tied(values) for values in (x, y)]
+    if len(x) < FEWEST_RANKED or any(map(_is_flat, sides)):
         return None
     drawn = []
-    for size in _batches(DRAWS, len(one)):
-        places = rng.integers(0, len(one), (size, len(one)))
+    for size in _batches(DRAWS, len(x)):
+        places = rng.integers(0, len(x), (size, len(x)))
         drawn.append(_rho(*(np.apply_along_axis(_mid_ranks, -1, side[places]) for side in sides)))
     tail = (1 - CONFIDENCE) / 2
-    # draws with a constant side are void
+    # samples with a constant side have no correlation and are ignored
     low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
-    return Estimate(correlation(one, other), float(low), float(high), len(one))
+    return Estimate(correlation(x, y), float(low), float(high), len(x))
 
 
 def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
-    """Spearman's rho of pairs; neither side may be constant."""
+    """Return Spearman's rho of pairs; neither side may be constant."""
     return float(_rho(_ranks(x), _ranks(y)))
 
 
 def rank_groups(
     levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:
-    """Kruskal-Wallis test of a categorical factor over settings, p by permutation.
+    """Return the Kruskal-Wallis test of a categorical factor over configurations.
 
     Args:
-        levels: the factor's level in each setting.
-        metric: what each setting reached, in the same order.
-        rng: draws the orders where there are too many to count out (see rank_correlation).
+        levels: Level of the factor in each configuration.
+        metric: Metric of each configuration, in the same order.
+        rng: Generator of the permutations if there are too many to enumerate (see
+            rank_correlation).
+
+    Returns:
+        An association without rho, and with a permutation p.
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
@@ -111,51 +121,60 @@ def rank_groups(
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
-    """Ranks from 1; values that are equal but for rounding are tied, at their mean rank."""
+    """Return ranks from 1; values that are equal up to rounding get their mean rank."""
     return _mid_ranks(_tied(values))
 
 
 def _tied(values: Sequence[float] | Array) -> Whole:
-    """Whole numbers from 0 in the order of the values, which are one where these are tied."""
-    found = np.asarray(values, dtype=np.float64)
-    order = np.argsort(found, kind="stable")
-    ascending = found[order]
+    """Return integers from 0 in the order of the values; values equal up to rounding share one."""
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.argsort(numbers, kind="stable")
+    ascending = numbers[order]
     apart = np.diff(ascending) > ROUNDING * np.maximum(
         np.abs(ascending[1:]), np.abs(ascending[:-1])
     )
-    places = np.zeros(len(found), np.int64)
+    places = np.zeros(len(numbers), np.int64)
     places[order[1:]] = np.cumsum(apart)
     return places
 
 
 def _mid_ranks(places: Whole) -> Array:
-    """The ranks of whole numbers from 0; by counting, since a bootstrap would sort every draw."""
+    """Return the ranks of integers from 0, by counting, which is faster than sorting samples."""
     counts = np.bincount(places)
     return np.asarray((counts.cumsum() - (counts - 1) / 2)[places])
 
 
 def _is_flat(values: Array | Whole) -> bool:
-    """Whether all are one."""
+    """Return True if all values are equal."""
     return bool(np.ptp(values) == 0)
 
 
 def _permuted(
     ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """p and the least p of an Association.
+    """Return p and the smallest possible p of an association.
 
-    p is the share of orders of `ranks` with a statistic, (orders, n) -> (orders,), that is at least
-    as large, but for rounding; the least p is that of the order with the largest one.
+    Args:
+        ranks: Ranks of the metric, (n,).
+        statistic: Function from orders of the ranks, (orders, n), to their statistics, (orders,).
+        rng: Generator of the permutations.
+
+    Returns:
+        The share of orders whose statistic is at least as large as the observed one, up to
+        rounding; and the share for the order with the largest statistic.
     """
-    seen, found = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
-    if len(found) == RESAMPLES:  # drawn ones, and so without the seen one
-        found = np.append(found, seen)
-    p, least = (float((found >= (1 - ROUNDING) * one).mean()) for one in (seen, found.max()))
+    seen, statistics = statistic(ranks), np.concatenate([*map(statistic, _orders(ranks, rng))])
+    if len(statistics) == RESAMPLES:  # random permutations, without the observed order
+        statistics = np.append(statistics, seen)
+    p, least = (
+        float((statistics >= (1 - ROUNDING) * threshold).mean())
+        for threshold in (seen, statistics.max())
+    )
     return p, least
 
 
 def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Batches of orders, (orders, n): each once, or RESAMPLES drawn ones where there are more."""
+    """Yield batches of orders, (orders, n): all of them if they are few, else RESAMPLES random ones."""
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return
@@ -164,13 +183,16 @@ def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
 
 
 def _batches(count: int, n: int) -> Iterator[int]:
-    """So many resamples of n values, as batches that memory holds; no result depends on them."""
+    """Yield the sizes of batches of `count` resamples of n values that fit in memory.
+
+    The batch size does not affect any result.
+    """
     most = max(1, MOST_HELD // n)
     yield from (min(most, count - first) for first in range(0, count, most))
 
 
 def _rho(x: Array, y: Array) -> Array:
-    """Correlation of ranks along the last axis; not a number where a side is constant."""
+    """Return the correlation of ranks along the last axis; NaN if a side is constant."""
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     with np.errstate(invalid="ignore"):

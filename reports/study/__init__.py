@@ -1,7 +1,7 @@
-"""A study's runs out of MLflow as one tidy polars frame.
+"""Read a study's MLflow runs into one tidy polars frame.
 
-Answers for: taking a store as somebody else's, one row a (setting, seed), what a study measures.
-Computes no statistic.
+This package validates the store's content, which is untrusted input, selects one row per
+(configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 
 from harness.store import (

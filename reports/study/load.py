@@ -1,4 +1,4 @@
-"""MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
+"""Load a study from MLflow: one row per (configuration, seed), and the study's description."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,25 +39,34 @@ from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study as the reports see it; two are one only if they are the same object.
+    """A study as the reports see it. Instances are compared by identity.
 
-    rows: one row per (setting_key, seed); numbers are null unless state is COMPLETE; rows in state
-        MISSING are wanted and have no run.
-    protocol: what its metrics are.
-    constants: the TrialConfig params (as MLflow text) that all settings share.
-    left_out: finished rows of settings or seeds that the study no longer wants.
-    untried: settings that the sampler has still to propose.
-    adopted: study -> finished rows of this one's that were run under that one's name.
-    scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
-        this part of it holds.
-    pooled: the datasets that a row is the average over, () where it is of one dataset.
-    hits: the right answers that the runs keep.
-    histories: every value of a metric that the runs have logged.
-    smallest_effect: that is of interest, in points.
-    description: as the YAML has it.
-    runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
-    config: the YAML's content with its defaults, as it was last run, under the study's name.
-    versions: what made the numbers: the code's version, and packages with theirs.
+    Attributes:
+        name: Name of the study.
+        rows: One row per (setting_key, seed). Metrics are null unless the state is COMPLETE. Rows
+            in state MISSING are planned and have no run.
+        factors: The factors.
+        settings: The configurations, including the controls.
+        protocol: Protocol that defines the metrics.
+        objective: Metric by which selection chooses.
+        sampler: Name of the sampler; "grid" for a full grid.
+        constants: TrialConfig params, as MLflow text, that all configurations share.
+        demonstration: Whether the runs used the demonstration backbone.
+        left_out: Number of finished rows of configurations or seeds that the study no longer asks
+            for.
+        untried: Number of configurations that the sampler has yet to propose.
+        warnings: Problems in the study's records, one line each.
+        scope: Part of the study: "" for all of it, else the name of a dataset, or a phrase for the
+            average over datasets.
+        pooled: Datasets that each row averages over; () if each row is of one dataset.
+        hits: Correct answers that the runs store.
+        histories: Metric histories that the runs have logged.
+        smallest_effect: Smallest effect of interest, in points.
+        description: Description from the YAML.
+        runs_address: Address of a run in MLflow's UI, without the run ID; "" if unknown.
+        config: Content of the YAML with its defaults, as of the last run, under the study's name.
+        versions: Versions of the code and of the packages that produced the results.
+        adopted: Number of finished rows that were reused from each other study, by its name.
     """
 
     name: str
@@ -85,37 +94,37 @@ class Study:
 
     @property
     def own(self) -> tuple[Configuration, ...]:
-        """The settings that are no reference arms."""
+        """The configurations without the controls."""
         return tuple(setting for setting in self.settings if not setting.arm)
 
     @property
     def score(self) -> str:
-        """The column of the selection objective."""
+        """Name of the column with the selection objective."""
         return f"selection/{self.objective}"
 
     @cached_property
     def by_setting(self) -> dict[str, list[dict[str, Any]]]:
-        """setting_key -> its rows; of a few rows, plain values take less time than a frame."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        """Rows by setting_key, as plain values: faster than a frame for few rows."""
+        rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):
-            found.setdefault(row["setting_key"], []).append(row)
-        return found
+            rows.setdefault(row["setting_key"], []).append(row)
+        return rows
 
 
 def load_records(
     study_name: str, tracking_uri: str | None = None, known: Sequence[Run] = ()
 ) -> Study:
-    """Read a study from MLflow, by its experiment's name.
+    """Read a study from MLflow by the name of its experiment.
 
     Args:
-        study_name: of its experiment.
-        tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        known: The runs of its experiment, oldest first, if they have just been read. Only the
-            study's own run is then read again.
+        study_name: Name of the study's experiment.
+        tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
+        known: Runs of the experiment, oldest first, if they have just been read. Only the study's
+            own run is then read again.
 
     Raises:
-        ReportError: unreadable store or unknown study (one line).
-        EmptyStudyError: nothing of it has ended yet.
+        ReportError: If the store cannot be read, or if the study is unknown (one line).
+        EmptyStudyError: If no run of the study has ended yet.
     """
     try:
         uri = checked(tracking_uri or default_tracking_uri())
@@ -139,7 +148,7 @@ def load_records(
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
-    """Build the study from its runs, oldest first (see load_records)."""
+    """Build the study from its runs, oldest first. See load_records."""
     parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
@@ -151,15 +160,17 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     trials = trial_records(runs, warnings)
     settings = tuple({(c.key, c.arm): c for c in record.configurations}.values())
     keys = {setting.key for setting in settings}
-    found = [row for trial in trials for row in seed_rows(trial)]
-    known = sorted({row["seed"] for row in found if row["setting_key"] in keys})
-    kept, left_out = wanted_rows(settings, record.seeds or tuple(known), found, warnings)
+    rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
+    known = sorted({row["seed"] for row in rows_of_runs if row["setting_key"] in keys})
+    kept, left_out = wanted_rows(settings, record.seeds or tuple(known), rows_of_runs, warnings)
     warnings += _unfinished_lines(trials, kept)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    source_of = {one.logged.run_id: one.logged.tags.get(Tag.ADOPTED_STUDY, "") for one in trials}
+    source_of = {
+        trial.logged.run_id: trial.logged.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials
+    }
     adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
-    # a configuration that a sampler has proposed twice was tried twice
+    # a configuration that a sampler proposed twice counts as two tries
     tried = sum(not configuration.arm for configuration in record.configurations)
     current = [trial.logged for trial in trials if trial.setting_key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
@@ -176,7 +187,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         constants=_constants(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=left_out,
-        # a finished study lacks none: its space may hold fewer than `trials` asks for
+        # a finished study has none left, even if its space holds fewer than `trials`
         untried=0 if record.finished else max(0, record.trials - tried),
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=record.smallest_effect,
@@ -188,9 +199,12 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
 
 
 def _constants(runs: Sequence[Run]) -> dict[str, str]:
-    """The params that all settings of the study proper share (arms differ by design)."""
-    own = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
-    params = [{**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")} for run in own]
+    """Return the params that all configurations share, without regard to controls."""
+    compared_runs = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
+    params = [
+        {**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")}
+        for run in compared_runs
+    ]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}
 
@@ -219,15 +233,15 @@ def _unfinished_lines(
 def _lacking_lines(
     rows: pl.DataFrame, settings: Iterable[Configuration], metrics: Sequence[str]
 ) -> Iterator[str]:
-    """A line for each metric that a finished seed of a setting lacks, and its others have.
+    """Yield a line per metric that a finished seed lacks and its configuration's other seeds have.
 
     Args:
-        rows: of the study.
-        settings: of the study.
-        metrics: the protocol's.
+        rows: Rows of the study.
+        settings: The study's configurations, including the controls.
+        metrics: Metrics of the protocol.
     """
     done = rows.filter(state=COMPLETE)
-    # an arm may share the key of a setting, whose values then name it
+    # a control may share the key of a configuration, which then gives the name
     by_kind = sorted(settings, key=lambda s: not s.arm)
     named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
     for name in metrics:

@@ -1,4 +1,4 @@
-"""How a study's configurations and metrics are called, and which metrics it has."""
+"""Display names of a study's configurations and metrics, and the metrics that it has."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ _TARGETS = TypeAdapter(tuple[str, ...])
 
 
 def in_words(assignment: Mapping[str, Any], arm: str) -> str:
-    """A setting as a message names it: "generator.n_ctx=4", or its arm with its levels."""
+    """Return a configuration as text: "generator.n_ctx=4", or the name of a control with levels."""
     levels = ", ".join(f"{key}={level}" for key, level in assignment.items())
     if not arm:
         return levels or "constants"
@@ -23,23 +23,23 @@ def in_words(assignment: Mapping[str, Any], arm: str) -> str:
 
 
 def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
-    """The protocol of a study; cross_dataset with a column for each target before the average.
+    """Return the protocol of a study. For cross_dataset it has a column per target dataset.
 
     Args:
-        runs: of its trials. Their params list the targets, as JSON, and `accuracy/TARGET` is a
-            metric of one.
-        metrics: names of test metrics.
+        runs: Trials of the study. Their params list the targets as JSON, and each target has a
+            metric `accuracy/TARGET`.
+        metrics: Names of test metrics.
 
     Raises:
-        ReportError: several protocols, or one that these reports do not know.
+        ReportError: If the runs have several protocols, or an unknown one.
     """
     runs = list(runs)
-    found = sorted({run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs})
-    if len(found) != 1 or found[0] not in PROTOCOLS:
-        told = f"MLflow tag {Tag.PROTOCOL}: {', '.join(found)}: a study has one of"
-        raise ReportError(f"{told} {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[found[0]]
-    if found != ["cross_dataset"]:
+    protocols = sorted({run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs})
+    if len(protocols) != 1 or protocols[0] not in PROTOCOLS:
+        message = f"MLflow tag {Tag.PROTOCOL}: {', '.join(protocols)}: a study has one of"
+        raise ReportError(f"{message} {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[protocols[0]]
+    if protocols != ["cross_dataset"]:
         return protocol
     targets: dict[str, None] = {}
     for text in dict.fromkeys(run.params.get("targets", "[]") for run in runs):
@@ -57,6 +57,6 @@ def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> Protocol:
 
 
 def heading(protocol: Protocol, metric: str) -> str:
-    """A metric's column heading; the selection pictures' metrics may be another protocol's."""
+    """Return the column heading of a metric; selection metrics may belong to another protocol."""
     known = (protocol, *PROTOCOLS.values())
     return next((p.headings[metric] for p in known if metric in p.headings), metric)

@@ -1,4 +1,4 @@
-"""What the runs of a study hold beside their last numbers: read when a table or a figure asks."""
+"""Files and histories of a study's runs that are read only when a table or a figure needs them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,36 +19,38 @@ from harness.store import (
     split_seed,
 )
 
-MOST_FAILED = 3  # requests of a study's runs; each may take seconds
-MOST_PICTURES = 1_000_000  # of a file of answers that is sound
-MOST_VALUES = 1_000_000  # of all histories together
-MOST_ASKED = 300  # runs whose history is asked for, one request each, evenly over them
+MOST_FAILED = 3  # failed requests before giving up; each may take seconds
+MOST_PICTURES = 1_000_000  # images in a valid file of answers
+MOST_VALUES = 1_000_000  # values of all histories in total
+MOST_ASKED = 300  # runs whose history is read, one request each, spread evenly over all runs
 
-# step, value: the steps ascend
+# (step, value) pairs with ascending steps
 History = list[tuple[int, float]]
-# The columns that a file of answers must have.
+# Required columns of a file of answers.
 _PICTURE = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
 _NOTHING = pl.DataFrame(schema=_PICTURE)
 
 
 @dataclass(frozen=True)
 class Histories:
-    """The metric histories of a store's runs, each metric read once, when it is asked for.
+    """Metric histories of a store's runs. Each metric is read once, on first use.
 
-    A store is somebody else's: what is no number is left out, and of too much the rest is.
+    The store is untrusted input: values that are no finite numbers are dropped, and at most
+    MOST_VALUES values are read.
 
-    uri: of the store; "" has no histories.
+    Attributes:
+        uri: MLflow tracking URI of the store; "" for no histories.
     """
 
     uri: str = ""
     _known: dict[tuple[str, tuple[str, ...]], dict[str, History]] = field(default_factory=dict)
 
     def of(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
-        """Run id -> its history, of the runs that have one which can be read.
+        """Return the histories by run ID, for the runs whose history can be read.
 
         Args:
-            metric: the key in MLflow.
-            run_ids: the runs.
+            metric: Key of the metric in MLflow.
+            run_ids: IDs of the runs.
         """
         place = (metric, tuple(run_ids))
         if place not in self._known:
@@ -56,18 +58,21 @@ class Histories:
         return self._known[place]
 
     def _read(self, metric: str, run_ids: Sequence[str]) -> dict[str, History]:
+        """Read the histories, drop invalid values, and sort each history by step."""
         if not self.uri or not run_ids:
             return {}
-        found: dict[str, dict[int, float]] = {}
+        values_by_step: dict[str, dict[int, float]] = {}
         for run_id, step, value in _points(self.uri, metric, run_ids):
-            # NaN is below no number
+            # also drops NaN, for which the comparison is False
             if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
-                found.setdefault(run_id, {})[step] = float(value)  # of a step the last written
-        return {run_id: sorted(values.items()) for run_id, values in found.items()}
+                values_by_step.setdefault(run_id, {})[step] = float(
+                    value
+                )  # the last value of a step wins
+        return {run_id: sorted(values.items()) for run_id, values in values_by_step.items()}
 
 
 def _points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (run id, step, value), of some of the runs where there are many."""
+    """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
     failed, left = 0, MOST_VALUES
     with quiet_client():
         from mlflow.tracking import MlflowClient
@@ -76,7 +81,7 @@ def _points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str
             try:
                 history: Iterable[Any] = MlflowClient(uri).get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:left]
-            except Exception:  # a store may throw anything; the figures do without
+            except Exception:  # a store may raise anything; the figures work without the run
                 failed += 1
                 if failed >= MOST_FAILED:
                     return
@@ -87,19 +92,20 @@ def _points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str
 
 @dataclass(frozen=True)
 class HitFiles:
-    """The files of right answers of a study's runs, each read once, when it is asked for.
+    """Files of correct answers of a study's runs. Each is read once, on first use.
 
-    A file is read only if it has the columns that it should have.
+    Files without the required columns are ignored.
     """
 
     files: RunFiles = field(default_factory=RunFiles)
     _known: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def of(self, run_id: str) -> pl.DataFrame:
-        """Counts of a run, a row a class of an exam; no rows where it keeps none that can be read.
+        """Return the counts of a run, one row per class and exam; no rows without a readable file.
 
-        Columns: EXAM, CLASS_ID, SEEN, pictures, and of each seed and kind of answer how many were
-        right (as in the file); null where an exam has no answers of that kind.
+        Columns: EXAM, CLASS_ID, SEEN, pictures (the number of images), and one column per seed and
+        kind of answer with the number of correct answers, named as in the file. The number is null
+        if an exam has no answers of that kind.
         """
         if run_id not in self._known:
             self._known[run_id] = self._read(run_id)
@@ -111,8 +117,8 @@ class HitFiles:
 
 
 def _counts(content: bytes) -> pl.DataFrame:
-    """The counts of a file (see HitFiles.of); no rows of what is no such file."""
-    # Not by polars, whose reader ends the process at some damage; takes a while to import.
+    """Return the counts of a file (see HitFiles.of); no rows if the content is invalid."""
+    # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -121,7 +127,7 @@ def _counts(content: bytes) -> pl.DataFrame:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
         hits = [name for name in answers.columns if split_seed(name)]
-    # a damaged file may raise anything, and what polars takes for impossible is no Exception
+    # a damaged file may raise anything, and a panic of polars is not an Exception
     except (Exception, pl.exceptions.PanicException):
         return _NOTHING
     wanted = {**_PICTURE, **dict.fromkeys(hits, pl.Boolean)}

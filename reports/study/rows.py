@@ -1,4 +1,4 @@
-"""The rows of a study: one per (setting_key, seed), from runs to a tidy polars frame."""
+"""Rows of a study: one per (setting_key, seed), from MLflow runs to a tidy polars frame."""
 
 import json
 import math
@@ -41,7 +41,7 @@ _COSTS: dict[str, Any] = {
 }
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
-# A point by construction, and a few real pictures a class: neither is a generator's collapse.
+# A constant vector by construction, and a few real images per class: no collapsed generators.
 _NOT_DIVERSE = ("text_feature", "real_pictures")
 
 
@@ -62,10 +62,10 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
 
 
 def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
-    """Return one row per seed of a trial; its cost is divided over its seeds.
+    """Return one row per seed of a trial; the trial's cost is divided among its seeds.
 
-    A seed of a COMPLETE run without what its protocol requires is a failure with a reason, never a
-    0. The next run of the study runs it again.
+    If a COMPLETE run lacks a metric that its protocol requires for a seed, that seed's row is a
+    failure with a reason, and the next run of the study trains the seed again.
     """
     run, seeds = record.logged, record.seeds
     shared: dict[str, Any] = {
@@ -94,10 +94,11 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
-    """seed -> metric name without its seed -> finite value, in one pass over all metrics.
+    """Return the finite metrics of each seed, by metric name without its seed, in one pass.
 
-    Without a collapse of diversity where diversity was never to be had: of the reference arms named
-    above, and of settings whose generator is that of such an arm: text features without noise.
+    The flag for collapsed diversity is dropped where no diversity is possible: for the controls in
+    _NOT_DIVERSE, and for configurations whose generator is the same as theirs (real images, or text
+    features without noise).
     """
     run = record.logged
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
@@ -105,10 +106,10 @@ def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
     point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
     diverse = record.arm not in _NOT_DIVERSE and not point
     for key, value in run.metrics.items():
-        found = split_seed(key)
-        if found is None or found[0] not in numbers or _finite(value) is None:
+        parts = split_seed(key)
+        if parts is None or parts[0] not in numbers or _finite(value) is None:
             continue
-        seed, name = found
+        seed, name = parts
         if FLAG in name:
             name = name.removeprefix("test/")
             if not name.startswith(FLAG) or (name == _DIVERSITY and not diverse):
@@ -118,7 +119,7 @@ def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
 
 
 def _finite(value: float | None, parts: int = 1) -> float | None:
-    """A number, or its share; None of what is none."""
+    """Return a number divided by `parts`; None if it is missing, not finite or too large."""
     if value is None or not math.isfinite(value) or abs(value) >= LARGEST:
         return None
     return value / max(parts, 1)
@@ -130,16 +131,16 @@ def wanted_rows(
     rows: Iterable[dict[str, Any]],
     warnings: list[str],
 ) -> tuple[list[dict[str, Any]], int]:
-    """The row of every (setting, seed) that a study wants, and how many others have finished.
+    """Return the row of every planned (configuration, seed), and the number of other finished rows.
 
-    It is the row of the run that counts (see harness.store.outranks). Without any it is in state
-    MISSING.
+    Among several runs, the row is of the one that counts (see harness.store.outranks). Without a
+    run, it is in state MISSING.
 
     Args:
-        settings: that the study wants, its reference arms among them.
-        seeds: that it wants of each.
-        rows: of the runs, oldest first, in any state.
-        warnings: gains a line where something finished more than once.
+        settings: Planned configurations, including the controls.
+        seeds: Planned seeds of each configuration.
+        rows: Rows of the runs, oldest first, in any state.
+        warnings: Gains a line if a (configuration, seed) finished more than once.
     """
     kept: dict[tuple[str, int], dict[str, Any]] = {
         (s.key, seed): {"setting_key": s.key, "seed": seed, "arm": s.arm, "state": MISSING}
@@ -149,12 +150,12 @@ def wanted_rows(
     stale, twice = set(), set()
     for row in rows:
         place, state = (row["setting_key"], row["seed"]), row["state"]
-        held = kept[place]["state"] if place in kept else ""
-        if not held and state == COMPLETE:
+        previous = kept[place]["state"] if place in kept else ""
+        if not previous and state == COMPLETE:
             stale.add(place)
-        elif held == state == COMPLETE:
+        elif previous == state == COMPLETE:
             twice.add(place)
-        elif held == MISSING or (held and outranks(state, held)):
+        elif previous == MISSING or (previous and outranks(state, previous)):
             kept[place] = row
     if twice:
         warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
@@ -167,30 +168,33 @@ def frame(
     settings: Sequence[Configuration],
     metrics: Sequence[str],
 ) -> pl.DataFrame:
-    """The tidy frame: ledger columns, then one column a factor (numbers, else text).
+    """Return the tidy frame: fixed columns, metrics, costs, then one column per factor.
 
     Args:
-        metrics: the protocol's; they have a test and a selection column each, empty ones too.
+        rows: Rows of the study.
+        factors: The factors. A column is numeric if all levels are numbers, else text.
+        settings: The configurations, whose order the rows get.
+        metrics: Metrics of the protocol. Each has a test and a selection column, even if empty.
     """
     known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
-    others = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
-    columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
+    extra = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
+    columns = {**_COLUMNS, **dict.fromkeys([*known, *extra], pl.Float64), **_COSTS}
     place = {s.key: place for place, s in reversed(list(enumerate(settings)))}
     rows = sorted(rows, key=lambda row: (place[row["setting_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
-    # The study's arms and settings may share a key; the setting's values then describe the row.
+    # A control and a configuration may share a key; the configuration's levels describe the row.
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
     keys = frame["setting_key"].to_list()
-    found = [
+    factor_columns = [
         _column(factor.key, [assigned[key].get(factor.key) for key in keys])
         for factor in factors
         if factor.key not in columns
     ]
-    return frame.with_columns(found)
+    return frame.with_columns(factor_columns)
 
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
-    """Whole numbers, numbers, or texts: those of YAML where levels are of several kinds."""
+    """Return levels as integers, floats or text; levels of several kinds become their JSON text."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds and kinds <= {int, float} and all(abs(v) < 2**63 for v in values if type(v) is int):
         kind = pl.Float64 if float in kinds else pl.Int64

@@ -1,7 +1,7 @@
-"""Rows of a frame as tables: means with intervals, paired differences, notes.
+"""Tables of a study: means with intervals, paired differences, and notes.
 
-Answers for: what enters a mean, what is compared with what, and every footnote that a table
-owes its reader. Knows no output format.
+This package decides which rows enter a mean, what is compared with what, and which notes a table
+needs. It knows no output format.
 """
 
 from reports.tables.build import build_tables

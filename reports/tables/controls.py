@@ -1,8 +1,8 @@
-"""Controls at the same levels: what a configuration gains over one without SHIP.
+"""Controls at the same levels: the gain of a configuration over one without SHIP.
 
-A control at the baseline says nothing about a configuration whose fine-tuner has another learning
-rate. Each configuration is compared with the control that has its levels of all factors that the
-control reads.
+A control at the baseline is no fair comparison for a configuration whose fine-tuner has another
+learning rate. Each configuration is compared with the control that has the same levels of all
+factors that the control reads.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from reports.tables.metric import decimals_of
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control at the levels of each configuration of a study, by setting key.
 
-    Configurations without such a control are left out, and those that are the control itself. The
-    value of a control's group is its levels of the factors that it reads.
+    Configurations without such a control, and those that equal the control, are left out. The value
+    of a control's group is the levels of the factors that it reads.
 
     Args:
         study: The study, of one dataset.
@@ -32,15 +32,15 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     by_levels = {
         _id(setting.assignment): setting.key for setting in study.settings if setting.arm == control
     }
-    found: dict[str, Group] = {}
+    controls: dict[str, Group] = {}
     for setting in study.own:
         levels = control_levels(control, setting.assignment)
         key = by_levels.get(_id(levels))
         if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):
             key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
         if key is not None and key != setting.key:
-            found[setting.key] = Group((), study.by_setting[key], arm=control, value=levels)
-    return found
+            controls[setting.key] = Group((), study.by_setting[key], arm=control, value=levels)
+    return controls
 
 
 def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
@@ -62,14 +62,14 @@ def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> 
     Args:
         study: The study, of one dataset.
         controls: The controls by setting key; see controls_by_configuration.
-        group: The row.
+        group: Group of the row.
     """
     names = short_names(study)
     levels = [controls[key].value for key in group.settings if key in controls]
     return ", ".join(
         f"{names[key]} {level_text(level)}"
         for key, level in (levels[0].items() if levels else ())
-        if all(level_id(level) == level_id(one.get(key)) for one in levels)
+        if all(level_id(level) == level_id(other.get(key)) for other in levels)
     )
 
 
@@ -78,17 +78,17 @@ def compare_with_control(
 ) -> Compared | None:
     """Compare configurations with the controls at their levels, paired by seed.
 
-    A seed's value is the mean over those configurations that finished under it, and whose controls
-    did.
+    A seed's value is the mean over the configurations that finished under it together with their
+    controls.
 
     Args:
         study: The study, of one dataset.
-        metric: A test metric.
+        metric: Name of a test metric.
         controls: The controls by setting key; see controls_by_configuration.
-        groups: The rows of the configurations.
+        groups: Groups of the configurations.
 
     Returns:
-        None if no configuration has a control at its levels with a seed in common.
+        None if no configuration shares a seed with a control at its levels.
     """
     column = f"test/{metric}"
     values: dict[int, list[float]] = {}
@@ -99,7 +99,7 @@ def compare_with_control(
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])
             without.setdefault(seed, []).append(results[seed])
-    found = compare_paired(_means(values), _means(without))
-    if found is None:
+    comparison = compare_paired(_means(values), _means(without))
+    if comparison is None:
         return None
-    return dataclasses.replace(found, decimals=decimals_of(study, metric))
+    return dataclasses.replace(comparison, decimals=decimals_of(study, metric))

@@ -1,4 +1,4 @@
-"""Which ledger rows one row of a table stands for, and their numbers by seed."""
+"""Groups of rows behind one line of a table, and their numbers by seed."""
 
 import json
 from collections import Counter
@@ -18,26 +18,29 @@ from reports.stats import Estimate
 from reports.study import Study
 from reports.tables.metric import interval_of
 
-# More distinct values than this are a range, not levels.
+# A factor with more distinct values than this is treated as a range.
 MOST_LEVELS = 12
 
-# What else was set, and the seed: two levels are compared only where both agree.
+# (levels of the other factors, seed): two levels are compared only if both agree.
 Place = tuple[str, int]
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of some values, summed in their order."""
+    """Return the mean of some values, summed in their order."""
     return sum(values) / len(values)
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The rows (all states) behind one level, setting, method over datasets, or arm.
+    """The rows, in any state, behind one level, configuration, method over datasets, or control.
 
-    labels: that name it.
-    value: the level, or the setting.
-    parts: dataset -> what ran there, of a line in the table over datasets; its rows are averages
-        over the datasets in `present`.
+    Attributes:
+        labels: Texts of the label columns.
+        rows: The rows.
+        arm: Name of the control; "" for other groups.
+        value: The level, or the configuration.
+        parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
+            averages over the datasets in `present`.
     """
 
     labels: tuple[Text, ...]
@@ -48,46 +51,48 @@ class Group:
 
     @cached_property
     def done(self) -> list[Mapping[str, Any]]:
-        """The rows that count: those that finished."""
+        """The rows that finished."""
         return [row for row in self.rows if row["state"] == COMPLETE]
 
     def column(self, name: str) -> list[Any]:
-        """A column of the rows, in any state."""
+        """Return a column of the rows, in any state."""
         return [row[name] for row in self.rows]
 
     def known(self, column: str) -> list[Any]:
-        """A column over the rows that count, without nulls; [] where there is no such column."""
+        """Return a column of the finished rows, without nulls; [] if there is no such column."""
         return [row[column] for row in self.done if row.get(column) is not None]
 
     def mean(self, column: str) -> float | None:
-        """The mean of a column over the rows that count; None without any."""
-        found = self.known(column)
-        return mean(found) if found else None
+        """Return the mean of a column over the finished rows; None without any value."""
+        values = self.known(column)
+        return mean(values) if values else None
 
     def results(
         self, column: str, cells: Mapping[str, str] | None = None
     ) -> dict[Place, list[Any]]:
-        """The known values of a column in finished rows, by place.
+        """Return the known values of a column in finished rows, by place.
 
         Args:
-            column: of the rows.
-            cells: setting_key -> companion cell (see companions); of a setting that it lacks, "".
+            column: Name of the column.
+            cells: Companion cell by setting_key (see companions); "" for configurations that are
+                not in it.
         """
-        found: dict[Place, list[Any]] = {}
+        results: dict[Place, list[Any]] = {}
         for row in self.done:
             if row.get(column) is not None:
                 place = (cells or {}).get(row["setting_key"], ""), row["seed"]
-                found.setdefault(place, []).append(row[column])
-        return found
+                results.setdefault(place, []).append(row[column])
+        return results
 
     def seeds(self, column: str) -> dict[int, float]:
-        """seed -> mean of a column over the finished rows of that seed."""
+        """Return the mean of a column over the finished rows of each seed."""
         return {seed: mean(values) for (_, seed), values in self.results(column).items()}
 
     def estimate(self, column: str) -> Estimate | None:
-        """The mean of a metric over seeds, with its interval.
+        """Return the mean of a metric over seeds, with its interval.
 
-        None where a finished row lacks it: a mean over some would not be of the n beside it.
+        Returns:
+            None if a finished row lacks the metric: the mean would not be over the displayed n.
         """
         if not self.done or len(self.known(column)) < len(self.done):
             return None
@@ -95,41 +100,41 @@ class Group:
 
     @cached_property
     def present(self) -> list[str]:
-        """The datasets that any seed finished on."""
+        """Datasets on which any seed finished."""
         return [name for name, part in self.parts.items() if part.done]
 
     @cached_property
     def settings(self) -> frozenset[str]:
-        """The keys of the settings behind it, by which an arm is told to be one of them."""
+        """Keys of the group's configurations, which also show whether a control is one of them."""
         return frozenset(self.column("setting_key"))
 
     @property
     def trials(self) -> "Group":
-        """The single trials: of averages, those behind them."""
+        """Group of the single trials; for averages, those behind them."""
         rows = [row for part in self.parts.values() for row in part.rows]
         return Group((), rows) if rows else self
 
     @property
     def counts(self) -> Counts:
-        """The rows that finished, and those that did not; those that have not ended are missing."""
+        """Numbers of finished, failed, pruned and missing rows; running ones count as missing."""
         states = self.column("state")
         done, failed, pruned = map(states.count, (COMPLETE, FAIL, PRUNED))
         return Counts(done, failed, pruned, len(states) - done - failed - pruned)
 
     def flags(self) -> tuple[Flagged, ...]:
-        """The flags that finished trials raised; where one was not looked for does not count."""
-        found = []
+        """Return the flags that finished trials raised, counting only trials that were checked."""
+        flags = []
         for name in (name for name in self.rows[0] if name.startswith(FLAG)):
             values = self.known(name)
             if raised := sum(value >= 0.5 for value in values):
-                found.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
-        return tuple(found)
+                flags.append(Flagged(name.removeprefix(FLAG), raised, len(values)))
+        return tuple(flags)
 
 
 def ordered_levels(study: Study, factor: Factor) -> list[Any]:
-    """The factor's distinct values in the study: numbers ascending, others as declared."""
-    found = [setting.assignment[factor.key] for setting in _active_in(study, factor)]
-    values = list({level_id(value): value for value in found}.values())
+    """Return the factor's distinct values in the study: numbers ascending, others as declared."""
+    levels = [setting.assignment[factor.key] for setting in _active_in(study, factor)]
+    values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
         return sorted(values)
     declared = [level_id(level) for level in factor.levels or ()]
@@ -138,26 +143,26 @@ def ordered_levels(study: Study, factor: Factor) -> list[Any]:
 
 
 def is_numeric(levels: Sequence[Any]) -> bool:
-    """Say whether all levels are numbers (true and false are not)."""
+    """Return True if all levels are numbers; booleans are not."""
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
-LARGEST = 1e100  # of a number whose square can be taken
+LARGEST = 1e100  # the square of a larger number may overflow
 
 
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
-    """Levels on their scale; None where one is a word, or no number that can be computed with."""
-    # no NaN is at most anything
+    """Return the levels as floats; None if one is not a number, not finite or too large."""
+    # NaN fails the comparison, too
     sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)
     return [float(level) for level in levels] if sound else None
 
 
 def level_groups(study: Study, factor: Factor) -> list[Group]:
-    """One group a level: every setting of the study that has it."""
+    """Return one group per level, with all configurations of the study that have it."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for setting in _active_in(study, factor):
-        own = study.by_setting[setting.key]
-        rows.setdefault(level_id(setting.assignment[factor.key]), []).extend(own)
+        level_rows = study.by_setting[setting.key]
+        rows.setdefault(level_id(setting.assignment[factor.key]), []).extend(level_rows)
     return [
         Group((label(level),), rows[level_id(level)], value=level)
         for level in ordered_levels(study, factor)
@@ -165,16 +170,16 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
 
 
 def _active_in(study: Study, factor: Factor) -> list[Configuration]:
-    """The study's own settings in which a factor is active."""
+    """Return the configurations, without controls, in which a factor is active."""
     return [s for s in study.own if factor.key in s.assignment]
 
 
-# as long as the study is in use: a dozen tables and charts ask for its groups
+# Cache by study, because a dozen tables and charts need its groups.
 _KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
 def setting_groups(study: Study) -> tuple[Group, ...]:
-    """One group a setting, the best mean of the selection objective first, unfinished ones last."""
+    """Return one group per configuration, best mean selection score first, unfinished ones last."""
 
     def loss(group: Group) -> float:
         score = group.mean(study.score)
@@ -182,8 +187,10 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
 
     if study not in _KNOWN:
         groups = [
-            Group(labels_of(study, one.assignment), study.by_setting[one.key], value=one)
-            for one in study.own
+            Group(
+                labels_of(study, setting.assignment), study.by_setting[setting.key], value=setting
+            )
+            for setting in study.own
         ]
         _KNOWN[study] = tuple(sorted(groups, key=loss))
     return _KNOWN[study]
@@ -192,15 +199,18 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
 def labels_of(
     study: Study, assignment: Mapping[str, Any], alone: str = "constants"
 ) -> tuple[Text, ...]:
-    """The cells that name a setting, one a factor; of a study without factors, one of a word."""
+    """Return the cells that name a configuration, one per factor.
+
+    Without factors there is one cell with the text `alone`.
+    """
     keys = [factor.key for factor in study.factors]
-    # a dash where the factor is not active
+    # a dash if the factor is not active
     named = (label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
     return tuple(named) or (Text(alone),)
 
 
 def arm_groups(study: Study) -> list[Group]:
-    """The study's reference arms at the baseline, in their fixed order."""
+    """Return the study's controls at the baseline, in their fixed order."""
     keys = {s.arm: s.key for s in study.settings if s.arm and not s.assignment}
     return [
         Group((Text(name),), study.by_setting[keys[arm]], arm=arm)
@@ -210,38 +220,38 @@ def arm_groups(study: Study) -> list[Group]:
 
 
 def all_rows(study: Study) -> Group:
-    """Every row of a study."""
+    """Return a group of all rows of a study."""
     return Group((), [row for rows in study.by_setting.values() for row in rows])
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:
-    """What chose the epochs of some rows: the one rule, or all of them joined by "+"."""
+    """Return the rules that selected the epochs of some rows, joined by "+"."""
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
 def label(value: Any) -> Text:
-    """A level's cell: rounded for people, exact for CSV."""
+    """Return a level's cell, rounded on a page and exact in CSV files."""
     return Text(level_text(value), repr(value) if isinstance(value, float) else "")
 
 
 def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
-    """The rows of some settings."""
+    """Return the rows of some configurations."""
     return study.rows.filter(pl.col("setting_key").is_in(list(keys)))
 
 
 def own_rows(study: Study) -> pl.DataFrame:
-    """The rows of the settings that are no reference arms."""
+    """Return the rows of the configurations, without controls."""
     return rows_of(study, [setting.key for setting in study.own])
 
 
 def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
-    """The level that the others are compared to: the factor's baseline, else the first."""
-    named = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
-    return next(iter([*named, *groups]), None)
+    """Return the level that others are compared with: the factor's baseline, or else the first."""
+    matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
+    return next(iter([*matches, *groups]), None)
 
 
 def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
-    """The setting with every active factor at its baseline, if the study holds it."""
+    """Return the configuration with every active factor at its baseline, if the study has it."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     for group in groups:
         levels = {key: level_id(value) for key, value in group.value.assignment.items()}
@@ -251,34 +261,34 @@ def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
 
 
 def companions(study: Study, factor: Factor) -> dict[str, str]:
-    """setting_key -> what else was set, over the other factors that every setting has.
+    """Return the levels of the other factors by setting_key, as one text per combination.
 
-    Factors that only some settings have (`when:`) are averaged over, else their levels would leave
-    nothing to compare.
+    Only factors that every configuration has are included. Factors that are active in some of them
+    (`when:`) are averaged over; matching their levels would leave nothing to compare.
     """
-    others = [f.key for f in study.factors if f != factor]
-    shared = [key for key in others if all(key in s.assignment for s in study.own)]
+    other_keys = [f.key for f in study.factors if f != factor]
+    shared = [key for key in other_keys if all(key in s.assignment for s in study.own)]
     return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in study.own}
 
 
 def by_seed(results: Mapping[Place, Sequence[float]], common: Container[Place]) -> dict[int, float]:
-    """seed -> mean over cells of the means there.
+    """Return, for each seed, the mean over places of the means there.
 
     Args:
-        results: see Group.results.
-        common: the places that count.
+        results: Values by place; see Group.results.
+        common: Places to include.
     """
-    found: dict[int, list[float]] = {}
+    means: dict[int, list[float]] = {}
     for place, values in results.items():
         if place in common:
-            found.setdefault(place[1], []).append(mean(values))
-    return {seed: mean(values) for seed, values in found.items()}
+            means.setdefault(place[1], []).append(mean(values))
+    return {seed: mean(values) for seed, values in means.items()}
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Factor key -> what tables and charts call it.
+    """Return the name of each factor in tables and charts, by factor key.
 
-    That is the last part of the dotted name, or all of it where two factors would share it.
+    The name is the last part of the dotted key, or all of it if two factors share the last part.
     """
     last = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
     shared = Counter(last.values())
@@ -286,13 +296,13 @@ def short_names(study: Study) -> dict[str, str]:
 
 
 def factor_labels(study: Study) -> list[Column]:
-    """The columns that name a setting: one a factor, or one for a study without any."""
+    """Return the columns that name a configuration: one per factor, or one if there are no factors."""
     names = [Column(key, name, align="left") for key, name in short_names(study).items()]
     return names or [Column("setting", "setting", align="left")]
 
 
 def spelled(group: Group, columns: Sequence[Column]) -> str:
-    """A row in words: "n_ctx 4", or an arm's label; "" of a study without factors."""
+    """Return a row as text: "n_ctx 4", or the label of a control; "" without factors."""
     if group.arm:
         return group.labels[0].text
     named = zip(columns, group.labels, strict=False)

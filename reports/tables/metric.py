@@ -1,6 +1,6 @@
-"""The metric that a report is of: one of the protocol's, or a measure of synthesized features.
+"""The metric of a report: a test metric of the protocol, or a quality measure.
 
-How its numbers are shown, and what its differences are held against.
+This module defines how its numbers are shown, and which effect its differences are judged against.
 """
 
 import dataclasses
@@ -15,12 +15,15 @@ from reports.study import Study
 
 @dataclass(frozen=True)
 class Measure:
-    """A column.
+    """A quality measure and its column.
 
-    beside: a second metric that stands behind the first, mostly the real features' own.
-    drop: when it goes from a narrow terminal.
-    meaning: for the footnote; "" where a neighbour's says it.
-    percent: it is a percentage, and so is what stands beside it.
+    Attributes:
+        metric: Name of the metric, without the prefix of quality metrics.
+        heading: Heading of the column.
+        beside: Second metric that is shown after the first, mostly that of the real features.
+        drop: Order in which a narrow terminal drops the column; see Column.
+        meaning: Explanation for the note; "" if another measure's note covers it.
+        percent: Whether the metric and the second metric are percentages.
     """
 
     metric: str
@@ -32,7 +35,7 @@ class Measure:
 
     @property
     def short(self) -> str:
-        """The heading without what stands beside the measure."""
+        """The heading without the second metric."""
         return self.heading.split(" / ")[0]
 
 
@@ -74,19 +77,19 @@ MEASURES = (
 )  # fmt: skip
 
 
-# Measures that are percentages; the others have units, or none, of their own.
+# Measures that are percentages.
 _PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.beside)}
 
 
 def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
-    """The study with a heading for the metric, and the metric.
+    """Return the study with a heading for the metric, and the metric.
 
     Args:
-        study: whose report it is.
-        metric: the one asked for; None: the protocol's default.
+        study: Study of the report.
+        metric: Requested metric. Defaults to the protocol's main metric.
 
     Raises:
-        ReportError: the study has no such metric (one line with the choices).
+        ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
     there, measures = measured(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
@@ -102,47 +105,47 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
 
 
 def measured(study: Study) -> set[str]:
-    """The columns of a study's rows that have any value."""
+    """Return the columns of a study's rows that have any value."""
     return {name for name in study.rows.columns if study.rows[name].count()}
 
 
 def other_metrics(study: Study, metric: str) -> list[str]:
-    """Return what else the study's protocol shows, without the halves of a harmonic mean.
+    """Return the other metrics that the protocol shows, without the halves of a harmonic mean.
 
     Args:
         study: The study.
-        metric: The test metric of its report; [] where it is a measure of synthesized features.
+        metric: Test metric of the report. For a quality measure the result is [].
     """
     protocol = study.protocol
     halves = [half for pair in protocol.halves.values() for half in pair]
-    others = [name for name in protocol.shown if name not in (metric, *halves)]
-    return others if metric in protocol.headings and not metric.startswith(QUALITY) else []
+    names = [name for name in protocol.shown if name not in (metric, *halves)]
+    return names if metric in protocol.headings and not metric.startswith(QUALITY) else []
 
 
 def is_percent(metric: str) -> bool:
-    """Whether a metric is a percentage; accuracies all are."""
+    """Return True if a metric is a percentage, as all accuracies are."""
     return not metric.startswith(QUALITY) or metric.removeprefix(QUALITY) in _PERCENT
 
 
 def interval_of(metric: str, values: Sequence[float]) -> Estimate:
-    """A mean with its interval over seeds, which of a percentage stays within 0 and 100.
+    """Return a mean with its interval over seeds; that of a percentage stays within 0 and 100.
 
     Args:
-        metric: what the values are of.
-        values: one a seed.
+        metric: Metric of the values.
+        values: One value per seed.
     """
     return percent_interval(values) if is_percent(metric) else mean_interval(values)
 
 
 def decimals_of(study: Study, metric: str) -> int:
-    """Decimals of a metric's cells: 1 for percentages, else three digits or so."""
+    """Return the number of decimals in a metric's cells: 1 for percentages, else about 3 digits."""
     if is_percent(metric):
         return 1
     return places(study.rows[f"test/{metric}"].drop_nulls().to_list())
 
 
 def places(values: Sequence[float]) -> int:
-    """Decimals of numbers in a unit of their own: three digits or so."""
+    """Return the number of decimals that shows about three digits of the largest number."""
     largest = max(map(abs, values), default=0.0)
     for decimals, least in ((1, 20), (2, 2), (3, 0.02)):
         if largest >= least:
@@ -151,5 +154,5 @@ def places(values: Sequence[float]) -> int:
 
 
 def effect_of(study: Study, metric: str) -> float | None:
-    """The effect that differences are judged against; None of a measure that is not in points."""
+    """Return the effect that differences are judged against; None if the metric is not in points."""
     return study.smallest_effect if is_percent(metric) else None
