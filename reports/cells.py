@@ -8,7 +8,7 @@ from typing import Any, Literal
 from reports.stats import Association, Compared, Estimate
 
 LEVELS = "levels"
-REFERENCES = "reference arms"
+REFERENCES = "controls"
 OBJECTIVE = "objective"  # used as the name of a metric: the selection score
 AVERAGE = "average"  # used as the name of a dataset: the average over several
 MOST_ABREAST = 6  # with more means than this, intervals are printed below the means

@@ -11,8 +11,8 @@ ARMS: Final = {
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
     "real_pictures": (
-        "real pictures (ceiling)",
-        "real training pictures of the {unseen} classes as the synthetic ones: not a method",
+        "real images (upper bound)",
+        "real training images of the {unseen} classes as the synthetic ones: not a method",
     ),
 }
 

@@ -219,7 +219,7 @@ FLAGS: Final = {
     "diversity_collapse": (
         "diversity collapse",
         "diversity within a class, or effective rank, below a tenth of the real features'; not"
-        " asked of text features, points by construction, nor of the few real pictures",
+        " asked of text features, points by construction, nor of the few real images",
     ),
     "mean_gap": (
         "mean gap",

@@ -97,8 +97,8 @@ def _rule(study: Study, metric: str) -> str:
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)
     return (
-        f"Decided: beyond {points} of {name} (Holm p < 0.05 over the comparisons of its table)."
-        f" Equivalent: the 95% interval is within ±{points} (not corrected for their number)."
-        " ±: 95% over seeds, uncorrected. A second look after more seeds is a second test: fix"
-        " their number before, or report both looks."
+        f"Higher, lower: the difference exceeds {points} of {name} (Holm p < 0.05 over the"
+        f" comparisons of its table). Equivalent: its 95% interval is within ±{points} (not"
+        " corrected for their number). ±: 95% interval over seeds, uncorrected. A second look after"
+        " more seeds is a second test: fix their number before, or report both looks."
     )

@@ -12,13 +12,17 @@ from reports.formatting import cell_text, listed, p_text, points_text
 from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, is_beyond_chance
 from reports.study import Study, heading
 
-SAME: Final = "The same {} under each seed as"
-CONSTANT: Final = "The same difference under each seed from"
-# In order of precedence: the first verdict that any row has is the verdict of the finding.
-PHRASES: Final[Mapping[Verdict, str]] = {
-    Verdict.DECIDED: "Decided against",
-    Verdict.UNDECIDED: "Undecided against",
-    Verdict.EQUIVALENT: "Equivalent to",
+# In order of precedence: the first verdict that any row has is the verdict of the finding. Each has
+# the preposition that joins it to what the row is compared with.
+PREPOSITIONS: Final[Mapping[str, str]] = {
+    Verdict.HIGHER: "than",
+    Verdict.LOWER: "than",
+    Verdict.INCONCLUSIVE: "against",
+    Verdict.EQUIVALENT: "to",
+    "significantly different": "from",
+    "not significantly different": "from",
+    "different by the same amount under each seed": "from",
+    "unchanged": "from",
 }
 # Flags that a finding mentions.
 _TESTED_FLAGS = {"untrained": "Tested untrained", "saturated": "Selection saturated"}
@@ -29,17 +33,16 @@ _WHY_NONE = {
 }
 
 
-def comparison_phrase(comparison: Compared, head: str = "") -> str:
-    """Return how a row compares with the baseline, as a phrase before the row's name."""
+def outcome(comparison: Compared) -> str:
+    """Return the outcome of a comparison, one of PREPOSITIONS."""
     if comparison.is_unchanged:
-        return SAME.format(head)
+        return "unchanged"
     if comparison.is_constant:
-        return CONSTANT
+        return "different by the same amount under each seed"
     if comparison.verdict:
-        return PHRASES[comparison.verdict]
-    return (
-        "Beyond chance different from" if is_beyond_chance(comparison.holm_p) else "Not told from"
-    )
+        return comparison.verdict
+    is_sure = is_beyond_chance(comparison.holm_p)
+    return "significantly different" if is_sure else "not significantly different"
 
 
 def is_conclusive(comparison: Compared) -> bool:
@@ -76,7 +79,7 @@ def verdict_p_text(comparison: Compared) -> str:
     """Return the p of a verdict, labeled with its hypothesis; "" if there is none to report."""
     points = points_text(comparison.effect) if comparison.effect else ""
     zero = p_words(comparison.holm_p) if is_beyond_chance(comparison.holm_p) else ""
-    if comparison.verdict is Verdict.DECIDED:
+    if comparison.verdict and comparison.verdict.is_different:
         return f"beyond {points}: {p_words(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
         within = f"within {points}: p {p_text(comparison.within_p)}"
@@ -100,13 +103,13 @@ def reversed_difference(comparison: Compared) -> Compared:
     """Return a row's comparison with the baseline as the baseline's comparison with the row."""
     difference = comparison.difference
     low, high = (None if end is None else -end for end in (difference.high, difference.low))
-    return replace(
-        comparison, difference=replace(difference, mean=-difference.mean, low=low, high=high)
-    )
+    mirrored = replace(difference, mean=-difference.mean, low=low, high=high)
+    verdict = comparison.verdict.reversed if comparison.verdict else None
+    return replace(comparison, difference=mirrored, verdict=verdict)
 
 
 def others_text(study: Study, metric: str, difference: Callable[[str], Estimate | None]) -> str:
-    """Return the same difference in other metrics, for example " (joint H −13.0 ± 2.0)".
+    """Return the same difference in other metrics, for example "joint H −13.0 ± 2.0".
 
     Metrics whose interval is not entirely beyond the smallest effect of interest are left out.
 
@@ -124,7 +127,7 @@ def others_text(study: Study, metric: str, difference: Callable[[str], Estimate 
             decimals = tables.decimals_of(study, other)
             value = cell_text(Value(estimate, signed=True, decimals=decimals))
             texts.append(f"{metric_name(study, other)} {value}")
-    return f" ({listed(texts)})" if texts else ""
+    return listed(texts)
 
 
 def flags_sentence(

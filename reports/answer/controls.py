@@ -1,6 +1,6 @@
 """The finding of the controls: the baseline against each control, and against real images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,13 +8,13 @@ from harness.store import ALONE, ARMS, RIVALS
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
-    SAME,
-    comparison_phrase,
+    PREPOSITIONS,
     difference_text,
     flags_sentence,
     metric_name,
     no_verdict_text,
     others_text,
+    outcome,
     reversed_difference,
 )
 from reports.answer.finding import Finding
@@ -52,20 +52,24 @@ def controls_finding(
     over = tables.datasets(study)
     home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
     family = tables.first_family(home, metric)
-    sentences = [no_verdict_text(known), _unchanged(comparisons, rivals, head)]
+    parts = []
     for arm in rivals:
-        if not comparisons[arm].is_unchanged:
-            difference = difference_text(reversed_difference(comparisons[arm]))
-            difference += others_text(study, metric, partial(_baseline_against, family, arm))
-            sentences.append(f"{comparison_phrase(comparisons[arm])} {ARMS[arm][0]}: {difference}.")
+        comparison = reversed_difference(comparisons[arm])
+        others = others_text(study, metric, partial(_baseline_against, family, arm))
+        parts.append(_against(arm, comparison, others))
+    sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
+    if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
+        sentences.append("Synthetic features change nothing here.")
     if ceiling := comparisons.get(_CEILING):
-        sentences.append(_real_images(ceiling, comparisons.get(ALONE), head))
+        sentences.append(_real_images(ceiling, comparisons.get(ALONE), head, study))
     controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.
     verdict = next((comparisons[arm].verdict for arm in rivals if comparisons[arm].verdict), None)
     place = f" on {home.scope}" if home.scope else ""
-    return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, sentences)))
+    subject = f"baseline ({base.name}) against the controls{place}"
+    text = " ".join(filter(None, sentences))
+    return Finding(subject, verdict.reversed if verdict else None, text)
 
 
 def _baseline_against(family: Family, control: str, metric: str) -> Estimate | None:
@@ -84,21 +88,27 @@ def _baseline_against(family: Family, control: str, metric: str) -> Estimate | N
     return comparison.difference if comparison else None
 
 
-def _unchanged(comparisons: Mapping[str, Compared], rivals: Sequence[str], head: str) -> str:
-    """Return a sentence on the controls with exactly the baseline's results; "" if none has."""
-    names = [ARMS[arm][0] for arm in rivals if comparisons[arm].is_unchanged]
-    if not names:
-        return ""
-    same = f"{SAME.format(head)} {' and '.join(names)}."
-    if ALONE in comparisons and comparisons[ALONE].is_unchanged:
-        return f"Synthetic features change nothing here: {same[0].lower()}{same[1:]}"
-    return same
+def _against(control: str, comparison: Compared, others: str) -> str:
+    """Return, for example, "higher than the fine-tuner alone (+1.2 ± 0.1)".
+
+    Args:
+        control: One of RIVALS.
+        comparison: Comparison of the baseline with it.
+        others: Differences in other metrics; "" if there are none.
+    """
+    result = outcome(comparison)
+    text = f"{result} {PREPOSITIONS[result]} the {ARMS[control][0]}"
+    details = "" if comparison.is_unchanged else difference_text(comparison)
+    details = "; ".join(filter(None, (details, others)))
+    return f"{text} ({details})" if details else text
 
 
-def _real_images(real: Compared, floor: Compared | None, head: str) -> str:
+def _real_images(real: Compared, floor: Compared | None, head: str, study: Study) -> str:
     """Return a sentence that compares real images with the baseline."""
+    unseen = study.protocol.unseen
+    images = f"real images of the {unseen} classes" if unseen else "real images"
     if not real.is_unchanged:
-        return f"Real pictures against it: {difference_text(real)}."
+        return f"{images.capitalize()} would change {head} by {difference_text(real)}."
     if floor is not None and floor.is_unchanged:
-        return "Even real images would change nothing."
-    return f"{SAME.format(head)} real images."
+        return f"Even {images} would change nothing."
+    return f"{images.capitalize()} would not change {head}."

@@ -8,8 +8,7 @@ from harness.store import ALONE, ARMS
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
-    PHRASES,
-    comparison_phrase,
+    PREPOSITIONS,
     difference_text,
     flags_sentence,
     flags_text,
@@ -17,12 +16,13 @@ from reports.answer.comparisons import (
     metric_name,
     no_verdict_text,
     others_text,
+    outcome,
     p_words,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.formatting import cell_text, listed
-from reports.stats import FEWEST_RANKED, Association, Estimate, is_beyond_chance
+from reports.stats import FEWEST_RANKED, Association, Estimate, Verdict, is_beyond_chance
 from reports.study import Study
 
 BEST = "best setting by selection"  # the subject of a finding
@@ -48,23 +48,26 @@ def levels_finding(table: Table, head: str, known: Sequence[Limit]) -> Finding |
         comparisons = [
             (level, comparison) for level, comparison in plain if is_conclusive(comparison)
         ]
-    row_verdicts = [comparison.verdict for _, comparison in comparisons]
-    verdicts = [verdict for verdict in PHRASES if verdict in row_verdicts]
-    named: dict[str, list[str]] = {PHRASES[verdict]: [] for verdict in verdicts}
+    names: dict[str, list[str]] = {}
     for level, comparison in comparisons:
         name = level if comparison.is_unchanged else f"{level} ({difference_text(comparison)})"
-        named.setdefault(comparison_phrase(comparison, head), []).append(name)
-    than = table.baseline.level
-    texts = [f"{phrase} {than}: {listed(names)}." for phrase, names in named.items()]
+        names.setdefault(outcome(comparison), []).append(name)
+    outcomes = [result for result in PREPOSITIONS if result in names]
+    verdict = next((verdict for verdict in Verdict if verdict in names), None)
+    headings = [column.heading for column in table.columns[: table.labels]]
+    base = table.baseline.level
+    if len(headings) == 1:
+        base = f"{headings[0]}={base}"
+    parts = "; ".join(f"{result} for {listed(names[result])}" for result in outcomes)
+    sentence = f"Compared with the baseline {base}, {head} is {parts}." if parts else ""
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
         no_verdict_text(barring),
-        *texts,
+        sentence,
         flags_sentence([(row.level, row) for row in table.own], known, unit),
     ]
-    subject = ", ".join(column.heading for column in table.columns[: table.labels])
-    subject += _OVER.get(table.kind, "")
-    return Finding(subject, next(iter(verdicts), None), " ".join(filter(None, texts)))
+    subject = ", ".join(headings) + _OVER.get(table.kind, "")
+    return Finding(subject, verdict, " ".join(filter(None, texts)))
 
 
 def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
@@ -85,7 +88,8 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {gain} against {than}"
         if name in ARMS:
-            text += others_text(study, metric, partial(_best_against, study, name))
+            others = others_text(study, metric, partial(_best_against, study, name))
+            text += f" ({others})" if others else ""
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{headline.setting}: mean {metric_name(study, metric)} {text}. {flags}"

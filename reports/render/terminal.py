@@ -21,9 +21,10 @@ from reports.render.markup import shown
 from reports.stats import Verdict
 
 _STYLES = {
-    Verdict.DECIDED: "bold green",
+    Verdict.HIGHER: "bold green",
+    Verdict.LOWER: "bold green",
     Verdict.EQUIVALENT: "bold cyan",
-    Verdict.UNDECIDED: "bold",
+    Verdict.INCONCLUSIVE: "bold",
 }
 # From the roomiest grid to the narrowest: how a mean and its interval are written, and how wide a
 # label may be before it wraps; a longer word widens it. 0: as narrow as the labels' longest word.

@@ -21,15 +21,26 @@ CHANCE = 0.05  # significance level of corrected p-values
 
 
 class Verdict(StrEnum):
-    """Verdict of an interval on the smallest effect of interest.
+    """What an interval says about the smallest effect of interest.
 
-    DECIDED: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT: the 95%
-    interval lies within ±effect. UNDECIDED: neither.
+    HIGHER, LOWER: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT:
+    the 95% interval lies within ±effect. INCONCLUSIVE: neither.
     """
 
-    DECIDED = "decided"
+    HIGHER = "higher"
+    LOWER = "lower"
+    INCONCLUSIVE = "inconclusive"
     EQUIVALENT = "equivalent"
-    UNDECIDED = "undecided"
+
+    @property
+    def is_different(self) -> bool:
+        """Whether the difference exceeds the smallest effect of interest."""
+        return self in (Verdict.HIGHER, Verdict.LOWER)
+
+    @property
+    def reversed(self) -> "Verdict":
+        """The verdict of the same comparison seen from the other side."""
+        return {Verdict.HIGHER: Verdict.LOWER, Verdict.LOWER: Verdict.HIGHER}.get(self, self)
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
     """Return differences that are tested together, with Holm's p and their verdicts.
 
-    A difference is decided if its interval lies outside ±effect: Student's t of |mean| - effect,
+    A row is higher or lower if the interval lies outside ±effect: Student's t of |mean| - effect,
     two-sided, Holm-corrected over the family. It is equivalent if its 95% interval lies within
     ±effect, that is by two one-sided tests at 2.5% (Schuirmann, 1987). This is not corrected,
     because a claim that all are equivalent needs no correction.
@@ -185,18 +196,19 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
 
 
 def _judged(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
-    """Return a comparison with its verdict, and if undecided with the number of further pairs."""
+    """Return a comparison with its verdict, and if inconclusive with further pairs."""
     tested = replace(comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect))
     low, high = comparison.difference.low, comparison.difference.high
     if tested.is_constant:
         return tested
     if p is not None and p < CHANCE:
-        return replace(tested, verdict=Verdict.DECIDED)
+        is_higher = comparison.difference.mean > 0
+        return replace(tested, verdict=Verdict.HIGHER if is_higher else Verdict.LOWER)
     if low is not None and high is not None and -effect < low and high < effect:
         return replace(tested, verdict=Verdict.EQUIVALENT)
     n, mean = comparison.difference.n, abs(comparison.difference.mean)
     more = further_pairs(n, mean, comparison.std, effect, family) if comparison.std else None
-    return replace(tested, verdict=Verdict.UNDECIDED, pairs_more=more)
+    return replace(tested, verdict=Verdict.INCONCLUSIVE, pairs_more=more)
 
 
 def _beyond_p(comparison: Compared, effect: float) -> float | None:

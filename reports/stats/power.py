@@ -56,7 +56,7 @@ def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -
 
     Args:
         n: Number of pairs so far, at least 2.
-        mean: Absolute mean difference, undecided.
+        mean: Absolute mean difference of an inconclusive comparison.
         std: Standard deviation of the pairs' differences, > 0.
         effect: Smallest effect of interest.
         family: Number of comparisons that are corrected together.

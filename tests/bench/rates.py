@@ -61,7 +61,7 @@ def verdicts(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
         ends = [(one.difference.low, one.difference.high) for one in at_effect]
         held = [low <= EFFECT <= (high or 0) for low, high in ends if low is not None]
         found[study] = (
-            any(one.verdict is Verdict.DECIDED for one in at_effect),
+            any(one.verdict in (Verdict.HIGHER, Verdict.LOWER) for one in at_effect),
             any(one.verdict is Verdict.EQUIVALENT for one in at_effect),
             any(is_beyond_chance(one.holm_p) for one in at_zero),
             np.mean(held) if held else math.nan,  # differences that do not vary have no interval
@@ -107,11 +107,11 @@ def second_looks(seeds: int, studies: int, seed: int) -> list[float]:
     for study in range(studies):
         drawn = EFFECT + rng.normal(0, math.sqrt(2) * SD, seeds)
         (first,) = compared(np.array([np.zeros(seeds), drawn]), EFFECT)
-        decided[study] = first.verdict is Verdict.DECIDED
+        decided[study] = first.verdict is Verdict.HIGHER
         for place, more in enumerate(first.pairs_more or (), start=1):
             longer = np.append(drawn, EFFECT + rng.normal(0, math.sqrt(2) * SD, more))
             (second,) = compared(np.array([np.zeros(len(longer)), longer]), EFFECT)
-            decided[study, place] = second.verdict is Verdict.DECIDED
+            decided[study, place] = second.verdict is Verdict.HIGHER
     return decided.mean(axis=0).tolist()
 
 

@@ -31,7 +31,7 @@ def test_the_answer_is_text_and_html(study: Any) -> None:
     """str() has a line a finding; a notebook shows the same words."""
     text, page = str(study.answer()), study.answer()._repr_html_()
     assert text.splitlines()[0].startswith("n_ctx: ")
-    assert ">decided</em>" in page and "the baseline (n_ctx 4)" in page
+    assert ">higher</em>" in page and "baseline (n_ctx 4) against the controls" in page
 
 
 def test_a_table_is_a_frame_and_markup(study: Any) -> None:

@@ -20,7 +20,7 @@ def check(text: str) -> None:
     assert "saturated: in 4 of 4 trials" in text
     assert "kl_weight: No verdict: there is no headroom and selection is saturated." in text
     assert "Synthetic features change nothing here" in text
-    assert "undecided" not in text and "quivalent" not in text
+    assert "inconclusive" not in text and "quivalent" not in text
 
 
 @pytest.mark.slow

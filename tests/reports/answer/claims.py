@@ -68,16 +68,18 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
     said = parsed(finding.text, "factor", found)
     text = f"{finding.subject}: {finding.text}"
 
-    def named(kind: str) -> dict[int, re.Match[str]]:
-        return (
-            {int(m["level"]): m for m in _ITEM.finditer(said[kind]["who"])} if kind in said else {}
-        )
+    outcomes = said["compared"]["who"].split("; ") if "compared" in said else []
+    levels_of = dict(part.split(" for ", 1) for part in outcomes)
 
-    kinds = ("same", "decided", "open", "equivalent", "chance")
-    same, decided, left, equal, sure = map(named, kinds)
+    def named(kind: str) -> dict[int, re.Match[str]]:
+        return {int(m["level"]): m for m in _ITEM.finditer(levels_of.get(kind, ""))}
+
+    different = {**named("higher"), **named("lower")}
+    kinds = ("unchanged", "inconclusive", "equivalent", "significantly different")
+    same, left, equal, sure = map(named, kinds)
     if sorted(same) != sorted(still):
         found.facts.append(f"levels that changed nothing are {still}: {text}")
-    told = {**decided, **left, **equal, **sure}
+    told = {**different, **left, **equal, **sure}
     chance = [level for level in (*left, *equal, *sure) if "Holm p" in told[level]["beside"]]
     for level, match in told.items():
         pairs = known.pairs(key, level, base)
@@ -85,7 +87,7 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
         if level in still or abs(mean - number(match["mean"])) > SHOWN:
             found.facts.append(f"{level} differs by {mean:.2f} on {len(pairs)} pairs: {text}")
     effects = {level: abs(known.effect(key, level, base)) for level in others}
-    found.family("decided", false=any(effects[level] <= SMALLEST for level in decided))
+    found.family("decided", false=any(effects[level] <= SMALLEST for level in different))
     found.family("equivalent", false=any(effects[level] >= SMALLEST for level in equal))
     found.family("beyond chance", false=any(effects[level] == 0 for level in chance))
     if "depends" in said:
@@ -188,8 +190,8 @@ def arms(known: Known, text: str, found: Claims) -> None:
         if abs(mean - number(shown)) > SHOWN:
             found.facts.append(f"{arm} differs by {mean:.2f}: {text}")
     gap = abs(known.arms["no_synthetic"])
-    found.family("decided", false=told[1] == "Decided" and gap <= SMALLEST)
-    found.family("equivalent", false=told[1] == "Equivalent" and gap >= SMALLEST)
+    found.family("decided", false=told[1] in ("higher", "lower") and gap <= SMALLEST)
+    found.family("equivalent", false=told[1] == "equivalent" and gap >= SMALLEST)
 
 
 def _limit(known: Known, limit: Finding, found: Claims) -> None:

@@ -22,7 +22,7 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     (base,) = (r for r in builder.runs if r.tags["ship.assignment"] == '{"generator.n_ctx": 4}')
     del base.metrics["test/joint_harmonic_mean/seed_0"]
     found = answer(builder, "joint_harmonic_mean")
-    assert "against 4:" in found.findings[0].text and NOTHING not in found.cautions
+    assert "baseline n_ctx=4, joint H is inconclusive for 1 (" in found.findings[0].text and NOTHING not in found.cautions
 
 
 def test_a_baseline_that_is_not_measured_is_told() -> None:
@@ -62,6 +62,6 @@ def test_levels_that_are_close_have_names_of_their_own() -> None:
     """In sentences and figures: of 0.9995 and 0.9999 none is 1, nor of two closer to it."""
     new = {0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0, 0.99995: 53.0, 0.99999: 54.0}
     report = make_report(leveled(new).study())
-    assert "against 0.999: 0.9995 (" in report.answer.findings[0].text
+    assert "n_ctx=0.999, H is higher for 0.9995 (" in report.answer.findings[0].text
     (chart, *_) = study_charts(report)
     assert "0.9995 61.9, 0.9999 60.0, 0.99995 60.6, 0.99999 61.3." in chart.caption

@@ -81,7 +81,7 @@ def test_a_generator_that_gains_refutes_a_lack_of_headroom(
 def test_without_headroom_a_factor_of_the_fine_tuner_keeps_its_verdict() -> None:
     """Real images stand in for synthetic ones; they say nothing about learning rates."""
     made = answer(controlled(leveled({1: 50.0, 4: 59.0}, "finetuner.lr", seeds=5), (0.0,) * 5))
-    assert made.limits and made.findings[0].verdict == "decided"
+    assert made.limits and made.findings[0].verdict == "higher"
 
 
 def test_limits_come_first_everywhere() -> None:
@@ -118,8 +118,9 @@ def test_controls_that_change_nothing_are_named() -> None:
     made = answer(listed("nothing-changes"))
     assert "real images gain nothing here" in made.limits[0].text
     text = made.findings[-1].text
-    assert "Synthetic features change nothing here: the same H under each seed as" in text
-    assert text.endswith("Even real images would change nothing.")
+    assert "H is unchanged from the fine-tuner alone; unchanged from" in text
+    assert "Synthetic features change nothing here." in text
+    assert text.endswith("Even real images of the new classes would change nothing.")
 
 
 def chance(

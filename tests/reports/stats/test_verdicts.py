@@ -1,4 +1,4 @@
-"""Decided, equivalent or undecided."""
+"""Higher, lower, equivalent or inconclusive."""
 
 from collections.abc import Sequence
 
@@ -36,10 +36,10 @@ def paired(values: Sequence[float] | np.ndarray) -> Compared:
     [
         (0.2, 0.5, Verdict.EQUIVALENT),
         (-0.6, 0.3, Verdict.EQUIVALENT),
-        (0.6, 0.5, Verdict.UNDECIDED),
-        (1.4, 0.5, Verdict.UNDECIDED),
-        (1.6, 0.5, Verdict.DECIDED),
-        (-3.0, 0.5, Verdict.DECIDED),
+        (0.6, 0.5, Verdict.INCONCLUSIVE),
+        (1.4, 0.5, Verdict.INCONCLUSIVE),
+        (1.6, 0.5, Verdict.HIGHER),
+        (-3.0, 0.5, Verdict.LOWER),
     ],
 )
 def test_a_difference_alone_is_judged_by_its_interval(
@@ -48,7 +48,7 @@ def test_a_difference_alone_is_judged_by_its_interval(
     """Beyond the effect, within it, or across one of its bounds."""
     (found,) = judge([difference(mean, half)], 1.0)
     assert found is not None and found.verdict is verdict
-    assert (found.pairs_more is None) == (verdict is not Verdict.UNDECIDED)
+    assert (found.pairs_more is None) == (verdict is not Verdict.INCONCLUSIVE)
 
 
 def test_a_family_needs_more_to_decide() -> None:
@@ -56,8 +56,8 @@ def test_a_family_needs_more_to_decide() -> None:
     near, within = difference(1.55, 0.5), difference(0.2, 0.5)
     alone = judge([near], 1.0)
     among = judge([near, *[within] * 9], 1.0)
-    assert [one.verdict for one in alone] == [Verdict.DECIDED]
-    assert [one.verdict for one in among] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
+    assert [one.verdict for one in alone] == [Verdict.HIGHER]
+    assert [one.verdict for one in among] == [Verdict.INCONCLUSIVE, *[Verdict.EQUIVALENT] * 9]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_family_needs_more_to_decide() -> None:
     [
         (0.0, 3, Verdict.EQUIVALENT),
         (0.4, 1, Verdict.EQUIVALENT),
-        (1.8, 1, Verdict.DECIDED),
-        (2.2, 4, Verdict.DECIDED),
+        (1.8, 1, Verdict.HIGHER),
+        (2.2, 4, Verdict.HIGHER),
     ],
 )
 def test_further_seeds_settle_a_difference_in_four_of_five_studies(
@@ -96,12 +96,12 @@ def test_further_seeds_are_a_range_that_narrows() -> None:
 
 
 def test_a_verdict_has_its_own_p() -> None:
-    """Decided: beyond the effect. Equivalent: within it. No difference has another p."""
+    """Higher: beyond the effect. Equivalent: within it. No difference has another p."""
     rng = np.random.default_rng(2)
     far, near = rng.normal(2.0, 0.5, 8), rng.normal(0.3, 0.3, 8)
     decided, equal = judge([paired(far), paired(near)], 1.0)
     expected = stats.ttest_1samp(far, 1.0).pvalue, stats.ttest_1samp(near, 1.0).pvalue / 2
-    assert (decided.verdict, equal.verdict) == (Verdict.DECIDED, Verdict.EQUIVALENT)
+    assert (decided.verdict, equal.verdict) == (Verdict.HIGHER, Verdict.EQUIVALENT)
     assert decided.beyond_p == pytest.approx(min(1, 2 * expected[0]))  # Holm's first of two
     assert equal.within_p == pytest.approx(expected[1]) and equal.within_p < 0.025
     assert decided.holm_p is not None and decided.holm_p < decided.beyond_p
@@ -130,7 +130,7 @@ def test_errors_over_many_families() -> None:
     for _ in range(1000):
         pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
         found = judge([paired(row) for row in pairs], 1.0)
-        called += any(one.verdict is Verdict.DECIDED for one in found)
+        called += any(one.verdict is Verdict.HIGHER for one in found)
     assert called <= 65  # 50 expected at the most, and three standard errors
 
 

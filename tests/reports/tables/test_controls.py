@@ -96,8 +96,8 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, tol
     builder.trial({}, alone, arm="no_synthetic")
     answer = make_report(builder.study()).answer
     (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
-    assert "Equivalent to fine-tuner alone: 0.0" in text
-    assert ("(joint H −13.0 ± 0.9)." in text) is told
+    assert "H is equivalent to the fine-tuner alone (0.0 ± 0.1" in text
+    assert ("; joint H −13.0 ± 0.9)." in text) is told
     assert ("joint H" in text) is told
 
 
