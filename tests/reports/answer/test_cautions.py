@@ -22,7 +22,8 @@ def test_a_baseline_that_lacks_a_metric_has_finished() -> None:
     (base,) = (r for r in builder.runs if r.tags["ship.assignment"] == '{"generator.n_ctx": 4}')
     del base.metrics["test/joint_harmonic_mean/seed_0"]
     found = answer(builder, "joint_harmonic_mean")
-    assert "baseline n_ctx=4, joint H is inconclusive for 1 (" in found.findings[0].text and NOTHING not in found.cautions
+    assert "baseline n_ctx=4, joint H is inconclusive for 1 (" in found.findings[0].text
+    assert NOTHING not in found.cautions
 
 
 def test_a_baseline_that_is_not_measured_is_told() -> None:
