@@ -174,7 +174,7 @@ def _permuted(
 
 
 def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield batches of orders, (orders, n): all of them if they are few, else RESAMPLES random ones."""
+    """Yield batches of orders, (orders, n): all of them if few, else RESAMPLES random ones."""
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return

@@ -296,7 +296,7 @@ def short_names(study: Study) -> dict[str, str]:
 
 
 def factor_labels(study: Study) -> list[Column]:
-    """Return the columns that name a configuration: one per factor, or one if there are no factors."""
+    """Return the columns that name a configuration: one per factor, or one without factors."""
     names = [Column(key, name, align="left") for key, name in short_names(study).items()]
     return names or [Column("setting", "setting", align="left")]
 
