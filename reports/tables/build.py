@@ -85,7 +85,7 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
 
 
 def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
-    """Yield the tables of a study over datasets; a note tells which tables lack the control's column."""
+    """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
     read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
     is_controlled = any(arm.arm == ALONE for arm in arm_groups(study))
     for table in _of_datasets(study, metric):
@@ -219,7 +219,7 @@ def _with_controls(family: Family) -> Iterator[Column]:
 
 
 def _difference(comparison: Compared) -> Cell:
-    """Return the cell of a difference, with the number of datasets if it is not over all of them."""
+    """Return the cell of a difference, with the number of datasets if some are missing."""
     suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
     return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
@@ -252,7 +252,7 @@ def _metrics(family: Family) -> dict[str, str]:
 
 
 def _by_dataset(family: Family) -> Iterator[Column]:
-    """Yield the metric's columns per dataset, then the averages; other metrics only in CSV files."""
+    """Yield the metric's columns per dataset, then averages; other metrics only in CSV files."""
     metric, heads = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
     csv_names = [name for name in _metrics(family) if name not in (metric, *halves)]

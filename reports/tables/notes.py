@@ -84,14 +84,14 @@ def plain_table(
     """Return a table whose rows describe the whole study.
 
     Args:
-        study: See _noted.
-        name: See _noted.
-        title: See _noted.
-        columns: See _noted.
+        study: Study of the table.
+        name: Name of the table.
+        title: Title without the study's name.
+        columns: The columns.
         lines: Objects that the rows describe; the columns compute cells from them.
-        notes: See _noted.
+        notes: Notes that are specific to the table.
         about: Function that returns other fields of a line's Row.
-        more: See _noted.
+        more: Other fields of the Table.
     """
     rule = chosen_by(study.rows["selection"].to_list())
     rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
@@ -115,12 +115,12 @@ def group_table(
         family: Family of the groups, which also sets the label columns and the number of rows on a
             page.
         groups: Groups of the rows.
-        name: See _noted.
-        title: See _noted.
+        name: Name of the table.
+        title: Title without the study's name.
         columns: Columns after the labels.
-        notes: See _noted.
+        notes: Notes that are specific to the table.
         compares: Whether the rows are compared with the family's baseline.
-        more: See _noted.
+        more: Other fields of the Table.
     """
     labels = family.labels
 
@@ -200,7 +200,7 @@ def _difference(family: Family) -> Iterator[str]:
 
 
 def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a note if test images were used for selection, and one on the demonstration backbone."""
+    """Yield notes on the use of test images for selection, and on the demonstration backbone."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
         what = "every number here" if rules <= LEAKS else "what is selected so"
