@@ -33,10 +33,10 @@ class Effect:
         holm: p of no effect, corrected over the factors or over the pairs; None without a test.
         statistic: F of the block ANOVA, paired by seed (see variance.block_f); None without a test.
         tested: First degrees of freedom of F. With R seeds, the second are R - 1 times as many.
-        cells: For a pair with a test, a dictionary per combination of two levels that a
-            configuration has: first, second (the levels as text, in the study's order), mean, low,
-            high (over seeds; low and high are None if seeds do not differ), n (number of seeds),
-            and settings (number of configurations in the mean).
+        cells: Means of a pair with a test, one per combination of two levels that a configuration
+            has. Keys: first, second (the levels as text, in the study's order), mean, low, high
+            (over seeds; low and high are None if seeds do not differ), n (number of seeds), and
+            settings (number of configurations in the mean).
     """
 
     factors: tuple[str, ...]

@@ -117,7 +117,7 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
 
 
 def _other_data(study: Study) -> str:
-    """Return the data to recommend: more classes are an option only if the study leaves some out."""
+    """Return the data to recommend; more classes only if the study leaves some out."""
     if study.constants.get("max_classes") == "null":
         return "another dataset"
     return "more classes (max_classes) or another dataset"
@@ -221,7 +221,7 @@ def _answers(study: Study, group: Group, part: str) -> _Answers | None:
 
 
 def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
-    """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ...)"."""
+    """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ..."."""
     first = known[0]
     most = most_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
@@ -246,5 +246,5 @@ def _controls(study: Study) -> Mapping[str, Group]:
 
 
 def _place(study: Study) -> str:
-    """Return "on DATASET, " for a study over several datasets, whose controls ran on one of them."""
+    """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
     return f"on {arms_dataset(study)}, " if datasets(study) else ""

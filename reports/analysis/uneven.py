@@ -76,8 +76,9 @@ def skewed_noise(values: Array) -> Skewed | None:
     """Return the skewness of what rows and columns do not explain, with its two-sided p.
 
     The statistic is the sum of cubed residuals divided by the sum of squares to the power 1.5. Its
-    variance under normal noise is known exactly (Anscombe, "Examination of residuals", 1961). p is
-    that of a normal variable: in tables of 3 x 3 to 30 x 5 it is below 2% in 0 to 2.4% of cases.
+    variance under normal noise is known exactly (Anscombe, "Examination of residuals", 1961). p
+    treats the statistic as normal: in tables of 3 x 3 to 30 x 5 this p is below 2% in 0 to 2.4% of
+    cases.
 
     Args:
         values: (S, R).

@@ -1,6 +1,6 @@
-"""Charts for paper and for a page: colours, fonts and sizes; files by vl-convert.
+"""Styles of charts on paper and on a page, and their export to files by vl-convert.
 
-No browser, no network, fonts embedded.
+Export needs no browser and no network, and embeds fonts.
 """
 
 import json
@@ -12,20 +12,22 @@ from markupsafe import Markup
 from harness.wording import printable_lines
 from reports.charts.vega import Chart, Spec
 
-VEGA_LITE = "6.4"  # the version that specifications are written for
-_SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch
+VEGA_LITE = "6.4"  # Vega-Lite version of the specifications
+_SCALE = 4  # PNG pixels per pixel of the specification: 288 dots per inch
 
 
 FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
-COLUMN: Final = 3.3  # inches of a paper's column
-DOTS_PER_INCH: Final = 72  # of a specification's pixels on paper
+COLUMN: Final = 3.3  # width of a paper's column, in inches
+DOTS_PER_INCH: Final = 72  # pixels of a specification per inch on paper
 
 
 def _look(text: str, rule: str, size: int) -> Spec:
-    """A chart's look.
+    """Return a chart's style as a Vega-Lite config.
 
     Args:
-        text: colour of words. rule: colour of axes and of grid lines. size: of words, in pixels.
+        text: Color of text.
+        rule: Color of axes and grid lines.
+        size: Font size in pixels.
     """
     words = {"fill": text, "fontSize": size, "fontWeight": "normal"}
     lines = {"domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.35}
@@ -43,14 +45,14 @@ def _look(text: str, rule: str, size: int) -> Spec:
 
 
 PAPER: Final = _look("#222222", "#888888", 9) | {"background": "white"}
-# An SVG in a page takes the page's own colour: light, dark and print alike.
+# An SVG in a page inherits the page's color, which differs between light, dark and print.
 PAGE: Final = _look("currentColor", "#888888", 11)
 
 
 def chart_bytes(chart: Chart) -> dict[str, bytes]:
-    """The chart as {"png", "svg", "pdf"}, on white and as wide as a paper's column.
+    """Return the chart as "png", "svg" and "pdf", on white and as wide as a paper's column.
 
-    PNG is the same bytes every time.
+    The bytes of the PNG are reproducible.
     """
     import vl_convert as vlc
 
@@ -64,20 +66,21 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
 
 
 def for_page(spec: Spec) -> Spec:
-    """A specification that is as wide as its place in a page, in the page's colours."""
+    """Return a specification that fills its container on a page and uses the page's colors."""
     return _fitted(spec, PAGE, width="container")
 
 
 def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
+    """Return a specification with a style and a size."""
     autosize = {"type": "fit-x", "contains": "padding"}
     return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
 
 
 def _drawable(value: Any) -> Any:
-    """A specification without texts that cannot be drawn.
+    """Return a specification without characters that cannot be drawn.
 
-    vl-convert dies of characters that XML has not, and others turn the order of what is drawn: they
-    are spelled out.
+    vl-convert fails on characters that are invalid in XML, and bidirectional marks reorder the
+    text: they are replaced by their codes.
     """
     if isinstance(value, dict):
         return {key: _drawable(inner) for key, inner in value.items()}
@@ -87,16 +90,16 @@ def _drawable(value: Any) -> Any:
 
 
 def page_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, which sets window.vegaEmbed."""
+    """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed."""
     import vl_convert as vlc
 
     return str(vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
 
 
 def as_json(value: Any) -> Markup:
-    """JSON that may stand in a page's script element: no text of a store can end it.
+    """Return JSON that is safe in a page's script element: no text of a store can close it.
 
-    Numbers have the six digits that a chart can show.
+    Numbers are rounded to six digits, more than a chart can show.
     """
     few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
     return htmlsafe_json_dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
