@@ -74,23 +74,23 @@ def grid_model(factors: Sequence[Varied]) -> Model:
     for a, b in pairs:  # products of every two columns
         product = mains[a][:, :, None] * mains[b][:, None, :]
         columns[a, b] = product.reshape(len(product), -1)
-    return _model(columns)
+    return _build_model(columns)
 
 
-def _model(columns: dict[tuple[int, ...], Array]) -> Model:
+def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
     """Return the model of the terms with the given columns, each adjusted for the others."""
     constant = np.ones((len(next(iter(columns.values()))), 1))
     terms = []
     for term in columns:
         adjusted_for = [c for key, c in columns.items() if key != term and len(key) <= len(term)]
-        beside = _orthonormal(np.hstack([constant, *adjusted_for]))
+        beside = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
         left = columns[term] - beside @ (beside.T @ columns[term])
         largest = float(np.linalg.norm(columns[term], axis=0).max())
-        terms.append(Term(term, _orthonormal(left, largest)))
-    return Model(tuple(terms), _orthonormal(np.hstack([constant, *columns.values()])))
+        terms.append(Term(term, _orthonormal_basis(left, largest)))
+    return Model(tuple(terms), _orthonormal_basis(np.hstack([constant, *columns.values()])))
 
 
-def _orthonormal(columns: Array, scale: float | None = None) -> Array:
+def _orthonormal_basis(columns: Array, scale: float | None = None) -> Array:
     """Return an orthonormal basis of the columns' span.
 
     Args:

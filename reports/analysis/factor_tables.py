@@ -35,14 +35,14 @@ def factor_tables(study: Study, metric: str, importance: Importance | None) -> l
         return []
     result = []
     if importance:
-        make = _sampled_importance if importance.over.sampled else _importance
+        make = _sampled_table if importance.over.sampled else _grid_table
         result.append(make(part, importance))
     if importance and importance.interactions:
-        result.append(_cells(part, importance.interactions, metric))
+        result.append(_cell_table(part, importance.interactions, metric))
     return result
 
 
-def _importance(study: Study, importance: Importance) -> Table:
+def _grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
     over, names = importance.over, tables.short_names(study)
     head, seeds = heading(study.protocol, over.metric), len(over.seeds)
@@ -52,7 +52,10 @@ def _importance(study: Study, importance: Importance) -> Table:
         effects.append(Effect((), importance.rest, 0, None))
     columns = [
         Column(
-            "effect", "factor", lambda effect: Text(_named(effect, names) or "the rest"), "left"
+            "effect",
+            "factor",
+            lambda effect: Text(_effect_text(effect, names) or "the rest"),
+            "left",
         ),
         Column("share", shares, lambda effect: known(Ranged, effect.share, decimals=0)),
         Column(
@@ -64,7 +67,7 @@ def _importance(study: Study, importance: Importance) -> Table:
         Column("p", "Holm p", lambda effect: known(PValue, effect.holm)),
     ]
     if any(effect.statistic is not None for effect in effects):
-        columns.insert(3, Column("f", "F", lambda effect: _statistic(effect, seeds), drop=2))
+        columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
     noise = (
         f" ({importance.noise:.0f}% of that of their means)" if importance.noise is not None else ""
     )
@@ -85,7 +88,7 @@ def _importance(study: Study, importance: Importance) -> Table:
     return _importance_table(study, importance, columns, effects, notes)
 
 
-def _sampled_importance(study: Study, importance: Importance) -> Table:
+def _sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
     over, names = importance.over, tables.short_names(study)
     head, count = heading(study.protocol, over.metric), len(over.settings)
@@ -94,7 +97,7 @@ def _sampled_importance(study: Study, importance: Importance) -> Table:
         return known(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
-        Column("effect", "factor", lambda effect: Text(_named(effect, names)), "left"),
+        Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
         Column("share", "% of importance", share),
         Column("settings", "settings", lambda effect: Quantity(count, 0)),
     ]
@@ -121,12 +124,12 @@ def _importance_table(
     return tables.plain_table(study, name, title, columns, effects, every, place="files")
 
 
-def _named(effect: Effect, names: Mapping[str, str]) -> str:
+def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
     """Return the short names of an effect's factors."""
     return " × ".join(names[key] for key in effect.factors)
 
 
-def _statistic(effect: Effect, seeds: int) -> Cell | None:
+def _statistic_cell(effect: Effect, seeds: int) -> Cell | None:
     """Return F with its degrees of freedom."""
     if effect.statistic is None:
         return None
@@ -134,7 +137,7 @@ def _statistic(effect: Effect, seeds: int) -> Cell | None:
     return Text(text, repr(effect.statistic))
 
 
-def _cells(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
+def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
     """Return the CSV table of the means for every two levels of every pair."""
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
 

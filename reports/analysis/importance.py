@@ -105,10 +105,10 @@ def importance(study: Study, metric: str) -> Importance:
     if len(finished.factors) < 2:
         only = f"only {finished.factors[0].factor.key} varies among finished settings"
         raise Unavailable(f"{only}: there are no shares to compare")
-    return (_sampled if finished.sampled else _on_grid)(finished)
+    return (_sampled_importance if finished.sampled else _grid_importance)(finished)
 
 
-def _sampled(finished: Layout) -> Importance:
+def _sampled_importance(finished: Layout) -> Importance:
     """Return the importance of a sampled study's factors."""
     shares, count = ped_anova(finished), len(finished.settings)
     keys = sorted(
@@ -120,7 +120,7 @@ def _sampled(finished: Layout) -> Importance:
     )
 
 
-def _on_grid(finished: Layout) -> Importance:
+def _grid_importance(finished: Layout) -> Importance:
     """Return the importance of the factors and pairs of a grid."""
     if len(finished.seeds) < 2:
         raise Unavailable("one finished seed: nothing tells an effect from the seed's noise")
@@ -142,7 +142,7 @@ def _on_grid(finished: Layout) -> Importance:
                 p,
                 test.statistic,
                 test.freedom,
-                _cells(finished, *factors) if size == 2 and test.statistic is not None else (),
+                _cell_means(finished, *factors) if size == 2 and test.statistic is not None else (),
             )
             sized.append((variance.square(part), effect))
         # sizes that differ only by rounding keep the study's order on every machine
@@ -163,7 +163,7 @@ def _grid_test(finished: Layout, term: Term) -> _Test:
     return _Test(test.p, test.statistic, test.freedom)
 
 
-def _cells(finished: Layout, first: Varied, second: Varied) -> list[dict[str, Any]]:
+def _cell_means(finished: Layout, first: Varied, second: Varied) -> list[dict[str, Any]]:
     """Return the means of every two levels, over the other factors, with intervals over seeds."""
     cells = []
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):

@@ -71,7 +71,8 @@ class Layout:
         settings: The configurations.
         seeds: The seeds.
         values: The metric, (S, R).
-        left_out: Description of the finished trials that are left out; "" if there are none.
+        left_out: Description of the configurations and finished trials that are left out; "" if
+            there are none.
         lacking: Number of the study's configurations that are left out.
         factors: The factors that vary.
     """
@@ -116,11 +117,11 @@ def layout(study: Study, metric: str) -> Layout:
     keys, values = wide["setting_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.LARGEST:
         raise Unavailable(f"its numbers are no metric's: one is beyond {tables.LARGEST:g}")
-    rows, used = _complete(~np.isnan(values))
+    rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
     settings = tuple(by_key[keys[i]] for i in rows)
-    left_out = _left_out(len(by_key), len(rows), len(finished), kept.size)
-    factors = tuple(_varied(part, settings))
+    left_out = _left_out_text(len(by_key), len(rows), len(finished), kept.size)
+    factors = tuple(_varied_factors(part, settings))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
     under = tuple(seeds[i] for i in used)
@@ -164,7 +165,7 @@ def incomparable(study: Study) -> str:
     return "its settings are selected on different pictures" if "+" in rule else ""
 
 
-def _varied(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
+def _varied_factors(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
     """Return the factors that vary between some configurations of the study, in its order."""
     factors = []
     for factor in study.factors:
@@ -178,7 +179,7 @@ def _varied(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
     return [factor for factor in factors if len(factor.levels) >= 2]
 
 
-def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+def _drop_gaps(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     """Return the rows and columns of a matrix that remain without its gaps (see layout)."""
     rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
     while not (part := known[np.ix_(rows, columns)]).all():
@@ -190,8 +191,8 @@ def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-def _left_out(wanted: int, kept: int, finished: int, used: int) -> str:
-    """Return a description of the trials that a layout leaves out."""
+def _left_out_text(wanted: int, kept: int, finished: int, used: int) -> str:
+    """Return a description of the configurations and finished trials that a layout leaves out."""
     lines = []
     if kept < wanted:
         lines.append(f"{wanted - kept} of {wanted} settings did not finish under these seeds")

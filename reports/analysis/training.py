@@ -72,12 +72,12 @@ def learning_curves(study: Study) -> Points:
         seed is, PRUNED if the scheduler stopped it, else the state of its first row), step (number
         of epochs so far, over all stages), and y.
     """
-    curves, labels = _curves(study), tables.factor_labels(study)
+    curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
     for group in tables.setting_groups(study):
-        group_curves = _of_runs(curves, group.column("run_id"))
+        group_curves = _select_curves(curves, group.column("run_id"))
         label = tables.spelled(group, labels)
-        words = {"key": group.value.key, "label": label, "state": _state(group)}
+        words = {"key": group.value.key, "label": label, "state": _group_state(group)}
         for place in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[place] for curve in group_curves if place < len(curve)]
             numbers = interval_values("y", mean_interval([value for _, value in evaluations]))
@@ -90,18 +90,18 @@ def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def _curves(study: Study) -> dict[str, History]:
+def _read_curves(study: Study) -> dict[str, History]:
     """Return the history of the selection objective by run ID."""
     run_ids = tables.own_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
     return study.histories.of(study.score, run_ids.to_list())
 
 
-def _of_runs(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
+def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
     """Return the curves of some runs, each once: a run has a row for each of its seeds."""
     return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 
 
-def _state(group: Group) -> str:
+def _group_state(group: Group) -> str:
     """Return the state of a group; see learning_curves."""
     states = group.column("state")
     return next((state for state in (COMPLETE, PRUNED) if state in states), str(states[0]))

@@ -119,7 +119,7 @@ def noisy_row(values: Array) -> Noisy | None:
         return None
     squares = (residuals**2).sum(axis=1) * rows / (rows - 1)
     freedom = np.full(rows, seeds - 1.0)
-    return _noisiest(squares, freedom, (residuals**2).sum() - squares, (rows - 2) * freedom)
+    return _find_noisiest(squares, freedom, (residuals**2).sum() - squares, (rows - 2) * freedom)
 
 
 def noisy_level(values: Array, factor: Varied) -> Noisy | None:
@@ -140,10 +140,10 @@ def noisy_level(values: Array, factor: Varied) -> Noisy | None:
             freedom[code] = (len(part) - 1) * (values.shape[1] - 1)
     if is_rounding(np.sqrt(squares), scale_of(values)):
         return None
-    return _noisiest(squares, freedom, squares.sum() - squares, freedom.sum() - freedom)
+    return _find_noisiest(squares, freedom, squares.sum() - squares, freedom.sum() - freedom)
 
 
-def _noisiest(squares: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
+def _find_noisiest(squares: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
     """Return the part whose squares are most significantly larger than the rest's, with its p.
 
     Args:
@@ -179,7 +179,7 @@ def uneven_noise(layout: Layout) -> Iterator[str]:
     far = far_result(layout.values[kept])
     is_far = far is not None and far.p < alpha
     if far is not None and is_far:
-        name, seed = _name(layout, kept[far.row]), layout.seeds[far.seed]
+        name, seed = _setting_text(layout, kept[far.row]), layout.seeds[far.seed]
         distance = number(far.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
     noisy = min(parts, key=lambda part: part.p, default=None)
@@ -212,21 +212,25 @@ def _noisy_parts(layout: Layout, kept: Sequence[int]) -> list[_Part]:
     for factor, noisy in levels:
         rows = np.flatnonzero(factor.codes == noisy.place).tolist()
         p = min(1.0, noisy.p * len(levels))
-        parts.append(_Part(_named(factor.factor.key, factor.levels[noisy.place]), rows, p))
+        parts.append(_Part(_level_name(factor.factor.key, factor.levels[noisy.place]), rows, p))
     if noisiest_row := noisy_row(values):
         parts.append(
-            _Part(_name(layout, kept[noisiest_row.place]), [noisiest_row.place], noisiest_row.p)
+            _Part(
+                _setting_text(layout, kept[noisiest_row.place]),
+                [noisiest_row.place],
+                noisiest_row.p,
+            )
         )
     return parts
 
 
-def _name(layout: Layout, row: int) -> str:
+def _setting_text(layout: Layout, row: int) -> str:
     """Return a configuration as text."""
     assignment = layout.settings[row].assignment
-    return ", ".join(_named(key, level) for key, level in assignment.items())
+    return ", ".join(_level_name(key, level) for key, level in assignment.items())
 
 
-def _named(key: str, level: Any) -> str:
+def _level_name(key: str, level: Any) -> str:
     """Return a level as text."""
     return f"{key.split('.')[-1]} {level_text(level)}"
 

@@ -52,14 +52,14 @@ def controls_finding(
     over = tables.datasets(study)
     home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
     family = tables.first_family(home, metric)
-    sentences = [no_verdict_text(known), _unchanged(comparisons, rivals, head)]
+    sentences = [no_verdict_text(known), _unchanged_sentence(comparisons, rivals, head)]
     for arm in rivals:
         if not comparisons[arm].is_unchanged:
             difference = difference_text(reversed_difference(comparisons[arm]))
-            difference += others_text(study, metric, partial(_baseline_against, family, arm))
+            difference += others_text(study, metric, partial(_baseline_difference, family, arm))
             sentences.append(f"{comparison_phrase(comparisons[arm])} {ARMS[arm][0]}: {difference}.")
     if ceiling := comparisons.get(_CEILING):
-        sentences.append(_real_images(ceiling, comparisons.get(ALONE), head))
+        sentences.append(_real_images_sentence(ceiling, comparisons.get(ALONE), head))
     controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.
@@ -68,7 +68,7 @@ def controls_finding(
     return Finding(f"the baseline ({base.name}){place}", verdict, " ".join(filter(None, sentences)))
 
 
-def _baseline_against(family: Family, control: str, metric: str) -> Estimate | None:
+def _baseline_difference(family: Family, control: str, metric: str) -> Estimate | None:
     """Return the baseline's difference to a control in a metric, over the seeds that both finished.
 
     Args:
@@ -84,7 +84,9 @@ def _baseline_against(family: Family, control: str, metric: str) -> Estimate | N
     return comparison.difference if comparison else None
 
 
-def _unchanged(comparisons: Mapping[str, Compared], rivals: Sequence[str], head: str) -> str:
+def _unchanged_sentence(
+    comparisons: Mapping[str, Compared], rivals: Sequence[str], head: str
+) -> str:
     """Return a sentence on the controls with exactly the baseline's results; "" if none has."""
     names = [ARMS[arm][0] for arm in rivals if comparisons[arm].is_unchanged]
     if not names:
@@ -95,7 +97,7 @@ def _unchanged(comparisons: Mapping[str, Compared], rivals: Sequence[str], head:
     return same
 
 
-def _real_images(real: Compared, floor: Compared | None, head: str) -> str:
+def _real_images_sentence(real: Compared, floor: Compared | None, head: str) -> str:
     """Return a sentence that compares real images with the baseline."""
     if not real.is_unchanged:
         return f"Real pictures against it: {difference_text(real)}."

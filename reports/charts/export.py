@@ -21,7 +21,7 @@ COLUMN: Final = 3.3  # width of a paper's column, in inches
 DOTS_PER_INCH: Final = 72  # pixels of a specification per inch on paper
 
 
-def _look(text: str, rule: str, size: int) -> Spec:
+def _make_style(text: str, rule: str, size: int) -> Spec:
     """Return a chart's style as a Vega-Lite config.
 
     Args:
@@ -44,9 +44,9 @@ def _look(text: str, rule: str, size: int) -> Spec:
     }
 
 
-PAPER: Final = _look("#222222", "#888888", 9) | {"background": "white"}
+PAPER: Final = _make_style("#222222", "#888888", 9) | {"background": "white"}
 # An SVG in a page inherits the page's color, which differs between light, dark and print.
-PAGE: Final = _look("currentColor", "#888888", 11)
+PAGE: Final = _make_style("currentColor", "#888888", 11)
 
 
 def chart_bytes(chart: Chart) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
     """
     import vl_convert as vlc
 
-    spec = _fitted(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
+    spec = _fit_spec(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
     common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
         "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),
@@ -67,25 +67,25 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
 
 def for_page(spec: Spec) -> Spec:
     """Return a specification that fills its container on a page and uses the page's colors."""
-    return _fitted(spec, PAGE, width="container")
+    return _fit_spec(spec, PAGE, width="container")
 
 
-def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
+def _fit_spec(spec: Spec, look: Spec, **size: Any) -> Spec:
     """Return a specification with a style and a size."""
     autosize = {"type": "fit-x", "contains": "padding"}
-    return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
+    return dict(_replace_undrawable({**spec, "autosize": autosize, **size, "config": look}))
 
 
-def _drawable(value: Any) -> Any:
+def _replace_undrawable(value: Any) -> Any:
     """Return a specification without characters that cannot be drawn.
 
     vl-convert fails on characters that are invalid in XML, and bidirectional marks reorder the
     text: they are replaced by their codes.
     """
     if isinstance(value, dict):
-        return {key: _drawable(inner) for key, inner in value.items()}
+        return {key: _replace_undrawable(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_drawable(inner) for inner in value]
+        return [_replace_undrawable(inner) for inner in value]
     return printable_lines(value) if isinstance(value, str) else value
 
 
@@ -99,7 +99,7 @@ def page_script() -> str:
 def as_json(value: Any) -> Markup:
     """Return JSON that is safe in a page's script element: no text of a store can close it.
 
-    Numbers are rounded to six digits, more than a chart can show.
+    Numbers are rounded to six digits, which is enough for a chart.
     """
     few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
     return htmlsafe_json_dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

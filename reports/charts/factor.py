@@ -63,7 +63,7 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
         return
     if scattered or many:
         means = []
-    low, high = _limits(dots, means, percent=tables.is_percent(metric))
+    low, high = _value_range(dots, means, percent=tables.is_percent(metric))
     lines = [] if tables.datasets(study) else control_lines(study, metric, placed, (low, high))
     near = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *near]), max([high, *near])
@@ -72,13 +72,13 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
         x = vega.spread(field, title, dots, log=factor.log)
     else:
         x = vega.steps(field, title, dots)
-    encoding = {"x": x, "y": _axis(study, metric, low, high)}
+    encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
     dots, some = vega.thinned(dots, "dots")
-    apart = _apart(dots, field, (high - low) / vega.HEIGHT)
+    apart = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
     layers = [*control_layers(lines, encoding)]
     if numeric and len(means) > 1:
         layers.append(vega.layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1))
-    layers += _marks(study, apart, means, encoding, {field: title}, head)
+    layers += _mark_layers(study, apart, means, encoding, {field: title}, head)
     dot = "a setting's mean over seeds" if scattered else "a seed"
     caption = f"Test {head} of {study.name} against {factor.key}. Each dot is {dot}.{some}"
     if means:
@@ -109,13 +109,13 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
     if not dots:
         return
     title, head = tables.short_names(study)[over.key], heading(study.protocol, metric)
-    y = _axis(study, metric, *_limits(dots, means, percent=tables.is_percent(metric)))
+    y = _metric_axis(study, metric, *_value_range(dots, means, percent=tables.is_percent(metric)))
     encoding = {"x": vega.steps("level", title, dots), "y": y}
     order = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": order}
     encoding["color"] = vega.named("method", list(methods))
     dots, some = vega.thinned(dots, "dots")
-    layers = _marks(study, dots, means, encoding, {"level": title, "method": "method"}, head)
+    layers = _mark_layers(study, dots, means, encoding, {"level": title, "method": "method"}, head)
     caption = (
         f"Test {head} of {study.name}: each method on each dataset. Each dot is a seed.{some}"
         " Diamonds are means with 95% intervals."
@@ -128,7 +128,7 @@ def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
     yield vega.chart(study, place, title, caption, layers, beside="each method by itself")
 
 
-def _apart(dots: Values, field: str, pixel: float) -> list[Spec]:
+def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
     """Return the dots, with a horizontal shift in pixels for those that would overlap.
 
     Args:
@@ -187,7 +187,7 @@ def _dots(study: Study, group: Group, column: str, *, scattered: bool) -> Iterat
         yield {"y": y, "name": name, **run}
 
 
-def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
+def _value_range(dots: Values, means: Values, *, percent: bool) -> tuple[float, float]:
     """Return the range of dots and intervals, with a minimum height.
 
     The minimum is half a point for percentages, else a part of the values.
@@ -207,14 +207,14 @@ def _limits(dots: Values, means: Values, *, percent: bool) -> tuple[float, float
     return (low, high) if high - low > least else (low - least, high + least)
 
 
-def _axis(study: Study, metric: str, low: float, high: float) -> Spec:
+def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
     """Return the vertical axis of a test metric, with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
     return vega.number("y", vega.test_title(study, metric), scale)
 
 
-def _marks(
+def _mark_layers(
     study: Study, dots: Values, means: Values, at: Spec, named: Mapping[str, str], head: str
 ) -> Iterator[Spec]:
     """Yield the layers of dots and of means. A click on a dot opens its run.

@@ -98,7 +98,7 @@ def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
 
     Args:
         points: All points, in the order of the chart.
-        what: Plural noun for the points, used in the sentence.
+        what: The plural noun that the sentence uses for the points.
 
     Returns:
         The points to draw, and the sentence; all points and "" if there are few.

@@ -67,12 +67,12 @@ def print_report(
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
-    shorter = replace(report, tables=tuple(map(_begun, report.tables)))
+    shorter = replace(report, tables=tuple(map(_limit_rows, report.tables)))
     console.print(view(shorter, console.width, legend=legend))
     console.print(last, soft_wrap=True, markup=False)
 
 
-def _begun(table: Table) -> Table:
+def _limit_rows(table: Table) -> Table:
     """Return a table limited to its first rows, with a note if it has more."""
     rows = dict(table.sections()).get(LEVELS, [])
     if len(rows) <= MOST_PRINTED:
@@ -164,7 +164,7 @@ def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [_replace(out / file, data) for file, data in files.items()]
+        return [_write_atomically(out / file, data) for file, data in files.items()]
     except OSError as error:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
 
@@ -177,7 +177,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]", "-", text)
 
 
-def _replace(path: Path, data: bytes) -> Path:
+def _write_atomically(path: Path, data: bytes) -> Path:
     """Write a temporary file and rename it: a reader sees either the old content or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -208,7 +208,7 @@ def make_publication(report: Report) -> Publication:
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
         best=best.setting if best else "",
-        note=_note(report),
+        note=_run_note(report),
         answer="\n\n".join(filter(None, paragraphs)) + "\n",
         page=f"{file_name(study.name)}.html",
         stamp=report.stamp,
@@ -216,7 +216,7 @@ def make_publication(report: Report) -> Publication:
     )
 
 
-def _note(report: Report) -> str:
+def _run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
     main = replace(report, tables=report.main[:1], together=())
     text, description = text_of("markdown", main), report.study.description

@@ -61,10 +61,10 @@ def answer_markdown(answer: Answer) -> str:
 
 def markdown(tables: Sequence[Table]) -> str:
     """Return GitHub-flavored Markdown: per table a heading, a pipe table and a list of notes."""
-    return "\n".join(_markdown(table) for table in tables if table.place != "csv")
+    return "\n".join(_markdown_table(table) for table in tables if table.place != "csv")
 
 
-def _markdown(table: Table) -> str:
+def _markdown_table(table: Table) -> str:
     rules = {"left": ":---", "right": "---:"}
     lines = [
         [escaped(column.heading) for column in table.page_columns],
@@ -92,7 +92,7 @@ def escaped(text: str) -> str:
 def latex(tables: Sequence[Table]) -> str:
     r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
     head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
-    return "\n".join([head, *(_latex(table) for table in tables if table.place != "csv")])
+    return "\n".join([head, *(_latex_table(table) for table in tables if table.place != "csv")])
 
 
 def latex_escaped(text: str) -> str:
@@ -101,14 +101,16 @@ def latex_escaped(text: str) -> str:
     return re.sub("-(?=-)|[^-]", lambda match: _COMMANDS.get(match[0], match[0]), text)
 
 
-def _first(text: str) -> str:
+def _protect_start(text: str) -> str:
     r"""Protect a text after \\, which would parse [ as its argument and * as part of its name."""
     return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 
-def _latex(table: Table) -> str:
+def _latex_table(table: Table) -> str:
     columns, stacked = table.page_columns, table.crowded
-    headings = [_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)]
+    headings = [
+        _latex_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)
+    ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # font size and column gap with which a table of this many columns fits a page's width
     size, gap = (r"\footnotesize", 3) if len(columns) <= _MOST_LARGE else (r"\scriptsize", 1)
@@ -121,13 +123,15 @@ def _latex(table: Table) -> str:
         rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
         r"\toprule",
-        _line(headings),
+        _latex_row(headings),
     ]
     for _, rows in shown(table, lambda cell: _latex_cell(cell, stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
-            lines.append(_line([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells]))
-    notes = r"\\ ".join(_first(latex_escaped(note)) for note in table.notes)
+            lines.append(
+                _latex_row([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells])
+            )
+    notes = r"\\ ".join(_protect_start(latex_escaped(note)) for note in table.notes)
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -138,12 +142,12 @@ def _latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return _first(" & ".join(cells)) + r" \\"
+def _latex_row(cells: Sequence[str]) -> str:
+    return _protect_start(" & ".join(cells)) + r" \\"
 
 
-def _heading(column: Column, stacked: bool) -> str:
-    lines = [_first(latex_escaped(line)) for line in broken(column.heading)]
+def _latex_heading(column: Column, stacked: bool) -> str:
+    lines = [_protect_start(latex_escaped(line)) for line in broken(column.heading)]
     if not stacked or len(lines) == 1:
         return latex_escaped(column.heading)
     text = r"\\".join(lines)

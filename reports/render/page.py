@@ -49,17 +49,17 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         study=report.study,
         answer=report.answer,
         charts=charts,
-        lost=_lost(report),
-        runs=_runs(report.study),
+        lost=_rows_without_mean(report),
+        runs=_run_links(report.study),
         count=len(setting_groups(report.study)),
         most=MOST_RUNS,
-        yaml=_yaml(report.study.config),
+        yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
         specs=as_json(specs),
     )
 
 
-def _runs(study: Study) -> list[tuple[str, str]]:
+def _run_links(study: Study) -> list[tuple[str, str]]:
     """Return (configuration as text, address) for each run of controls and listed configurations.
 
     They are in the order of the configurations. If there are too many, those with the best
@@ -77,7 +77,7 @@ def _runs(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _lost(report: Report) -> list[tuple[str, int, str]]:
+def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
     """Return (state, number of rows, reason) of the rows in no mean, the most frequent first.
 
     Pruned rows are counted together, because each has a different reason.
@@ -90,7 +90,7 @@ def _lost(report: Report) -> list[tuple[str, int, str]]:
     return [(state, count, reason or "") for state, reason, count in counted.rows()]
 
 
-def _yaml(config: dict[str, Any]) -> str:
+def _to_yaml(config: dict[str, Any]) -> str:
     """Return the study as YAML, without empty entries."""
     from ruamel.yaml import YAML
 
@@ -98,14 +98,14 @@ def _yaml(config: dict[str, Any]) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = StringIO()
-    yaml.dump(_given(config), stream)
+    yaml.dump(_drop_empty(config), stream)
     return stream.getvalue()
 
 
-def _given(value: Any) -> Any:
+def _drop_empty(value: Any) -> Any:
     """Return a configuration without empty entries."""
     if isinstance(value, dict):
-        kept = {key: _given(inner) for key, inner in value.items()}
+        kept = {key: _drop_empty(inner) for key, inner in value.items()}
         return {key: inner for key, inner in kept.items() if inner not in (None, {}, "")}
     return value
 
@@ -119,10 +119,10 @@ def entry(report: Report, page: str) -> dict[str, Any]:
     """
     study = report.study
     sought = {
-        name: list(dict.fromkeys(value for key in keys for value in _levels(study, key)))
+        name: list(dict.fromkeys(value for key in keys for value in _level_texts(study, key)))
         for name, keys in SOUGHT.items()
     }
-    about = {"page": page, "ran": _days(study), "sought": sought}
+    about = {"page": page, "ran": _run_days(study), "sought": sought}
     return {"study": study, "answer": report.answer, **about}
 
 
@@ -151,7 +151,7 @@ def overview_lines(
     yield from (f"left out: {line}" for line in left_out)
 
 
-def _levels(study: Study, key: str) -> Iterator[str]:
+def _level_texts(study: Study, key: str) -> Iterator[str]:
     """Yield a study's values of a key: its constant, or every level in its configurations."""
     group = key.removesuffix(".name")
     for setting in study.settings:
@@ -162,7 +162,7 @@ def _levels(study: Study, key: str) -> Iterator[str]:
         yield constant
 
 
-def _days(study: Study) -> str:
+def _run_days(study: Study) -> str:
     """Return the days of the first and last run, without invalid times."""
     started = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
     days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in started]
@@ -178,22 +178,22 @@ def page_html(name: str, **values: Any) -> str:
     """
     folder = files("reports.render") / "templates"
     style, script = ((folder / file).read_text("utf-8") for file in ("page.css", f"{name}.js"))
-    return _filled(name, style=Markup(style), script=Markup(script), **values).rstrip() + "\n"
+    return _render(name, style=Markup(style), script=Markup(script), **values).rstrip() + "\n"
 
 
 def answer_html(answer: Answer) -> Markup:
     """Return the answer as an HTML fragment."""
-    return Markup(_filled("answer", answer=answer, rule=answer.rule))
+    return Markup(_render("answer", answer=answer, rule=answer.rule))
 
 
 def table_html(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes, which are separate on the page."""
     dialect = STACKED if table.crowded else PLAIN
     sections = list(shown(table, lambda cell: cell_text(cell, dialect)))
-    return Markup(_filled("table", columns=table.page_columns, sections=sections))
+    return Markup(_render("table", columns=table.page_columns, sections=sections))
 
 
-def _filled(name: str, **values: Any) -> str:
+def _render(name: str, **values: Any) -> str:
     """Return a rendered template."""
     return _environment().get_template(f"{name}.html.j2").render(**values)
 
@@ -205,19 +205,19 @@ def _environment() -> Environment:
         loader=PackageLoader("reports.render", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_spelled_out,
+        finalize=_escape_controls,
     )
-    environment.filters |= {"foldable": _foldable, "html": table_html}
+    environment.filters |= {"foldable": _add_breaks, "html": table_html}
     return environment
 
 
-def _spelled_out(value: Any) -> Any:
+def _escape_controls(value: Any) -> Any:
     """Return a value of a template without control characters; Markup is trusted and unchanged."""
     is_trusted = not isinstance(value, str) or isinstance(value, Markup)
     return value if is_trusted else printable_lines(value)
 
 
-def _foldable(heading: str) -> Markup:
+def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
     words = printable_lines(heading).split(" ")
     return Markup(" ").join(Markup("<wbr>").join(map(escape, broken(word))) for word in words)

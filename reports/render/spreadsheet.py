@@ -23,7 +23,7 @@ def table_frame(table: Table) -> pl.DataFrame:
     """
     rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
-        cells = [_fields(column.key, row.cells.get(column.key)) for row in rows]
+        cells = [_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
         names = max(cells, key=len, default={}) or [column.key]
         columns |= {name: [fields.get(name) for fields in cells] for name in names}
     rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
@@ -51,11 +51,11 @@ def csv_text(table: Table) -> str:
 
 def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
-    texts = pl.col(pl.String).map_elements(_no_formula, return_dtype=pl.String)
-    return frame.with_columns(texts).rename(_no_formula)
+    texts = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
+    return frame.with_columns(texts).rename(_escape_formula)
 
 
-def _no_formula(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Return the text with a leading apostrophe if it looks like a formula and is not a number."""
     if not text.startswith(_FORMULA):
         return text
@@ -75,12 +75,12 @@ def csv_stream(tables: Sequence[Table]) -> str:
     Therefore unknown numbers are NaN, unknown text is empty, and text among numbers ("1 of 3") is
     in a separate column, such as datasets_text for datasets.
     """
-    frame = pl.concat([_labelled(table) for table in tables], how="diagonal")
-    typed = pl.DataFrame([part for column in frame for part in _typed(column)])
+    frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
+    typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])
     return no_formulas(typed).write_csv()
 
 
-def _labelled(table: Table) -> pl.DataFrame:
+def _name_labels(table: Table) -> pl.DataFrame:
     """Return a table's frame with its labels under their headings, and empty for controls."""
     frame, labels = table_frame(table), table.columns[: table.labels]
     is_configuration = pl.col("arm").is_null()
@@ -96,7 +96,7 @@ def _labelled(table: Table) -> pl.DataFrame:
     return frame.rename(headings).insert_column(0, pl.lit(table.name).alias("table"))
 
 
-def _typed(texts: pl.Series) -> Iterator[pl.Series]:
+def _infer_types(texts: pl.Series) -> Iterator[pl.Series]:
     """Yield numbers, as integers if all are whole, and a separate column of the text among them."""
     numbers, whole = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
     has_text = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
@@ -110,7 +110,7 @@ def _typed(texts: pl.Series) -> Iterator[pl.Series]:
         yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
-def _fields(key: str, cell: Cell | None) -> dict[str, object]:
+def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
     """Return a cell's CSV columns; estimates, counts and epochs have several."""
     match cell:
         case Counts():

@@ -76,7 +76,7 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
     parts: list[RenderableType] = []
     previous_notes: set[str] = set()
     for table in (table for table in tables if table.place == "page"):
-        grid, dropped = _fitted(table, width)
+        grid, dropped = _fit_table(table, width)
         # A note of a previous table is not repeated. Other formats do repeat it, because a table
         # may be copied from them without the rest.
         notes = [note for note in table.notes if note not in previous_notes]
@@ -84,7 +84,7 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
         previous_notes |= set(notes)
         if dropped:
             notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
-        parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
+        parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     hints = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
     hints += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
@@ -102,7 +102,7 @@ def plain_text(view: RenderableType, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
-def _footnotes(notes: Sequence[str]) -> Grid:
+def _notes_grid(notes: Sequence[str]) -> Grid:
     """Return the notes with a hanging indent."""
     listed = Grid.grid(padding=(0, 1, 0, 0))
     listed.add_column(style="dim")
@@ -112,7 +112,7 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     return listed
 
 
-def _fitted(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
+def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     """Return the widest grid that fits, and the headings of the columns that were dropped.
 
     A column is dropped only if no layout fits with it. If even the narrowest grid is too wide, each
@@ -134,7 +134,7 @@ def _paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
-    for _, rows in shown(table, lambda cell: " ".join(_cell(cell, PLAIN).split())):
+    for _, rows in shown(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
@@ -163,14 +163,14 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
             printable(heading), justify=column.align, no_wrap=not label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in shown(table, lambda cell: _cell(cell, dialect), columns):
+    for _, rows in shown(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
             grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
         grid.add_section()
     return grid
 
 
-def _cell(cell: Cell | None, dialect: Dialect) -> str:
+def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
     """Return a cell's text; counts of absent rows are below the number of finished rows."""
     if isinstance(cell, Counts):
         return "\n".join([cell.of_all, *cell.absent()])

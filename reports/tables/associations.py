@@ -48,7 +48,7 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         factors: Factors of the rows.
         metric: Name of the test metric; the value of a configuration is its mean over seeds.
     """
-    plain = [_association(study, factor, metric) for factor in factors]
+    plain = [_associate(study, factor, metric) for factor in factors]
     adjusted = stats.holm([association.p for association in plain])
     least = stats.holm([association.least for association in plain])
     is_random = study.sampler in UNBIASED
@@ -83,7 +83,7 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     )  # fmt: skip
 
 
-def _association(study: Study, factor: Factor, metric: str) -> Association:
+def _associate(study: Study, factor: Factor, metric: str) -> Association:
     """Return the association of a factor with the metric's mean over seeds.
 
     It is over the finished configurations in which the factor is active.
@@ -159,7 +159,9 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     """
     if class_factors(study):
         return []
-    every = [_Trend(measure.short, _by_seed(study, measure, metric)) for measure in MEASURES]
+    every = [
+        _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
+    ]
     trends = [trend for trend in every if trend.seeds]
     if not trends:
         return []
@@ -189,7 +191,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
 
 
-def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
+def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
     """Return the response of each seed with enough configurations, if metric and measure vary."""
     names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
     responses: list[_Response] = []

@@ -41,7 +41,7 @@ def selection_tables(study: Study) -> list[Table]:
     scores = len(columns)
     for name, always in _CHOSEN.items():
         if f"selection/{name}" in there and (searched or always):
-            columns.append(Column(name, name, partial(_tally, f"selection/{name}")))
+            columns.append(Column(name, name, partial(_tally_cell, f"selection/{name}")))
     if len(columns) == scores:
         return []
     note = (
@@ -52,7 +52,7 @@ def selection_tables(study: Study) -> list[Table]:
     return [group_table(first, groups, "selected", title, columns, [note], place="files")]
 
 
-def _tally(column: str, group: Group) -> Cell | None:
+def _tally_cell(column: str, group: Group) -> Cell | None:
     """Return values with the number of seeds that chose each, in that order: "10 (8), 3 (2)"."""
     values = group.known(column)
     if not values:
@@ -128,7 +128,7 @@ def quality_tables(study: Study) -> list[Table]:
     quality = _Measured(decimals, n)
     columns = [Column("n", "n", quality.counts)]
     if over:
-        columns.append(Column("datasets", "datasets", partial(_over, over)))
+        columns.append(Column("datasets", "datasets", partial(_datasets_cell, over)))
     shown = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
     for measure in shown:
         drop = 0 if measure.metric == study.protocol.telling else measure.drop
@@ -152,7 +152,7 @@ def quality_tables(study: Study) -> list[Table]:
     return [group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _over(datasets: int, group: Group) -> Cell:
+def _datasets_cell(datasets: int, group: Group) -> Cell:
     """Return the number of datasets that a row averages, and the total if it is not all of them."""
     count = len(group.present or group.parts)
     return Text(str(count) if count == datasets else f"{count} of {datasets}")

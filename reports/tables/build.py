@@ -68,13 +68,13 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
         ReportError: If the study has no such metric.
     """
     study, metric = with_metric(study, metric)
-    comparisons = (_over_datasets if datasets(study) else _of_settings)(study, metric)
+    comparisons = (_tables_over_datasets if datasets(study) else _setting_tables)(study, metric)
     tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
     return tables if of_quality else [*tables, *response_tables(study, metric)]
 
 
-def _of_settings(study: Study, metric: str) -> Iterator[Table]:
+def _setting_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of comparisons of one dataset, and that of rank associations."""
     compared_families = list(families(study, metric))
     yield from map(comparison_table, compared_families)
@@ -84,11 +84,11 @@ def _of_settings(study: Study, metric: str) -> Iterator[Table]:
         yield rank_table(study, ranged, metric)
 
 
-def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
+def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
     read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
     is_controlled = any(arm.arm == ALONE for arm in arm_groups(study))
-    for table in _of_datasets(study, metric):
+    for table in _dataset_tables(study, metric):
         varies = table.kind in ("methods", "settings") or table.name.endswith(tuple(read))
         lacks = versus(ALONE) not in {column.key for column in table.columns}
         if read and is_controlled and varies and lacks:
@@ -98,12 +98,12 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
         yield table
 
 
-def _of_datasets(study: Study, metric: str) -> Iterator[Table]:
+def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the table of methods over datasets, those of the averages, and one per dataset."""
     yield comparison_table(method_family(study, metric))
     other_factors = beside_dataset(study)
     if not other_factors:
-        yield from _of_settings(study, metric)
+        yield from _setting_tables(study, metric)
         return
     whole = averaged(study)
     if whole is not None and len(other_factors) > 1:
@@ -113,7 +113,7 @@ def _of_datasets(study: Study, metric: str) -> Iterator[Table]:
     names = datasets(study)
     for name in names:
         # Only the first table of each dataset: main effects are in the averages above.
-        first = next(_of_settings(one_dataset(study, name), metric))
+        first = next(_setting_tables(one_dataset(study, name), metric))
         place = first.place if len(names) <= MOST_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
 
@@ -130,32 +130,32 @@ def comparison_table(family: Family) -> Table:
     """
     kind = {"settings": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"
-    epochs = _tested_epochs(family)
-    differences = [*_compared(family), *_with_controls(family)]
-    columns = [COUNTS, *epochs, *_over_seeds(family), *differences, _SECONDS]
+    epochs = _epoch_columns(family)
+    differences = [*_difference_columns(family), *_control_columns(family)]
+    columns = [COUNTS, *epochs, *_metric_columns(family), *differences, _SECONDS]
     if family.kind == "methods":
         title = f"{family.head} by dataset"
-        columns = [COUNTS, *epochs, *_by_dataset(family), *_compared(family)]
+        columns = [COUNTS, *epochs, *_columns_by_dataset(family), *_difference_columns(family)]
     notes, about = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
     return group_table(family, groups, name, title, columns, notes, compares=True, **about)
 
 
-def _tested_epochs(family: Family) -> list[Column]:
+def _epoch_columns(family: Family) -> list[Column]:
     """Return the column of tested epochs for the first table with these rows.
 
     There is none if no row has an epoch. Main effects and averages follow a table that has the
     column.
     """
     follows = family.kind == "effects" or (family.study.pooled and family.kind != "methods")
-    if follows or not any(map(_tested_epoch, family.groups)):
+    if follows or not any(map(_epoch_cell, family.groups)):
         return []
     # in a narrow terminal, the columns of datasets are more important than the epochs
     drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
-    return [Column("epoch", "epoch", _tested_epoch, drop=drop)]
+    return [Column("epoch", "epoch", _epoch_cell, drop=drop)]
 
 
-def _tested_epoch(group: Group) -> Cell | None:
+def _epoch_cell(group: Group) -> Cell | None:
     """Return the tested epoch over seeds; None if nothing was trained or selected."""
     trials = group.trials
     epochs = trials.known("selection_epoch")
@@ -169,7 +169,7 @@ def _tested_epoch(group: Group) -> Cell | None:
 _SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean("seconds")), drop=1)
 
 
-def _compared(family: Family) -> Iterator[Column]:
+def _difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
     if not family.comparable or family.baseline is None:
         return
@@ -179,7 +179,7 @@ def _compared(family: Family) -> Iterator[Column]:
         return lambda group: cell(compared[group]) if group in compared else None
 
     def difference(group: Group) -> Cell | None:
-        return Text("baseline") if group is family.baseline else of(_difference)(group)
+        return Text("baseline") if group is family.baseline else of(_difference_cell)(group)
 
     yield Column("difference", f"Δ{head}", difference)
     if any(comparison.classes for comparison in compared.values()):
@@ -196,7 +196,7 @@ def _compared(family: Family) -> Iterator[Column]:
     yield Column("detectable", "MDE", detectable, drop=drop)
 
 
-def _with_controls(family: Family) -> Iterator[Column]:
+def _control_columns(family: Family) -> Iterator[Column]:
     """Yield a column of differences for each control that has the levels of the rows."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
@@ -218,13 +218,13 @@ def _with_controls(family: Family) -> Iterator[Column]:
         yield Column(versus(control), f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
 
 
-def _difference(comparison: Compared) -> Cell:
+def _difference_cell(comparison: Compared) -> Cell:
     """Return the cell of a difference, with the number of datasets if some are missing."""
     suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
     return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
 
-def _over_seeds(family: Family) -> Iterator[Column]:
+def _metric_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of a table without datasets: seeds, selection score, and the metrics."""
     study = family.study
 
@@ -234,16 +234,16 @@ def _over_seeds(family: Family) -> Iterator[Column]:
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds)
     objective = f"sel. {heading(study.protocol, study.objective)}"
-    score = partial(_mean, family, OBJECTIVE, "")
+    score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
-    for name, head in _metrics(family).items():
+    for name, head in _metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
         hidden = name not in (*study.protocol.shown, family.metric)
-        mean = partial(_mean, family, name, "")
+        mean = partial(_mean_cell, family, name, "")
         yield Column(name, head, mean, drop=drop, csv_only=hidden, metric=name)
 
 
-def _metrics(family: Family) -> dict[str, str]:
+def _metric_headings(family: Family) -> dict[str, str]:
     """Return the metrics that were measured, with their headings; first those that a page shows."""
     protocol, there = family.study.protocol, measured(family.study)
     wanted = (*protocol.required, family.metric)
@@ -251,17 +251,17 @@ def _metrics(family: Family) -> dict[str, str]:
     return {n: protocol.headings[n] for n in names if f"test/{n}" in there or n in wanted}
 
 
-def _by_dataset(family: Family) -> Iterator[Column]:
+def _columns_by_dataset(family: Family) -> Iterator[Column]:
     """Yield the metric's columns per dataset, then averages; other metrics only in CSV files."""
     metric, heads = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
-    csv_names = [name for name in _metrics(family) if name not in (metric, *halves)]
+    csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def over(group: Group) -> Cell | None:
         return None if group.arm else Quantity(len(group.present), 0)
 
     def column(dataset: str, name: str, head: str, **options: Any) -> Column:
-        mean = partial(_mean, family, name, dataset)
+        mean = partial(_mean_cell, family, name, dataset)
         return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **options)
 
     yield Column("datasets", "datasets", over, csv_only=True)
@@ -274,7 +274,7 @@ def _by_dataset(family: Family) -> Iterator[Column]:
     yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
 
 
-def _mean(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
+def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
     """Return a metric's mean over seeds, if all finished rows of the group have the metric.
 
     An average over datasets shows the number of datasets if it is not over all of them. A mean on

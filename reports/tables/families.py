@@ -256,7 +256,9 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     labels = factor_labels(study)
     groups = [*settings, *arms]
     pairs = {
-        group: pair for group, pair in _against(baseline, groups).items() if _on_same_classes(*pair)
+        group: pair
+        for group, pair in _pair_with_baseline(baseline, groups).items()
+        if _on_same_classes(*pair)
     }
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     for factor in levelled if study.sampler == "grid" else ():
@@ -275,12 +277,14 @@ def level_family(study: Study, factor: Factor, metric: str) -> Family:
     baseline = None if factor.key in APART else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *arms]
-    pairs, cells = _against(baseline, groups), {} if alone else companions(study, factor)
+    pairs, cells = _pair_with_baseline(baseline, groups), {} if alone else companions(study, factor)
     kind: Kind = "levels" if alone else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 
 
-def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tuple[Group, Group]]:
+def _pair_with_baseline(
+    baseline: Group | None, groups: Sequence[Group]
+) -> dict[Group, tuple[Group, Group]]:
     """Return each group with the baseline, except the baseline itself; equal groups only once."""
     if baseline is None:
         return {}
@@ -315,7 +319,8 @@ def method_family(study: Study, metric: str) -> Family:
     beside = dataclasses.replace(study, factors=beside_dataset(study))
     baseline = baseline_setting(beside, method_rows) if beside.factors else None
     both = {
-        group: on_common(study, *pair) for group, pair in _against(baseline, method_rows).items()
+        group: on_common(study, *pair)
+        for group, pair in _pair_with_baseline(baseline, method_rows).items()
     }
     pairs = {group: pair for group, pair in both.items() if pair}
     cells = {key: name for group in method_rows for name, key in group.value.parts.items()}

@@ -30,7 +30,7 @@ def on_test(selection: str) -> bool:
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
-def _interval(study: Study) -> str:
+def _interval_note(study: Study) -> str:
     """Return the note on what the ± covers."""
     hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if hides else ""
@@ -41,7 +41,7 @@ def _interval(study: Study) -> str:
     )
 
 
-def _noted(
+def _annotate_table(
     study: Study,
     name: str,
     title: str,
@@ -61,10 +61,14 @@ def _noted(
         notes: Notes that are specific to the table.
         more: Other fields of the Table.
     """
-    all_notes = [*_warnings(study, rows), _setup(study), *notes]
+    all_notes = [*_warning_notes(study, rows), _setup_note(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
-        all_notes.append(Legend(_interval(study)))
-    all_notes += [*_flags(study, rows), *_arms(study, rows), *_unfinished(study)]
+        all_notes.append(Legend(_interval_note(study)))
+    all_notes += [
+        *_flag_notes(study, rows),
+        *_control_notes(study, rows),
+        *_unfinished_notes(study),
+    ]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
@@ -95,7 +99,7 @@ def plain_table(
     """
     rule = chosen_by(study.rows["selection"].to_list())
     rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
-    return _noted(study, name, title, columns, rows, notes, **more)
+    return _annotate_table(study, name, title, columns, rows, notes, **more)
 
 
 def group_table(
@@ -141,7 +145,7 @@ def group_table(
 
     every = [*labels, *columns]
     more |= {"labels": len(labels), "shown": family.shown}
-    return _noted(family.study, name, title, every, [*map(row, groups)], notes, **more)
+    return _annotate_table(family.study, name, title, every, [*map(row, groups)], notes, **more)
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
@@ -159,7 +163,7 @@ def comparison_notes(family: Family) -> Iterator[str]:
     if family.kind == "methods" or study.pooled:
         yield _AVERAGES
     if family.comparable:
-        yield from _difference(family)
+        yield from _difference_notes(family)
     if ALONE in family.controls:
         yield Legend(
             f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic"
@@ -171,7 +175,7 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield f"the best {family.shown} of {total} settings shown; the CSV holds all"
 
 
-def _difference(family: Family) -> Iterator[str]:
+def _difference_notes(family: Family) -> Iterator[str]:
     """Yield the notes on what is compared with what, and by which tests."""
     if family.baseline is None:
         yield "no baseline setting ran: no paired differences"
@@ -199,7 +203,7 @@ def _difference(family: Family) -> Iterator[str]:
         )
 
 
-def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield notes on the use of test images for selection, and on the demonstration backbone."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
@@ -209,7 +213,7 @@ def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield "demonstration backbone: figures say nothing about CLIP"
 
 
-def _setup(study: Study) -> str:
+def _setup_note(study: Study) -> str:
     """Return the parts of the setup that all configurations share, with selection and seeds."""
     shared = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
@@ -221,7 +225,7 @@ def _setup(study: Study) -> str:
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
-def _unfinished(study: Study) -> Iterator[str]:
+def _unfinished_notes(study: Study) -> Iterator[str]:
     """Yield notes on the rows that are in no mean, and the study's warnings."""
     absent = all_rows(study).counts.absent()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
@@ -237,7 +241,7 @@ def _unfinished(study: Study) -> Iterator[str]:
     yield from study.warnings
 
 
-def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a note per flag: its meaning, and how many trials raised it in which rows."""
     raised = {flag.name for row in rows for flag in row.flags}
     for flag in (flag for flag in all_rows(study).flags() if flag.name in raised):
@@ -255,7 +259,7 @@ def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({where}): {meaning}"
 
 
-def _arms(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the note that explains the controls."""
     unseen = study.protocol.unseen or "tested"
     arms = [f"{ARMS[row.arm][0]}: {ARMS[row.arm][1]}" for row in rows if row.arm]

@@ -108,20 +108,22 @@ def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) 
                 models["", seed][0][dataset] = run
     try:
         return {
-            place: _averaged([_draws(study, model, place[1], metric) for model in place_models])
+            place: _average_draws(
+                [_draws_of_model(study, model, place[1], metric) for model in place_models]
+            )
             for place, place_models in models.items()
         }
     except _Unanswered:
         return {}
 
 
-def _averaged(draws: Sequence[Drawn]) -> Drawn:
+def _average_draws(draws: Sequence[Drawn]) -> Drawn:
     """Return the mean of a metric over models, datasets or targets."""
     values = np.mean([drawn.values for drawn in draws], axis=0)
     return Drawn(np.asarray(values), min(drawn.n_classes for drawn in draws))
 
 
-def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
+def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
     """Return a metric under each draw, averaged over datasets.
 
     Args:
@@ -132,7 +134,9 @@ def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Dra
         metric: Name of the test metric.
     """
     if metric in study.protocol.halves:
-        first, second = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
+        first, second = (
+            _draws_of_model(study, runs, seed, half) for half in study.protocol.halves[metric]
+        )
         total, product = first.values + second.values, first.values * second.values
         means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
         return Drawn(np.asarray(means), min(first.n_classes, second.n_classes))
@@ -140,10 +144,10 @@ def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Dra
     # them independent.
     draws = []
     for name, run in runs.items():
-        drawn = _of_run(study, run, seed, metric)
+        drawn = _draws_of_run(study, run, seed, metric)
         order = np.random.default_rng([*name.encode()])
         draws.append(drawn._replace(values=order.permutation(drawn.values)))
-    return _averaged(draws)
+    return _average_draws(draws)
 
 
 class RightAnswers(NamedTuple):
@@ -168,7 +172,7 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         test image are not counted.
     """
     try:
-        share, counts, column = _answered(study, run, seed, metric)
+        share, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
     exam = study.hits.of(run).filter(pl.col(EXAM) == share.exam)
@@ -178,21 +182,23 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
 
 def has_answers(study: Study, metric: str) -> bool:
     """Return True if a metric can be computed from the correct answers that runs store."""
-    return metric in {*_SHARES, *study.protocol.halves, *_targets(study)}
+    return metric in {*_SHARES, *study.protocol.halves, *_target_metrics(study)}
 
 
-def _targets(study: Study) -> list[str]:
+def _target_metrics(study: Study) -> list[str]:
     """Return the metrics of single target datasets."""
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
 
-def _answered(study: Study, run: str, seed: int, metric: str) -> tuple[Share, pl.DataFrame, str]:
+def _read_answers(
+    study: Study, run: str, seed: int, metric: str
+) -> tuple[Share, pl.DataFrame, str]:
     """Return an accuracy's definition, a row per class, and the column of correct answers.
 
     Raises:
         _Unanswered: If the metric is not an accuracy, or if the run stores no answers.
     """
-    share = Share("all", exam=metric) if metric in _targets(study) else _SHARES.get(metric)
+    share = Share("all", exam=metric) if metric in _target_metrics(study) else _SHARES.get(metric)
     if share is None:
         raise _Unanswered
     has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
@@ -203,11 +209,11 @@ def _answered(study: Study, run: str, seed: int, metric: str) -> tuple[Share, pl
     return share, counts, column
 
 
-def _of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
+def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     """Return an accuracy of one model under each draw."""
-    if metric == "accuracy" and (targets := _targets(study)):
-        return _averaged([_of_run(study, run, seed, target) for target in targets])
-    share, counts, column = _answered(study, run, seed, metric)
+    if metric == "accuracy" and (targets := _target_metrics(study)):
+        return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
+    share, counts, column = _read_answers(study, run, seed, metric)
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
         right, pictures = right / pictures, np.ones_like(pictures)

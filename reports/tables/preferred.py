@@ -92,7 +92,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     settings = setting_groups(whole)
     best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
     column = f"test/{metric}"
-    values = _mean_of([group.seeds(column) for group in best])
+    values = _mean_results([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
     baseline = baseline_setting(whole, settings) if whole.factors else None
@@ -109,7 +109,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     return Headline(setting, interval_of(metric, [*values.values()]), beside)
 
 
-def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
+def _mean_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """Return the mean over several configurations by seed, for the seeds that all of them have."""
     seeds = sorted(set.intersection(*map(set, results))) if results else []
     return {seed: mean([by_seed[seed] for by_seed in results]) for seed in seeds}

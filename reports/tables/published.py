@@ -89,14 +89,14 @@ def published_table(study: Study) -> Table:
     A difference is the study's mean minus the figure. Its interval is over the study's seeds only,
     because a figure has none. If nothing can be compared, the table has no rows and a note says so.
     """
-    lines = [*_lines(study)]
+    lines = [*_published_lines(study)]
     columns = [
         Column("setting", "setting", lambda line: Text(line.setting), "left"),
         Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
     for metric, head in _METRICS.items():
-        columns += _beside(metric, head)
+        columns += _metric_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
@@ -108,7 +108,7 @@ def published_table(study: Study) -> Table:
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 
-def _beside(metric: str, head: str) -> Iterator[Column]:
+def _metric_columns(metric: str, head: str) -> Iterator[Column]:
     """Yield the columns of a metric: in the study, in the paper, and their difference."""
     theirs, delta = f"published_{metric}", f"difference_{metric}"
     yield Column(metric, head, lambda line: Value(interval_of(metric, line.values(metric))))
@@ -121,30 +121,30 @@ def _source(line: _Beside) -> Cell:
     return Text(f"{line.figure['source']}{unverified}")
 
 
-def _lines(study: Study) -> Iterator[_Beside]:
+def _published_lines(study: Study) -> Iterator[_Beside]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
     pooled = averaged(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
         for setting in part.settings:
-            method = _method(part, setting)
-            place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
+            method = _method_of(part, setting)
+            place = AVERAGE_OF_ALL if part.pooled else _value_of(part, setting, "dataset")
             figure = figures().get((method, place))
             group = Group((), part.by_setting[setting.key])
-            if figure and group.done and _is_theirs(part, setting):
-                yield _Beside(_label(part, setting, method), figure, group)
+            if figure and group.done and _has_published_setup(part, setting):
+                yield _Beside(_method_text(part, setting, method), figure, group)
 
 
-def _is_theirs(study: Study, setting: Configuration) -> bool:
+def _has_published_setup(study: Study, setting: Configuration) -> bool:
     """Return True if a configuration ran with the setup of the published figures."""
     theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    same = all(_value(study, setting, key) in values for key, values in theirs.items())
+    same = all(_value_of(study, setting, key) in values for key, values in theirs.items())
     return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
-def _method(study: Study, setting: Configuration) -> Method:
+def _method_of(study: Study, setting: Configuration) -> Method:
     """Return the fine-tuner and the generator of a configuration by their names in papers.csv."""
     finetuner, generator = (
-        _value(study, setting, part) or _value(study, setting, f"{part}.name")
+        _value_of(study, setting, part) or _value_of(study, setting, f"{part}.name")
         for part in ("finetuner", "generator")
     )
     finetuner = "zero_shot" if setting.arm == "zero_shot" else finetuner
@@ -153,7 +153,7 @@ def _method(study: Study, setting: Configuration) -> Method:
     return finetuner, setting.arm or generator
 
 
-def _label(study: Study, setting: Configuration, method: Method) -> str:
+def _method_text(study: Study, setting: Configuration, method: Method) -> str:
     """Return the method with the levels of the other factors."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, varied = short_names(study), setting.assignment
@@ -161,7 +161,7 @@ def _label(study: Study, setting: Configuration, method: Method) -> str:
     return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in keys)])
 
 
-def _value(study: Study, setting: Configuration, key: str) -> str:
+def _value_of(study: Study, setting: Configuration, key: str) -> str:
     """Return a configuration's value of a key, as in MLflow's params; "" if the study has none."""
     baselines = {factor.key: factor.baseline for factor in study.factors} if setting.arm else {}
     value = {**study.constants, **baselines, **setting.assignment}.get(key, "")
