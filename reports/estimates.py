@@ -46,11 +46,11 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
         A row per table line and metric. The comparison with the baseline is in the row of the
         table's metric. Unknown numbers are null.
     """
-    rows = [row for table in tables for line in table.rows for row in _rows(table, line)]
+    rows = [row for table in tables for line in table.rows for row in _estimate_rows(table, line)]
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
-def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
+def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     over = line.cells.get("datasets")
     about: dict[str, Any] = {
         "table": table.name,
@@ -74,23 +74,23 @@ def _rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
         is_compared = metric == table.metric and dataset in ("", AVERAGE)
         if dataset == AVERAGE and isinstance(over, Quantity):
             row["datasets"] = int(over.number)
-        compared = _compared(line.compared) if line.compared and is_compared else {}
-        against = _with_controls(line) if is_compared else {}
-        yield row | _ends(cell.estimate) | compared | against
+        compared = _comparison_fields(line.compared) if line.compared and is_compared else {}
+        against = _control_fields(line) if is_compared else {}
+        yield row | _interval_fields(cell.estimate) | compared | against
 
 
-def _with_controls(line: Row) -> dict[str, Any]:
+def _control_fields(line: Row) -> dict[str, Any]:
     """Return the differences to the controls at a line's levels."""
     differences: dict[str, Any] = {}
     for name in _VERSUS:
         cell = line.cells.get(name)
         if isinstance(cell, Value):
-            differences |= _ends(cell.estimate, name)
+            differences |= _interval_fields(cell.estimate, name)
             differences |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
     return differences
 
 
-def _compared(comparison: Compared) -> dict[str, Any]:
+def _comparison_fields(comparison: Compared) -> dict[str, Any]:
     values = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
     values.pop("datasets")  # the column has the number of datasets behind the mean
     values["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
@@ -104,13 +104,13 @@ def _compared(comparison: Compared) -> dict[str, Any]:
     values["is_constant"] = comparison.is_constant
     return (
         values
-        | _ends(comparison.difference, "difference")
+        | _interval_fields(comparison.difference, "difference")
         | {"pairs": comparison.difference.n}
         | over
     )
 
 
-def _ends(estimate: Estimate, name: str = "") -> dict[str, float | None]:
+def _interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

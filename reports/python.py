@@ -36,6 +36,12 @@ def load_study(
         ReportError: If the store cannot be read, or if the study or the metric is unknown (one
             line).
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
+
+    Example:
+        >>> study = load_study("prompt_len", "runs/mlflow.db")
+        >>> print(study.answer())
+        >>> study.table().frame
+        >>> study.figure("generator.n_ctx").save("n_ctx.pdf")
     """
     for key, value in (("name", name), ("metric", metric or "")):
         if not isinstance(value, str):
@@ -147,8 +153,8 @@ class LoadedStudy:
     def importance(self) -> pl.DataFrame:
         """Return the share of the variance that each factor and pair explains, largest first.
 
-        The variance is that between the means of configurations. For sampled studies the shares are
-        PED-ANOVA importances, which have no test.
+        The variance is that between configurations, without the noise of seeds. For sampled studies
+        the shares are PED-ANOVA importances, which have no test.
 
         Returns:
             Data frame with the columns factors (joined by " × "), share, low, high (percent; null

@@ -1,7 +1,7 @@
-"""What the settings of a study say together: importance, interactions, curves, cost.
+"""Analyses over all configurations of a study: importance, interactions, curves, cost.
 
-Answers for: the numbers behind figures and tables, or the reason why there are none (Unavailable).
-Renders nothing.
+This package computes the numbers behind figures and tables, or raises Unavailable with the reason
+why there are none. It renders nothing.
 """
 
 from reports.analysis.choice import choice_correlation

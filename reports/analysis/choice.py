@@ -1,4 +1,4 @@
-"""How far a choice by selection scores flatters the test result of what it chooses."""
+"""How far the choice by selection scores inflates the test result of the chosen configuration."""
 
 import numpy as np
 
@@ -8,21 +8,21 @@ from reports.analysis.uneven import additive_residuals
 from reports.stats import is_rounding, scale_of
 from reports.study import Study
 
-FEWEST_SEEDS = 3  # with two, each configuration has one residual but for its sign
+FEWEST_SEEDS = 3  # with two, the residuals of a configuration are equal up to their sign
 
 
 def choice_correlation(study: Study, metric: str) -> float | None:
-    """Return the correlation of selection's noise with the test's, over configurations and seeds.
+    """Return the correlation of selection noise with test noise, over configurations and seeds.
 
-    Noise is what a configuration's and a seed's mean do not explain. If both noises go together,
-    the configuration that selection prefers has been lucky on test, too.
+    Noise is the residual after the means of the configuration and of the seed. If both noises are
+    correlated, the configuration that selection prefers was lucky on the test set, too.
 
     Args:
-        study: as it was read; one over datasets is taken by its averages.
-        metric: of its test metrics.
+        study: Study read from the store. A study over datasets is represented by its averages.
+        metric: Name of a test metric.
 
     Returns:
-        None with one configuration, fewer than three seeds, or without noise in either.
+        None with one configuration, with fewer than three seeds, or if either has no noise.
     """
     whole = tables.averaged(study)
     columns = [f"test/{metric}", "" if whole is None else whole.score]

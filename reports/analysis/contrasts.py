@@ -1,9 +1,9 @@
-"""Factors and pairs of factors as orthonormal contrasts between settings.
+"""Factors and pairs of factors as orthonormal contrasts between configurations.
 
 Source: type II sums of squares (Langsrud, "ANOVA for unbalanced data: use type II instead of type
 III sums of squares", Statistics and Computing 13, 2003). A factor is adjusted for the other
 factors, a pair for all factors and the other pairs. On a complete grid nothing needs adjusting, and
-these are the sums of squares of the textbook.
+these are the usual sums of squares.
 """
 
 import itertools
@@ -15,17 +15,19 @@ import numpy as np
 from reports.analysis.layout import Varied
 from reports.stats import Array
 
-# A column that keeps less of its length than this is a combination of the others.
+# A column that keeps less than this share of its length is a combination of the others.
 _DEPENDENT = 1e-8
-MOST_COLUMNS = 1_500  # of all pairs together; with more, decomposing them takes seconds
+MOST_COLUMNS = 1_500  # columns of all pairs; decomposing more of them takes seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A factor, or a pair of factors, by their places.
+    """A factor, or a pair of factors.
 
-    basis: (S, df), orthonormal, and orthogonal to the constant and to what it is adjusted for. df
-        0: the term cannot be told from others.
+    Attributes:
+        factors: Positions of the one or two factors.
+        basis: Basis of the contrasts, (S, df): orthonormal, and orthogonal to the constant and to
+            the terms that it is adjusted for. df is 0 if the term is confounded with others.
     """
 
     factors: tuple[int, ...]
@@ -39,22 +41,23 @@ class Term:
 
 @dataclass(frozen=True)
 class Model:
-    """The terms of a study, and the span (S, p) of them all with the constant, orthonormal."""
+    """The terms of a study, and an orthonormal basis of their span with the constant, (S, p)."""
 
     terms: tuple[Term, ...]
     span: Array
 
     @property
     def left(self) -> int:
-        """Degrees of freedom between settings that no term has."""
+        """Degrees of freedom between configurations that no term has."""
         return int(self.span.shape[0] - self.span.shape[1])
 
 
 def level_columns(factor: Varied) -> Array:
-    """A column a level, which sum to zero where the factor is active and are 0 elsewhere, (S, L).
+    """Return a column per level, (S, L).
 
-    So a factor that only some settings have is about the differences among those, and what
-    activates it is about the difference between them and the others.
+    A column sums to zero over configurations in which the factor is active, and is 0 in the others.
+    The factor is thus about differences among the former, and the factor that activates it is about
+    differences between the two kinds.
     """
     active = factor.codes >= 0
     columns = (factor.codes[:, None] == np.arange(len(factor.levels))).astype(np.float64)
@@ -62,7 +65,7 @@ def level_columns(factor: Varied) -> Array:
 
 
 def grid_model(factors: Sequence[Varied]) -> Model:
-    """Every factor, and every pair of them unless there are too many columns."""
+    """Return the model of all factors, with all pairs unless these have too many columns."""
     mains = [level_columns(factor) for factor in factors]
     pairs = list(itertools.combinations(range(len(mains)), 2))
     if sum(mains[a].shape[1] * mains[b].shape[1] for a, b in pairs) > MOST_COLUMNS:
@@ -71,28 +74,29 @@ def grid_model(factors: Sequence[Varied]) -> Model:
     for a, b in pairs:  # products of every two columns
         product = mains[a][:, :, None] * mains[b][:, None, :]
         columns[a, b] = product.reshape(len(product), -1)
-    return _model(columns)
+    return _build_model(columns)
 
 
-def _model(columns: dict[tuple[int, ...], Array]) -> Model:
+def _build_model(columns: dict[tuple[int, ...], Array]) -> Model:
+    """Return the model of the terms with the given columns, each adjusted for the others."""
     constant = np.ones((len(next(iter(columns.values()))), 1))
     terms = []
-    for own in columns:
-        others = [c for key, c in columns.items() if key != own and len(key) <= len(own)]
-        beside = _orthonormal(np.hstack([constant, *others]))
-        left = columns[own] - beside @ (beside.T @ columns[own])
-        terms.append(
-            Term(own, _orthonormal(left, float(np.linalg.norm(columns[own], axis=0).max())))
-        )
-    return Model(tuple(terms), _orthonormal(np.hstack([constant, *columns.values()])))
+    for term in columns:
+        adjusted_for = [c for key, c in columns.items() if key != term and len(key) <= len(term)]
+        beside = _orthonormal_basis(np.hstack([constant, *adjusted_for]))
+        left = columns[term] - beside @ (beside.T @ columns[term])
+        largest = float(np.linalg.norm(columns[term], axis=0).max())
+        terms.append(Term(term, _orthonormal_basis(left, largest)))
+    return Model(tuple(terms), _orthonormal_basis(np.hstack([constant, *columns.values()])))
 
 
-def _orthonormal(columns: Array, scale: float | None = None) -> Array:
-    """An orthonormal basis of the columns' span.
+def _orthonormal_basis(columns: Array, scale: float | None = None) -> Array:
+    """Return an orthonormal basis of the columns' span.
 
     Args:
-        columns: (S, c).
-        scale: the length against which a column counts as nothing; None: the longest one's.
+        columns: The columns, (S, c).
+        scale: Length relative to which a column counts as zero. Defaults to that of the longest
+            one.
     """
     from scipy import linalg
 

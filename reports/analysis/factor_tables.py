@@ -1,4 +1,4 @@
-"""The tables of a study's factors taken together: importance and pairs."""
+"""Tables of a study's factors together: importance and pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,44 +22,55 @@ from reports.stats import Estimate
 from reports.study import Study, heading
 
 
-def factor_tables(study: Study, metric: str, found: Importance | None) -> list[Table]:
-    """The tables of a study's factors taken together; none of a study of one factor.
+def factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
+    """Return the tables of a study's factors together; [] for a study of one factor.
 
     Args:
-        study: the study; one over datasets is taken by its averages.
-        metric: of its test metrics.
-        found: of the same; None where there is none.
+        study: The study. A study over datasets is represented by its averages.
+        metric: Name of a test metric.
+        importance: Importance of the factors for the metric, if available.
     """
     part = available(subject, study, metric)
     if part is None or len(part.factors) < 2:
         return []
-    made = []
-    if found:
-        make = _sampled_importance if found.over.sampled else _importance
-        made.append(make(part, found))
-    if found and found.interactions:
-        made.append(_cells(part, found.interactions, metric))
-    return made
+    result = []
+    if importance:
+        make = _sampled_table if importance.over.sampled else _grid_table
+        result.append(make(part, importance))
+    if importance and importance.interactions:
+        result.append(_cell_table(part, importance.interactions, metric))
+    return result
 
 
-def _importance(study: Study, found: Importance) -> Table:
-    over, names = found.over, tables.short_names(study)
+def _grid_table(study: Study, importance: Importance) -> Table:
+    """Return the table of the factors' shares of the variance on a grid."""
+    over, names = importance.over, tables.short_names(study)
     head, seeds = heading(study.protocol, over.metric), len(over.seeds)
     shares = f"% of the variance of {head}"
-    effects = [*found.factors, *found.pairs]
-    if found.rest is not None:
-        effects.append(Effect((), found.rest, 0, None))
+    effects = [*importance.factors, *importance.pairs]
+    if importance.rest is not None:
+        effects.append(Effect((), importance.rest, 0, None))
     columns = [
-        Column("effect", "factor", lambda one: Text(_named(one, names) or "the rest"), "left"),
-        Column("share", shares, lambda one: known(Ranged, one.share, decimals=0)),
         Column(
-            "freedom", "df", lambda one: known(Quantity, one.freedom or None, decimals=0), drop=1
+            "effect",
+            "factor",
+            lambda effect: Text(_effect_text(effect, names) or "the rest"),
+            "left",
         ),
-        Column("p", "Holm p", lambda one: known(PValue, one.holm)),
+        Column("share", shares, lambda effect: known(Ranged, effect.share, decimals=0)),
+        Column(
+            "freedom",
+            "df",
+            lambda effect: known(Quantity, effect.freedom or None, decimals=0),
+            drop=1,
+        ),
+        Column("p", "Holm p", lambda effect: known(PValue, effect.holm)),
     ]
     if any(effect.statistic is not None for effect in effects):
-        columns.insert(3, Column("f", "F", lambda one: _statistic(one, seeds), drop=2))
-    noise = f" ({found.noise:.0f}% of that of their means)" if found.noise is not None else ""
+        columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
+    noise = (
+        f" ({importance.noise:.0f}% of that of their means)" if importance.noise is not None else ""
+    )
     notes = [
         f"shares of the variance of {head} between settings, without the part that is seeds' noise"
         f"{noise}; [jackknife 95% interval over"
@@ -74,20 +85,21 @@ def _importance(study: Study, found: Importance) -> Table:
             "configurations are missing: shares are of those at hand, and factors have no p,"
             " since part of an interaction would count as theirs"
         )
-    return _importance_table(study, found, columns, effects, notes)
+    return _importance_table(study, importance, columns, effects, notes)
 
 
-def _sampled_importance(study: Study, found: Importance) -> Table:
-    over, names = found.over, tables.short_names(study)
+def _sampled_table(study: Study, importance: Importance) -> Table:
+    """Return the table of PED-ANOVA importances of a sampled study."""
+    over, names = importance.over, tables.short_names(study)
     head, count = heading(study.protocol, over.metric), len(over.settings)
 
     def share(effect: Effect) -> Cell | None:
         return known(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
-        Column("effect", "factor", lambda one: Text(_named(one, names)), "left"),
+        Column("effect", "factor", lambda effect: Text(_effect_text(effect, names)), "left"),
         Column("share", "% of importance", share),
-        Column("settings", "settings", lambda one: Quantity(count, 0)),
+        Column("settings", "settings", lambda effect: Quantity(count, 0)),
     ]
     notes = [
         f"PED-ANOVA (Optuna): a factor's share is large where its values among the"
@@ -96,35 +108,37 @@ def _sampled_importance(study: Study, found: Importance) -> Table:
         "this describes and tests nothing: shares sum to 100%, and a factor without any effect has"
         " one, too",
     ]
-    return _importance_table(study, found, columns, found.factors, notes)
+    return _importance_table(study, importance, columns, importance.factors, notes)
 
 
 def _importance_table(
     study: Study,
-    found: Importance,
+    importance: Importance,
     columns: Sequence[Column],
     effects: Sequence[Effect],
     notes: Sequence[str],
 ) -> Table:
-    left_out = [f"left out: {found.over.left_out}"] if found.over.left_out else []
+    """Return a table of importance with the notes of both kinds."""
+    left_out = [f"left out: {importance.over.left_out}"] if importance.over.left_out else []
     title, name, every = "importance of factors", "importance", [*notes, *left_out]
     return tables.plain_table(study, name, title, columns, effects, every, place="files")
 
 
-def _named(effect: Effect, names: Mapping[str, str]) -> str:
+def _effect_text(effect: Effect, names: Mapping[str, str]) -> str:
+    """Return the short names of an effect's factors."""
     return " × ".join(names[key] for key in effect.factors)
 
 
-def _statistic(effect: Effect, seeds: int) -> Cell | None:
-    """F with its degrees of freedom."""
+def _statistic_cell(effect: Effect, seeds: int) -> Cell | None:
+    """Return F with its degrees of freedom."""
     if effect.statistic is None:
         return None
     text = f"{effect.statistic:.2f} ({effect.tested:.3g}, {effect.tested * (seeds - 1):.3g})"
     return Text(text, repr(effect.statistic))
 
 
-def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
-    """Every two levels of every pair, for programs."""
+def _cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Table:
+    """Return the CSV table of the means for every two levels of every pair."""
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
 
     def mean(cell: Mapping[str, Any]) -> Cell:
@@ -142,7 +156,7 @@ def _cells(study: Study, found: Sequence[Effect], metric: str) -> Table:
     ]
     lines = [
         {**cell, "factor": pair.factors[0], "other": pair.factors[1]}
-        for pair in found
+        for pair in pairs
         for cell in pair.cells
     ]
     title, name = "means of every two levels", "interaction-cells"

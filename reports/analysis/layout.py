@@ -1,4 +1,4 @@
-"""What an analysis is made of: settings under seeds that all of them finished, and their levels."""
+"""Input of the analyses: configurations that finished under the same seeds, with their levels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,17 @@ Found = TypeVar("Found")
 
 
 class Unavailable(Exception):
-    """Something cannot be computed of a study; its text says why, and ends a sentence."""
+    """Error: an analysis is impossible for a study. Its text is the reason and ends a sentence."""
 
 
 def available(compute: Callable[[Study, str], Found], study: Study, metric: str) -> Found | None:
-    """What can be computed of a study and a test metric of it; None of what is Unavailable."""
+    """Return the result of an analysis; None if it is unavailable.
+
+    Args:
+        compute: Function of a study and a test metric that may raise Unavailable.
+        study: The study.
+        metric: Name of the test metric.
+    """
     try:
         return compute(study, metric)
     except Unavailable:
@@ -30,10 +36,12 @@ def available(compute: Callable[[Study, str], Found], study: Study, metric: str)
 
 @dataclass(frozen=True)
 class Varied:
-    """A factor with at least two levels among S settings.
+    """A factor with at least two levels among S configurations.
 
-    levels: in the study's order.
-    codes: (S,) the place of each setting's level; -1: the factor is not active in it.
+    Attributes:
+        factor: The factor.
+        levels: Its levels in the study's order.
+        codes: Position of each configuration's level, (S,); -1 if the factor is not active in it.
     """
 
     factor: Factor
@@ -41,7 +49,11 @@ class Varied:
     codes: Codes
 
     def among(self, kept: Codes) -> "Varied":
-        """The same of some of the settings, by their places, with the levels that these have."""
+        """Return the factor among some of the configurations, with the levels that these have.
+
+        Args:
+            kept: Positions of the configurations.
+        """
         codes = self.codes[kept]
         used = np.unique(codes[codes >= 0])
         levels = tuple(self.levels[code] for code in used)
@@ -50,11 +62,18 @@ class Varied:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A study's S finished settings under the same R seeds, and the factors that differ in them.
+    """A study's S finished configurations under the same R seeds, with the factors that vary.
 
-    values: of the metric, (S, R).
-    left_out: in words, the finished trials that are not in it; "" where all are.
-    lacking: Number of the study's configurations that are not in it.
+    Attributes:
+        study: The study.
+        metric: Name of the test metric.
+        settings: The configurations.
+        seeds: The seeds.
+        values: The metric, (S, R).
+        left_out: Description of the configurations and finished trials that are left out; "" if
+            there are none.
+        lacking: Number of the study's configurations that are left out.
+        factors: The factors that vary.
     """
 
     study: Study
@@ -68,59 +87,59 @@ class Layout:
 
     @property
     def sampled(self) -> bool:
-        """Whether the settings were drawn, not a grid."""
+        """Whether the configurations were sampled, not a grid."""
         return self.study.sampler != "grid"
 
 
 def layout(study: Study, metric: str) -> Layout:
-    """The largest part of a study in which every setting finished under every seed, or nearly it.
+    """Return a large part of a study in which every configuration finished under every seed.
 
-    While a trial is missing, whichever lacks more is left out: the setting that lacks the largest
-    share of its seeds, or the seed that lacks the largest share of its settings. Trials that were
-    stopped early do not count as finished.
+    While a trial is missing, a configuration or a seed is left out: the configuration that lacks
+    the largest share of its seeds, or the seed that lacks the largest share of its configurations,
+    whichever share is larger. Trials that were stopped early do not count as finished.
 
     Args:
-        study: as it was read (see subject).
-        metric: of its test metrics.
+        study: Study read from the store (see subject).
+        metric: Name of a test metric.
 
     Raises:
-        Unavailable: nothing has finished, or no factor varies in it.
+        Unavailable: If nothing has finished, or if no factor varies.
     """
     part = subject(study, metric)
-    own = {setting.key: setting for setting in part.own}
+    by_key = {setting.key: setting for setting in part.own}
     column = f"test/{metric}"
-    found = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
-    if found.is_empty():
+    finished = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
+    if finished.is_empty():
         raise Unavailable("no setting has finished")
-    seeds = sorted(found["seed"].unique().to_list())
-    wide = found.pivot("seed", index="setting_key", values=column)
+    seeds = sorted(finished["seed"].unique().to_list())
+    wide = finished.pivot("seed", index="setting_key", values=column)
     keys, values = wide["setting_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.LARGEST:
         raise Unavailable(f"its numbers are no metric's: one is beyond {tables.LARGEST:g}")
-    rows, used = _complete(~np.isnan(values))
+    rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
-    settings = tuple(own[keys[i]] for i in rows)
-    left_out = _left_out(len(own), len(rows), len(found), kept.size)
-    factors = tuple(_varied(part, settings))
+    settings = tuple(by_key[keys[i]] for i in rows)
+    left_out = _left_out_text(len(by_key), len(rows), len(finished), kept.size)
+    factors = tuple(_varied_factors(part, settings))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
     under = tuple(seeds[i] for i in used)
-    lacking = len(own) - len(rows)
+    lacking = len(by_key) - len(rows)
     return Layout(part, metric, settings, under, kept, left_out, lacking, factors)
 
 
 def subject(study: Study, metric: str) -> Study:
-    """The study that is analysed: one over datasets by its averages, any other as it is.
+    """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
-    The datasets' own differences would outweigh every factor's. So would those of other factors
-    whose levels are tested on classes of their own, over which there is no average.
+    Differences between datasets would outweigh those of every factor. The same is true for other
+    factors whose levels are tested on different classes, over which there is no average.
 
     Args:
-        study: as it was read.
-        metric: of its test metrics.
+        study: Study read from the store.
+        metric: Name of a test metric.
 
     Raises:
-        Unavailable: there is no such study.
+        Unavailable: If there is no such study.
     """
     if f"test/{metric}" not in study.rows.columns:
         raise Unavailable(f"nothing measured {metric}")
@@ -134,10 +153,10 @@ def subject(study: Study, metric: str) -> Study:
 
 
 def incomparable(study: Study) -> str:
-    """Why its settings' selection scores must not be held against each other; "": they may.
+    """Return the reason why configurations' selection scores cannot be compared; "" if they can.
 
     Args:
-        study: whose settings these are, without the reference arms.
+        study: Study of the configurations; its controls are ignored.
     """
     rule = tables.selection_rules(study)
     if tables.on_test(rule):
@@ -145,20 +164,22 @@ def incomparable(study: Study) -> str:
     return "its settings are selected on different pictures" if "+" in rule else ""
 
 
-def _varied(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
-    """The factors that differ between some settings of the study, in its order."""
-    found = []
+def _varied_factors(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
+    """Return the factors that vary between some configurations of the study, in its order."""
+    factors = []
     for factor in study.factors:
         key, levels = factor.key, tables.ordered_levels(study, factor)
         place = {level_id(level): code for code, level in enumerate(levels)}
-        own = [place[level_id(s.assignment[key])] if key in s.assignment else -1 for s in settings]
-        every = Varied(factor, tuple(levels), np.array(own, dtype=np.int64))
-        found.append(every.among(np.arange(len(settings))))
-    return [factor for factor in found if len(factor.levels) >= 2]
+        codes = [
+            place[level_id(s.assignment[key])] if key in s.assignment else -1 for s in settings
+        ]
+        every = Varied(factor, tuple(levels), np.array(codes, dtype=np.int64))
+        factors.append(every.among(np.arange(len(settings))))
+    return [factor for factor in factors if len(factor.levels) >= 2]
 
 
-def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
-    """The rows and columns of a matrix that are left when its holes are gone (see above)."""
+def _drop_gaps(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """Return the rows and columns of a matrix that remain without its gaps (see layout)."""
     rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
     while not (part := known[np.ix_(rows, columns)]).all():
         by_row, by_column = 1 - part.mean(axis=1), 1 - part.mean(axis=0)
@@ -169,8 +190,8 @@ def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-def _left_out(wanted: int, kept: int, finished: int, used: int) -> str:
-    """Words about what is missing from a layout."""
+def _left_out_text(wanted: int, kept: int, finished: int, used: int) -> str:
+    """Return a description of the configurations and finished trials that a layout leaves out."""
     lines = []
     if kept < wanted:
         lines.append(f"{wanted - kept} of {wanted} settings did not finish under these seeds")

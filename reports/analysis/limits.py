@@ -1,4 +1,4 @@
-"""What keeps a study from any verdict: saturated selection, no headroom, results at chance.
+"""Limits that keep a study from verdicts: saturated selection, no headroom, results at chance.
 
 Sources: the paired t-interval of reports.stats; a one-sided binomial test against guessing.
 """
@@ -26,21 +26,21 @@ from reports.tables import (
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
 REAL, FLOOR, ZERO_SHOT = "real_pictures", "no_synthetic", "zero_shot"
-CALIBRATION_ERROR = "ece_"  # prefix of metrics of which less is better
-# Parts of a configuration that real images stand in for.
+CALIBRATION_ERROR = "ece_"  # prefix of metrics that should be small
+# Parts of a configuration that real images replace.
 _SYNTHESIS = ("generator", "synthetic")
 _PERCENT = 100.0
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Why levels get no verdict.
+    """Reason why levels get no verdict.
 
     Attributes:
         name: SATURATED, NO_HEADROOM or AT_CHANCE.
-        text: What shows it and what to change, in whole sentences.
-        groups: The parts of a configuration whose factors it concerns. Empty for all factors.
-        is_of_controls: True if it was seen in the controls, which ran on one dataset.
+        text: Evidence and advice, in complete sentences.
+        groups: Parts of a configuration whose factors are affected; () for all factors.
+        is_of_controls: Whether it was found in the controls, which ran on one dataset.
     """
 
     name: str
@@ -49,23 +49,23 @@ class Limit:
     is_of_controls: bool = True
 
     def concerns(self, factor: str) -> bool:
-        """Return True if a factor gets no verdict, given the dotted name of the factor."""
+        """Return True if a factor, given by its dotted name, gets no verdict."""
         return not self.groups or factor.partition(".")[0] in self.groups
 
 
 def limits(study: Study, metric: str) -> list[Limit]:
-    """Return what keeps a study from verdicts, the gravest first.
+    """Return the limits that keep a study from verdicts, the most serious first.
 
     Args:
         study: The study, with a heading for the metric.
-        metric: The metric that its verdicts are about.
+        metric: Metric of the verdicts.
     """
     candidates = (_at_chance(study, metric), _no_headroom(study, metric), _saturated(study))
     return [limit for limit in candidates if limit]
 
 
 def _saturated(study: Study) -> Limit | None:
-    """Return the limit if selection is saturated in at least half of the trials of the levels."""
+    """Return the limit if selection is saturated in at least half of the trials."""
     rows = [row for setting in study.own for row in study.by_setting.get(setting.key, ())]
     flags = Group((), rows).known(f"{FLAG}saturated")
     raised = sum(flag >= 0.5 for flag in flags)
@@ -80,11 +80,11 @@ def _saturated(study: Study) -> Limit | None:
 
 
 def _no_headroom(study: Study, metric: str) -> Limit | None:
-    """Return the limit if real images gain less over the floor than the smallest effect.
+    """Return the limit if real images improve on the floor by less than the smallest effect.
 
-    The floor is the fine-tuner alone, or else the baseline. Real images gain less if the upper end
-    of the paired 95% interval is below the effect, or if all results are the same. A generator of
-    the study that gains more refutes the limit.
+    The floor is the fine-tuner alone, or else the baseline. The improvement is smaller if the upper
+    end of the paired 95% interval is below the effect, or if all results are the same. There is no
+    limit if a generator of the study improves by more.
     """
     if not _can_gain(study, metric):
         return None
@@ -117,20 +117,20 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
 
 
 def _other_data(study: Study) -> str:
-    """Return what to use in place of a study's images: more classes only if it leaves some out."""
+    """Return the data to recommend; more classes only if the study leaves some out."""
     if study.constants.get("max_classes") == "null":
         return "another dataset"
     return "more classes (max_classes) or another dataset"
 
 
 def _gains(group: Group, floor: Group, column: str, effect: float) -> bool:
-    """Return True if the 95% interval of a row's gain over the floor is above the effect."""
+    """Return True if a row's 95% interval of the difference to the floor is above the effect."""
     compared = compare_paired(group.seeds(column), floor.seeds(column))
     return compared is not None and (compared.difference.low or 0) > effect
 
 
 def _generators(study: Study) -> list[Group]:
-    """Return the configurations that differ from the baseline in nothing but the synthesis."""
+    """Return the configurations that differ from the baseline only in the synthesis."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
 
     def is_baseline(key: str, level: object) -> bool:
@@ -144,7 +144,7 @@ def _generators(study: Study) -> list[Group]:
 
 
 def _can_gain(study: Study, metric: str) -> bool:
-    """Return True if real images of the new classes should raise a metric where there is headroom.
+    """Return True if real images of the new classes should raise a metric when there is headroom.
 
     They need not raise an accuracy of seen classes, and they lower a calibration error.
     """
@@ -153,10 +153,10 @@ def _can_gain(study: Study, metric: str) -> bool:
 
 
 def _at_chance(study: Study, metric: str) -> Limit | None:
-    """Return the limit if zero-shot and models trained on real images do not beat guessing.
+    """Return the limit if zero-shot and models trained on real images are no better than guessing.
 
-    One part of the metric is enough, such as New of H; but an average over targets has to be at
-    chance on each of them. Without the right answers of the test images nothing is known.
+    One part of the metric, such as New of H, is sufficient. An average over targets has to be at
+    chance on each target. Without the correct answers of the test images there is no limit.
     """
     groups = _at_stake(study)
     parts = _parts(study, metric)
@@ -181,7 +181,7 @@ def _at_chance(study: Study, metric: str) -> Limit | None:
 def _at_stake(study: Study) -> list[Group]:
     """Return the rows that all have to be at chance: zero-shot and real images, if they exist.
 
-    Zero-shot says nothing about what training reaches. Where there are no real images of new
+    Zero-shot alone does not show what training achieves. If there are no real images of new
     classes, as in few_shot, the fine-tuner alone and the baseline have to be at chance, too.
     """
     controls = _controls(study)
@@ -194,7 +194,7 @@ def _at_stake(study: Study) -> list[Group]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Right answers of a row in a part of the metric, as a mean over seeds."""
+    """Correct answers of a row in a part of the metric, as a mean over seeds."""
 
     name: str
     right: float
@@ -203,7 +203,7 @@ class _Answers:
 
     @property
     def is_guessing(self) -> bool:
-        """Return True if guessing gives as many right answers in at least 5% of cases."""
+        """Whether guessing gives this many correct answers in at least 5% of cases."""
         return self.right <= most_by_guessing(self.images, self.classes)
 
 
@@ -221,7 +221,7 @@ def _answers(study: Study, group: Group, part: str) -> _Answers | None:
 
 
 def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
-    """Return, for example, "New of zero-shot is 4.5%; guessing among 11 classes gives 9.1%"."""
+    """Return, for example, "New is no better than guessing (zero-shot 4.5%; guessing among ..."."""
     first = known[0]
     most = most_by_guessing(first.images, first.classes)
     accuracies = [f"{row.name} {_PERCENT * row.right / row.images:.1f}%" for row in known]
@@ -233,7 +233,7 @@ def _guessing_text(study: Study, part: str, known: Sequence[_Answers]) -> str:
 
 
 def _parts(study: Study, metric: str) -> list[str]:
-    """Return the accuracies that a metric is made of."""
+    """Return the accuracies that a metric consists of."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
         return targets
@@ -241,10 +241,10 @@ def _parts(study: Study, metric: str) -> list[str]:
 
 
 def _controls(study: Study) -> Mapping[str, Group]:
-    """Return the controls with finished seeds, by name."""
+    """Return the controls with finished seeds by name."""
     return {group.arm: group for group in arm_groups(study) if group.done}
 
 
 def _place(study: Study) -> str:
-    """Return "on DATASET, " for a study over several datasets: the controls ran on one of them."""
+    """Return "on DATASET, " if the study has several datasets: its controls ran on one of them."""
     return f"on {arms_dataset(study)}, " if datasets(study) else ""

@@ -16,44 +16,45 @@ from reports.analysis.layout import Layout, Unavailable, Varied
 from reports.tables import as_numbers
 
 MIN_CONFIGURATIONS = 10
-_MIN_BEST = 5  # as Optuna advises
-# Optuna's default is a tenth. Of 15 made-up studies of 30 configurations the only active factor was
-# first in 11 then (a range; 8: two levels), and with a third in 15 (13).
+_MIN_BEST = 5  # Optuna's recommendation
+# Optuna's default is a tenth. In 15 simulated studies of 30 configurations, the only active factor
+# was first in 11 with a tenth and in 15 with a third (a range; with two levels in 8 and 13).
 _BEST_SHARE = 1 / 3
 
 
 def best_count(configurations: int) -> int:
-    """Return how many configurations count as the best ones."""
+    """Return the number of configurations that count as the best ones."""
     return max(_MIN_BEST, math.ceil(_BEST_SHARE * configurations))
 
 
-def ped_anova(found: Layout) -> dict[str, float]:
+def ped_anova(layout: Layout) -> dict[str, float]:
     """Return the share of each factor in percent, by factor key.
 
-    A factor has a large share if the best configurations have other values of it than all of them.
-    It is not a share of the variance, and has no test: a factor without any effect has a share,
-    too.
+    A factor has a large share if its values in the best configurations differ from those in all
+    configurations. It is not a share of the variance, and it is not tested: a factor without any
+    effect has a share, too.
 
     Args:
-        found: The configurations of a sampled study; the best ones have the largest means.
+        layout: Configurations of a sampled study; the best ones have the largest means.
 
     Returns:
-        Before Optuna 5, without factors that only some configurations have.
+        The shares. Before Optuna 5, factors that only some configurations have are left out.
 
     Raises:
-        Unavailable: There are too few configurations, or half of them tie for the best.
+        Unavailable: If there are too few configurations, or more than half of them tie for the
+            best.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    count = len(found.settings)
+    count = len(layout.settings)
     if count < MIN_CONFIGURATIONS:
         raise Unavailable(f"{count} finished settings are too few")
-    means = np.sort(found.values.mean(axis=1))
+    means = np.sort(layout.values.mean(axis=1))
     if 2 * (means >= means[-best_count(count)]).sum() > count:
         raise Unavailable("more than half of the settings tie for the best")
     with _quiet_optuna():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=best_count(count) / count)
-        search = _optuna_study(found)
+        search = _optuna_study(layout)
         parts = get_param_importances(search, evaluator=evaluator, normalize=False)
     total = sum(parts.values())
     if not 0 < total < math.inf:
@@ -61,15 +62,15 @@ def ped_anova(found: Layout) -> dict[str, float]:
     return {key: 100 * part / total for key, part in parts.items()}
 
 
-def _optuna_study(found: Layout) -> Any:
-    """Return an Optuna study in memory with a trial per configuration."""
+def _optuna_study(layout: Layout) -> Any:
+    """Return an in-memory Optuna study with a trial per configuration."""
     import optuna
 
     search = optuna.create_study(direction="maximize")
-    scales = [_scale(factor) for factor in found.factors]
-    for row, value in enumerate(found.values.mean(axis=1).tolist()):
+    scales = [_scale(factor) for factor in layout.factors]
+    for row, value in enumerate(layout.values.mean(axis=1).tolist()):
         params, distributions = {}, {}
-        for factor, (distribution, values) in zip(found.factors, scales, strict=True):
+        for factor, (distribution, values) in zip(layout.factors, scales, strict=True):
             if factor.codes[row] >= 0:
                 params[factor.factor.key] = values[factor.codes[row]]
                 distributions[factor.factor.key] = distribution
@@ -79,7 +80,7 @@ def _optuna_study(found: Layout) -> Any:
 
 
 def _scale(factor: Varied) -> tuple[Any, Sequence[Any]]:
-    """Return the distribution that a factor is drawn from, and the value of each of its levels."""
+    """Return the distribution of a factor, and the value of each of its levels."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = as_numbers(factor.levels)
@@ -92,7 +93,7 @@ def _scale(factor: Varied) -> tuple[Any, Sequence[Any]]:
 
 @contextlib.contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Silence Optuna: the study in memory, and before Optuna 5 an experimental evaluator."""
+    """Silence Optuna's log of the in-memory study and its warning on the experimental evaluator."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

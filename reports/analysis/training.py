@@ -1,7 +1,7 @@
-"""What a setting costs, and how it trains.
+"""Costs and learning curves of configurations.
 
-Each is a list of points as a chart draws them: what names a point, a mean, and the ends `low` and
-`high` of its 95% interval, None where there are none.
+Both are lists of points for a chart: the names of a point, a mean, and the ends `low` and `high` of
+its 95% interval, which are None without an interval.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,88 +17,91 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "none is better and cheaper", "other"  # kinds of settings
+OPTIMAL, OTHER = "none is better and cheaper", "other"  # kinds of configurations
 
 
 def cost_points(study: Study, metric: str) -> Points:
-    """Every finished setting with its cost, the cheapest first.
+    """Return every finished configuration with its cost, the cheapest first.
 
-    A setting is OPTIMAL where no other has as good a selection score for as few seconds. Test
-    decides nothing here; none is where the study's scores do not compare (on test pictures, or by
-    different rules).
+    A configuration is OPTIMAL if no other has a selection score as good in as few seconds. Test
+    results are not used. None is OPTIMAL if the scores cannot be compared, because selection used
+    test images or different rules.
 
     Args:
-        study: the study; one over datasets is taken by its averages.
-        metric: of its test metrics.
+        study: The study. A study over datasets is represented by its averages.
+        metric: Name of a test metric.
 
     Returns:
-        label (the setting's factors in words), seconds (of computing for a seed, mean), kind, y
-        (the metric over seeds).
+        Points with label (the configuration's levels as text), seconds (mean computing time of a
+        seed), kind, and y (the metric over seeds).
 
     Raises:
-        Unavailable: see subject.
+        Unavailable: If there is no study to analyze; see subject.
     """
     part = subject(study, metric)
     labels = tables.factor_labels(part)
     ranked = [] if incomparable(part) else tables.by_preference(part)
     scores = {group: score for score, group in ranked}
-    found = []
+    costs = []
     for group in tables.setting_groups(part):
         estimate, spent = group.estimate(f"test/{metric}"), group.mean("seconds")
         if estimate and spent is not None:
-            found.append((spent, -scores.get(group, -inf), group, estimate))
+            costs.append((spent, -scores.get(group, -inf), group, estimate))
     best = -inf
     points: Points = []
-    for spent, loss, group, estimate in sorted(found, key=lambda one: one[:2]):
-        own = {"label": tables.spelled(group, labels), "seconds": spent}
-        own["kind"] = OPTIMAL if -loss > best else OTHER
-        points.append(own | interval_values("y", estimate))
+    for spent, loss, group, estimate in sorted(costs, key=lambda cost: cost[:2]):
+        point = {"label": tables.spelled(group, labels), "seconds": spent}
+        point["kind"] = OPTIMAL if -loss > best else OTHER
+        points.append(point | interval_values("y", estimate))
         best = max(best, -loss)
     return points
 
 
 def learning_curves(study: Study) -> Points:
-    """The selection objective at every evaluation of each setting, from the store, asked now.
+    """Return the selection objective at every evaluation of each configuration.
 
-    A run logs the mean over its seeds; where a setting has several runs (seeds were added, say),
-    their mean is shown, and its t-interval over them.
+    A run logs the mean over its seeds. If a configuration has several runs, because seeds were
+    added for example, the points are their mean with its t-interval over runs.
 
     Args:
-        study: read from a store; where that has no curve, there are no points.
+        study: Study read from a store, which is read again for the curves. Without curves in the
+            store there are no points.
 
     Returns:
-        key (the setting's), label (its factors in words), state (COMPLETE where any seed is, PRUNED
-        where the scheduler stopped it, else what its first row has), step (the epochs of all stages
-        up to it), y.
+        Points with key (of the configuration), label (its levels as text), state (COMPLETE if any
+        seed is, PRUNED if the scheduler stopped it, else the state of its first row), step (number
+        of epochs so far, over all stages), and y.
     """
-    curves, labels = _curves(study), tables.factor_labels(study)
+    curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
     for group in tables.setting_groups(study):
-        own, label = _of_runs(curves, group.column("run_id")), tables.spelled(group, labels)
-        words = {"key": group.value.key, "label": label, "state": _state(group)}
-        for place in range(max(map(len, own), default=0)):
-            held = [curve[place] for curve in own if place < len(curve)]
-            numbers = interval_values("y", mean_interval([value for _, value in held]))
-            points.append({**words, "step": max(step for step, _ in held), **numbers})
+        group_curves = _select_curves(curves, group.column("run_id"))
+        label = tables.spelled(group, labels)
+        words = {"key": group.value.key, "label": label, "state": _group_state(group)}
+        for place in range(max(map(len, group_curves), default=0)):
+            evaluations = [curve[place] for curve in group_curves if place < len(curve)]
+            numbers = interval_values("y", mean_interval([value for _, value in evaluations]))
+            points.append({**words, "step": max(step for step, _ in evaluations), **numbers})
     return points
 
 
 def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
-    """An estimate as values: its mean under a name, low and high."""
+    """Return an estimate as a dictionary: its mean under the given name, low and high."""
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
-def _curves(study: Study) -> dict[str, History]:
-    """Run id -> the objective at its evaluations."""
+def _read_curves(study: Study) -> dict[str, History]:
+    """Return the history of the selection objective by run ID."""
     run_ids = tables.own_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
     return study.histories.of(study.score, run_ids.to_list())
 
 
-def _of_runs(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
-    """The curves of some runs, each once: a run has a row for each of its seeds."""
+def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> list[History]:
+    """Return the curves of some runs, each once: a run has a row for each of its seeds."""
     return [curves[run_id] for run_id in dict.fromkeys(run_ids) if run_id in curves]
 
 
-def _state(group: Group) -> str:
+def _group_state(group: Group) -> str:
+    """Return the state of a group; see learning_curves."""
     states = group.column("state")
     return next((state for state in (COMPLETE, PRUNED) if state in states), str(states[0]))

@@ -1,8 +1,8 @@
-"""Noise that t-tests do not allow for: a result far from the rest, a noisier level, skewed noise.
+"""Noise that t-tests do not account for: outlying results, noisy levels, skewed noise.
 
-The tests take a result as a part of its configuration, a part of its seed, and normal noise of one
-deviation. Those of a result and a level are exact, and corrected by Bonferroni for what they are
-looked for in.
+The tests model a result as the sum of a part of its configuration, a part of its seed, and normal
+noise with one standard deviation. The tests for an outlying result and for a noisy level are exact,
+with Bonferroni's correction for the number of candidates.
 """
 
 import math
@@ -16,12 +16,12 @@ from reports.cells import level_text
 from reports.formatting import number
 from reports.stats import ROUNDING, Array, is_rounding, scale_of, t_tail
 
-# Of all tests together, which overlap: in normal studies any of them warns in 2 to 5%.
+# Level of all tests together. They overlap: any of them warns in 2 to 5% of normal studies.
 ALPHA = 0.052
 
 
 class Far(NamedTuple):
-    """The result that is farthest from what its row and its seed have in common with others."""
+    """The result that is farthest from the value that its row and its seed predict."""
 
     row: int
     seed: int
@@ -30,14 +30,14 @@ class Far(NamedTuple):
 
 
 class Skewed(NamedTuple):
-    """The skewness of all noise of a table, and its p under normal noise."""
+    """The skewness of all noise in a table, and its p under normal noise."""
 
     skewness: float
     p: float
 
 
 class Noisy(NamedTuple):
-    """The row, or the group of rows, that varies most over seeds beside the others."""
+    """The row, or the group of rows, that varies most over seeds, with its p."""
 
     place: int
     p: float
@@ -46,14 +46,14 @@ class Noisy(NamedTuple):
 def far_result(values: Array) -> Far | None:
     """Return the result that is farthest from the rest, with its p.
 
-    The externally studentized residuals of an additive two-way table are Student's t (Cook and
+    The externally studentized residuals of an additive two-way table follow Student's t (Cook and
     Weisberg, "Residuals and Influence in Regression", 1982, section 2.2).
 
     Args:
         values: (S, R).
 
     Returns:
-        None where too few results are left to compare with, or all fit the table.
+        None if too few results remain to compare with, or if all of them fit the additive table.
     """
     rows, seeds = values.shape
     freedom = (rows - 1) * (seeds - 1)
@@ -61,13 +61,13 @@ def far_result(values: Array) -> Far | None:
     if freedom < 2 or is_rounding(residuals, scale_of(values)):
         return None
     row, seed = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
-    # a residual keeps this part of its noise's variance
+    # a residual has this share of its noise's variance
     kept = (1 - 1 / rows) * (1 - 1 / seeds)
-    own = float(residuals[row, seed]) ** 2 / kept
-    left = float((residuals**2).sum()) - own
-    # of two rows, or two seeds, residuals come in pairs of one size
+    squared = float(residuals[row, seed]) ** 2 / kept
+    left = float((residuals**2).sum()) - squared
+    # with two rows or two seeds, residuals come in pairs of equal size
     cells = rows * seeds // (2 if 2 in (rows, seeds) else 1)
-    t = math.sqrt(own * (freedom - 1) / left) if left > 0 else math.inf
+    t = math.sqrt(squared * (freedom - 1) / left) if left > 0 else math.inf
     p = min(1.0, 2 * cells * t_tail(t, freedom - 1))
     return Far(row, seed, float(residuals[row, seed]) / kept, p)
 
@@ -75,15 +75,17 @@ def far_result(values: Array) -> Far | None:
 def skewed_noise(values: Array) -> Skewed | None:
     """Return the skewness of what rows and columns do not explain, with its two-sided p.
 
-    It is the sum of cubed residuals over the power 1.5 of the sum of their squares. Under normal
-    noise its variance is known exactly (Anscombe, "Examination of residuals", 1961), and p is that
-    of a normal variable: in tables of 3 x 3 to 30 x 5 it is below 2% in 0 to 2.4% of cases.
+    The statistic is the sum of cubed residuals divided by the sum of squares to the power 1.5. Its
+    variance under normal noise is known exactly (Anscombe, "Examination of residuals", 1961). p
+    treats the statistic as normal: in tables of 3 x 3 to 30 x 5 this p is below 2% in 0 to 2.4% of
+    cases.
 
     Args:
         values: (S, R).
 
     Returns:
-        None with fewer than three rows or columns, whose residuals are never skewed, or no noise.
+        None without noise, or with fewer than three rows or columns, whose residuals are never
+        skewed.
     """
     from scipy import special
 
@@ -100,52 +102,52 @@ def skewed_noise(values: Array) -> Skewed | None:
 
 
 def noisy_row(values: Array) -> Noisy | None:
-    """Return the row that varies most over seeds, beside the others, with its p.
+    """Return the row that varies most over seeds relative to the others, with its p.
 
     A row's differences to the mean of the others are independent of the others' residuals, so that
-    the ratio of their variances is an F.
+    the ratio of their variances follows an F distribution.
 
     Args:
         values: (S, R).
 
     Returns:
-        None with fewer than three rows, of two of which neither is the noisier one.
+        None with fewer than three rows: two rows have the same residuals up to their sign.
     """
     rows, seeds = values.shape
     residuals = additive_residuals(values)
     if rows < 3 or seeds < 2 or is_rounding(residuals, scale_of(values)):
         return None
-    own = (residuals**2).sum(axis=1) * rows / (rows - 1)
+    squares = (residuals**2).sum(axis=1) * rows / (rows - 1)
     freedom = np.full(rows, seeds - 1.0)
-    return _noisiest(own, freedom, (residuals**2).sum() - own, (rows - 2) * freedom)
+    return _find_noisiest(squares, freedom, (residuals**2).sum() - squares, (rows - 2) * freedom)
 
 
 def noisy_level(values: Array, factor: Varied) -> Noisy | None:
-    """Return the level whose configurations vary most over seeds beside each other, with its p.
+    """Return the level whose configurations vary most over seeds among themselves, with its p.
 
     Args:
         values: (S, R).
         factor: Factor of the S configurations.
 
     Returns:
-        None where fewer than two levels have several configurations.
+        None if fewer than two levels have several configurations.
     """
-    own, freedom = np.zeros(len(factor.levels)), np.zeros(len(factor.levels))
+    squares, freedom = np.zeros(len(factor.levels)), np.zeros(len(factor.levels))
     for code in range(len(factor.levels)):
         part = values[factor.codes == code]
         if len(part) > 1:
-            own[code] = (additive_residuals(part) ** 2).sum()
+            squares[code] = (additive_residuals(part) ** 2).sum()
             freedom[code] = (len(part) - 1) * (values.shape[1] - 1)
-    if is_rounding(np.sqrt(own), scale_of(values)):
+    if is_rounding(np.sqrt(squares), scale_of(values)):
         return None
-    return _noisiest(own, freedom, own.sum() - own, freedom.sum() - freedom)
+    return _find_noisiest(squares, freedom, squares.sum() - squares, freedom.sum() - freedom)
 
 
-def _noisiest(own: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
-    """Return the part with the least p that its squares are as large as the rest's.
+def _find_noisiest(squares: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy | None:
+    """Return the part whose squares are most significantly larger than the rest's, with its p.
 
     Args:
-        own: Sum of squares of each part, (K,).
+        squares: Sum of squares of each part, (K,).
         freedom: Degrees of freedom of each part, (K,).
         rest: Sum of squares of all other parts, (K,).
         of_rest: Degrees of freedom of all other parts, (K,).
@@ -155,79 +157,86 @@ def _noisiest(own: Array, freedom: Array, rest: Array, of_rest: Array) -> Noisy 
     tested = np.flatnonzero((freedom > 0) & (of_rest > 0))
     if len(tested) < 2:
         return None
-    own, freedom, rest, of_rest = (array[tested] for array in (own, freedom, rest, of_rest))
+    squares, freedom, rest, of_rest = (array[tested] for array in (squares, freedom, rest, of_rest))
     ratio = np.full(len(tested), np.inf)
-    np.divide(own * of_rest, freedom * rest, out=ratio, where=rest > 0)
+    np.divide(squares * of_rest, freedom * rest, out=ratio, where=rest > 0)
     p = special.fdtrc(freedom, of_rest, ratio)
     least = int(p.argmin())
     return Noisy(int(tested[least]), min(1.0, len(tested) * float(p[least])))
 
 
-def uneven_noise(found: Layout) -> Iterator[str]:
-    """Yield what looks uneven in the noise of a study's configurations, in words.
+def uneven_noise(layout: Layout) -> Iterator[str]:
+    """Yield descriptions of uneven noise among a study's configurations.
 
     Args:
-        found: Configurations under the same seeds.
+        layout: Configurations under the same seeds.
     """
-    kept = _distinct_rows(found.values)
-    parts = _noisy_parts(found, kept)
-    # a far result, skewed noise, a noisy configuration, and where they share levels a noisy level
+    kept = _distinct_rows(layout.values)
+    parts = _noisy_parts(layout, kept)
+    # the tests: an outlying result, skewed noise, a noisy configuration, and if several
+    # configurations share a level, a noisy level
     alpha = ALPHA / (3 if len(parts) < 2 else 4)
-    far = far_result(found.values[kept])
+    far = far_result(layout.values[kept])
     is_far = far is not None and far.p < alpha
     if far is not None and is_far:
-        name, seed = _name(found, kept[far.row]), found.seeds[far.seed]
+        name, seed = _setting_text(layout, kept[far.row]), layout.seeds[far.seed]
         distance = number(far.distance, signed=True)
         yield f"of {name} under seed {seed} is far from the rest ({distance})"
     noisy = min(parts, key=lambda part: part.p, default=None)
     is_noisy = noisy is not None and noisy.p < alpha
     if noisy and is_noisy and not (far and is_far and far.row in noisy.rows):
         yield f"of {noisy.name} varies over seeds more than the rest"
-    skewed = skewed_noise(found.values[kept])
+    skewed = skewed_noise(layout.values[kept])
     if skewed and skewed.p < alpha and not (is_far or is_noisy):
         yield f"has skewed noise (skewness {number(skewed.skewness, signed=True)})"
 
 
 class _Part(NamedTuple):
-    """A configuration or a level: its name, its rows, and p of being no noisier than others."""
+    """A configuration or a level: its name, its rows, and the p of being no noisier than others."""
 
     name: str
     rows: Sequence[int]
     p: float
 
 
-def _noisy_parts(found: Layout, kept: Sequence[int]) -> list[_Part]:
+def _noisy_parts(layout: Layout, kept: Sequence[int]) -> list[_Part]:
     """Return the noisiest configuration, and the noisiest level of each factor.
 
     Args:
-        found: Configurations under the same seeds.
-        kept: Places of the configurations whose results differ from each other.
+        layout: Configurations under the same seeds.
+        kept: Positions of the configurations with distinct results.
     """
-    values, parts = found.values[kept], []
-    factors = [factor.among(np.array(kept)) for factor in found.factors]
-    levels = [(one, noisy) for one in factors if (noisy := noisy_level(values, one))]
+    values, parts = layout.values[kept], []
+    factors = [factor.among(np.array(kept)) for factor in layout.factors]
+    levels = [(factor, noisy) for factor in factors if (noisy := noisy_level(values, factor))]
     for factor, noisy in levels:
         rows = np.flatnonzero(factor.codes == noisy.place).tolist()
         p = min(1.0, noisy.p * len(levels))
-        parts.append(_Part(_named(factor.factor.key, factor.levels[noisy.place]), rows, p))
-    if noisy_one := noisy_row(values):
-        parts.append(_Part(_name(found, kept[noisy_one.place]), [noisy_one.place], noisy_one.p))
+        parts.append(_Part(_level_name(factor.factor.key, factor.levels[noisy.place]), rows, p))
+    if noisiest_row := noisy_row(values):
+        parts.append(
+            _Part(
+                _setting_text(layout, kept[noisiest_row.place]),
+                [noisiest_row.place],
+                noisiest_row.p,
+            )
+        )
     return parts
 
 
-def _name(found: Layout, row: int) -> str:
-    """Return a configuration in words."""
-    assignment = found.settings[row].assignment
-    return ", ".join(_named(key, level) for key, level in assignment.items())
+def _setting_text(layout: Layout, row: int) -> str:
+    """Return a configuration as text."""
+    assignment = layout.settings[row].assignment
+    return ", ".join(_level_name(key, level) for key, level in assignment.items())
 
 
-def _named(key: str, level: Any) -> str:
-    """Return a level in words."""
+def _level_name(key: str, level: Any) -> str:
+    """Return a level as text."""
     return f"{key.split('.')[-1]} {level_text(level)}"
 
 
 def additive_residuals(values: Array) -> Array:
-    """Return what rows and columns do not explain, (S, R)."""
+    """Return the part of the values that rows and columns do not explain, (S, R)."""
     if not values.size:
         return values
     rows = values.mean(axis=1, keepdims=True)
@@ -235,7 +244,7 @@ def additive_residuals(values: Array) -> Array:
 
 
 def _distinct_rows(values: Array) -> list[int]:
-    """Return the places of rows that no earlier row equals."""
+    """Return the positions of rows that differ from every earlier row."""
     scale, kept = scale_of(values), [0]
     for row in range(1, len(values)):
         if (np.abs(values[kept] - values[row]).max(axis=1) > ROUNDING * scale).all():

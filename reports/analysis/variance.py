@@ -1,9 +1,9 @@
-"""How much of the variance between settings a term explains, with seeds as the blocks; its p.
+"""Share of the variance between configurations that a term explains, and its p.
 
-Y is (S settings, R seeds). A term's contrasts under one seed are a vector; seeds are independent,
-so the products of different seeds' vectors estimate the squared length of their expectation without
-bias, whatever the noise of a seed is (it need not be the same for all settings). This is what
-omega squared does for equal variances (Hays, "Statistics", 1963).
+Seeds are the blocks. Y is (S configurations, R seeds). A term's contrasts under one seed are a
+vector. Seeds are independent, so that the products of different seeds' vectors estimate the squared
+length of their expectation without bias. The noise of a seed need not be the same for all
+configurations. For equal variances this is omega squared (Hays, "Statistics", 1963).
 
 Interval: the delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing U-statistics",
 Annals of Mathematical Statistics 40, 1969).
@@ -18,29 +18,30 @@ import numpy as np
 from reports.analysis.contrasts import Model, Term
 from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
-FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
-_NOTHING = 1e-12  # share of a sum of squares that is rounding
+FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two remain for a product
+_NOTHING = 1e-12  # share of a sum of squares that counts as rounding
 
 
 def contrasts(term: Term, values: Array) -> Array:
-    """What a term does under each seed, (..., df, R): exactly 0 where it does nothing.
+    """Return a term's contrasts under each seed, (..., df, R), with rounding errors set to 0.
 
     Args:
-        term: of the model of the S settings.
+        term: Term of the model of the S configurations.
         values: (..., S, R).
     """
-    found = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
-    return without_rounding(found, scale_of(values))
+    projected = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
+    return without_rounding(projected, scale_of(values))
 
 
 def products(values: Array, model: Model) -> Array:
-    """Products between seeds of differences between settings, (2 + T, R, R).
+    """Return the products between seeds of differences between configurations, (2 + T, R, R).
 
-    Of all differences, of what no term explains, and of each of the model's T terms.
+    They are those of all differences, of the part that no term explains, and of each of the T
+    terms.
 
     Args:
         values: (S, R).
-        model: of the S settings.
+        model: Model of the S configurations.
     """
     scale = scale_of(values)
     centred = without_rounding(values - values.mean(axis=0), scale)
@@ -49,30 +50,31 @@ def products(values: Array, model: Model) -> Array:
     return np.array([part.T @ part for part in parts])
 
 
-def share(own: Array, total: Array) -> Estimate | None:
-    """The percentage of the variance between settings that a part has, and its interval.
+def share(part: Array, total: Array) -> Estimate | None:
+    """Return the share of the variance between configurations that a part has, with its interval.
 
     Args:
-        own: products between seeds of the part, (R, R).
-        total: of all differences between settings, (R, R).
+        part: Products between seeds of the part, (R, R).
+        total: Products between seeds of all differences between configurations, (R, R).
 
     Returns:
-        Within 0 to 100; n is the number of seeds. Without an interval below three seeds. None where
-        the settings differ no more than their seeds' noise would make them.
+        A percentage within 0 to 100, where n is the number of seeds. There is no interval with
+        fewer than three seeds. None if the configurations differ no more than by the noise of their
+        seeds.
     """
     n, least = len(total), _NOTHING * float(np.trace(total))
 
     def ratio(seeds: Sequence[int]) -> float | None:
         kept = np.ix_(seeds, seeds)
         whole = square(total[kept])
-        return square(own[kept]) / whole if whole > least else None
+        return square(part[kept]) / whole if whole > least else None
 
     whole = ratio(range(n))
     if whole is None:
         return None
     left_out = range(n) if n >= FEWEST_FOR_INTERVAL else ()
-    parts = [ratio([seed for seed in range(n) if seed != one]) for one in left_out]
-    known = [part for part in parts if part is not None]
+    shares = [ratio([seed for seed in range(n) if seed != dropped]) for dropped in left_out]
+    known = [value for value in shares if value is not None]
     if len(known) < n:
         return Estimate(_percent(whole), None, None, n)
     half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(known)))
@@ -80,13 +82,13 @@ def share(own: Array, total: Array) -> Estimate | None:
 
 
 def noise(total: Array) -> float | None:
-    """The percentage of the variance of settings' means that comes from their seeds.
+    """Return the percentage of the variance of configurations' means that is due to their seeds.
 
     Args:
-        total: products between seeds of the differences between settings, (R, R).
+        total: Products between seeds of the differences between configurations, (R, R).
 
     Returns:
-        None of one seed, or where the means do not differ.
+        None with one seed, or if the means do not differ.
     """
     n = len(total)
     means = float(total.sum()) / n**2
@@ -94,10 +96,10 @@ def noise(total: Array) -> float | None:
 
 
 def square(products: Array) -> float:
-    """The squared length of the expected vector; of one seed, that of its own with its noise.
+    """Return the squared length of the expected vector; with one seed, that of its noisy vector.
 
     Args:
-        products: between seeds, (R, R).
+        products: Products between seeds, (R, R).
     """
     n = len(products)
     if n == 1:
@@ -109,64 +111,65 @@ def _percent(part: float) -> float:
     return 100 * min(max(part, 0.0), 1.0)
 
 
-def over_seeds(found: Array) -> Array:
-    """How much of a term's squares is common to all seeds, (...,), 0 to 1.
+def over_seeds(values: Array) -> Array:
+    """Return the share of a term's squares that is common to all seeds, (...,), within 0 to 1.
 
-    With q this part, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom: the block
-    ANOVA's, with the term's own interaction with seeds as its error.
+    With q this share, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom. This is the
+    block ANOVA's F, whose error is the term's own interaction with seeds.
 
     Args:
-        found: contrasts, (..., df, R).
+        values: Contrasts, (..., df, R).
     """
-    squares = (found**2).sum(axis=(-2, -1))
-    common = found.shape[-1] * (found.mean(axis=-1) ** 2).sum(axis=-1)
+    squares = (values**2).sum(axis=(-2, -1))
+    common = values.shape[-1] * (values.mean(axis=-1) ** 2).sum(axis=-1)
     return np.asarray(np.divide(common, squares, out=np.zeros_like(common), where=squares > 0))
 
 
 class BlockTest(NamedTuple):
-    """A term's F over blocks of seeds, its first degrees of freedom (times epsilon), and its p."""
+    """F of a term over blocks of seeds, its first degrees of freedom (times epsilon), and its p."""
 
     statistic: float
     freedom: float
     p: float
 
 
-def block_f(found: Array) -> BlockTest:
+def block_f(values: Array) -> BlockTest:
     """Return the block ANOVA's F of a term, with Greenhouse and Geisser's degrees of freedom.
 
-    F assumes that all contrasts of the term vary alike from seed to seed. One noisy configuration,
-    or levels that are nearly tied, break this, and F is then too large too often. Multiplying both
-    degrees of freedom by epsilon allows for it (Greenhouse and Geisser, "On methods in the analysis
-    of profile data", Psychometrika 24, 1959). With few seeds epsilon is estimated too low, so that
-    few of the effects of noise are called, and some weak effects are missed.
+    F assumes that all contrasts of the term vary equally from seed to seed. One noisy
+    configuration, or levels that are nearly tied, violate this, and F is then too often too large.
+    Multiplying both degrees of freedom by epsilon corrects for it (Greenhouse and Geisser, "On
+    methods in the analysis of profile data", Psychometrika 24, 1959). With few seeds epsilon is
+    underestimated, so that few effects of noise are flagged as significant, and some weak effects
+    are missed.
 
-    If the contrasts do not vary, F is infinite and p is the exact sign test's.
+    If the contrasts do not vary, F is infinite and p is that of the exact sign test.
 
     Args:
-        found: contrasts, (df, R), R > 1.
+        values: Contrasts, (df, R), R > 1.
     """
     from scipy import special
 
-    freedom, n = found.shape
-    part = float(over_seeds(found))
+    freedom, n = values.shape
+    part = float(over_seeds(values))
     if not freedom or not part:
         return BlockTest(0.0, float(freedom), 1.0)
     if part >= 1 - _NOTHING:
         return BlockTest(math.inf, float(freedom), 2.0 ** (1 - n))
     value = (n - 1) * part / (1 - part)
-    freedom_left = epsilon(found) * freedom
+    freedom_left = epsilon(values) * freedom
     return BlockTest(
         value, freedom_left, float(special.fdtrc(freedom_left, freedom_left * (n - 1), value))
     )
 
 
-def epsilon(found: Array) -> float:
-    """Return Greenhouse and Geisser's epsilon: 1 if all contrasts vary alike, 1/df if one does.
+def epsilon(values: Array) -> float:
+    """Return Greenhouse and Geisser's epsilon: 1 if all contrasts vary equally, 1/df if one varies.
 
     Args:
-        found: orthonormal contrasts that vary over seeds, (df, R).
+        values: Orthonormal contrasts that vary over seeds, (df, R).
     """
-    apart = found - found.mean(axis=-1, keepdims=True)
-    # the products between seeds have the trace and the squares of the covariance
+    apart = values - values.mean(axis=-1, keepdims=True)
+    # the products between seeds have the same trace and sum of squares as the covariance
     between = apart.T @ apart if apart.shape[0] > apart.shape[1] else apart @ apart.T
-    return float(np.trace(between) ** 2 / (found.shape[0] * (between**2).sum()))
+    return float(np.trace(between) ** 2 / (values.shape[0] * (between**2).sum()))

@@ -45,7 +45,7 @@ def build_answer(
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
     findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])
     judged = any(finding.verdict for finding in findings)
-    rule = _rule(study, metric) if judged else ""
+    rule = _rule_text(study, metric) if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)
     return Answer(findings, tuple(cautions(study, metric, whole)), rule, shown)
 
@@ -92,7 +92,7 @@ def _choice_text(study: Study, metric: str) -> str:
     return f"Its interval does not allow for the choice ({noises})."
 
 
-def _rule(study: Study, metric: str) -> str:
+def _rule_text(study: Study, metric: str) -> str:
     """Return the explanation of the verdicts."""
     points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
     name = metric_name(study, metric)

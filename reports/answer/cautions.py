@@ -33,9 +33,9 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         yield f"Selected on test data ({rule}), which flatters the numbers."
     if study.demonstration:
         yield "Demonstration backbone: this says nothing about CLIP."
-    if any(map(_without_baseline, whole)):
+    if any(map(_lacks_baseline, whole)):
         yield "The baseline has not finished: nothing is compared with it."
-    elif any(map(_unmeasured_baseline, whole)):
+    elif any(map(_lacks_baseline_metric, whole)):
         name = metric_name(study, whole[0].metric)
         yield f"The baseline has no {name}: nothing is compared with it."
     lacking = tables.all_rows(study).counts.absent()
@@ -50,10 +50,10 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
     elif seeds < FEWEST_SEEDS:
         yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
     else:
-        fewest = min(_pairs(whole), default=FEWEST_SEEDS)
+        fewest = min(_pair_counts(whole), default=FEWEST_SEEDS)
         if fewest < FEWEST_SEEDS:
             yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
-    yield from _of_noise(study, metric)
+    yield from _noise_cautions(study, metric)
     classes = [row.compared.n_classes for t in whole for row in t.rows if row.compared]
     if fewest_classes := [number for number in classes if 0 < number < FEWEST_CLASSES]:
         yield (
@@ -62,7 +62,7 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         )
 
 
-def _of_noise(study: Study, metric: str) -> Iterator[str]:
+def _noise_cautions(study: Study, metric: str) -> Iterator[str]:
     """Yield a caution per sign of uneven noise that no interval or verdict accounts for."""
     finished = available(layout, study, metric)
     name = metric_name(study, metric)
@@ -70,7 +70,7 @@ def _of_noise(study: Study, metric: str) -> Iterator[str]:
         yield f"{name} {place}: no interval or verdict allows for losses that few seeds have."
 
 
-def _pairs(compared: Sequence[Table]) -> Iterator[int]:
+def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
     """Yield the number of seeds of each comparison in the answer."""
     for table in compared:
         for row in table.rows:
@@ -79,14 +79,14 @@ def _pairs(compared: Sequence[Table]) -> Iterator[int]:
                 yield comparison.difference.n
 
 
-def _without_baseline(table: Table) -> bool:
+def _lacks_baseline(table: Table) -> bool:
     """Return True if a table has results, but its baseline has none."""
     base = table.baseline
     finished = any(row.counts.done for row in table.own)
     return base is not None and not base.counts.done and finished
 
 
-def _unmeasured_baseline(table: Table) -> bool:
+def _lacks_baseline_metric(table: Table) -> bool:
     """Return True if the baseline lacks the metric that a table compares and other rows have it."""
     base, keys = (
         table.baseline,

@@ -55,13 +55,13 @@ def controls_finding(
     parts = []
     for arm in rivals:
         comparison = reversed_difference(comparisons[arm])
-        others = others_text(study, metric, partial(_baseline_against, family, arm))
-        parts.append(_against(arm, comparison, others))
+        others = others_text(study, metric, partial(_baseline_difference, family, arm))
+        parts.append(_comparison_text(arm, comparison, others))
     sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
     if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
         sentences.append("Synthetic features change nothing here.")
     if ceiling := comparisons.get(_CEILING):
-        sentences.append(_real_images(ceiling, comparisons.get(ALONE), head, study))
+        sentences.append(_real_images_sentence(ceiling, comparisons.get(ALONE), head, study))
     controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.
@@ -72,7 +72,7 @@ def controls_finding(
     return Finding(subject, verdict.reversed if verdict else None, text)
 
 
-def _baseline_against(family: Family, control: str, metric: str) -> Estimate | None:
+def _baseline_difference(family: Family, control: str, metric: str) -> Estimate | None:
     """Return the baseline's difference to a control in a metric, over the seeds that both finished.
 
     Args:
@@ -88,7 +88,7 @@ def _baseline_against(family: Family, control: str, metric: str) -> Estimate | N
     return comparison.difference if comparison else None
 
 
-def _against(control: str, comparison: Compared, others: str) -> str:
+def _comparison_text(control: str, comparison: Compared, others: str) -> str:
     """Return, for example, "higher than the fine-tuner alone (+1.2 ± 0.1)".
 
     Args:
@@ -103,7 +103,7 @@ def _against(control: str, comparison: Compared, others: str) -> str:
     return f"{text} ({details})" if details else text
 
 
-def _real_images(real: Compared, floor: Compared | None, head: str, study: Study) -> str:
+def _real_images_sentence(real: Compared, floor: Compared | None, head: str, study: Study) -> str:
     """Return a sentence that compares real images with the baseline."""
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"

@@ -88,7 +88,7 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {gain} against {than}"
         if name in ARMS:
-            others = others_text(study, metric, partial(_best_against, study, name))
+            others = others_text(study, metric, partial(_best_difference, study, name))
             text += f" ({others})" if others else ""
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
@@ -103,7 +103,7 @@ def _control_text(study: Study, name: str) -> str:
     return f"{ARMS[name][0]} at the same {listed(levels)}" if levels else ARMS[name][0]
 
 
-def _best_against(study: Study, name: str, metric: str) -> Estimate | None:
+def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
     """Return the best configuration's difference to a control in a metric, if there is one."""
     headline = tables.headline(study, metric)
     return headline.beside.get(name) if headline else None

@@ -1,7 +1,7 @@
-"""Charts of a study as Vega-Lite specifications: one for the page, PNG, SVG and PDF alike.
+"""Charts of a study as Vega-Lite specifications, shared by the page and the PNG, SVG and PDF files.
 
-Answers for: what is drawn of which numbers, axes, colours, and what a chart must not be read
-without. Takes its numbers from reports.tables and reports.analysis, and computes none.
+This package decides which numbers are drawn and how, and which warnings a chart must carry. It uses
+the numbers of reports.tables and reports.analysis, and computes none.
 """
 
 from reports.charts.export import as_json, chart_bytes, for_page, page_script

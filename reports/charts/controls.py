@@ -12,7 +12,7 @@ from reports.formatting import listed, number
 from reports.study import Study
 from reports.tables import Group
 
-# Controls further from the dots than this many of their ranges are in the legend only.
+# Controls whose distance from the dots exceeds this many times their range are only in the legend.
 _REACH = 1.0
 # Color and dashes of each control's line.
 _LOOKS: Final = {
@@ -28,12 +28,13 @@ class ControlLine:
     """A control in a figure.
 
     Attributes:
-        control: Its key.
-        words: Its name in the legend.
-        height: Its highest mean.
-        points: Empty if it is too far from the dots. A horizontal line has one point without a
-            place on the horizontal axis, a matched control a point per level.
-        is_matched: Whether it ran at the levels of factors.
+        control: Key of the control.
+        words: Name in the legend.
+        height: Highest mean.
+        points: Points of the line; empty if it is too far from the dots. A horizontal line has one
+            point without a position on the horizontal axis, a matched control has one point per
+            level.
+        is_matched: Whether the control ran at the levels of factors.
     """
 
     control: str
@@ -46,17 +47,17 @@ class ControlLine:
 def control_lines(
     study: Study, metric: str, placed: Sequence[tuple[Spec, Group]], drawn: tuple[float, float]
 ) -> list[ControlLine]:
-    """Return the controls that finished, the highest first.
+    """Return the finished controls, the highest first.
 
     If the study is a grid and a control reads some of its factors, the control is drawn at each
     level of the figure's factor, as the mean over the same levels of the other factors. Otherwise
-    it is the one at the baseline.
+    the control at the baseline is drawn.
 
     Args:
-        study: The study of one dataset, with its controls.
+        study: Study of one dataset, with its controls.
         metric: Name of the test metric.
-        placed: Place and group of each level.
-        drawn: The lowest and the highest value drawn for the levels.
+        placed: Position and group of each level.
+        drawn: Lowest and highest value drawn for the levels.
     """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
     lines = []
@@ -82,7 +83,7 @@ def control_lines(
 def _matched_points(
     study: Study, metric: str, control: str, placed: Sequence[tuple[Spec, Group]]
 ) -> list[Spec]:
-    """Return a control's mean at each level; none if it has not finished at some level."""
+    """Return a control's mean at each level; [] if it has not finished at some level."""
     if control not in RIVALS or study.sampler != "grid":
         return []
     controls = tables.controls_by_configuration(study, control)
@@ -97,7 +98,7 @@ def _matched_points(
 
 
 def control_layers(lines: Sequence[ControlLine], at: Spec) -> Iterator[Spec]:
-    """Yield the lines; the legend has every control, the far ones too.
+    """Yield the layers of the lines; the legend has all controls, including those that are too far.
 
     Args:
         lines: The controls.

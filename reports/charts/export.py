@@ -1,6 +1,6 @@
-"""Charts for paper and for a page: colours, fonts and sizes; files by vl-convert.
+"""Styles of charts on paper and on a page, and their export to files by vl-convert.
 
-No browser, no network, fonts embedded.
+Export needs no browser and no network, and embeds fonts.
 """
 
 import json
@@ -12,20 +12,22 @@ from markupsafe import Markup
 from harness.wording import printable_lines
 from reports.charts.vega import Chart, Spec
 
-VEGA_LITE = "6.4"  # the version that specifications are written for
-_SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch
+VEGA_LITE = "6.4"  # Vega-Lite version of the specifications
+_SCALE = 4  # PNG pixels per pixel of the specification: 288 dots per inch
 
 
 FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
-COLUMN: Final = 3.3  # inches of a paper's column
-DOTS_PER_INCH: Final = 72  # of a specification's pixels on paper
+COLUMN: Final = 3.3  # width of a paper's column, in inches
+DOTS_PER_INCH: Final = 72  # pixels of a specification per inch on paper
 
 
-def _look(text: str, rule: str, size: int) -> Spec:
-    """A chart's look.
+def _make_style(text: str, rule: str, size: int) -> Spec:
+    """Return a chart's style as a Vega-Lite config.
 
     Args:
-        text: colour of words. rule: colour of axes and of grid lines. size: of words, in pixels.
+        text: Color of text.
+        rule: Color of axes and grid lines.
+        size: Font size in pixels.
     """
     words = {"fill": text, "fontSize": size, "fontWeight": "normal"}
     lines = {"domainColor": rule, "tickColor": rule, "gridColor": rule, "gridOpacity": 0.35}
@@ -42,19 +44,19 @@ def _look(text: str, rule: str, size: int) -> Spec:
     }
 
 
-PAPER: Final = _look("#222222", "#888888", 9) | {"background": "white"}
-# An SVG in a page takes the page's own colour: light, dark and print alike.
-PAGE: Final = _look("currentColor", "#888888", 11)
+PAPER: Final = _make_style("#222222", "#888888", 9) | {"background": "white"}
+# An SVG in a page inherits the page's color, which differs between light, dark and print.
+PAGE: Final = _make_style("currentColor", "#888888", 11)
 
 
 def chart_bytes(chart: Chart) -> dict[str, bytes]:
-    """The chart as {"png", "svg", "pdf"}, on white and as wide as a paper's column.
+    """Return the chart as "png", "svg" and "pdf", on white and as wide as a paper's column.
 
-    PNG is the same bytes every time.
+    The bytes of the PNG are reproducible.
     """
     import vl_convert as vlc
 
-    spec = _fitted(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
+    spec = _fit_spec(chart.spec, PAPER, width=round(COLUMN * DOTS_PER_INCH), padding=4)
     common: Spec = {"vl_version": VEGA_LITE, "allowed_base_urls": []}
     return {
         "png": vlc.vegalite_to_png(spec, scale=_SCALE, ppi=DOTS_PER_INCH, **common),
@@ -64,39 +66,40 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
 
 
 def for_page(spec: Spec) -> Spec:
-    """A specification that is as wide as its place in a page, in the page's colours."""
-    return _fitted(spec, PAGE, width="container")
+    """Return a specification that fills its container on a page and uses the page's colors."""
+    return _fit_spec(spec, PAGE, width="container")
 
 
-def _fitted(spec: Spec, look: Spec, **size: Any) -> Spec:
+def _fit_spec(spec: Spec, look: Spec, **size: Any) -> Spec:
+    """Return a specification with a style and a size."""
     autosize = {"type": "fit-x", "contains": "padding"}
-    return dict(_drawable({**spec, "autosize": autosize, **size, "config": look}))
+    return dict(_replace_undrawable({**spec, "autosize": autosize, **size, "config": look}))
 
 
-def _drawable(value: Any) -> Any:
-    """A specification without texts that cannot be drawn.
+def _replace_undrawable(value: Any) -> Any:
+    """Return a specification without characters that cannot be drawn.
 
-    vl-convert dies of characters that XML has not, and others turn the order of what is drawn: they
-    are spelled out.
+    vl-convert fails on characters that are invalid in XML, and bidirectional marks reorder the
+    text: they are replaced by their codes.
     """
     if isinstance(value, dict):
-        return {key: _drawable(inner) for key, inner in value.items()}
+        return {key: _replace_undrawable(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_drawable(inner) for inner in value]
+        return [_replace_undrawable(inner) for inner in value]
     return printable_lines(value) if isinstance(value, str) else value
 
 
 def page_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, which sets window.vegaEmbed."""
+    """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed."""
     import vl_convert as vlc
 
     return str(vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
 
 
 def as_json(value: Any) -> Markup:
-    """JSON that may stand in a page's script element: no text of a store can end it.
+    """Return JSON that is safe in a page's script element: no text of a store can close it.
 
-    Numbers have the six digits that a chart can show.
+    Numbers are rounded to six digits, which is enough for a chart.
     """
     few = json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}"))
     return htmlsafe_json_dumps(few, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

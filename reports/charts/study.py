@@ -1,4 +1,4 @@
-"""Every chart of a study, in reading order; all but those of its factors are made here."""
+"""All charts of a study in reading order; charts of single factors are made in factor.py."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,9 @@ from reports.report import Report
 from reports.study import Study, heading
 
 TOGETHER, TRAINING, SETTINGS = "together", "training", "settings"  # sections
-MOST_CURVES = 60  # the settings that selection likes best
-FEWEST = 4  # settings of a scatter
-# measures of the class means that have a chart, and what an axis calls them
+MOST_CURVES = 60  # configurations with a curve, best selection scores first
+FEWEST = 4  # configurations in a scatter plot
+# quality measures of the class means that have a chart, with the titles of their axes
 _SHOWN = {
     "cosine_to_mean": "cosine of synthetic to real class means",
     "synthetic_to_real": "% right of synthetic class means on real images",
@@ -23,10 +23,10 @@ _SHOWN = {
 
 
 def study_charts(report: Report) -> list[Chart]:
-    """The charts of a study, in reading order.
+    """Return the charts of a study in reading order.
 
     Args:
-        report: of the study; charts of one over datasets are of its averages.
+        report: Report of the study. A study over datasets is represented by its averages.
     """
     study, metric = report.study, report.metric
     part = analysis.available(analysis.subject, study, metric)
@@ -40,9 +40,9 @@ def study_charts(report: Report) -> list[Chart]:
     return charts
 
 
-def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
-    """Yield the shares of factors and pairs, with the intervals that a grid has."""
-    names, head = tables.short_names(study), heading(study.protocol, found.over.metric)
+def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
+    """Yield the chart of the shares of factors and pairs, on a grid with their intervals."""
+    names, head = tables.short_names(study), heading(study.protocol, importance.over.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
@@ -50,7 +50,7 @@ def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
             "p": DASH if effect.holm is None else p_text(effect.holm),
             **interval_values("share", effect.share),
         }
-        for effect in (*found.factors, *found.pairs)
+        for effect in (*importance.factors, *importance.pairs)
         if effect.share is not None
     ]
     if not values:
@@ -60,26 +60,29 @@ def _importance_chart(study: Study, found: Importance) -> Iterator[Chart]:
     unit = f"% of the variance of {head}"
     caption = f"Share of the variance of {head} between settings, 95% over seeds"
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
-    if found.over.sampled:
-        count = len(found.over.settings)
+    if importance.over.sampled:
+        count = len(importance.over.settings)
         unit = f"% of importance for {head}, {count} settings"
         caption = f"Importance for {head} by PED-ANOVA over {count} settings, without a test"
         tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
     x = vega.number("share", unit, {"domain": [0, 100]})
-    kind = vega.named("kind", ["factor", "pair"] if found.pairs else ["factor"])
+    kind = vega.named("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
     layers = [
         vega.layer("rule", ends, strokeWidth=1.5),
         vega.points({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
     ]
-    told = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
-    caption = f"{caption}: {told}."
+    shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
+    caption = f"{caption}: {shares}."
     place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
     yield vega.chart(study, place, title, caption, layers, height=height, values=values)
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:
-    """A curve for each setting, with a band where it has several runs; none without a curve."""
+    """Yield the chart of learning curves, one per configuration, if the store has any.
+
+    A curve has a band if its configuration has several runs.
+    """
     points, head = analysis.learning_curves(study), heading(study.protocol, study.objective)
     if not points:
         return
@@ -108,15 +111,15 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
-    """Seconds a seed against the test metric; none with one setting."""
+    """Yield the chart of the test metric against seconds per seed; none with one configuration."""
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
     head, kinds = heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
-    # a logarithmic axis has no 0
+    # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
-    others, best = ([one for one in values if one["kind"] == kind] for kind in kinds)
-    drawn, some = vega.thinned(others, "other settings")
+    plain, best = ([value for value in values if value["kind"] == kind] for kind in kinds)
+    drawn, some = vega.thinned(plain, "other settings")
     at = {
         "x": vega.number("seconds", "seconds a seed", {"type": "log", "nice": False, "padding": 8}),
         "y": vega.number("y", vega.test_title(study, metric)),
@@ -134,7 +137,7 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """The metric against measures of the class means, a point per setting."""
+    """Yield charts of the metric against quality measures, with a point per configuration."""
     head, labels = heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
         name, short = f"{QUALITY}{measure.metric}", _SHOWN.get(measure.metric, "")

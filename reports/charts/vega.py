@@ -1,7 +1,4 @@
-"""What a chart is before it is drawn, and what charts share: axes, layers, colours, tooltips.
-
-A specification is Vega-Lite's, as plain values.
-"""
+"""Building blocks of charts: axes, layers, colors and tooltips as Vega-Lite values."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,26 +11,29 @@ from reports.tables import chosen_by, is_percent, on_test
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
-# Five of Okabe and Ito's colours, and three that are no second blue, grey or light yellow.
+# Five of Okabe and Ito's colors, and three more that differ from blue, gray and light yellow.
 COLOURS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
 MEAN: Final = COLOURS[0]
-DOT: Final = "#56B4E9"  # stands for no level
-MOST_POINTS = 1_000  # of a layer; what is more looks the same, and makes a page large
-HEIGHT: Final = 170  # pixels of a plot
-MOST_NAMED = len(COLOURS)  # of a chart's settings or methods, with a colour each
-_ABREAST = 36  # characters of all labels side by side
-_SLANTED = 10  # labels that do not collide where they are slanted
+DOT: Final = "#56B4E9"  # not in COLOURS, so it represents no level
+MOST_POINTS = 1_000  # points per layer; more look the same and make pages large
+HEIGHT: Final = 170  # height of a plot, in pixels
+MOST_NAMED = len(COLOURS)  # configurations or methods with different colors in a chart
+_ABREAST = 36  # characters of all labels that fit horizontally
+_SLANTED = 10  # labels that fit when slanted
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A Vega-Lite specification with its words.
+    """A Vega-Lite specification with its texts.
 
-    section: the part of the page that it stands in. name: of its files. title: above it. caption:
-    what it shows, for readers who cannot see it, and for those who can. spec: without width and
-    colours of the text, which whoever draws it gives.
+    Attributes:
+        section: Section of the page.
+        name: Name in file names.
+        title: Title above the chart.
+        caption: Description of the chart, also for screen readers.
+        spec: Specification without width and text colors, which depend on the output.
     """
 
     section: str
@@ -54,38 +54,39 @@ def chart(
     beside: str = "",
     **more: Any,
 ) -> Chart:
-    """A chart with, above it, what it must not be read without, in lines that a column holds.
+    """Return a chart with the study's name and its warnings above the plot.
 
     Args:
-        study: that it is of.
-        place: its section and its name.
-        title, caption: as a Chart's.
-        layers: its marks.
-        height: of the plot, in pixels.
-        beside: what else to say in its first line.
-        more: of the specification; `values` is the data that its layers share.
+        study: Study of the chart.
+        place: Section and name of the chart.
+        title: Title of the chart.
+        caption: Caption of the chart.
+        layers: Layers of the plot.
+        height: Height of the plot in pixels.
+        beside: Text for the end of the first line above the plot.
+        more: Other properties of the specification. `values` is the data that the layers share.
     """
     scope = [study.scope] if study.pooled else []
     warnings = ["selected on test"] if on_test(chosen_by(study.rows["selection"].to_list())) else []
     warnings += ["demonstration backbone"] if study.demonstration else []
     lines = [[study.name, *scope, beside], warnings]
-    told = [" · ".join(filter(None, line)) for line in lines if line]
+    title_lines = [" · ".join(filter(None, line)) for line in lines if line]
     data = {"data": {"values": more.pop("values")}} if "values" in more else {}
-    spec = {"title": told, "height": height, **data, **more, "layer": list(layers)}
+    spec = {"title": title_lines, "height": height, **data, **more, "layer": list(layers)}
     return Chart(*place, title, caption, {**spec, "description": caption})
 
 
 def layer(
     kind: str, encoding: Spec, *, name: str = "", values: Values | None = None, **mark: Any
 ) -> Spec:
-    """Marks of a kind.
+    """Return a layer of marks.
 
     Args:
         kind: Vega-Lite's name of the mark.
-        encoding: what of the data is drawn where.
-        name: of the layer.
-        values: its data; None: those of the chart.
-        mark: properties of the mark.
+        encoding: Encoding of the data.
+        name: Name of the layer.
+        values: Data of the layer. Defaults to that of the chart.
+        mark: Properties of the mark.
     """
     named = {"name": name} if name else {}
     data = {} if values is None else {"data": {"values": list(values)}}
@@ -93,37 +94,37 @@ def layer(
 
 
 def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
-    """As many points as a layer has, evenly over their order, and what a caption says of that.
+    """Return evenly spaced points if there are too many, and a sentence for the caption.
 
     Args:
-        points: all of them, in an order that is a chart's own.
-        what: they are, in words.
+        points: All points, in the order of the chart.
+        what: The plural noun that the sentence uses for the points.
 
     Returns:
-        All, and "", where they are few.
+        The points to draw, and the sentence; all points and "" if there are few.
     """
     every = max(1, math.ceil(len(points) / MOST_POINTS))
     shown = [*points[::every]]
-    told = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
-    return shown, told if every > 1 else ""
+    note = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
+    return shown, note if every > 1 else ""
 
 
 def points(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
-    """A layer of filled points."""
+    """Return a layer of filled points."""
     whole = {"filled": True, "size": 55, "opacity": 1, **mark}
     return layer("point", encoding, name=name, values=values, **whole)
 
 
 def intervals(values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any) -> list[Spec]:
-    """A layer of vertical intervals from `low` to `high`; none where no value has both.
+    """Return a layer of vertical intervals from `low` to `high`; [] if no value has both.
 
-    Where the axis has a domain, arrow heads at the frame mark the ends that lie beyond it.
+    If the axis has a domain, arrow heads at the frame mark ends that are beyond it.
 
     Args:
-        values: of the layer.
-        encoding: of the means.
-        kind: of the marks; an area is a band.
-        mark: properties of the marks.
+        values: Data of the layer.
+        encoding: Encoding of the means.
+        kind: Type of the mark; an area is a band.
+        mark: Properties of the mark.
     """
     ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
     known = [value for value in values if value.get("low") is not None]
@@ -147,7 +148,7 @@ def beyond_frame(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
-    """Return a layer of triangles at the frame for each side at which intervals are cut."""
+    """Return a layer of triangles at the frame for each side at which intervals are clipped."""
     layers = []
     for end, cut in beyond_frame(values, encoding["y"]).items():
         if cut:
@@ -162,14 +163,14 @@ def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
 def points_with_intervals(
     values: Values, at: Spec, tips: list[Spec], *, name: str, **mark: Any
 ) -> list[Spec]:
-    """Intervals, and before them points with their tooltips.
+    """Return a layer of intervals, and above it a layer of points with tooltips.
 
     Args:
-        values: of both layers, with `low` and `high`.
-        at: encoding of the means.
-        tips: of the points.
-        name: of their layer.
-        mark: properties of the points.
+        values: Data of both layers, with `low` and `high`.
+        at: Encoding of the means.
+        tips: Tooltips of the points.
+        name: Name of the layer of points.
+        mark: Properties of the points.
     """
     return [
         *intervals(values, at),
@@ -178,51 +179,57 @@ def points_with_intervals(
 
 
 def spread(field: str, title: str, values: Values, *, log: bool) -> Spec:
-    """The axis of a factor's numbers, logarithmic where asked and there is no 0 among them."""
+    """Return the axis of a numeric factor, logarithmic if requested and all values are positive."""
     kind = "log" if log and min(value[field] for value in values) > 0 else "linear"
     return number(field, title, {"type": kind, "nice": False, "padding": 8})
 
 
 def number(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
-    """A continuous axis that need not begin at 0.
+    """Return a continuous axis that need not include 0.
 
     Args:
-        field: of the data. title, scale: of the axis. more: of the encoding.
+        field: Field of the data.
+        title: Title of the axis.
+        scale: Scale of the axis.
+        more: Other properties of the encoding.
     """
     scale, axis = scale or {}, {"tickCount": 5, "format": ".6~g"}  # 5, not 5.0; 0.81, not 1
     if scale.get("type") == "log":
         axis |= {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 4}
-    else:  # a log has no 0
+    else:  # a logarithmic scale has no "zero" property
         scale = {"zero": False, **scale}
-    told = {"type": "quantitative", "title": title, "scale": scale, "axis": axis}
-    return {"field": field, **told, **more}
+    channel = {"type": "quantitative", "title": title, "scale": scale, "axis": axis}
+    return {"field": field, **channel, **more}
 
 
 def steps(field: str, title: str | None, values: Values, **more: Any) -> Spec:
-    """An axis of labels at equal distances in the order of the data.
+    """Return an axis of labels at equal distances, in the order of the data.
 
-    Where a paper's column has no room for them side by side, they are slanted or stand upright.
+    Labels that do not fit horizontally in a paper's column are slanted or vertical.
 
     Args:
-        field: of the data. title: of the axis. values: the data. more: of the encoding.
+        field: Field of the data.
+        title: Title of the axis.
+        values: The data.
+        more: Other properties of the encoding.
     """
     listed = list(dict.fromkeys(str(value[field]) for value in values))
     angle = 0
     if max(map(len, listed), default=0) * len(listed) > _ABREAST:
         angle = -30 if len(listed) <= _SLANTED else -90
-    # the domain, not a sort, of which Vega makes code that a label "constructor" is no part of
+    # a domain instead of a sort: Vega compiles a sort to code that loses a label "constructor"
     labels = {"scale": {"domain": listed}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
 
 def test_title(study: Study, metric: str) -> str:
-    """An axis of a test metric."""
+    """Return the axis title of a test metric."""
     head = heading(study.protocol, metric)
     return f"test {head} (%)" if is_percent(metric) else f"test {head}"
 
 
 def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """A tooltip: field -> what it is called; a field that ends in "*" is a number to be rounded."""
+    """Return a tooltip from field names to titles; a field that ends in "*" is a rounded number."""
     return [
         {"field": field.rstrip("*"), "title": title}
         | ({"format": f".{digits}f"} if field.endswith("*") else {})
@@ -231,20 +238,22 @@ def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 
 
 def interval_tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """As tips, with the ends of the interval behind."""
+    """Return a tooltip as in tips, followed by the ends of the interval."""
     return tips({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
 def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
-    """Return a colour per name, with a legend below; of more than MOST_NAMED, a scale without one.
+    """Return a color per name, with a legend below.
+
+    More than MOST_NAMED names get a color scale without a legend.
 
     Args:
-        field: of the data, whose values they are.
-        names: in the order of the legend, or of the scale from dark to light.
-        title: of the legend.
+        field: Field of the data with the names.
+        names: Names in the order of the legend, or of the scale from dark to light.
+        title: Title of the legend.
     """
     if len(names) > MOST_NAMED:
-        # neither end is lost on a white or a dark page
+        # both ends are visible on white and on dark pages
         scheme = {"name": "viridis", "extent": [0.2, 0.9]}
         scale = {"domain": list(names), "scheme": scheme}
         return {"field": field, "type": "nominal", "scale": scale, "legend": None}

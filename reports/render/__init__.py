@@ -1,6 +1,6 @@
-"""Tables as text on a terminal, Markdown, LaTeX, CSV, HTML, and figures.
+"""Rendering of reports: terminal, Markdown, LaTeX, CSV, HTML, and files.
 
-Answers for: widths, escaping, precision and files. Decides nothing about numbers.
+This package handles widths, escaping, precision and files. It computes no numbers.
 """
 
 from reports.render.files import (

@@ -1,4 +1,4 @@
-"""The files of a report: made whole or not at all."""
+"""Files of a report, written atomically."""
 
 import os
 import re
@@ -22,14 +22,16 @@ from reports.report import Report
 from reports.tables import headline
 
 MOST_PRINTED = 100  # rows of a table in a terminal
-_HEAD = 1000  # characters of a page in which its stamp stands
+_HEAD = 1000  # characters at the start of a page that contain its stamp
 
 
 def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
-    """The report as terminal or markdown text, or its tables as latex or csv (see csv_stream).
+    """Return the report as text: "terminal" or "markdown", or only its tables as "latex" or "csv".
 
     Args:
-        width: characters, of terminal.
+        form: Name of the format.
+        report: The report.
+        width: Width of the terminal format in characters.
     """
     tables = report.every_table
     match form:
@@ -45,7 +47,7 @@ def text_of(form: str, report: Report, width: int = FILE_WIDTH) -> str:
 
 
 def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
-    """The answer for a console `width` characters wide, and the tables that it is made from."""
+    """Return the answer and its tables for a console of the given width."""
     answer = answer_view(report.study.name, report.answer)
     return Group(answer, terminal_view(report.every_table, width, legend=legend))
 
@@ -53,24 +55,25 @@ def view(report: Report, width: int, *, legend: bool = True) -> RenderableType:
 def print_report(
     report: Report, last: str, *, legend: bool = False, width: int | None = None
 ) -> None:
-    """Print the answer and the tables, and a last line.
+    """Print the answer and the tables, followed by a line.
 
     Args:
-        report: of a study.
-        last: the last line.
-        legend: whether notes say what the columns are, too.
-        width: characters; None: the terminal's, or what COLUMNS says, and FILE_WIDTH of a file.
+        report: Report of a study.
+        last: The last line.
+        legend: Whether to include notes that explain the columns.
+        width: Width in characters. Defaults to that of the terminal or COLUMNS; FILE_WIDTH if the
+            output is a file.
     """
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
-    shorter = replace(report, tables=tuple(map(_begun, report.tables)))
+    shorter = replace(report, tables=tuple(map(_limit_rows, report.tables)))
     console.print(view(shorter, console.width, legend=legend))
     console.print(last, soft_wrap=True, markup=False)
 
 
-def _begun(table: Table) -> Table:
-    """A table's first rows, where it has many; a note says how many there are."""
+def _limit_rows(table: Table) -> Table:
+    """Return a table limited to its first rows, with a note if it has more."""
     rows = dict(table.sections()).get(LEVELS, [])
     if len(rows) <= MOST_PRINTED:
         return table
@@ -79,7 +82,7 @@ def _begun(table: Table) -> Table:
 
 
 def is_page_of(path: Path, stamp: str) -> bool:
-    """Whether a file is the page of a report with a stamp."""
+    """Return True if a file is the page of the report with the given stamp."""
     try:
         with path.open(encoding="utf-8") as stream:
             return f'content="{stamp}"' in stream.read(_HEAD)
@@ -88,16 +91,16 @@ def is_page_of(path: Path, stamp: str) -> bool:
 
 
 def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:
-    """Make the files of a report and write them; see report_files and write_files."""
+    """Create the files of a report and write them; see report_files and write_files."""
     return write_files(report_files(report, every_figure=every_figure), out)
 
 
 def report_files(report: Report, *, every_figure: bool = False) -> dict[str, bytes]:
-    """Every format, the rows behind the tables and the figures: name -> content.
+    """Return the content of a report's files by name: all formats, the study's rows, and figures.
 
     Args:
-        report: of a study.
-        every_figure: whether all of the page's charts become files, not those of factors alone.
+        report: Report of a study.
+        every_figure: Whether to export all of the page's charts, not only those of factors.
     """
     files: dict[str, bytes] = {}
     study, tables = report.study, report.every_table
@@ -105,8 +108,8 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     charts = study_charts(report)
     for chart in charts:
         if every_figure or chart.section == FIGURES:
-            own = f"{name}-{file_name(chart.name)}"
-            files |= {f"{own}.{kind}": data for kind, data in chart_bytes(chart).items()}
+            stem = f"{name}-{file_name(chart.name)}"
+            files |= {f"{stem}.{kind}": data for kind, data in chart_bytes(chart).items()}
     texts = {
         f"{name}.txt": text_of("terminal", report),
         f"{name}.md": text_of("markdown", report),
@@ -116,22 +119,22 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
     }
     files = {file: text.encode() for file, text in texts.items()} | files
-    # the last: its stamp says that a folder has all of them
+    # written last: its stamp shows that the folder has all other files
     return files | {f"{name}.html": page(report, charts).encode()}
 
 
 def overview_files(
     reports: Iterable[Report | ReportError],
 ) -> tuple[dict[str, bytes], list[str], list[ReportError]]:
-    """The page over several studies, index.html, and each one's own page.
+    """Return the page of several studies, index.html, with a page per study.
 
     Args:
-        reports: in their order; each is asked for when the one before is a page. An error in the
-            place of one says why there is none.
+        reports: Reports in their order. Each is requested after the page of the previous one is
+            made. An error takes the place of a report that cannot be made.
 
     Returns:
-        name -> content of the files; the same in words: lines for a terminal; and why studies have
-        no report.
+        Content of the files by name; the overview as lines for a terminal; and the errors of
+        studies without a report.
     """
     files: dict[str, bytes] = {}
     entries = []
@@ -140,42 +143,42 @@ def overview_files(
         if isinstance(report, ReportError):
             left_out.append(report)
             continue
-        own = file_name(report.study.name)
-        while f"{own}.html" in files or own == "index":
-            own += "-"
-        files[f"{own}.html"] = page(report, study_charts(report)).encode()
-        entries.append(entry(report, f"{own}.html"))
-    told = [str(error) for error in left_out]
-    lines = list(overview_lines(entries, told))
-    return {"index.html": overview(entries, told).encode(), **files}, lines, left_out
+        stem = file_name(report.study.name)
+        while f"{stem}.html" in files or stem == "index":
+            stem += "-"
+        files[f"{stem}.html"] = page(report, study_charts(report)).encode()
+        entries.append(entry(report, f"{stem}.html"))
+    reasons = [str(error) for error in left_out]
+    lines = list(overview_lines(entries, reasons))
+    return {"index.html": overview(entries, reasons).encode(), **files}, lines, left_out
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
     """Write the files of a report.
 
     Returns:
-        The files, in the order written.
+        Paths of the files, in the order in which they were written.
 
     Raises:
-        ReportError: the folder cannot be written.
+        ReportError: If the folder cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [_replace(out / file, data) for file, data in files.items()]
+        return [_write_atomically(out / file, data) for file, data in files.items()]
     except OSError as error:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
 
 
 def file_name(text: str) -> str:
-    """A name without what leads to another folder, or what no file may be called.
+    """Return a name without path separators and other characters that are unsafe in file names.
 
-    Names of studies, factors and datasets come from the store, where others may write.
+    Names of studies, factors and datasets come from the store, which is untrusted input.
     """
     return re.sub(r"[^\w.-]", "-", text)
 
 
-def _replace(path: Path, data: bytes) -> Path:
-    """Write beside the target, then rename: a reader sees the old file or the new one."""
+def _write_atomically(path: Path, data: bytes) -> Path:
+    """Write a temporary file and rename it: a reader sees either the old content or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)
@@ -186,35 +189,35 @@ def _replace(path: Path, data: bytes) -> Path:
 
 
 def make_publication(report: Report) -> Publication:
-    """What the study's own run shows of a report.
+    """Return the parts of a report that the study's own run in MLflow shows.
 
     Args:
-        report: of the protocol's default metric.
+        report: Report of the protocol's main metric.
     """
     study = report.study
-    found = headline(study, report.metric)
-    beside = {f"vs_{name}": one for name, one in found.beside.items()} if found else {}
-    named = {"best": found.estimate, **beside} if found else {}
+    best = headline(study, report.metric)
+    beside = {f"vs_{name}": estimate for name, estimate in best.beside.items()} if best else {}
+    named = {"best": best.estimate, **beside} if best else {}
     metrics: dict[str, float] = {}
-    for name, one in named.items():
+    for name, estimate in named.items():
         key = f"{HEADLINE}{name}/{report.metric}"
-        metrics |= {key: one.mean, **interval_metrics(key, one.low, one.high)}
-    # the list of experiments shows this text as it is written
-    told = [*map(escaped, report.answer.lines), study.description]
+        metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
+    # MLflow's list of experiments shows this text without rendering
+    paragraphs = [*map(escaped, report.answer.lines), study.description]
     return Publication(
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
-        best=found.setting if found else "",
-        note=_note(report),
-        answer="\n\n".join(filter(None, told)) + "\n",
+        best=best.setting if best else "",
+        note=_run_note(report),
+        answer="\n\n".join(filter(None, paragraphs)) + "\n",
         page=f"{file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),
     )
 
 
-def _note(report: Report) -> str:
-    """Markdown: the description, the answer and the main table."""
+def _run_note(report: Report) -> str:
+    """Return the description, the answer and the main table as Markdown."""
     main = replace(report, tables=report.main[:1], together=())
     text, description = text_of("markdown", main), report.study.description
     return f"{description}\n\n{text}" if description else text

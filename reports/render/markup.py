@@ -1,4 +1,4 @@
-"""The answer and tables as Markdown, and as LaTeX (booktabs) that compiles as it is."""
+"""The answer and tables as Markdown, and as LaTeX (booktabs) that compiles without changes."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
 from reports.formatting import STACKED, broken, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
-# What Markdown takes for a heading, a quotation or a list where a line begins with it.
+# Text at the start of a line that Markdown interprets as a heading, a quotation or a list.
 _BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
 _NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
 _COMMANDS = {
@@ -19,30 +19,30 @@ _COMMANDS = {
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
     "†": r"$^\dagger$",
-    "-": "-{}",  # of two, the first: LaTeX makes a dash of --set
+    "-": "-{}",  # for the first of two hyphens: LaTeX would turn --set into a dash
 }  # fmt: skip
-_MOST_LARGE = 12  # columns of a LaTeX table in the larger type
+_MOST_LARGE = 12  # columns of a LaTeX table in the larger font
 
 
 def shown(
     table: Table, write: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
-    """Yield each section of a table's page, with its rows and the texts of their cells.
+    """Yield each section of a table's page with its rows and the texts of their cells.
 
-    A row with flags has a mark at its first label. None is written where a row has no such cell; a
-    label that it has not is blank text.
+    The first label of a row with flags has a mark. `write` gets None if a row has no such cell; a
+    missing label is an empty text.
 
     Args:
-        table: that is shown.
-        write: a cell as text.
-        columns: that are wanted; (): all of the page's.
+        table: The table.
+        write: Function from a cell to its text.
+        columns: Columns to show; () for all of the page's.
     """
     columns = columns or table.page_columns
     blank: dict[str, Cell] = {column.key: Text("") for column in table.columns[: table.labels]}
     for section, rows in table.sections():
         texts = []
         for row in rows:
-            cells = [row.cells.get(one.key, blank.get(one.key)) for one in columns]
+            cells = [row.cells.get(column.key, blank.get(column.key)) for column in columns]
             if row.flags and isinstance(cells[0], Text):
                 cells[0] = Text(f"{cells[0].text} {MARK}")
             texts.append((row, list(map(write, cells))))
@@ -50,7 +50,7 @@ def shown(
 
 
 def answer_markdown(answer: Answer) -> str:
-    """The answer as a list, with an empty line behind it."""
+    """Return the answer as a Markdown list, followed by an empty line."""
     lines = []
     for finding in answer.leading:
         verdict = f"*{finding.verdict}.* " if finding.verdict else ""
@@ -60,11 +60,11 @@ def answer_markdown(answer: Answer) -> str:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """GitHub-flavoured Markdown: a heading, a pipe table and a list of footnotes each."""
-    return "\n".join(_markdown(table) for table in tables if table.place != "csv")
+    """Return GitHub-flavored Markdown: per table a heading, a pipe table and a list of notes."""
+    return "\n".join(_markdown_table(table) for table in tables if table.place != "csv")
 
 
-def _markdown(table: Table) -> str:
+def _markdown_table(table: Table) -> str:
     rules = {"left": ":---", "right": "---:"}
     lines = [
         [escaped(column.heading) for column in table.page_columns],
@@ -78,7 +78,10 @@ def _markdown(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Markdown's specials inside a cell or an item; an underscore within a word is none."""
+    """Escape Markdown's special characters in a cell or list item.
+
+    An underscore within a word is not special.
+    """
     text = printable(_BREAKS.sub(" ", text))
     text = re.sub(r"([\\|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
@@ -87,27 +90,29 @@ def escaped(text: str) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    r"""One float a table; needs \usepackage{booktabs} and a T1 font encoding."""
+    r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
     head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
-    return "\n".join([head, *(_latex(table) for table in tables if table.place != "csv")])
+    return "\n".join([head, *(_latex_table(table) for table in tables if table.place != "csv")])
 
 
 def latex_escaped(text: str) -> str:
-    """Text in which no character is a command."""
+    """Escape all characters that are special in LaTeX."""
     text = printable(" ".join(text.splitlines()))
-    return re.sub("-(?=-)|[^-]", lambda found: _COMMANDS.get(found[0], found[0]), text)
+    return re.sub("-(?=-)|[^-]", lambda match: _COMMANDS.get(match[0], match[0]), text)
 
 
-def _first(text: str) -> str:
-    r"""A text behind \\, which would take [ for its own argument, and * for a part of its name."""
+def _protect_start(text: str) -> str:
+    r"""Protect a text after \\, which would parse [ as its argument and * as part of its name."""
     return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 
-def _latex(table: Table) -> str:
+def _latex_table(table: Table) -> str:
     columns, stacked = table.page_columns, table.crowded
-    headings = [_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)]
+    headings = [
+        _latex_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)
+    ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
-    # type size and column gap with which a table of so many columns fits a page's width
+    # font size and column gap with which a table of this many columns fits a page's width
     size, gap = (r"\footnotesize", 3) if len(columns) <= _MOST_LARGE else (r"\scriptsize", 1)
     lines = [
         r"\begin{table}[t]",
@@ -118,13 +123,15 @@ def _latex(table: Table) -> str:
         rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
         r"\toprule",
-        _line(headings),
+        _latex_row(headings),
     ]
     for _, rows in shown(table, lambda cell: _latex_cell(cell, stacked)):
         lines.append(r"\midrule")
-        for row, (first, *others) in rows:
-            lines.append(_line([rf"\textbf{{{first}}}" if row.baseline else first, *others]))
-    notes = r"\\ ".join(_first(latex_escaped(note)) for note in table.notes)
+        for row, (first, *other_cells) in rows:
+            lines.append(
+                _latex_row([rf"\textbf{{{first}}}" if row.baseline else first, *other_cells])
+            )
+    notes = r"\\ ".join(_protect_start(latex_escaped(note)) for note in table.notes)
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -135,12 +142,12 @@ def _latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return _first(" & ".join(cells)) + r" \\"
+def _latex_row(cells: Sequence[str]) -> str:
+    return _protect_start(" & ".join(cells)) + r" \\"
 
 
-def _heading(column: Column, stacked: bool) -> str:
-    lines = [_first(latex_escaped(line)) for line in broken(column.heading)]
+def _latex_heading(column: Column, stacked: bool) -> str:
+    lines = [_protect_start(latex_escaped(line)) for line in broken(column.heading)]
     if not stacked or len(lines) == 1:
         return latex_escaped(column.heading)
     text = r"\\".join(lines)
@@ -148,7 +155,7 @@ def _heading(column: Column, stacked: bool) -> str:
 
 
 def _latex_cell(cell: Cell | None, stacked: bool) -> str:
-    """A cell, of an estimate with its interval in smaller type behind the mean, or below it."""
+    """Return a cell as LaTeX; an interval is in a smaller font after the mean, or below it."""
     if not isinstance(cell, Value):
         return latex_escaped(cell_text(cell))
     mean, *parts = map(latex_escaped, cell_text(cell, STACKED).split("\n"))

@@ -1,4 +1,4 @@
-"""Tables as CSV, for programs."""
+"""Tables as CSV files."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,23 +10,24 @@ from reports.tables import on_test
 
 _FIELDS = ("mean", "low", "high", "n")
 _COUNTS = {"n": "done", "failed": "failed", "pruned": "pruned", "missing": "missing"}
-# What a spreadsheet takes for a formula where a cell begins with it.
+# Characters at the start of a cell that a spreadsheet interprets as a formula.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def table_frame(table: Table) -> pl.DataFrame:
-    """All rows at full precision, as texts: mean, low, high and n of an estimate in four columns.
+    """Return all rows at full precision, as text; unknown values are null.
 
-    Median, minimum and maximum of epochs are in three. What is not known is null. `selection_rule`
-    says "selected on test" where it was; `flags` lists FLAG RAISED/OF.
+    An estimate has four columns: mean, low, high and n. Epochs have three: median, minimum and
+    maximum. `selection_rule` is "selected on test" if selection used test images. The texts in
+    `flags` have the form FLAG RAISED/OF.
     """
-    rows, told = table.rows, dict[str, Sequence[object]]()
+    rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
-        found = [_fields(column.key, row.cells.get(column.key)) for row in rows]
-        names = max(found, key=len, default={}) or [column.key]
-        told |= {name: [fields.get(name) for fields in found] for name in names}
+        cells = [_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
+        names = max(cells, key=len, default={}) or [column.key]
+        columns |= {name: [fields.get(name) for fields in cells] for name in names}
     rules = ["selected on test" if on_test(row.selection) else row.selection for row in rows]
-    told |= {
+    columns |= {
         "section": [row.section for row in rows],
         "baseline": [str(row.baseline).lower() for row in rows],
         "arm": [row.arm or None for row in rows],
@@ -34,26 +35,28 @@ def table_frame(table: Table) -> pl.DataFrame:
         "flags": [row.flag_counts or None for row in rows],
     }
     texts = {
-        name: [None if one is None else str(one) for one in values] for name, values in told.items()
+        name: [None if value is None else str(value) for value in values]
+        for name, values in columns.items()
     }
     return pl.DataFrame(texts, dict.fromkeys(texts, pl.String))
 
 
 def csv_text(table: Table) -> str:
-    """The table's frame as CSV.
+    """Return the table's frame as CSV.
 
-    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    Text that a spreadsheet would interpret as a formula gets a leading apostrophe.
     """
     return no_formulas(table_frame(table)).write_csv()
 
 
 def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """A frame for a CSV file in which no spreadsheet finds a formula: see csv_text."""
-    texts = pl.col(pl.String).map_elements(_no_formula, return_dtype=pl.String)
-    return frame.with_columns(texts).rename(_no_formula)
+    """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
+    texts = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
+    return frame.with_columns(texts).rename(_escape_formula)
 
 
-def _no_formula(text: str) -> str:
+def _escape_formula(text: str) -> str:
+    """Return the text with a leading apostrophe if it looks like a formula and is not a number."""
     if not text.startswith(_FORMULA):
         return text
     try:
@@ -64,51 +67,51 @@ def _no_formula(text: str) -> str:
 
 
 def csv_stream(tables: Sequence[Table]) -> str:
-    """All tables as one CSV, which polars.read_csv and pandas.read_csv take without options.
+    """Return all tables as one CSV that polars.read_csv and pandas.read_csv read without options.
 
-    The first column, `table`, is the table's name; the others are those of csv_text, whichever
-    table has them. A factor has one column in all tables, by its heading (n_ctx), which is empty
-    for reference arms (column arm). As readers guess a column's type from its first rows, a number
-    that is not known is NaN, and what is no number among numbers ("1 of 3") stands in a column of
-    its own, datasets_text beside datasets. A text that is not known is empty.
+    The first column, `table`, is the table's name. The others are the columns of csv_text of all
+    tables. A factor has the same column in all tables, named by its heading (n_ctx); it is empty
+    for controls, which are in the column arm. Readers infer a column's type from its first rows.
+    Therefore unknown numbers are NaN, unknown text is empty, and text among numbers ("1 of 3") is
+    in a separate column, such as datasets_text for datasets.
     """
-    frame = pl.concat([_labelled(table) for table in tables], how="diagonal")
-    typed = pl.DataFrame([part for column in frame for part in _typed(column)])
+    frame = pl.concat([_name_labels(table) for table in tables], how="diagonal")
+    typed = pl.DataFrame([part for column in frame for part in _infer_types(column)])
     return no_formulas(typed).write_csv()
 
 
-def _labelled(table: Table) -> pl.DataFrame:
-    """A table's frame, whose labels are under their headings, and empty for arms."""
+def _name_labels(table: Table) -> pl.DataFrame:
+    """Return a table's frame with its labels under their headings, and empty for controls."""
     frame, labels = table_frame(table), table.columns[: table.labels]
-    own = pl.col("arm").is_null()
+    is_configuration = pl.col("arm").is_null()
     frame = frame.with_columns(
-        pl.when(own).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
+        pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
         for label in labels
     )
-    others = {"table", *frame.columns} - {label.key for label in labels}
+    other_names = {"table", *frame.columns} - {label.key for label in labels}
     headings = {
-        label.key: f"space.{label.heading}" if label.heading in others else label.heading
+        label.key: f"space.{label.heading}" if label.heading in other_names else label.heading
         for label in labels
     }
     return frame.rename(headings).insert_column(0, pl.lit(table.name).alias("table"))
 
 
-def _typed(texts: pl.Series) -> Iterator[pl.Series]:
-    """Texts that are numbers as numbers, whole ones where all are; the others beside them."""
+def _infer_types(texts: pl.Series) -> Iterator[pl.Series]:
+    """Yield numbers, as integers if all are whole, and a separate column of the text among them."""
     numbers, whole = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
-    others = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
+    has_text = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
     measured = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
-    if numbers.null_count() == len(texts) and (others or not measured):
+    if numbers.null_count() == len(texts) and (has_text or not measured):
         yield texts
-    elif others:
+    elif has_text:
         yield numbers.fill_null(float("nan"))
         yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
     else:
         yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
-def _fields(key: str, cell: Cell | None) -> dict[str, object]:
-    """A cell in the CSV columns that its kind has; several of an estimate and of counts."""
+def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
+    """Return a cell's CSV columns; estimates, counts and epochs have several."""
     match cell:
         case Counts():
             return {name: getattr(cell, field) for name, field in _COUNTS.items()}

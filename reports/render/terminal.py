@@ -1,4 +1,4 @@
-"""The answer and tables for a terminal, fitted to its width.
+"""The answer and the tables as text for a terminal of a given width.
 
 Grid and Words are rich's Table and Text; Table is that of reports.cells. Widths are in characters.
 """
@@ -26,24 +26,24 @@ _STYLES = {
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.INCONCLUSIVE: "bold",
 }
-# From the roomiest grid to the narrowest: how a mean and its interval are written, and how wide a
-# label may be before it wraps; a longer word widens it. 0: as narrow as the labels' longest word.
+# Layouts from the widest to the narrowest: the dialect of a mean and its interval, and the width at
+# which labels wrap. A longer word widens the column; 0 is the width of the longest word.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
 FILE_WIDTH = 160
-_WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is broken
+_WIDEST_LABEL = 30  # maximum width of a label; longer words are broken
 
 
 def printable(text: str, style: str = "") -> Words:
-    """A text to be shown as it is: in a plain str, rich would take [words] for its markup."""
+    """Return a text that rich shows literally; in a str, rich would interpret [words] as markup."""
     return Words(printable_lines(text), style)
 
 
 def answer_view(name: str, answer: Answer) -> RenderableType:
-    """The answer as one rich renderable: a finding a paragraph, limits above and cautions below.
+    """Return the answer as a rich renderable: limits, a paragraph per finding, and cautions.
 
     Args:
-        name: of the study.
-        answer: that it gives.
+        name: Name of the study.
+        answer: Answer of the study.
     """
     grid = Grid.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", overflow="fold")
@@ -51,12 +51,13 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
     for finding in answer.limits:
         grid.add_row(printable(finding.subject, "yellow"), printable(finding.text, "yellow"))
     for finding in answer.findings:
-        told = Words()
+        text = Words()
         if finding.verdict:
-            told.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
-        grid.add_row(printable(finding.subject), told.append_text(printable(finding.text)))
+            text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
+        grid.add_row(printable(finding.subject), text.append_text(printable(finding.text)))
     for place, caution in enumerate(answer.cautions):
-        subject = "" if place else "cautions"  # not those of the last finding
+        # a heading, since cautions do not belong to the finding above them
+        subject = "" if place else "cautions"
         grid.add_row(printable(subject, "yellow"), printable(caution, "yellow"))
     if answer.rule:
         grid.add_row("", printable(answer.rule, "dim"))
@@ -64,37 +65,37 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
 
 
 def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
-    """The tables and their notes as one rich renderable for a console `width` characters wide.
+    """Return the tables with their notes as a rich renderable.
 
-    Only tables whose place is "page" are shown; those whose place is "files" are counted.
+    Only tables with the place "page" are shown; those with the place "files" are counted.
 
     Args:
-        tables: of a report.
-        width: of the console.
-        legend: whether notes say what the columns are, too.
+        tables: Tables of a report.
+        width: Width of the console.
+        legend: Whether to include notes that explain the columns.
     """
     parts: list[RenderableType] = []
-    said: set[str] = set()
+    previous_notes: set[str] = set()
     for table in (table for table in tables if table.place == "page"):
-        grid, dropped = _fitted(table, width)
-        # A note that a table above has is not repeated here. The other formats do repeat it, since
-        # a table may be copied from them without the rest.
-        notes = [note for note in table.notes if note not in said]
+        grid, dropped = _fit_table(table, width)
+        # A note of a previous table is not repeated. Other formats do repeat it, because a table
+        # may be copied from them without the rest.
+        notes = [note for note in table.notes if note not in previous_notes]
         notes = [note for note in notes if legend or not isinstance(note, Legend)]
-        said |= set(notes)
+        previous_notes |= set(notes)
         if dropped:
             notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
-        parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
+        parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
-    told = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
-    told += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
-    if told:
-        parts.append(Padding(Words("; ".join(told), "dim"), (0, 1, 1, 1)))
+    hints = [f"{more} more table{'s' if more > 1 else ''} in the files"] if more else []
+    hints += [] if legend else ["what the columns are: ship-report NAME --notes, or the page"]
+    if hints:
+        parts.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
     return Group(*parts)
 
 
 def plain_text(view: RenderableType, width: int) -> str:
-    """What a console `width` characters wide would show, without colours."""
+    """Return what a console of the given width would show, without colors."""
     file = io.StringIO()  # without force_jupyter rich would show it in a notebook, too
     console = Console(file=file, record=True, width=width, color_system=None, force_jupyter=False)
     console.print(view)
@@ -102,8 +103,8 @@ def plain_text(view: RenderableType, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
-def _footnotes(notes: Sequence[str]) -> Grid:
-    """The notes with a hanging indent."""
+def _notes_grid(notes: Sequence[str]) -> Grid:
+    """Return the notes with a hanging indent."""
     listed = Grid.grid(padding=(0, 1, 0, 0))
     listed.add_column(style="dim")
     listed.add_column(style="dim", overflow="fold")
@@ -112,11 +113,11 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     return listed
 
 
-def _fitted(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
-    """The roomiest grid that fits, and the headings of the columns that had to be left out.
+def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
+    """Return the widest grid that fits, and the headings of the columns that were dropped.
 
-    A column is left out only if no layout fits with it. Where even the narrowest grid is too wide,
-    each row is a paragraph: rich would cut numbers and labels, and a cut number is another one.
+    A column is dropped only if no layout fits with it. If even the narrowest grid is too wide, each
+    row becomes a paragraph, because rich would truncate numbers and labels.
     """
     columns = table.page_columns
     console = Console(file=io.StringIO(), width=1000, force_jupyter=False)  # narrows no grid
@@ -131,24 +132,24 @@ def _fitted(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
 
 
 def _paragraphs(table: Table) -> Group:
-    """Each row as its labels, and behind them every measure with its heading."""
+    """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n, headings = table.labels, [column.heading for column in table.page_columns]
-    for _, rows in shown(table, lambda cell: " ".join(_cell(cell, PLAIN).split())):
+    for _, rows in shown(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n]))
             measures = zip(headings[n:], texts[n:], strict=True)
-            told = "; ".join(f"{heading} {text}" for heading, text in measures if text)
+            measurements = "; ".join(f"{heading} {text}" for heading, text in measures if text)
             named = printable(f"{labels}: ", "bold")
-            paragraphs.append(named.append_text(printable(told, "not bold")))
+            paragraphs.append(named.append_text(printable(measurements, "not bold")))
     return Group(printable(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
 def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]) -> Grid:
-    """The grid of some of a table's columns in a layout.
+    """Return the grid of some of a table's columns in a layout.
 
-    Where intervals stand below their means a heading is broken into lines: that of a label between
-    words, that of a measure within dataset names, too.
+    If intervals are below their means, headings are broken into lines: those of labels between
+    words, those of measurements also within names of datasets.
     """
     grid = Grid(
         title=printable(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
@@ -163,22 +164,22 @@ def _grid(table: Table, dialect: Dialect, label_width: int, columns: Sequence[Co
             printable(heading), justify=column.align, no_wrap=not label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in shown(table, lambda cell: _cell(cell, dialect), columns):
+    for _, rows in shown(table, lambda cell: _stacked_text(cell, dialect), columns):
         for row, texts in rows:
             grid.add_row(*map(printable, texts), style="bold" if row.baseline else "")
         grid.add_section()
     return grid
 
 
-def _cell(cell: Cell | None, dialect: Dialect) -> str:
-    """A cell's text; below the number of finished rows stand counts of those not in the mean."""
+def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
+    """Return a cell's text; counts of absent rows are below the number of finished rows."""
     if isinstance(cell, Counts):
         return "\n".join([cell.of_all, *cell.absent()])
     return cell_text(cell, dialect)
 
 
 def _label_width(table: Table, column: Column, least: int) -> int:
-    """How wide the labels of a column may be before they wrap."""
+    """Return the width at which the labels of a column wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
     longest = max((cell_len(word) for text in texts for word in text.split()), default=0)

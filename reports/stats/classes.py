@@ -36,9 +36,9 @@ def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> A
     """
     if len(ids) < FEWEST:
         return None
-    weights = _weights(exam, tuple(ids))
+    weights = _class_weights(exam, tuple(ids))
     mean, drawn = right.sum() / pictures.sum(), (weights @ right) / (weights @ pictures)
-    return np.asarray(100 * (mean + _widening(len(right)) * (drawn - mean)))
+    return np.asarray(100 * (mean + _widening_factor(len(right)) * (drawn - mean)))
 
 
 def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
@@ -70,7 +70,7 @@ def most_by_guessing(images: int, classes: int) -> int:
     return int(np.argmax(reached_by_more <= 1 - CONFIDENCE))
 
 
-def _widening(k: int) -> float:
+def _widening_factor(k: int) -> float:
     """Return the factor from the spread of draws of k classes to that of a t-interval."""
     from scipy import special
 
@@ -79,7 +79,7 @@ def _widening(k: int) -> float:
 
 
 @lru_cache(maxsize=16)
-def _weights(exam: str, ids: tuple[int, ...]) -> Array:
+def _class_weights(exam: str, ids: tuple[int, ...]) -> Array:
     """Return how often each class occurs in each draw, (DRAWS, k)."""
     rng, k = np.random.default_rng([*exam.encode(), *ids]), len(ids)
     return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

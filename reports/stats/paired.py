@@ -191,11 +191,12 @@ def judge(family: Sequence[Compared], effect: float | None) -> list[Compared]:
     beyond = holm([_beyond_p(comparison, effect) for comparison in tested])
     count = sum(p is not None for p in beyond)
     return [
-        _judged(comparison, p, effect, count) for comparison, p in zip(tested, beyond, strict=True)
+        _add_verdict(comparison, p, effect, count)
+        for comparison, p in zip(tested, beyond, strict=True)
     ]
 
 
-def _judged(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
+def _add_verdict(comparison: Compared, p: float | None, effect: float, family: int) -> Compared:
     """Return a comparison with its verdict, and if inconclusive with further pairs."""
     tested = replace(comparison, effect=effect, beyond_p=p, within_p=_within_p(comparison, effect))
     low, high = comparison.difference.low, comparison.difference.high

@@ -68,11 +68,11 @@ def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -
 
     tails = (1 - SPREAD) / 2, (1 + SPREAD) / 2  # upper tail probabilities of chi-squared
     low, high = (std * math.sqrt((n - 1) / float(special.chdtri(n - 1, tail))) for tail in tails)
-    fewest, most = (_further(n, mean, std, effect, family) for std in (low, high))
+    fewest, most = (_find_further(n, mean, std, effect, family) for std in (low, high))
     return fewest, most
 
 
-def _further(n: int, mean: float, std: float, effect: float, family: int) -> int:
+def _find_further(n: int, mean: float, std: float, effect: float, family: int) -> int:
     """Return the smallest number of pairs beyond n that settles a difference, by bisection.
 
     Args:

@@ -57,7 +57,7 @@ def rank_correlation(
     def strength(orders: Array) -> Array:
         return np.asarray(np.abs((orders * x).sum(axis=-1) - middle))
 
-    p, least = _permuted(y, strength, rng)
+    p, least = _permutation_p(y, strength, rng)
     return Association(rho, p, n, least)
 
 
@@ -74,7 +74,7 @@ def _rank_interval(
     Returns:
         None with fewer than three pairs, or if one side is constant.
     """
-    sides = [_tied(values) for values in (x, y)]
+    sides = [_tied_places(values) for values in (x, y)]
     if len(x) < FEWEST_RANKED or any(map(_is_flat, sides)):
         return None
     drawn = []
@@ -116,16 +116,16 @@ def rank_groups(
         sums = (orders - ranks.mean()) @ member
         return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
 
-    p, least = _permuted(ranks, between, rng)
+    p, least = _permutation_p(ranks, between, rng)
     return Association(None, p, n, least)
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
     """Return ranks from 1; values that are equal up to rounding get their mean rank."""
-    return _mid_ranks(_tied(values))
+    return _mid_ranks(_tied_places(values))
 
 
-def _tied(values: Sequence[float] | Array) -> Whole:
+def _tied_places(values: Sequence[float] | Array) -> Whole:
     """Return integers from 0 in the order of the values; values equal up to rounding share one."""
     numbers = np.asarray(values, dtype=np.float64)
     order = np.argsort(numbers, kind="stable")
@@ -149,7 +149,7 @@ def _is_flat(values: Array | Whole) -> bool:
     return bool(np.ptp(values) == 0)
 
 
-def _permuted(
+def _permutation_p(
     ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return p and the smallest possible p of an association.
@@ -174,7 +174,7 @@ def _permuted(
 
 
 def _orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield batches of orders, (orders, n): all if they are few, else RESAMPLES random ones."""
+    """Yield batches of orders, (orders, n): all of them if few, else RESAMPLES random ones."""
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return

@@ -184,7 +184,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         protocol=protocol,
         objective=record.objective or protocol.default,
         sampler=record.sampler,
-        constants=_constants(current),
+        constants=_shared_params(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=left_out,
         # a finished study has none left, even if its space holds fewer than `trials`
@@ -198,7 +198,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     )
 
 
-def _constants(runs: Sequence[Run]) -> dict[str, str]:
+def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
     """Return the params that all configurations share, without regard to controls."""
     compared_runs = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
     params = [

@@ -62,7 +62,7 @@ class Histories:
         if not self.uri or not run_ids:
             return {}
         values_by_step: dict[str, dict[int, float]] = {}
-        for run_id, step, value in _points(self.uri, metric, run_ids):
+        for run_id, step, value in _read_points(self.uri, metric, run_ids):
             # also drops NaN, for which the comparison is False
             if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
                 values_by_step.setdefault(run_id, {})[step] = float(
@@ -71,7 +71,7 @@ class Histories:
         return {run_id: sorted(values.items()) for run_id, values in values_by_step.items()}
 
 
-def _points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
     failed, left = 0, MOST_VALUES
     with quiet_client():
@@ -113,10 +113,10 @@ class HitFiles:
 
     def _read(self, run_id: str) -> pl.DataFrame:
         content = self.files.read(run_id, HITS)
-        return _counts(content) if content else _NOTHING
+        return _count_answers(content) if content else _NOTHING
 
 
-def _counts(content: bytes) -> pl.DataFrame:
+def _count_answers(content: bytes) -> pl.DataFrame:
     """Return the counts of a file (see HitFiles.of); no rows if the content is invalid."""
     # polars' reader aborts the process on some damaged files. pyarrow is slow to import.
     from pyarrow.parquet import ParquetFile

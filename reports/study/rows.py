@@ -75,16 +75,16 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
         "started": run.started,
-        "seconds": _finite(run.metrics.get(Cost.SECONDS), len(seeds)),
-        "text_tokens": _finite(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
-        "peak_memory_mb": _finite(run.metrics.get(Cost.PEAK_MEMORY)),
+        "seconds": _finite_or_none(run.metrics.get(Cost.SECONDS), len(seeds)),
+        "text_tokens": _finite_or_none(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
+        "peak_memory_mb": _finite_or_none(run.metrics.get(Cost.PEAK_MEMORY)),
         "state": record.state.value,
         "reason": record.reason or None,
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
     rows = []
-    for seed, numbers in _numbers(record).items():
+    for seed, numbers in _finite_metrics(record).items():
         row = {**numbers, **shared, "seed": seed}
         if seed in record.unfinished:
             missing = ", ".join(missing_metrics(run.tags, run.metrics, seed))
@@ -93,7 +93,7 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
+def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     """Return the finite metrics of each seed, by metric name without its seed, in one pass.
 
     The flag for collapsed diversity is dropped where no diversity is possible: for the controls in
@@ -107,7 +107,7 @@ def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
     diverse = record.arm not in _NOT_DIVERSE and not point
     for key, value in run.metrics.items():
         parts = split_seed(key)
-        if parts is None or parts[0] not in numbers or _finite(value) is None:
+        if parts is None or parts[0] not in numbers or _finite_or_none(value) is None:
             continue
         seed, name = parts
         if FLAG in name:
@@ -118,7 +118,7 @@ def _numbers(record: RunRecord) -> dict[int, dict[str, float]]:
     return numbers
 
 
-def _finite(value: float | None, parts: int = 1) -> float | None:
+def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
     """Return a number divided by `parts`; None if it is missing, not finite or too large."""
     if value is None or not math.isfinite(value) or abs(value) >= LARGEST:
         return None
@@ -186,14 +186,14 @@ def frame(
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
     keys = frame["setting_key"].to_list()
     factor_columns = [
-        _column(factor.key, [assigned[key].get(factor.key) for key in keys])
+        _factor_column(factor.key, [assigned[key].get(factor.key) for key in keys])
         for factor in factors
         if factor.key not in columns
     ]
     return frame.with_columns(factor_columns)
 
 
-def _column(key: str, values: Sequence[Any]) -> pl.Series:
+def _factor_column(key: str, values: Sequence[Any]) -> pl.Series:
     """Return levels as integers, floats or text; levels of several kinds become their JSON text."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds and kinds <= {int, float} and all(abs(v) < 2**63 for v in values if type(v) is int):

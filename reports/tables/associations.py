@@ -1,4 +1,4 @@
-"""How a metric goes with each factor of a sampled study, and with each measure of quality."""
+"""Association of a metric with the factors of a sampled study, and with feature quality."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,44 +25,46 @@ from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
 
-UNBIASED = ("grid", "random")  # samplers that do not look at results
+UNBIASED = ("grid", "random")  # samplers that do not use results
 
 
 class _Ranked(NamedTuple):
-    """A factor's key, and its association, with p corrected over the factors."""
+    """A factor's key and its association, with p corrected over the factors."""
 
     name: str
     ranked: Association
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
-    """Return how the metric goes with each factor, over the settings that finished.
+    """Return the rank association of a metric with each factor, over finished configurations.
 
     Only configurations that were drawn at random have a p. Other samplers move all factors towards
-    what was good before, so that a factor without any effect goes with the metric, too.
+    values that did well before, so that a factor without any effect is associated with the metric,
+    too.
 
     Args:
-        study: with a sampler that draws settings.
-        factors: a row each.
-        metric: name of the test metric; a setting's value is its mean over seeds.
+        study: Study with a sampler that draws configurations.
+        factors: Factors of the rows.
+        metric: Name of the test metric; the value of a configuration is its mean over seeds.
     """
-    plain = [_association(study, factor, metric) for factor in factors]
-    adjusted, least = stats.holm([one.p for one in plain]), stats.holm([one.least for one in plain])
+    plain = [_associate(study, factor, metric) for factor in factors]
+    adjusted = stats.holm([association.p for association in plain])
+    least = stats.holm([association.least for association in plain])
     is_random = study.sampler in UNBIASED
-    found = [
-        _Ranked(factor.key, replace(one, p=p if is_random else None, least=low))
-        for factor, one, p, low in zip(factors, plain, adjusted, least, strict=True)
+    lines = [
+        _Ranked(factor.key, replace(association, p=p if is_random else None, least=low))
+        for factor, association, p, low in zip(factors, plain, adjusted, least, strict=True)
     ]
     head, order = heading(study.protocol, metric), "least Holm p of any order"
     columns = [
-        Column("factor", "factor", lambda one: Text(one.name), "left"),
-        Column("n", "settings", lambda one: Quantity(one.ranked.n, 0)),
-        Column("rho", f"Spearman ρ with {head}", lambda one: known(Ranged, one.ranked.rho)),
+        Column("factor", "factor", lambda line: Text(line.name), "left"),
+        Column("n", "settings", lambda line: Quantity(line.ranked.n, 0)),
+        Column("rho", f"Spearman ρ with {head}", lambda line: known(Ranged, line.ranked.rho)),
     ]
     if is_random:
-        columns.append(Column("p", "Holm p", lambda one: known(PValue, one.ranked.p)))
+        columns.append(Column("p", "Holm p", lambda line: known(PValue, line.ranked.p)))
         columns.append(
-            Column("least", order, lambda one: known(PValue, one.ranked.least), csv_only=True)
+            Column("least", order, lambda line: known(PValue, line.ranked.least), csv_only=True)
         )
     tested = (
         "permutation p (categorical factors: Kruskal-Wallis), Holm over the factors"
@@ -75,13 +77,16 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         f" than {stats.FEWEST_RANKED} finished"
     )
     return plain_table(
-        study, "ranks", "rank association", columns, found, [note],
+        study, "ranks", "rank association", columns, lines, [note],
         _Ranked._asdict, kind="ranks", metric=metric,
     )  # fmt: skip
 
 
-def _association(study: Study, factor: Factor, metric: str) -> Association:
-    """Of the factor's value and the metric's mean over seeds, in every finished setting with it."""
+def _associate(study: Study, factor: Factor, metric: str) -> Association:
+    """Return the association of a factor with the metric's mean over seeds.
+
+    It is over the finished configurations in which the factor is active.
+    """
     levels: list[Any] = []
     values: list[float] = []
     for group in setting_groups(study):
@@ -89,7 +94,7 @@ def _association(study: Study, factor: Factor, metric: str) -> Association:
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
             values.append(value)
-    # Seeded by nothing but the data's order: the same store gives the same table.
+    # A fixed seed: the same store always gives the same table.
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
@@ -97,11 +102,17 @@ def _association(study: Study, factor: Factor, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-FEWEST_SETTINGS = 4  # fewer are no trend
+FEWEST_SETTINGS = 4  # configurations of a seed; with fewer, no trend is computed
 
 
 class _Response(NamedTuple):
-    """Of one seed: rank correlation, slope in points a standard deviation, settings."""
+    """Association of a metric with a quality measure under one seed.
+
+    Attributes:
+        rho: Spearman's rank correlation.
+        slope: Slope in points per standard deviation of the measure.
+        settings: Number of configurations.
+    """
 
     rho: float
     slope: float
@@ -109,7 +120,7 @@ class _Response(NamedTuple):
 
 
 class _Trend(NamedTuple):
-    """A measure's name, the response of each seed, and p of the mean slope, corrected."""
+    """A measure's name, the response under each seed, and the corrected p of the mean slope."""
 
     name: str
     seeds: list[_Response]
@@ -117,56 +128,56 @@ class _Trend(NamedTuple):
 
     @property
     def settings(self) -> int:
-        """Most that a seed has."""
-        return max(one.settings for one in self.seeds)
+        """Largest number of configurations of a seed."""
+        return max(response.settings for response in self.seeds)
 
     @property
     def slopes(self) -> list[float]:
-        """One a seed."""
-        return [one.slope for one in self.seeds]
+        """Slopes, one per seed."""
+        return [response.slope for response in self.seeds]
 
     @property
     def rho(self) -> Estimate:
-        """The mean over seeds, its interval cut to where a correlation can be."""
-        found = stats.mean_interval([one.rho for one in self.seeds])
-        if found.low is None or found.high is None:
-            return found
-        return Estimate(found.mean, max(found.low, -1.0), min(found.high, 1.0), found.n)
+        """Mean correlation over seeds, with its interval clipped to [-1, 1]."""
+        estimate = stats.mean_interval([response.rho for response in self.seeds])
+        if estimate.low is None or estimate.high is None:
+            return estimate
+        return Estimate(estimate.mean, max(estimate.low, -1.0), min(estimate.high, 1.0), estimate.n)
 
 
 def response_tables(study: Study, metric: str) -> list[Table]:
-    """The table of a metric against the measures of quality; none with too few settings.
+    """Return the table of a metric against the quality measures; [] with too few configurations.
 
-    Nor is there one where settings are measured on different classes: that some are easier would
-    look like an effect of the features.
-
-    A seed's settings are compared with each other alone: what makes a few-shot draw easy moves the
-    metric and the measures of all its settings.
+    There is no table if configurations are tested on different classes: easier classes would look
+    like an effect of the features. Configurations are compared within each seed, because an easy
+    few-shot draw changes the metric and the measures of all configurations.
 
     Args:
-        study: whose settings are compared.
-        metric: name of the test metric.
+        study: Study of the configurations.
+        metric: Name of the test metric.
     """
     if class_factors(study):
         return []
-    every = [_Trend(measure.short, _by_seed(study, measure, metric)) for measure in MEASURES]
-    found = [one for one in every if one.seeds]
-    if not found:
+    every = [
+        _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
+    ]
+    trends = [trend for trend in every if trend.seeds]
+    if not trends:
         return []
-    adjusted = stats.holm([stats.one_sample_p(one.slopes) for one in found])
-    found = [one._replace(p=p) for one, p in zip(found, adjusted, strict=True)]
+    adjusted = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
+    trends = [trend._replace(p=p) for trend, p in zip(trends, adjusted, strict=True)]
     head = heading(study.protocol, metric)
     columns = [
-        Column("measure", "measure", lambda one: Text(one.name), "left"),
-        Column("settings", "settings", lambda one: Quantity(one.settings, 0), drop=2),
-        Column("n", "seeds", lambda one: Quantity(len(one.seeds), 0)),
-        Column("rho", f"ρ with {head}", lambda one: Ranged(one.rho)),
+        Column("measure", "measure", lambda line: Text(line.name), "left"),
+        Column("settings", "settings", lambda line: Quantity(line.settings, 0), drop=2),
+        Column("n", "seeds", lambda line: Quantity(len(line.seeds), 0)),
+        Column("rho", f"ρ with {head}", lambda line: Ranged(line.rho)),
         Column(
             "slope",
             f"{head} per SD",
-            lambda one: Value(stats.mean_interval(one.slopes), signed=True),
+            lambda line: Value(stats.mean_interval(line.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda one: known(PValue, one.p), drop=1),
+        Column("p", "Holm p", lambda line: known(PValue, line.p), drop=1),
     ]
     note = (
         f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
@@ -176,13 +187,13 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         f" otherwise, and a measure may go with {head} because both follow a third"
     )
     title = f"{head} against the quality of synthesized features"
-    return [plain_table(study, "quality-response", title, columns, found, [note], place="files")]
+    return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
 
 
-def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
-    """The response of each seed in which enough settings have both, and both vary."""
+def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
+    """Return the response of each seed with enough configurations, if metric and measure vary."""
     names = [f"test/{QUALITY}{measure.metric}", f"test/{metric}"]
-    made: list[_Response] = []
+    responses: list[_Response] = []
     if not {*names} <= {*study.rows.columns}:
         return []
     done = own_rows(study).filter(state=COMPLETE).drop_nulls(names)
@@ -191,10 +202,10 @@ def _by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
         if len(part) >= FEWEST_SETTINGS and not _is_constant(x) and not _is_constant(y):
             standard = (x - x.mean()) / x.std(ddof=1)
             slope = float(standard @ (y - y.mean()) / (standard @ standard))
-            made.append(_Response(stats.correlation(x, y), slope, len(part)))
-    return made
+            responses.append(_Response(stats.correlation(x, y), slope, len(part)))
+    return responses
 
 
 def _is_constant(values: Array) -> bool:
-    """Whether values differ by no more than fp32 rounds."""
+    """Return True if values differ by no more than fp32 rounding."""
     return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.scale_of(values))

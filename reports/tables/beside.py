@@ -1,4 +1,4 @@
-"""Beside a study's results: what selection chose for each seed, and how good the features are."""
+"""Tables of what selection chose for each seed, and of the quality of the features."""
 
 import dataclasses
 from collections import Counter
@@ -17,22 +17,22 @@ from reports.tables.notes import COUNTS, group_table
 from reports.tables.pooling import datasets
 
 _EDGE = "grid_edge"
-# What selection may choose beside the epoch, by its metric's name -> whether the table shows it
-# where no grid was searched, too.
+# Quantities that selection may choose in addition to the epoch, by metric name. The value tells
+# whether the table shows the quantity even if no grid was searched.
 _CHOSEN = {"age": True, "alpha": False, "beta": False, "ratio": False, "calibration": True}
 
 
 def selection_tables(study: Study) -> list[Table]:
-    """Return the table of what selection chose beside the epoch, which the first table has.
+    """Return the table of what selection chose in addition to the epoch, which the first table has.
 
-    A row is as in the study's first table. [] where selection had no such choice.
+    The rows are those of the study's first table. The result is [] if there was no such choice.
     """
     there = measured(study)
     if study.score not in there:
         return []
     first = first_family(study, study.objective)
     groups = [group for group in first.groups if group.done]
-    searched = f"{FLAG}{_EDGE}" in there  # else they are as configured
+    searched = f"{FLAG}{_EDGE}" in there  # otherwise the values are those of the configuration
     head = f"sel. {heading(study.protocol, study.objective)}"
     columns = [
         COUNTS,
@@ -41,7 +41,7 @@ def selection_tables(study: Study) -> list[Table]:
     scores = len(columns)
     for name, always in _CHOSEN.items():
         if f"selection/{name}" in there and (searched or always):
-            columns.append(Column(name, name, partial(_tally, f"selection/{name}")))
+            columns.append(Column(name, name, partial(_tally_cell, f"selection/{name}")))
     if len(columns) == scores:
         return []
     note = (
@@ -52,35 +52,36 @@ def selection_tables(study: Study) -> list[Table]:
     return [group_table(first, groups, "selected", title, columns, [note], place="files")]
 
 
-def _tally(column: str, group: Group) -> Cell | None:
-    """Values with how many seeds took each, the most frequent first: "10 (8), 3 (2)"."""
+def _tally_cell(column: str, group: Group) -> Cell | None:
+    """Return values with the number of seeds that chose each, in that order: "10 (8), 3 (2)"."""
     values = group.known(column)
     if not values:
         return None
     counts = Counter(values).most_common()
-    if len(counts) > 3:  # a constant that is fitted to each seed
+    if len(counts) > 3:  # the value was fitted to each seed
         return Text(f"{min(values):.3g} to {max(values):.3g}")
     return Text(", ".join(f"{value:.3g} ({count})" for value, count in counts))
 
 
-# Errors of one seed's estimate, for programs: the intervals over seeds hold them already.
+# Errors of one seed's estimate, only in CSV files: intervals over seeds include them.
 _ERRORS = ("frechet_error", "mmd_error")
 _TEST = f"test/{QUALITY}"
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured of the features of some groups.
+    """Quality measures of some groups.
 
-    decimals: of each column of the rows that holds a measure.
-    n: the rows of each group that have any.
+    Attributes:
+        decimals: Number of decimals of each column with a measure.
+        n: Number of rows with any measure, by group.
     """
 
     decimals: Mapping[str, int]
     n: Mapping[Group, int]
 
     def mean(self, name: str, group: Group) -> Value | None:
-        """Of a column, over seeds."""
+        """Return the mean of a column over seeds."""
         values = group.known(name)
         if not values:
             return None
@@ -88,63 +89,70 @@ class _Measured:
         suffix = f"(n {len(values)})" if len(values) < self.n[group] else ""
         return Value(estimate, decimals=self.decimals[name], suffix=suffix)
 
-    def beside(self, one: Measure, group: Group) -> Cell | None:
-        """The mean of a measure, with the real features' own behind it, where that is known."""
-        value, real = (self.mean(f"{_TEST}{name}", group) for name in (one.metric, one.beside))
+    def beside(self, measure: Measure, group: Group) -> Cell | None:
+        """Return the mean of a measure, followed by that of the real features if it is known."""
+        value, real = (
+            self.mean(f"{_TEST}{name}", group) for name in (measure.metric, measure.beside)
+        )
         if value is None or real is None:
             return value
         behind = f"/ {number(real.estimate.mean, value.decimals)} {value.suffix}"
         return dataclasses.replace(value, suffix=behind.strip())
 
     def counts(self, group: Group) -> Cell:
-        """The rows of a group, of those that finished the ones with measures."""
+        """Return the group's counts, with the rows that have measures as the finished ones."""
         return dataclasses.replace(group.counts, done=self.n[group])
 
 
 def quality_tables(study: Study) -> list[Table]:
-    """The table of quality, a row as in the study's first table; none where nothing was measured.
+    """Return the table of feature quality, with the rows of the first table; [] without measures.
 
-    Over several datasets a seed's value is its mean over those on which its method finished; with
-    no other factor a dataset is a row of its own.
+    Over several datasets, a seed's value is its mean over the datasets on which its method
+    finished. If the dataset is the only factor, each dataset has a row.
     """
     names = sorted(name for name in measured(study) if QUALITY in name)
     if not any(name.startswith(_TEST) for name in names):
         return []
     over = len(datasets(study)) if len(study.factors) > 1 else 0
     family = (method_family if over else first_family)(study, study.objective)
-    # What has no synthetic features is left out, what has not finished is not.
-    groups = [one for one in family.groups if any(map(one.known, names)) or not one.done]
+    # Rows without synthetic features are left out, unless they have not finished.
+    groups = [group for group in family.groups if any(map(group.known, names)) or not group.done]
     values = {name: [v for group in groups for v in group.known(name)] for name in names}
-    decimals = {name: places(found) for name, found in values.items() if found}
-    if not decimals:  # an average over datasets is of measures that all of them have
+    decimals = {name: places(numbers) for name, numbers in values.items() if numbers}
+    if not decimals:  # an average over datasets has only measures that all of them have
         return []
-    n = {one: len({place for name in decimals for place in one.results(name)}) for one in groups}
-    found = _Measured(decimals, n)
-    columns = [Column("n", "n", found.counts)]
+    n = {
+        group: len({place for name in decimals for place in group.results(name)})
+        for group in groups
+    }
+    quality = _Measured(decimals, n)
+    columns = [Column("n", "n", quality.counts)]
     if over:
-        columns.append(Column("datasets", "datasets", partial(_over, over)))
-    shown = [one for one in MEASURES if f"{_TEST}{one.metric}" in decimals]
-    for one in shown:
-        drop = 0 if one.metric == study.protocol.telling else one.drop
-        columns.append(Column(one.metric, one.heading, partial(found.beside, one), drop=drop))
-    # the real features' own, the errors, and what is of pseudo-new classes: for programs
+        columns.append(Column("datasets", "datasets", partial(_datasets_cell, over)))
+    shown = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
+    for measure in shown:
+        drop = 0 if measure.metric == study.protocol.telling else measure.drop
+        columns.append(
+            Column(measure.metric, measure.heading, partial(quality.beside, measure), drop=drop)
+        )
+    # only in CSV files: measures of the real features, errors, and measures of pseudo-new classes
     hidden = {f"{_TEST}{name}": name for name in (*(m.beside for m in MEASURES), *_ERRORS)}
     pseudo = [name for name in decimals if not name.startswith(_TEST)]
     hidden |= {name: f"pseudo_new_{name.partition(QUALITY)[2]}" for name in pseudo}
     for name in filter(decimals.__contains__, hidden):
         key = hidden[name]
-        columns.append(Column(key, key, partial(found.mean, name), csv_only=True))
+        columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
         "n: finished rows with synthesized features, one a seed; datasets: those that the average"
         " of a row is over",
-        "; ".join(one.meaning for one in shown if one.meaning),
+        "; ".join(measure.meaning for measure in shown if measure.meaning),
     ]
     kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
     title = f"quality of synthesized features ({kind})"
     return [group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _over(datasets: int, group: Group) -> Cell:
-    """The datasets that a row is the average over, of so many."""
+def _datasets_cell(datasets: int, group: Group) -> Cell:
+    """Return the number of datasets that a row averages, and the total if it is not all of them."""
     count = len(group.present or group.parts)
     return Text(str(count) if count == datasets else f"{count} of {datasets}")

@@ -42,47 +42,53 @@ from reports.tables.pooling import (
     one_dataset,
 )
 
-# Of more datasets than this the tables of each alone are in the files, not in the terminal.
+# With more datasets than this, the tables of single datasets are not shown in the terminal.
 MOST_DATASETS = 3
-# When a terminal is too narrow, the columns of single datasets go last: see Column.
+# A narrow terminal drops the columns of single datasets last: see Column.
 _DATASETS_DROP = 6
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
-    """Every table of a study.
+    """Return all tables of a study.
 
-    One factor with levels: its ablation table. Several factors on a grid: all settings, then each
-    factor's main effects. A sampled study or a range: the top settings, then rank associations. A
-    grid over datasets: a row for each method with its average, then each dataset alone. Last, what
-    selection chose, the quality of synthesized features, and how the metric goes with it.
+    - One factor with levels: its ablation table.
+    - Several factors on a grid: all configurations, then each factor's main effects.
+    - A sampled study, or a range: the best configurations, then rank associations.
+    - A grid over datasets: a row per method with its average, then a table per dataset.
+
+    The last tables show what selection chose, the quality of synthesized features, and the
+    association of the metric with that quality.
 
     Args:
-        metric: the test metric, or measure of quality, that differences and p-values are of; None:
-            the protocol's default.
+        study: Study read from the store.
+        metric: Test metric or quality measure of the differences and p-values. Defaults to the
+            protocol's main metric.
 
     Raises:
-        ReportError: the protocol has no such metric.
+        ReportError: If the study has no such metric.
     """
     study, metric = with_metric(study, metric)
-    made = (_over_datasets if datasets(study) else _of_settings)(study, metric)
-    tables = [*made, *selection_tables(study), *quality_tables(study)]
+    comparisons = (_tables_over_datasets if datasets(study) else _setting_tables)(study, metric)
+    tables = [*comparisons, *selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
     return tables if of_quality else [*tables, *response_tables(study, metric)]
 
 
-def _of_settings(study: Study, metric: str) -> Iterator[Table]:
-    found = list(families(study, metric))
-    yield from map(comparison_table, found)
-    held = {family.name for family in found}
-    ranged = [factor for factor in study.factors if factor.key not in held]
+def _setting_tables(study: Study, metric: str) -> Iterator[Table]:
+    """Yield the tables of comparisons of one dataset, and that of rank associations."""
+    compared_families = list(families(study, metric))
+    yield from map(comparison_table, compared_families)
+    names = {family.name for family in compared_families}
+    ranged = [factor for factor in study.factors if factor.key not in names]
     if ranged:
         yield rank_table(study, ranged, metric)
 
 
-def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
+def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
+    """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
     read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
     is_controlled = any(arm.arm == ALONE for arm in arm_groups(study))
-    for table in _of_datasets(study, metric):
+    for table in _dataset_tables(study, metric):
         varies = table.kind in ("methods", "settings") or table.name.endswith(tuple(read))
         lacks = versus(ALONE) not in {column.key for column in table.columns}
         if read and is_controlled and varies and lacks:
@@ -92,67 +98,68 @@ def _over_datasets(study: Study, metric: str) -> Iterator[Table]:
         yield table
 
 
-def _of_datasets(study: Study, metric: str) -> Iterator[Table]:
+def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
+    """Yield the table of methods over datasets, those of the averages, and one per dataset."""
     yield comparison_table(method_family(study, metric))
-    others = beside_dataset(study)
-    if not others:
-        yield from _of_settings(study, metric)
+    other_factors = beside_dataset(study)
+    if not other_factors:
+        yield from _setting_tables(study, metric)
         return
     whole = averaged(study)
-    if whole is not None and len(others) > 1:
+    if whole is not None and len(other_factors) > 1:
         for factor in whole.factors:
             table = comparison_table(level_family(whole, factor, metric))
             yield dataclasses.replace(table, name=f"{AVERAGE}-{table.name}")
     names = datasets(study)
     for name in names:
-        # The settings of one dataset: their main effects are in the averages above.
-        first = next(_of_settings(one_dataset(study, name), metric))
+        # Only the first table of each dataset: main effects are in the averages above.
+        first = next(_setting_tables(one_dataset(study, name), metric))
         place = first.place if len(names) <= MOST_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
 
 
 def comparison_table(family: Family) -> Table:
-    """The table of a family, a row a group, with means and what is known of their differences.
+    """Return the table of a family, with a row per group: means, differences and their tests.
 
-    Of settings, those with the best selection objective come first, then the reference arms.
+    Configurations are sorted by their selection score, followed by the controls.
 
-    Of methods it has a column a dataset, and every metric in CSV. A seed's average is over the
-    datasets on which its method has any result, and it has one where it finished on each of them;
-    fewer datasets than the study's are said beside the average. The reference arms ran on one
-    dataset and have no average.
+    Methods over datasets have a column per dataset, and all metrics in the CSV file. A seed's
+    average is over the datasets on which its method has any result, and requires that the seed
+    finished on each of them. If these are not all datasets of the study, the average shows their
+    number. The controls ran on one dataset and have no average.
     """
     kind = {"settings": " by selection objective", "effects": ", main effects"}
     title = f"{family.name}{kind.get(family.kind, '')}"
-    epochs = _tested_epochs(family)
-    differences = [*_compared(family), *_with_controls(family)]
-    columns = [COUNTS, *epochs, *_over_seeds(family), *differences, _SECONDS]
+    epochs = _epoch_columns(family)
+    differences = [*_difference_columns(family), *_control_columns(family)]
+    columns = [COUNTS, *epochs, *_metric_columns(family), *differences, _SECONDS]
     if family.kind == "methods":
         title = f"{family.head} by dataset"
-        columns = [COUNTS, *epochs, *_by_dataset(family), *_compared(family)]
+        columns = [COUNTS, *epochs, *_columns_by_dataset(family), *_difference_columns(family)]
     notes, about = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
     return group_table(family, groups, name, title, columns, notes, compares=True, **about)
 
 
-def _tested_epochs(family: Family) -> list[Column]:
-    """Return the column of the tested epochs, of a table that is the first of its rows' study.
+def _epoch_columns(family: Family) -> list[Column]:
+    """Return the column of tested epochs for the first table with these rows.
 
-    There is none where no row has one, nor among main effects and averages: they follow a table
-    that has it.
+    There is none if no row has an epoch. Main effects and averages follow a table that has the
+    column.
     """
     follows = family.kind == "effects" or (family.study.pooled and family.kind != "methods")
-    if follows or not any(map(_tested_epoch, family.groups)):
+    if follows or not any(map(_epoch_cell, family.groups)):
         return []
-    # in a narrow terminal the datasets of a method matter more than its epochs over all of them
+    # in a narrow terminal, the columns of datasets are more important than the epochs
     drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
-    return [Column("epoch", "epoch", _tested_epoch, drop=drop)]
+    return [Column("epoch", "epoch", _epoch_cell, drop=drop)]
 
 
-def _tested_epoch(group: Group) -> Cell | None:
-    """Return the tested epoch over seeds; None where nothing was trained, or nothing selected."""
+def _epoch_cell(group: Group) -> Cell | None:
+    """Return the tested epoch over seeds; None if nothing was trained or selected."""
     trials = group.trials
     epochs = trials.known("selection_epoch")
-    # a fine-tuner that could not train raises no such flag, and has no epoch but 0
+    # a fine-tuner without training never has this flag, and its only epoch is 0
     is_trained = any(epochs) or bool(trials.known(f"{FLAG}last_epoch"))
     if not epochs or not is_trained or chosen_by(trials.column("selection")) == "none":
         return None
@@ -162,54 +169,63 @@ def _tested_epoch(group: Group) -> Cell | None:
 _SECONDS = Column("seconds", "s/seed", lambda group: known(Quantity, group.mean("seconds")), drop=1)
 
 
-def _compared(family: Family) -> Iterator[Column]:
-    """What is known of differences to the baseline, where they mean anything."""
+def _difference_columns(family: Family) -> Iterator[Column]:
+    """Yield the columns of differences to the baseline with their tests, if they are meaningful."""
     if not family.comparable or family.baseline is None:
         return
-    head, found = family.head, family.compared
+    head, compared = family.head, family.compared
 
     def of(cell: Callable[[Compared], Cell | None]) -> Callable[[Group], Cell | None]:
-        return lambda group: cell(found[group]) if group in found else None
+        return lambda group: cell(compared[group]) if group in compared else None
 
     def difference(group: Group) -> Cell | None:
-        return Text("baseline") if group is family.baseline else of(_difference)(group)
+        return Text("baseline") if group is family.baseline else of(_difference_cell)(group)
 
     yield Column("difference", f"Δ{head}", difference)
-    if any(one.classes for one in found.values()):
-        classes = of(lambda one: known(Ranged, one.classes, decimals=1, bare=True))
+    if any(comparison.classes for comparison in compared.values()):
+        classes = of(lambda comparison: known(Ranged, comparison.classes, decimals=1, bare=True))
         yield Column(CLASSES, f"Δ{head} over classes", classes, drop=4)
-    yield Column("pairs", "pairs", of(lambda one: Quantity(one.difference.n, 0)), drop=2)
-    yield Column("p", "Holm p", of(lambda one: known(PValue, one.holm_p)))
-    detectable = of(lambda one: known(Quantity, one.detectable, decimals=one.decimals))
+    yield Column(
+        "pairs", "pairs", of(lambda comparison: Quantity(comparison.difference.n, 0)), drop=2
+    )
+    yield Column("p", "Holm p", of(lambda comparison: known(PValue, comparison.holm_p)))
+    detectable = of(
+        lambda comparison: known(Quantity, comparison.detectable, decimals=comparison.decimals)
+    )
     drop = _DATASETS_DROP if family.kind == "methods" else 5
     yield Column("detectable", "MDE", detectable, drop=drop)
 
 
-def _with_controls(family: Family) -> Iterator[Column]:
+def _control_columns(family: Family) -> Iterator[Column]:
     """Yield a column of differences for each control that has the levels of the rows."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
 
         def cell(group: Group, controls: Mapping[str, Group] = controls) -> Cell | None:
-            found = None if group.arm else compare_with_control(study, metric, controls, [group])
-            if found is None:
+            comparison = (
+                None if group.arm else compare_with_control(study, metric, controls, [group])
+            )
+            if comparison is None:
                 return None
-            n = found.difference.n
+            n = comparison.difference.n
             suffix = f"(n {n})" if n != len(group.seeds(f"test/{metric}")) else ""
-            at, decimals = shared_levels(study, controls, group), found.decimals
-            return Value(found.difference, signed=True, decimals=decimals, suffix=suffix, at=at)
+            at, decimals = shared_levels(study, controls, group), comparison.decimals
+            return Value(
+                comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=at
+            )
 
         hidden = control != ALONE
         yield Column(versus(control), f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
 
 
-def _difference(one: Compared) -> Cell:
-    suffix = f"({one.datasets[0]}/{one.datasets[1]})" if one.datasets else ""
-    return Value(one.difference, signed=True, decimals=one.decimals, suffix=suffix)
+def _difference_cell(comparison: Compared) -> Cell:
+    """Return the cell of a difference, with the number of datasets if some are missing."""
+    suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
+    return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
 
-def _over_seeds(family: Family) -> Iterator[Column]:
-    """Of levels and settings: how many seeds, the selection objective, the protocol's metrics."""
+def _metric_columns(family: Family) -> Iterator[Column]:
+    """Yield the columns of a table without datasets: seeds, selection score, and the metrics."""
     study = family.study
 
     def seeds(group: Group) -> Cell | None:
@@ -218,66 +234,67 @@ def _over_seeds(family: Family) -> Iterator[Column]:
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds)
     objective = f"sel. {heading(study.protocol, study.objective)}"
-    score = partial(_mean, family, OBJECTIVE, "")
+    score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
-    for name, head in _metrics(family).items():
+    for name, head in _metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
         hidden = name not in (*study.protocol.shown, family.metric)
-        mean = partial(_mean, family, name, "")
+        mean = partial(_mean_cell, family, name, "")
         yield Column(name, head, mean, drop=drop, csv_only=hidden, metric=name)
 
 
-def _metrics(family: Family) -> dict[str, str]:
-    """The protocol's metrics that there are, with their headings; first those that a page shows."""
+def _metric_headings(family: Family) -> dict[str, str]:
+    """Return the metrics that were measured, with their headings; first those that a page shows."""
     protocol, there = family.study.protocol, measured(family.study)
     wanted = (*protocol.required, family.metric)
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
     return {n: protocol.headings[n] for n in names if f"test/{n}" in there or n in wanted}
 
 
-def _by_dataset(family: Family) -> Iterator[Column]:
-    """A dataset's metric, the averages with those of its halves; in CSV alone the other metrics."""
+def _columns_by_dataset(family: Family) -> Iterator[Column]:
+    """Yield the metric's columns per dataset, then averages; other metrics only in CSV files."""
     metric, heads = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
-    others = [name for name in _metrics(family) if name not in (metric, *halves)]
+    csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def over(group: Group) -> Cell | None:
         return None if group.arm else Quantity(len(group.present), 0)
 
-    def column(dataset: str, name: str, head: str, **told: Any) -> Column:
-        mean = partial(_mean, family, name, dataset)
-        return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **told)
+    def column(dataset: str, name: str, head: str, **options: Any) -> Column:
+        mean = partial(_mean_cell, family, name, dataset)
+        return Column(f"{dataset}/{name}", head, mean, metric=name, dataset=dataset, **options)
 
     yield Column("datasets", "datasets", over, csv_only=True)
     for dataset in family.datasets:
         yield column(dataset, metric, dataset, drop=_DATASETS_DROP)
-        for name in (*halves, *others):
+        for name in (*halves, *csv_names):
             yield column(dataset, name, f"{dataset} {heads[name]}", csv_only=True)
-    for name in (*halves, *others):
-        yield column(AVERAGE, name, f"mean {heads[name]}", drop=4, csv_only=name in others)
+    for name in (*halves, *csv_names):
+        yield column(AVERAGE, name, f"mean {heads[name]}", drop=4, csv_only=name in csv_names)
     yield column(AVERAGE, metric, f"{family.head} of means" if halves else f"mean {family.head}")
 
 
-def _mean(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
-    """The mean over seeds of a metric, if all of a group's finished rows have it.
+def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
+    """Return a metric's mean over seeds, if all finished rows of the group have the metric.
 
-    Its average where it ran on several datasets, which says over how many; or that on one of them,
-    which says its own n, or why there is none.
+    An average over datasets shows the number of datasets if it is not over all of them. A mean on
+    one of several datasets shows its n if that differs from the row's, or the reason why it is
+    absent.
 
     Args:
-        family: of the group.
-        metric: of test; or OBJECTIVE.
-        dataset: one of several, or AVERAGE; "": there are not several.
-        group: whose cell it is.
+        family: Family of the group.
+        metric: Name of a test metric, or OBJECTIVE.
+        dataset: One of several datasets, or AVERAGE; "" if there are not several.
+        group: Group of the cell.
     """
     study, part, suffix = family.study, group, ""
     if metric == OBJECTIVE:
         return known(Value, group.estimate(study.score))
     if dataset == AVERAGE:
-        if group.arm:  # it ran on one dataset
+        if group.arm:  # controls ran on one dataset
             return None
-        over, of = len(group.present), len(family.datasets)
-        suffix = f"({over}/{of})" if over < of else ""
+        over, total = len(group.present), len(family.datasets)
+        suffix = f"({over}/{total})" if over < total else ""
     elif dataset:
         if dataset not in group.parts:
             return None
@@ -291,7 +308,7 @@ def _mean(family: Family, metric: str, dataset: str, group: Group) -> Cell | Non
 
 
 def _why_absent(counts: Counts) -> str:
-    """Why a group has no finished row."""
+    """Return the reason why a group has no finished row."""
     if counts.failed:
         return "failed"
     return "pruned" if counts.pruned else "missing"

@@ -21,8 +21,8 @@ from reports.tables.metric import decimals_of
 def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control at the levels of each configuration of a study, by setting key.
 
-    Configurations without such a control, and those that equal the control, are left out. The value
-    of a control's group is the levels of the factors that it reads.
+    Configurations without such a control, and those that equal the control, are left out. Each
+    group's value is the levels of the factors that the control reads.
 
     Args:
         study: The study, of one dataset.

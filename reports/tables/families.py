@@ -1,4 +1,4 @@
-"""What a study's tables compare with what: families of comparisons that are corrected together."""
+"""Families of comparisons: what the tables compare, and which tests are corrected together."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,31 +45,34 @@ from reports.tables.pooling import (
 )
 
 Kind = Literal["levels", "effects", "settings", "methods"]
-TOP = 10  # settings that a page shows of a sampled study
-MOST = 1_000  # settings of a grid that a page shows
-# seed -> metric of a row, and of its baseline
+TOP = 10  # configurations of a sampled study on a page
+MOST = 1_000  # configurations of a grid on a page
+# metric by seed, of a row and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
 
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:
-    """seed -> value - baseline, on common seeds."""
+    """Return the difference value - baseline by seed, on common seeds."""
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """The groups of one table, and what is compared with what.
+    """The groups of one table, and their comparisons.
 
-    study: whose rows they are.
-    metric: that is compared.
-    kind: what the groups are, beside reference arms.
-    name: of the table: a factor's key, "settings" or "datasets".
-    labels: the columns that name a group.
-    baseline: the group that others are compared with; None: nothing is.
-    pairs: group -> itself with the baseline, as they are compared; only of what is compared. An arm
-        that is one of the settings is compared in its place: the same test counts once.
-    cells: setting_key -> companion cell to match within (see companions), or its dataset, of
-        several; none of arms.
+    Attributes:
+        study: Study of the groups.
+        metric: Metric that is compared.
+        kind: Kind of the groups, apart from the controls.
+        name: Name of the table: the key of a factor, "settings" or "datasets".
+        labels: Columns that name a group.
+        groups: The groups, including controls.
+        baseline: Group that others are compared with; None for no comparison.
+        pairs: By group, the group and the baseline as they are compared; only for groups that are
+            compared. If a control equals one of the configurations, only the configuration is
+            listed, so that the test is counted once.
+        cells: Companion cell by setting_key, within which levels are compared (see companions); in
+            a table over datasets the dataset. Controls have none.
     """
 
     study: Study
@@ -84,12 +87,12 @@ class Family:
 
     @property
     def head(self) -> str:
-        """The metric's heading."""
+        """Heading of the metric."""
         return heading(self.study.protocol, self.metric)
 
     @property
     def comparable(self) -> bool:
-        """Whether differences between the groups mean anything, and there are several."""
+        """Whether there are several groups, and differences between them are meaningful."""
         if self.kind == "methods":
             return sum(not group.arm for group in self.groups) > 1
         return self.name not in APART
@@ -98,96 +101,109 @@ class Family:
     def controls(self) -> dict[str, Mapping[str, Group]]:
         """Controls by setting key, for each control that reads a factor of the table.
 
-        Where it reads none, all rows have the control of the baseline, which is a row itself.
+        If a control reads none, all rows share the control at the baseline, which has its own row.
         """
-        found: dict[str, Mapping[str, Group]] = {}
+        by_control: dict[str, Mapping[str, Group]] = {}
         for control in RIVALS:
             read = levels_of_control(self.study, control)
             if self.name in read or (self.kind == "settings" and read):
-                found[control] = controls_by_configuration(self.study, control)
-        return {control: controls for control, controls in found.items() if controls}
+                by_control[control] = controls_by_configuration(self.study, control)
+        return {control: controls for control, controls in by_control.items() if controls}
 
     @property
     def shown(self) -> int | None:
-        """How many settings a page shows, the best ones; None of what it shows all of."""
+        """Number of configurations, the best ones, on a page; None for all rows."""
         if self.kind != "settings":
             return None
         return MOST if self.study.sampler == "grid" else TOP
 
     @property
     def seconds(self) -> float:
-        """Of one more seed of every setting in the table, as far as it has finished.
+        """Time of one more seed of every configuration in the table, estimated from finished rows.
 
-        Of averages over datasets, on each of them.
+        For averages over datasets it is the time on all of them.
         """
         each = sum((group.mean("seconds") or 0.0) * len(group.settings) for group in self.groups)
         return each * max(1, len(self.study.pooled))
 
     @property
     def differences(self) -> list[dict[int, float]]:
-        """Of each group that is compared: seed -> difference in the metric, on common seeds."""
+        """Differences in the metric by seed, on common seeds, for each group that is compared."""
         return [differences(*values) for values in self._values.values()]
 
     @cached_property
     def compared(self) -> dict[Group, Compared]:
-        """What tests say of each group beside the baseline."""
+        """Test results of each group that is compared with the baseline."""
         study, metric, pairs = self.study, self.metric, self._values.values()
-        found = [one for pair in pairs if (one := stats.compare_paired(*pair))]
-        found = stats.judge(found, effect_of(study, metric))
+        comparisons = [comparison for pair in pairs if (comparison := stats.compare_paired(*pair))]
+        comparisons = stats.judge(comparisons, effect_of(study, metric))
         decimals = decimals_of(study, metric)
-        found = [dataclasses.replace(one, decimals=decimals) for one in found]
-        named = zip(self._values, found, strict=True)
-        known = {group: self._completed(one, *self.pairs[group]) for group, one in named}
-        # an arm that is one of the settings says what that says
-        own = {group.settings: one for group, one in known.items()}
-        others = (group for group in self.groups if group.arm and group not in known)
-        return known | {arm: own[arm.settings] for arm in others if arm.settings in own}
+        comparisons = [
+            dataclasses.replace(comparison, decimals=decimals) for comparison in comparisons
+        ]
+        named = zip(self._values, comparisons, strict=True)
+        known = {
+            group: self._completed(comparison, *self.pairs[group]) for group, comparison in named
+        }
+        # a control that equals one of the configurations has the same results
+        by_settings = {group.settings: comparison for group, comparison in known.items()}
+        controls = (group for group in self.groups if group.arm and group not in known)
+        return known | {
+            arm: by_settings[arm.settings] for arm in controls if arm.settings in by_settings
+        }
 
     @cached_property
     def _values(self) -> dict[Group, Pairs]:
-        """seed -> metric of a group and of its baseline, on the (cell, seed) pairs of both."""
-        found: dict[Group, Pairs] = {}
+        """Metric by seed of each group and of its baseline, on the (cell, seed) pairs of both."""
+        values: dict[Group, Pairs] = {}
         for group, pair in self.pairs.items():
             mine, theirs = map(self._results, pair)
             if mine.keys() & theirs.keys():
-                found[group] = by_seed(mine, theirs), by_seed(theirs, mine)
-        return found
+                values[group] = by_seed(mine, theirs), by_seed(theirs, mine)
+        return values
 
     def _results(self, group: Group) -> dict[Place, list[float]]:
         return group.results(f"test/{self.metric}", self.cells)
 
-    def _completed(self, one: Compared, group: Group, baseline: Group) -> Compared:
-        mean = one.difference.mean
+    def _completed(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
+        """Return a comparison with its interval over classes and its number of datasets.
+
+        If all results are unchanged it gets no verdict.
+        """
+        mean = comparison.difference.mean
         mine, theirs = self._draws(group), self._draws(baseline)
-        # looked up where the mean does not deny it
+        # compares all results, which is needed only if the means are equal
         same = not mean and self._is_unchanged(group, baseline)
-        over, of = len(group.present), len(self.datasets)
+        over, total = len(group.present), len(self.datasets)
         classes = difference_over_classes(mine, theirs, mean)
         return dataclasses.replace(
-            one,
+            comparison,
             classes=classes,
-            n_classes=min(one.n_classes for one in mine.values()) if classes else 0,
+            n_classes=min(drawn.n_classes for drawn in mine.values()) if classes else 0,
             is_unchanged=same,
-            verdict=None if same else one.verdict,
-            datasets=(over, of) if over < of else None,
+            verdict=None if same else comparison.verdict,
+            datasets=(over, total) if over < total else None,
         )
 
     @cached_property
     def datasets(self) -> Sequence[str]:
-        """The datasets that an average should be over; () of a family that averages none."""
+        """Datasets that an average should cover; () for families that average over none."""
         return datasets(self.study) if self.kind == "methods" else ()
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
-        """Whether each result that is compared is the same but for rounding, not only the means."""
-        mine, theirs = (self._results(one.trials) for one in (group, baseline))
+        """Return True if each compared result, not only the mean, is equal up to rounding."""
+        mine, theirs = (self._results(side.trials) for side in (group, baseline))
         places = [[*mine[place], *theirs[place]] for place in mine.keys() & theirs.keys()]
         return bool(places) and all(
-            is_rounding(max(found) - min(found), scale_of(found)) for found in places
+            is_rounding(max(values) - min(values), scale_of(values)) for values in places
         )
 
     @cached_property
     def _draws(self) -> Callable[[Group], Draws]:
-        """A function: a group -> its metric over other classes, kept; {} where it takes long."""
+        """Cached function from a group to its metric over other classes.
+
+        It returns {} if there are too many runs to read.
+        """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         if self.kind != "methods" and len(runs) > MOST_RUNS:
             return lambda group: {}
@@ -195,10 +211,10 @@ class Family:
 
     @cached_property
     def runs_without_answers(self) -> tuple[int, int]:
-        """The number of finished runs without right answers that can be read, and of all runs.
+        """Number of finished runs without readable correct answers, and of all finished runs.
 
-        (0, 0) if no run has any, if the metric does not follow from them, or if there are too many
-        runs to look.
+        (0, 0) if no run has any, if the metric is not an accuracy, or if there are too many runs to
+        read.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         if len(runs) > MOST_RUNS or not has_answers(self.study, self.metric):
@@ -206,22 +222,22 @@ class Family:
         finished = {
             run
             for group in self.groups
-            for found in group.trials.results("run_id", self.cells).values()
-            for run in found
+            for run_ids in group.trials.results("run_id", self.cells).values()
+            for run in run_ids
         }
         lacking = sum(self.study.hits.of(run).is_empty() for run in finished)
         return (lacking, len(finished)) if lacking < len(finished) else (0, 0)
 
 
 def families(study: Study, metric: str) -> Iterator[Family]:
-    """What the tables of a study compare, the first table first.
+    """Yield the families of comparisons of a study, that of the first table first.
 
-    Its levels, of one factor with levels; else its settings, and on a grid each factor's main
-    effects.
+    With one factor that has levels, it is the family of its levels. Otherwise it is that of the
+    configurations, and on a grid those of each factor's main effects.
 
     Args:
-        study: of one dataset, or of averages.
-        metric: a test metric of its protocol.
+        study: Study of one dataset, or of averages.
+        metric: Test metric of its protocol.
     """
     alone = len(study.factors) == 1
     levelled = [
@@ -233,14 +249,16 @@ def families(study: Study, metric: str) -> Iterator[Family]:
         yield level_family(study, study.factors[0], metric)
         return
     settings, arms = setting_groups(study), arm_groups(study)
-    # a control is no baseline of settings at other levels of the factors that it reads
+    # a control is a fair baseline only if it reads none of the study's factors
     is_fair = not levels_of_control(study, ALONE)
     plain = next((arm for arm in arms if arm.arm == ALONE and is_fair), None)
     baseline = baseline_setting(study, settings) or plain
     labels = factor_labels(study)
     groups = [*settings, *arms]
     pairs = {
-        one: pair for one, pair in _against(baseline, groups).items() if _on_same_classes(*pair)
+        group: pair
+        for group, pair in _pair_with_baseline(baseline, groups).items()
+        if _on_same_classes(*pair)
     }
     yield Family(study, metric, "settings", "settings", labels, groups, baseline, pairs)
     for factor in levelled if study.sampler == "grid" else ():
@@ -248,34 +266,39 @@ def families(study: Study, metric: str) -> Iterator[Family]:
 
 
 def first_family(study: Study, metric: str) -> Family:
-    """What a study's first table compares."""
+    """Return the family of a study's first table."""
     return next(families(study, metric))
 
 
 def level_family(study: Study, factor: Factor, metric: str) -> Family:
-    """The levels of a factor; with other factors beside it, its main effects."""
+    """Return the family of a factor's levels; with several factors, its main effects."""
     alone = len(study.factors) == 1
     levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
     baseline = None if factor.key in APART else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *arms]
-    pairs, cells = _against(baseline, groups), {} if alone else companions(study, factor)
+    pairs, cells = _pair_with_baseline(baseline, groups), {} if alone else companions(study, factor)
     kind: Kind = "levels" if alone else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
 
 
-def _against(baseline: Group | None, groups: Sequence[Group]) -> dict[Group, tuple[Group, Group]]:
-    """Each group with the baseline, once, but for the baseline itself."""
+def _pair_with_baseline(
+    baseline: Group | None, groups: Sequence[Group]
+) -> dict[Group, tuple[Group, Group]]:
+    """Return each group with the baseline, except the baseline itself; equal groups only once."""
     if baseline is None:
         return {}
     once: dict[frozenset[str], Group] = {}
     for group in (baseline, *groups):
         once.setdefault(group.settings, group)
-    return {one: (one, baseline) for one in once.values() if one is not baseline}
+    return {group: (group, baseline) for group in once.values() if group is not baseline}
 
 
 def _on_same_classes(group: Group, baseline: Group) -> bool:
-    """Whether two settings are tested on the same classes; arms are at the baseline's levels."""
+    """Return True if two configurations are tested on the same classes.
+
+    Controls have the baseline's levels, and so its classes.
+    """
     if group.arm or baseline.arm:
         return True
     mine, theirs = group.value.assignment, baseline.value.assignment
@@ -283,31 +306,36 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
 
 
 def method_family(study: Study, metric: str) -> Family:
-    """The methods of a study over datasets, and its reference arms, which ran on one of them.
+    """Return the family of a study's methods over datasets, with its controls.
+
+    The controls ran on one of the datasets.
 
     Args:
-        study: over several datasets.
-        metric: a test metric of its protocol.
+        study: Study over several datasets.
+        metric: Test metric of its protocol.
     """
-    own, home = method_groups(study), arms_dataset(study)
+    method_rows, home = method_groups(study), arms_dataset(study)
     arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
     beside = dataclasses.replace(study, factors=beside_dataset(study))
-    baseline = baseline_setting(beside, own) if beside.factors else None
-    both = {one: on_common(study, *pair) for one, pair in _against(baseline, own).items()}
-    pairs = {one: pair for one, pair in both.items() if pair}
-    cells = {key: name for one in own for name, key in one.value.parts.items()}
-    labels, groups = factor_labels(beside), [*own, *arms]
+    baseline = baseline_setting(beside, method_rows) if beside.factors else None
+    both = {
+        group: on_common(study, *pair)
+        for group, pair in _pair_with_baseline(baseline, method_rows).items()
+    }
+    pairs = {group: pair for group, pair in both.items() if pair}
+    cells = {key: name for group in method_rows for name, key in group.value.parts.items()}
+    labels, groups = factor_labels(beside), [*method_rows, *arms]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
 
 
 def load_families(study_name: str, tracking_uri: str) -> list[Family]:
-    """The families of a study in a store, by the metric that its report is of.
+    """Return the families of a study in a store, by the main metric of its report.
 
-    Over datasets it is the averages; there is none where no average can be made.
+    For a study over datasets they are those of the averages; [] if there is no average.
 
     Raises:
-        ReportError: unreadable store or unknown study (one line).
-        EmptyStudyError: nothing of it has ended yet.
+        ReportError: If the store cannot be read, or if the study is unknown (one line).
+        EmptyStudyError: If no run of the study has ended yet.
     """
     study, metric = with_metric(load_records(study_name, tracking_uri), None)
     whole = averaged(study)

@@ -133,7 +133,7 @@ class Group:
 
 def ordered_levels(study: Study, factor: Factor) -> list[Any]:
     """Return the factor's distinct values in the study: numbers ascending, others as declared."""
-    levels = [setting.assignment[factor.key] for setting in _active_in(study, factor)]
+    levels = [setting.assignment[factor.key] for setting in _settings_with(study, factor)]
     values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
         return sorted(values)
@@ -160,7 +160,7 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """Return one group per level, with all configurations of the study that have it."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for setting in _active_in(study, factor):
+    for setting in _settings_with(study, factor):
         level_rows = study.by_setting[setting.key]
         rows.setdefault(level_id(setting.assignment[factor.key]), []).extend(level_rows)
     return [
@@ -169,7 +169,7 @@ def level_groups(study: Study, factor: Factor) -> list[Group]:
     ]
 
 
-def _active_in(study: Study, factor: Factor) -> list[Configuration]:
+def _settings_with(study: Study, factor: Factor) -> list[Configuration]:
     """Return the configurations, without controls, in which a factor is active."""
     return [s for s in study.own if factor.key in s.assignment]
 

@@ -154,5 +154,5 @@ def places(values: Sequence[float]) -> int:
 
 
 def effect_of(study: Study, metric: str) -> float | None:
-    """Return the effect that differences are judged against; None for other units than points."""
+    """Return the effect that differences are judged against; None if the metric has no points."""
     return study.smallest_effect if is_percent(metric) else None

@@ -1,4 +1,4 @@
-"""A table with its footnotes: what a reader must know before believing a number of it."""
+"""Tables with their notes: what a reader needs to interpret the numbers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
 LEAKS = frozenset({"test", "reference"})
-# What all settings share, as params name it.
+# Params that describe the setup if all configurations share them.
 _SETUP = (
     "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",
     "shots", "finetuner.name", "generator.name",
@@ -26,12 +26,12 @@ _AVERAGES = (
 
 
 def on_test(selection: str) -> bool:
-    """Say whether any of the joined rules looks at test pictures."""
+    """Return True if any of the joined selection rules uses test images."""
     return not LEAKS.isdisjoint(selection.split("+"))
 
 
-def _interval(study: Study) -> str:
-    """What the ± covers."""
+def _interval_note(study: Study) -> str:
+    """Return the note on what the ± covers."""
     hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if hides else ""
     return (
@@ -41,7 +41,7 @@ def _interval(study: Study) -> str:
     )
 
 
-def _noted(
+def _annotate_table(
     study: Study,
     name: str,
     title: str,
@@ -50,22 +50,29 @@ def _noted(
     notes: Iterable[str],
     **more: Any,
 ) -> Table:
-    """A table with what each owes its reader: around its own notes, and in its title.
+    """Return a table with the notes and the title that every table needs.
 
     Args:
-        study: that it is of.
-        name, title, columns, rows: as a Table's; the title without the study's name.
-        notes: of its own.
-        more: of the Table.
+        study: Study of the table.
+        name: Name of the table.
+        title: Title without the study's name.
+        columns: The columns.
+        rows: The rows.
+        notes: Notes that are specific to the table.
+        more: Other fields of the Table.
     """
-    said = [*_warnings(study, rows), _setup(study), *notes]
+    all_notes = [*_warning_notes(study, rows), _setup_note(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
-        said.append(Legend(_interval(study)))
-    said += [*_flags(study, rows), *_arms(study, rows), *_unfinished(study)]
+        all_notes.append(Legend(_interval_note(study)))
+    all_notes += [
+        *_flag_notes(study, rows),
+        *_control_notes(study, rows),
+        *_unfinished_notes(study),
+    ]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(on_test(row.selection) for row in rows) else ""
     title = f"{study.name}: {scope}{title}{leak}"
-    return Table(name, title, tuple(columns), tuple(rows), tuple(said), **more)
+    return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **more)
 
 
 def plain_table(
@@ -78,16 +85,21 @@ def plain_table(
     about: Callable[[Any], Mapping[str, Any]] = lambda line: {},
     **more: Any,
 ) -> Table:
-    """A table whose rows are of the whole study.
+    """Return a table whose rows describe the whole study.
 
     Args:
-        study, name, title, columns, notes, more: see _noted.
-        lines: that the rows are of.
-        about: what else a line's row has.
+        study: Study of the table.
+        name: Name of the table.
+        title: Title without the study's name.
+        columns: The columns.
+        lines: Objects that the rows describe; the columns compute cells from them.
+        notes: Notes that are specific to the table.
+        about: Function that returns other fields of a line's Row.
+        more: Other fields of the Table.
     """
     rule = chosen_by(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, one), selection=rule, **about(one)) for one in lines]
-    return _noted(study, name, title, columns, rows, notes, **more)
+    rows = [Row(cells_of(columns, line), selection=rule, **about(line)) for line in lines]
+    return _annotate_table(study, name, title, columns, rows, notes, **more)
 
 
 def group_table(
@@ -101,19 +113,23 @@ def group_table(
     compares: bool = False,
     **more: Any,
 ) -> Table:
-    """A table whose rows are groups of a family, named by its labels.
+    """Return a table whose rows are groups of a family.
 
     Args:
-        family: of the groups; it says how many of them a page shows.
-        groups: that the rows are of.
-        name, title, notes, more: see _noted.
-        columns: behind those that name a row.
-        compares: whether the rows tell how they compare with the family's baseline.
+        family: Family of the groups, which also sets the label columns and the number of rows on a
+            page.
+        groups: Groups of the rows.
+        name: Name of the table.
+        title: Title without the study's name.
+        columns: Columns after the labels.
+        notes: Notes that are specific to the table.
+        compares: Whether the rows are compared with the family's baseline.
+        more: Other fields of the Table.
     """
     labels = family.labels
 
     def row(group: Group) -> Row:
-        named = {one.key: text for one, text in zip(labels, group.labels, strict=False)}
+        named = {column.key: text for column, text in zip(labels, group.labels, strict=False)}
         words, first, trials = spelled(group, labels), group.labels[0].text, group.trials
         return Row(
             cells={**named, **cells_of(columns, group)},
@@ -129,11 +145,11 @@ def group_table(
 
     every = [*labels, *columns]
     more |= {"labels": len(labels), "shown": family.shown}
-    return _noted(family.study, name, title, every, [*map(row, groups)], notes, **more)
+    return _annotate_table(family.study, name, title, every, [*map(row, groups)], notes, **more)
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
-    """The notes of its own that a table of comparisons has: its metrics, and what is compared."""
+    """Yield the notes of a table of comparisons: on its metrics, and on what is compared."""
     study, metric = family.study, family.metric
     yield Legend(
         "accuracies in percent; n: finished rows, of averages over datasets the seeds that finished"
@@ -147,7 +163,7 @@ def comparison_notes(family: Family) -> Iterator[str]:
     if family.kind == "methods" or study.pooled:
         yield _AVERAGES
     if family.comparable:
-        yield from _difference(family)
+        yield from _difference_notes(family)
     if ALONE in family.controls:
         yield Legend(
             f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic"
@@ -159,21 +175,22 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield f"the best {family.shown} of {total} settings shown; the CSV holds all"
 
 
-def _difference(family: Family) -> Iterator[str]:
-    """What is compared with what, and by which tests."""
+def _difference_notes(family: Family) -> Iterator[str]:
+    """Yield the notes on what is compared with what, and by which tests."""
     if family.baseline is None:
         yield "no baseline setting ran: no paired differences"
         return
     head, compared = family.head, family.compared
     base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
-    count = max(1, sum(compared[one].holm_p is not None for one in family.pairs if one in compared))
+    tested = [group for group in family.pairs if group in compared]
+    count = max(1, sum(compared[group].holm_p is not None for group in tested))
     yield Legend(
         f"Δ{head}: to {base}, paired by seed, dataset and the settings of other factors, its"
         " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
         f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
         f" 5%/{count}, Holm's first step, from the observed paired deviation"
     )
-    if any(one.classes for one in compared.values()):
+    if any(comparison.classes for comparison in compared.values()):
         yield Legend(
             f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
             f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"
@@ -186,8 +203,8 @@ def _difference(family: Family) -> Iterator[str]:
         )
 
 
-def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """That test pictures were looked at, and the demonstration backbone."""
+def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield notes on the use of test images for selection, and on the demonstration backbone."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
         what = "every number here" if rules <= LEAKS else "what is selected so"
@@ -196,8 +213,8 @@ def _warnings(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield "demonstration backbone: figures say nothing about CLIP"
 
 
-def _setup(study: Study) -> str:
-    """Dataset, backbone, shots, fine-tuner, generator: what all settings share."""
+def _setup_note(study: Study) -> str:
+    """Return the parts of the setup that all configurations share, with selection and seeds."""
     shared = {key: study.constants.get(key, "") for key in _SETUP}
     parts = [
         f"{key.removesuffix('.name')} {text}"
@@ -208,8 +225,8 @@ def _setup(study: Study) -> str:
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
-def _unfinished(study: Study) -> Iterator[str]:
-    """What is not in the means, and why."""
+def _unfinished_notes(study: Study) -> Iterator[str]:
+    """Yield notes on the rows that are in no mean, and the study's warnings."""
     absent = all_rows(study).counts.absent()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absent:
@@ -224,20 +241,28 @@ def _unfinished(study: Study) -> Iterator[str]:
     yield from study.warnings
 
 
-def _flags(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """What the marks of rows mean: a line a flag, with how many trials raised it in which rows."""
+def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a note per flag: its meaning, and how many trials raised it in which rows."""
     raised = {flag.name for row in rows for flag in row.flags}
     for flag in (flag for flag in all_rows(study).flags() if flag.name in raised):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown here"))
-        found = [(row.name, one) for row in rows for one in row.flags if one.name == flag.name]
-        where = listed([f"{name}: {one.raised} of {one.of}" for name, one in found], "; ")
+        raised_by_row = [
+            (row.name, row_flag)
+            for row in rows
+            for row_flag in row.flags
+            if row_flag.name == flag.name
+        ]
+        where = listed(
+            [f"{name}: {row_flag.raised} of {row_flag.of}" for name, row_flag in raised_by_row],
+            "; ",
+        )
         yield f"{MARK} {label} in {flag.raised} of {flag.of} trials ({where}): {meaning}"
 
 
-def _arms(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """What the reference arms are."""
+def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the note that explains the controls."""
     unseen = study.protocol.unseen or "tested"
     arms = [f"{ARMS[row.arm][0]}: {ARMS[row.arm][1]}" for row in rows if row.arm]
     if arms:
-        told = "; ".join([*arms, "all at the baseline of the other factors"])
-        yield Legend(told.format(unseen=unseen))
+        text = "; ".join([*arms, "all at the baseline of the other factors"])
+        yield Legend(text.format(unseen=unseen))

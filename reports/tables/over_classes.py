@@ -1,4 +1,4 @@
-"""Differences over other test classes, from the right answers that the runs keep."""
+"""Differences over other test classes, from the correct answers that runs store."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,16 +13,19 @@ from reports.study import Study
 from reports.tables.groups import Group, Place
 
 _PERCENT = 100.0
-# A file is read for each run of a table, and each seed's classes are drawn again.
+# Tables of more runs have no intervals over classes: each run has a file to read, and its classes
+# are resampled for each seed.
 MOST_RUNS = 300
 
 
 class Share(NamedTuple):
-    """How an accuracy follows from the right answers.
+    """Definition of an accuracy in terms of the correct answers.
 
-    kind: of the answers. seen: of which classes; None: of all.
-    by_class: whether it averages the classes' accuracies, not the pictures'.
-    exam: whose pictures.
+    Attributes:
+        kind: Kind of the answers: among "all" classes, or among the "own" half.
+        seen: True for seen classes, False for unseen classes, None for all.
+        by_class: Whether it averages over classes instead of images.
+        exam: Name of the exam with the images.
     """
 
     kind: str
@@ -44,101 +47,111 @@ _SHARES = {
 
 
 class Drawn(NamedTuple):
-    """A metric under each draw of classes, and how many classes are behind it.
+    """A metric under each draw of classes, and the number of classes behind it.
 
-    Of an H the number is that of the half with fewer classes, of an average that of the least.
+    Attributes:
+        values: Metric under each draw.
+        n_classes: Number of classes; for an H that of the smaller half, for an average the
+            smallest.
     """
 
     values: Array
     n_classes: int
 
 
-# of each place; no place where the metric is unknown
+# by place; places with an unknown metric are left out
 Draws = Mapping[Place, Drawn]
 
 
 class _Unanswered(Exception):
-    """The metric does not follow from the right answers that a run keeps."""
+    """Error: a metric cannot be computed from the correct answers that a run stores."""
 
 
 def difference_over_classes(mine: Draws, theirs: Draws, mean: float) -> Estimate | None:
-    """The interval of a group's difference to a baseline over other classes.
+    """Return the interval of a group's difference to a baseline over other classes.
 
-    Of averages over datasets, each dataset's classes are drawn for themselves.
+    For averages over datasets, the classes of each dataset are drawn separately.
 
     Args:
-        mine, theirs: of the group and the baseline.
-        mean: the difference on the classes that were tested.
+        mine: Draws of the group.
+        theirs: Draws of the baseline.
+        mean: Difference on the tested classes.
 
     Returns:
-        None where answers are lacking, nothing is compared, or answers differ nowhere.
+        None if answers are missing, nothing is compared, or no answers differ.
     """
     by_seed: dict[int, list[Array]] = {}
     for (cell, seed), draws in mine.items():
         if (cell, seed) in theirs:
             by_seed.setdefault(seed, []).append(draws.values - theirs[cell, seed].values)
-    means = [np.mean(found, axis=0) for found in by_seed.values()]
-    if stats.is_rounding([np.ptp(found) for found in means], _PERCENT):
+    means = [np.mean(values, axis=0) for values in by_seed.values()]
+    if stats.is_rounding([np.ptp(values) for values in means], _PERCENT):
         return None
     return stats.interval_over_classes(mean, means)
 
 
 def draws_of(study: Study, metric: str, group: Group, cells: Mapping[str, str]) -> Draws:
-    """The mean of the metric in each cell and seed; {} where a finished row lacks answers.
+    """Return a group's metric under each draw, by place; {} if a finished row has no answers.
 
     Args:
-        study: whose group it is.
-        metric: an H of averages is that of the averages.
-        group: in any state; of averages, with the parts that they are over.
-        cells: see Family.
+        study: Study of the group.
+        metric: Name of the metric. The H of averages is computed from the average accuracies.
+        group: Group in any state; for averages, with the averaged datasets as its parts.
+        cells: Companion cells; see Family.
     """
     runs = group.trials.results("run_id", cells)
-    models = {place: [{"": run} for run in found] for place, found in runs.items()}
-    if group.parts:  # each seed's models, one a dataset, that its row is the average of
+    models = {place: [{"": run} for run in run_ids] for place, run_ids in runs.items()}
+    if group.parts:  # the row of a seed averages one model per dataset
         models = {("", seed): [{}] for seed in group.known("seed")}
         for (dataset, seed), (run,) in runs.items():
             if ("", seed) in models:
                 models["", seed][0][dataset] = run
     try:
         return {
-            place: _averaged([_draws(study, one, place[1], metric) for one in found])
-            for place, found in models.items()
+            place: _average_draws(
+                [_draws_of_model(study, model, place[1], metric) for model in place_models]
+            )
+            for place, place_models in models.items()
         }
     except _Unanswered:
         return {}
 
 
-def _averaged(found: Sequence[Drawn]) -> Drawn:
+def _average_draws(draws: Sequence[Drawn]) -> Drawn:
     """Return the mean of a metric over models, datasets or targets."""
-    values = np.mean([one.values for one in found], axis=0)
-    return Drawn(np.asarray(values), min(one.n_classes for one in found))
+    values = np.mean([drawn.values for drawn in draws], axis=0)
+    return Drawn(np.asarray(values), min(drawn.n_classes for drawn in draws))
 
 
-def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
-    """A metric under each draw, averaged over datasets.
+def _draws_of_model(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Drawn:
+    """Return a metric under each draw, averaged over datasets.
 
     Args:
-        study: whose metric it is; an H is that of the averages.
-        runs: dataset -> the run of the one model trained on it; a single run under any name.
-        seed: of the models.
-        metric: name of the test metric.
+        study: Study with the protocol of the metric. An H is computed from the averages.
+        runs: Run of the model that was trained on each dataset, by the dataset's name. A single run
+            may have any name.
+        seed: Seed of the models.
+        metric: Name of the test metric.
     """
     if metric in study.protocol.halves:
-        one, other = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
-        total, product = one.values + other.values, one.values * other.values
+        first, second = (
+            _draws_of_model(study, runs, seed, half) for half in study.protocol.halves[metric]
+        )
+        total, product = first.values + second.values, first.values * second.values
         means = np.where(total > 0, 2 * product / np.maximum(total, 1e-12), 0.0)
-        return Drawn(np.asarray(means), min(one.n_classes, other.n_classes))
-    # datasets that number their classes alike have been given the same draws: in another order each
-    found = []
+        return Drawn(np.asarray(means), min(first.n_classes, second.n_classes))
+    # Datasets with the same class IDs get the same draws. A different order for each dataset makes
+    # them independent.
+    draws = []
     for name, run in runs.items():
-        drawn = _of_run(study, run, seed, metric)
+        drawn = _draws_of_run(study, run, seed, metric)
         order = np.random.default_rng([*name.encode()])
-        found.append(drawn._replace(values=order.permutation(drawn.values)))
-    return _averaged(found)
+        draws.append(drawn._replace(values=order.permutation(drawn.values)))
+    return _average_draws(draws)
 
 
 class RightAnswers(NamedTuple):
-    """How many test images a model got right, of how many, and how many classes competed."""
+    """Number of a model's correct answers, of test images, and of classes to choose among."""
 
     right: int
     images: int
@@ -146,7 +159,7 @@ class RightAnswers(NamedTuple):
 
 
 def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswers | None:
-    """Return the right answers behind an accuracy of one model.
+    """Return the correct answers behind an accuracy of one model.
 
     Args:
         study: The study.
@@ -155,11 +168,11 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         metric: Name of the test metric.
 
     Returns:
-        None if the metric is no accuracy, or if the run keeps no answers. Classes without any test
-        image are not counted.
+        None if the metric is not an accuracy, or if the run stores no answers. Classes without any
+        test image are not counted.
     """
     try:
-        share, counts, column = _answered(study, run, seed, metric)
+        share, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
     exam = study.hits.of(run).filter(pl.col(EXAM) == share.exam)
@@ -168,40 +181,43 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
 
 
 def has_answers(study: Study, metric: str) -> bool:
-    """Return True if a metric follows from the right answers that runs keep."""
-    return metric in {*_SHARES, *study.protocol.halves, *_targets(study)}
+    """Return True if a metric can be computed from the correct answers that runs store."""
+    return metric in {*_SHARES, *study.protocol.halves, *_target_metrics(study)}
 
 
-def _targets(study: Study) -> list[str]:
+def _target_metrics(study: Study) -> list[str]:
+    """Return the metrics of single target datasets."""
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
 
-def _answered(study: Study, run: str, seed: int, metric: str) -> tuple[Share, pl.DataFrame, str]:
-    """Return what an accuracy is of, a row per class, and the column with the right answers.
+def _read_answers(
+    study: Study, run: str, seed: int, metric: str
+) -> tuple[Share, pl.DataFrame, str]:
+    """Return an accuracy's definition, a row per class, and the column of correct answers.
 
     Raises:
-        _Unanswered: The metric is no accuracy, or the run keeps no answers.
+        _Unanswered: If the metric is not an accuracy, or if the run stores no answers.
     """
-    share = Share("all", exam=metric) if metric in _targets(study) else _SHARES.get(metric)
+    share = Share("all", exam=metric) if metric in _target_metrics(study) else _SHARES.get(metric)
     if share is None:
         raise _Unanswered
-    own = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
-    counts = study.hits.of(run).filter(own, pl.col(EXAM) == share.exam)
+    has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
+    counts = study.hits.of(run).filter(has_class, pl.col(EXAM) == share.exam)
     column = seed_metric(seed, share.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
     return share, counts, column
 
 
-def _of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
-    """An accuracy of one model under each draw."""
-    if metric == "accuracy" and (targets := _targets(study)):
-        return _averaged([_of_run(study, run, seed, target) for target in targets])
-    share, counts, column = _answered(study, run, seed, metric)
+def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
+    """Return an accuracy of one model under each draw."""
+    if metric == "accuracy" and (targets := _target_metrics(study)):
+        return _average_draws([_draws_of_run(study, run, seed, target) for target in targets])
+    share, counts, column = _read_answers(study, run, seed, metric)
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
         right, pictures = right / pictures, np.ones_like(pictures)
     draws = stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)
-    if draws is None:  # of too few classes
+    if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))

@@ -99,10 +99,12 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     """
     if not (names := names or datasets(study)):
         return study
-    whole = [_on(method, names) for method in methods(study) if {*names} <= {*method.parts}]
+    whole = [
+        _restrict_method(method, names) for method in methods(study) if {*names} <= {*method.parts}
+    ]
     if not whole:
         return None
-    rows = [row for method in whole for row in _averages(study, method)]
+    rows = [row for method in whole for row in _average_rows(study, method)]
     factors = beside_dataset(study)
     return dataclasses.replace(
         study,
@@ -114,16 +116,16 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
     )
 
 
-def _averages(study: Study, method: Configuration) -> list[dict[str, Any]]:
+def _average_rows(study: Study, method: Configuration) -> list[dict[str, Any]]:
     """Return a row per seed of a method: the average over the datasets of its parts."""
     by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, key in method.parts.items():
         for row in study.by_setting[key]:
             by_seed.setdefault(row["seed"], {})[name] = row
-    return [_average(study, method, rows) for _, rows in sorted(by_seed.items())]
+    return [_average_row(study, method, rows) for _, rows in sorted(by_seed.items())]
 
 
-def _average(
+def _average_row(
     study: Study, method: Configuration, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the average of a method's rows of one seed, without flags, which belong to trials.
@@ -186,12 +188,12 @@ def method_groups(study: Study) -> list[Group]:
         labels = labels_of(beside, method.assignment, alone or "constants")
         parts = {name: Group((), study.by_setting[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)
-        rows = _averages(study, _on(method, group.present or parts))
+        rows = _average_rows(study, _restrict_method(method, group.present or parts))
         groups.append(dataclasses.replace(group, rows=rows))
     return groups
 
 
-def _on(method: Configuration, names: Iterable[str]) -> Configuration:
+def _restrict_method(method: Configuration, names: Iterable[str]) -> Configuration:
     """Return a method restricted to some of its datasets."""
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 
@@ -214,7 +216,7 @@ def on_common(study: Study, group: Group, baseline: Group) -> tuple[Group, Group
         return group, baseline
 
     def part(method: Group) -> Group:
-        rows = _averages(study, _on(method.value, common))
+        rows = _average_rows(study, _restrict_method(method.value, common))
         return dataclasses.replace(
             method, rows=rows, parts={name: method.parts[name] for name in common}
         )

@@ -1,4 +1,4 @@
-"""What selection prefers: settings as wholes, and the best one."""
+"""Configurations ranked by selection score, and the best one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ from reports.tables.pooling import averaged, class_factors
 
 
 def by_preference(study: Study) -> list[tuple[float, Group]]:
-    """(mean selection score, setting), the best first; settings without a score are left out."""
+    """Return (mean selection score, configuration) pairs, the best first.
+
+    Configurations with a finished row that has no score are left out.
+    """
     scored = [(group.mean(study.score), group) for group in setting_groups(study)]
     return [
         (score, group)
@@ -33,35 +36,36 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
 
 
 def selection_rules(study: Study) -> str:
-    """What chose the epochs of the settings that are no arms; see chosen_by."""
+    """Return the rules that selected the epochs of a study, without controls; see chosen_by."""
     return chosen_by(own_rows(study)["selection"].to_list())
 
 
 def preferred(study: Study) -> list[Group]:
-    """The settings with the best selection score: several where selection cannot tell them apart.
+    """Return the configurations with the best selection score: several if they are tied.
 
-    Settings whose scores are one number but for rounding are tied. [] where none has a score.
+    Scores that are equal up to rounding are tied. The result is [] if no configuration has a score.
     """
-    found = by_preference(study)
-    tied = tied_first([score for score, _ in found])
-    return [group for (_, group), one in zip(found, tied, strict=True) if one]
+    ranked = by_preference(study)
+    tied = tied_first([score for score, _ in ranked])
+    return [group for (_, group), is_tied in zip(ranked, tied, strict=True) if is_tied]
 
 
 def tied_first(scores: Sequence[float]) -> list[bool]:
-    """Of scores, the best first: which are the best one, but for rounding."""
+    """Return, for scores in descending order, which equal the best one up to rounding."""
     scale = scale_of(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The setting that selection prefers, on test.
+    """Test result of the configuration that selection prefers.
 
-    setting: in words; "" of a study without factors. Tied settings are all named.
-    estimate: of the metric, over seeds; of tied settings, of their mean under each seed.
-    beside: "baseline" or a control -> the setting's mean difference to it over the seeds that both
-        finished; above 0 the setting is ahead. A control has the setting's levels of all factors
-        that it reads. Without a finished one there is no difference.
+    Attributes:
+        setting: The configuration as text; "" without factors. All tied configurations are listed.
+        estimate: The metric over seeds; for tied configurations, of their mean under each seed.
+        beside: Mean difference to "baseline" and to each control, by name, over the seeds that both
+            finished; positive if the configuration is better. The control has the configuration's
+            levels of all factors that it reads. Without a finished one there is no difference.
     """
 
     setting: str
@@ -70,17 +74,17 @@ class Headline:
 
 
 def headline(study: Study, metric: str) -> Headline | None:
-    """The headline of a study; over several datasets, of its average over them.
+    """Return the headline of a study; over several datasets, that of their average.
 
     Args:
-        study: as it was read.
-        metric: a test metric of its protocol.
+        study: Study read from the store.
+        metric: Test metric of its protocol.
 
     Returns:
-        None where no setting is preferred: nothing was selected among several, nothing has
-        finished, or the settings are of different datasets or classes, or were selected by
-        different rules, whose scores are of different pictures. None, too, where a finished seed
-        of the preferred one lacks the metric: a table has no mean of it.
+        None if no configuration is preferred: nothing was selected among several, nothing has
+        finished, or configurations cannot be compared, because their datasets, classes or selection
+        rules differ. Also None if a finished seed of the preferred configuration lacks the metric,
+        because tables then have no mean either.
     """
     whole = averaged(study)
     if whole is None or class_factors(whole) or "+" in selection_rules(whole):
@@ -88,7 +92,7 @@ def headline(study: Study, metric: str) -> Headline | None:
     settings = setting_groups(whole)
     best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
     column = f"test/{metric}"
-    values = _mean_of([group.seeds(column) for group in best])
+    values = _mean_results([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
     baseline = baseline_setting(whole, settings) if whole.factors else None
@@ -99,13 +103,13 @@ def headline(study: Study, metric: str) -> Headline | None:
         controls = controls_by_configuration(whole, control)
         if all(group.value.key in controls for group in best):
             compared[control] = compare_with_control(whole, metric, controls, best)
-    beside = {name: found.difference for name, found in compared.items() if found}
+    beside = {name: comparison.difference for name, comparison in compared.items() if comparison}
     named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
     setting = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
     return Headline(setting, interval_of(metric, [*values.values()]), beside)
 
 
-def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """seed -> mean over several settings, of the seeds that all of them have."""
+def _mean_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean over several configurations by seed, for the seeds that all of them have."""
     seeds = sorted(set.intersection(*map(set, results))) if results else []
-    return {seed: mean([own[seed] for own in results]) for seed in seeds}
+    return {seed: mean([by_seed[seed] for by_seed in results]) for seed in seeds}

@@ -1,8 +1,8 @@
-"""What papers report, beside what the study measured of the same method under the same protocol.
+"""Published results compared with those of the study, for the same method and protocol.
 
-The figures stand in papers.csv. All are of base-to-new generalisation on the eleven datasets of
-CoOp, of each dataset or averaged over all of them, in percent. `verified`: whether the figure was
-seen in the paper or its log; else it is as reported by others.
+The figures are in papers.csv. All are base-to-new generalization results in percent, for each of
+CoOp's eleven datasets or their average. `verified` tells whether the figure was checked in the
+paper or its log; otherwise it is as reported by others.
 """
 
 import csv
@@ -38,63 +38,65 @@ Method = tuple[str, str]
 
 @cache
 def figures() -> dict[tuple[Method, str], dict[str, str]]:
-    """Method, and dataset or AVERAGE_OF_ALL -> the row of papers.csv."""
+    """Return the rows of papers.csv by method, and by dataset or AVERAGE_OF_ALL."""
     text = resources.files("reports.tables").joinpath("papers.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
     return {((row["finetuner"], row["generator"]), row["dataset"]): row for row in rows}
 
 
 def published_value(figure: Mapping[str, str], metric: str) -> float:
-    """A figure's base or new accuracy, or their harmonic mean; of averages, as the papers have it.
+    """Return a figure's base or new accuracy, or their harmonic mean.
+
+    The harmonic mean of averages is that of the average accuracies, as in the papers.
 
     Args:
-        figure: see figures.
-        metric: a key of it, or harmonic_mean.
+        figure: Row of papers.csv; see figures.
+        metric: "base", "new" or "harmonic_mean".
     """
     base, new = float(figure["base"]), float(figure["new"])
     return 2 * base * new / (base + new) if metric == "harmonic_mean" else float(figure[metric])
 
 
 def all_datasets() -> set[str]:
-    """The datasets that an average of all is over."""
+    """Return the datasets in the average over all."""
     return {dataset for _, dataset in figures()} - {AVERAGE_OF_ALL}
 
 
 class _Beside(NamedTuple):
-    """A method on a dataset: in words, its row of papers.csv, and what was measured of it here."""
+    """A method on a dataset: its name, its row of papers.csv, and the rows of this study."""
 
     setting: str
     figure: Mapping[str, str]
     group: Group
 
     def values(self, metric: str) -> list[float]:
-        """Of a metric, one a seed."""
+        """Return the values of a metric, one per seed."""
         return [*self.group.seeds(f"test/{metric}").values()]
 
     def published(self, metric: str) -> float:
-        """The figure of a metric."""
+        """Return the published figure of a metric."""
         return published_value(self.figure, metric)
 
     def difference(self, metric: str) -> Estimate:
-        """The mean here less the published figure."""
+        """Return the mean of the study minus the published figure."""
         theirs = self.published(metric)
         return mean_interval([value - theirs for value in self.values(metric)])
 
 
 def published_table(study: Study) -> Table:
-    """A row for each method and dataset of the study that a paper has figures of.
+    """Return a table with a row per method and dataset of the study that has published figures.
 
-    A difference is the study's mean less the figure; its interval is over the study's seeds, as a
-    figure has none. Where nothing can be compared, there is no row, and a note says so.
+    A difference is the study's mean minus the figure. Its interval is over the study's seeds only,
+    because a figure has none. If nothing can be compared, the table has no rows and a note says so.
     """
-    lines = [*_lines(study)]
+    lines = [*_published_lines(study)]
     columns = [
-        Column("setting", "setting", lambda one: Text(one.setting), "left"),
-        Column("dataset", "dataset", lambda one: Text(one.figure["dataset"]), "left"),
-        Column("n", "n", lambda one: Counts(len(one.values("base")))),
+        Column("setting", "setting", lambda line: Text(line.setting), "left"),
+        Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
+        Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
     for metric, head in _METRICS.items():
-        columns += _beside(metric, head)
+        columns += _metric_columns(metric, head)
     columns.append(Column("source", "published by", _source, "left"))
     note = (
         "Δ: the mean here less the published figure, over the seeds here; papers choose epochs and"
@@ -106,63 +108,63 @@ def published_table(study: Study) -> Table:
     return plain_table(study, "published", title, columns, lines, [_OF, note], labels=2)
 
 
-def _beside(metric: str, head: str) -> Iterator[Column]:
-    """The columns of a metric: here, in the paper, and their difference."""
+def _metric_columns(metric: str, head: str) -> Iterator[Column]:
+    """Yield the columns of a metric: in the study, in the paper, and their difference."""
     theirs, delta = f"published_{metric}", f"difference_{metric}"
-    yield Column(metric, head, lambda one: Value(interval_of(metric, one.values(metric))))
-    yield Column(theirs, f"{head} publ.", lambda one: Quantity(one.published(metric), 2))
-    yield Column(delta, f"Δ{head}", lambda one: Value(one.difference(metric), signed=True))
+    yield Column(metric, head, lambda line: Value(interval_of(metric, line.values(metric))))
+    yield Column(theirs, f"{head} publ.", lambda line: Quantity(line.published(metric), 2))
+    yield Column(delta, f"Δ{head}", lambda line: Value(line.difference(metric), signed=True))
 
 
-def _source(one: _Beside) -> Cell:
-    unverified = "" if one.figure["verified"] == "yes" else "; as reported, unverified"
-    return Text(f"{one.figure['source']}{unverified}")
+def _source(line: _Beside) -> Cell:
+    unverified = "" if line.figure["verified"] == "yes" else "; as reported, unverified"
+    return Text(f"{line.figure['source']}{unverified}")
 
 
-def _lines(study: Study) -> Iterator[_Beside]:
-    """Each setting that a paper has figures of; then each method that ran on all datasets."""
+def _published_lines(study: Study) -> Iterator[_Beside]:
+    """Yield configurations with published figures, then methods that ran on all datasets."""
     pooled = averaged(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
         for setting in part.settings:
-            method = _method(part, setting)
-            place = AVERAGE_OF_ALL if part.pooled else _value(part, setting, "dataset")
+            method = _method_of(part, setting)
+            place = AVERAGE_OF_ALL if part.pooled else _value_of(part, setting, "dataset")
             figure = figures().get((method, place))
             group = Group((), part.by_setting[setting.key])
-            if figure and group.done and _is_theirs(part, setting):
-                yield _Beside(_label(part, setting, method), figure, group)
+            if figure and group.done and _has_published_setup(part, setting):
+                yield _Beside(_method_text(part, setting, method), figure, group)
 
 
-def _is_theirs(study: Study, setting: Configuration) -> bool:
-    """Whether a setting ran as the published figures did."""
+def _has_published_setup(study: Study, setting: Configuration) -> bool:
+    """Return True if a configuration ran with the setup of the published figures."""
     theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    same = all(_value(study, setting, key) in values for key, values in theirs.items())
+    same = all(_value_of(study, setting, key) in values for key, values in theirs.items())
     return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
-def _method(study: Study, setting: Configuration) -> Method:
-    """Fine-tuner and generator, as papers.csv names them."""
+def _method_of(study: Study, setting: Configuration) -> Method:
+    """Return the fine-tuner and the generator of a configuration by their names in papers.csv."""
     finetuner, generator = (
-        _value(study, setting, part) or _value(study, setting, f"{part}.name")
+        _value_of(study, setting, part) or _value_of(study, setting, f"{part}.name")
         for part in ("finetuner", "generator")
     )
     finetuner = "zero_shot" if setting.arm == "zero_shot" else finetuner
     if finetuner == "zero_shot" or setting.arm == "no_synthetic":
-        return finetuner, "none"  # it takes no synthetic features
+        return finetuner, "none"  # it uses no synthetic features
     return finetuner, setting.arm or generator
 
 
-def _label(study: Study, setting: Configuration, method: Method) -> str:
-    """The method, and what else the study varies."""
+def _method_text(study: Study, setting: Configuration, method: Method) -> str:
+    """Return the method with the levels of the other factors."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, varied = short_names(study), setting.assignment
-    own = [k for k in varied if k not in _OF_METHOD]
-    return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in own)])
+    keys = [k for k in varied if k not in _OF_METHOD]
+    return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in keys)])
 
 
-def _value(study: Study, setting: Configuration, key: str) -> str:
-    """What a setting has under a key, as MLflow's params have it; "": the study does not say."""
+def _value_of(study: Study, setting: Configuration, key: str) -> str:
+    """Return a configuration's value of a key, as in MLflow's params; "" if the study has none."""
     baselines = {factor.key: factor.baseline for factor in study.factors} if setting.arm else {}
-    found = {**study.constants, **baselines, **setting.assignment}.get(key, "")
-    if isinstance(found, Mapping):
-        return str(found.get("name", ""))
-    return found if isinstance(found, str) else json.dumps(found)
+    value = {**study.constants, **baselines, **setting.assignment}.get(key, "")
+    if isinstance(value, Mapping):
+        return str(value.get("name", ""))
+    return value if isinstance(value, str) else json.dumps(value)

@@ -15,7 +15,7 @@ from reports.stats import (
     critical,
     judge,
 )
-from reports.stats.power import _further
+from reports.stats.power import _find_further
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -74,7 +74,7 @@ def test_further_seeds_settle_a_difference_in_four_of_five_studies(
 ) -> None:
     """With the true mean and deviation the number of seeds gives a power of 80%."""
     rng, std = np.random.default_rng(0), 1.2
-    pairs = 5 + _further(5, mean, std, 1.0, family)
+    pairs = 5 + _find_further(5, mean, std, 1.0, family)
     drawn = rng.normal(mean, std, (3000, pairs))
     means, errors = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / pairs**0.5
     if verdict is Verdict.EQUIVALENT:

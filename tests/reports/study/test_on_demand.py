@@ -188,7 +188,7 @@ ANYTHING = st.one_of(
 def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, Any]]) -> None:
     """Steps ascend and are whole, values are finite, whatever stands in the columns."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(on_demand, "_points", lambda uri, metric, run_ids: iter(rows))
+        patched.setattr(on_demand, "_read_points", lambda uri, metric, run_ids: iter(rows))
         found = Histories("http://nowhere").of("m", ["a", "b"])
     for history in found.values():
         steps = [step for step, _ in history]

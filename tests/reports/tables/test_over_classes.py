@@ -17,7 +17,7 @@ from reports.stats import DRAWS
 from reports.study import Study
 from reports.study.on_demand import HitFiles
 from reports.tables import build_tables
-from reports.tables.over_classes import _of_run, _Unanswered
+from reports.tables.over_classes import _draws_of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 
@@ -157,9 +157,9 @@ def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> N
     right = (ids > 0) & (ids < 12)
     pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / HITS)
     study = dataclasses.replace(study, hits=HitFiles(RunFiles(folders={"run": tmp_path.as_uri()})))
-    seen, unseen = (_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
+    seen, unseen = (_draws_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen.values == pytest.approx(np.zeros(DRAWS))
     assert seen.n_classes == unseen.n_classes == 12
     with pytest.raises(_Unanswered):
-        _of_run(study, "run", 0, "base")
+        _draws_of_run(study, "run", 0, "base")
