@@ -65,8 +65,8 @@ _GENERALIZED: Final = Protocol(
     # S and U depend on where the bias between the two kinds of classes stands; what does not stays.
     drop={"seen": 4, "unseen": 5, "calibrated_harmonic_mean": 6, "ausuc": 6},
     note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
-    " seed, then averaged; cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
-    " pictures that select epochs; AUSUC: area under the seen-unseen curve",
+    " seed, then averaged. cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
+    " images that select epochs. AUSUC: area under the seen-unseen curve",
     unseen="unseen",
 )
 
@@ -102,7 +102,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         required=("accuracy",),
         shown=("accuracy",),
         default="accuracy",
-        note="Acc.: test pictures of all classes",
+        note="Acc.: test images of all classes",
     ),
     # One more column a target, accuracy/TARGET: see reports.study.
     "cross_dataset": Protocol(
@@ -111,7 +111,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         shown=("accuracy", "source"),
         default="accuracy",
         drop={"source": 4},
-        note="Average: mean over the targets by seed; Source: test pictures of the training"
+        note="Average: mean over the targets by seed; Source: test images of the training"
         " dataset. Synthesis used the target's class names",
         unseen="target",
     ),

@@ -68,22 +68,21 @@ def _grid_table(study: Study, importance: Importance) -> Table:
     ]
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda effect: _statistic_cell(effect, seeds), drop=2))
-    noise = (
-        f" ({importance.noise:.0f}% of that of their means)" if importance.noise is not None else ""
-    )
+    noise = ""
+    if importance.noise is not None:
+        noise = f" ({importance.noise:.0f}% of the variance of their means)"
     notes = [
-        f"shares of the variance of {head} between settings, without the part that is seeds' noise"
-        f"{noise}; [jackknife 95% interval over"
-        f" seeds]; over {len(over.settings)} settings, seeds: {seeds}. Without df: it cannot be"
-        " told from others",
-        "ANOVA of settings in blocks of seeds, each factor adjusted for the others; F with the"
-        " effect's own interaction with seeds as its error, and Greenhouse and Geisser's degrees of"
-        " freedom for unequal noise. Holm over the factors, and over the pairs",
+        f"share: part of the variance of {head} between configurations, without the noise of seeds"
+        f"{noise}; [jackknife 95% interval over seeds]. Configurations: {len(over.settings)},"
+        f" seeds: {seeds}. An effect without df cannot be separated from others",
+        "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect's own"
+        " interaction with seeds is its error, with Greenhouse and Geisser's degrees of freedom for"
+        " unequal noise. p: Holm-corrected over the factors, and over the pairs",
     ]
     if over.lacking:
         notes.append(
-            "configurations are missing: shares are of those at hand, and factors have no p,"
-            " since part of an interaction would count as theirs"
+            "configurations are missing: shares are computed from the others, and factors have no"
+            " p, as part of an interaction would count as theirs"
         )
     return _importance_table(study, importance, columns, effects, notes)
 
@@ -102,11 +101,11 @@ def _sampled_table(study: Study, importance: Importance) -> Table:
         Column("settings", "settings", lambda effect: Quantity(count, 0)),
     ]
     notes = [
-        f"PED-ANOVA (Optuna): a factor's share is large where its values among the"
-        f" {best_count(count)} settings with the highest {head} differ from those among all"
-        f" {count}; means over {len(over.seeds)} seeds",
-        "this describes and tests nothing: shares sum to 100%, and a factor without any effect has"
-        " one, too",
+        f"PED-ANOVA (Optuna): a factor has a large share if its values in the {best_count(count)}"
+        f" configurations with the highest {head} differ from its values in all {count}; {head} is"
+        f" the mean over {len(over.seeds)} seeds",
+        "this is a description, not a test: shares sum to 100%, and a factor without any effect has"
+        " a share, too",
     ]
     return _importance_table(study, importance, columns, importance.factors, notes)
 

@@ -67,14 +67,14 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
             Column("least", order, lambda line: known(PValue, line.ranked.least), csv_only=True)
         )
     tested = (
-        "permutation p (categorical factors: Kruskal-Wallis), Holm over the factors"
+        "permutation p (categorical factors: Kruskal-Wallis), Holm-corrected over the factors"
         if is_random
         else f"no p, since {study.sampler} moves all factors towards good configurations"
     )
     note = (
-        f"over finished settings, one point a setting: its mean {head} over seeds; [bootstrap"
-        f" 95% interval]; {tested}; a dash: one of the two is the same in all settings, or fewer"
-        f" than {stats.FEWEST_RANKED} finished"
+        f"one point per finished configuration: its mean {head} over seeds; [bootstrap 95%"
+        f" interval]; {tested}; a dash: the factor or {head} is the same in all configurations, or"
+        f" fewer than {stats.FEWEST_RANKED} have finished"
     )
     return plain_table(
         study, "ranks", "rank association", columns, lines, [note],

@@ -143,11 +143,10 @@ def quality_tables(study: Study) -> list[Table]:
         key = hidden[name]
         columns.append(Column(key, key, partial(quality.mean, name), csv_only=True))
     notes = [
-        "n: finished rows with synthesized features, one a seed; datasets: those that the average"
-        " of a row is over",
+        "n: finished seeds with synthesized features. datasets: those that a row's average is over",
         "; ".join(measure.meaning for measure in shown if measure.meaning),
     ]
-    kind = f"{study.protocol.unseen or 'tested'} classes, test pictures"
+    kind = f"{study.protocol.unseen or 'tested'} classes, test images"
     title = f"quality of synthesized features ({kind})"
     return [group_table(family, groups, "quality", title, columns, notes, place="files")]
 

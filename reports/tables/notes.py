@@ -20,8 +20,9 @@ _SETUP = (
     "shots", "finetuner.name", "generator.name",
 )  # fmt: skip
 _AVERAGES = (
-    "averages are over datasets by seed, an H that of the mean halves, not the mean H; (k/m): over"
-    " k of the m datasets only, not comparable with the others, and a Δ over those that both have"
+    "averages over datasets are computed for each seed; their H is that of the mean halves, not the"
+    " mean of H. (k/m): only k of the m datasets have a result, so that the row is not comparable"
+    " with others; its Δ is over the datasets that both rows have"
 )
 
 
@@ -35,9 +36,9 @@ def _interval_note(study: Study) -> str:
     hides = "pseudo_new" in chosen_by(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if hides else ""
     return (
-        f"±: 95% t-interval over seeds (few-shot draw{split} and initialisation at once), for"
-        " percentages computed on the logit scale; a dash: one seed, or seeds that do not differ."
-        " The test set is fixed, its sampling error is not in it"
+        f"±: 95% t-interval over seeds (a seed sets the few-shot draw{split} and the"
+        " initialization), computed on the logit scale for percentages; a dash: only one seed, or"
+        " equal results under all seeds. The test set is fixed: its sampling error is not included"
     )
 
 
@@ -152,10 +153,10 @@ def comparison_notes(family: Family) -> Iterator[str]:
     """Yield the notes of a table of comparisons: on its metrics, and on what is compared."""
     study, metric = family.study, family.metric
     yield Legend(
-        "accuracies in percent; n: finished rows, of averages over datasets the seeds that finished"
-        " on each; a seed's value is its mean over the row's settings; epoch:"
-        " the tested one, its median over seeds and its range (0: untrained); s/seed: wall seconds"
-        f" of a run divided over its seeds. {study.protocol.note}"
+        "accuracies in percent. n: finished seeds, summed over the configurations of a row; in"
+        " averages over datasets, the seeds that finished on each of them. epoch: the tested epoch,"
+        " its median and range over seeds (0: untrained). s/seed: wall-clock seconds per seed."
+        f" {study.protocol.note}"
     )
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):
@@ -166,34 +167,34 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield from _difference_notes(family)
     if ALONE in family.controls:
         yield Legend(
-            f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic"
-            " features at the row's levels of all factors that it reads, paired by seed, with its"
-            " uncorrected interval; a dash: no such run has finished"
+            f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic features at"
+            " the row's levels of the factors that it uses, paired by seed, with an uncorrected"
+            " interval; a dash: no such run has finished"
         )
     total = sum(not group.arm for group in family.groups)
     if family.shown is not None and total > family.shown:
-        yield f"the best {family.shown} of {total} settings shown; the CSV holds all"
+        yield f"the best {family.shown} of {total} configurations; the CSV file has all"
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
     """Yield the notes on what is compared with what, and by which tests."""
     if family.baseline is None:
-        yield "no baseline setting ran: no paired differences"
+        yield "no configuration at the baseline has run: there are no paired differences"
         return
     head, compared = family.head, family.compared
     base = spelled(family.baseline, family.labels) or family.baseline.labels[0].text
     tested = [group for group in family.pairs if group in compared]
     count = max(1, sum(compared[group].holm_p is not None for group in tested))
     yield Legend(
-        f"Δ{head}: to {base}, paired by seed, dataset and the settings of other factors, its"
-        " interval uncorrected; p: paired t-test (where pairs do not vary the exact sign test),"
-        f" Holm over the table (comparisons: {count}). MDE: Δ that is found with 80% power at"
-        f" 5%/{count}, Holm's first step, from the observed paired deviation"
+        f"Δ{head}: difference to {base}, paired by seed, dataset and the levels of other factors,"
+        " with an uncorrected interval. p: paired t-test (exact sign test if pairs do not vary),"
+        f" Holm-corrected over the table (comparisons: {count}). MDE: smallest Δ that is detected"
+        f" with 80% power at 5%/{count} (Holm's first step), from the pairs' standard deviation"
     )
     if any(comparison.classes for comparison in compared.values()):
         yield Legend(
-            f"Δ{head} over classes: 95% interval of the same Δ over other test classes: the tested"
-            f" ones drawn again {DRAWS:,} times, whole (percentile bootstrap), with these seeds"
+            f"Δ{head} over classes: 95% interval of the same Δ for other test classes, with these"
+            f" seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap)"
         )
     lacking, runs = family.runs_without_answers
     if lacking:
@@ -207,8 +208,8 @@ def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield notes on the use of test images for selection, and on the demonstration backbone."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & LEAKS):
-        what = "every number here" if rules <= LEAKS else "what is selected so"
-        yield f"selected on test pictures ({', '.join(leaks)}): a leak that flatters {what}"
+        what = "every number here" if rules <= LEAKS else "the rows selected this way"
+        yield f"selected on test images ({', '.join(leaks)}): a leak that inflates {what}"
     if study.demonstration:
         yield "demonstration backbone: figures say nothing about CLIP"
 
@@ -231,11 +232,11 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absent:
         why = f" ({listed(reasons.to_list(), '; ')})" if len(reasons) else ""
-        yield f"rows in no mean: {', '.join(absent)}{why}"
+        yield f"not in any mean: {', '.join(absent)}{why}"
     counted = {
-        "settings not tried yet": study.untried,
-        "rows of changed settings or seeds left out": study.left_out,
-        **{f"rows taken from study {source}": rows for source, rows in study.adopted.items()},
+        "configurations not tried yet": study.untried,
+        "results of changed configurations or removed seeds, left out": study.left_out,
+        **{f"results reused from study {source}": rows for source, rows in study.adopted.items()},
     }
     yield from (f"{count} {what}" for what, count in counted.items() if count)
     yield from study.warnings

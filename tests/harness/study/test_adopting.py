@@ -65,7 +65,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     assert_same_table(bench.uri, calm(study))
     found = load_records("small", bench.uri)
     assert found.adopted == {"before": 10}
-    note = "10 rows taken from study before"
+    note = "10 results reused from study before"
     assert note in build_tables(found)[0].notes
     # what was adopted is adopted in turn, from where it was run
     third = make_study(name="third", seeds=[1, 2], space=space)

@@ -112,7 +112,7 @@ def test_a_report_says_how_many_seeds_a_row_has(bench: Bench) -> None:
     assert frame["failed"].to_list() == [0, 1, 0]
     assert frame["pairs"].drop_nulls().to_list() == [3, 2]
     assert "| 2 | 2 of 3 (1 failed) |" in markdown([table])
-    assert f"rows in no mean: 1 failed ({REASON} (seeds 1))" in table.notes
+    assert f"not in any mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 
 def test_a_driver_that_ends_between_the_two_runs(

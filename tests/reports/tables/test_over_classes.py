@@ -93,7 +93,7 @@ def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> Non
         assert cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
     assert cells["8"].estimate.low > 0  # half of the classes are easier, by far
     (note,) = (note for note in table.notes if "ΔH over classes" in note)
-    assert "drawn again 1,000 times" in note
+    assert "resampled 1,000 times" in note
 
 
 def test_draws_are_paired_between_settings(study: Study) -> None:

@@ -48,7 +48,7 @@ def test_a_table_is_one_family() -> None:
     for cells, value in zip(found, values, strict=True):
         expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
         assert cells["detectable"].number == pytest.approx(expected)
-    assert any("Holm over the table (comparisons: 8)" in note for note in table.notes)
+    assert any("Holm-corrected over the table (comparisons: 8)" in note for note in table.notes)
 
 
 def test_order_of_runs_does_not_matter() -> None:
