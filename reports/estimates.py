@@ -51,6 +51,7 @@ def estimates(tables: Sequence[Table]) -> pl.DataFrame:
 
 
 def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
+    """Yield a row per metric of a table's line."""
     over = line.cells.get("datasets")
     about: dict[str, Any] = {
         "table": table.name,
@@ -91,6 +92,7 @@ def _control_fields(line: Row) -> dict[str, Any]:
 
 
 def _comparison_fields(comparison: Compared) -> dict[str, Any]:
+    """Return the fields of a line's comparison with the baseline."""
     values = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
     values.pop("datasets")  # the column has the number of datasets behind the mean
     values["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
@@ -111,6 +113,7 @@ def _comparison_fields(comparison: Compared) -> dict[str, Any]:
 
 
 def _interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
+    """Return the fields of an estimate; `name` is the prefix of their names."""
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

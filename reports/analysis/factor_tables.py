@@ -33,13 +33,13 @@ def factor_tables(study: Study, metric: str, importance: Importance | None) -> l
     part = available(subject, study, metric)
     if part is None or len(part.factors) < 2:
         return []
-    result = []
+    effect_tables = []
     if importance:
         make = _sampled_table if importance.over.sampled else _grid_table
-        result.append(make(part, importance))
+        effect_tables.append(make(part, importance))
     if importance and importance.interactions:
-        result.append(_cell_table(part, importance.interactions, metric))
-    return result
+        effect_tables.append(_cell_table(part, importance.interactions, metric))
+    return effect_tables
 
 
 def _grid_table(study: Study, importance: Importance) -> Table:

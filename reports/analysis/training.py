@@ -69,8 +69,8 @@ def learning_curves(study: Study) -> Points:
 
     Returns:
         Points with key (of the configuration), label (its levels as text), state (COMPLETE if any
-        seed is, PRUNED if the scheduler stopped it, else the state of its first row), step (number
-        of epochs so far, over all stages), and y.
+        seed is, PRUNED if the scheduler stopped it, else the state of its first row), step (epochs
+        so far, over all stages), and y.
     """
     curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []

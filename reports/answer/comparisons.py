@@ -34,7 +34,7 @@ _WHY_NONE = {
 
 
 def outcome(comparison: Compared) -> str:
-    """Return the outcome of a comparison, one of PREPOSITIONS."""
+    """Return the outcome of a comparison, a key of PREPOSITIONS."""
     if comparison.is_unchanged:
         return "unchanged"
     if comparison.is_constant:

@@ -55,8 +55,8 @@ def controls_finding(
     parts = []
     for arm in rivals:
         comparison = reversed_difference(comparisons[arm])
-        others = others_text(study, metric, partial(_baseline_difference, family, arm))
-        parts.append(_comparison_text(arm, comparison, others))
+        other_metrics = others_text(study, metric, partial(_baseline_difference, family, arm))
+        parts.append(_comparison_text(arm, comparison, other_metrics))
     sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
     if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
         sentences.append("Synthetic features change nothing here.")
@@ -88,18 +88,18 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
     return comparison.difference if comparison else None
 
 
-def _comparison_text(control: str, comparison: Compared, others: str) -> str:
+def _comparison_text(control: str, comparison: Compared, other_metrics: str) -> str:
     """Return, for example, "higher than the fine-tuner alone (+1.2 ± 0.1)".
 
     Args:
         control: One of RIVALS.
         comparison: Comparison of the baseline with it.
-        others: Differences in other metrics; "" if there are none.
+        other_metrics: Differences in other metrics as text; "" if there are none.
     """
     result = outcome(comparison)
     text = f"{result} {PREPOSITIONS[result]} the {ARMS[control][0]}"
     details = "" if comparison.is_unchanged else difference_text(comparison)
-    details = "; ".join(filter(None, (details, others)))
+    details = "; ".join(filter(None, (details, other_metrics)))
     return f"{text} ({details})" if details else text
 
 

@@ -88,8 +88,8 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {gain} against {than}"
         if name in ARMS:
-            others = others_text(study, metric, partial(_best_difference, study, name))
-            text += f" ({others})" if others else ""
+            other_metrics = others_text(study, metric, partial(_best_difference, study, name))
+            text += f" ({other_metrics})" if other_metrics else ""
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
     text = f"{headline.setting}: mean {metric_name(study, metric)} {text}. {flags}"

@@ -65,6 +65,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
+    """Return a table with its heading and notes as Markdown."""
     rules = {"left": ":---", "right": "---:"}
     lines = [
         [escaped(column.heading) for column in table.page_columns],
@@ -107,6 +108,7 @@ def _protect_start(text: str) -> str:
 
 
 def _latex_table(table: Table) -> str:
+    """Return a table with its caption and notes as a LaTeX float."""
     columns, stacked = table.page_columns, table.crowded
     headings = [
         _latex_heading(column, stacked and i >= table.labels) for i, column in enumerate(columns)
@@ -147,6 +149,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex_heading(column: Column, stacked: bool) -> str:
+    """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
     lines = [_protect_start(latex_escaped(line)) for line in broken(column.heading)]
     if not stacked or len(lines) == 1:
         return latex_escaped(column.heading)

@@ -21,7 +21,7 @@ CHANCE = 0.05  # significance level of corrected p-values
 
 
 class Verdict(StrEnum):
-    """What an interval says about the smallest effect of interest.
+    """Verdict of an interval on the smallest effect of interest.
 
     HIGHER, LOWER: the interval lies outside ±effect, Holm-corrected over the family. EQUIVALENT:
     the 95% interval lies within ±effect. INCONCLUSIVE: neither.
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
 
     @property
     def reversed(self) -> "Verdict":
-        """The verdict of the same comparison seen from the other side."""
+        """The verdict with both sides of the comparison exchanged."""
         return {Verdict.HIGHER: Verdict.LOWER, Verdict.LOWER: Verdict.HIGHER}.get(self, self)
 
 
