@@ -1,9 +1,10 @@
-"""Methods that are written for one seed, as in their papers, and run for all seeds at once.
+"""Methods written for one seed, as in their papers, and run for all seeds at once.
 
-Answers for: the contract of such a method (contract), its seeds stacked under torch.func.vmap
-and what is called once for all of them (stack), and prompts through the text tower (prompts).
+- `contract`: the base classes of a method.
+- `stack`: seeds stacked under `torch.func.vmap`, and functions called once for all seeds.
+- `prompts`: prompts that go through the text tower.
 
-Handed on is what a method is written with.
+The package exports the names that a method's code needs.
 """
 
 from ship.methods.contract import (

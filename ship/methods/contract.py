@@ -1,10 +1,13 @@
-"""The contract of a method, which is written for one seed as in its paper.
+"""The base classes of a method. A method is written for one seed, as in its paper.
 
-A method is an nn.Module, built by (settings, SeedTask, FrozenCLIP, Draw). Its parameters are what
-it learns. What else differs between seeds is a buffer: persistent where it is part of what has been
-learned. Plain attributes are the same for all seeds, which ship.methods.stack checks.
+A method is an `nn.Module` with the constructor arguments (settings, SeedTask, FrozenCLIP, Draw).
 
-What runs it owns epochs, optimizers, batches, random streams, checkpoints and what is kept.
+- Parameters are trained.
+- Buffers are all other tensors that differ between seeds. A buffer is persistent if the method has
+  learned it.
+- Plain attributes are the same for all seeds; `ship.methods.stack` checks this.
+
+The caller handles epochs, optimizers, batches, random streams, checkpoints and saved files.
 """
 
 import math
@@ -19,46 +22,56 @@ from ship.clip import FrozenCLIP
 from ship.replicas import sent, stream_of
 from ship.tasks import SeedTask
 
-# What methods are called with and give, of one seed; features have unit norm.
-Features: TypeAlias = Float[Tensor, "n feature"]
-Labels: TypeAlias = Int[Tensor, " n"]  # places among the task's classes
-Weights: TypeAlias = Float[Tensor, " n"] | None  # of each feature's loss; None: all 1
-Noise: TypeAlias = Float[Tensor, "n noise"] | None  # standard normal; None: it takes none
-Choice: TypeAlias = Mapping[str, float]  # settings that matter at inference alone
+# Inputs and outputs of a method's functions, for one seed.
+Features: TypeAlias = Float[Tensor, "n feature"]  # unit norm
+Labels: TypeAlias = Int[Tensor, " n"]  # indices into the task's classes
+Weights: TypeAlias = Float[Tensor, " n"] | None  # loss weight per feature; None means 1 for all
+Noise: TypeAlias = Float[Tensor, "n noise"] | None  # standard normal; None if no noise is used
+Choice: TypeAlias = Mapping[str, float]  # options that matter only at inference
 Logits: TypeAlias = Float[Tensor, "n n_cls"]
 
 
 class Rng:
-    """One seed's random stream of a purpose; it draws on the CPU, the same for every device.
+    """A random stream of one seed for one purpose.
 
-    like: has the type and the device of what is drawn.
+    Numbers are drawn on the CPU, so that they are the same for every device.
     """
 
     def __init__(self, seed: int, like: Tensor, purpose: str) -> None:
+        """Start the stream.
+
+        Args:
+            seed: Seed of the stream.
+            like: Tensor with the dtype and the device of the numbers to draw.
+            purpose: Name of the stream.
+        """
         self._stream = stream_of(seed, purpose)
         self._like = like
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal noise, of the task's type and on its device."""
+        """Draw standard normal noise with the task's dtype, on the task's device."""
         drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
         return sent(drawn, self._like.device)
 
 
 Draw: TypeAlias = Callable[[str], Rng]
-"""One seed's streams by purpose, each from its start: draw("clip_adapter/weights").normal(3, 4).
+"""A function that starts a random stream of the seed: draw("clip_adapter/weights").normal(3, 4).
 
-A purpose names one stream for all methods that use it, so that rivals start alike.
+Methods that use the same purpose get the same numbers, so that competing methods start alike.
 """
 
 
 class Method(nn.Module):
-    """What all methods share.
+    """The base class of fine-tuners and generators.
 
-    stream: names the random streams of batches and views; by default as the settings are named.
-    vmapped: False: it reads values on the host, or its sizes depend on values, which no vmap can
-        run; its seeds then run one after the other, with the same numbers.
-    rows: a module of it whose tensors have a row for each picture, so that seeds may differ in how
-        many there are, and what was kept may have others than what it is put back into.
+    Attributes:
+        stream: Name of the random streams of batches and views. Defaults to the method's name in
+            its settings.
+        vmapped: Whether the seeds run at once under `torch.vmap`. Set it to False if the method
+            reads values on the host or has sizes that depend on values. The seeds then run in
+            turn, with the same results.
+        rows: Name of a submodule whose tensors have one row per image. The number of rows may
+            differ between seeds, and between a saved state and the method that loads it.
     """
 
     stream: str = ""
@@ -78,28 +91,35 @@ class Method(nn.Module):
         self.logit_scale = task.logit_scale
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """What moves the parameters, elementwise, and its settings."""
+        """Return the optimizer class, which must be elementwise, and its keyword arguments."""
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": 0}
 
     def forward(self, name: str, *inputs: Any) -> Any:
-        """One of its functions by name: torch.func.functional_call calls forward alone."""
+        """Call the method's function of this name.
+
+        `torch.func.functional_call` can only call `forward`, so every function goes through it.
+        """
         return getattr(self, name)(*inputs)
 
     def zero_shot(self, pictures: Features) -> Logits:
-        """logit_scale * cosine to the text features of the dataset's template."""
+        """Return logit_scale * cosine to the text features of the dataset's template."""
         return self.logit_scale * pictures @ self.text.T
 
 
 class Finetuner(Method):
     """A classifier over the task's classes, trained on real and synthetic features.
 
-    feed: "stream": each step has its own synthetic features; "fixed": they are drawn once, and are
-        there when it is built (SeedTask.fixed); "own": likewise, and it has epochs of its own.
-    remembered: buffers that its own epochs change, beside its parameters.
-    choices: settings that matter at inference alone, each tried on the selection split.
-    at_once: rows of a batch, of all seeds together, whose gradients are taken at once, so that the
-        loss (a weighted mean over rows) may come in parts; None: all.
-    allowed: classes that its loss runs over, (n_cls,); None: all, as features of all are there.
+    Attributes:
+        feed: Source of the training data. "stream": every step draws new synthetic features.
+            "fixed": synthetic features are drawn once, before the method is built
+            (SeedTask.fixed). "own": like "fixed", and the method defines `epoch`.
+        remembered: Names of the buffers that `epoch` changes in addition to the parameters.
+        choices: Options that matter only at inference. Each is tried on the selection split.
+        at_once: Number of rows of a batch, over all seeds, that one backward pass may take. It
+            bounds memory and requires that the loss is a weighted mean over rows. None means no
+            limit.
+        allowed: Mask of the classes in the loss, (n_cls,). None means all classes, because all of
+            them have features.
     """
 
     feed: ClassVar[Literal["stream", "fixed", "own"]] = "stream"
@@ -113,43 +133,46 @@ class Finetuner(Method):
         self.register_buffer("allowed", None if task.synthetic else task.seen, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Of a batch, to be minimised: by default the cross-entropy of the first choice's logits.
+        """Return the loss of a batch. Defaults to the cross-entropy under the first choice.
 
         Args:
-            features: unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
+            features: Features with unit norm.
+            labels: Label of each feature, an index into the task's classes.
+            weights: Loss weight of each feature. None means 1 for all.
         """
         return self.cross_entropy(self.logits(features, self.choices[0]), labels, weights)
 
     def rate(self, base: float, epoch: float, epochs: int) -> float:
-        """A learning rate at a step: by default it falls to 0 along a cosine, step by step.
+        """Return the learning rate of a step. Defaults to a cosine that decays to 0 step by step.
 
         Args:
-            base: as optimizer() has it.
-            epoch: how many are done, with the part of the next one that lies before the step.
-            epochs: of the training.
+            base: Learning rate set in `optimizer()`.
+            epoch: Number of finished epochs, including the finished fraction of the current one.
+            epochs: Total number of epochs.
         """
         return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
 
     def epoch(self) -> Float[Tensor, ""]:
-        """Where the feed is its own: change what is learned and remembered, in place; the loss."""
+        """Train one epoch and return its loss. Needed only if `feed` is "own".
+
+        Change the parameters and the `remembered` buffers in place.
+        """
         raise NotImplementedError
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """Class scores; those of a picture are the ones that it has alone.
+        """Return class scores. The scores of an image must not depend on the other images.
 
         Args:
-            pictures: unit norm.
-            choice: of choices.
+            pictures: Image features with unit norm.
+            choice: One of `choices`.
         """
         raise NotImplementedError
 
     def cross_entropy(self, logits: Logits, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Weighted mean over the rows, over the allowed classes."""
+        """Return the weighted mean cross-entropy over the rows and the allowed classes."""
         if self.allowed is not None:
             logits = logits.masked_fill(~self.allowed, -torch.inf)
-        # not F.cross_entropy, which vmap takes apart into a dozen operators
+        # vmap would decompose F.cross_entropy into a dozen operators
         losses = -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         if weights is None:
             return losses.mean()
@@ -157,13 +180,16 @@ class Finetuner(Method):
 
 
 class Generator(Method):
-    """Features of images of any class of the task, of classes without pictures above all.
+    """A generator of image features of any class of the task, with or without images.
 
-    sampler: a module of it; what is beneath it is all that sample() reads of what is learned, as
-        the rest (an encoder, a critic) is for fitting alone; "": all is read.
-    noise_size: standard normal numbers that a feature is made of; 0: it takes no noise.
-    patience: epochs without a lower loss of the validation pictures before a seed stops, and keeps
-        its best epoch; counted behind those of `warmup`. None: it never stops early.
+    Attributes:
+        sampler: Name of the submodule that has everything `sample()` reads of the learned state.
+            The rest, such as an encoder or a critic, is only used for fitting. "" means that
+            `sample()` reads the whole state.
+        noise_size: Number of standard normal numbers per feature. 0 means no noise.
+        patience: Number of epochs without a lower validation loss after which a seed stops and
+            returns to its best epoch. None means no early stopping.
+        warmup: Number of epochs before `patience` starts counting.
     """
 
     sampler: ClassVar[str] = ""
@@ -174,32 +200,33 @@ class Generator(Method):
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """Of a batch: "loss", to be minimised, and what else is worth a curve, by name.
+        """Return the values of a batch by name: "loss", which is minimized, and any to be logged.
 
         Args:
-            features: of pictures of the seen classes, unit norm.
-            labels: of each feature, places among the task's classes.
-            noise: None where it takes none.
-            epoch: from 1; infinity: as behind all that settings let grow over epochs.
+            features: Image features of the seen classes, unit norm.
+            labels: Label of each feature, an index into the task's classes.
+            noise: Noise of each feature, or None if `noise_size` is 0.
+            epoch: 1-based epoch. Infinity evaluates the loss with all warm-up schedules completed.
         """
         raise NotImplementedError
 
     def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """What an epoch's end is told of beside the mean of its losses, by name.
+        """Return extra metrics to log at the end of an epoch, by name.
 
         Args:
-            features: of all its pictures as test pictures are seen, unit norm.
+            features: Features of all training images without augmentation, unit norm.
         """
         return {}
 
     def settled(self) -> dict[str, Tensor]:
-        """Buffers that follow from what it has learned, by name; found before the first sample().
+        """Return buffers computed from the learned state, by name.
 
-        They are what is too slow to be found for each sample, and is not kept, as the universe of
-        classes may be another where what was learned is put back.
+        Called before the first `sample()` after a change of the state, for values that are too slow
+        to compute for every sample. They are not saved, because the saved state may be loaded with
+        another set of classes.
         """
         return {}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """One unit-norm feature for each class id."""
+        """Return one unit-norm feature per class id."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Prompts of one seed, [SOT] context [class name] . [EOT]; the tower sees all seeds at once.
+"""Prompts of one seed, [SOT] context [class name] . [EOT], encoded for all seeds in one pass.
 
-Packing behind a shared prefix and grouping by length are the tower's (ship.clip.text), and so
-stay what they are for many rows.
+The text tower (ship.clip.text) packs prompts behind a shared prefix and groups them by length. It
+does so for the rows of all seeds together.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from ship.methods.contract import Rng
 from ship.methods.stack import folded, plus_product
 from ship.settings import NamePosition
 
-# Through the text tower without gradients; a ViT-B/16's keeps some 100 KB of each prompt at a time.
+# Prompts per pass without gradients. A ViT-B/16's text tower needs about 100 KB per prompt.
 PROMPTS_AT_ONCE = 8192
 
 
 class Prompts:
-    """Prompts of a list of class names behind n_ctx context vectors.
+    """Prompts for a list of class names with n_ctx context vectors each.
 
-    What is folded is written for all seeds and called for one, without the axis of replicas.
+    A method with the decorator `folded` is written with a leading seed axis and called without it.
 
     Raises:
         ValueError: n_ctx leaves no room for a name.
@@ -46,20 +46,20 @@ class Prompts:
         class_ids: Int[Tensor, "replica n"],
         on_names: Float[Tensor, "replica n width"] | None = None,
     ) -> Float[Tensor, "replica n feature"]:
-        """Unit-norm features of n prompts; without gradients a part at a time.
+        """Return unit-norm features of n prompts. Without gradients they are encoded in chunks.
 
         Args:
-            ctx: the context vectors of each.
-            class_ids: of each.
-            on_names: what is added to every token of each one's class name.
+            ctx: Context vectors of each prompt.
+            class_ids: Class of each prompt.
+            on_names: Vector to add to every class name token of each prompt. Defaults to none.
         """
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
             return self._encoded(ctx, class_ids, on_names)
         contexts = ctx.split(step, dim=1)
         added = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
-        many = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
-        return torch.cat([self._encoded(*part) for part in many], dim=1)
+        chunks = zip(contexts, class_ids.split(step, dim=1), added, strict=True)
+        return torch.cat([self._encoded(*chunk) for chunk in chunks], dim=1)
 
     def _encoded(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
         flat = None if on_names is None else on_names.flatten(0, 1)
@@ -72,35 +72,36 @@ class Prompts:
         tokens: Float[Tensor, "n_cls m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "n_cls feature"]:
-        """Unit-norm features of all classes behind one context, or each behind its own.
+        """Return unit-norm features of all classes for one shared context or one per class.
 
         Args:
-            ctx: shared by all classes, or of each.
-            tokens: of each class, in place of the last m of a shared context before block `depth`.
-            depth: blocks of the tower before them.
+            ctx: Context shared by all classes, or one context per class.
+            tokens: Tokens of each class. Before block `depth` they replace the last m positions of
+                a shared context. Defaults to none.
+            depth: Number of tower blocks before the replacement.
         """
         if ctx.ndim == 2 and self._names_are_last:
             return self._fold_shared(ctx, tokens, depth)
         n_cls = len(self._parts.names)
-        own = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
-        return self.each(own, torch.arange(n_cls, device=ctx.device))
+        contexts = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
+        return self.each(contexts, torch.arange(n_cls, device=ctx.device))
 
     @folded
     def classifiers(
         self, ctx: Float[Tensor, "replica n n_ctx width"], at_once: int
     ) -> Float[Tensor, "replica n n_cls feature"]:
-        """Unit-norm features of all classes behind each of n contexts; the name is at the end.
+        """Return unit-norm features of all classes for each of n contexts, with the name last.
 
         Args:
-            ctx: each shared by all classes.
-            at_once: contexts of all seeds together that go through the tower in one pass.
+            ctx: Contexts, each shared by all classes.
+            at_once: Number of contexts, over all seeds, per pass through the tower.
         """
         flat = ctx.flatten(0, 1)
-        made = torch.cat([self._shared(part, None, 0) for part in flat.split(at_once)])
-        return made.reshape(*ctx.shape[:2], *made.shape[1:])
+        features = torch.cat([self._shared(part, None, 0) for part in flat.split(at_once)])
+        return features.reshape(*ctx.shape[:2], *features.shape[1:])
 
     def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
-        """Of all seeds' contexts, (replica, n_ctx, width)."""
+        """Encode all classes behind each context. `ctx` is (replica, n_ctx, width)."""
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
@@ -110,16 +111,16 @@ class Prompts:
 def initial_context(
     clip: FrozenCLIP, n_ctx: int, words: str | None, rng: Rng
 ) -> Float[Tensor, "n_ctx width"]:
-    """Context vectors to start from: N(0, 0.02), the last of them replaced by embedded words.
+    """Return initial context vectors: N(0, 0.02), the last of them replaced by embedded words.
 
-    Words fill the places just before the class name; with fewer places than words, the first
-    words are left out.
+    Words fill the places just before the class name. With fewer places than tokens of the words,
+    the first tokens are left out.
 
     Args:
-        clip: its tokenizer and token embeddings are used.
-        n_ctx: context vectors, in tokens.
-        words: what the last of them stand for at the start; None: noise alone.
-        rng: the seed's stream.
+        clip: Backbone with the tokenizer and the token embeddings.
+        n_ctx: Number of context vectors.
+        words: Words whose embeddings replace the last vectors. None leaves all vectors random.
+        rng: Random stream of the seed.
     """
     ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
     ids = clip.tokenizer.encode(words)[-n_ctx:] if words and n_ctx else []
@@ -130,7 +131,7 @@ def initial_context(
 
 
 class Linear(nn.Module):
-    """An affine map: weights N(0, std), biases 0 (the start of SHIP's code)."""
+    """An affine map, initialized as in SHIP's code: weights N(0, std), biases 0."""
 
     def __init__(self, n_in: int, n_out: int, rng: Rng, std: float = 0.02) -> None:
         super().__init__()
@@ -138,14 +139,14 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(self.weight.new_zeros(1, n_out))
 
     def forward(self, x: Float[Tensor, "n n_in"]) -> Float[Tensor, "n n_out"]:
-        """x W + b."""
+        """Return x W + b."""
         return plus_product(self.bias, x, self.weight)
 
 
 def uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
-    """torch.nn.Linear's own start: weights and biases U(-b, b), b = n_in^-1/2.
+    """Return a layer initialized as torch.nn.Linear: weights and biases U(-b, b), b = n_in^-1/2.
 
-    It is made of normal noise by its distribution.
+    The uniform numbers are the normal distribution function of normal noise.
     """
     layer = Linear(n_in, n_out, rng, std=1.0)
     with torch.no_grad():

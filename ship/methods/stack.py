@@ -1,12 +1,12 @@
-"""Seeds of a method as one: their parameters and buffers stacked, their functions under vmap.
+"""All seeds of a method as one: parameters and buffers are stacked, functions run under vmap.
 
-A function that is written for many rows may be folded: called for one seed, under vmap the seeds
-are its rows. What such a function does to save work (packing, grouping by length, fused kernels) it
-then does for all seeds, and autograd records its own operations; vmap is not asked what to make of
-them. It needs the public rule for vmap of a torch.autograd.Function alone, whose forward is never
-run. Gradients are taken outside of vmap: a sum of losses, and backward.
+A *folded* function is written with a leading seed axis and called from code of one seed. Under vmap
+it is called once, with the tensors of all seeds. It can therefore save work across seeds (packing,
+grouping by length, fused kernels), and autograd records its operations directly instead of vmap's
+decomposition. Folding only relies on torch's public vmap rule of `torch.autograd.Function`, whose
+forward is never run. Gradients are computed outside of vmap: backward of the sum of the losses.
 
-What fitting and tuning share of training them step by step is Fused.
+`Fused` is the training loop that generators and fine-tuners share.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from ship.tasks import SeedTask, Task
 
 ALL: Final = slice(None)
 _PLAIN: Final = (bool, int, float, str, type(None))
-# of every module; what parameters and buffers hold is to differ
+# Attributes of every nn.Module. They hold parameters and buffers, which may differ between seeds.
 _TORCHS_OWN: Final = frozenset(vars(nn.Module()))
 
 
@@ -40,7 +40,7 @@ _MAPPED: ContextVar[bool] = ContextVar("mapped", default=False)
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """Inside, folded functions are called under vmap over the seeds."""
+    """Mark that folded functions in this context are called under vmap over the seeds."""
     token = _MAPPED.set(True)
     try:
         yield
@@ -49,19 +49,20 @@ def mapped() -> Iterator[None]:
 
 
 def folded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let the code of one seed call a function that is written for all seeds.
+    """Make a function that is written for all seeds callable from the code of one seed.
 
-    The function has a leading axis of seeds on its tensors and its result; its caller has none.
-    Outside of vmap that axis has length 1; under vmap the function is called once, with all seeds.
+    The function's tensors and its result have a leading seed axis, which the caller's do not have.
+    Outside of vmap this axis has length 1. Under vmap the function is called once, with all seeds.
 
     Args:
-        function: of tensors with a leading axis, and of what is the same for all seeds.
+        function: Function of tensors with a leading seed axis. Other arguments are the same for all
+            seeds.
     """
 
     def call(*inputs: Any) -> Tensor:
         if _MAPPED.get():
-            made: Tensor = _Fold.apply(function, *inputs)  # type: ignore[no-untyped-call]
-            return made
+            result: Tensor = _Fold.apply(function, *inputs)  # type: ignore[no-untyped-call]
+            return result
         return function(*(x.unsqueeze(0) if isinstance(x, Tensor) else x for x in inputs))[0]
 
     return call
@@ -74,20 +75,20 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def setup_context(*_: Any) -> None:
-        """Nothing is kept: autograd sees the function's own operations."""
+        """Save nothing, because autograd records the operations of the function itself."""
 
     @staticmethod
     def vmap(
         info: Any, in_dims: Any, function: Callable[..., Tensor], *inputs: Any
     ) -> tuple[Tensor, int]:
-        """The function of all seeds' tensors, each with their axis in front."""
-        places = in_dims[1:]
-        own = (_leading(x, at, info.batch_size) for x, at in zip(inputs, places, strict=True))
-        return function(*own), 0
+        """Call the function with all seeds' tensors, with the seed axis first."""
+        axes = in_dims[1:]
+        values = (_leading(x, axis, info.batch_size) for x, axis in zip(inputs, axes, strict=True))
+        return function(*values), 0
 
 
 plus_product = folded(torch.baddbmm)
-"""bias + x @ weight, as of one seed."""
+"""Return bias + x @ weight for one seed."""
 
 
 def _leading(value: Any, place: int | None, n: int) -> Any:
@@ -100,37 +101,37 @@ class Stack:
     """Methods of one class, one for each seed.
 
     Attributes:
-        one: the first of them, without values: for what is the same for all seeds.
-        state: parameters and buffers, (replica, ...) each, by name.
-        trained: of these, parameters with a gradient.
-        learned: of these, parameters and persistent buffers; those of its `rows` under that name.
+        one: Method of the first seed, without tensor values, for what is the same for all seeds.
+        state: All parameters and buffers by name, (replica, ...) each.
+        trained: Parameters that require gradients.
+        learned: Parameters and persistent buffers. Those of the `rows` module are one entry.
 
     Raises:
-        ValueError: they differ in something that is neither parameter nor buffer.
+        ValueError: The methods differ in something that is neither parameter nor buffer.
     """
 
     def __init__(self, ones: Sequence[Method], device: torch.device) -> None:
         self.one = ones[0]
         self._n = len(ones)
         _require_distinct(self.one)
-        for other in ones[1:]:
-            _require_alike(self.one, other)
-        # a tensor may stand under two names, such as the seen classes
-        held = [
+        for method in ones[1:]:
+            _require_alike(self.one, method)
+        # The same tensor may have two names, such as the mask of the seen classes.
+        states = [
             {
-                **dict(one.named_parameters(remove_duplicate=False)),
-                **dict(one.named_buffers(remove_duplicate=False)),
+                **dict(method.named_parameters(remove_duplicate=False)),
+                **dict(method.named_buffers(remove_duplicate=False)),
             }
-            for one in ones
+            for method in ones
         ]
         self.state = {
-            name: _stacked([own[name].detach() for own in held], device) for name in held[0]
+            name: _stacked([state[name].detach() for state in states], device) for name in states[0]
         }
         kept = self.one.state_dict().keys()
         self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in kept}
         if (rows := self.one.rows) is not None:
-            own = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
-            self.learned = {**own, rows: _Rows(under(self.state, rows))}
+            rest = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
+            self.learned = {**rest, rows: _Rows(under(self.state, rows))}
         self.trained = {
             name: self.state[name].requires_grad_()
             for name, value in self.one.named_parameters()
@@ -139,24 +140,28 @@ class Stack:
         _empty(self.one)
 
     def optimizer(self, module: str = "") -> ReplicaOptimizer:
-        """The method's optimizer of what is trained in one of its modules; "": of all of it."""
+        """Build the method's optimizer.
+
+        Args:
+            module: Name of the submodule whose parameters are trained. "" trains all parameters.
+        """
         kind, settings = self.one.optimizer()
-        moved = under(self.trained, module) if module else self.trained
-        return ReplicaOptimizer(kind, [*moved.values()], **settings)
+        parameters = under(self.trained, module) if module else self.trained
+        return ReplicaOptimizer(kind, [*parameters.values()], **settings)
 
     def __call__(
         self, name: str, *batched: Tensor | None, shared: Sequence[Any] = (), seeds: slice = ALL
     ) -> Any:
-        """A function of all seeds.
+        """Call a function of the method for all seeds at once.
 
         Args:
-            name: of the method's function.
-            batched: its inputs with a leading replica axis.
-            shared: its further inputs, which are the same for all seeds.
-            seeds: some of them alone, of which `batched` then is.
+            name: Name of the method's function.
+            batched: Inputs with a leading seed axis.
+            shared: Further inputs, which are the same for all seeds.
+            seeds: Seeds to call the function for. The leading axis of `batched` has only these.
 
         Returns:
-            What it returns, with a leading replica axis.
+            The function's result with a leading seed axis.
         """
         if not self.one.vmapped or not (self.state or batched):
             n = len(range(self._n)[seeds])
@@ -164,15 +169,15 @@ class Stack:
             return self.in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
         axes = [None if x is None else 0 for x in batched] + [None] * len(shared)
         state = self.state
-        if seeds != ALL:  # a slice of all would be a step of its own in the gradient
-            state = {own: value[seeds] for own, value in state.items()}
+        if seeds != ALL:  # slicing all seeds would add an operation to the autograd graph
+            state = {key: value[seeds] for key, value in state.items()}
 
-        def one(state: dict[str, Tensor], *inputs: Any) -> Any:
+        def call(state: dict[str, Tensor], *inputs: Any) -> Any:
             return functional_call(self.one, state, (name, *inputs))
 
         try:
             with mapped():
-                return torch.vmap(one, in_dims=(0, *axes))(state, *batched, *shared)
+                return torch.vmap(call, in_dims=(0, *axes))(state, *batched, *shared)
         except RuntimeError as error:
             if "vmap" not in str(error):
                 raise
@@ -183,108 +188,118 @@ class Stack:
             ) from error
 
     def in_turn(self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL) -> Any:
-        """A function of one seed after the other, whose inputs may differ in size.
+        """Call a function of the method for one seed after the other.
 
         Args:
-            name: of the method's function.
-            inputs: each one of all seeds.
-            seeds: some of them alone, of which inputs then are.
+            name: Name of the method's function.
+            inputs: Inputs, each with one entry per seed. Entries may differ in size.
+            seeds: Seeds to call the function for. The inputs have only entries of these.
 
         Returns:
-            What it returns, of one size for all seeds, with a leading replica axis.
+            The function's results, stacked along a leading seed axis. They must have one size.
         """
-        found = [
+        results = [
             functional_call(
                 self.one,
-                {own: value[replica] for own, value in self.state.items()},
-                (name, *(each[place] for each in inputs)),
+                {key: value[replica] for key, value in self.state.items()},
+                (name, *(values[place] for values in inputs)),
             )
             for place, replica in enumerate(range(self._n)[seeds])
         ]
-        return tree_map(lambda *each: torch.stack(each), *found)
+        return tree_map(lambda *values: torch.stack(values), *results)
 
 
 class _Rows:
-    """Tensors of equally many rows, (replica, n, ...), of which a file may have another number."""
+    """Tensors with equally many rows, (replica, n, ...). A loaded state may have another number."""
 
-    def __init__(self, held: Mapping[str, Tensor]) -> None:
-        self._held = held
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._held = tensors
 
     def state_dict(self) -> State:
-        """Copies of them."""
+        """Return copies of the tensors on the CPU."""
         return capture(self._held)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave, of any number of rows, which all of them then have."""
+        """Load a state of `state_dict()` with any number of rows."""
         numbers = [value.shape[1] for value in state.values() if value.ndim > 1]
-        for name, held in self._held.items():
-            shape = (len(held), *numbers[:1], *held.shape[2:])
-            like = torch.empty(shape, dtype=held.dtype, device="meta")
-            held.data = taken(state, name, like).to(held.device, copy=True)
+        for name, tensor in self._held.items():
+            shape = (len(tensor), *numbers[:1], *tensor.shape[2:])
+            like = torch.empty(shape, dtype=tensor.dtype, device="meta")
+            tensor.data = taken(state, name, like).to(tensor.device, copy=True)
 
 
 def _stacked(values: list[Tensor], device: torch.device) -> Tensor:
-    """Of the seeds; behind fewer rows than others have, zeros, or the place -1, which is none."""
+    """Stack the tensors of all seeds. Missing rows are padded with 0, or -1 for indices."""
     if len({value.shape for value in values}) == 1:
-        found = torch.stack(values)
+        stacked = torch.stack(values)
     else:
-        places = not values[0].is_floating_point() and values[0].dtype != torch.bool
-        filling = -1 if places else 0
-        found = pad_sequence(values, batch_first=True, padding_value=filling)
-    return sent(found, device) if found.device.type == "cpu" else found
+        are_indices = not values[0].is_floating_point() and values[0].dtype != torch.bool
+        padding = -1 if are_indices else 0
+        stacked = pad_sequence(values, batch_first=True, padding_value=padding)
+    return sent(stacked, device) if stacked.device.type == "cpu" else stacked
 
 
-def _require_alike(one: nn.Module, other: nn.Module) -> None:
-    """A tensor that is no buffer is the same for all seeds: under vmap the first one's is used."""
-    ours, theirs = dict(one.named_modules()), dict(other.named_modules())
-    if list(ours) != list(theirs):
-        raise ValueError(f"modules differ by seed: {sorted(set(ours) ^ set(theirs))}")
-    for name, module in ours.items():
+def _require_alike(first: nn.Module, second: nn.Module) -> None:
+    """Raise ValueError if two seeds' methods differ in a plain attribute.
+
+    Under vmap the plain attributes of the first seed are used for all seeds.
+    """
+    modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
+    if list(modules) != list(counterparts):
+        raise ValueError(f"modules differ by seed: {sorted(set(modules) ^ set(counterparts))}")
+    for name, module in modules.items():
         for key, value in vars(module).items():
-            if key not in _TORCHS_OWN and _differ(value, vars(theirs[name]).get(key)):
+            if key not in _TORCHS_OWN and _differ(value, vars(counterparts[name]).get(key)):
                 raise ValueError(f"{name}.{key} differs by seed: register_buffer it".lstrip("."))
 
 
-def _differ(one: Any, other: Any) -> bool:
-    """Whether arrays, numbers or words differ, alone or in containers; nothing else is seen."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one is not other and not torch.equal(one, other)
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return not np.array_equal(one, other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return list(one) != list(other) or any(_differ(v, other[k]) for k, v in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) != len(other) or any(map(_differ, one, other))
-    return isinstance(one, _PLAIN) and bool(one != other)
+def _differ(first: Any, second: Any) -> bool:
+    """Return True if arrays, numbers or strings differ, also inside containers.
+
+    Objects of other types count as equal.
+    """
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first is not second and not torch.equal(first, second)
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return not np.array_equal(first, second)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return list(first) != list(second) or any(_differ(v, second[k]) for k, v in first.items())
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) != len(second) or any(map(_differ, first, second))
+    return isinstance(first, _PLAIN) and bool(first != second)
 
 
-def _require_distinct(one: nn.Module) -> None:
-    """Of a parameter under two names, one would be trained and the other one not."""
-    names = {id(value): name for name, value in one.named_parameters()}
-    for name, value in one.named_parameters(remove_duplicate=False):
+def _require_distinct(method: nn.Module) -> None:
+    """Raise ValueError if a parameter has two names: only one of the two would be trained."""
+    names = {id(value): name for name, value in method.named_parameters()}
+    for name, value in method.named_parameters(remove_duplicate=False):
         if names[id(value)] != name:
             raise ValueError(f"{names[id(value)]} and {name} are one parameter: give it one name")
 
 
 def _empty(module: nn.Module) -> None:
-    """Without values: what reads past the stack fails."""
+    """Replace all tensors by meta tensors, so that code that bypasses the stack fails."""
     for inner in module.modules():
-        for held in (inner._parameters, inner._buffers):
-            for name, value in held.items():
+        for tensors in (inner._parameters, inner._buffers):
+            for name, value in tensors.items():
                 if value is not None:
-                    held[name] = torch.empty_like(value, device="meta")  # type: ignore[assignment]
+                    empty = torch.empty_like(value, device="meta")
+                    tensors[name] = empty  # type: ignore[assignment]
 
 
 class Fused:
-    """One method for each seed, run as one.
+    """One method per seed, with all seeds trained together.
 
-    stack: the methods. one: the first of them, for what is the same for all seeds.
-    epochs: that train_epoch is to be called for; 0: nothing is trained by steps.
+    Attributes:
+        stack: The methods of all seeds.
+        one: Method of the first seed, for what is the same for all seeds.
+        epochs: Number of epochs to call `train_epoch` for. 0 if nothing is trained in epochs.
+        steps: Number of steps per epoch.
     """
 
-    steps = 0  # of an epoch
+    steps = 0
     _moved: ClassVar[str] = ""
-    """The module whose parameters an epoch's steps move; "": all of them are."""
+    """Name of the submodule that the steps train. "" trains all parameters."""
 
     def __init__(
         self,
@@ -295,18 +310,20 @@ class Fused:
         seeds: Sequence[int],
     ) -> None:
         pairs = zip(tasks, seeds, strict=True)
-        ones = [kind(config, own, clip, partial(Rng, seed, own.features)) for own, seed in pairs]
-        self.one = ones[0]
-        self.stack = Stack(ones, tasks[0].features.device)
+        methods = [
+            kind(config, task, clip, partial(Rng, seed, task.features)) for task, seed in pairs
+        ]
+        self.one = methods[0]
+        self.stack = Stack(methods, tasks[0].features.device)
         self.epochs = 0
-        self._done = torch.zeros((), dtype=torch.long)  # steps
+        self._done = torch.zeros((), dtype=torch.long)  # finished steps
 
     def _train_by_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
-        """Let an epoch be one pass over a task's rows in batches, a random view of each."""
+        """Prepare training in epochs: one pass over the rows in batches, a random view of each."""
         name, device = self.one.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
         drop_last = getattr(config, "drop_last", False)
-        # that show every row once; they depend on the setting alone, not on a seed's draw
+        # The number of steps depends on the configuration only, not on the images a seed draws.
         whole, rest = divmod(rows.n_nominal, self._batch_size)
         self.steps = whole if drop_last or not rest else whole + 1
         self._batches = BatchStream(
@@ -320,7 +337,7 @@ class Fused:
         self._optimizer = self.stack.optimizer(self._moved)
 
     def _pass(self) -> dict[str, Float[Tensor, " replica"]]:
-        """The next epoch's steps: the means of what they tell, by name."""
+        """Train one epoch and return the means of its steps' values, by name."""
         sums: dict[str, Tensor] = {}
         for _ in range(self.steps):
             for name, value in self._turn(int(self._done)).items():
@@ -329,15 +346,15 @@ class Fused:
         return {name: value / self.steps for name, value in sums.items()}
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
-        """Take a step, counted from 0 over all epochs; what it tells, by name."""
+        """Take one step and return its values by name. Steps are counted from 0 over all epochs."""
         raise NotImplementedError
 
 
 def require_settings(config: Any, *names: str) -> None:
-    """Look whether settings have what running a method takes.
+    """Check that settings have the attributes that training the method requires.
 
     Raises:
-        TypeError: they lack some of it.
+        TypeError: An attribute is missing.
     """
     if lacking := [name for name in names if not hasattr(config, name)]:
         raise TypeError(
