@@ -1,6 +1,6 @@
 """Fine-tuners on frozen CLIP features: real and synthetic features in, logits over classes out.
 
-Which there are, `FINETUNERS` says (ship.configs): their settings by name, which name the method.
+`FINETUNERS` (ship.configs) maps each name to the settings class, which refers to the method.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ __all__ = ["FINETUNERS", "FusedFinetuner", "build_finetuner"]
 def build_finetuner(
     config: Any, task: Task, synthesizer: Synthesizer | None, clip: FrozenCLIP, seeds: Sequence[int]
 ) -> FusedFinetuner:
-    """The fine-tuner of some settings, all seeds of it, before its first epoch.
+    """Build an untrained fine-tuner for all seeds.
 
     Args:
-        config: settings, which name the method.
-        task: whose classes it tells apart.
-        synthesizer: draws synthetic features; None: there are none.
-        clip: the frozen backbone.
-        seeds: of each replica.
+        config: Settings of the fine-tuner.
+        task: Task whose classes it classifies.
+        synthesizer: Source of synthetic features. None trains without them.
+        clip: Frozen backbone.
+        seeds: Seed of each replica.
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):

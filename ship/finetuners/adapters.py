@@ -1,31 +1,34 @@
-"""Adapters beside the zero-shot classifier: CLIP-Adapter, the linear adapter (RLA), Tip-Adapter.
+"""Adapters of the zero-shot classifier: CLIP-Adapter, the linear adapter (RLA) and Tip-Adapter.
 
-CLIP-Adapter (arXiv:2110.04544) is a bottleneck MLP, mixed in by a ratio: x' = normalise(ratio *
-A(x) + (1 - ratio) * x), A(x) = ReLU(W_2 ReLU(W_1 x)) (sec. 3.2; a second ReLU and no biases as in
-the authors' code); logits = logit_scale * x' T^T against the zero-shot text features T. A is
-homogeneous, so that unit-norm features give what the authors' raw ones do.
+CLIP-Adapter (arXiv:2110.04544) is a bottleneck MLP, mixed in by a ratio: x' = normalize(ratio *
+A(x) + (1 - ratio) * x) with A(x) = ReLU(W_2 ReLU(W_1 x)) (sec. 3.2; the second ReLU and the missing
+biases follow the authors' code). The logits are logit_scale * x' T^T with the zero-shot text
+features T. A is homogeneous, so unit-norm features give the same result as the authors' raw ones.
 
-The regularized linear adapter is one square map, held near the identity: x' = normalise(W x), loss
-= cross-entropy + weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al., the RLA
-of arXiv:2410.05270 (ProLIP; there it is the rival that needs no weights of the image tower), and
-their code (github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with epsilon 1e-4,
-300 steps on all pictures at once, each in another crop, rate cosine to 0. The penalty falls
-with the shots, so that no validation pictures are needed. Here a step may be smaller than all
-pictures (`batch_size`).
+The regularized linear adapter is one square map near the identity: x' = normalize(W x), loss =
+cross-entropy + weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al., the RLA
+of arXiv:2410.05270 (ProLIP; there it is the competing method that needs no weights of the image
+tower), and their code (github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with
+epsilon 1e-4, 300 full-batch steps with new crops in every step, cosine learning rate to 0. The
+penalty decreases with the shots, so no validation images are needed. Here a batch may be smaller
+than the training set (`batch_size`).
 
-Of both, `synthetic` acts by ratio, draw and weight, as where one trains step by step.
+Both use `synthetic.ratio`, `.draw` and `.weight`, like all fine-tuners that train in steps.
 
 Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x W^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
-one-hot labels. Synthetic features of unseen classes join the cache as further keys; in -F they are
-also training data for the keys. -F trains at the configured alpha and beta; both are chosen on the
-selection split. The official code (github.com/gaopengcuhk/Tip-Adapter) trains at init_alpha, which
-differs by dataset (search_spaces/reference.yaml has it), and init_beta, which is 1, and chooses
-them on validation features, on ImageNet on test;
-everywhere -F's epoch is the best on test, and the better of the two accuracies on test is reported.
-Of `synthetic`, per_class says how many keys a class gets. They are drawn once, whatever `draw`
-says, and -F trains on these cached features; weight weighs their loss in -F and nothing else;
-ratio has no meaning here.
+one-hot labels. Synthetic features of unseen classes are added to the cache as keys. Tip-Adapter-F
+also trains its keys on them.
+
+Tip-Adapter-F trains with the configured alpha and beta. Both are chosen on the selection split. The
+official code (github.com/gaopengcuhk/Tip-Adapter) trains with init_alpha, which depends on the
+dataset (search_spaces/reference.yaml has the values), and init_beta = 1. It chooses alpha and beta
+on validation features, on ImageNet on test features. On all datasets it picks Tip-Adapter-F's epoch
+on the test set and reports the better of the two test accuracies.
+
+Both use `synthetic.per_class`, the number of keys per class. Keys are drawn once, whatever
+`synthetic.draw` is, and Tip-Adapter-F trains on these cached features. `synthetic.weight` only
+weights their loss in Tip-Adapter-F. `synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -45,12 +48,17 @@ from ship.configs.finetuners import (
 from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Rng, Weights
 from ship.tasks import FixedRows, SeedTask
 
-# Tried on the selection split beside the configured ratio; 0: the adapter ignored.
+# Tried on the selection split in addition to the configured ratio. 0 ignores the adapter.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class CLIPAdapter(Finetuner):
-    """down, up: the bottleneck's weights, (feature, hidden) and (hidden, feature)."""
+    """A bottleneck MLP whose output is mixed with the image feature.
+
+    Attributes:
+        down: First layer of the bottleneck, (feature, hidden).
+        up: Second layer of the bottleneck, (hidden, feature).
+    """
 
     stream = "clip_adapter"
 
@@ -67,20 +75,24 @@ class CLIPAdapter(Finetuner):
         self.up = nn.Parameter(_initial(hidden, size, start))
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine of adapted features to the zero-shot text features."""
+        """Return logit_scale * cosine of adapted features to the zero-shot text features."""
         ratio = choice["ratio"]
         adapted = F.relu(F.relu(pictures @ self.down) @ self.up)
         return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * pictures, dim=-1))
 
 
 def _initial(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
-    """Normal weights with the variance of torch's linear layers, 1 / (3 n_in)."""
+    """Draw normal weights with the variance of torch's linear layers, 1 / (3 n_in)."""
     std: float = (3 * n_in) ** -0.5
     return std * rng.normal(n_in, n_out)
 
 
 class LinearAdapter(Finetuner):
-    """map: W, to be multiplied from the right, (feature, feature)."""
+    """A linear map of the image features, regularized towards the identity.
+
+    Attributes:
+        map: W, multiplied from the right, (feature, feature).
+    """
 
     stream = "linear_adapter"
 
@@ -93,26 +105,31 @@ class LinearAdapter(Finetuner):
         self.map = nn.Parameter(self._identity.clone())
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Adam, with the authors' epsilon."""
+        """Return Adam with the authors' epsilon."""
         return torch.optim.Adam, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Weighted mean cross-entropy of a batch + weight / shots * |W - I|^2."""
+        """Return the weighted mean cross-entropy of a batch + weight / shots * |W - I|^2."""
         distance = (self.map - self._identity).square().sum()
         return super().loss(features, labels, weights) + self._penalty * distance
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine of mapped features to the zero-shot text features."""
+        """Return logit_scale * cosine of mapped features to the zero-shot text features."""
         return self.zero_shot(F.normalize(pictures @ self.map, dim=-1))
 
 
-# Tried on the selection split beside the configured pair; 0: the cache ignored.
+# Tried on the selection split in addition to the configured pair. Alpha 0 ignores the cache.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 BETAS = (1.0, 2.0, 5.5, 10.0)
 
 
 class Cache(nn.Module):
-    """keys: features, (n, feature). labels: the class of each, (n,); -1: of none."""
+    """A key-value cache of features and their labels.
+
+    Attributes:
+        keys: Features, (n, feature).
+        labels: Class of each key, (n,). Padding has the label -1.
+    """
 
     labels: Tensor
 
@@ -126,14 +143,14 @@ class Cache(nn.Module):
     def forward(
         self, pictures: Float[Tensor, "m feature"], alpha: float, beta: float
     ) -> Float[Tensor, "m n_cls"]:
-        """alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4).
+        """Return alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4).
 
         Args:
-            pictures: features to classify, unit norm.
-            alpha: factor on the result.
-            beta: how fast a key counts less the further off it is.
+            pictures: Features to classify, unit norm.
+            alpha: Factor on the result.
+            beta: Sharpness. A larger beta reduces the influence of distant keys.
         """
-        # one-hot rows, 0 for a label of -1; comparing with all classes takes three times as long
+        # One-hot rows, zeros for the label -1. Comparing with all classes is three times as slow.
         labels = self.labels.unsqueeze(1)
         place = labels.clamp(0, self._n_cls - 1)
         zeros = self.keys.new_zeros(len(self.keys), self._n_cls)
@@ -142,7 +159,7 @@ class Cache(nn.Module):
 
 
 class TipAdapter(Finetuner):
-    """The training-free cache; synthetic.weight has no say in it."""
+    """The training-free cache. It ignores `synthetic.weight`."""
 
     feed = "fixed"
     rows = "cache"
@@ -158,7 +175,7 @@ class TipAdapter(Finetuner):
         self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """Zero-shot logits plus the cache's."""
+        """Return the zero-shot logits plus those of the cache."""
         cached: Tensor = self.cache(pictures, **choice)
         return self.zero_shot(pictures) + cached
 
@@ -166,7 +183,8 @@ class TipAdapter(Finetuner):
 class TipAdapterF(TipAdapter):
     """The cache with trained keys: cross-entropy at the configured alpha and beta.
 
-    mean_weight: of the rows.
+    Attributes:
+        mean_weight: Mean loss weight of the training rows.
     """
 
     stream = "tip"
@@ -180,13 +198,13 @@ class TipAdapterF(TipAdapter):
         self.register_buffer("mean_weight", task.fixed_rows.weights.mean(), persistent=False)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """AdamW, with the authors' epsilon."""
+        """Return AdamW with the authors' epsilon."""
         return torch.optim.AdamW, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """With weights: mean of weight * loss over the rows, divided by the set's mean weight.
+        """Return the mean of weight * loss over the rows / the mean weight of the training set.
 
-        So a row counts the same whichever batch it falls into.
+        A row then counts the same in every batch. Without weights it is the mean loss.
         """
         loss = super().loss(features, labels, weights)
         return loss if weights is None else loss * weights.mean() / self.mean_weight

@@ -1,28 +1,29 @@
-"""DePT: a second head beside learned prompts, for what is special to the base classes.
+"""DePT: learned prompts with a second head for what is specific to the base classes.
 
 Source: Zhang et al., "DePT: Decoupled Prompt Tuning" (arXiv:2309.07439), and the authors' code
-(github.com/Koorye/DePT, trainers/elp_coop.py, elp_kgcoop.py, configuration in train.py): a linear
-layer over features that are scaled and moved channel by channel (FiLM), those of pictures and those
-of the learned prompts each by a scale and a bias of their own, from 1 and 0. With v = head_weight,
+(github.com/Koorye/DePT, trainers/elp_coop.py, elp_kgcoop.py, configuration in train.py). The head
+is a linear layer over features that are scaled and shifted per channel (FiLM). Image features and
+prompt features each have their own scale and bias, initialized to 1 and 0. With v = head_weight,
 
-    loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ weight * L_kg, KgCoOp's distance),
+    loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ weight * L_kg, KgCoOp's distance).
 
-the head's mean being over each picture's feature and, as often, the text feature of its class, the
-gradient of which goes on into the prompts. The prompts are CoOp's or KgCoOp's. SGD, the head at
-head_rate times their learning rate. Defaults are the authors'.
+The head's cross-entropy is a mean over each image feature and, with the same weight, the text
+feature of its class. The gradient of the text feature reaches the prompts. The prompts are CoOp's
+or KgCoOp's. The optimizer is SGD; the head's learning rate is head_rate times that of the prompts.
+Defaults are the authors'.
 
-The head has the seen (base) classes alone, and only features of these go through it. From base to
-new that is the real ones: the synthetic ones, of new classes, reach the prompts alone. Where
-synthetic features are of seen classes (few_shot), they go through the head with their weight.
+The head classifies the seen (base) classes, and only their features go through it. Under
+base-to-new these are the real features: synthetic features, which are of new classes, only train
+the prompts. Synthetic features of seen classes (few_shot) go through the head with their weight.
 
-What is tested: base classes are told apart by (1 - v) prompt + v head logits, new classes by the
-prompts' alone. The authors never let the two kinds compete. Here, in one softmax over all classes,
-the base classes together have the probability that the prompts give them, and the head only divides
-it: it has seen no new class, and so says nothing of whether a picture's class is one.
+Testing: base classes are ranked by (1 - v) prompt + v head logits, new classes by the prompts'
+logits. The authors never let the two groups compete. Here all classes share one softmax: the
+prompts decide the total probability of the base classes, and the head only distributes it among
+them. The head has not seen the new classes, so it cannot tell whether an image belongs to one.
 
-Different from the authors: their head takes features that are not normalised; here it is `norm`
-times the ones of unit norm. It starts at 0, where theirs is random, so that no class depends on its
-place among the others.
+Differences from the authors: their head takes features that are not normalized, this one takes
+`norm` times the unit-norm features. It starts at 0 instead of at random values, so that no class
+depends on its position among the others.
 """
 
 from typing import Any
@@ -38,10 +39,14 @@ from ship.methods import Choice, Draw, Features, Labels, Logits, SeedTask, Weigh
 
 
 class BaseHead(nn.Module):
-    """A linear layer over scaled features, of which only the seen classes' logits count.
+    """A linear layer over scaled features that classifies the seen classes.
 
-    weight: (feature, n_cls). bias: (1, n_cls).
-    picture, text: scale and bias of each channel of the two kinds, (2, 1, feature).
+    Attributes:
+        weight: Weights of the layer, (feature, n_cls).
+        bias: Biases of the layer, (1, n_cls).
+        picture: Scale and bias per channel of image features, (2, 1, feature).
+        text: Scale and bias per channel of text features, (2, 1, feature).
+        seen: Mask of the seen classes, (n_cls,).
     """
 
     seen: Tensor
@@ -59,7 +64,12 @@ class BaseHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "n feature"], channels: Float[Tensor, "2 1 feature"]
     ) -> Float[Tensor, "n n_cls"]:
-        """Logits of features of unit norm, under `picture` or `text`; of unseen classes -inf."""
+        """Return the logits of unit-norm features. Logits of unseen classes are -inf.
+
+        Args:
+            features: Image or text features.
+            channels: `picture` or `text`, according to the features.
+        """
         scale, bias = channels.unbind(0)
         logits = (scale * (self._norm * features) + bias) @ self.weight + self.bias
         return logits.masked_fill(~self.seen, -torch.inf)
@@ -71,28 +81,31 @@ class BaseHead(nn.Module):
         labels: Labels,
         weights: Weights,
     ) -> Float[Tensor, ""]:
-        """Weighted mean cross-entropy of the seen classes' features and of their labels' texts.
+        """Return the weighted mean cross-entropy of images and of their classes' text features.
+
+        Features of unseen classes do not count.
 
         Args:
-            features, text: of unit norm.
-            labels: of each feature.
-            weights: of each feature's loss; None: all 1.
+            features: Image features with unit norm.
+            text: Text features of all classes with unit norm.
+            labels: Label of each image feature.
+            weights: Loss weight of each image feature. None means 1 for all.
         """
-        own = torch.arange(len(text), device=labels.device)
-        of_text = self._losses(self(text, self.text), own).gather(0, labels)
-        losses = self._losses(self(features, self.picture), labels) + of_text
+        classes = torch.arange(len(text), device=labels.device)
+        text_losses = self._losses(self(text, self.text), classes).gather(0, labels)
+        losses = self._losses(self(features, self.picture), labels) + text_losses
         counted = self.seen.gather(0, labels).to(losses.dtype)
         weights = counted if weights is None else counted * weights
         return (losses * weights).sum() / (2 * weights.sum())
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each row, 0 of unseen labels."""
+        """Return the cross-entropy of each row, 0 for rows of unseen classes."""
         losses = -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         return losses.masked_fill(~self.seen.gather(0, labels), 0.0)
 
 
 class DePT(PromptTuned):
-    """CoOp's or KgCoOp's contexts with a head of the base classes beside them."""
+    """CoOp's or KgCoOp's contexts with an additional head for the base classes."""
 
     def __init__(self, config: DePTSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -100,13 +113,14 @@ class DePT(PromptTuned):
         self._share = task.features.new_tensor(config.head_weight)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """SGD: the contexts, which come first, at the learning rate; the head at a multiple."""
+        """Return SGD with the learning rate for the contexts and a multiple of it for the head."""
         kind, settings = super().optimizer()
+        # The contexts are the first parameter.
         factors = [1.0] + [self.config.head_rate] * len(list(self.head.parameters()))
         return kind, {**settings, "factors": factors}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """(1 - v) cross-entropy under the prompts + v that under the head (+ weight * L_kg)."""
+        """Return (1 - v) * prompt cross-entropy + v * head cross-entropy (+ weight * L_kg)."""
         text, share, distance = self.text_features(), self._share, None
         if isinstance(self.config, KgCoOpDePTConfig):
             distance = self.config.weight * self.knowledge_distance(text)
@@ -117,11 +131,14 @@ class DePT(PromptTuned):
         return loss if distance is None else loss + distance
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """The prompts' logits; of seen classes fused ones, whose log-sum-exp is the prompts'."""
+        """Return the prompts' logits for unseen and fused logits for seen classes.
+
+        The fused logits have the same log-sum-exp over the seen classes as the prompts' logits.
+        """
         prompt = super().logits(pictures, choice)
-        found = self.head(pictures, self.head.picture)
+        head = self.head(pictures, self.head.picture)
         share, seen = self._share, self.head.seen
-        # where the head has no say, 0 * -inf would be no number
-        fused = (1 - share) * prompt + share * found.masked_fill(~seen, 0.0)
+        # the head's logits of unseen classes are -inf, and 0 * -inf is NaN
+        fused = (1 - share) * prompt + share * head.masked_fill(~seen, 0.0)
         mass = [x.masked_fill(~seen, -torch.inf).logsumexp(1, True) for x in (prompt, fused)]
         return torch.where(seen, fused + mass[0] - mass[1], prompt)

@@ -1,28 +1,28 @@
 """Gaussian discriminant analysis on features, training-free (arXiv:2402.04087).
 
-Classes are Gaussians with means mu_c and a shared covariance, priors uniform; logits = zero-shot +
-alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), P the precision.
+Classes are Gaussians with means mu_c, a shared covariance and uniform priors. logits = zero-shot +
+alpha * (w_c^T x + b_c) with w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (eq. 3) and the precision P.
 
-- Classes with features, real or synthetic: their means and one precision, eq. 4 (`precision: ks`)
-  or the pseudoinverse of the mean over classes of their covariances (`pinv`). The authors' code has
-  the first for few-shot, the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
-  and main_base2new.py). Where there are fewer views than features have dimensions, the second fits
-  noise.
-- Classes without features: with `new_classes: neighbours` the authors' Gaussians from the base
-  features nearest to their text features, with a precision of their own
-  (ship.generators.gaussians); with `zero_shot` their zero-shot logit alone.
+- Classes with features, real or synthetic, use their means and one precision: eq. 4 (`precision:
+  ks`) or the pseudoinverse of the mean of their covariances (`pinv`). The authors' code uses the
+  first for few-shot and the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
+  and main_base2new.py). The second fits noise if there are fewer views than feature dimensions.
+- Classes without features use, with `new_classes: neighbours`, the authors' Gaussians from the base
+  features nearest to their text features, which have a separate precision
+  (ship.generators.gaussians). With `zero_shot` they only have their zero-shot logit.
 
-Every view of a picture counts. w and b are centred over the classes that share a precision. Among
-these it changes nothing; the authors compare no seen class with a new one, and here the zero-shot
-logits set the two apart. A single class without features (protocol single_unseen) is centred on
-itself: it has its zero-shot logit alone, whatever `new_classes` says.
+Every view of an image counts. w and b are centered over the classes that share a precision, which
+changes nothing within such a group. The authors never compare seen with new classes; here only the
+zero-shot logits separate the two groups. A single class without features (protocol single_unseen)
+is centered on itself, so it only has its zero-shot logit, whatever `new_classes` is.
 
-alpha is chosen on the selection split (the authors choose it by accuracy on base classes, which is
-`selection: base_val`). Of `synthetic`, per_class and weight matter: synthetic features are a set
-drawn once (whatever `draw` says) and count `weight` pictures each; ratio has no meaning here.
+alpha is chosen on the selection split. The authors choose it by accuracy on base classes, which is
+`selection: base_val`. `synthetic.per_class` and `synthetic.weight` apply: synthetic features are
+drawn once, whatever `synthetic.draw` is, and each counts as `weight` images. `synthetic.ratio` has
+no effect.
 
-The discriminant is worked out on the CPU and in double precision: it is done once, an
-ill-conditioned covariance costs digits, and so it is the same on every device.
+The discriminant is computed once, on the CPU and in double precision, because an ill-conditioned
+covariance loses digits. It is therefore the same on every device.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,16 @@ from ship.configs.finetuners import GDAConfig
 from ship.generators.gaussians import neighbour_means, neighbour_precision, seen_views
 from ship.methods import Choice, Draw, Features, Finetuner, Logits, SeedTask
 
-# The authors' grid, and 0: the discriminant ignored.
+# The authors' grid, and 0, which ignores the discriminant.
 ALPHAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 class GDA(Finetuner):
-    """A discriminant beside the zero-shot classifier.
+    """A discriminant whose scores are added to the zero-shot logits.
 
-    weight, bias: centred w and b, (n_cls, feature) and (n_cls,); 0 of a class without Gaussian.
+    Attributes:
+        weight: Centered w, (n_cls, feature). 0 for classes without a Gaussian.
+        bias: Centered b, (n_cls,). 0 for classes without a Gaussian.
     """
 
     feed = "fixed"
@@ -69,18 +71,20 @@ class GDA(Finetuner):
         self.register_buffer("bias", bias.to(task.features))
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """Zero-shot logits plus alpha times the discriminant."""
+        """Return the zero-shot logits plus alpha times the discriminant."""
         terms = pictures @ self.weight.T + self.bias
         return self.zero_shot(pictures) + choice["alpha"] * terms
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of one seed, every view a row of its own.
+    """Features of one seed, with one row per view.
 
-    features: (n, feature). labels: (n,).
-    weights: how many rows each counts as, (n,).
-    n_cls: classes that there are.
+    Attributes:
+        features: Features, (n, feature).
+        labels: Label of each row, (n,).
+        weights: Weight of each row, (n,).
+        n_cls: Number of classes.
     """
 
     features: Float[Tensor, "n feature"]
@@ -90,11 +94,11 @@ class Rows:
 
     @property
     def mass(self) -> Float[Tensor, " n_cls"]:
-        """Weight of each class's rows; 0: it has none."""
+        """Total weight of each class's rows. 0 for classes without rows."""
         return self.weights.new_zeros(self.n_cls).index_add(0, self.labels, self.weights)
 
     def means(self) -> Float[Tensor, "n_cls feature"]:
-        """Each class's mean; 0 of a class without rows."""
+        """Return the mean of each class, 0 for classes without rows."""
         zeros = self.features.new_zeros(self.n_cls, self.features.shape[1])
         weighted = self.weights.unsqueeze(1) * self.features
         least = torch.finfo(self.weights.dtype).tiny
@@ -102,7 +106,7 @@ class Rows:
 
 
 def _rows(task: SeedTask) -> Rows:
-    """What it is fitted to, every view a row; a synthetic feature's views are all alike."""
+    """Return the rows to fit, one per view. All views of a synthetic feature are equal."""
     rows = task.fixed_rows
     views = rows.features.shape[1]
     return Rows(
@@ -116,9 +120,9 @@ def _rows(task: SeedTask) -> Rows:
 def discriminant(
     means: Float[Tensor, "m feature"], precision: Float[Tensor, "feature feature"]
 ) -> tuple[Float[Tensor, "m feature"], Float[Tensor, " m"]]:
-    """w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (arXiv:2402.04087, eq. 3), centred over the classes.
+    """Return w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (arXiv:2402.04087, eq. 3), centered.
 
-    Centring changes all of a picture's m scores by one number.
+    Centering over the classes shifts all m scores of an image by the same number.
     """
     w = means @ precision
     b = -(w * means).sum(1) / 2
@@ -128,18 +132,18 @@ def discriminant(
 def shared_precision(
     rows: Rows, estimate: Literal["pinv", "ks"], shrinkage: float | None
 ) -> Float[Tensor, "feature feature"]:
-    """The inverse of the covariance that all classes of some rows share.
+    """Return the inverse of the covariance that all classes share.
 
-    Where nothing scatters it is feature * I: the nearest mean decides.
+    Without any scatter it is feature * I, which classifies by the nearest mean.
 
     Args:
-        rows: one at least.
-        estimate: "ks": feature * ((n - 1) S + tr(S) I)^-1 with S = scatter / (n - 1), n the weight
-            of all rows (arXiv:2402.04087, eq. 4; of less than two, n - 1 is taken as 1). "pinv":
-            the pseudoinverse of the mean over classes of each one's unbiased covariance; a class
-            of one row has none.
-        shrinkage: s of the inverse of (1 - s) S + s tr(S) / feature * I with S = scatter / n
-            (scikit-learn's), in place of an estimate; None: the estimate.
+        rows: Rows of all classes, at least one.
+        estimate: Estimate of the precision. "ks" is feature * ((n - 1) S + tr(S) I)^-1 with S =
+            scatter / (n - 1) and the total weight n (arXiv:2402.04087, eq. 4; n - 1 is at least 1).
+            "pinv" is the pseudoinverse of the mean over classes of their unbiased covariances,
+            without the classes of one row.
+        shrinkage: s in the inverse of (1 - s) S + s tr(S) / feature * I with S = scatter / n
+            (scikit-learn's definition), which replaces the estimate. None uses the estimate.
     """
     size, n, mass = rows.features.shape[1], float(rows.weights.sum()), rows.mass
     identity = torch.eye(size, dtype=rows.features.dtype)

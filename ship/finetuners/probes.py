@@ -1,50 +1,51 @@
 """Linear probes on image features: logistic regression, ZS-LP, CLAP, and LP++.
 
-The first is CLIP's own (arXiv:2103.00020, sec. 3.2), logits = logit_scale * x W^T + b, but by
-default started at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes without
-features, real or synthetic, keep their initial weights: the loss runs over the other ones.
+The first is CLIP's own (arXiv:2103.00020, sec. 3.2), logits = logit_scale * x W^T + b. By default
+it starts at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes without features,
+real or synthetic, keep their initial weights: the loss runs over the other ones.
 
 ZS-LP and CLAP are probes of cosines that start from the text features: logits = logit_scale * x w^T
 / |w|; the weights w_c start at the text features. Source: Silva-Rodriguez et al., arXiv:2312.12730
 (ZS-LP in sec. 3, CLAP in sec. 4) and their code (github.com/jusiro/CLAP, trainers/adapters.py,
 constraint "l2"): SGD with momentum 0.9, learning rate 0.1, cosine to 0, 300 epochs in batches of
-256; nothing is chosen on validation pictures.
+256; nothing is chosen on validation images.
 
 CLAP's loss adds the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the mean probability
-that zero-shot CLIP gives class c for the class's own training pictures: where the text feature does
-well it is kept. The multipliers stay as they are at the start, as in the authors' results.
+that zero-shot CLIP assigns to class c on the class's own training images, so classes with a good
+text feature stay close to it. The multipliers are constant, as in the authors' results.
 
-The authors start from text features that are not normalised, which decides what a learning rate and
-a penalty mean for a cosine. Here text features have unit norm, and `norm` times them is the start.
-Left out is the authors' warm-up epoch. What they do not have: classes without pictures are no part
-of loss or penalty; where features of them are synthesized, lambda_c is the mean of the others'.
+The authors start from text features that are not normalized, and their norm determines the effect
+of a learning rate and of a penalty on a cosine. Here the start is `norm` times the unit-norm text
+features. The authors' warm-up epoch is omitted. Additions: classes without images are not part of
+the loss or the penalty; with synthetic features of such a class, its lambda_c is the mean of the
+other classes'.
 
-The first probe's weights are not normalised, so that a class's logits may grow as a whole; it has a
-bias for each class, and is trained by AdamW. `synthetic` acts by ratio, draw and weight, as in
-every fine-tuner that trains step by step.
+The first probe's weights are not normalized, so the logits of a class can grow as a whole. It has a
+bias per class and is trained with AdamW. The first three probes use `synthetic.ratio`, `.draw` and
+`.weight`, like all fine-tuners that train in steps.
 
-LP++: a linear probe and the text features, added with a trained multiplier for each class.
+LP++ adds a linear probe and the text features, with a trained multiplier per class:
 
 logits_k = x^T (w_k + alpha_k t_k), without CLIP's factor. Source: Huang, Shakeri et al.,
 arXiv:2404.02285, and their code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
-methods/linear_probe_p2.py), whose figures are taken where they say more than the paper:
+methods/linear_probe_p2.py), whose values are used where it is more specific than the paper:
 
-- w_k starts at the sum of the class's features. alpha starts at `alpha_scale` times the cosine of a
-  picture to its own class's text feature, averaged over each class and then over the classes, so
-  that it is the same for all of them.
-- Each epoch is a step of gradient descent on all features, with momentum 0.9 and the rate
-  4 / lambda_max(mean of x x^T) for w; every tenth step alpha takes one without momentum, with the
-  rate 1 / (4 max_k mean of (x^T t_k)^2). Both come from bounds of the loss's curvature, with the
-  code's factors 4 and 1/4, so that no learning rate is to be chosen.
+- w_k starts at the sum of the class's features. alpha starts at `alpha_scale` times the cosine
+  between an image and the text feature of its class, averaged over each class and then over the
+  classes, so it is the same for all of them.
+- Each epoch is one step of full-batch gradient descent, with momentum 0.9 and the learning rate
+  4 / lambda_max(mean of x x^T) for w. Every tenth step also updates alpha, without momentum, with
+  the rate 1 / (4 max_k mean of (x^T t_k)^2). Both rates follow from bounds of the loss's curvature
+  with the code's factors 4 and 1/4, so no learning rate has to be chosen.
 
-The code's bias, which starts at random, is left out, as in the paper. Its epoch is the last of the
-best on `shots` validation pictures of each class, and it never sets alpha's gradient back to 0:
-each of alpha's steps is along the sum of all gradients so far. Here all views count, the views of a
-picture sharing its weight; classes without features start at w = 0 and keep it, so that
-alpha * x^T t alone speaks for them.
+The code's bias, which starts at random values, is omitted, as in the paper. Its epoch is the last
+of the best on `shots` validation images per class, and it never resets alpha's gradient: each step
+of alpha follows the sum of all gradients so far. Here all views count; the views of an image share
+its weight. Classes without features keep their initial w = 0, so their logit is alpha * x^T t.
 
-Of `synthetic`, per_class and weight matter: synthetic features are a set drawn once, whatever
-`draw` says, and count `weight` pictures each in loss, start and rates; ratio has no meaning here.
+LP++ uses `synthetic.per_class` and `.weight`: synthetic features are drawn once, whatever
+`synthetic.draw` is, and each counts as `weight` images in the loss, the start and the rates.
+`synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -62,9 +63,13 @@ MOMENTUM = 0.9
 
 
 class LinearProbe(Finetuner):
-    """weight, bias: (n_cls, feature) and (n_cls,).
+    """Logistic regression, trained by AdamW.
 
-    AdamW without decay, which would draw classes without data away from where they start.
+    There is no weight decay, as it would move classes without data away from their start.
+
+    Attributes:
+        weight: W, (n_cls, feature).
+        bias: b, (n_cls,).
     """
 
     stream = "linear_probe"
@@ -78,20 +83,24 @@ class LinearProbe(Finetuner):
         self.bias = nn.Parameter(torch.zeros_like(self.text[:, 0]))
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
+        """Return the weighted mean cross-entropy + l2 / 2 * |W - W_0|^2 (b is not penalized)."""
         distance = (self.weight - self._start).square().sum()
         l2: float = self.config.l2
         return super().loss(features, labels, weights) + l2 / 2 * distance
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * x W^T + b."""
+        """Return logit_scale * x W^T + b."""
         return self.logit_scale * (pictures @ self.weight.T) + self.bias
 
 
 class ZSLP(Finetuner):
-    """A probe without penalty; weight: (n_cls, feature)."""
+    """A probe of cosines without penalty.
 
-    stream = "zs_lp"  # of both, so that CLAP sees the batches of its rival
+    Attributes:
+        weight: Unnormalized weights, (n_cls, feature).
+    """
+
+    stream = "zs_lp"  # also CLAP's, so that both methods train on the same batches
 
     def __init__(self, config: ProbeSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -99,18 +108,19 @@ class ZSLP(Finetuner):
         self.weight = nn.Parameter(self._start.clone())
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """SGD with the authors' momentum."""
+        """Return SGD with the authors' momentum."""
         return torch.optim.SGD, {"lr": self.config.lr, "momentum": MOMENTUM}
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine to the weights."""
+        """Return logit_scale * cosine to the weights."""
         return self.logit_scale * pictures @ F.normalize(self.weight, dim=-1).T
 
 
 class CLAP(ZSLP):
-    """A probe whose classes are held near their text features as far as those do well.
+    """ZS-LP with a penalty on the distance to the text features, larger for good text features.
 
-    multipliers: lambda_c, 0 of a class that the loss does not run over, (n_cls,).
+    Attributes:
+        multipliers: lambda_c, (n_cls,). 0 for classes that are not in the loss.
     """
 
     multipliers: Tensor
@@ -121,7 +131,7 @@ class CLAP(ZSLP):
         self.register_buffer("multipliers", confidence, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Weighted mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
+        """Return the mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
         distance = (self.weight - self._start).square().sum(-1)
         n = len(distance) if self.allowed is None else self.allowed.sum()
         penalty: Tensor = (self.multipliers * distance).sum() / n
@@ -132,35 +142,43 @@ class CLAP(ZSLP):
 def zero_shot_confidence(
     task: SeedTask, allowed: Bool[Tensor, " n_cls"] | None
 ) -> Float[Tensor, " n_cls"]:
-    """Mean zero-shot probability of its own class over a class's training pictures, in all views.
+    """Return each class's mean zero-shot probability over its training images, in all views.
 
     Args:
-        task: whose pictures they are.
-        allowed: classes that share the probability, and that have a result beside 0; None: all, of
-            which those without pictures have the mean of the others'.
+        task: Task with the training images.
+        allowed: Mask of the classes in the softmax. Other classes get 0. None means all classes,
+            and classes without images then get the mean of the others.
     """
     sums, numbers = task.features.new_zeros(2, len(task.class_names))
     for view in task.features.unbind(1):
         logits = task.logit_scale * view @ task.text_features.T
         if allowed is not None:
             logits = logits.masked_fill(~allowed, -torch.inf)
-        own = logits.softmax(-1).gather(1, task.labels.unsqueeze(1)).squeeze(1)
-        sums = sums.scatter_add(0, task.labels, own)
-        numbers = numbers.scatter_add(0, task.labels, torch.ones_like(own))
-    found: Tensor = sums / numbers.clamp_min(1)
+        confidence = logits.softmax(-1).gather(1, task.labels.unsqueeze(1)).squeeze(1)
+        sums = sums.scatter_add(0, task.labels, confidence)
+        numbers = numbers.scatter_add(0, task.labels, torch.ones_like(confidence))
+    means: Tensor = sums / numbers.clamp_min(1)
     if allowed is not None:
-        return found
-    return torch.where(numbers > 0, found, found.sum() / (numbers > 0).sum())
+        return means
+    return torch.where(numbers > 0, means, means.sum() / (numbers > 0).sum())
 
 
 ALPHA_EVERY = 10
 
 
 class LPPlusPlus(Finetuner):
-    """weight: w, (n_cls, feature). alpha: (n_cls,).
+    """LP++: a linear probe plus the text features times a trained multiplier per class.
 
-    features, labels, shares: every view of every row, its class, and what it counts as.
-    weight_rate, alpha_rate: of the steps. velocity, done: of w, and how many there were.
+    Attributes:
+        weight: w, (n_cls, feature).
+        alpha: Multiplier of each class's text feature, (n_cls,).
+        features: Training features, one row per view.
+        labels: Label of each row.
+        shares: Weight of each row.
+        weight_rate: Learning rate of w.
+        alpha_rate: Learning rate of alpha.
+        velocity: Momentum of w.
+        done: Number of finished steps.
     """
 
     feed = "own"
@@ -185,7 +203,7 @@ class LPPlusPlus(Finetuner):
         cosine, *rates = self._constants(features, shares, sums, mass)
         self.weight = nn.Parameter(sums)
         self.alpha = nn.Parameter(config.alpha_scale * sums.new_tensor(cosine).expand_as(mass))
-        held = {
+        buffers = {
             "features": features,
             "labels": labels,
             "shares": shares,
@@ -194,11 +212,11 @@ class LPPlusPlus(Finetuner):
             "velocity": torch.zeros_like(sums),
             "done": labels.new_zeros(()),
         }
-        for name, value in held.items():
+        for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
     def _constants(self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor) -> list[float]:
-        """In double: mean cosine to the own class's text; the rates of w and of alpha."""
+        """Return the mean cosine to the class's text feature and the rates of w and alpha."""
         x, share, sums, mass, text = (v.cpu().double() for v in (x, share, sums, mass, self.text))
         share, shown = share / share.sum(), mass > 0
         means = sums[shown] / mass[shown].unsqueeze(1)
@@ -214,7 +232,7 @@ class LPPlusPlus(Finetuner):
         ]
 
     def epoch(self) -> Float[Tensor, ""]:
-        """One step on all features: of w, and every tenth time of alpha; the loss before it."""
+        """Take one step of w, every tenth time also of alpha, and return the loss before it."""
         slopes_and_loss = torch.func.grad_and_value(self._whole_loss, argnums=(0, 1))
         (by_weight, by_alpha), loss = slopes_and_loss(self.weight, self.alpha)
         self.done.add_(1)
@@ -224,13 +242,13 @@ class LPPlusPlus(Finetuner):
         return torch.as_tensor(loss)
 
     def _whole_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
-        """Weighted mean cross-entropy of all features."""
-        # padding has no weight; its label must be of a class that the loss runs over all the same
+        """Return the weighted mean cross-entropy of all features."""
+        # Padding has weight 0, but its label must still be a class of the loss.
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
         return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """x^T (w_k + alpha_k t_k)."""
+        """Return x^T (w_k + alpha_k t_k)."""
         return self._scores(pictures, self.weight, self.alpha)
 
     def _scores(self, features: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:

@@ -1,37 +1,37 @@
 """Learned contexts in front of class names: CoOp, CoCoOp, KgCoOp and TCP.
 
-CoOp (arXiv:2109.01134) is here as SHIP adds features to it. Defaults are the settings of the
-authors' code of SHIP (arXiv:2307.07397, github.com/mrflogs/SHIP, main_coop_vae.py): one context
-shared by all classes, "a photo of a" to start from, class name at the end; plain SGD, cosine to 0,
-200 epochs in batches of 256 real pictures. With synthetic features the loss runs over base and new
-classes together, without over the base classes.
+CoOp (arXiv:2109.01134) is implemented as SHIP extends it. Defaults are the settings of SHIP's code
+(arXiv:2307.07397, github.com/mrflogs/SHIP, main_coop_vae.py): one context shared by all classes,
+initialized with "a photo of a", class name at the end; plain SGD, cosine to 0, 200 epochs in
+batches of 256 real images. With synthetic features the loss runs over base and new classes
+together, without them over the base classes.
 
-CoCoOp (arXiv:2203.05557) conditions the context on the picture. A meta-net turns a picture's
-feature x into one token that is added to every context vector (sec. 3.2): ctx_m(x) = ctx_m +
-Linear(d / 16, width)(ReLU(Linear(d, d / 16)(x))). So every pair of picture and class has a prompt
-of its own: a step costs seeds x pictures x classes prompts through the text tower, where CoOp's
-costs seeds x classes, and an evaluation likewise. Synthetic features condition their prompts as
-real ones do. Defaults are those of the authors' code (github.com/KaiyangZhou/CoOp).
+CoCoOp (arXiv:2203.05557) conditions the context on the image. A meta-net turns an image's feature x
+into one token that is added to every context vector (sec. 3.2): ctx_m(x) = ctx_m +
+Linear(d / 16, width)(ReLU(Linear(d, d / 16)(x))). Every pair of image and class therefore has its
+own prompt: a step encodes seeds x images x classes prompts, where CoOp encodes seeds x classes, and
+so does an evaluation. Synthetic features condition their prompts as real ones do. Defaults are
+those of the authors' code (github.com/KaiyangZhou/CoOp).
 
-KgCoOp (arXiv:2303.13283) holds CoOp near the hand-written prompts: loss = cross-entropy +
+KgCoOp (arXiv:2303.13283) keeps CoOp near the hand-written prompts: loss = cross-entropy +
 weight * L_kg, where L_kg is the mean over classes of the squared Euclidean distance between the
 unit-norm text features of the learned and of the hand-written prompt (the dataset's template). The
-squared distance and weight 8 are the paper's (as restated elsewhere); the authors' code
-(github.com/htyao89/KgCoOp), whose other figures are the defaults, has 1 - cos, half of it, also
-with weight 8: that is weight 4 here. The mean is over the classes that the cross-entropy runs over:
-base classes without synthetic features (as in the authors' code, which knows no others), all
-classes with them.
+squared distance and weight 8 are the paper's (as restated in later papers). The authors' code
+(github.com/htyao89/KgCoOp), whose other values are the defaults, has 1 - cos, half of it, also with
+weight 8, which is weight 4 here. The mean is over the classes in the cross-entropy: the base
+classes without synthetic features (the only case in the authors' code), all classes with them.
 
-TCP (Yao et al., arXiv:2311.18231) has prompts that hold what is known of their class: the text
-feature t_c of the hand-written prompt of each class goes through a small net,
-Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))), and what comes out takes the places
-of the n_ctx learned contexts, which all classes share up to there, between two blocks of the text
-tower: before block 8 of 12, counted from 0. A new class has its tokens from its name. The loss is
-KgCoOp's with t_c. Defaults are those of the authors' code
+TCP (Yao et al., arXiv:2311.18231) adds knowledge of the class to the prompts. The text feature t_c
+of each class's hand-written prompt goes through a small net,
+Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))). Its output replaces the n_ctx
+learned contexts, which all classes share until then, between two blocks of the text tower: before
+block 8 of 12, counted from 0. A new class gets its tokens from its name. The loss is KgCoOp's with
+t_c. Defaults are those of the authors' code
 (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py): 50 epochs in batches
-of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). Left
-out are the words that their prompts have behind the class name on some datasets (on UCF101 before
-it). In a tower of another depth the tokens come in two thirds of the way, as theirs do.
+of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). The
+words that their prompts have after the class name on some datasets (on UCF101 before it) are
+omitted. In a tower of another depth the tokens are replaced after two thirds of the blocks, as in
+theirs.
 
 All but CoOp are trained as in their authors' code, whose trainers are Dassl's (see dassl_rate).
 """
@@ -50,35 +50,36 @@ from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Seed
 from ship.methods.prompts import Prompts, initial_context, uniform_linear
 from ship.settings import NamePosition
 
-# Dassl's figures: its defaults, and the rate of the warm-up epoch in the authors' configurations.
+# Dassl's defaults, and the rate of the warm-up epoch in the authors' configurations.
 MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
 TCP_EPSILON: Final = 1e-3
-# Prompts that go through the text tower in one pass, or those of one picture where they are more.
-# Bounds memory at inference and, because a part's gradient is taken at once, in training: there
-# about 2.3 MiB a prompt on ViT-B/16's tower with names of six tokens.
+# Prompts per pass through the text tower; more only if one image alone has more prompts. It bounds
+# memory at inference, and also in training, where each part has its own backward pass: about
+# 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
 PROMPTS_AT_ONCE: Final = 1024
 
 
 def dassl_rate(base: float, epoch: float, epochs: int) -> float:
-    """1e-5 in the first epoch; behind it epoch by epoch along a cosine, which does not reach 0.
+    """Return Dassl's learning rate: 1e-5 in the first epoch, then a cosine that does not reach 0.
 
-    So it is in the code of CoCoOp, KgCoOp, DePT and TCP: a constant warm-up of one epoch and
-    CosineAnnealingLR, whose count begins behind it (github.com/KaiyangZhou/Dassl.pytorch,
-    dassl/optim/lr_scheduler.py).
+    The rate is constant within an epoch. CoCoOp, KgCoOp, DePT and TCP use it in their code: a
+    constant warm-up of one epoch and CosineAnnealingLR, which starts to count after the warm-up
+    (github.com/KaiyangZhou/Dassl.pytorch, dassl/optim/lr_scheduler.py).
     """
-    behind = int(epoch) - 1
-    return WARM_UP_RATE if behind < 0 else base * (1 + math.cos(math.pi * behind / epochs)) / 2
+    annealed = int(epoch) - 1
+    return WARM_UP_RATE if annealed < 0 else base * (1 + math.cos(math.pi * annealed / epochs)) / 2
 
 
 class PromptTuned(Finetuner):
-    """Contexts that make a classifier: classes are told by the cosine to their text features.
+    """Base class of learned prompts, which classify by the cosine to their text features.
 
-    ctx: to be trained, (n_ctx, width).
+    Attributes:
+        ctx: Trained context vectors, (n_ctx, width).
     """
 
-    stream = "coop"  # of all of them, so that rivals start alike and see the same batches
+    stream = "coop"  # shared, so that competing methods start alike and see the same batches
     ctx: nn.Parameter
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -89,23 +90,23 @@ class PromptTuned(Finetuner):
         self.ctx = nn.Parameter(start)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """SGD: plain, as in SHIP's code, or with Dassl's momentum and decay."""
+        """Return SGD: plain, as in SHIP's code, or with Dassl's momentum and weight decay."""
         settings: dict[str, Any] = {"lr": self.config.lr}
         if self.config.optimizer == "dassl":
             settings |= {"momentum": MOMENTUM, "weight_decay": DECAY}
         return torch.optim.SGD, settings
 
     def rate(self, base: float, epoch: float, epochs: int) -> float:
-        """Step by step along a cosine to 0, or Dassl's."""
+        """Return the rate of a cosine that decays to 0 step by step, or Dassl's rate."""
         dassl = self.config.optimizer == "dassl"
         return dassl_rate(base, epoch, epochs) if dassl else super().rate(base, epoch, epochs)
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
-        """The classifier that the contexts make."""
+        """Return the text features of the learned prompts."""
         return self.prompts.classes(self.ctx)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine to the learned prompts."""
+        """Return logit_scale * cosine to the learned prompts."""
         return self.logit_scale * pictures @ self.text_features().T
 
     def knowledge_distance(self, learned: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
@@ -125,10 +126,10 @@ class PromptTuned(Finetuner):
 class CoOp(PromptTuned):
     """Cross-entropy through the learned prompts (CoOp, eq. 2).
 
-    Class-specific contexts (CSC), (n_cls, n_ctx, width), all start from the same vectors, so that
-    at the start both kinds are the same classifier (CoOp's code draws them apart if they start at
-    random). Those of a class that no feature, real or synthetic, belongs to are trained only as a
-    rival in the softmax; where the loss leaves the class out, not at all.
+    Class-specific contexts (CSC), (n_cls, n_ctx, width), all start from the same vectors, so shared
+    and class-specific contexts start as the same classifier. (CoOp's code draws random starts for
+    each class.) The contexts of a class without features, real or synthetic, are only trained
+    through the softmax denominator, and not at all if the class is not in the loss.
     """
 
     def __init__(self, config: CoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -138,7 +139,12 @@ class CoOp(PromptTuned):
 
 
 class CoCoOp(PromptTuned):
-    """Contexts, and the meta-net: reduce and expand, from a picture's feature to its token."""
+    """Contexts conditioned on the image by a meta-net.
+
+    Attributes:
+        reduce: First layer of the meta-net, from an image feature to hidden units.
+        expand: Second layer of the meta-net, from hidden units to the image's token.
+    """
 
     at_once: int
 
@@ -150,7 +156,7 @@ class CoCoOp(PromptTuned):
         self.at_once = max(1, PROMPTS_AT_ONCE // len(task.class_names))
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine to the prompts that each picture makes."""
+        """Return logit_scale * cosine to the prompts conditioned on each image."""
         return torch.cat([self._scores(part) for part in pictures.split(self.at_once)])
 
     def _scores(self, pictures: Tensor) -> Tensor:
@@ -160,10 +166,10 @@ class CoCoOp(PromptTuned):
 
 
 class KgCoOp(PromptTuned):
-    """CoOp's contexts, tied to the hand-written prompts."""
+    """CoOp's contexts with a penalty on the distance to the hand-written prompts."""
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Cross-entropy of a batch + weight * L_kg."""
+        """Return the cross-entropy of a batch + weight * L_kg."""
         learned = self.text_features()
         logits = self.logit_scale * features @ learned.T
         distance: Tensor = self.config.weight * self.knowledge_distance(learned)
@@ -171,11 +177,11 @@ class KgCoOp(PromptTuned):
 
 
 class TCP(KgCoOp):
-    """Contexts, and a net that makes each class's own tokens.
+    """Contexts and a net that computes class-specific tokens.
 
-    net.reduce, net.expand: from a class's text feature to its tokens; they start as
-        torch.nn.Linear's do. The activation is QuickGELU, x * sigmoid(1.702 x), whatever the
-        backbone's is.
+    Attributes:
+        net: Layers `reduce` and `expand` from a class's text feature to its tokens, initialized as
+            torch.nn.Linear. The activation is QuickGELU, x * sigmoid(1.702 x), for every backbone.
     """
 
     def __init__(self, config: TCPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -190,30 +196,30 @@ class TCP(KgCoOp):
         )
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Adam, with the authors' epsilon and Dassl's decay."""
+        """Return Adam with the authors' epsilon and Dassl's weight decay."""
         rate = self.config.lr
         return torch.optim.Adam, {"lr": rate, "eps": TCP_EPSILON, "weight_decay": DECAY}
 
     def rate(self, base: float, epoch: float, epochs: int) -> float:
-        """Dassl's."""
+        """Return Dassl's learning rate."""
         return dassl_rate(base, epoch, epochs)
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
-        """The classifier of prompts whose contexts become each class's own on their way."""
+        """Return the text features of prompts with the class-specific tokens."""
         hidden = self.net["reduce"](self.text)
         tokens = self.net["expand"](hidden * torch.sigmoid(1.702 * hidden))
         return self.prompts.classes(self.ctx, tokens.unflatten(1, (len(self.ctx), -1)), self._depth)
 
 
 def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
-    """Blocks of the text tower before the classes' own tokens.
+    """Return the number of text tower blocks before the class-specific tokens.
 
     Args:
-        layer: as it is set; None: two thirds of them.
-        clip: whose text tower it is.
+        layer: Number from the settings. Defaults to two thirds of the blocks.
+        clip: Backbone with the text tower.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: The tower has too few blocks.
     """
     depth = 2 * clip.text.depth // 3 if layer is None else layer
     if not 0 < depth < clip.text.depth:

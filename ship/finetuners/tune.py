@@ -1,8 +1,8 @@
-"""Trains a fine-tuner that is written for one seed, all seeds side by side.
+"""Train a fine-tuner that is written for one seed for all seeds at once.
 
-Those that train step by step have a task's pictures as rows, and each step has its own synthetic
-features behind them (synthetic.ratio, .draw, .weight). For caches and closed forms synthetic
-features are drawn once, and are rows like pictures (synthetic.per_class, .weight).
+Fine-tuners that train in steps get batches of the task's images, with new synthetic features added
+in every step (`synthetic.ratio`, `.draw`, `.weight`). For caches and closed-form solutions
+synthetic features are drawn once and are rows like images (`synthetic.per_class`, `.weight`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +27,9 @@ from ship.tasks import Task
 class FusedFinetuner(Fused):
     """The classifiers of all seeds over a task's classes.
 
-    choices: settings that matter at inference alone, each tried on the selection split.
-    epochs: 0 where the method has no parameters.
+    Attributes:
+        choices: Options that matter only at inference. Each is tried on the selection split.
+        epochs: Number of epochs. 0 if the method has no parameters.
     """
 
     one: Finetuner
@@ -49,10 +50,10 @@ class FusedFinetuner(Fused):
         self._weighted = fixed is not None and fixed.weighted
         tasks = []
         for replica, n in enumerate(rows.counts):
-            own = (x[replica, :n] for x in (rows.features, rows.labels, self._weights))
-            given = None if stream else FixedRows(*own)
-            made = synthesizer is not None
-            tasks.append(SeedTask.of(task, replica, synthetic=made, fixed=given))
+            values = (x[replica, :n] for x in (rows.features, rows.labels, self._weights))
+            fixed_rows = None if stream else FixedRows(*values)
+            synthetic = synthesizer is not None
+            tasks.append(SeedTask.of(task, replica, synthetic=synthetic, fixed=fixed_rows))
         super().__init__(kind, config, tasks, clip, seeds)
         self.choices = self.one.choices
         self._lengths: tuple[int, ...] = ()
@@ -81,16 +82,16 @@ class FusedFinetuner(Fused):
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None,
     ) -> Float[Tensor, " replica"]:
-        """Of a batch of each seed, to be minimised."""
-        found: Tensor = self.stack("loss", features, labels, weights)
-        if not isinstance(found, Tensor) or found.shape != (len(labels),):
+        """Return the loss of each seed for its batch."""
+        loss: Tensor = self.stack("loss", features, labels, weights)
+        if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
             raise TypeError(
                 f"{type(self.one).__name__}.loss must be one number, a tensor of no axis"
             )
-        return found
+        return loss
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features or the fixed rows, or what the method itself does."""
+        """Train one epoch: a pass over the training rows, or the method's own `epoch`."""
         if not self.epochs:
             return {}
         if self.one.feed == "own":
@@ -100,13 +101,13 @@ class FusedFinetuner(Fused):
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
         self._optimizer.zero_grad()
-        found: Tensor | float = 0.0
+        loss: Tensor | float = 0.0
         for part in self._losses(*self._batch(step)):
-            # summed over replicas, so that each one's gradient is that of its own loss
+            # The sum over seeds gives each seed the gradient of its own loss.
             part.sum().backward()
-            found = found + part.detach()
+            loss = loss + part.detach()
         self._optimizer.step(partial(self._rates, step=step))
-        return {"loss": torch.as_tensor(found)}
+        return {"loss": torch.as_tensor(loss)}
 
     def _rates(self, base: float, step: int) -> list[float]:
         """Return each seed's learning rate at a step, counted from 0 over all epochs.
@@ -121,28 +122,28 @@ class FusedFinetuner(Fused):
         return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A step's features, labels and the weight of each one's loss (None: all 1)."""
+        """Return the features, labels and loss weights of a step. None means weight 1 for all."""
         places = sent(self._batches.at(step), self._weights.device)
         features, labels = self._rows.batch(places, self._views.at(step))
         if self._each_step is not None:
             return self._each_step.join(features, labels, step)
-        # weights of 1 are left out: the plain mean's rounding is that of a run without weights
+        # Weights of 1 are omitted, so that rounding is the same as in a run without weights.
         return features, labels, gather_rows(self._weights, places) if self._weighted else None
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Iterator[Float[Tensor, " replica"]]:
-        """Parts that add up to the loss: some seeds and rows at a time, where all are too many."""
+        """Yield parts that add up to the loss, each with at most `at_once` rows of all seeds."""
         n_seeds, n = labels.shape
-        most = self.one.at_once
-        if most is None or most >= n_seeds * n:
+        limit = self.one.at_once
+        if limit is None or limit >= n_seeds * n:
             yield self.loss(features, labels, weights)
             return
         weights = torch.ones_like(features[..., 0]) if weights is None else weights
         shares = weights / weights.sum(1, keepdim=True)
-        for first in range(0, n_seeds, most):
-            seeds = slice(first, min(first + most, n_seeds))
-            step = max(1, most // n_seeds)
+        for first in range(0, n_seeds, limit):
+            seeds = slice(first, min(first + limit, n_seeds))
+            step = max(1, limit // n_seeds)
             for rows in (slice(start, start + step) for start in range(0, n, step)):
                 batch = (x[seeds, rows] for x in (features, labels, weights))
                 part = self.stack("loss", *batch, seeds=seeds) * shares[seeds, rows].sum(1)
@@ -152,26 +153,26 @@ class FusedFinetuner(Fused):
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
-        """Class scores of the same pictures under every seed."""
-        found: Tensor = self.stack("logits", shared=(pictures, dict(choice)))
-        return found
+        """Return class scores of the same images for every seed."""
+        logits: Tensor = self.stack("logits", shared=(pictures, dict(choice)))
+        return logits
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Detached copies of what training changes of the method."""
+        """Return detached copies of the method's tensors that training changes."""
         return {name: value.detach().clone() for name, value in self._changed.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave."""
+        """Load a state of `state_dict()`."""
         for name, value in self._changed.items():
             value.copy_(state[name])
 
     def learned(self) -> Mapping[str, Part]:
-        """What logits() reads beside the backbone and the classes."""
+        """Return the state that `logits()` needs besides the backbone and the classes."""
         return dict(self.stack.learned)
 
     def parts(self) -> Mapping[str, Part]:
-        """What training changes."""
+        """Return everything that training changes, for a checkpoint."""
         if not self.epochs:
             return {}
         if self.one.feed == "own":
@@ -187,13 +188,17 @@ class FusedFinetuner(Fused):
 def rows_of_training(
     task: Task, synthesizer: Synthesizer | None
 ) -> tuple[Task, Float[Tensor, "replica n"]]:
-    """The task with `per_class` features of each class to synthesize in front of its pictures.
+    """Add `per_class` synthetic features of each class to synthesize before the task's images.
 
-    A synthetic feature is repeated as each of its views. Pictures are padded: replica r uses a
-    prefix of them.
+    All views of a synthetic feature are equal. Rows are padded: each seed uses a prefix of them.
+
+    Args:
+        task: Task with the images.
+        synthesizer: Source of the synthetic features. None adds none.
 
     Returns:
-        The task, and the weight of each row's loss: synthetic.weight, of a picture 1.
+        The task, and the loss weight of each row: `synthetic.weight` for synthetic features and 1
+        for images.
     """
     weights = torch.ones_like(task.features[:, :, 0, 0])
     if synthesizer is None:

@@ -1,15 +1,15 @@
-"""Zero-shot CLIP, the reference that every fine-tuner is held against, and its written prompts.
+"""Zero-shot CLIP with hand-written prompts, to which every fine-tuner is compared.
 
-Hand-written prompts name no dataset, or are the dataset's own. Class descriptions come from a JSON
-file in CuPL's form (Pratt et al., arXiv:2209.03320; github.com/sarahpratt/CuPL): class name -> list
-of sentences. A class's text feature is the mean of its sentences' unit-norm features, normalised
-again.
+Hand-written prompts are either the same for all datasets or specific to the dataset. Class
+descriptions come from a JSON file in CuPL's format (Pratt et al., arXiv:2209.03320;
+github.com/sarahpratt/CuPL), which maps class names to lists of sentences. The text feature of a
+class is the normalized mean of its sentences' unit-norm features.
 
-Whether their content matters is told by random words, after WaffleCLIP (Roth et al.,
-arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " and as many
-random words as the description has, the same ones for the first description of every class, for the
-second, and so on. They are drawn from the words of the whole file, which is one of the variants in
-the authors' code; their main one has words of a list, and random characters.
+Random words test whether the content of the descriptions matters, as in WaffleCLIP (Roth et al.,
+arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " followed by as
+many random words as the description has. All classes use the same words in their first description,
+in their second, and so on. The words are drawn from the whole file, which is one of the variants in
+the authors' code. Their main variant uses words of a list and random characters.
 """
 
 import json
@@ -25,12 +25,16 @@ from ship.replicas import ReplicaRng
 from ship.tasks import SeedTask
 from ship.templates import ENSEMBLE, written
 
-# Prompts by name; "dataset" is not among them: the task brings those text features with it.
+# Prompts by name. "dataset" is missing because the task already has these text features.
 _TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
 
 
 class ZeroShot(Finetuner):
-    """Cosine to the text features of written prompts, (n_cls, feature)."""
+    """Cosine to the text features of hand-written prompts.
+
+    Attributes:
+        text_features: Text features of the prompts, (n_cls, feature).
+    """
 
     text_features: Tensor
 
@@ -38,56 +42,56 @@ class ZeroShot(Finetuner):
         self, config: ZeroShotConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
         super().__init__(config, task, clip, draw)
-        made = task.text_features
+        text = task.text_features
         if config.descriptions:
-            made = mean_features(clip, described(config, task.class_names))
+            text = mean_features(clip, described(config, task.class_names))
         elif config.templates != "dataset":
-            made = mean_features(clip, written(_TEMPLATES[config.templates], task.class_names))
-        # What a file has given is kept with the trial; the rest the backbone gives again. Also
-        # for "", with which ship.trial.model restores what was kept without reading the file.
+            text = mean_features(clip, written(_TEMPLATES[config.templates], task.class_names))
+        # Text features from a file are saved with the trial; others are recomputed by the backbone.
+        # ship.trial.model sets descriptions to "" to load the saved ones without the file.
         kept = config.descriptions is not None
-        self.register_buffer("text_features", made.to(task.features.dtype), persistent=kept)
+        self.register_buffer("text_features", text.to(task.features.dtype), persistent=kept)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
-        """logit_scale * cosine."""
+        """Return logit_scale * cosine to the text features."""
         return self.logit_scale * pictures @ self.text_features.T
 
 
 def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, as its file has them or of random words.
+    """Return the sentences of each class, from the file or with random words.
 
     Args:
-        config: says which file, and whether words are random.
-        class_names: of the classes, found in the file without regard to case.
+        config: Settings with the file and the seed of random words.
+        class_names: Names of the classes. The file is searched case-insensitively.
 
     Raises:
-        ValueError: the file cannot be read, is another one than is meant, or lacks classes.
+        ValueError: The file cannot be read, does not have the expected content, or lacks classes.
     """
-    file, found = _read(config)
-    own = {name.casefold(): sentences for name, sentences in found.items()}
-    lacking = [repr(name) for name in class_names if not own.get(name.casefold())]
+    file, descriptions = _read(config)
+    by_name = {name.casefold(): sentences for name, sentences in descriptions.items()}
+    lacking = [repr(name) for name in class_names if not by_name.get(name.casefold())]
     if lacking:
         raise ValueError(f"{file}: has no description of {some(lacking)}")
-    made = [list(own[name.casefold()]) for name in class_names]
+    sentences = [list(by_name[name.casefold()]) for name in class_names]
     if config.random_words is None:
-        return made
-    return _random(class_names, made, found, config.random_words)
+        return sentences
+    return _random(class_names, sentences, descriptions, config.random_words)
 
 
 def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
-    """The file's name and content, which may be somebody else's: bounded, and checked."""
+    """Return the file's name and its checked content. The file is untrusted input."""
     name, content = config.described()
     try:
-        found = json.loads(content)
+        descriptions = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: is no JSON: {error}") from error
-    fits = isinstance(found, dict) and all(
-        isinstance(own, list) and all(isinstance(text, str) and text.strip() for text in own)
-        for own in found.values()
+    is_valid = isinstance(descriptions, dict) and all(
+        isinstance(texts, list) and all(isinstance(text, str) and text.strip() for text in texts)
+        for texts in descriptions.values()
     )
-    if not fits:
+    if not is_valid:
         raise ValueError(f"{name}: must map class names to lists of sentences")
-    return name, found
+    return name, descriptions
 
 
 def _random(
@@ -96,9 +100,9 @@ def _random(
     pool: Mapping[str, Sequence[str]],
     seed: int,
 ) -> list[list[str]]:
-    """Sentences of the same numbers of words, drawn from the words of all classes."""
-    words = sorted({word for own in pool.values() for text in own for word in text.split()})
-    longest = max(len(text.split()) for own in sentences for text in own)
+    """Return sentences with the same numbers of words, drawn from the words of all classes."""
+    words = sorted({word for texts in pool.values() for text in texts for word in text.split()})
+    longest = max(len(text.split()) for texts in sentences for text in texts)
     rng = ReplicaRng([seed], "descriptions/words")
     drawn = [
         [words[i] for i in rng.integers(len(words), longest)[0].tolist()]
@@ -107,7 +111,7 @@ def _random(
     return [
         [
             f"a photo of a {name}, {' '.join(row[: len(text.split())])}"
-            for text, row in zip(own, drawn, strict=False)
+            for text, row in zip(texts, drawn, strict=False)
         ]
-        for name, own in zip(class_names, sentences, strict=True)
+        for name, texts in zip(class_names, sentences, strict=True)
     ]
