@@ -1,6 +1,6 @@
-"""Generators of synthetic features for classes without pictures, each behind one small contract.
+"""Generators of synthetic features for classes without images, all with one small interface.
 
-Which there are, `GENERATORS` says (ship.configs): their settings by name, which name the method.
+`GENERATORS` (ship.configs) maps each name to the settings class, which refers to the method.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ __all__ = [
 def build_generator(
     config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
 ) -> FeatureSource | None:
-    """The generator of some settings, all seeds of it, before its first epoch.
+    """Build an untrained generator for all seeds.
 
     Args:
-        config: settings, which name the method.
-        task: whose seen classes it is fitted on.
-        clip: the frozen backbone.
-        seeds: of each replica.
+        config: Settings of the generator.
+        task: Task whose seen classes it is fitted to.
+        clip: Frozen backbone.
+        seeds: Seed of each replica.
 
     Returns:
-        None for settings without a method: no synthetic features.
+        The generator, or None if the settings have no method (no synthetic features).
     """
     kind = config.load_method()
     if kind is None:
@@ -44,5 +44,5 @@ def build_generator(
     if not isinstance(kind, type) or not issubclass(kind, FeatureSource | methods.Generator):
         raise TypeError(f"generator {config.name}: its method must be a ship.methods.Generator")
     build: Any = kind if issubclass(kind, FeatureSource) else partial(FusedGenerator, kind)
-    made: FeatureSource = build(config, task, clip, seeds)
-    return made
+    generator: FeatureSource = build(config, task, clip, seeds)
+    return generator

@@ -1,4 +1,4 @@
-"""Fits a generator that is written for one seed, all seeds side by side, and draws from it."""
+"""Fit a generator that is written for one seed for all seeds at once, and sample from it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from ship.tasks import Task
 
 
 class FusedGenerator(Fused, FeatureSource):
-    """A source of features that is one method for each seed.
+    """A feature source with one generator per seed, all fitted together.
 
     Raises:
-        ValueError: early stopping without validation pictures.
+        ValueError: Early stopping is on, but there are no validation images.
     """
 
     one: Generator
@@ -49,14 +49,14 @@ class FusedGenerator(Fused, FeatureSource):
             self._held_out = self._validation(seeds)
 
     def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
-        """What held-out losses are of, each input of all seeds.
+        """Return the inputs of the held-out loss, each with one entry per seed.
 
-        Each picture has one noise vector, which is the same at every epoch: that makes epochs
-        comparable and, unlike z at the posterior mean, leaves the estimate of the ELBO unbiased, as
-        the posterior's variance has its price in squared error.
+        Each image keeps the same noise vector in all epochs, which makes epochs comparable. Unlike
+        z at the posterior mean, it also keeps the estimate of the ELBO unbiased, as the posterior's
+        variance increases the squared error.
         """
         held_out = self._task.held_out()
-        counts = [len(own.labels) for own in held_out]
+        counts = [len(images.labels) for images in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
                 "generator.early_stopping needs validation pictures of the seen classes, "
@@ -64,22 +64,23 @@ class FusedGenerator(Fused, FeatureSource):
             )
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
-            # drawn by seed: how much one draws must not depend on the others' pictures
+            # One stream per seed: a seed's noise must not depend on the other seeds' images.
             rng = ReplicaRng([seed], f"{self.one.stream}/held_out", like.device, like.dtype)
             drawn = self._drawn(n, rng)
             noise.append(None if drawn is None else drawn[0])
-        features, labels = [own.features for own in held_out], [own.labels for own in held_out]
+        features = [images.features for images in held_out]
+        labels = [images.labels for images in held_out]
         return [features, labels, noise, [math.inf] * len(counts)]
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing to fit, or every seed has stopped early."""
+        """Whether fitting is over: there is nothing to fit, or every seed has stopped early."""
         if self._stopping is not None:
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
     def give_up(self, places: Sequence[int]) -> None:
-        """See FeatureSource.give_up."""
+        """Treat failed seeds as stopped. See `FeatureSource.give_up`."""
         if not places:
             return
         self._settled = False
@@ -87,12 +88,12 @@ class FusedGenerator(Fused, FeatureSource):
             self._stopping.stopped[list(places)] = True
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the seen classes' features, a random view of each.
+        """Train one epoch: a pass over the seen classes' features, with a random view of each.
 
         Returns:
-            The means of the epoch's losses, and what its end is measured by; with early stopping
-            also held_out_loss. A seed that has stopped, and each one after the last epoch, reports
-            its best epoch's.
+            The means of the epoch's losses and the metrics of its end, with early stopping also
+            held_out_loss. Seeds that have stopped, and all seeds after the last epoch, report the
+            values of their best epoch.
         """
         if not self.epochs:
             return {}
@@ -105,7 +106,7 @@ class FusedGenerator(Fused, FeatureSource):
         return metrics
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A step's features, their class ids, and noise."""
+        """Return the features, class ids and noise of a step."""
         features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
         return features, labels, self._drawn(self._batch_size, self._noise.at(number))
 
@@ -123,33 +124,33 @@ class FusedGenerator(Fused, FeatureSource):
         *batch: Tensor | None,
         shared: Sequence[int] = (),
     ) -> dict[str, Float[Tensor, " replica"]]:
-        """A step down one of the method's losses; what it tells, by name.
+        """Take an optimizer step on one of the method's losses and return its values by name.
 
         Args:
-            loss: its name.
-            optimizer: of what is to be moved.
-            batch: inputs of the loss, (replica, n, ...) each.
-            shared: further ones, which are the same for all seeds.
+            loss: Name of the method's loss function.
+            optimizer: Optimizer of the parameters to train.
+            batch: Inputs of the loss, (replica, n, ...) each.
+            shared: Further inputs, which are the same for all seeds.
         """
-        found: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
-        if not isinstance(found, dict) or "loss" not in found:
+        values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
+        if not isinstance(values, dict) or "loss" not in values:
             name = type(self.one).__name__
             raise TypeError(f"{name}.{loss} must be numbers by name, 'loss' among them")
         optimizer.zero_grad()
-        # summed over replicas, so that each one's gradient is that of its own mean loss
-        found["loss"].sum().backward()
+        # The sum over seeds gives each seed the gradient of its own mean loss.
+        values["loss"].sum().backward()
         optimizer.step()
-        return {name: value.detach() for name, value in found.items()}
+        return {name: value.detach() for name, value in values.items()}
 
     def _keep_best(
         self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " replica"]]:
-        """Note the epoch; where training is over, go back to the best one."""
-        found = self.stack.in_turn("loss", *self._held_out)
+        """Record the epoch, and restore the best epoch of seeds whose training is over."""
+        held_out_loss = self.stack.in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
-        metrics = {**metrics, "held_out_loss": found["loss"]}
+        metrics = {**metrics, "held_out_loss": held_out_loss}
         now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
-        stopping.update(epoch, found["loss"], now)
+        stopping.update(epoch, held_out_loss, now)
         result = Kept(now)
         over = stopping.stopped | (epoch == self.epochs)
         result.take(over, {name: stopping.tensors[name] for name in now})
@@ -161,7 +162,7 @@ class FusedGenerator(Fused, FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
-        """Synthetic features, a part at a time, so that memory does not grow with them."""
+        """Return synthetic features. They are drawn in chunks, which bounds memory."""
         if not self._settled:
             self.stack.state.update(self.stack.in_turn("settled"))
             self._settled = True
@@ -172,16 +173,16 @@ class FusedGenerator(Fused, FeatureSource):
         return torch.cat([self.stack("sample", *part) for part in zip(ids, noises, strict=True)], 1)
 
     def learned(self) -> Mapping[str, Part]:
-        """What sample() reads beside the backbone and the classes."""
-        inside = f"{self.one.sampler}." if self.one.sampler else ""
+        """Return the state that `sample()` needs besides the backbone and the classes."""
+        prefix = f"{self.one.sampler}." if self.one.sampler else ""
         return {
-            name.removeprefix(inside): part
+            name.removeprefix(prefix): part
             for name, part in self.stack.learned.items()
-            if name.startswith(inside)
+            if name.startswith(prefix)
         }
 
     def parts(self) -> Mapping[str, Part]:
-        """The trained parameters, and what moves them."""
+        """Return the trained parameters and the state of their training, for a checkpoint."""
         if not self.epochs:
             return {}
         return {
@@ -193,30 +194,37 @@ class FusedGenerator(Fused, FeatureSource):
 
 
 class EarlyStopping(Kept):
-    """Keeps each seed's epoch of the lowest held-out loss; stops it when patience has run out.
+    """The epoch of each seed with the lowest held-out loss, and whether the seed has stopped.
 
-    A seed that has stopped is trained on beside the others, as its share of a fused step cannot be
-    left out, but to no effect: what it has kept is put back after each epoch.
+    A stopped seed keeps training with the batch, because its share of a step cannot be omitted. It
+    has no effect: the kept state is restored after each epoch.
     """
 
     def __init__(self, patience: int, warmup: int, n_replicas: int, device: torch.device) -> None:
-        """Patience is counted in epochs, behind those of the warm-up."""
+        """Start without a best epoch.
+
+        Args:
+            patience: Number of epochs without a lower loss after which a seed stops.
+            warmup: Number of epochs before patience starts counting.
+            n_replicas: Number of seeds.
+            device: Device of the trained tensors.
+        """
         zeros = torch.zeros(n_replicas, dtype=torch.long, device=device)
         super().__init__({"epoch": zeros, "stopped": zeros > 0})
         self._patience, self._warmup = patience, warmup
 
     @property
     def stopped(self) -> Bool[Tensor, " replica"]:
-        """Whose patience has run out."""
+        """Mask of the seeds that have stopped."""
         return self.tensors["stopped"]
 
     def update(self, epoch: int, loss: Tensor, now: Mapping[str, Tensor]) -> None:
-        """Take over the seeds that improved; stop those that have not for too long.
+        """Record seeds that improved, and stop seeds whose patience has run out.
 
         Args:
-            epoch: counted from 1.
-            loss: held out, (replica,).
-            now: what is to be kept of the epoch, (replica, ...) each.
+            epoch: 1-based epoch.
+            loss: Held-out loss, (replica,).
+            now: Tensors of the epoch to keep, (replica, ...) each.
         """
         best = self.tensors.get("loss")
         better = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))

@@ -1,12 +1,12 @@
-"""Gaussians around text features, with the moments of few-shot features: what SHIP must beat.
+"""Gaussians around text features with the moments of few-shot features, as baselines for SHIP.
 
-Those of the nearest pictures, of other classes, are of Wang et al., arXiv:2402.04087, the
-base-to-new part of the authors' code (SHIP's authors too; github.com/mrflogs/ICLR24,
-main_base2new.py). There they are the discriminant of the new classes (ship.finetuners.gda); here
-they can also be drawn from, for any other fine-tuner.
+`KnnGaussian` fits Gaussians to the nearest images of other classes, after Wang et al.,
+arXiv:2402.04087, and the base-to-new part of their code (github.com/mrflogs/ICLR24,
+main_base2new.py; SHIP's authors are among them). There they define the discriminant of the new
+classes (ship.finetuners.gda). Here they can also be sampled for any other fine-tuner.
 
-The moments are fitted on the CPU and in double precision: they are small, fitted once, and so the
-same on every device.
+The moments are fitted once, on the CPU and in double precision, so they are the same on every
+device.
 """
 
 import torch
@@ -20,19 +20,23 @@ from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, KnnG
 from ship.methods import Draw, Features, Generator, Labels, Noise, SeedTask
 from ship.methods.stack import plus_product
 
-# Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
+# Minimum weight of the identity in a covariance, which is singular with fewer images than
+# dimensions.
 LEAST_SHRINKAGE = 1e-6
 
 
 class GaussianText(Generator):
     """Features drawn around the zero-shot text feature of the class.
 
-    The fitted scale is the RMS deviation per dimension of un-augmented training features from their
-    class means, unbiased (n - n_classes); where every class has one picture, that of (picture -
+    The fitted scale is the unbiased RMS deviation per dimension (n - n_classes) of un-augmented
+    training features from their class means. If every class has one image, it is that of (image -
     text feature) from its mean (n - 1).
 
+    Attributes:
+        scale: Standard deviation per dimension, a scalar.
+
     Raises:
-        ValueError: a scale is to be fitted to a single picture.
+        ValueError: The scale is to be fitted, and there is only one image.
     """
 
     scale: Tensor
@@ -48,23 +52,25 @@ class GaussianText(Generator):
         self.register_buffer("scale", task.features.new_tensor(scale))
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Text feature + scale * N(0, I), normalised."""
+        """Return the text feature + scale * N(0, I), normalized."""
         text = self.text[class_ids]
         return text if noise is None else F.normalize(text + self.scale * noise, dim=-1)
 
 
 class GaussianBase(Generator):
-    """Features as a Gaussian carries them over from the seen classes to the others.
+    """Features of a Gaussian that is transferred from the seen classes to all classes.
 
-    Mean: text feature + mean over the seen classes of (class mean - text feature). Covariance: that
-    of un-augmented training features within their classes, pooled and shrunk towards isotropy;
-    where every class has one picture, that of (picture - text feature). What SHIP must beat to have
-    learned more than two moments (LP-DiF's critique).
+    The mean is text feature + mean over the seen classes of (class mean - text feature). The
+    covariance is the pooled within-class covariance of un-augmented training features, shrunk
+    towards isotropy. If every class has one image, it is the covariance of (image - text feature).
+    A generator that does not beat it has learned no more than two moments (LP-DiF's critique).
 
-    shift: (feature,). factor: lower Cholesky factor of the covariance, (feature, feature).
+    Attributes:
+        shift: Mean of (class mean - text feature), (feature,).
+        factor: Lower Cholesky factor of the covariance, (feature, feature).
 
     Raises:
-        ValueError: a covariance is to be fitted to a single picture.
+        ValueError: There is only one image.
     """
 
     shift: Tensor
@@ -81,19 +87,19 @@ class GaussianBase(Generator):
         self.register_buffer("factor", factor.to(task.features))
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Text feature + shift + L N(0, I), normalised."""
+        """Return the text feature + shift + L N(0, I), normalized."""
         return drawn_around(self.text[class_ids] + self.shift, self.factor, noise)
 
 
 def modality_shift(
     features: Features, labels: Labels, text_features: Float[Tensor, "n_cls feature"]
 ) -> Float[Tensor, " feature"]:
-    """Mean over the classes that have pictures of (class mean - text feature).
+    """Return the mean of (class mean - text feature) over the classes that have images.
 
     Args:
-        features: of pictures, unit norm.
-        labels: places among the rows of text_features.
-        text_features: of every class, unit norm.
+        features: Image features, unit norm.
+        labels: Label of each image, an index into text_features.
+        text_features: Text features of all classes, unit norm.
     """
     classes, means = _class_means(features, labels)
     return (means - text_features[classes]).mean(0)
@@ -102,20 +108,22 @@ def modality_shift(
 def within_class_rows(
     features: Features, labels: Labels, text_features: Float[Tensor, "n_cls feature"]
 ) -> Float[Tensor, "m feature"]:
-    """Independent rows of mean 0 that have the covariance within classes, m = n - n_classes.
+    """Return m = n - n_classes independent rows with mean 0 and the within-class covariance.
 
-    Helmert contrasts of each class's rows: their mean outer product is the pooled covariance,
-    unbiased, and no pair of pictures is counted twice (as residuals +r and -r would be).
-    Where every class has one picture, nothing varies within them; the rows are then contrasts of
-    (picture - text feature) over all pictures: how a class departs from the mean modality shift.
+    The rows are Helmert contrasts of each class's features. Their mean outer product is the
+    unbiased pooled covariance, and no pair of images counts twice (as residuals +r and -r would).
+
+    If every class has one image, there is no variation within classes. The rows are then contrasts
+    of (image - text feature) over all images: the deviation of a class from the mean modality
+    shift.
 
     Args:
-        features: of pictures, unit norm.
-        labels: places among the rows of text_features.
-        text_features: of every class, unit norm.
+        features: Image features, unit norm.
+        labels: Label of each image, an index into text_features.
+        text_features: Text features of all classes, unit norm.
 
     Raises:
-        ValueError: a single picture.
+        ValueError: There is only one image.
     """
     if len(features) < 2:
         raise ValueError(f"needs at least 2 training pictures, got {len(features)}")
@@ -128,7 +136,7 @@ def within_class_rows(
     residuals = features[order] - means[groups]
     counts = groups.bincount()
     place = torch.arange(len(groups)) - (counts.cumsum(0) - counts)[groups]
-    # residuals of a class sum to 0, so that the running sum is that of the class's rows before
+    # The residuals of a class sum to 0, so the running sum only has the class's previous rows.
     before = residuals.cumsum(0) - residuals
     later = place > 0
     j = place[later].to(features.dtype).unsqueeze(1)
@@ -139,14 +147,14 @@ def within_class_rows(
 def shrunk_cholesky(
     rows: Float[Tensor, "m feature"], shrinkage: float | None
 ) -> Float[Tensor, "feature feature"]:
-    """Lower L with L L^T = (1 - s) * covariance of the rows + s * mean variance * identity.
+    """Return the lower L with L L^T = (1 - s) * covariance + s * mean variance * identity.
 
     Args:
-        rows: of mean 0.
-        shrinkage: s in [0, 1] (at least 1e-6 is applied); None: Ledoit-Wolf's.
+        rows: Rows with mean 0.
+        shrinkage: s in [0, 1]; values below 1e-6 are raised to it. Defaults to Ledoit-Wolf's.
     """
     if shrinkage is None:
-        # of a single row no covariance can be told
+        # A single row has no covariance to estimate.
         best = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True) if len(rows) > 1 else 1
         shrinkage = float(best)
     s = max(LEAST_SHRINKAGE, shrinkage)
@@ -162,12 +170,12 @@ def shrunk_cholesky(
 def drawn_around(
     means: Float[Tensor, "n feature"], factor: Float[Tensor, "feature feature"], noise: Noise
 ) -> Features:
-    """mean + L N(0, I), normalised, of each feature that is drawn; L L^T is the covariance."""
+    """Return mean + L N(0, I), normalized, for each mean. L L^T is the covariance."""
     return F.normalize(plus_product(means, noise, factor.mT), dim=-1)
 
 
 def real_features(task: SeedTask) -> tuple[Features, Labels, Float[Tensor, "n_cls feature"]]:
-    """The un-augmented features, their labels, and the text features of all classes."""
+    """Return the un-augmented features, their labels, and the text features of all classes."""
     features = task.features[:, 0].cpu().double()
     return features, task.labels.cpu(), task.text_features.cpu().double()
 
@@ -175,28 +183,28 @@ def real_features(task: SeedTask) -> tuple[Features, Labels, Float[Tensor, "n_cl
 def _class_means(
     features: Features, labels: Labels
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, "k feature"]]:
-    """The classes that occur, ascending, and the mean of each one's rows."""
+    """Return the classes that occur, in ascending order, and the mean of each class."""
     classes, index, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add(0, index, features)
     return classes, sums / counts.unsqueeze(1)
 
 
-# The authors' figures.
+# The authors' values.
 NEIGHBOURS = 64
 TEXT_COPIES = 16
-# Classes whose neighbours are held at once: 33 MB of features of size 512.
+# Number of classes whose neighbors are in memory at once: 33 MB for features of size 512.
 _CLASSES_AT_ONCE = 128
 
 
 def seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
-    """All views of the pictures, on the CPU and in double precision."""
+    """Return all views of the images, on the CPU and in double precision."""
     return task.features.flatten(0, 1).cpu().double()
 
 
 def nearest(
     views: Float[Tensor, "n feature"], text: Float[Tensor, "m feature"], k: int
 ) -> Int[Tensor, "m near"]:
-    """Rows of the k views (or all, where there are fewer) with the largest dot product."""
+    """Return the rows of the k views (or of all, if fewer) with the largest dot product."""
     rows: Tensor = (text @ views.T).topk(min(k, len(views)), dim=1).indices
     return rows
 
@@ -207,13 +215,13 @@ def neighbour_means(
     k: int = NEIGHBOURS,
     copies: int = TEXT_COPIES,
 ) -> Float[Tensor, "m feature"]:
-    """Mean of each class's nearest views and of so many copies of its text feature.
+    """Return the mean of each class's nearest views and of copies of its text feature.
 
     Args:
-        views: of pictures of other classes, unit norm.
-        text: the classes' text features, unit norm.
-        k: nearest views of a class.
-        copies: of its text feature.
+        views: Image features of other classes, unit norm.
+        text: Text features of the classes, unit norm.
+        k: Number of nearest views per class.
+        copies: Number of copies of the text feature.
     """
     near = nearest(views, text, k)
     sums = torch.stack([views[rows].sum(0) for rows in near])
@@ -227,17 +235,18 @@ def neighbour_precision(
     *,
     around_text: bool = True,
 ) -> Float[Tensor, "feature feature"]:
-    """Mean over the classes of d ((k - 1) S_c + tr(S_c) I)^-1.
+    """Return the mean over the classes of d ((k - 1) S_c + tr(S_c) I)^-1.
 
-    S_c is the covariance (divided by k - 1) of the class's k nearest views around its text feature;
-    d is the size of a feature. Each inverse is that of a matrix of k rows beside the identity
-    (Woodbury), so that k x k systems are solved and none of d x d.
+    S_c is the covariance (divided by k - 1) of the class's k nearest views around its text feature,
+    and d is the size of a feature. Each matrix is a multiple of the identity plus one of rank k, so
+    Woodbury's formula reduces the inverse to a k x k system.
 
     Args:
-        views: of pictures of other classes, unit norm.
-        text: the classes' text features, unit norm, of one class at least.
-        k: nearest views of a class.
-        around_text: else S_c is taken around the mean of the views.
+        views: Image features of other classes, unit norm.
+        text: Text features of the classes, at least one, unit norm.
+        k: Number of nearest views per class.
+        around_text: Whether S_c is around the text feature. If False it is around the mean of the
+            views.
     """
     size, near = text.shape[1], nearest(views, text, k)
     total = text.new_zeros(size, size)
@@ -247,7 +256,7 @@ def neighbour_precision(
         centres = names if around_text else rows.mean(1)
         apart = rows - centres.unsqueeze(1)
         trace = apart.square().sum((1, 2)) / max(k - 1, 1)
-        trace = torch.where(trace > 1e-12, trace, 1.0)  # nothing scatters: the identity times d
+        trace = torch.where(trace > 1e-12, trace, 1.0)  # without scatter: d times the identity
         gram = apart @ apart.mT
         gram.diagonal(dim1=1, dim2=2).add_(trace.unsqueeze(1))
         solved = torch.cholesky_solve(apart, torch.linalg.cholesky(gram))
@@ -258,18 +267,20 @@ def neighbour_precision(
 
 
 class KnnGaussian(Generator):
-    """Features drawn from a Gaussian for each class; one covariance for all of them.
+    """Features of one Gaussian per class with a shared covariance.
 
-    Mean: see neighbour_means. Covariance: the inverse of neighbour_precision over the classes
-    without pictures (where there are none, over all classes). It is the authors' estimate for a
-    classifier: around the text feature it holds the distance between CLIP's two modalities, too, so
-    that features drawn from it are further apart than real ones. `centre: mean` leaves that out.
+    The means are `neighbour_means`. The covariance is the inverse of `neighbour_precision` over the
+    classes without images, or over all classes if all have images. It is the authors' estimate for
+    a classifier: a covariance around the text feature includes the distance between CLIP's two
+    modalities, so features drawn from it scatter more than real ones. `centre: mean` excludes it.
 
-    views: of the pictures, (n, feature). means: of all classes, (n_cls, feature).
-    factor: lower Cholesky factor of the covariance, (feature, feature).
+    Attributes:
+        views: Views of the training images, (n, feature).
+        means: Means of all classes, (n_cls, feature).
+        factor: Lower Cholesky factor of the covariance, (feature, feature).
 
     Raises:
-        ValueError: there are no views.
+        ValueError: There are no views.
     """
 
     rows = "views"
@@ -294,9 +305,9 @@ class KnnGaussian(Generator):
         self.register_buffer("means", torch.empty(0), persistent=False)
 
     def settled(self) -> dict[str, Tensor]:
-        """The means, which follow from the views also of classes that these know nothing of."""
+        """Return the class means, which exist also for classes that were added after loading."""
         views, config = self.views, self.config
-        real = views[views.any(dim=1)].cpu().double()  # no zeros, which stand behind fewer views
+        real = views[views.any(dim=1)].cpu().double()  # without the zeros of padding
         if not len(real):
             raise ValueError("there are no views")
         text = self.text.cpu().double()
@@ -304,5 +315,5 @@ class KnnGaussian(Generator):
         return {"means": means.to(self.text)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """The class's mean + L N(0, I), normalised."""
+        """Return the class's mean + L N(0, I), normalized."""
         return drawn_around(self.means[class_ids], self.factor, noise)

@@ -1,4 +1,4 @@
-"""Where synthetic features come from: generators of all seeds, real pictures; who draws them."""
+"""Sources of synthetic features (generators of all seeds, real images) and their sampling."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,70 +16,74 @@ from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
 
-# Of the places from which a mixture counts its real pictures: as good as a continuum.
+# Number of equally spaced random starts of a mixture, enough to approximate a uniform number.
 _STARTS: Final = 2**30
 
 
 class FeatureSource:
-    """Class ids -> unit-norm features, of all seeds; by itself it is not fitted.
+    """A source of unit-norm features for class ids, for all seeds. The base class fits nothing.
 
-    epochs: passes over the real features that train_epoch should be called for (0: nothing to fit).
+    Attributes:
+        epochs: Number of passes over the real features, one per call of `train_epoch`. 0 means
+            there is nothing to fit.
     """
 
     epochs: int = 0
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing to fit, or every seed has stopped early."""
+        """Whether fitting is over: there is nothing to fit, or every seed has stopped early."""
         return self.epochs == 0
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Train one epoch; mean losses (and what else is worth a curve) by name.
+        """Train one epoch and return mean losses and other metrics by name.
 
-        A seed that has stopped early keeps its best parameters, whatever the others still do.
+        A seed that has stopped early keeps its best parameters while the other seeds train on.
         """
         return {}
 
     def give_up(self, places: Sequence[int]) -> None:
-        """Wait no longer for some replicas to stop early; their state may have been replaced.
+        """Treat failed seeds as stopped. Their state may have been replaced.
 
         Args:
-            places: Places of the replicas that have failed.
+            places: Indices of the seeds that have failed.
         """
 
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
-        """One unit-norm feature for every class id; no gradient."""
+        """Return one unit-norm feature per class id, without gradients."""
         raise NotImplementedError
 
     def parts(self) -> Mapping[str, Part]:
-        """What fitting changes (ship.state); {}: nothing is fitted by epochs."""
+        """Return everything that fitting changes, for a checkpoint. Empty without epochs."""
         return {}
 
     def learned(self) -> Mapping[str, Part] | None:
-        """What sample() reads beside the backbone and the classes, (replica, ...) each.
+        """Return the state that `sample()` needs besides the backbone and the classes.
 
-        One that is built again with this put back draws the same features. None: it draws
-        pictures, which no state stands for.
+        A new source with this state draws the same features. Tensors are (replica, ...) each.
+
+        Returns:
+            The state, or None if the source draws real images, which are not saved.
         """
         return None
 
 
 class RealPictures(FeatureSource):
-    """Features of real training pictures of the new classes: the ceiling of any generator.
+    """Features of real training images of the new classes, the upper bound of any generator.
 
-    Under a dose d with the spread s, a feature x of a class with the mean m (of its pictures in all
-    views) becomes (1 - d) m + d a + s (x - m), normalised; a is the class's text feature or a
-    random unit vector.
+    With dose d and spread s, a feature x of a class with mean m (over its images in all views)
+    becomes (1 - d) m + d a + s (x - m), normalized. a is the class's text feature or a random unit
+    vector.
     """
 
     def __init__(
         self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
-        pictures, n_cls = task.unseen(), len(task.class_names)
-        self._features = pad_sequence([own.features for own in pictures], batch_first=True)
-        self._count = torch.stack([own.labels.bincount(minlength=n_cls) for own in pictures])
+        by_seed, n_cls = task.unseen(), len(task.class_names)
+        self._features = pad_sequence([images.features for images in by_seed], batch_first=True)
+        self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._first = self._count.cumsum(1) - self._count
         self._spread = config.spread
         self._moved: tuple[Tensor, Tensor] | None = None
@@ -95,10 +99,10 @@ class RealPictures(FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
-        """Pictures of the class's few-shot draw, each in a random view.
+        """Return features of the class's few-shot images, each in a random view.
 
-        Of a class that is asked for several times, its pictures in turn from a random one on: all
-        of them come before any comes again.
+        If a class is requested several times, its images are used in turn, starting at a random
+        one: none repeats before all have been used.
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
@@ -112,10 +116,10 @@ class RealPictures(FeatureSource):
 
 
 class MixedWithReal(FeatureSource):
-    """A generator's features, a share of each class's replaced by real pictures: a dose of them.
+    """A generator's features with a share of each class's features replaced by real images.
 
-    The places of the real ones are evenly spaced among a class's features from a random start on:
-    of n that are asked for at once, share * n are real, rounded up or down at random.
+    Real features are evenly spaced among a class's features, from a random start: of n features
+    requested at once, share * n are real, rounded up or down at random.
     """
 
     def __init__(
@@ -131,38 +135,38 @@ class MixedWithReal(FeatureSource):
 
     @property
     def finished(self) -> bool:
-        """Whether the generator's fit is over."""
+        """Whether fitting the generator is over."""
         return self._made.finished
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One of the generator's."""
+        """Train the generator for one epoch and return its metrics."""
         return self._made.train_epoch()
 
     def give_up(self, places: Sequence[int]) -> None:
-        """See FeatureSource.give_up."""
+        """Treat failed seeds of the generator as stopped. See `FeatureSource.give_up`."""
         self._made.give_up(places)
 
     def parts(self) -> Mapping[str, Part]:
-        """What fitting the generator changes."""
+        """Return everything that fitting the generator changes, for a checkpoint."""
         return self._made.parts()
 
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
-        """A feature of the generator, or a real one in its place."""
-        made, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
+        """Return one feature per class id, from the generator or from a real image."""
+        synthetic, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
         where, before = _occurrences(class_ids)
         start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
         reached = start + self._share * before
         is_real = (reached + self._share).floor() > reached.floor()
-        return torch.where(is_real.unsqueeze(-1), real, made)
+        return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
 
 def _occurrences(
     ids: Int[Tensor, "replica n"],
 ) -> tuple[Int[Tensor, "replica n"], Int[Tensor, "replica n"]]:
-    """Of each id, where it came first in its row, and how many times it has come before."""
+    """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
     ordered = ids.gather(1, order)
     places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -179,23 +183,25 @@ def _class_means(
     first: Int[Tensor, "replica n_cls"],
     count: Int[Tensor, "replica n_cls"],
 ) -> Float[Tensor, "replica n_cls feature"]:
-    """Mean of each class's pictures in all views; 0 of a class without any."""
+    """Return the mean of each class's images in all views, 0 for classes without images."""
     sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
     total = gather_rows(sums, first + count) - gather_rows(sums, first)
     return total / count.clamp_min(1).unsqueeze(-1)
 
 
-# Class ids, (replica, n), and a stream -> a synthetic feature for each, (replica, n, feature).
+# Maps class ids, (replica, n), and a random stream to features, (replica, n, feature).
 Sample = Callable[[Tensor, ReplicaRng], Tensor]
 
 
 class Synthesizer:
-    """Draws synthetic features of a task's unseen classes by a fitted generator's sample().
+    """Synthetic training features of a task, drawn by the `sample()` of a fitted generator.
 
-    Where every class is seen (few_shot), it draws features of all of them.
+    The features are of the task's unseen classes, or of all classes if every class is seen
+    (few_shot).
 
-    weight: of the loss of each synthetic feature, a number.
-    weighted: whether that is another than a real one's.
+    Attributes:
+        weight: Loss weight of a synthetic feature, a scalar tensor.
+        weighted: Whether this weight differs from 1, the weight of a real feature.
     """
 
     def __init__(
@@ -221,26 +227,32 @@ class Synthesizer:
     ) -> tuple[
         Float[Tensor, "replica m feature"], Int[Tensor, "replica m"], Float[Tensor, "replica m"]
     ]:
-        """A step's real features and labels with `ratio` as many synthetic ones behind them.
+        """Append synthetic features and labels to the real ones of a step.
 
-        Synthetic labels are uniform over the classes to synthesize (the reference code's rule).
+        There are `ratio` times as many synthetic features as real ones. Their labels are uniform
+        over the classes to synthesize, as in the authors' code of SHIP.
+
+        Args:
+            features: Real features of the step.
+            labels: Their labels.
+            step: Number of the step, which selects the random streams.
 
         Returns:
-            Features, labels, and the weight of each one's loss.
+            Features, labels, and loss weights.
         """
         size = max(1, round(self._ratio * features.shape[1]))
         rng = self._labels.at(step)
         if self._pool is not None:
             picks = rng.integers(self._pool[1].shape[1], size)
-            made, own = (gather_rows(rows, picks) for rows in self._pool)
+            synthetic, ids = (gather_rows(rows, picks) for rows in self._pool)
         else:
-            own = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
-            made = self._sample(self._numbered(own), self._noise.at(step))
-        weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(own.shape)], dim=1)
-        return torch.cat([features, made], dim=1), torch.cat([labels, own], dim=1), weights
+            ids = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
+            synthetic = self._sample(self._numbered(ids), self._noise.at(step))
+        weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(ids.shape)], dim=1)
+        return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
     def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
-        """`per_class` features of every class to synthesize, class by class."""
+        """Return `per_class` features of every class to synthesize, class by class."""
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)

@@ -1,13 +1,13 @@
-"""SHIP's generator: a VAE of features that decodes through CLIP's frozen text tower.
+"""SHIP's generator: a VAE of image features that decodes through CLIP's frozen text tower.
 
 Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code (a VAE with one instance
-bias added to L global context vectors). Every size is a parameter. The prompt that generates is
-[SOT] (ctx_1 + r) ... (ctx_L + r) [class name] . [EOT]; the WGAN shares it, and its variants are the
+bias added to L global context vectors). Every size is configurable. The generating prompt is
+[SOT] (ctx_1 + r) ... (ctx_L + r) [class name] . [EOT]. The WGAN uses it, too. Its variants are the
 ablation of the prompt.
 
-MlpVAE decodes with a new MLP in place of CLIP: the ablation of SHIP's main idea. Its decoder sees
-the class as its text feature, as f-VAEGAN's does its attributes (arXiv:1903.10132); all else
-(encoder, loss, training) is the prompt VAE's.
+MlpVAE decodes with a trained MLP instead of CLIP: the ablation of SHIP's main idea. Its decoder
+gets the class's text feature, as f-VAEGAN's decoder gets attributes (arXiv:1903.10132). Encoder,
+loss and training are those of the prompt VAE.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ from ship.methods.prompts import Linear, Prompts, initial_context
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
-# Features that are encoded at once to count such dimensions; bounds memory on all of ImageNet.
+# Features encoded per pass when active dimensions are counted; bounds memory on ImageNet.
 ENCODED_AT_ONCE = 4096
 
 
 class Encoder(nn.Module):
-    """Feature -> hidden ReLU units -> mean and ln sigma^2 of q(z|x)."""
+    """An MLP with one hidden ReLU layer from a feature to mean and ln sigma^2 of q(z|x)."""
 
     def __init__(self, feature_dim: int, config: VAESettings, rng: Rng) -> None:
         super().__init__()
@@ -41,18 +41,21 @@ class Encoder(nn.Module):
     def forward(
         self, features: Float[Tensor, "n feature"]
     ) -> tuple[Float[Tensor, "n latent"], Float[Tensor, "n latent"]]:
-        """Mean and ln sigma^2 of q(z|x)."""
+        """Return mean and ln sigma^2 of q(z|x)."""
         hidden = F.relu(self.hidden(features))
         return self.mean(hidden), self.log_var(hidden)
 
 
 class VAE(Generator):
-    """An encoder and a decoder (z, class ids) -> unit-norm features, fitted by the ELBO.
+    """Base class of VAEs: an encoder and a decoder, fitted with the ELBO.
 
-    encoder: None where z is noise in fitting, too, or there is none: fitted by squared error.
+    Attributes:
+        encoder: Encoder of the features. If it is None, z is noise during fitting, or there is no
+            z, and the model is fitted with the squared error.
+        decoder: Maps z and class ids to unit-norm features.
     """
 
-    stream = "vae"  # of every VAE, so that they see the same batches and noise in a comparison
+    stream = "vae"  # shared, so that all VAEs see the same batches and noise in a comparison
     sampler = "decoder"
     decoder: nn.Module
 
@@ -63,21 +66,21 @@ class VAE(Generator):
         self.patience, self.warmup = config.early_stopping, config.kl_warmup
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """AdamW, as in the authors' code."""
+        """Return AdamW, as in the authors' code."""
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": self.config.weight_decay}
 
     def kl_weight(self, epoch: float) -> float:
-        """Weight of the KL term in an epoch (from 1): 0 in the first of the warm-up's epochs."""
+        """Return the weight of the KL term. During warm-up it rises from 0 in epoch 1."""
         weight: float = self.config.kl_weight
         return weight * min(1.0, (epoch - 1) / self.warmup) if self.warmup else weight
 
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """The negative ELBO up to constants: squared error + kl_weight * KL(q(z|x) || N(0, I)).
+        """Return the negative ELBO up to constants: squared error + kl_weight * KL(q || N(0, I)).
 
-        A latent dimension costs free_bits nats at least, so that it has no gradient below them
-        (arXiv:1606.04934, sec. C.8); the KL that is reported is the true one, in nats.
+        The KL of a latent dimension is at least free_bits nats in the loss, so it has no gradient
+        below (arXiv:1606.04934, sec. C.8). The reported KL is the true one, in nats.
         """
         if self.encoder is None or noise is None:
             error = _squared_error(self.sample(labels, noise), features)
@@ -87,17 +90,17 @@ class VAE(Generator):
         error = _squared_error(self.sample(labels, z), features)
         nats = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
         kl = nats.sum(-1).mean()
-        price = kl
+        penalty = kl
         if self.config.free_bits:
-            price = nats.mean(0).clamp(min=self.config.free_bits).sum()
-        loss = error + self.kl_weight(epoch) * price
+            penalty = nats.mean(0).clamp(min=self.config.free_bits).sum()
+        loss = error + self.kl_weight(epoch) * penalty
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
     def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """Latent dimensions whose posterior mean varies over the features by more than 0.01.
+        """Count active latent dimensions: the posterior mean's variance over features is > 0.01.
 
-        Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01; 0 of them is posterior
-        collapse.
+        The definition is that of Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01.
+        Without active dimensions the posterior has collapsed.
         """
         if self.encoder is None:
             return {}
@@ -106,21 +109,21 @@ class VAE(Generator):
         return {"active_units": active.sum().to(features.dtype)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """z ~ N(0, I) through the decoder; without z it gives one feature a class."""
-        made: Tensor = self.decoder(noise, class_ids)
-        return made
+        """Decode z ~ N(0, I). Without z all features of a class are equal."""
+        features: Tensor = self.decoder(noise, class_ids)
+        return features
 
 
-def _squared_error(made: Tensor, features: Tensor) -> Tensor:
-    """Summed over dimensions, averaged over the rows."""
-    return (made - features).square().sum(-1).mean()
+def _squared_error(decoded: Tensor, features: Tensor) -> Tensor:
+    """Return the squared error, summed over dimensions and averaged over rows."""
+    return (decoded - features).square().sum(-1).mean()
 
 
 class PromptVAE(VAE):
-    """SHIP's generator: it decodes through CLIP's frozen text tower.
+    """SHIP's generator, which decodes through CLIP's frozen text tower.
 
     Raises:
-        ValueError: contexts too long for the backbone.
+        ValueError: The contexts are too long for the backbone.
     """
 
     def __init__(
@@ -135,7 +138,7 @@ class PromptVAE(VAE):
 
 
 class MlpDecoder(nn.Module):
-    """[z, class text feature] -> hidden ReLU units -> unit-norm feature."""
+    """An MLP with one hidden ReLU layer from [z, class text feature] to a unit-norm feature."""
 
     def __init__(
         self, config: MlpVAEConfig, text: Float[Tensor, "n_cls feature"], rng: Rng
@@ -148,13 +151,13 @@ class MlpDecoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "n latent"], class_ids: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """Features of the given classes."""
-        given = torch.cat([z, self._text[class_ids]], dim=-1)
-        return F.normalize(self.feature(F.relu(self.hidden(given))), dim=-1)
+        """Return unit-norm features of the classes."""
+        inputs = torch.cat([z, self._text[class_ids]], dim=-1)
+        return F.normalize(self.feature(F.relu(self.hidden(inputs))), dim=-1)
 
 
 class MlpVAE(VAE):
-    """The prompt VAE with another decoder."""
+    """The prompt VAE with an MLP as decoder."""
 
     def __init__(self, config: MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -163,26 +166,30 @@ class MlpVAE(VAE):
         self.decoder = MlpDecoder(config, task.text_features, rng)
 
 
-# The words of prompt "fixed" where ctx_init is null.
+# The words of prompt "fixed" if ctx_init is null.
 FIXED_WORDS = "a photo of a"
 
 
 class PromptDecoder(nn.Module):
-    """Prompts that z makes, in front of the frozen text tower.
+    """A decoder that turns z into a prompt and encodes it with the frozen text tower.
 
-    prompt "instance_bias": an MLP makes one vector r from z, added to all L global contexts (the
-    reference); where there are none, to the tokens of the class name. "instance_tokens": it makes L
-    vectors, one added to each context; replacing the contexts instead would span the same prompts,
-    as the last layer's bias does what a context does, but would lose their initialisation. "noise":
-    as "instance_bias", of a z that knows nothing of the picture (cf. the random vectors that CaPT,
-    arXiv:2506.23856, puts in the place of image features).
-    "global": contexts alone. "fixed": words, nothing learned.
+    The setting `prompt` selects the prompt:
+
+    - "instance_bias", SHIP's own: an MLP maps z to one vector r, which is added to all L global
+      contexts, or to the tokens of the class name if L is 0.
+    - "instance_tokens": the MLP computes L vectors, one added to each context. Replacing the
+      contexts instead would span the same prompts, because the last layer's bias acts like a
+      context, but would lose their initialization.
+    - "noise": like "instance_bias", with a z that does not depend on the image (cf. the random
+      vectors that CaPT, arXiv:2506.23856, uses in place of image features).
+    - "global": contexts without z.
+    - "fixed": words, nothing learned.
 
     Attributes:
-        ctx: global contexts, (L, width).
+        ctx: Global contexts, (L, width).
 
     Raises:
-        ValueError: the contexts leave no room for a class name.
+        ValueError: The contexts leave no room for a class name.
     """
 
     def __init__(
@@ -208,11 +215,11 @@ class PromptDecoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "n latent"] | None, class_ids: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """Unit-norm features of the prompts that z and the class names make.
+        """Return unit-norm features of the prompts built from z and the class names.
 
         Args:
-            z: None where the prompt does not depend on it.
-            class_ids: of the prompts.
+            z: Latent vector of each prompt, or None if the prompt does not depend on it.
+            class_ids: Class of each prompt.
         """
         n_ctx, width = self.ctx.shape
         shared = self.ctx.expand(len(class_ids), -1, -1)

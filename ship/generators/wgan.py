@@ -1,8 +1,9 @@
-"""A Wasserstein GAN in place of the VAE: the design trade-off that SHIP's paper names.
+"""A Wasserstein GAN instead of the VAE, the alternative design that SHIP's paper mentions.
 
-Sources: WGAN-GP (arXiv:1704.00028, algorithm 1) on features given the class, as f-CLSWGAN does it
-with attributes (arXiv:1712.00981), here with the class's text feature; its classification
-loss is an option. The generator is the prompt VAE's, its z N(0, I).
+Sources: WGAN-GP (arXiv:1704.00028, algorithm 1) on features conditioned on the class, as f-CLSWGAN
+does with attributes (arXiv:1712.00981). Here the condition is the class's text feature.
+f-CLSWGAN's classification loss is optional. The generator is the decoder of the prompt VAE with
+z ~ N(0, I).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from ship.tasks import SeedTask, Task
 
 
 class Critic(nn.Module):
-    """[feature, class text feature] -> hidden LeakyReLU(0.2) units -> a score."""
+    """An MLP with one hidden LeakyReLU(0.2) layer from [feature, class text feature] to a score."""
 
     def __init__(self, n_in: int, hidden: int, rng: Rng) -> None:
         super().__init__()
@@ -34,21 +35,26 @@ class Critic(nn.Module):
     def forward(
         self, features: Float[Tensor, "n feature"], text: Float[Tensor, "n text"]
     ) -> Float[Tensor, " n"]:
-        """Scores, higher for features that look real."""
+        """Return scores, which are higher for features that look real."""
         hidden = F.leaky_relu(_affine(self.hidden, torch.cat([features, text], dim=-1)), 0.2)
         return _affine(self.score, hidden).squeeze(-1)
 
 
 def _affine(layer: Linear, x: Tensor) -> Tensor:
-    """As the layer itself, which is folded: torch.func.grad goes through plain operators alone."""
+    """Apply the layer with plain operators, as torch.func.grad cannot go through its fold."""
     return x @ layer.weight + layer.bias
 
 
 class WGAN(Generator):
-    """A generator, and a critic that it is to please.
+    """A generator and its critic.
+
+    Attributes:
+        generator: Prompt decoder from noise and class ids to features.
+        critic: Scores how real a feature of a class looks.
+        seen: Mask of the seen classes, (n_cls,).
 
     Raises:
-        ValueError: contexts too long for the backbone.
+        ValueError: The contexts are too long for the backbone.
     """
 
     stream = "wgan"
@@ -64,7 +70,7 @@ class WGAN(Generator):
         self.register_buffer("seen", task.seen, persistent=False)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Adam, one for each network."""
+        """Return Adam. Each of the two networks has its own optimizer with these settings."""
         betas = (self.config.beta1, self.config.beta2)
         return torch.optim.Adam, {"lr": self.config.lr, "betas": betas}
 
@@ -75,20 +81,21 @@ class WGAN(Generator):
         class_ids: Int[Tensor, " n"],
         mix: Float[Tensor, " n"],
     ) -> dict[str, Float[Tensor, ""]]:
-        """gp_weight * penalty - estimate, the Wasserstein estimate E[D(real)] - E[D(made)].
+        """Return the critic's loss, gp_weight * penalty - (E[D(real)] - E[D(made)]).
 
-        The penalty is the mean of (||d D / d x|| - 1)^2 at interpolates x, which lie within the
-        unit sphere, not on it, as in f-CLSWGAN lie between features that are never negative.
+        The difference is the Wasserstein estimate. The penalty is the mean of (||d D / d x|| - 1)^2
+        at interpolates x. These are inside the unit sphere, not on it, as f-CLSWGAN's are between
+        non-negative features.
 
         Args:
-            real: features of pictures.
-            made: synthetic features of the same classes.
-            class_ids: of each pair, places among the task's classes.
-            mix: share of the real feature in each interpolate, uniform in [0, 1).
+            real: Features of images.
+            made: Synthetic features of the same classes.
+            class_ids: Class of each pair, an index into the task's classes.
+            mix: Share of the real feature in each interpolate, uniform in [0, 1).
         """
         text, share = self.text[class_ids], mix.unsqueeze(-1)
         estimate = (self.critic(real, text) - self.critic(made, text)).mean()
-        # the sum's gradient is each row's own, as no score depends on another row
+        # No score depends on another row, so the gradient of the sum has each row's gradient.
         slope = torch.func.grad(lambda x: self.critic(x, text).sum())(
             share * real + (1 - share) * made
         )
@@ -99,30 +106,30 @@ class WGAN(Generator):
     def loss(
         self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """The generator's: -E[D(made)] + classification_weight * cross-entropy.
+        """Return the generator's loss, -E[D(made)] + classification_weight * cross-entropy.
 
-        The cross-entropy is over the seen classes, under CLIP's zero-shot classifier.
+        The cross-entropy is that of CLIP's zero-shot classifier over the seen classes.
         """
-        made = self.sample(labels, noise)
-        loss = -self.critic(made, self.text[labels]).mean()
+        synthetic = self.sample(labels, noise)
+        loss = -self.critic(synthetic, self.text[labels]).mean()
         if self.config.classification_weight:
-            logits = self.zero_shot(made).masked_fill(~self.seen, -torch.inf)
+            logits = self.zero_shot(synthetic).masked_fill(~self.seen, -torch.inf)
             log_p = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
             loss = loss - self.config.classification_weight * log_p.mean()
         return {"loss": loss}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """z ~ N(0, I) through the prompt of the given classes."""
-        made: Tensor = self.generator(noise, class_ids)
-        return made
+        """Decode z ~ N(0, I) for the classes."""
+        features: Tensor = self.generator(noise, class_ids)
+        return features
 
 
 class FusedWGAN(FusedGenerator):
-    """Critic and generator take turns: n_critic steps of the one before each of the other's.
+    """The WGANs of all seeds, with n_critic steps of the critic before each generator step.
 
-    An epoch has the generator's steps of one pass over the features. It reports critic_loss,
-    wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the critic's steps;
-    generator_loss, over the generator's.
+    An epoch has as many generator steps as one pass over the features has batches. It reports
+    critic_loss, wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the
+    critic's steps, and generator_loss, averaged over the generator's steps.
     """
 
     _moved = "generator"
@@ -138,10 +145,11 @@ class FusedWGAN(FusedGenerator):
         self._critic_optimizer = self.stack.optimizer("critic")
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
-        """The critic's steps, each on real features and as many made ones of their classes.
+        """Take the critic's steps and one generator step, and return their values by name.
 
-        The generator's is on the classes of the last of them; the gradients that it leaves in the
-        critic are dropped before the critic's next step.
+        A critic step uses real features and as many synthetic ones of the same classes. The
+        generator step uses the classes of the last critic step. The gradients that it adds to the
+        critic are reset before the critic's next step.
         """
         sums: dict[str, Tensor] = {}
         for number in range(step * self._n_critic, (step + 1) * self._n_critic):
@@ -149,8 +157,8 @@ class FusedWGAN(FusedGenerator):
             # 24 random bits: uniform in [0, 1) in any precision
             mix = self._mix.at(number).integers(2**24, self._batch_size).to(real.dtype) / 2**24
             with torch.no_grad():
-                made = self.stack("sample", class_ids, z)
-            inputs = (real, made, class_ids, mix)
+                synthetic = self.stack("sample", class_ids, z)
+            inputs = (real, synthetic, class_ids, mix)
             for name, value in self._step("critic_loss", self._critic_optimizer, *inputs).items():
                 sums[name] = sums.get(name, 0) + value / self._n_critic
         z = self._drawn(self._batch_size, self._pleasing.at(step))
@@ -159,5 +167,5 @@ class FusedWGAN(FusedGenerator):
         return {"critic_loss": sums.pop("loss"), **sums, "generator_loss": loss["loss"]}
 
     def parts(self) -> Mapping[str, Part]:
-        """Both networks, and what moves them."""
+        """Return both networks and their optimizers, for a checkpoint."""
         return {**super().parts(), "critic_optimizer": self._critic_optimizer}
