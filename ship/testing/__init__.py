@@ -1,10 +1,11 @@
-"""The contract that every generator, fine-tuner and dataset keeps, as checks that anybody can run.
+"""Checks of the requirements that every generator, fine-tuner and dataset has to meet.
 
     from ship.testing import check_finetuner
     for finding in check_finetuner("ridge"):
         print(finding)
 
-The project's own methods are tested by these checks, too. `ship-sweep --check NAME` prints them.
+The checks also test the built-in methods. `ship-sweep --check NAME` runs them and prints the
+results.
 """
 
 from ship.testing.bench import Bench

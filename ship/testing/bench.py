@@ -1,4 +1,4 @@
-"""What a check looks at, a method on a backbone and tasks, and how it is told what it finds."""
+"""Subjects of the checks (a method on a backbone and tasks) and the results of the checks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,11 +34,11 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Finding:
-    """One clause of a contract.
+    """The result of one check.
 
     Attributes:
-        promise: what must hold, in words.
-        fault: how it fails; "": it holds.
+        promise: Requirement, in words.
+        fault: Reason why the requirement is not met. "" if it is met.
     """
 
     promise: str
@@ -46,7 +46,7 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise is kept."""
+        """Whether the requirement is met."""
         return not self.fault
 
     def __str__(self) -> str:
@@ -54,37 +54,44 @@ class Finding:
 
 
 class BrokenError(Exception):
-    """A promise that is not kept; str() says how."""
+    """A requirement is not met; the message is the reason."""
 
 
 def require(kept: bool, fault: str) -> None:
-    """Raise BrokenError with the fault unless a promise is kept."""
+    """Raise BrokenError with the fault unless a requirement is met."""
     if not kept:
         raise BrokenError(fault)
 
 
 def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise BrokenError where tensors differ; tolerance 0: in a single bit."""
+    """Raise BrokenError if two tensors differ.
+
+    Args:
+        ours: Tensor of the subject.
+        theirs: Tensor to compare with.
+        what: Name of the tensors in the message.
+        tolerance: Maximum absolute difference. 0 requires bitwise equality.
+    """
     require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")
-    apart = (ours.double() - theirs.double()).abs()
-    # NaN is as far from itself as from all else
-    same = torch.equal(ours, theirs) if tolerance == 0 else bool((apart <= tolerance).all())
-    require(same, f"{what}: up to {float(apart.max()):.3g} apart")
+    differences = (ours.double() - theirs.double()).abs()
+    # NaN counts as a difference, also from NaN
+    same = torch.equal(ours, theirs) if tolerance == 0 else bool((differences <= tolerance).all())
+    require(same, f"{what}: up to {float(differences.max()):.3g} apart")
 
 
 def findings(
     checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
 ) -> Iterator[Finding]:
-    """What each check finds in each subject, as it finds it.
+    """Yield the result of each check on each subject.
 
-    All promises need the first one: where that fails, its fault is told once, and nothing else is.
+    All requirements depend on the first one. If it fails, no further checks are run.
 
     Args:
-        checks: by the promise; whatever else than BrokenError they raise is a fault, too.
-        subjects: by the words that their promises begin with.
+        checks: Checks by their requirement, in words. Any exception but EXITS is a failure.
+        subjects: Subjects by the prefix of their requirements.
     """
     first, *_ = checks
-    for beginning, subject in subjects.items():
+    for prefix, subject in subjects.items():
         for promise, check in checks.items():
             fault = ""
             try:
@@ -93,21 +100,22 @@ def findings(
                 fault = str(error)
             except EXITS:
                 raise
-            except BaseException as error:  # of somebody else's code
+            except BaseException as error:  # a plugin may raise anything
                 fault = in_one_line(error)
-            yield Finding(beginning + promise, fault)
+            yield Finding(prefix + promise, fault)
             if fault and promise == first:
                 return
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A backbone and a dataset.
+    """A backbone and a dataset to check methods on.
 
-    clip: in double precision, so that what is equal but for rounding is told from what differs.
-    features: of a dataset of at least 8 classes with 6 training and 4 validation pictures each,
-        read-only.
-    seeds: that are trained side by side.
+    Attributes:
+        clip: Backbone in double precision, which separates rounding errors from real differences.
+        features: Read-only features of a dataset with at least 8 classes of 6 training and 4
+            validation images each.
+        seeds: Seeds that are trained together.
     """
 
     clip: FrozenCLIP
@@ -115,31 +123,31 @@ class Bench:
     seeds: tuple[int, ...] = SEEDS
 
     def task(self, seeds: Sequence[int]) -> Task:
-        """A task whose replicas differ in classes, and in numbers of pictures."""
+        """Build a task whose seeds differ in their classes and in their numbers of images."""
         config, uneven = TrialConfig(shots=6), _uneven(self.features)
         protocol: Any = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
-        task: Task = protocol.selection.task  # which pseudo_new has
+        task: Task = protocol.selection.task  # pseudo_new, the default, has a selection task
         return task
 
     @cached_property
     def pictures(self) -> Tensor:
-        """Test pictures, (n, feature)."""
+        """Features of the test images, (n, feature)."""
         return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
     def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> ReplicaRng:
-        """A fresh stream of noise for samples."""
+        """Start a noise stream for samples."""
         return ReplicaRng(seeds, purpose, self.clip.device, torch.float64)
 
 
 def packaged_bench() -> Bench:
-    """The packaged backbone, with noisy text features that stand for pictures."""
+    """Return a bench with the packaged backbone and noisy text features instead of images."""
     plain = FrozenCLIP.load("pocket")
     clip = FrozenCLIP("pocket", plain._model.double(), plain.tokenizer)
     return Bench(clip, made_up_features(clip))
 
 
 def made_up_features(clip: FrozenCLIP) -> FeatureSet:
-    """Noisy copies of class text features, as if they were pictures; read-only, as a cache is."""
+    """Make image features from noisy copies of class text features. They are read-only."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
     centres = class_features(clip, written([template], CLASSES)).cpu().numpy()
@@ -162,12 +170,12 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
 
 
 def _uneven(features: FeatureSet) -> FeatureSet:
-    """Features of which some classes have fewer pictures, so that seeds differ in their rows."""
-    labels, held = features.train_labels, features.val_labels
+    """Drop some images of some classes, so that seeds differ in their numbers of rows."""
+    labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))
     kept = {
         "train": np.concatenate([np.flatnonzero(labels == c)[: _FEW.get(c, 6)] for c in classes]),
-        "val": np.flatnonzero((held != 1) | (np.arange(len(held)) % 2 > 0)),
+        "val": np.flatnonzero((val_labels != 1) | (np.arange(len(val_labels)) % 2 > 0)),
     }
     both = [(name, kept[split]) for split in kept for name in (split, f"{split}_labels")]
     return replace(features, **{name: getattr(features, name)[rows] for name, rows in both})
@@ -175,10 +183,13 @@ def _uneven(features: FeatureSet) -> FeatureSet:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained method, the metrics of each epoch, and what it then answers.
+    """A trained method with its metrics and outputs.
 
-    answers: of a fine-tuner, logits of the test pictures under each choice; of a generator, two
-        samples of each unseen class; (replica, ...) each.
+    Attributes:
+        made: The trained method of all seeds.
+        epochs: Metrics of each epoch.
+        answers: Outputs after training, (replica, ...) each. For a fine-tuner, logits of the test
+            images under each choice; for a generator, two samples of each unseen class.
     """
 
     made: Any
@@ -190,7 +201,10 @@ class Run:
 class MethodSubject:
     """A generator or a fine-tuner with its settings, on a bench.
 
-    synthetic: whether a fine-tuner gets synthetic features.
+    Attributes:
+        config: Settings of the method.
+        bench: Bench to check it on.
+        synthetic: Whether a fine-tuner gets synthetic features.
     """
 
     config: Any
@@ -199,21 +213,21 @@ class MethodSubject:
 
     @cached_property
     def task(self) -> Task:
-        """Of all seeds."""
+        """Task of all seeds."""
         return self.bench.task(self.bench.seeds)
 
     @cached_property
     def run(self) -> Run:
-        """One run of all seeds, for checks that only look at it."""
+        """Run of all seeds, shared by checks that do not change it."""
         return self.fresh(self.task, self.bench.seeds)
 
     @property
     def answer(self) -> str:
-        """What it answers with, in words."""
+        """Name of the outputs in messages."""
         return "samples" if isinstance(self.config, GeneratorSettings) else "logits"
 
     def build(self, task: Task, seeds: Sequence[int]) -> Any:
-        """One that is not trained."""
+        """Build an untrained method."""
         clip, synthesizer = self.bench.clip, None
         if isinstance(self.config, GeneratorSettings):
             return build_generator(self.config, task, clip, seeds)
@@ -224,22 +238,22 @@ class MethodSubject:
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
     def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
-        """Build, train, ask."""
-        made, epochs = self.build(task, seeds), []
-        for _ in range(made.epochs):
-            epochs.append(made.train_epoch())
-            if getattr(made, "finished", False):
+        """Build and train a method, and compute its outputs."""
+        method, epochs = self.build(task, seeds), []
+        for _ in range(method.epochs):
+            epochs.append(method.train_epoch())
+            if getattr(method, "finished", False):
                 break
-        return Run(made, epochs, self.answers(made, task, seeds))
+        return Run(method, epochs, self.answers(method, task, seeds))
 
     def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
-        """What it answers, to the same noise each time."""
+        """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
             return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [made.logits(self.bench.pictures, choice) for choice in made.choices]
 
     def require_same(self, made: Any, what: str) -> None:
-        """Raise BrokenError unless all seeds answer as in the run, to the bit."""
+        """Raise BrokenError unless the outputs of all seeds are bitwise those of `run`."""
         ours = self.answers(made, self.task, self.bench.seeds)
         for mine, theirs in zip(ours, self.run.answers, strict=True):
             require_equal(mine, theirs, f"{self.answer} {what}", 0)

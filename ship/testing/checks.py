@@ -1,4 +1,4 @@
-"""The contracts of a generator, a fine-tuner and a dataset, clause by clause."""
+"""Checks of a generator, a fine-tuner and a dataset, one for each requirement."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -26,30 +26,33 @@ from ship.testing.bench import (
 )
 
 EPOCHS: Final = 3
-"""Where no settings are given, at most."""
+"""Maximum number of epochs under default settings."""
 LOOKED_AT: Final = 20
-"""Pictures of each split of a dataset that are decoded."""
+"""Number of images per split of a dataset that are decoded."""
 ROUNDING: Final = 1e-5
-"""Of the largest logit: what a sum in another order may change.
+"""Tolerance for another order of summation, as a fraction of the largest logit.
 
-How BLAS adds up depends on the number of pictures. In single precision, which a method may compute
-in, that changes some 1e-7 of a sum of hundreds of features; a method that looks at the other
-pictures changes more than ten times of what is allowed for that.
+BLAS sums in an order that depends on the number of images. In single precision, which a method may
+use, this changes a sum of hundreds of features by about 1e-7 of its value. A method that uses the
+other images changes logits by more than ten times the tolerance.
 """
 
 
 def check_generator(
     name: str, settings: Mapping[str, Any] | None = None, bench: Bench | None = None
 ) -> Iterator[Finding]:
-    """Check a generator against its contract.
+    """Check that a generator meets all requirements.
 
     Args:
-        name: what a YAML says.
-        settings: of it; None: its defaults, with EPOCHS epochs at most.
-        bench: what it is checked on; None: packaged_bench().
+        name: Name of the generator in a YAML.
+        settings: Settings of the generator. Defaults to its defaults with at most EPOCHS epochs.
+        bench: Bench to check it on. Defaults to `packaged_bench()`.
+
+    Returns:
+        An iterator over the results. Each check runs when its result is requested.
 
     Raises:
-        KeyError: there is no generator of that name.
+        KeyError: There is no generator of that name.
     """
     subject = MethodSubject(_quick(GENERATORS[name], settings), bench or packaged_bench())
     return findings(GENERATOR_CHECKS, {"": subject})
@@ -58,13 +61,18 @@ def check_generator(
 def check_finetuner(
     name: str, settings: Mapping[str, Any] | None = None, bench: Bench | None = None
 ) -> Iterator[Finding]:
-    """Check a fine-tuner against its contract, without and with synthetic features.
+    """Check that a fine-tuner meets all requirements, without and with synthetic features.
 
     Args:
-        name, settings, bench: as of check_generator.
+        name: Name of the fine-tuner in a YAML.
+        settings: Settings of the fine-tuner. Defaults to its defaults with at most EPOCHS epochs.
+        bench: Bench to check it on. Defaults to `packaged_bench()`.
+
+    Returns:
+        An iterator over the results. Each check runs when its result is requested.
 
     Raises:
-        KeyError: there is no fine-tuner of that name.
+        KeyError: There is no fine-tuner of that name.
     """
     config, bench = _quick(FINETUNERS[name], settings), bench or packaged_bench()
     subjects = {
@@ -75,18 +83,18 @@ def check_finetuner(
 
 
 def _quick(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
-    """As they are asked for, or the defaults with little to train."""
+    """Build settings from the values, or from the defaults with at most EPOCHS epochs."""
     if settings is None:
         epochs = getattr(config(), "epochs", 0)
         settings = {"epochs": EPOCHS} if epochs > EPOCHS else {}
     return config(**settings)
 
 
-def _runs(subject: MethodSubject) -> None:
+def _check_runs(subject: MethodSubject) -> None:
     require(bool(subject.run.answers), "it has no choice; the one empty choice is ({},)")
 
 
-def _is_finite(subject: MethodSubject) -> None:
+def _check_finite(subject: MethodSubject) -> None:
     task = subject.task
     for answer in subject.run.answers:
         shape = [task.n_replicas, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
@@ -96,24 +104,24 @@ def _is_finite(subject: MethodSubject) -> None:
         require(bool(answer.isfinite().all()), f"some {subject.answer} are not finite")
 
 
-def _reports_numbers(subject: MethodSubject) -> None:
+def _check_metrics(subject: MethodSubject) -> None:
     for name, value in (item for metrics in subject.run.epochs for item in metrics.items()):
         shape = [len(subject.bench.seeds)]
         require([*value.shape] == shape, f"{name} of an epoch is {[*value.shape]}, not {shape}")
         require(bool(value.isfinite().all()), f"{name} of an epoch is not finite")
 
 
-def _is_deterministic(subject: MethodSubject) -> None:
+def _check_determinism(subject: MethodSubject) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         again = subject.fresh(subject.task, subject.bench.seeds)
         subject.require_same(again.made, "of a second run")
 
 
-def _is_its_solo_run(subject: MethodSubject) -> None:
+def _check_solo_runs(subject: MethodSubject) -> None:
     for replica, seed in enumerate(subject.bench.seeds):
         solo = subject.fresh(subject.bench.task([seed]), [seed])
-        # a seed that has stopped early trains no longer where it is alone
+        # In its solo run a seed that has stopped early has fewer epochs.
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
             for name, value in theirs.items():
                 require_equal(ours[name][replica], value[0], f"{name} of seed {seed}")
@@ -121,7 +129,7 @@ def _is_its_solo_run(subject: MethodSubject) -> None:
             require_equal(together[replica], alone[0], f"{subject.answer} of seed {seed}")
 
 
-def _resumes(subject: MethodSubject) -> None:
+def _check_resumes(subject: MethodSubject) -> None:
     stopped, resumed = (subject.build(subject.task, subject.bench.seeds) for _ in range(2))
     for _ in range(min(1, stopped.epochs)):
         stopped.train_epoch()
@@ -131,7 +139,7 @@ def _resumes(subject: MethodSubject) -> None:
     subject.require_same(resumed, "of a run that was stopped after an epoch")
 
 
-def _is_kept(subject: MethodSubject) -> None:
+def _check_load(subject: MethodSubject) -> None:
     task = subject.task
     blank = replace(task, **no_pictures(task.text_features, task.n_replicas))
     again = subject.build(blank, subject.bench.seeds)
@@ -139,7 +147,7 @@ def _is_kept(subject: MethodSubject) -> None:
     subject.require_same(again, "of one that was built again")
 
 
-def _only_reads(subject: MethodSubject) -> None:
+def _check_inputs(subject: MethodSubject) -> None:
     task, model = subject.bench.task(subject.bench.seeds), subject.bench.clip._model
     tensors = {f"task.{name}": x for name, x in vars(task).items() if isinstance(x, Tensor)}
     tensors |= {f"CLIP's {name}": value for name, value in model.state_dict().items()}
@@ -149,19 +157,20 @@ def _only_reads(subject: MethodSubject) -> None:
     require(not changed, f"{', '.join(changed[:5])} was written to")
 
 
-def _is_unit_norm(subject: MethodSubject) -> None:
+def _check_unit_norm(subject: MethodSubject) -> None:
     (norms,) = (samples.norm(dim=-1) for samples in subject.run.answers)
     require_equal(norms, torch.ones_like(norms), "norms of samples and 1", 1e-5)
 
 
-def _is_as_set(subject: MethodSubject) -> None:
-    made, planned = subject.run.made, getattr(subject.config, "epochs", 0)
-    distinct = {tuple(sorted(choice.items())) for choice in made.choices}
-    require(len(distinct) == len(made.choices), "one of its choices comes twice")
-    require(made.epochs == planned, f"it trains for {made.epochs} epochs, and is set to {planned}")
+def _check_settings(subject: MethodSubject) -> None:
+    method, planned = subject.run.made, getattr(subject.config, "epochs", 0)
+    distinct = {tuple(sorted(choice.items())) for choice in method.choices}
+    require(len(distinct) == len(method.choices), "one of its choices comes twice")
+    epochs = method.epochs
+    require(epochs == planned, f"it trains for {epochs} epochs, and is set to {planned}")
 
 
-def _scores_each_by_itself(subject: MethodSubject) -> None:
+def _check_independence(subject: MethodSubject) -> None:
     pictures, finetuner = subject.bench.pictures, subject.run.made
     for choice, whole in zip(finetuner.choices, subject.run.answers, strict=True):
         tolerance = ROUNDING * float(whole.abs().max())
@@ -172,18 +181,19 @@ def _scores_each_by_itself(subject: MethodSubject) -> None:
             require_equal(alone, whole[:, place], f"logits of picture {place} alone", tolerance)
 
 
-def _goes_back(subject: MethodSubject) -> None:
+def _check_restores(subject: MethodSubject) -> None:
     early, later = (subject.build(subject.task, subject.bench.seeds) for _ in range(2))
     state = later.state_dict()
     for _ in range(later.epochs):
         later.train_epoch()
     later.load_state_dict(state)
-    pairs = (subject.answers(one, subject.task, subject.bench.seeds) for one in (later, early))
-    for ours, theirs in zip(*pairs, strict=True):
+    methods = (later, early)
+    answers = (subject.answers(method, subject.task, subject.bench.seeds) for method in methods)
+    for ours, theirs in zip(*answers, strict=True):
         require_equal(ours, theirs, "logits after going back to an earlier epoch", 0)
 
 
-def _only_looks(subject: MethodSubject) -> None:
+def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
     finetuner = subject.build(subject.task, subject.bench.seeds)
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
@@ -193,63 +203,71 @@ def _only_looks(subject: MethodSubject) -> None:
 
 Checks = Mapping[str, Callable[[MethodSubject], None]]
 METHOD_CHECKS: Final[Checks] = {
-    "it can be built, trained and asked": _runs,
-    "all its answers are there, in finite numbers": _is_finite,
-    "an epoch reports one finite number a seed": _reports_numbers,
-    "the same seeds give the same numbers, whatever torch's own seed is": _is_deterministic,
-    "a seed beside others gives the numbers that it gives alone": _is_its_solo_run,
-    "a run that was stopped goes on to the bit": _resumes,
-    "what it has learned (parameters, persistent buffers) is all that it answers from": _is_kept,
-    "CLIP's weights and the task's features are only read": _only_reads,
+    "it can be built, trained and asked": _check_runs,
+    "all its answers are there, in finite numbers": _check_finite,
+    "an epoch reports one finite number a seed": _check_metrics,
+    "the same seeds give the same numbers, whatever torch's own seed is": _check_determinism,
+    "a seed beside others gives the numbers that it gives alone": _check_solo_runs,
+    "a run that was stopped goes on to the bit": _check_resumes,
+    "what it has learned (parameters, persistent buffers) is all that it answers from": _check_load,
+    "CLIP's weights and the task's features are only read": _check_inputs,
 }
-"""What must hold of generators and fine-tuners, in words -> what looks whether it does."""
-GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples are of unit norm": _is_unit_norm}
+"""Checks of both generators and fine-tuners, by their requirement in words."""
+GENERATOR_CHECKS: Final[Checks] = {**METHOD_CHECKS, "samples are of unit norm": _check_unit_norm}
 FINETUNER_CHECKS: Final[Checks] = {
     **METHOD_CHECKS,
-    "its choices differ, and it trains for the epochs of its settings": _is_as_set,
-    "a picture has the logits that it has alone, among others in any order": _scores_each_by_itself,
-    "an earlier epoch can be put back": _goes_back,
-    "pictures that are tested are not learned from": _only_looks,
+    "its choices differ, and it trains for the epochs of its settings": _check_settings,
+    "a picture has the logits that it has alone, among others in any order": _check_independence,
+    "an earlier epoch can be put back": _check_restores,
+    "pictures that are tested are not learned from": _check_evaluation_changes_nothing,
 }
 
 
 @dataclass(frozen=True)
 class DatasetSubject:
-    """A dataset by its name; data_root: the folder of the datasets' folders, or None."""
+    """A dataset to check.
+
+    Attributes:
+        name: Name of the dataset.
+        data_root: Folder that contains the datasets' folders, or None.
+    """
 
     name: str
     data_root: Path | None
 
     @cached_property
     def survey(self) -> Survey:
-        """What lies on disk."""
+        """Content of the dataset on disk."""
         return survey_dataset(self.name, self.data_root)
 
 
 def check_dataset(name: str, data_root: Path | None = None) -> Iterator[Finding]:
-    """Check a dataset against its contract; no picture is encoded.
+    """Check that a dataset meets all requirements. No image is encoded.
 
     Args:
-        name: what a YAML says.
-        data_root: the folder that holds the datasets' folders.
+        name: Name of the dataset in a YAML.
+        data_root: Folder that contains the datasets' folders.
+
+    Returns:
+        An iterator over the results. Each check runs when its result is requested.
     """
     return findings(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
 
 
-def _is_sound(subject: DatasetSubject) -> None:
+def _check_readable(subject: DatasetSubject) -> None:
     require(not subject.survey.faults, "; ".join(subject.survey.faults[:5]))
     names = subject.survey.class_names
     require(len(names) >= 2, f"it has {len(names)} classes, and must have at least 2")
     require(all(isinstance(name, str) for name in names), "class names must be text")
 
 
-def _has_template(subject: DatasetSubject) -> None:
+def _check_template(subject: DatasetSubject) -> None:
     template = DATASETS[subject.name].template
-    found = template.count("{}") if isinstance(template, str) else 0
-    require(found == 1, f"template is {template!r}, and must have one {{}} for a class name")
+    n_places = template.count("{}") if isinstance(template, str) else 0
+    require(n_places == 1, f"template is {template!r}, and must have one {{}} for a class name")
 
 
-def _is_labelled(subject: DatasetSubject) -> None:
+def _check_labels(subject: DatasetSubject) -> None:
     n_cls = len(subject.survey.class_names)
     require(set(subject.survey.splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}")
     for name, split in subject.survey.splits.items():
@@ -264,7 +282,7 @@ def _is_labelled(subject: DatasetSubject) -> None:
     require(len(subject.survey.splits["test"]) > 0, "test has no pictures")
 
 
-def _can_be_decoded(subject: DatasetSubject) -> None:
+def _check_decodable(subject: DatasetSubject) -> None:
     for name, split in subject.survey.splits.items():
         step = max(1, math.ceil(len(split) / LOOKED_AT))
         for picture in split.pictures[::step]:
@@ -273,17 +291,17 @@ def _can_be_decoded(subject: DatasetSubject) -> None:
             require(mode == "RGB", f"{picture.name} of {name} is decoded as {mode}")
 
 
-def _is_the_same_again(subject: DatasetSubject) -> None:
+def _check_reproducible(subject: DatasetSubject) -> None:
     first, second = (load_dataset(subject.name, subject.data_root) for _ in range(2))
     require(first.fingerprint == second.fingerprint, "a second reading gives another fingerprint")
     require(first.class_names == second.class_names, "a second reading gives other class names")
 
 
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetSubject], None]]] = {
-    "it can be read, and has classes": _is_sound,
-    "its template has one place for a class name": _has_template,
-    "every picture of every split has a label of a class": _is_labelled,
-    "pictures can be decoded (some of each split)": _can_be_decoded,
-    "a second reading gives the same": _is_the_same_again,
+    "it can be read, and has classes": _check_readable,
+    "its template has one place for a class name": _check_template,
+    "every picture of every split has a label of a class": _check_labels,
+    "pictures can be decoded (some of each split)": _check_decodable,
+    "a second reading gives the same": _check_reproducible,
 }
-"""What must hold, in words -> what looks whether it does."""
+"""Checks of datasets, by their requirement in words."""
