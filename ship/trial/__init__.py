@@ -1,7 +1,9 @@
-"""One setting, trained for all of its seeds: selected, retrained, tested once.
+"""One trial: a configuration trained for all of its seeds, selected, retrained and tested once.
 
-Answers for: the stages of a trial, the choice of its epoch, the judgement of its synthetic
-features, going on after a stop as if there had been none, and what was trained, kept and loaded.
+- `run`: the stages of a trial.
+- `selection`: the choice of the epoch and the test.
+- `journal`: reported metrics, failed seeds and checkpoints.
+- `trained` and `model`: saving trained models and loading them.
 """
 
 from ship.trial.model import TrainedModel, load_trained

@@ -1,8 +1,8 @@
-"""A trial on its way: what it has reported, what lives in it now, and where it was resumed.
+"""The progress of a trial: reported metrics, current state, failed seeds and checkpoints.
 
-A replica whose numbers are not finite has failed. The others go on: what is being trained gets a
-copy of another replica's state in place of the failed one's. So no NaN stays in it, which some
-functions refuse for all replicas at once; and what becomes of the copy is not reported.
+A seed whose numbers are not finite has failed. The other seeds go on. The failed seed's state is
+replaced by a copy of another seed's, because some functions raise for all seeds if one has a NaN.
+Metrics of the copy are not reported.
 """
 
 import math
@@ -19,10 +19,11 @@ from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, Stage
 
 
 class Journal:
-    """What a trial reports; and, where it was resumed, what it needs not do again.
+    """The reports of a trial and, for a resumed trial, the work that is already done.
 
-    trained: the files of what was tested by name, once it was, if they are kept.
-    failed: place of each replica that has failed -> what was not finite, at which stage and epoch.
+    Attributes:
+        trained: Files of the tested models by name. None before the test, or if they are not saved.
+        failed: For each failed seed's index, what was not finite, with stage and epoch.
     """
 
     def __init__(
@@ -32,13 +33,13 @@ class Journal:
         always: Mapping[str, Part],
         resume: Checkpoint | None,
     ) -> None:
-        """Begin, or go on.
+        """Start a trial, or resume one.
 
         Args:
-            planned: epochs that the trial plans to report.
-            n_replicas: replicas of the trial.
-            always: parts that live from its beginning to its end, by name.
-            resume: where it stopped.
+            planned: Number of epochs that the trial plans to report.
+            n_replicas: Number of seeds of the trial.
+            always: Parts that exist throughout the trial, by name.
+            resume: Checkpoint to resume from. Defaults to a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
         self._planned, self._always = planned, always
@@ -51,29 +52,29 @@ class Journal:
 
     @property
     def living(self) -> list[int]:
-        """The places of the replicas that have not failed."""
+        """Indices of the seeds that have not failed."""
         return [place for place in range(self._n_replicas) if place not in self.failed]
 
     def check(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], what: str = ""
     ) -> State:
-        """Note the replicas whose metrics are not finite, and replace their state.
+        """Mark seeds with non-finite metrics as failed, and replace their state.
 
         Args:
             stage: Stage of the metrics.
             epoch: Epoch of the stage.
-            metrics: (replica,) each, by name.
-            what: What is not finite where a metric is not. Defaults to the metric's name.
+            metrics: Metrics by name, (replica,) each.
+            what: Subject and verb of the failure's reason. Defaults to the metric's name.
 
         Returns:
-            The metrics on the CPU, NaN for each replica that has failed by now.
+            The metrics on the CPU, NaN for each failed seed.
 
         Raises:
-            NonFiniteLoss: No replica is left.
+            NonFiniteLoss: No seed is left.
         """
-        found = fetched(metrics)
+        on_cpu = fetched(metrics)
         lost: dict[int, str] = {}
-        for name, values in found.items():
+        for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
             for place in (~values.isfinite()).nonzero().flatten().tolist():
                 if place not in self.failed:
@@ -84,18 +85,18 @@ class Journal:
                 raise NonFiniteLoss(self.failed)
             self._replace(sorted(lost))
         if not self.failed:
-            return found
+            return on_cpu
         places = list(self.failed)
-        masked = {name: values.double() for name, values in found.items()}
+        masked = {name: values.double() for name, values in on_cpu.items()}
         return {
             name: values.index_fill(0, torch.tensor(places), math.nan)
             for name, values in masked.items()
         }
 
     def _replace(self, places: Sequence[int]) -> None:
-        """Give some replicas the state of one that has not failed, in all that is being trained."""
+        """Replace the state of failed seeds by that of a living one, in all parts in training."""
         for name, part in self._live.items():
-            if name in self._always:  # what was chosen and tested stays as it was
+            if name in self._always:  # selected epochs and test results are not changed
                 continue
             state = capture(part)
             for value in state.values():
@@ -106,16 +107,19 @@ class Journal:
     def report(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], hits: tuple[Hits, ...] = ()
     ) -> Generator[EpochMetrics, None, None]:
-        """One epoch as plain numbers; behind what a trial that was resumed had reported before.
+        """Yield one epoch as plain numbers. A resumed trial first yields its previous reports.
 
         Args:
-            stage: where the trial is.
-            epoch: of the stage, from 1 (0: nothing is trained).
-            metrics: (replica,) each, by name.
-            hits: of the test, the right answers.
+            stage: Current stage of the trial.
+            epoch: 1-based epoch of the stage. 0 if nothing is trained.
+            metrics: Metrics by name, (replica,) each.
+            hits: Correct predictions of the test. Defaults to none.
+
+        Yields:
+            The metrics of each epoch.
 
         Raises:
-            NonFiniteLoss: no replica has finite ones.
+            NonFiniteLoss: No seed has finite metrics.
         """
         checked = self.check(stage, epoch, metrics)
         values = {
@@ -127,13 +131,13 @@ class Journal:
         }
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(stage, epoch, progress, values, self._living_hits(hits), self.failed)
-        yield from self._again  # meanwhile there is no checkpoint: the state is one epoch further
+        yield from self._again  # no checkpoint meanwhile, as the state is one epoch ahead
         self._again = []
         self._history.append(item)
         yield item
 
     def _living_hits(self, hits: Sequence[Hits]) -> tuple[Hits, ...]:
-        """Return right answers without those of replicas that have failed."""
+        """Return correct predictions without those of failed seeds."""
 
         def rows(every: Sequence[bytes]) -> tuple[bytes, ...]:
             return tuple(b"" if r in self.failed else row for r, row in enumerate(every))
@@ -144,41 +148,41 @@ class Journal:
         )
 
     def count(self, *stages: Stage) -> int:
-        """Epochs of some stages that are behind the trial."""
+        """Return the number of epochs of these stages that have been reported."""
         return sum(item.stage in stages for item in self._history)
 
     def reported(self, *stages: Stage) -> dict[str, Tensor]:
-        """What the last epoch of some stages has reported, (replica,) each; {}: nothing.
+        """Return the metrics of the last epoch of these stages, or {} if there was none.
 
-        NaN for replicas that had failed by then.
+        Metrics are (replica,) each, NaN for seeds that had failed by then.
         """
-        found = [item.per_replica for item in self._history if item.stage in stages]
-        last = found[-1] if found else {}
+        metrics = [item.per_replica for item in self._history if item.stage in stages]
+        last = metrics[-1] if metrics else {}
         return {
             name: torch.tensor([math.nan if x is None else x for x in v], dtype=torch.float64)
             for name, v in last.items()
         }
 
     def enter(self, **parts: Part | None) -> None:
-        """Let these be the live parts; those among them that were saved get their state back.
+        """Set the parts that a checkpoint saves, and restore those that were saved.
 
         Args:
-            parts: whose state the next epoch needs beside those that always live, by name; None:
-                there is none.
+            parts: Parts in training, by name, in addition to those that always exist. None is
+                skipped.
 
         Raises:
-            CheckpointError: what was saved is of something else.
+            CheckpointError: The saved state is that of another trial.
         """
-        own = {name: part for name, part in parts.items() if part is not None}
-        self._live = {**self._always, **own}
+        present = {name: part for name, part in parts.items() if part is not None}
+        self._live = {**self._always, **present}
         for name, part in self._live.items():
-            if held := under(self._held, name):
-                restore(part, held)
-                # once: a later stage's part of that name starts afresh
+            if state := under(self._held, name):
+                restore(part, state)
+                # Restore only once: a part of this name in a later stage is a new one.
                 self._held = {n: v for n, v in self._held.items() if n.split(".")[0] != name}
 
     def checkpoint(self) -> Checkpoint | None:
-        """Where the trial is; None while what is reported lags behind, and when it has ended."""
+        """Return a checkpoint, or None after the test and while old reports are repeated."""
         if self._again or not self._history or self._history[-1].stage == "test":
             return None
         return Checkpoint(tuple(self._history), capture(self._live))
@@ -186,11 +190,14 @@ class Journal:
 
 @dataclass(frozen=True, eq=False)
 class TrialRun(Iterator[EpochMetrics]):
-    """The metrics of a trial's epochs; between two of them a checkpoint can be taken.
+    """An iterator over the metrics of a trial's epochs. Each `next` trains one epoch.
 
-    epochs: what the trial does, one after the other.
-    journal: that it reports to.
-    arithmetic: what each epoch runs in (FrozenCLIP.arithmetic).
+    A checkpoint can be taken between two epochs.
+
+    Attributes:
+        epochs: Generator that runs the trial.
+        journal: Journal of the trial.
+        arithmetic: Context manager around each epoch (FrozenCLIP.arithmetic).
     """
 
     epochs: Iterator[EpochMetrics]
@@ -202,14 +209,15 @@ class TrialRun(Iterator[EpochMetrics]):
             return next(self.epochs)
 
     def checkpoint(self) -> Checkpoint | None:
-        """Where the trial is, for run_trial to go on from.
+        """Return a checkpoint for `run_trial` to resume from.
 
-        None before its first epoch and behind its last one, and while a trial that was resumed says
-        again what it had reported.
+        Returns:
+            The checkpoint, or None before the first epoch, after the last one, and while a resumed
+            trial repeats its previous reports.
         """
         return self.journal.checkpoint()
 
     @property
     def trained(self) -> Mapping[str, bytes] | None:
-        """Files of what was tested by name, behind the last epoch of a trial that keeps them."""
+        """Files of the tested models by name, after the last epoch of a trial that saves them."""
         return self.journal.trained

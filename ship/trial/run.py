@@ -1,7 +1,7 @@
-"""One trial: a setting trained for all of its seeds at once, selected, and tested once.
+"""One trial: a configuration trained for all of its seeds at once, selected, and tested once.
 
-It can stop after any epoch and go on from there: what is built again is built as it was, and what
-training had changed (ship.state) is put back into it.
+A trial can be resumed from any epoch: its objects are rebuilt in the same way, and the state that
+training has changed (ship.state) is restored.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from ship.trial.selection import (
 from ship.trial.trained import trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
-# What NaN in metrics means where the metrics themselves are always numbers.
+# Subject and verb of a failure's reason, for NaN in metrics that are always finite themselves.
 LOGITS = "logits are"
 FEATURES = "synthetic features are"
 WEIGHTS = "the generator's weights are"
@@ -48,30 +48,39 @@ def run_trial(
     resume: Checkpoint | None = None,
     keep: bool = False,
 ) -> TrialRun:
-    """Train and test one setting under every seed, fused; yields the metrics of each epoch.
+    """Train and test one configuration under all seeds at once.
 
-    A replica's numbers depend on its setting and its seed alone, not on what runs beside it
-    (up to the rounding of differently batched sums; and a quality metric that any seed's pictures
-    cannot carry is left out for all). The last item is the only one of stage "test".
+    The result iterates over the metrics of each epoch. The last item is the only one of stage
+    "test".
 
-    A replica whose loss, logits or synthetic features are not finite has failed: it has no more
-    numbers, and the others end with the same ones as without it (EpochMetrics.failed).
+    A seed's results depend on the configuration and the seed only, not on the other seeds. There
+    are two exceptions: sums round differently in batches of another size, and a quality metric that
+    cannot be computed for one seed's images is omitted for all seeds.
 
-    A trial that is resumed says again what it had reported and goes on from there: on a CPU with as
-    many threads, to the bit as if it had not been stopped.
+    A seed with a non-finite loss, logit or synthetic feature has failed (EpochMetrics.failed). It
+    has no further results. The other seeds end with the same results as without it.
+
+    A resumed trial first repeats its previous reports. On a CPU with the same number of threads its
+    results are bitwise those of an uninterrupted trial.
 
     Args:
-        config: the setting.
-        seeds: of each replica.
-        features: of config.dataset.
-        targets: of config.targets by name; their test pictures are all that is looked at.
-        resume: a checkpoint of this very trial: the same settings, seeds, pictures and backbone.
-        keep: whether TrialRun.trained has what was tested.
+        config: Configuration of the trial.
+        seeds: Distinct seeds of the trial.
+        features: Features of config.dataset.
+        targets: Features of config.targets by name. Only their test images are used.
+        clip: Frozen backbone.
+        dtype: Floating-point type of the training.
+        resume: Checkpoint of the same trial: same configuration, seeds, images and backbone.
+        keep: Whether `TrialRun.trained` has the trained models after the test.
+
+    Returns:
+        The trial as an iterator. It trains when it is iterated.
 
     Raises:
-        NonFiniteLoss: All replicas have failed; with each one's reason, stage and epoch.
-        ValueError: the dataset cannot carry the setting (too few classes, no training pictures).
-        CheckpointError: `resume` is of another trial, or of one that kept what this one does not.
+        NonFiniteLoss: All seeds have failed, with the reason, stage and epoch of each.
+        ValueError: The dataset does not fit the configuration (too few classes, no training
+            images).
+        CheckpointError: `resume` is of another trial, or of one with another `keep`.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
@@ -80,7 +89,7 @@ def run_trial(
         raise CheckpointError(f"keep was {not keep} where the trial stopped, and now is {keep}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
-    # a selection that looks at test images is there to show what picking the best one adds
+    # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = Best(len(seeds), protocol.metric, tolerance), Kept({})
     always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
@@ -94,11 +103,12 @@ def run_trial(
 class _Trial:
     """The stages of a trial.
 
-    best: what selection chose.
-    tested: what the exams of the finals that are over have given (selection.exam_results).
-    to_keep: the dataset, if what is trained is to be kept; None: it is not.
-    choices: for inference, which selection chooses from.
-    last: number of the last candidate of selection.
+    Attributes:
+        best: Selected epoch and inference choice of each seed.
+        tested: Results of the finished test exams (selection.exam_results).
+        to_keep: Dataset, if trained models are saved. None if they are not.
+        choices: Inference choices that selection chooses from.
+        last: Number of the last candidate of selection.
     """
 
     config: TrialConfig
@@ -114,16 +124,16 @@ class _Trial:
 
     @property
     def by_age(self) -> bool:
-        """Whether selection compares ages of the generator, and not epochs of the fine-tuner."""
+        """Whether selection compares ages of the generator instead of epochs of the fine-tuner."""
         return self.protocol.ages > 1
 
     @property
     def _chosen_epoch(self) -> int:
-        """The last epoch that any replica is tested at."""
+        """Latest epoch at which a living seed is tested."""
         return int(self.best.epoch[self.journal.living].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """All of it, or what a resumed one has left of it."""
+        """Run the trial, or the rest of a resumed one, and yield the metrics of each epoch."""
         protocol, best, by_age = self.protocol, self.best, self.by_age
         self.last = epoch = _epochs(self.config.finetuner)
         generator: FeatureSource | None = None
@@ -132,13 +142,13 @@ class _Trial:
         elif not self.journal.count("final_generator", "final"):
             generator = yield from self._select(protocol.selection)
         if protocol.generator_task is not None:
-            generator = None  # selection's goes before another one is built
+            generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
         counted = "age" if by_age else "epoch"
         metrics = best.named(self.choices, counted)
         judged = self.journal.reported("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
-        exams = [best.metrics]  # no further test of an age: choosing has looked at these numbers
+        exams = [best.metrics]  # an age is not tested again: selection used the test images
         if not by_age:
             epoch = self._chosen_epoch
             exams = [
@@ -151,7 +161,7 @@ class _Trial:
                 judged = judge(generator, judged_on, self.seeds)
                 metrics |= self.journal.check("test", epoch, judged, FEATURES)
         fitted = self.journal.reported("selection_generator", "final_generator")
-        if "active_units" in fitted:  # no latent unit is active
+        if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.choices, self.last, counted)
@@ -162,17 +172,20 @@ class _Trial:
         yield from self.journal.report("test", epoch, metrics, hits)
 
     def _select(self, exam: Exam) -> Generator[EpochMetrics, None, FeatureSource | None]:
-        """Train on what selection may see, and note each replica's best epoch on the exam.
+        """Train on the data visible to selection, and record each seed's best epoch on the exam.
 
-        Epoch 0, the fine-tuner as it was initialised, is a candidate like any other: where training
-        only harms, that is what selection must be able to say.
+        Epoch 0, the untrained fine-tuner, is a candidate, so that selection can choose it if
+        training only harms.
 
-        Under selection "reference" ages of the generator are compared instead, as SHIP's authors do
-        (github.com/mrflogs/SHIP, run_coop): CoOp is trained anew at each of five, its epochs are
-        numbered on, and the best H on the test pictures is reported. It is here so that what this
-        adds to a result can be measured; it is a leak.
+        Selection "reference" compares ages of the generator instead, as SHIP's authors do
+        (github.com/mrflogs/SHIP, run_coop): a new CoOp is trained at each of five ages, epoch
+        numbers continue over the ages, and the best H on the test images is reported. This is a
+        leak; it exists to measure how much the leak adds to a result.
 
-        Where nothing is retrained, the best state is tested.
+        If nothing is retrained, the best state is tested.
+
+        Args:
+            exam: Exam that epochs are evaluated on, with the task to train on.
 
         Returns:
             The generator.
@@ -181,12 +194,12 @@ class _Trial:
         generator = self._generator(exam.task)
         first = 1 if by_age else 0
         ages = planned_ages(_epochs(generator), protocol.ages)
-        if by_age:  # whether or not a seed stops earlier, which is no reason to train for longer
+        if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
         for place, age in enumerate(ages):
             journal.enter(generator=_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
-            if journal.count("selection_generator") > age:  # it was resumed at a later one
+            if journal.count("selection_generator") > age:  # resumed at a later age
                 continue
             wanted = self.config.quality and not by_age and not journal.count("selection_quality")
             if wanted and (judged := judge(generator, [exam], self.seeds)):
@@ -211,7 +224,7 @@ class _Trial:
                     best.update(age if by_age else epoch, choice, metrics, state)
                 yield from journal.report("selection", number, {**losses, **metrics})
             if by_age:
-                del finetuner  # before the next one is built
+                del finetuner  # free its memory before the next one is built
             if generator is not None and self._has_finished(generator):
                 break
         if protocol.generator_task is None and not by_age:
@@ -221,22 +234,22 @@ class _Trial:
         return generator
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
-        """Train on all that is seen, for each final, and test each seed at its chosen epoch.
+        """Train on all seen classes for each final, and test each seed at its chosen epoch.
 
-        A seed's learning rate falls to its end by the chosen epoch, as if the seed were trained for
-        that many epochs: otherwise it would be tested at a rate near the highest.
+        A seed's learning-rate schedule ends at the chosen epoch, as if the seed were trained for
+        that many epochs. Otherwise it would be tested while the rate is near its maximum.
 
         After its chosen epoch a seed keeps training with the batch, but its state and metrics are
         no longer recorded.
 
         Args:
-            task: of the generator, which all finals share.
+            task: Task of the generator, which all finals share.
 
         Returns:
             The generator.
         """
         journal = self.journal
-        journal.enter()  # nothing of selection stays in memory but its choice
+        journal.enter()  # release all of selection but its choice
         best = self.best
         last = int(best.epoch.max())
         generator = self._generator(task)
@@ -247,13 +260,13 @@ class _Trial:
                 continue
             finetuner = self._finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
-            # each replica's state at its chosen epoch, and its last losses until then
+            # the state of each seed at its chosen epoch, and its last losses until then
             kept = Kept(prefixed("state", finetuner.state_dict()))
             journal.enter(generator=_parts(generator), finetuner=finetuner.parts(), retrained=kept)
             for epoch in range(journal.count("final") - place * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
-                    # one that is tested as it was initialised has none, whatever training would say
+                    # A seed that is tested untrained has no losses, though the batch trains on.
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
                     kept.tensors |= prefixed("losses", none)
                 kept.take(best.epoch >= epoch, prefixed("losses", losses))
@@ -261,42 +274,54 @@ class _Trial:
                 yield from journal.report("final", epoch, under(kept.tensors, "losses"))
             finetuner.load_state_dict(under(kept.tensors, "state"))
             self._test(finetuner, place)
-            del finetuner, kept  # before the next one is built
+            del finetuner, kept  # free their memory before the next one is built
             journal.enter(generator=_parts(generator))
         return generator
 
     def _test(self, finetuner: FusedFinetuner, place: int) -> None:
-        """Let a fine-tuner, at the state that selection chose, take the exams of a final."""
-        tested = self.tested.tensors
+        """Test a fine-tuner, in its selected state, on the exams of a final."""
+        results = self.tested.tensors
         for number, exam in enumerate(self.protocol.finals[place]):
-            found = examine(finetuner, exam, self.protocol, self.best)
-            scores = {name: value for name, value in found.items() if value.is_floating_point()}
+            result = examine(finetuner, exam, self.protocol, self.best)
+            scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.check("test", self._chosen_epoch, scores, LOGITS)
-            tested |= prefixed(f"{place}.{number}", found)
+            results |= prefixed(f"{place}.{number}", result)
         learned = self._learned(finetuner) or {}
-        tested |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
+        results |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
 
     def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
-        """Those of what was tested, of the replicas that have not failed."""
+        """Return the files of the tested models of all living seeds."""
         best, living = self.best, self.journal.living
         if self.by_age:
-            made = under(best.state, "generator") or None
-            tuned = [under(best.state, "finetuner")]
+            generator_state = under(best.state, "generator") or None
+            finetuner_states = [under(best.state, "finetuner")]
         else:
-            made = self._learned(generator)
+            generator_state = self._learned(generator)
             places = range(len(self.protocol.finals))
-            tuned = [exam_results(self.tested, place, 0, "learned/") for place in places]
-        made = made and {name: value[living] for name, value in made.items()}
-        tuned = [{name: value[living] for name, value in state.items()} for state in tuned]
+            finetuner_states = [exam_results(self.tested, n, 0, "learned/") for n in places]
+        if generator_state:
+            generator_state = {name: value[living] for name, value in generator_state.items()}
+        finetuner_states = [
+            {name: value[living] for name, value in state.items()} for state in finetuner_states
+        ]
         seeds = [self.seeds[replica] for replica in living]
-        epochs, picked = best.epoch[living].tolist(), best.choice[living].tolist()
-        at = [(epoch, self.choices[p]) for epoch, p in zip(epochs, picked, strict=True)]
-        return trained_files(self.config, seeds, dataset, self.clip, self.protocol, made, tuned, at)
+        epochs, choices = best.epoch[living].tolist(), best.choice[living].tolist()
+        chosen = [(epoch, self.choices[n]) for epoch, n in zip(epochs, choices, strict=True)]
+        return trained_files(
+            self.config,
+            seeds,
+            dataset,
+            self.clip,
+            self.protocol,
+            generator_state,
+            finetuner_states,
+            chosen,
+        )
 
     def _fit(
         self, generator: FeatureSource | None, stage: Stage, epochs: int
     ) -> Generator[EpochMetrics, None, None]:
-        """Train a generator until so many epochs are behind it, or every seed has stopped."""
+        """Train a generator up to this epoch of the stage, or until every seed has stopped."""
         if generator is None:
             return
         while (done := self.journal.count(stage)) < epochs:
@@ -304,35 +329,38 @@ class _Trial:
                 break
             yield from self.journal.report(stage, done + 1, generator.train_epoch())
         if generator.epochs:
-            # the last step shows in no loss, and what is fitted in closed form would raise
+            # No loss shows the effect of the last step. Closed-form fits are not checked, as they
+            # raise by themselves.
             weights = capture(generator.learned() or {})
             sound = {n: v.isfinite().reshape(len(v), -1).all(1) for n, v in weights.items()}
             finite = {name: torch.where(ok, 0.0, torch.nan) for name, ok in sound.items()}
             self.journal.check(stage, done, finite, WEIGHTS)
 
     def _has_finished(self, generator: FeatureSource) -> bool:
-        """Return True if every replica has stopped early, or has failed."""
+        """Return True if every seed has stopped early or failed."""
         generator.give_up(list(self.journal.failed))
         return generator.finished
 
     def _generator(self, task: Task) -> FeatureSource | None:
-        """The generator for a task before its first epoch; None: no synthetic features."""
-        made = build_generator(self.config.generator, task, self.clip, self.seeds)
+        """Build the untrained generator of a task, or None without synthetic features."""
+        generator = build_generator(self.config.generator, task, self.clip, self.seeds)
         share = self.config.synthetic.real_share
-        return MixedWithReal(made, share, task, self.clip, self.seeds) if made and share else made
+        if generator and share:
+            return MixedWithReal(generator, share, task, self.clip, self.seeds)
+        return generator
 
     def _finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
-        """The untrained fine-tuner of a task."""
+        """Build the untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
             generator.give_up(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
-        made = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
-        self.choices = made.choices
-        return made
+        finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
+        self.choices = finetuner.choices
+        return finetuner
 
     def _learned(self, part: FeatureSource | FusedFinetuner | None) -> State | None:
-        """What a part has learned, as copies on the CPU; None: it is not kept, or cannot be."""
+        """Return copies of a part's learned state on the CPU, or None if it is not saved."""
         learned = None if part is None or self.to_keep is None else part.learned()
         return None if learned is None else capture(learned)
 
@@ -342,26 +370,26 @@ def _parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
 
 
 def planned_ages(epochs: int, ages: int) -> list[int]:
-    """Epochs of the generator at which a fine-tuner is trained: evenly spaced, the last one is in.
+    """Return the generator epochs at which a fine-tuner is trained: evenly spaced, with the last.
 
     Args:
-        epochs: of the generator; 0: it is not trained, and has one age.
-        ages: how many are wanted; there are no more than epochs.
+        epochs: Number of epochs of the generator. 0 (it is not trained) results in one age, 0.
+        ages: Requested number of ages. There are at most as many as epochs.
     """
     return sorted({-(-epochs * (place + 1) // ages) for place in range(ages)})
 
 
 def _planned(config: TrialConfig, protocol: Protocol) -> int:
-    """Epochs that a trial reports, at most."""
+    """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
     ages = len(planned_ages(_epochs(config.generator), protocol.ages))
     trained = ages * selects + len(protocol.finals) * retrains
     fitted = selects + retrains
-    # beside them: quality of the synthesized features, epoch 0 of selection, and the test
+    # The further reports: feature quality, the test, and epoch 0 of selection.
     return fitted * _epochs(config.generator) + 2 + selects + trained * _epochs(config.finetuner)
 
 
 def _epochs(trained: object) -> int:
-    """Of settings, of what they set, or of None: 0."""
+    """Return the epochs of settings or of a method, 0 if it has none."""
     return int(getattr(trained, "epochs", 0))
