@@ -1,7 +1,7 @@
-"""A generator and a fine-tuner as a trial tested them, built again from files.
+"""Load the generator and the fine-tuner that a trial has tested from files.
 
-They are built on a task without pictures: what they took from pictures is kept. Whatever a setting
-in a file would have built is no larger than the file.
+They are built on a task without images, because everything learned from images is saved. Settings
+in a file cannot make the loader allocate more weights than the file contains.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ from ship.tasks import Task, no_pictures
 from ship.templates import written
 from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
 
-# Pictures that go through the image tower at once.
+# Images per pass through the image tower.
 PICTURES_AT_ONCE: Final = 64
-# Characters of the words that a context starts from.
+# Maximum number of characters of a context's initial words.
 MOST_WORDS: Final = 1000
-# Settings that shape training alone: there is no training, and what they shape is not kept.
+# Replacements of settings that only affect training. The tensors they affect are not saved.
 _TRAINING_ALONE: Final = {
     "encoder_hidden": 1,
     "critic_hidden": 1,
     "early_stopping": None,
     "epochs": 1,
     "batch_size": 1,
-    # what they gave was kept; and a path is somebody else's word
+    # The text features of descriptions are saved, and a path in a file is untrusted input.
     "descriptions": "",
 }
 
@@ -51,19 +51,22 @@ def load_trained(
     clip: FrozenCLIP | None = None,
     device: str = "cpu",
 ) -> "TrainedModel":
-    """Load what a trial of a study with `save: true` has trained under one seed.
+    """Load the model that a trial of a study with `save: true` has trained under one seed.
 
     Args:
-        place: a folder with trained.json and the seeds' files, or the path of one seed's file.
-        seed: which of the folder's; None: the first.
-        target: cross_dataset: the target whose fine-tuner is wanted; None: the first.
-        clip: the backbone; None: it is loaded by its name, which must be pocket or an open_clip
+        place: Folder with trained.json and the seeds' files, or path of one seed's file.
+        seed: Seed to load. Defaults to the first one of the folder.
+        target: Target dataset of the fine-tuner under cross_dataset. Defaults to the first one.
+        clip: Backbone. Defaults to loading it by its name, which must be pocket or an open_clip
             NAME:PRETRAINED with a published tag.
-        device: torch device of a backbone that is loaded.
+        device: torch device of a backbone loaded by name.
+
+    Returns:
+        The trained model.
 
     Raises:
-        TrainedError: the files are missing, damaged, or of another version or backbone: one line
-            that says what would do.
+        TrainedError: The files are missing, damaged, or of another version or backbone. The message
+            is one line that says what to do.
     """
     kept = read_kept(Path(place), seed)
     backbone = _backbone(kept, clip, device)
@@ -71,54 +74,56 @@ def load_trained(
         return TrainedModel(kept, backbone, target)
     except TrainedError:
         raise
-    # settings and tensors that do not fit, or a plugin that is another one here
+    # Settings and tensors may not match, or a plugin may differ from the one of the training.
     except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise refusal(kept.path, why) from error
 
 
 def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
-    """The backbone that something was trained with, once it is sure that it is the one.
+    """Return the backbone of the training, after checking that it is the same.
 
-    A name from a file is loaded only where it stands for published weights: a path in it could be
-    that of an archive, which torch would run.
+    A name from a file is only loaded if it refers to published weights. A path could be that of an
+    archive, whose code torch would execute.
 
     Raises:
-        TrainedError: it cannot be loaded, or is another one.
+        TrainedError: The backbone cannot be loaded or is another one.
     """
-    said, name = kept.said, kept.said.settings.backbone
+    manifest, name = kept.said, kept.said.settings.backbone
     if clip is None:
         way_out = "load it yourself and give it as clip=FrozenCLIP.load(...)"
         architecture, _, tag = name.partition(":")
-        # random weights are drawn from a fixed seed: no file is read
+        # Random weights are allowed: they are drawn from a fixed seed, without a file.
         known = {entry.name: (*entry.tags, RANDOM) for entry in architectures()}
         if name != "pocket" and tag not in known.get(architecture, ()):
             fault = f"its backbone {name[:200]!r} has no published weights"
             raise refusal(kept.path, fault, way_out)
         try:
-            clip = FrozenCLIP.load(name, device, said.settings.precision)
+            clip = FrozenCLIP.load(name, device, manifest.settings.precision)
         except BackboneError as error:
             raise refusal(kept.path, str(error), way_out) from error
-        clip.image_precision = said.settings.image_precision
-    weights, precision = said.backbone_fingerprint, said.settings.precision
+        clip.image_precision = manifest.settings.image_precision
+    weights, precision = manifest.backbone_fingerprint, manifest.settings.precision
     if clip.fingerprint != weights:
-        held = f"and this one is {clip.name!r} of fingerprint {clip.fingerprint!r}"
-        fault = f"was trained with backbone {name[:200]!r} of fingerprint {weights[:32]!r}, {held}"
+        actual = f"and this one is {clip.name!r} of fingerprint {clip.fingerprint!r}"
+        expected = f"backbone {name[:200]!r} of fingerprint {weights[:32]!r}"
+        fault = f"was trained with {expected}, {actual}"
         raise refusal(kept.path, fault, "load the weights that it was trained with")
     if clip.precision != precision:
         fault = f"was trained in precision {precision}, and the backbone is loaded in "
         raise refusal(kept.path, fault + clip.precision, f"load it in {precision}")
-    if clip.image_precision != (wanted := said.settings.image_precision):
+    if clip.image_precision != (wanted := manifest.settings.image_precision):
         fault = f"was trained in image_precision {wanted}, and the backbone has "
         raise refusal(kept.path, fault + clip.image_precision, f"set it to {wanted}")
     return clip
 
 
 class Prediction(NamedTuple):
-    """What pictures show.
+    """The predicted classes of images.
 
-    names: of each picture's most probable class.
-    probabilities: of the classes, in the order of logits.
+    Attributes:
+        names: Name of each image's most probable class.
+        probabilities: Probabilities of all classes, in the order of the logits.
     """
 
     names: tuple[str, ...]
@@ -126,38 +131,39 @@ class Prediction(NamedTuple):
 
 
 class TrainedModel:
-    """What a trial trained under one seed, as selection chose it.
+    """The model that a trial trained under one seed, at its selected epoch.
 
     Attributes:
-        config: the setting (ship.trial_config.TrialConfig).
-        seed: this one.
-        seeds: those of which there are files beside it, this one among them.
-        epoch: that the fine-tuner was tested at.
-        choice: of inference, such as alpha and beta; {}: there is none.
-        base: names of the classes with training pictures.
-        new: names of those without.
-        class_names: both, in the order of logits.
-        clip: the backbone.
-        notes: what was not kept, and why.
+        config: Configuration of the trial (ship.trial_config.TrialConfig).
+        seed: Seed of the model.
+        seeds: All seeds with files in the folder, including this one.
+        epoch: Epoch at which the fine-tuner was tested.
+        choice: Inference options, such as alpha and beta. Empty if there are none.
+        base: Names of the classes with training images.
+        new: Names of the classes without training images.
+        class_names: Names of both, in the order of the logits.
+        clip: Backbone.
+        notes: What was not saved, and why.
     """
 
     def __init__(self, kept: KeptSeed, clip: FrozenCLIP, target: str | None = None) -> None:
-        said = kept.said
-        targets = [model.target for model in said.models]
+        """Build the model from a seed's files. Use `load_trained` instead."""
+        manifest = kept.said
+        targets = [model.target for model in manifest.models]
         if target not in (None, *targets):
             choices = f"choices: {', '.join(targets[:10])}"
             raise refusal(kept.path, f"has no target {target!r}", choices)
         place = 0 if target is None else targets.index(target)
-        number = said.models[place].task
-        classes = said.tasks[number]
+        number = manifest.models[place].task
+        classes = manifest.tasks[number]
         self._kept = kept
         self.clip = clip
-        self.config = said.settings
+        self.config = manifest.settings
         self.seed = kept.seed.seed
         self.epoch = kept.seed.epoch
         self.choice = kept.seed.choice
-        self.seeds = tuple(one.seed for one in said.seeds if one.blake2b)
-        self.notes = said.notes
+        self.seeds = tuple(entry.seed for entry in manifest.seeds if entry.blake2b)
+        self.notes = manifest.notes
         self.base = classes.base
         self.new = classes.new
         self.class_names = classes.class_names
@@ -169,8 +175,8 @@ class TrainedModel:
         restore(self._finetuner.learned(), under(kept.tensors, f"models.{place}"))
         if set(self.choice) != set(self._finetuner.choices[0]):
             raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
-        if said.generator_kept:
-            self._generator(())  # a file that does not fit is refused now
+        if manifest.generator_kept:
+            self._generator(())  # reject a generator that does not fit when loading
 
     @torch.no_grad()
     def features(
@@ -179,21 +185,21 @@ class TrainedModel:
         per_class: int = 16,
         rng: int | ReplicaRng = 0,
     ) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"]]:
-        """Synthetic image features of classes, also of ones that the trial has never seen.
+        """Generate synthetic image features of classes, including classes new to the model.
 
         Args:
-            class_names: m names; None: `class_names`.
-            per_class: features of each.
-            rng: a seed, or a stream of one replica, of the noise. Equal noise and names in equal
-                order give equal features.
+            class_names: Names of m classes. Defaults to the model's `class_names`.
+            per_class: Number of features per class.
+            rng: Seed of the noise, or a random stream of one seed. The same noise and the same
+                names in the same order return the same features.
 
         Returns:
-            m * per_class unit-norm features, class by class, and of each the place of its class in
-            `class_names`. On the device of the backbone.
+            m * per_class unit-norm features, class by class, and the index of each feature's class
+            in `class_names`. Both are on the device of the backbone.
 
         Raises:
-            TrainedError: the trial has no generator that could be kept.
-            ValueError: names that the backbone cannot tell apart, or per_class below 1.
+            TrainedError: The trial has no generator that can be saved.
+            ValueError: The backbone cannot distinguish the names, or per_class is below 1.
         """
         if not self._kept.said.generator_kept:
             fault = f"generator {self.config.generator.name} has nothing to sample from"
@@ -208,25 +214,25 @@ class TrainedModel:
         if isinstance(rng, int):
             dtype = task.text_features.dtype
             rng = ReplicaRng([rng], "trained/noise", self.clip.device, dtype)
-        made = generator.sample(ids.to(self.clip.device)[labels].unsqueeze(0), rng)
-        return made[0], labels
+        features = generator.sample(ids.to(self.clip.device)[labels].unsqueeze(0), rng)
+        return features[0], labels
 
     @torch.no_grad()
     def encode(self, pictures: Sequence[Image | str | Path] | Tensor) -> Float[Tensor, "n feature"]:
-        """Unit-norm features of n pictures, on the device of the backbone.
+        """Return unit-norm features of n images, on the device of the backbone.
 
         Args:
-            pictures: as PIL's, paths of files, or as the backbone's preprocess gives them,
-                (n, 3, height, width).
+            pictures: PIL images, file paths, or a tensor of images preprocessed by the backbone's
+                `preprocess`, (n, 3, height, width).
 
         Raises:
-            ship.datasets.UndecodableError: a file is no picture that can be decoded.
+            ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
         parts = [torch.empty(0, self.clip.feature_dim, device=self.clip.device)]
         for start in range(0, len(pictures), PICTURES_AT_ONCE):
             part: Any = pictures[start : start + PICTURES_AT_ONCE]
             if not isinstance(part, Tensor):
-                part = torch.stack([self.clip.preprocess(_opened(one)) for one in part])
+                part = torch.stack([self.clip.preprocess(_opened(image)) for image in part])
             parts.append(self.clip.encode_images(part))
         return torch.cat(parts)
 
@@ -234,15 +240,15 @@ class TrainedModel:
     def logits(
         self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
     ) -> Float[Tensor, "n n_cls"]:
-        """Class scores over `class_names`, under the inference choice that selection chose.
+        """Return class scores over `class_names`, with the selected inference options.
 
         Args:
-            pictures: n unit-norm features of the backbone, (n, feature); or n pictures as `encode`
-                takes them.
+            pictures: n unit-norm features of the backbone, (n, feature), or n images in any form
+                that `encode` accepts.
 
         Raises:
-            ValueError: features of another size than the backbone's.
-            ship.datasets.UndecodableError: as of `encode`.
+            ValueError: The features do not have the backbone's size.
+            ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
         if not isinstance(pictures, Tensor) or pictures.ndim == 4:
             pictures = self.encode(pictures)
@@ -255,28 +261,28 @@ class TrainedModel:
     def predict(
         self, pictures: Float[Tensor, "n ..."] | Sequence[Image | str | Path]
     ) -> Prediction:
-        """The class of each picture among `class_names`, and the probability of each class.
+        """Predict the class of each image, with the probabilities of all `class_names`.
 
         Args:
-            pictures: as `logits` takes them.
+            pictures: n features or images in any form that `logits` accepts.
 
         Raises:
-            ValueError: as of `logits`.
-            ship.datasets.UndecodableError: as of `encode`.
+            ValueError: The features do not have the backbone's size.
+            ship.datasets.UndecodableError: A file cannot be decoded as an image.
         """
         probabilities = self.logits(pictures).softmax(-1)
         best = probabilities.argmax(-1).tolist()
         return Prediction(tuple(self.class_names[place] for place in best), probabilities)
 
     def __repr__(self) -> str:
-        """The setting in a few words, and what it tells apart."""
+        """Return the method, the numbers of classes, the dataset and the seed."""
         generator, finetuner = self.config.generator.name, self.config.finetuner.name
         classes = f"{len(self.base)} base and {len(self.new)} new classes"
         method = f"{finetuner} with generator {generator}"
         return f"TrainedModel({method}, {classes} of {self.config.dataset}, seed {self.seed})"
 
     def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
-        """The generator, and its task, to which further ones of the wanted classes are added."""
+        """Build the generator and its task, extended by those of the classes that are new to it."""
         task = _task(self._kept, self._kept.said.generator_task, self.clip, wanted)
         config = _untrained(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
@@ -294,24 +300,26 @@ def _opened(picture: Image | str | Path) -> Image:
 
 
 def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
-    """A task of one replica, without pictures.
+    """Build a task of one seed, without images.
 
     Args:
-        place: of the task in the file.
-        wanted: names of classes, of which those that are no classes of it yet become unseen ones.
+        kept: Files of the seed.
+        place: Index of the task in the file.
+        clip: Backbone, which encodes new class names.
+        wanted: Names of classes. Those that the task does not have are added as unseen classes.
     """
-    said, text = kept.said.tasks[place], kept.tensors[f"tasks.{place}.text_features"]
-    further = tuple(dict.fromkeys(name for name in wanted if name not in set(said.class_names)))
+    entry, text = kept.said.tasks[place], kept.tensors[f"tasks.{place}.text_features"]
+    further = tuple(dict.fromkeys(name for name in wanted if name not in set(entry.class_names)))
     if further:
         settings = kept.said.settings
         templates = settings.templates_for(settings.dataset, kept.said.template)
-        made = class_features(clip, written(templates, further))
-        text = torch.cat([text, made.to(text)])
+        further_text = class_features(clip, written(templates, further))
+        text = torch.cat([text, further_text.to(text)])
     text = text.to(clip.device)
     return Task(
-        class_names=said.class_names + further,
+        class_names=entry.class_names + further,
         text_features=text,
-        seen=(torch.arange(len(text), device=text.device) < len(said.base)).unsqueeze(0),
+        seen=(torch.arange(len(text), device=text.device) < len(entry.base)).unsqueeze(0),
         **no_pictures(text, 1),
         n_nominal=2,
         shots=1,
@@ -322,17 +330,19 @@ def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = 
 
 
 def _untrained(config: Any) -> Any:
-    """Settings of a generator or a fine-tuner, without what shapes its training alone."""
-    given = {name for name in _TRAINING_ALONE if getattr(config, name, None) is not None}
-    return config.model_copy(update={name: _TRAINING_ALONE[name] for name in given})
+    """Return settings of a generator or a fine-tuner without those that only affect training."""
+    names = {name for name in _TRAINING_ALONE if getattr(config, name, None) is not None}
+    return config.model_copy(update={name: _TRAINING_ALONE[name] for name in names})
 
 
 def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
-    """Refuse what would take more to build than the file has: sizes are somebody else's word.
+    """Reject files whose settings would allocate more weights than the file contains.
+
+    Sizes in a file are untrusted input.
 
     Raises:
-        TrainedError: text features of another shape than the classes and the backbone have, or
-            settings of more weights than there are in the file.
+        TrainedError: The shape of text features does not match the classes and the backbone, or the
+            settings have more weights than the file.
     """
     for number, task in enumerate(kept.said.tasks):
         text = kept.tensors.get(f"tasks.{number}.text_features", torch.empty(0))
@@ -340,9 +350,9 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
         if text.shape != wanted or not text.is_floating_point():
             fault = f"text features of task {number} are {[*text.shape]}, not {[*wanted]}"
             raise refusal(kept.path, fault)
-    there = sum(value.numel() for value in kept.tensors.values())
-    if _weights(kept, clip) > there:
-        fault = f"the settings are of more weights than the {there} numbers that it has"
+    available = sum(value.numel() for value in kept.tensors.values())
+    if _weights(kept, clip) > available:
+        fault = f"the settings are of more weights than the {available} numbers that it has"
         raise refusal(kept.path, fault)
     groups = (kept.said.settings.generator, kept.said.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MOST_WORDS for group in groups):
@@ -350,18 +360,18 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
 
 
 def _weights(kept: KeptSeed, clip: FrozenCLIP) -> int:
-    """Weights whose number the settings decide."""
+    """Count the weights whose number depends on the settings."""
     generator: Any = kept.said.settings.generator
     finetuner: Any = kept.said.settings.finetuner
-    found, rows = 0, 0
+    n_weights, rows = 0, 0
     if kept.said.generator_kept and hasattr(generator, "generator_hidden"):
-        prompt = getattr(generator, "prompt", None)  # None: the weights make the feature itself
+        prompt = getattr(generator, "prompt", None)  # None: the decoder's output is the feature
         vectors = generator.n_ctx if prompt == "instance_tokens" else 1
-        made = clip.feature_dim if prompt is None else vectors * clip.text_width
+        outputs = clip.feature_dim if prompt is None else vectors * clip.text_width
         if prompt is None or uses_z(prompt):
-            found = generator.generator_hidden * (generator.latent_dim + made)
+            n_weights = generator.generator_hidden * (generator.latent_dim + outputs)
     if getattr(finetuner, "class_specific", False):
         rows = max(len(task.class_names) for task in kept.said.tasks)
     if isinstance(finetuner, TCPConfig):
         rows = max(1, clip.feature_dim // finetuner.reduction)
-    return int(found + rows * getattr(finetuner, "n_ctx", 0) * clip.text_width)
+    return int(n_weights + rows * getattr(finetuner, "n_ctx", 0) * clip.text_width)

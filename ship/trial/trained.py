@@ -1,9 +1,12 @@
-"""What a trial has trained, as files: written as selection chose it, and read with care.
+"""Files of a trial's trained models: write them, and read them as untrusted input.
 
-trained.json says what was trained, seed_N.safetensors holds it: text features of each task's
-classes, and the tensors of what was trained, each with a leading dimension of one replica:
-tasks.T.text_features, generator.NAME, models.M.NAME. Files may be somebody else's: what is read is
-bounded, its errors are typed, and nothing in them is code.
+trained.json is the manifest. seed_N.safetensors has the tensors of one seed:
+
+- tasks.T.text_features: text features of each task's classes,
+- generator.NAME and models.M.NAME: trained tensors, each with a leading dimension of one seed.
+
+Files are untrusted input: their size is limited, errors are `TrainedError`, and nothing in them is
+executed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +31,7 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 SAID: Final = "trained.json"
-# Bytes of a seed's file: the driver of a study holds it in memory.
+# Maximum number of bytes of a seed's file, which the driver of a study has in memory.
 MOST_TENSORS: Final = 40 * 2**20
 MOST_SAID: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
@@ -41,22 +44,28 @@ Some = Field(min_length=1, max_length=1000)
 
 
 class SaidTask(Settings):
-    """The classes of a task by name, in the order of logits: base (seen), then new (unseen)."""
+    """The classes of a task, in the order of the logits.
+
+    Attributes:
+        base: Names of the seen classes, which come first.
+        new: Names of the unseen classes.
+    """
 
     base: Annotated[Names, Field(min_length=1)]
     new: Names
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """All of them."""
+        """Names of all classes."""
         return self.base + self.new
 
 
 class SaidModel(Settings):
     """A fine-tuner.
 
-    target: cross_dataset: the dataset that it is for; "" elsewhere.
-    task: its place among the tasks.
+    Attributes:
+        target: Target dataset under cross_dataset, "" under other protocols.
+        task: Index of its task.
     """
 
     target: Name
@@ -64,11 +73,15 @@ class SaidModel(Settings):
 
 
 class SaidSeed(Settings):
-    """What a seed was tested at, and its file.
+    """The file and the selection of a seed.
 
-    epoch: the fine-tuner's (selection reference: the generator's).
-    choice: what selection chose for inference, such as alpha and beta; {}: there is no choice.
-    blake2b: of the file, 32 hex digits; "": there is no file, as it would be too large.
+    Attributes:
+        seed: Seed.
+        epoch: Tested epoch of the fine-tuner, or of the generator under selection "reference".
+        choice: Selected inference options, such as alpha and beta. Empty if there are none.
+        file: Name of the file.
+        bytes: Size of the file.
+        blake2b: Digest of the file, 32 hex digits. "" if the file is too large to be saved.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -87,13 +100,23 @@ class SaidSeed(Settings):
 
 
 class Said(Settings):
-    """What trained.json says of a setting under its seeds.
+    """The content of trained.json: the models of one configuration under its seeds.
 
-    tasks: what was trained on; generator_task: the generator's place among them.
-    generator_kept: whether the files have a generator.
-    models: the fine-tuners that were tested.
-    notes: for readers, what is not kept and why.
-    versions: of the packages that wrote it. plugins: of what is none of theirs, by what it is.
+    Attributes:
+        format: Version of the file format.
+        results_version: Results version of the training.
+        settings: Configuration of the trial.
+        backbone_fingerprint: Fingerprint of the backbone's weights.
+        dataset_fingerprint: Fingerprint of the dataset.
+        template: Prompt template of the dataset.
+        tasks: Tasks of the training.
+        generator_task: Index of the generator's task.
+        generator_kept: Whether the files contain a generator.
+        models: Fine-tuners that were tested.
+        seeds: Entry of each seed.
+        notes: What is not saved and why, for readers.
+        versions: Versions of the packages that wrote the files.
+        plugins: Identities of the plugins that the configuration uses.
     """
 
     format: Literal[2]
@@ -129,33 +152,33 @@ def trained_files(
     finetuners: Sequence[State],
     chosen: Sequence[tuple[int, Mapping[str, float]]],
 ) -> dict[str, bytes]:
-    """The files by name: trained.json, and a safetensors file for each seed.
+    """Return the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed whose file would be larger than MOST_TENSORS has none, and trained.json says so.
+    A seed whose file would be larger than MOST_TENSORS has no file, which trained.json records.
 
     Args:
-        config: the setting.
-        seeds: of each replica.
-        features: of config.dataset.
-        clip: the backbone.
-        protocol: in whose finals it was tested.
-        generator: what it has learned, (replica, ...) each; None: nothing is kept of it.
-        finetuners: what that of each final has learned, (replica, ...) each.
-        chosen: the epoch and the inference choice that each replica was tested at.
+        config: Configuration of the trial.
+        seeds: Seeds with trained models.
+        features: Features of config.dataset.
+        clip: Backbone.
+        protocol: Protocol with the finals that were tested.
+        generator: Learned state of the generator, (replica, ...) each. None saves no generator.
+        finetuners: Learned state of each final's fine-tuner, (replica, ...) each.
+        chosen: Epoch and inference choice at which each seed was tested.
     """
     learned = prefixed("generator", generator or {})
     files: dict[str, bytes] = {}
-    said_models: list[SaidModel] = []
-    said_seeds: list[SaidSeed] = []
-    own = [final[0].task for final in protocol.finals]
-    # each task once, the generator's first; of its classes the first ones are seen
-    tasks = {id(task): task for task in (protocol.generator_task or own[0], *own)}
+    models: list[SaidModel] = []
+    entries: list[SaidSeed] = []
+    final_tasks = [final[0].task for final in protocol.finals]
+    # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
+    tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
     all_texts = enumerate(copied(task.text_features) for task in tasks.values())
     texts = {f"tasks.{place}.text_features": text for place, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
-        learned |= prefixed(f"models.{len(said_models)}", state)
+        learned |= prefixed(f"models.{len(models)}", state)
         target = final[0].name.removeprefix("accuracy/")
-        said_models.append(SaidModel(target=target, task=[*tasks].index(id(final[0].task))))
+        models.append(SaidModel(target=target, task=[*tasks].index(id(final[0].task))))
     for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
         rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
         file = f"seed_{seed}.safetensors"
@@ -164,32 +187,32 @@ def trained_files(
         if len(data) <= MOST_TENSORS:
             files[file] = data
             check = digest(data)
-        one = SaidSeed(
+        entry = SaidSeed(
             seed=seed, epoch=epoch, choice=dict(choice), file=file, bytes=len(data), blake2b=check
         )
-        said_seeds.append(one)
-    said = Said(
+        entries.append(entry)
+    manifest = Said(
         format=2,
         results_version=RESULTS_VERSION,
         settings=config,
         backbone_fingerprint=clip.fingerprint,
         dataset_fingerprint=features.dataset_fingerprint,
         template=features.template,
-        tasks=tuple(map(_said_task, tasks.values())),
+        tasks=tuple(map(_task_entry, tasks.values())),
         generator_task=0,
         generator_kept=generator is not None,
-        models=tuple(said_models),
-        seeds=tuple(said_seeds),
-        notes=tuple(_notes(config, generator, finetuners, said_seeds)),
+        models=tuple(models),
+        seeds=tuple(entries),
+        notes=tuple(_notes(config, generator, finetuners, entries)),
         versions={name: installed_version(name) for name in PACKAGES},
         plugins=identities(config.generator.name, config.finetuner.name),
     )
-    return {SAID: add_checksum(said.model_dump(mode="json")), **files}
+    return {SAID: add_checksum(manifest.model_dump(mode="json")), **files}
 
 
-def _said_task(task: Task) -> SaidTask:
-    seen = int(task.seen[0].sum())
-    return SaidTask(base=task.class_names[:seen], new=task.class_names[seen:])
+def _task_entry(task: Task) -> SaidTask:
+    n_seen = int(task.seen[0].sum())
+    return SaidTask(base=task.class_names[:n_seen], new=task.class_names[n_seen:])
 
 
 def _notes(
@@ -198,37 +221,39 @@ def _notes(
     finetuners: Sequence[State],
     seeds: Sequence[SaidSeed],
 ) -> Iterator[str]:
-    """What is not kept, and why."""
+    """Yield what is not saved, and why."""
     if generator is None:
         yield f"generator {config.generator.name} has nothing to keep"
     if not any(finetuners):
-        given = "its logits are given by the backbone and the names of the classes"
-        yield f"finetuner {config.finetuner.name} has nothing to keep: {given}"
-    if large := ", ".join(str(one.seed) for one in seeds if not one.blake2b):
+        reason = "its logits are given by the backbone and the names of the classes"
+        yield f"finetuner {config.finetuner.name} has nothing to keep: {reason}"
+    if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
         yield f"seeds {large}: larger than {MOST_TENSORS} bytes, not kept"
 
 
 class TrainedError(ValueError):
-    """What was kept of a trial cannot be used: one line with the file, the fault and a way out."""
+    """A trained model cannot be loaded. The message is one line: file, fault and what to do."""
 
 
 def refusal(path: Path, fault: str, way_out: str = "fetch it again") -> TrainedError:
-    """The error of a file.
+    """Make the error of a file.
 
     Args:
-        path: of the file.
-        fault: reads on from it.
-        way_out: what would do.
+        path: Path of the file.
+        fault: Fault of the file, which continues a sentence that starts with the path.
+        way_out: What to do.
     """
     return TrainedError(f"{path}: {fault}; {way_out}")
 
 
 class KeptSeed(NamedTuple):
-    """A seed's files as they were read.
+    """The content of a seed's files.
 
-    path: of the tensors.
-    seed: what was said of it.
-    tensors: by name, on the CPU, finite.
+    Attributes:
+        path: Path of the tensor file.
+        said: Content of trained.json.
+        seed: Entry of the seed in trained.json.
+        tensors: Tensors by name, on the CPU. Floating-point values are finite.
     """
 
     path: Path
@@ -238,61 +263,64 @@ class KeptSeed(NamedTuple):
 
 
 def read_kept(place: Path, seed: int | None) -> KeptSeed:
-    """Read trained.json of a folder, and a seed's file beside it.
+    """Read trained.json of a folder, and the file of a seed.
 
     Args:
-        place: the folder, or the path of one of these files.
-        seed: None: that of the file; of a folder, the first that trained.json names.
+        place: The folder, or the path of one of its files.
+        seed: Seed to read. Defaults to the seed of the file, or to the folder's first seed.
 
     Raises:
-        TrainedError: there are no such files, or they are damaged.
+        TrainedError: The files are missing or damaged.
     """
     names_seed = place.suffix == ".safetensors"
     folder = place.parent if names_seed or place.name == SAID else place
-    said = _said(folder / SAID)
+    manifest = _read_manifest(folder / SAID)
     field, wanted = ("file", place.name) if names_seed else ("seed", seed)
-    there = {getattr(one, field): one for one in reversed(said.seeds)}
-    of = said.seeds[0] if wanted is None else there.get(wanted)
-    if of is None:
-        choices = ", ".join(str(getattr(one, field)) for one in said.seeds[:10])
+    available = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
+    entry = manifest.seeds[0] if wanted is None else available.get(wanted)
+    if entry is None:
+        choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
         raise refusal(folder / SAID, f"has no {field} {wanted}", f"choices: {choices}")
-    if names_seed and seed not in (None, of.seed):
-        raise refusal(place, f"is of seed {of.seed}, not {seed}", "name the folder")
-    path = folder / of.file
-    if not of.blake2b:
-        fault = f"was not kept, as it has {of.bytes} bytes, of {MOST_TENSORS} at most"
+    if names_seed and seed not in (None, entry.seed):
+        raise refusal(place, f"is of seed {entry.seed}, not {seed}", "name the folder")
+    path = folder / entry.file
+    if not entry.blake2b:
+        fault = f"was not kept, as it has {entry.bytes} bytes, of {MOST_TENSORS} at most"
         raise refusal(path, fault, "a smaller setting has files")
-    return KeptSeed(path, said, of, _read_tensors(path, of.blake2b))
+    return KeptSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
 
 
-def _said(path: Path) -> Said:
+def _read_manifest(path: Path) -> Said:
     file = _content(path, MOST_SAID)
     try:
         content = check_content(file)
     except ValueError as error:
         raise refusal(path, str(error), "fetch it again, or train again") from None
     try:
-        said = Said.model_validate_json(content)
+        manifest = Said.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         way_out = "it must be as ship-sweep wrote it: fetch it again"
-        told = f"{where}: {first['msg']}"
-        if first["type"] == "union_tag_invalid":  # rather a plugin's than damaged
-            told = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
+        fault = f"{where}: {first['msg']}"
+        if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
+            fault = f"{where} is {first['ctx']['tag'][:50]!r}, which nothing here is called"
             way_out = "if a plugin defines it, add --plugin FILE or MODULE"
-        raise refusal(path, told, way_out) from None
-    if said.results_version != RESULTS_VERSION:
-        wrote = said.versions.get("ship-sweep", "")[:50] or "of its time"
-        fault = f"is of results version {said.results_version}, this is {RESULTS_VERSION}, and its"
+        raise refusal(path, fault, way_out) from None
+    if manifest.results_version != RESULTS_VERSION:
+        wrote = manifest.versions.get("ship-sweep", "")[:50] or "of its time"
+        version = manifest.results_version
+        fault = f"is of results version {version}, this is {RESULTS_VERSION}, and its"
         raise refusal(path, f"{fault} numbers would be others", f"load it with ship-sweep {wrote}")
-    for name, now in identities(said.settings.generator.name, said.settings.finetuner.name).items():
-        if (then := said.plugins.get(name, now)) != now:
+    settings = manifest.settings
+    for name, now in identities(settings.generator.name, settings.finetuner.name).items():
+        if (then := manifest.plugins.get(name, now)) != now:
             fault = f"was trained with {name} of {then[:100]!r}, this one is {now!r}, and its"
             raise refusal(path, f"{fault} answers would be others", "give that one, or train anew")
-    if max(said.generator_task, *(model.task for model in said.models)) >= len(said.tasks):
+    last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
+    if last_task >= len(manifest.tasks):
         raise refusal(path, "names a task that it does not have")
-    return said
+    return manifest
 
 
 def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
