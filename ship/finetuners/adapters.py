@@ -71,8 +71,8 @@ class CLIPAdapter(Finetuner):
         self.choices = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
         size, start = clip.feature_dim, draw("clip_adapter/weights")
         hidden = max(1, size // config.reduction)
-        self.down = nn.Parameter(_initial(size, hidden, start))
-        self.up = nn.Parameter(_initial(hidden, size, start))
+        self.down = nn.Parameter(_initial_weights(size, hidden, start))
+        self.up = nn.Parameter(_initial_weights(hidden, size, start))
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
@@ -81,7 +81,7 @@ class CLIPAdapter(Finetuner):
         return self.zero_shot(F.normalize(ratio * adapted + (1 - ratio) * pictures, dim=-1))
 
 
-def _initial(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
+def _initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
     """Draw normal weights with the variance of torch's linear layers, 1 / (3 n_in)."""
     std: float = (3 * n_in) ** -0.5
     return std * rng.normal(n_in, n_out)

@@ -58,7 +58,7 @@ class GDA(Finetuner):
         # the configured alpha first, so that it wins a tie; then the grid
         alphas = (config.alpha, *ALPHAS) if config.search else (config.alpha,)
         self.choices = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
-        rows = _rows(task)
+        rows = _training_rows(task)
         means, present = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
         precision = shared_precision(rows, config.precision, config.shrinkage)
@@ -105,7 +105,7 @@ class Rows:
         return zeros.index_add(0, self.labels, weighted) / self.mass.clamp_min(least).unsqueeze(1)
 
 
-def _rows(task: SeedTask) -> Rows:
+def _training_rows(task: SeedTask) -> Rows:
     """Return the rows to fit, one per view. All views of a synthetic feature are equal."""
     rows = task.fixed_rows
     views = rows.features.shape[1]

@@ -68,12 +68,12 @@ class FusedFinetuner(Fused):
                 self._lengths = (self.epochs,) * len(seeds)
 
     def shorten_schedules(self, lengths: Sequence[int]) -> None:
-        """Let each seed's learning-rate schedule end at an epoch of its own.
+        """Set the epoch at which each seed's learning-rate schedule ends.
 
         Args:
-            lengths: Epoch at which each seed's schedule ends. A seed with 0 is not to be trained.
+            lengths: Last epoch of each seed's schedule. The training of a seed with 0 is discarded.
         """
-        # A schedule of no epochs has no rates; such a seed's training is discarded.
+        # A schedule of 0 epochs has no rates, so a discarded seed uses one of 1 epoch.
         self._lengths = tuple(max(1, n) for n in lengths)
 
     def loss(
@@ -203,12 +203,12 @@ def rows_of_training(
     weights = torch.ones_like(task.features[:, :, 0, 0])
     if synthesizer is None:
         return task, weights
-    made, labels = synthesizer.fixed_set()
-    n = made.shape[1]
-    made = made.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1)
+    synthetic, labels = synthesizer.fixed_set()
+    n = synthetic.shape[1]
+    synthetic = synthetic.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1)
     rows = replace(
         task,
-        features=torch.cat([made, task.features], dim=1),
+        features=torch.cat([synthetic, task.features], dim=1),
         labels=torch.cat([labels, task.labels], dim=1),
         counts=tuple(n + count for count in task.counts),
         n_nominal=n + task.n_nominal,

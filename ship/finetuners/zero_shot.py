@@ -67,7 +67,7 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     Raises:
         ValueError: The file cannot be read, does not have the expected content, or lacks classes.
     """
-    file, descriptions = _read(config)
+    file, descriptions = _read_descriptions(config)
     by_name = {name.casefold(): sentences for name, sentences in descriptions.items()}
     lacking = [repr(name) for name in class_names if not by_name.get(name.casefold())]
     if lacking:
@@ -75,10 +75,10 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     sentences = [list(by_name[name.casefold()]) for name in class_names]
     if config.random_words is None:
         return sentences
-    return _random(class_names, sentences, descriptions, config.random_words)
+    return _random_sentences(class_names, sentences, descriptions, config.random_words)
 
 
-def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
+def _read_descriptions(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
     """Return the file's name and its checked content. The file is untrusted input."""
     name, content = config.described()
     try:
@@ -94,7 +94,7 @@ def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
     return name, descriptions
 
 
-def _random(
+def _random_sentences(
     class_names: Sequence[str],
     sentences: Sequence[Sequence[str]],
     pool: Mapping[str, Sequence[str]],

@@ -106,7 +106,7 @@ class RealPictures(FeatureSource):
         """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
-        where, before = _occurrences(class_ids)
+        where, before = _count_occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
         drawn = random_views(self._features, first + (starts + before) % count, rng)
         if self._moved is None:
@@ -156,14 +156,14 @@ class MixedWithReal(FeatureSource):
     ) -> Float[Tensor, "replica n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
         synthetic, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
-        where, before = _occurrences(class_ids)
+        where, before = _count_occurrences(class_ids)
         start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, where).double() / _STARTS
         reached = start + self._share * before
         is_real = (reached + self._share).floor() > reached.floor()
         return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
 
-def _occurrences(
+def _count_occurrences(
     ids: Int[Tensor, "replica n"],
 ) -> tuple[Int[Tensor, "replica n"], Int[Tensor, "replica n"]]:
     """Return where each id occurs first in its row, and its number of previous occurrences."""

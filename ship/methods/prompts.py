@@ -101,7 +101,7 @@ class Prompts:
         return features.reshape(*ctx.shape[:2], *features.shape[1:])
 
     def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
-        """Encode all classes behind each context. `ctx` is (replica, n_ctx, width)."""
+        """Encode the prompts of all classes for each context. `ctx` is (replica, n_ctx, width)."""
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 

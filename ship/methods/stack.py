@@ -83,7 +83,10 @@ class _Fold(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         """Call the function with all seeds' tensors, with the seed axis first."""
         axes = in_dims[1:]
-        values = (_leading(x, axis, info.batch_size) for x, axis in zip(inputs, axes, strict=True))
+        values = (
+            _move_seeds_first(x, axis, info.batch_size)
+            for x, axis in zip(inputs, axes, strict=True)
+        )
         return function(*values), 0
 
 
@@ -91,10 +94,10 @@ plus_product = folded(torch.baddbmm)
 """Return bias + x @ weight for one seed."""
 
 
-def _leading(value: Any, place: int | None, n: int) -> Any:
+def _move_seeds_first(value: Any, axis: int | None, n: int) -> Any:
     if not isinstance(value, Tensor):
         return value
-    return value.expand(n, *value.shape) if place is None else value.movedim(place, 0)
+    return value.expand(n, *value.shape) if axis is None else value.movedim(axis, 0)
 
 
 class Stack:
@@ -125,7 +128,8 @@ class Stack:
             for method in ones
         ]
         self.state = {
-            name: _stacked([state[name].detach() for state in states], device) for name in states[0]
+            name: _stack_seeds([state[name].detach() for state in states], device)
+            for name in states[0]
         }
         kept = self.one.state_dict().keys()
         self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in kept}
@@ -137,7 +141,7 @@ class Stack:
             for name, value in self.one.named_parameters()
             if value.requires_grad
         }
-        _empty(self.one)
+        _drop_values(self.one)
 
     def optimizer(self, module: str = "") -> ReplicaOptimizer:
         """Build the method's optimizer.
@@ -228,7 +232,7 @@ class _Rows:
             tensor.data = taken(state, name, like).to(tensor.device, copy=True)
 
 
-def _stacked(values: list[Tensor], device: torch.device) -> Tensor:
+def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
     """Stack the tensors of all seeds. Missing rows are padded with 0, or -1 for indices."""
     if len({value.shape for value in values}) == 1:
         stacked = torch.stack(values)
@@ -277,7 +281,7 @@ def _require_distinct(method: nn.Module) -> None:
             raise ValueError(f"{names[id(value)]} and {name} are one parameter: give it one name")
 
 
-def _empty(module: nn.Module) -> None:
+def _drop_values(module: nn.Module) -> None:
     """Replace all tensors by meta tensors, so that code that bypasses the stack fails."""
     for inner in module.modules():
         for tensors in (inner._parameters, inner._buffers):

@@ -124,7 +124,7 @@ class Bench:
 
     def task(self, seeds: Sequence[int]) -> Task:
         """Build a task whose seeds differ in their classes and in their numbers of images."""
-        config, uneven = TrialConfig(shots=6), _uneven(self.features)
+        config, uneven = TrialConfig(shots=6), _drop_images(self.features)
         protocol: Any = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
         task: Task = protocol.selection.task  # pseudo_new, the default, has a selection task
         return task
@@ -169,7 +169,7 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     )
 
 
-def _uneven(features: FeatureSet) -> FeatureSet:
+def _drop_images(features: FeatureSet) -> FeatureSet:
     """Drop some images of some classes, so that seeds differ in their numbers of rows."""
     labels, val_labels = features.train_labels, features.val_labels
     classes = range(len(features.class_names))

@@ -54,7 +54,7 @@ def check_generator(
     Raises:
         KeyError: There is no generator of that name.
     """
-    subject = MethodSubject(_quick(GENERATORS[name], settings), bench or packaged_bench())
+    subject = MethodSubject(_quick_settings(GENERATORS[name], settings), bench or packaged_bench())
     return findings(GENERATOR_CHECKS, {"": subject})
 
 
@@ -74,7 +74,7 @@ def check_finetuner(
     Raises:
         KeyError: There is no fine-tuner of that name.
     """
-    config, bench = _quick(FINETUNERS[name], settings), bench or packaged_bench()
+    config, bench = _quick_settings(FINETUNERS[name], settings), bench or packaged_bench()
     subjects = {
         "without synthetic features, ": MethodSubject(config, bench),
         "with synthetic features, ": MethodSubject(config, bench, synthetic=True),
@@ -82,7 +82,7 @@ def check_finetuner(
     return findings(FINETUNER_CHECKS, subjects)
 
 
-def _quick(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
+def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
     """Build settings from the values, or from the defaults with at most EPOCHS epochs."""
     if settings is None:
         epochs = getattr(config(), "epochs", 0)

@@ -32,7 +32,7 @@ PICTURES_AT_ONCE: Final = 64
 # Maximum number of characters of a context's initial words.
 MOST_WORDS: Final = 1000
 # Replacements of settings that only affect training. The tensors they affect are not saved.
-_TRAINING_ALONE: Final = {
+_TRAINING_ONLY: Final = {
     "encoder_hidden": 1,
     "critic_hidden": 1,
     "early_stopping": None,
@@ -69,7 +69,7 @@ def load_trained(
             is one line that says what to do.
     """
     kept = read_kept(Path(place), seed)
-    backbone = _backbone(kept, clip, device)
+    backbone = _load_backbone(kept, clip, device)
     try:
         return TrainedModel(kept, backbone, target)
     except TrainedError:
@@ -80,7 +80,7 @@ def load_trained(
         raise refusal(kept.path, why) from error
 
 
-def _backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
+def _load_backbone(kept: KeptSeed, clip: FrozenCLIP | None, device: str) -> FrozenCLIP:
     """Return the backbone of the training, after checking that it is the same.
 
     A name from a file is only loaded if it refers to published weights. A path could be that of an
@@ -168,8 +168,8 @@ class TrainedModel:
         self.new = classes.new
         self.class_names = classes.class_names
         _require_sizes(kept, clip)
-        task = _task(kept, number, clip)
-        config = _untrained(self.config.finetuner)
+        task = _build_task(kept, number, clip)
+        config = _drop_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), under(kept.tensors, f"models.{place}"))
@@ -232,7 +232,7 @@ class TrainedModel:
         for start in range(0, len(pictures), PICTURES_AT_ONCE):
             part: Any = pictures[start : start + PICTURES_AT_ONCE]
             if not isinstance(part, Tensor):
-                part = torch.stack([self.clip.preprocess(_opened(image)) for image in part])
+                part = torch.stack([self.clip.preprocess(_open_image(image)) for image in part])
             parts.append(self.clip.encode_images(part))
         return torch.cat(parts)
 
@@ -283,8 +283,8 @@ class TrainedModel:
 
     def _generator(self, wanted: Sequence[str]) -> tuple[FeatureSource, Task]:
         """Build the generator and its task, extended by those of the classes that are new to it."""
-        task = _task(self._kept, self._kept.said.generator_task, self.clip, wanted)
-        config = _untrained(self.config.generator)
+        task = _build_task(self._kept, self._kept.said.generator_task, self.clip, wanted)
+        config = _drop_training_settings(self.config.generator)
         generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
@@ -293,13 +293,13 @@ class TrainedModel:
         return generator, task
 
 
-def _opened(picture: Image | str | Path) -> Image:
+def _open_image(picture: Image | str | Path) -> Image:
     if isinstance(picture, str | Path):
         return Picture(str(picture), Path(picture)).open()
     return to_rgb(picture)
 
 
-def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
+def _build_task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = ()) -> Task:
     """Build a task of one seed, without images.
 
     Args:
@@ -329,10 +329,10 @@ def _task(kept: KeptSeed, place: int, clip: FrozenCLIP, wanted: Sequence[str] = 
     )
 
 
-def _untrained(config: Any) -> Any:
+def _drop_training_settings(config: Any) -> Any:
     """Return settings of a generator or a fine-tuner without those that only affect training."""
-    names = {name for name in _TRAINING_ALONE if getattr(config, name, None) is not None}
-    return config.model_copy(update={name: _TRAINING_ALONE[name] for name in names})
+    names = {name for name in _TRAINING_ONLY if getattr(config, name, None) is not None}
+    return config.model_copy(update={name: _TRAINING_ONLY[name] for name in names})
 
 
 def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
@@ -351,7 +351,7 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
             fault = f"text features of task {number} are {[*text.shape]}, not {[*wanted]}"
             raise refusal(kept.path, fault)
     available = sum(value.numel() for value in kept.tensors.values())
-    if _weights(kept, clip) > available:
+    if _count_weights(kept, clip) > available:
         fault = f"the settings are of more weights than the {available} numbers that it has"
         raise refusal(kept.path, fault)
     groups = (kept.said.settings.generator, kept.said.settings.finetuner)
@@ -359,7 +359,7 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
         raise refusal(kept.path, f"ctx_init has more than {MOST_WORDS} characters")
 
 
-def _weights(kept: KeptSeed, clip: FrozenCLIP) -> int:
+def _count_weights(kept: KeptSeed, clip: FrozenCLIP) -> int:
     """Count the weights whose number depends on the settings."""
     generator: Any = kept.said.settings.generator
     finetuner: Any = kept.said.settings.finetuner

@@ -93,7 +93,7 @@ def run_trial(
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
     best, tested = Best(len(seeds), protocol.metric, tolerance), Kept({})
     always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
-    journal = Journal(_planned(config, protocol), len(seeds), always, resume)
+    journal = Journal(_count_planned_epochs(config, protocol), len(seeds), always, resume)
     kept = features if keep else None
     trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
@@ -135,7 +135,7 @@ class _Trial:
     def epochs(self) -> Iterator[EpochMetrics]:
         """Run the trial, or the rest of a resumed one, and yield the metrics of each epoch."""
         protocol, best, by_age = self.protocol, self.best, self.by_age
-        self.last = epoch = _epochs(self.config.finetuner)
+        self.last = epoch = _count_epochs(self.config.finetuner)
         generator: FeatureSource | None = None
         if protocol.selection is None:
             best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
@@ -193,11 +193,11 @@ class _Trial:
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
         generator = self._generator(exam.task)
         first = 1 if by_age else 0
-        ages = planned_ages(_epochs(generator), protocol.ages)
+        ages = planned_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
             self.last = ages[-1]
         for place, age in enumerate(ages):
-            journal.enter(generator=_parts(generator))
+            journal.enter(generator=_generator_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
             if journal.count("selection_generator") > age:  # resumed at a later age
                 continue
@@ -208,7 +208,7 @@ class _Trial:
             finetuner = self._finetuner(exam.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
             done = journal.count("selection") - place * len(epochs)
-            journal.enter(generator=_parts(generator), finetuner=finetuner.parts())
+            journal.enter(generator=_generator_parts(generator), finetuner=finetuner.parts())
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
@@ -253,8 +253,8 @@ class _Trial:
         best = self.best
         last = int(best.epoch.max())
         generator = self._generator(task)
-        journal.enter(generator=_parts(generator))
-        yield from self._fit(generator, "final_generator", _epochs(generator))
+        journal.enter(generator=_generator_parts(generator))
+        yield from self._fit(generator, "final_generator", _count_epochs(generator))
         for place, final in enumerate(self.protocol.finals):
             if under(self.tested.tensors, str(place)):
                 continue
@@ -262,7 +262,9 @@ class _Trial:
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
             kept = Kept(prefixed("state", finetuner.state_dict()))
-            journal.enter(generator=_parts(generator), finetuner=finetuner.parts(), retrained=kept)
+            journal.enter(
+                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=kept
+            )
             for epoch in range(journal.count("final") - place * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
@@ -275,7 +277,7 @@ class _Trial:
             finetuner.load_state_dict(under(kept.tensors, "state"))
             self._test(finetuner, place)
             del finetuner, kept  # free their memory before the next one is built
-            journal.enter(generator=_parts(generator))
+            journal.enter(generator=_generator_parts(generator))
         return generator
 
     def _test(self, finetuner: FusedFinetuner, place: int) -> None:
@@ -365,7 +367,7 @@ class _Trial:
         return None if learned is None else capture(learned)
 
 
-def _parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
+def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
     return None if generator is None else generator.parts()
 
 
@@ -379,17 +381,22 @@ def planned_ages(epochs: int, ages: int) -> list[int]:
     return sorted({-(-epochs * (place + 1) // ages) for place in range(ages)})
 
 
-def _planned(config: TrialConfig, protocol: Protocol) -> int:
+def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
-    ages = len(planned_ages(_epochs(config.generator), protocol.ages))
+    ages = len(planned_ages(_count_epochs(config.generator), protocol.ages))
     trained = ages * selects + len(protocol.finals) * retrains
     fitted = selects + retrains
     # The further reports: feature quality, the test, and epoch 0 of selection.
-    return fitted * _epochs(config.generator) + 2 + selects + trained * _epochs(config.finetuner)
+    return (
+        fitted * _count_epochs(config.generator)
+        + 2
+        + selects
+        + trained * _count_epochs(config.finetuner)
+    )
 
 
-def _epochs(trained: object) -> int:
+def _count_epochs(trained: object) -> int:
     """Return the epochs of settings or of a method, 0 if it has none."""
     return int(getattr(trained, "epochs", 0))

@@ -169,8 +169,8 @@ def evaluate(
         Metrics in percent by name, (replica,) each, NaN for seeds with a non-finite logit, and
         indices into the fine-tuner's choices, (replica,). All tensors are on the CPU.
     """
-    scored = [_scored(finetuner, exam, protocol, choice, None) for choice in finetuner.choices]
-    table = _sound({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
+    scored = [_score_exam(finetuner, exam, protocol, choice, None) for choice in finetuner.choices]
+    table = _fetch_scores({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
@@ -193,12 +193,12 @@ def examine(
     kept = Kept({})
     for place in best.choice.unique().tolist():
         choice = finetuner.choices[place]
-        scores = _sound(_scored(finetuner, exam, protocol, choice, best.metrics))
+        scores = _fetch_scores(_score_exam(finetuner, exam, protocol, choice, best.metrics))
         kept.take(best.choice == place, scores)
     return kept.tensors
 
 
-def _scored(
+def _score_exam(
     finetuner: FusedFinetuner,
     exam: Exam,
     protocol: Protocol,
@@ -224,8 +224,8 @@ def _scored(
     return {**scores, _FINITE: answers.finite}
 
 
-def _sound(scored: State) -> State:
-    """Copy the result of `_scored` to the CPU at once, with NaN where a logit was not finite.
+def _fetch_scores(scored: State) -> State:
+    """Copy the result of `_score_exam` to the CPU at once, with NaN where a logit was not finite.
 
     Without it argmax would predict a class for a NaN.
     """

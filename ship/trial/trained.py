@@ -291,7 +291,7 @@ def read_kept(place: Path, seed: int | None) -> KeptSeed:
 
 
 def _read_manifest(path: Path) -> Said:
-    file = _content(path, MOST_SAID)
+    file = _read_content(path, MOST_SAID)
     try:
         content = check_content(file)
     except ValueError as error:
@@ -324,7 +324,7 @@ def _read_manifest(path: Path) -> Said:
 
 
 def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
-    data = _content(path, MOST_TENSORS)
+    data = _read_content(path, MOST_TENSORS)
     if digest(data) != wanted:
         fault = f"is not the file that {SAID} is about, or is damaged"
         raise refusal(path, fault, "fetch both again")
@@ -340,7 +340,7 @@ def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _content(path: Path, most: int) -> bytes:
+def _read_content(path: Path, most: int) -> bytes:
     try:
         return read_whole(path, most)
     except ValueError as error:
