@@ -1,4 +1,4 @@
-"""Gaussians around text features with the moments of few-shot features, as baselines for SHIP.
+"""Gaussians around text features with the moments of few-shot features, which SHIP has to beat.
 
 `KnnGaussian` fits Gaussians to the nearest images of other classes, after Wang et al.,
 arXiv:2402.04087, and the base-to-new part of their code (github.com/mrflogs/ICLR24,

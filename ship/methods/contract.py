@@ -70,8 +70,11 @@ class Method(nn.Module):
         vmapped: Whether the seeds run at once under `torch.vmap`. Set it to False if the method
             reads values on the host or has sizes that depend on values. The seeds then run in
             turn, with the same results.
-        rows: Name of a submodule whose tensors have one row per image. The number of rows may
-            differ between seeds, and between a saved state and the method that loads it.
+        rows: Name of a buffer, or of a submodule with tensors, that have one row per image. The
+            number of rows may differ between seeds, and between a saved state and the method that
+            loads it.
+        text: Text features of the dataset's template, (n_cls, feature).
+        logit_scale: CLIP's factor on cosines.
     """
 
     stream: str = ""
@@ -84,6 +87,14 @@ class Method(nn.Module):
             raise TypeError(f"{cls.__name__}.forward is what a method is called through: rename it")
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        """Build the method of one seed, before its first epoch.
+
+        Args:
+            config: Settings of the method.
+            task: Task of the seed.
+            clip: Frozen backbone.
+            draw: Starts random streams of the seed, by purpose.
+        """
         super().__init__()
         self.config = config
         self.stream = self.stream or config.name

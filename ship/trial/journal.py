@@ -125,9 +125,9 @@ class Journal:
         values = {
             name: tuple(
                 None if place in self.failed else float(value)
-                for place, value in enumerate(every.tolist())
+                for place, value in enumerate(metric.tolist())
             )
-            for name, every in checked.items()
+            for name, metric in checked.items()
         }
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(stage, epoch, progress, values, self._living_hits(hits), self.failed)
@@ -139,11 +139,11 @@ class Journal:
     def _living_hits(self, hits: Sequence[Hits]) -> tuple[Hits, ...]:
         """Return correct predictions without those of failed seeds."""
 
-        def rows(every: Sequence[bytes]) -> tuple[bytes, ...]:
-            return tuple(b"" if r in self.failed else row for r, row in enumerate(every))
+        def blank_failed(rows: Sequence[bytes]) -> tuple[bytes, ...]:
+            return tuple(b"" if r in self.failed else row for r, row in enumerate(rows))
 
         return tuple(
-            replace(exam, right={kind: rows(every) for kind, every in exam.right.items()})
+            replace(exam, right={kind: blank_failed(rows) for kind, rows in exam.right.items()})
             for exam in hits
         )
 
@@ -190,9 +190,9 @@ class Journal:
 
 @dataclass(frozen=True, eq=False)
 class TrialRun(Iterator[EpochMetrics]):
-    """An iterator over the metrics of a trial's epochs. Each `next` trains one epoch.
+    """An iterator over the metrics of a trial's epochs.
 
-    A checkpoint can be taken between two epochs.
+    Each `next` runs the trial up to its next report. A checkpoint can be taken between two reports.
 
     Attributes:
         epochs: Generator that runs the trial.

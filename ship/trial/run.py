@@ -104,6 +104,11 @@ class _Trial:
     """The stages of a trial.
 
     Attributes:
+        config: Configuration of the trial.
+        seeds: Seeds of the trial.
+        clip: Frozen backbone.
+        protocol: Exams and tasks of the trial.
+        journal: Journal that the trial reports to.
         best: Selected epoch and inference choice of each seed.
         tested: Results of the finished test exams (selection.exam_results).
         to_keep: Dataset, if trained models are saved. None if they are not.
