@@ -1,4 +1,4 @@
-"""SHIP on frozen CLIP: the method; torch and open_clip only (no ray, optuna or mlflow).
+"""The method: SHIP on frozen CLIP. Requires torch and open_clip, not Ray, Optuna or MLflow.
 
 From Python:
 
@@ -14,7 +14,7 @@ __all__ = ["load_trained"]
 
 
 def __getattr__(name: str) -> Any:
-    """load_trained, loaded when it is asked for: torch takes seconds, and commands start light."""
+    """Import load_trained on first access: torch takes seconds to import, commands start fast."""
     if name in __all__:
         from ship import trial
 

@@ -1,5 +1,6 @@
-"""Custom generators, fine-tuners and datasets: what a plugin is made of, and how it is loaded.
+"""Custom generators, fine-tuners and datasets: the classes of a plugin, and how it is loaded.
 
+Example:
     from ship.plugins import FinetunerSettings
 
     class RidgeConfig(FinetunerSettings):
@@ -7,7 +8,7 @@
         name: Literal["ridge"] = "ridge"
         l2: float = Field(1.0, gt=0, description="weight of the penalty")
 
-load_plugin loads the plugins of a file, or of a module that can be imported.
+load_plugin loads the plugins of a file or of an importable module.
 """
 
 import hashlib
@@ -41,20 +42,21 @@ from ship.whole_file import read_whole
 __all__ = ["DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "PluginError", "load_plugin"]
 
 MOST_BYTES: Final = 1 << 20
-"""Of a file: it goes along with every worker."""
+"""Maximum size of a plugin file: its content is sent to every worker."""
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def load_plugin(path: Path | str) -> None:
-    """Add the plugins of a file or a module to this process's tables.
+    """Register the plugins of a file or a module in this process.
 
-    A file that was edited is read again. A module is imported once per process.
+    An edited file is read again. A module is imported once per process.
 
     Args:
-        path: A Python file, or the dotted name of a module, such as "ship_example".
+        path: Path of a Python file, or dotted name of a module, e.g. "ship_example".
 
     Raises:
-        PluginError: it cannot be read or imported, has no plugin, or one of another's name.
+        PluginError: The file or module cannot be read or imported, contains no plugin, or contains
+            one whose name is already used.
     """
     if _is_module(path):
         load_carried([_module_origin(str(path))])
@@ -68,17 +70,21 @@ def load_plugin(path: Path | str) -> None:
 
 
 def load_carried(origins: Iterable[Origin]) -> None:
-    """Load on a worker what its driver has loaded (carried).
+    """Load the plugins of the driver (see carried) in this worker process.
+
+    Args:
+        origins: Files and modules that the driver has loaded.
 
     Raises:
-        PluginError: as load_plugin, say where this node lacks a package that a file imports.
+        PluginError: One of them cannot be loaded (see load_plugin), e.g. because this node lacks a
+            package that a file imports.
     """
-    for given in origins:
-        # this node may have another version of a module (require_builders)
-        origin = _module_origin(given.module) if given.module else given
-        load = partial(import_module, given.module) if given.module else partial(_module, given)
+    for source in origins:
+        # this node may have another version of a module; require_builders compares them
+        origin = _module_origin(source.module) if source.module else source
+        load = partial(import_module, source.module) if source.module else partial(_module, source)
         module = imported(load, origin.said)
-        # what it only imports, such as settings that its own are derived from, is not its plugin
+        # a module's plugins are defined in it; imported base classes are not its plugins
         defined = [
             value
             for value in vars(module).values()
@@ -91,7 +97,7 @@ def load_carried(origins: Iterable[Origin]) -> None:
                 f"FinetunerSettings, or a DatasetPlugin)"
             )
         first: dict[tuple[str, str], Any] = {}
-        for table, plugin in placed:  # all of them, or none
+        for table, plugin in placed:  # check all before adding any
             table.refuse(plugin, origin)
             what = table.noun, name_of(plugin)
             if first.setdefault(what, plugin) is not plugin:
@@ -101,56 +107,58 @@ def load_carried(origins: Iterable[Origin]) -> None:
 
 
 def carried() -> tuple[Origin, ...]:
-    """Return the files and modules whose plugins this process knows: its workers need them.
+    """Return the files and modules whose plugins are loaded in this process, for its workers.
 
-    A file's content goes along with what a worker is given anyway, some kB, and is imported there
-    under a name made of its hash. A module is imported there by its name. Ray's py_modules would
-    take a runtime environment: an upload, an agent on each node, and workers that Ray cannot start
-    ahead.
+    The content of a file (some kB) is sent with the other arguments of a worker, which imports it
+    under a name made of its hash. Workers import a module by its name. Ray's py_modules would
+    require a runtime environment: an upload, an agent on each node, and workers that Ray cannot
+    start in advance.
     """
     origins = {origin for table in _tables() for origin in table.origins.values()}
     return tuple(sorted(origins, key=lambda origin: origin.said))
 
 
 def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> dict[str, str]:
-    """The plugins among what a setting names: "finetuner ridge" -> "ship-example 0.1".
-
-    {} for a setting of built-ins alone.
+    """Return the identities of the plugins that a configuration uses, without the built-ins.
 
     Args:
-        generator, finetuner: their names.
-        datasets: that it trains on and is tested on.
+        generator: Name of the generator.
+        finetuner: Name of the fine-tuner.
+        datasets: Names of the datasets for training and testing.
+
+    Returns:
+        Kind and name -> identity, e.g. "finetuner ridge" -> "ship-example 0.1".
     """
     named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
     named += [(_tables()[2], name) for name in datasets]
-    found = {f"{table.noun} {name}": table.origins.get(name) for table, name in named}
-    return {key: origin.identity for key, origin in found.items() if origin is not None}
+    origins = {f"{table.noun} {name}": table.origins.get(name) for table, name in named}
+    return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 
 def require_builders(planned: Mapping[str, str]) -> None:
-    """Import the methods of some generators and fine-tuners, as a trial does when it begins.
+    """Check that this process has the planned plugins, and import their methods.
 
     Args:
-        planned: what they are to be, as identities() tells it.
+        planned: Expected identities, as returned by identities().
 
     Raises:
-        PluginError: one is not here, is another version or file, or cannot be imported.
+        PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
     """
     tables = {table.noun: table for table in (GENERATORS, FINETUNERS)}
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
         entry, origin = tables[noun].get(name), tables[noun].origins.get(name)
         if entry is None or origin is None or origin.identity != identity:
-            found = origin.identity if origin else "not loaded"
-            raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
+            actual = origin.identity if origin else "not loaded"
+            raise PluginError(f"{plugin} is {actual}, and was planned as {identity}")
         imported(entry.load_method, f"{origin.said}: {plugin}")
 
 
 def plugin_fault(error: BaseException) -> str | None:
-    """Return one line on an error that the code of a plugin raised: the plugin, error and place.
+    """Return one line with the plugin that raised an error, the error and its source location.
 
     Returns:
-        None if no loaded plugin's code was running.
+        The line, or None if the traceback contains no code of a loaded plugin.
     """
     origins = {
         (entry if isinstance(entry, type) else type(entry)).__module__.partition(".")[0]: origin
@@ -168,7 +176,7 @@ def plugin_fault(error: BaseException) -> str | None:
 
 
 class _Loader(ExecutionLoader):
-    """Loads a module from bytes; tracebacks show the lines of the file that they came from."""
+    """Loader of a module from bytes; tracebacks show the lines of the original file."""
 
     def __init__(self, file: Origin) -> None:
         self._file = file
@@ -181,54 +189,54 @@ class _Loader(ExecutionLoader):
 
 
 def installed_version(package: str) -> str:
-    """Return the version of an installed package, "" if it is absent."""
-    return next((found.version for found in distributions(name=package)), "")
+    """Return the version of an installed package, or "" if it is absent."""
+    return next((distribution.version for distribution in distributions(name=package)), "")
 
 
 def _is_module(name: Path | str) -> bool:
-    """Return True if the text is a module's dotted name and not a file."""
+    """Return True if the text is the dotted name of a module, not the path of a file."""
     text = str(name)
     is_file = text.endswith(".py") or Path(name).is_file()
     return not is_file and _MODULE.fullmatch(text) is not None
 
 
 def _is_part(name: str, whole: str) -> bool:
-    """Return True if a module is another one, or one of its submodules."""
+    """Return True if module `name` is `whole` itself or one of its submodules."""
     return name == whole or name.startswith(f"{whole}.")
 
 
-@cache  # looking for distributions reads what is installed; a module stays as it was imported
+@cache  # listing the installed distributions is slow, and a module is imported only once
 def _module_origin(name: str) -> Origin:
     """Import a module and return its origin.
 
-    The identity is the version of the distribution that the module comes from, or else the SHA-256
-    of its file. A package's identity is that of all its Python files.
+    The identity is the version of the module's distribution if there is one, otherwise the SHA-256
+    of its file, or of all Python files of a package.
 
     Raises:
-        PluginError: The module cannot be imported, or comes from no file.
+        PluginError: The module cannot be imported, or has no Python file.
     """
-    said = f"module {name}"
-    module = imported(partial(import_module, name), said)
+    label = f"module {name}"
+    module = imported(partial(import_module, name), label)
     names = set(packages_distributions().get(name.partition(".")[0], ()))
     if len(names) == 1:  # a namespace package may come from several
         (distribution,) = names
-        return Origin(said, f"{distribution} {version(distribution)}", module=name)
+        return Origin(label, f"{distribution} {version(distribution)}", module=name)
     folders = [Path(folder) for folder in getattr(module, "__path__", ())]
     files = [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]
     if not folders and getattr(module, "__file__", None):
         files = [(Path(str(module.__file__)).parent, Path(str(module.__file__)))]
     if not files:
-        raise PluginError(f"{said} comes from no Python file")
+        raise PluginError(f"{label} comes from no Python file")
     digest = hashlib.sha256()
     for folder, file in files:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
         digest.update(content)
-    return Origin(said, f"sha256:{digest.hexdigest()}", module=name)
+    return Origin(label, f"sha256:{digest.hexdigest()}", module=name)
 
 
 def _module(file: Origin) -> ModuleType:
-    """A file's module, which is run once in a process: an edited file is another module."""
+    """Return the module of a file, executed once per process. An edited file is a new module."""
     name = f"ship_plugin_{file.identity.removeprefix('sha256:')[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -236,7 +244,7 @@ def _module(file: Origin) -> ModuleType:
     spec = ModuleSpec(name, loader, origin=loader.get_filename(name))
     spec.has_location = True
     module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look there while the code runs
+    sys.modules[name] = module  # dataclasses and pydantic look it up while the code runs
     try:
         loader.exec_module(module)
     except BaseException:
@@ -246,6 +254,6 @@ def _module(file: Origin) -> ModuleType:
 
 
 def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
-    from ship.datasets import DATASETS  # it takes Pillow and polars
+    from ship.datasets import DATASETS  # it imports Pillow and polars
 
     return GENERATORS, FINETUNERS, DATASETS

@@ -1,6 +1,6 @@
-"""Protocols: which classes and pictures a trial trains on, is selected on, and is tested on.
+"""Protocols: the classes and images used for training, selection and test of a trial.
 
-What sets them apart, ship.requirements says.
+ship.requirements has the rules of each protocol.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,19 +24,22 @@ from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
 REFERENCE_AGES = 5
-# The metric of the source's test pictures under cross_dataset.
+# The metric of the source's test images in cross_dataset.
 SOURCE = "source"
 
-# What selection's metrics were at its choice, by name, (replica,) each; None while it is choosing.
+# Selection metrics at the selected epoch, by name, (replica,) each; None during selection.
 Chosen = Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
 class Exam:
-    """Pictures that a model trained on `task` is measured on.
+    """Images on which a model trained on `task` is evaluated.
 
-    name: "" or, where a protocol has several exams, the metric that this one gives.
-    competing: classes that may be predicted, (n_cls,); None: how answers are scored decides.
+    Attributes:
+        task: Task that the model was trained on.
+        pictures: Images to classify.
+        name: Metric that the exam measures, or "" for protocols with a single exam.
+        competing: Classes that may be predicted, (n_cls,). None leaves them to the scoring.
     """
 
     task: Task
@@ -46,36 +49,37 @@ class Exam:
 
     @cached_property
     def all_seen(self) -> bool:
-        """Whether every picture is of a class that every replica has seen; read once, and kept."""
+        """Whether every image's class is seen by every seed. Read from the device only once."""
         return bool(self.task.seen[:, self.pictures.labels].all())
 
     def answers(self, logits: Float[Tensor, "replica n n_cls"]) -> Answers:
-        """What a model's logits of the pictures answer.
+        """Return a model's predictions for the images.
 
         Args:
-            logits: class scores under each replica.
+            logits: Class scores of each seed.
         """
         return Answers(logits, self.pictures.labels, self.task.seen, self.competing)
 
 
-# The exams that one trained model takes, all of the task that it was trained on. Synthetic features
-# are judged by the pictures of the first.
+# The exams of one trained model, all with the task that it was trained on. The quality of synthetic
+# features is measured against the images of the first.
 FinalExams: TypeAlias = tuple[Exam, ...]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A trial's plan.
+    """The tasks and exams of a trial.
 
-    name: decides how answers are counted.
-    selection: the exam by which epochs are chosen, on the task trained for it; None: nothing is
-        chosen (selection none), the last epoch is tested.
-    metric: what selection maximises; "" where it chooses nothing.
-    finals: what is trained (again) and tested.
-    generator_task: what the tested model's generator is fitted on; None: no retraining, the model
-        that selection kept is the tested one.
-    ages: how many ages of the generator selection compares, each with a fine-tuner of its own
-        (selection reference); 1: it is fitted to its end, and epochs are compared.
+    Attributes:
+        name: Name of the protocol, which determines how accuracy is computed.
+        selection: Exam that selects the epoch, with the task trained for it. None: nothing is
+            selected (selection none), and the last epoch is tested.
+        metric: Metric that selection maximizes, "" if nothing is selected.
+        finals: Exams of each model that is trained (again) and tested.
+        generator_task: Task on which the generator is fitted for the final models. None: nothing is
+            retrained, and the model kept by selection is tested.
+        ages: Number of ages of the generator that selection compares, each with its own fine-tuner
+            (selection reference). 1: the generator is trained to its end, and epochs are compared.
     """
 
     name: ProtocolName
@@ -86,33 +90,39 @@ class Protocol:
     ages: int
 
     def score(self, answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-        """Metrics of the answers to an exam, (replica,) each, in percent."""
+        """Return the metrics of an exam, (replica,) each, in percent.
+
+        Args:
+            answers: Predictions for the exam's images.
+            exam: The exam.
+            chosen: Selection metrics at the selected epoch. None during selection.
+        """
         if self.name in ("generalized_zero_shot", "single_unseen"):
             constant = None if chosen is None else chosen.get("calibration")
-            found = score_one_softmax(answers, exam.all_seen, constant)
+            metrics = score_one_softmax(answers, exam.all_seen, constant)
             if chosen is None or constant is not None:
-                return found
-            # selection saw no unseen class, or nothing at all: no constant to calibrate with
-            return {name: value for name, value in found.items() if not name.startswith("calibrat")}
+                return metrics
+            # selection used no images of unseen classes, so there is no calibration constant
+            return {k: value for k, value in metrics.items() if not k.startswith("calibrat")}
         if self.name == "few_shot" or exam.name:
             everything = torch.ones_like(answers.right)
             return {exam.name or "accuracy": percent(answers.right, everything)}
-        found = score(answers, exam.all_seen)
-        return found if chosen is None else found | open_world(answers)
+        metrics = score(answers, exam.all_seen)
+        return metrics if chosen is None else metrics | open_world(answers)
 
     def combine(self, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The metrics of all exams of a test.
+        """Combine the metrics of all exams of a test.
 
-        Those of the one exam; under cross_dataset each target's accuracy, their mean, and the
-        source's mean over the targets' models.
+        Protocols with a single exam return its metrics. cross_dataset returns each target's
+        accuracy, their mean, and the source's accuracy averaged over the targets' models.
 
         Args:
-            found: those of each exam, (replica,) each, by name.
+            found: Metrics of each exam by name, (replica,) each.
         """
         if self.name != "cross_dataset":
             return found[0]
-        by_target = {n: v for one in found for n, v in one.items() if n != SOURCE}
-        source = [one[SOURCE] for one in found if SOURCE in one]
+        by_target = {n: v for metrics in found for n, v in metrics.items() if n != SOURCE}
+        source = [metrics[SOURCE] for metrics in found if SOURCE in metrics]
         metrics = {"accuracy": torch.stack(list(by_target.values())).mean(0), **by_target}
         return {**metrics, SOURCE: torch.stack(source).mean(0)} if source else metrics
 
@@ -125,27 +135,29 @@ def build_protocol(
     clip: FrozenCLIP,
     dtype: torch.dtype = torch.float32,
 ) -> Protocol:
-    """The plan of a trial: the seen classes are a dataset's first ones, the others are unseen.
+    """Create the tasks and exams of a trial. The first classes of a dataset are the seen ones.
 
-    Selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and
-    looks at validation pictures of both; the tested model is then retrained on all seen classes.
-    The others train on all seen classes once (cross_dataset: again for each target). "base_val"
-    looks at validation pictures of the seen classes, "few_val" at a few of them, "none" at nothing:
-    its model is that of the last epoch. "test" looks at the test pictures after each epoch.
-    "reference" looks at them as SHIP's authors do: a fine-tuner is trained to its end for each of
-    five ages of the generator, and the age that does best on the test pictures is reported.
+    Selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and uses
+    validation images of both; the tested model is then retrained on all seen classes. The other
+    selections train on all seen classes once (cross_dataset: again for each target):
+
+    - "base_val" uses validation images of the seen classes, "few_val" a few of them.
+    - "none" selects nothing and tests the model of the last epoch.
+    - "test" uses the test images after each epoch.
+    - "reference" uses them like SHIP's authors: a fine-tuner is trained to its end for each of five
+      ages of the generator, and the age with the best test accuracy is reported.
 
     Args:
-        config: the setting.
-        seeds: of each replica.
-        features: of config.dataset, as studied_classes leaves it.
-        targets: of config.targets by name, under cross_dataset.
-        clip: gives the classes' text features.
-        dtype: of all features and losses.
+        config: Configuration of the trial.
+        seeds: Seeds of the trial.
+        features: Features of config.dataset, restricted by studied_classes.
+        targets: Features of config.targets by name, for cross_dataset.
+        clip: Backbone that encodes the class names.
+        dtype: Data type of all features and losses.
 
     Raises:
-        ValueError: no targets, or settings or a dataset that do not meet the demands
-            (ship.requirements.require).
+        ValueError: There are no targets, or the configuration or dataset does not meet the
+            requirements (ship.requirements.require).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.targets and not targets:
@@ -153,14 +165,14 @@ def build_protocol(
     require(config, features, seeds)
     seen = np.arange(rules.n_seen(features))
     tasks = TaskMaker(config, seeds, features, clip, dtype, seen)
-    others = _other_classes(config, features, targets.values()) if rules.targets else {}
-    names = [(other.name, other.sentences) for other in others]
+    new = _new_classes(config, features, targets.values()) if rules.targets else {}
+    names = [(cls.name, cls.sentences) for cls in new]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = Exam(task, tasks.pictures(features.test, features.test_labels))
     finals: tuple[FinalExams, ...] = ((test,),)
     if rules.targets:
-        finals = tuple(_final(name, t, tasks, test, others) for name, t in targets.items())
+        finals = tuple(_final(name, t, tasks, test, new) for name, t in targets.items())
     chosen_on: Exam | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
@@ -168,7 +180,7 @@ def build_protocol(
         shown = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(tasks.task(len(seen), shown), tasks.validation(seen))
     elif selection != "none":
-        # the targets' names are there, so that the epoch is chosen on what will be trained again
+        # includes the targets' class names, so that selection trains the same task as the final run
         chosen_on = Exam(task, tasks.validation(seen, few=selection == "few_val"))
     retrained = rules.targets or selection in ("pseudo_new", "none")
     return Protocol(
@@ -182,10 +194,12 @@ def build_protocol(
 
 
 class _Class(NamedTuple):
-    """A target's class. Equal ones of several targets are one class of the generator's task.
+    """A target's class. Equal classes of several targets are one class of the generator's task.
 
-    key: the name as CLIP reads it, and which of equal names it is (ImageNet has two pairs).
-    sentences: for the zero-shot classifier, from the dataset's templates.
+    Attributes:
+        key: Name as CLIP reads it, and its number among equal names (ImageNet has two pairs).
+        name: Name of the class.
+        sentences: Sentences from the dataset's templates for the zero-shot classifier.
     """
 
     key: tuple[str, int]
@@ -196,46 +210,49 @@ class _Class(NamedTuple):
 def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
     names = [spoken(name) for name in features.class_names]
     keys = [(name, names[:i].count(name)) for i, name in enumerate(names)]
-    own = written(config.templates_for(features.dataset, features.template), features.class_names)
-    found = zip(keys, features.class_names, own, strict=True)
-    return [_Class(key, name, tuple(sentences)) for key, name, sentences in found]
+    templates = config.templates_for(features.dataset, features.template)
+    sentences = written(templates, features.class_names)
+    classes = zip(keys, features.class_names, sentences, strict=True)
+    return [_Class(key, name, tuple(texts)) for key, name, texts in classes]
 
 
-def _other_classes(
+def _new_classes(
     config: TrialConfig, source: FeatureSet, targets: Iterable[FeatureSet]
 ) -> dict[_Class, int]:
-    """The targets' classes that the source does not have, numbered behind the source's own.
+    """Number the targets' classes that the source does not have, after the source's classes.
 
-    A class that the source has by the same name (the same to CLIP) is the source's class: it is
-    seen, and nothing is synthesized for it.
+    A class whose name equals a name of the source (as CLIP reads it) is the source's class: it is
+    seen, and no features are synthesized for it.
     """
-    known = {own.key for own in _classes(config, source)}
-    others = dict.fromkeys(c for t in targets for c in _classes(config, t) if c.key not in known)
-    return {other: len(known) + place for place, other in enumerate(others)}
+    known = {cls.key for cls in _classes(config, source)}
+    new = dict.fromkeys(c for t in targets for c in _classes(config, t) if c.key not in known)
+    return {cls: len(known) + place for place, cls in enumerate(new)}
 
 
 def _final(
-    name: str, target: FeatureSet, tasks: TaskMaker, test: Exam, others: Mapping[_Class, int]
+    name: str, target: FeatureSet, tasks: TaskMaker, test: Exam, new: Mapping[_Class, int]
 ) -> FinalExams:
-    """A target's task: the source's classes, then its own; shares the source's pictures.
+    """Create the exams of a target. Their task has the source's classes first, then the target's.
+
+    The task shares the source's images.
 
     Args:
-        name: of the target.
-        target: the dataset.
-        tasks: of the source.
-        test: the source's, on the generator's task.
-        others: as that task numbers them.
+        name: Name of the target.
+        target: Features of the target.
+        tasks: Factory of the source's tasks.
+        test: Test exam of the source, with the generator's task.
+        new: Number in the generator's task of each class that the source does not have.
     """
     whole, device = test.task, test.task.seen.device
     classes, source = (_classes(tasks.config, features) for features in (target, tasks.features))
-    own = {c.key: i for i, c in enumerate(source)}
-    numbers = [own[c.key] if c.key in own else others[c] for c in classes]
-    numbered = [*range(len(own)), *(number for number in numbers if number >= len(own))]
+    known = {c.key: i for i, c in enumerate(source)}
+    numbers = [known[c.key] if c.key in known else new[c] for c in classes]
+    numbered = [*range(len(known)), *(number for number in numbers if number >= len(known))]
     place = {number: i for i, number in enumerate(numbered)}
     ids = torch.tensor(numbered, device=device)
     columns = torch.tensor([place[number] for number in numbers], device=device)
     text_features = whole.text_features[ids]
-    # its zero-shot classifier is the target's own, of the classes that the source has, too
+    # the target's templates apply to all of its classes, including those that the source has
     text_features[columns] = tasks.encode([c.sentences for c in classes])
     task = replace(
         whole,
@@ -249,5 +266,5 @@ def _final(
     pictures = Pictures(pictures.features, columns[pictures.labels])
     exams = [Exam(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
     if len(test.pictures.labels):
-        exams.append(Exam(task, test.pictures, SOURCE, places < len(own)))
+        exams.append(Exam(task, test.pictures, SOURCE, places < len(known)))
     return tuple(exams)

@@ -1,7 +1,7 @@
-"""Tables of what a YAML names: built-ins, and the plugins that join them; without torch.
+"""Registries of the names that a YAML may contain: built-ins and plugins. Imports no torch.
 
-Answers for: finding a name, refusing a name twice, and the origin of each plugin. The tables
-themselves stand beside what they list (ship.configs, ship.datasets); ship.plugins loads plugins.
+A registry looks up names, rejects duplicates and records the origin of each plugin. The registries
+themselves are in ship.configs and ship.datasets; ship.plugins loads plugins.
 """
 
 import json
@@ -24,14 +24,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class PluginError(ValueError):
-    """A plugin cannot be used: one line that names it, the fault and where it comes from."""
+    """A plugin cannot be used. The text is one line with its origin, its name and the fault."""
 
 
 class DatasetPlugin(NamedTuple):
-    """A dataset. Of a generator or a fine-tuner, the class of its settings is the plugin.
+    """A dataset plugin. (The plugin of a generator or a fine-tuner is its settings class.)
 
-    name: what a YAML says.
-    spec: a ship.datasets.DatasetSpec: it has a template, and surveys what lies on disk.
+    Attributes:
+        name: Name of the dataset in a YAML.
+        spec: A ship.datasets.DatasetSpec, which has a template and surveys the files on disk.
     """
 
     name: str
@@ -44,11 +45,13 @@ Plugin = type[NamedSettings] | DatasetPlugin
 class Origin(NamedTuple):
     """Where a plugin comes from.
 
-    said: in messages: "module ship_example" or "file my_method.py"; the file may be of another
-        machine.
-    identity: what the code is, in keys and tags: "ship-example 0.1" or "sha256:" and 64 digits.
-    content: Content of a file. None for a module, which every node must be able to import.
-    module: Name of the module, "" for a file.
+    Attributes:
+        said: Text for messages: "module ship_example" or "file my_method.py". The file may be on
+            another machine.
+        identity: Version of the code for keys and tags: "ship-example 0.1" or "sha256:" and 64
+            digits.
+        content: Content of a file. None for a module, which every node must be able to import.
+        module: Name of the module, "" for a file.
     """
 
     said: str
@@ -58,34 +61,38 @@ class Origin(NamedTuple):
 
 
 class Registry(UserDict[str, Entry]):
-    """Name in a YAML -> what is registered under it, built-ins first.
+    """Name in a YAML -> registered entry, built-ins first.
 
-    A table is the process's own, as the imported modules are: whatever is loaded stays.
+    A registry belongs to its process, like the imported modules: entries are never removed.
 
-    origins: of the plugins that are loaded, by name.
+    Attributes:
+        noun: Kind of the entries in messages, e.g. "generator".
+        kind: Class of the plugins that the registry accepts.
+        origins: Origin of each loaded plugin, by name.
     """
 
     def __init__(self, noun: str, kind: type[Any], builtin: Iterable[Any]) -> None:
-        """Make a table of built-ins.
+        """Create a registry of built-ins.
 
         Args:
-            noun: what messages call an entry, such as "generator".
-            kind: what a plugin is: a class of such settings, or a DatasetPlugin.
-            builtin: what comes with ship; whatever is no such plugin is left out.
+            noun: Kind of the entries in messages, e.g. "generator".
+            kind: Class of the plugins: a base class of settings, or DatasetPlugin.
+            builtin: Candidates that come with ship. Those that are no such plugin are skipped.
         """
         self.noun, self.kind = noun, kind
-        super().__init__({name_of(one): _entry(one) for one in builtin if self.takes(one)})
+        plugins = [candidate for candidate in builtin if self.takes(candidate)]
+        super().__init__({name_of(plugin): _entry(plugin) for plugin in plugins})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
 
     def values(self) -> ValuesView[Entry]:
-        """What is registered now; asked for at each validation, where UserDict's own is slow."""
+        """Return the registered entries. UserDict's values() is too slow for each validation."""
         return self.data.values()
 
     def takes(self, candidate: Any) -> bool:
-        """Whether something is a plugin for this table, sound or not.
+        """Return True if an object is a plugin for this registry, valid or not.
 
-        A class of settings without name and method is none: others may be derived from it.
+        A settings class without name and method is not: it may be a base class of others.
         """
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
             return type(candidate) is self.kind
@@ -93,10 +100,15 @@ class Registry(UserDict[str, Entry]):
         return issubclass(candidate, self.kind) and bool(meant)
 
     def refuse(self, plugin: Plugin, origin: Origin) -> None:
-        """Look for what keeps a plugin from joining.
+        """Raise an error if a plugin cannot be registered.
+
+        Args:
+            plugin: The plugin to check.
+            origin: Where it comes from.
 
         Raises:
-            PluginError: it has no proper name, or the name of another entry.
+            PluginError: The plugin lacks a required attribute, or its name is invalid or already
+                used.
         """
         name = name_of(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -124,25 +136,29 @@ class Registry(UserDict[str, Entry]):
             raise PluginError(f"{what} has the name of one of {other}; use one of the two")
 
     def add(self, plugin: Any, origin: Origin) -> None:
-        """Let a plugin join; one of the same origin, such as a file that was edited, is replaced.
+        """Register a plugin. An entry of the same origin, e.g. an edited file, is replaced.
+
+        Args:
+            plugin: The plugin to register.
+            origin: Where it comes from.
 
         Raises:
-            PluginError: see refuse.
+            PluginError: The plugin cannot be registered (see refuse).
         """
         self.refuse(plugin, origin)
         self[name_of(plugin)] = _entry(plugin)
         self.origins[name_of(plugin)] = origin
 
 
-# What ends a process or a generator, whoever raises it. All else that a plugin raises is its error.
+# Exceptions that end a process or a generator. All others that a plugin raises are its errors.
 EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class OneOf:
-    """Marks a field whose settings are those of an entry of a table: Annotated[..., OneOf(table)].
+    """Annotation of a field with the settings of a registry's entry: Annotated[..., OneOf(table)].
 
-    It is pydantic's union told apart by `name`, with its faults and their places, but for one
-    thing: the table may grow, as a name that a YAML says may be a plugin's.
+    Behaves like pydantic's union discriminated by `name`, with the same errors and locations.
+    Unlike a union, it includes plugins that are registered later.
     """
 
     def __init__(self, table: Registry[Any]) -> None:
@@ -164,7 +180,7 @@ class OneOf:
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
         union = _union(tuple(self.table.values()))
-        # in JSON a list may be a tuple, say; a default is an instance already
+        # JSON mode accepts e.g. a list for a tuple; a default is already an instance
         if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
         return union.validate_python(value)
@@ -172,16 +188,20 @@ class OneOf:
 
 @cache
 def _union(kinds: tuple[type[Any], ...]) -> Any:
-    """Pydantic's union of classes of settings, told apart by `name`."""
+    """Return pydantic's adapter for a union of settings classes, discriminated by `name`."""
     union: Any = Annotated[reduce(or_, kinds), Field(discriminator="name")]
     return TypeAdapter(union)
 
 
 def imported(load: Callable[[], Any], what: str) -> Any:
-    """What `load` imports.
+    """Return the result of `load`, which imports the code of a plugin.
+
+    Args:
+        load: Function that does the import.
+        what: Origin of the plugin, for the message.
 
     Raises:
-        PluginError: it raised whatever somebody else's code may raise; in one line.
+        PluginError: `load` raised an exception. The message is one line.
     """
     try:
         return load()
@@ -194,29 +214,29 @@ def imported(load: Callable[[], Any], what: str) -> Any:
 
 
 def _settings_fault(error: PydanticUserError) -> str:
-    """Return what is wrong with a class of settings, in words that follow on from its file."""
-    found = re.search(r"`(\w+) = ", error.message)
-    if error.code != "model-field-missing-annotation" or not found:
+    """Return the fault of a settings class, as text that continues a message after the origin."""
+    attribute = re.search(r"`(\w+) = ", error.message)
+    if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {in_one_line(error)}"
-    name = found[1]
+    name = attribute[1]
     near = " (did you mean method?)" if get_close_matches(name, ["method"]) else ""
     way_out = f"Write `{name}: TYPE = VALUE` if it is a key of the YAML"
     return f": attribute {name} of a settings class has no type annotation{near}. {way_out}"
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return what was raised, and the first line of its text, if it has one."""
+    """Return the type of an exception and the first line of its text, if it has one."""
     try:
         first = (str(error).strip().splitlines() or [""])[0][:300]
     except EXITS:
         raise
-    except BaseException:  # a plugin's error may raise another one where its text is asked for
+    except BaseException:  # str() of a plugin's exception may itself raise
         first = ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def name_of(plugin: Plugin) -> str:
-    """What a YAML says, "" where settings have no name."""
+    """Return the name of a plugin in a YAML, or "" if its settings have no name."""
     if isinstance(plugin, DatasetPlugin):
         return plugin.name
     name = plugin.model_fields["name"].default
@@ -224,5 +244,5 @@ def name_of(plugin: Plugin) -> str:
 
 
 def _entry(plugin: Plugin) -> Any:
-    """What a table has of it."""
+    """Return the registry's entry for a plugin."""
     return plugin.spec if isinstance(plugin, DatasetPlugin) else plugin

@@ -5,17 +5,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
+# Position of the class name: after the context, in its middle, or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; a field's dotted path is its name everywhere a user meets it.
+    """Frozen base of all settings; users refer to a field by its dotted path, e.g. "generator.lr".
 
-    What a field means is said by `description`, or by the string below it, in one line or more.
+    A field is documented by its `description`, or by the string below it.
 
     Raises:
-        pydantic.ValidationError: with every fault at once (unknown key, wrong type, out of bounds).
+        pydantic.ValidationError: Lists all faults at once (unknown key, wrong type, out of bounds).
     """
 
     model_config = ConfigDict(
@@ -34,12 +34,15 @@ class Settings(BaseModel):
 
 
 class NamedSettings(Settings):
-    """Settings of a generator or a fine-tuner; a YAML tells it by its name.
+    """Settings of a generator or a fine-tuner, which a YAML selects by name.
 
-    Each gives `name` the type Literal["NAME"], and that name as its default.
+    Each subclass declares `name: Literal["NAME"] = "NAME"`.
 
-    method: what is set by them: a class of ship.methods, or where one stands, "module:class". That
-        is imported when a trial begins: to check settings and to make a plan takes no torch.
+    Attributes:
+        method: Class of ship.methods that these settings configure, or its location as a string,
+            "module:class". The module of a string is imported when a trial starts, so that checking
+            settings and planning a study do not import torch.
+        name: Name in a YAML.
     """
 
     method: ClassVar[Any] = None
@@ -47,25 +50,28 @@ class NamedSettings(Settings):
 
     @classmethod
     def load_method(cls) -> Any:
-        """The class that is set by them."""
+        """Return the method class that these settings configure, importing it if necessary."""
         if not isinstance(cls.method, str):
             return cls.method
         module, _, attribute = cls.method.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
     def unread_reason(self, key: str) -> str | None:
-        """Why a trial with these settings does not read one of its settings; None: it may read it.
+        """Return the reason why a trial with these settings ignores a key.
 
-        A study in which no setting reads a factor is refused with the reason.
+        A study is rejected with this reason if none of its configurations reads a factor.
 
         Args:
-            key: dotted name of any setting of the trial, such as "generator.lr" or "views".
+            key: Dotted name of any setting of the trial, e.g. "generator.lr" or "views".
+
+        Returns:
+            The reason, or None if the trial may read the key.
         """
         return None
 
 
 class GeneratorSettings(NamedSettings):
-    """Settings of a generator; without a method it makes no synthetic features at all."""
+    """Settings of a generator. One without a method synthesizes no features."""
 
 
 class FinetunerSettings(NamedSettings):

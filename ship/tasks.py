@@ -1,6 +1,6 @@
-"""What a trial trains on: features as padded tensors with a replica dimension.
+"""Training data of a trial: features as padded tensors with a leading dimension for seeds.
 
-Which picture and class is in which part, ship.protocols says.
+ship.protocols decides which images and classes are in which part.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +19,18 @@ from ship.subsets import FeatureSet, Ids, few_shot_indices
 from ship.templates import written
 from ship.trial_config import TrialConfig
 
-# CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).
+# CoOp keeps min(shots, 4) validation images per class (github.com/KaiyangZhou/CoOp, datasets/).
 FEW_VALIDATION = 4
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of labels within a task's universe, (n,): features (n, [view,] feature)."""
+    """Labeled images of a task.
+
+    Attributes:
+        features: Image features, (n, [view,] feature).
+        labels: Indices into the task's classes, (n,).
+    """
 
     features: Float[Tensor, "n *view feature"]
     labels: Int[Tensor, " n"]
@@ -33,28 +38,32 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Task:
-    """A universe of classes, some seen (with pictures) and the others unseen (names only).
+    """A set of classes, some seen (with images) and the others unseen (names only).
 
-    Rows of replicas are padded to the longest; `counts` says how many are real. Which classes are
-    seen may differ between replicas (pseudo-new classes are drawn by seed), how many may not.
+    Rows are padded to the seed with the most images; `counts` has the number of real rows. The seen
+    classes may differ between seeds (pseudo-new classes are drawn by seed), their number may not.
 
-    class_names: the universe, (n_cls,).
-    text_features: zero-shot classifier from the dataset's templates, (n_cls, feature).
-    seen: (replica, n_cls).
-    features: few-shot pictures of seen classes, in all views, (replica, n, 1 + views, feature).
-    labels: (replica, n).
-    counts: real rows of features, per replica.
-    n_nominal: pictures an epoch is made of; the same for all seeds of a setting.
-    shots: pictures of a seen class, the rounded mean: fewer than the setting where some lack them.
-    logit_scale: CLIP's factor on cosines.
-    unseen: gives each replica's pictures of unseen classes in all views, ordered by class; for the
-        real-picture ceiling alone, nothing else may read them.
-    held_out: gives each replica's validation pictures of the seen classes; for early stopping,
-        never to train on.
-    augment: synthetic features are of the seen classes, beside their pictures (few_shot).
-    generator_ids: each class as the generator's own task numbers it; None: the same numbers.
+    `unseen` and `held_out` are functions because few methods need them: unused images take no
+    memory on the device.
 
-    Few methods call unseen and held_out: what none asks for takes no memory on the device.
+    Attributes:
+        class_names: Names of all classes, (n_cls,).
+        text_features: Zero-shot classifier from the dataset's templates, (n_cls, feature).
+        seen: Whether each class is seen, (replica, n_cls).
+        features: Few-shot images of the seen classes in all views,
+            (replica, n, 1 + views, feature).
+        labels: Indices into the classes, (replica, n).
+        counts: Number of real rows of each seed.
+        n_nominal: Number of images per epoch; the same for all seeds of a configuration.
+        shots: Rounded mean number of images per seen class. Below the configured number if some
+            classes have fewer images.
+        logit_scale: CLIP's factor on cosines.
+        unseen: Returns each seed's images of unseen classes in all views, ordered by class. Only
+            the upper bound with real images may read them.
+        held_out: Returns each seed's validation images of the seen classes, for early stopping.
+            Never train on them.
+        augment: Whether synthetic features are added to the seen classes (few_shot).
+        generator_ids: Index of each class in the generator's task. None means the same indices.
     """
 
     class_names: tuple[str, ...]
@@ -73,32 +82,36 @@ class Task:
 
     @property
     def n_replicas(self) -> int:
-        """Seeds that are trained side by side."""
+        """Number of seeds that are trained together."""
         return len(self.seen)
 
     @property
     def synthesized_ids(self) -> Int[Tensor, "replica n_made"]:
-        """Classes to synthesize, ascending: the unseen ones; under `augment` all of them."""
+        """Classes to synthesize, ascending: the unseen ones, or all of them with `augment`."""
         ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
         return ids.reshape(self.n_replicas, -1)
 
     def for_generator(self, labels: Int[Tensor, "replica n"]) -> Int[Tensor, "replica n"]:
-        """Classes as the generator's own task numbers them."""
+        """Map indices of this task's classes to indices of the generator's task."""
         return labels if self.generator_ids is None else self.generator_ids[labels]
 
     def batch(
         self, rows: Int[Tensor, "replica n"], views: ReplicaRng
     ) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
-        """Features (a random view of each picture) and labels of the given rows."""
+        """Return the features, in a random view per image, and the labels of the given rows."""
         rows = sent(rows, self.features.device)
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
 def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) -> dict[str, Any]:
-    """Features, labels and counts of a task that what was kept is loaded into, without pictures.
+    """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
-    Two made-up ones of the first class stand for all: two, and different ones, as a scale or a
-    covariance cannot be fitted to less.
+    They are two different artificial images of the first class: a scale or a covariance cannot be
+    fitted to fewer.
+
+    Args:
+        text_features: Text features of the task, which set size, dtype and device.
+        n_replicas: Number of seeds.
     """
     pictures = torch.eye(2, text_features.shape[1]).to(text_features)
     return {
@@ -110,11 +123,14 @@ def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) 
 
 @dataclass(frozen=True)
 class FixedRows:
-    """Synthetic features that are drawn once, and the pictures behind them.
+    """Synthetic features that are drawn once, followed by the training images.
 
-    features: unit norm; a synthetic one is repeated as each of its views, (n, 1 + views, feature).
-    labels: places among the task's classes, (n,).
-    weights: of each one's loss: `synthetic.weight`, of a picture 1, (n,).
+    Attributes:
+        features: Unit-norm features, (n, 1 + views, feature). A synthetic feature is repeated in
+            all views.
+        labels: Indices into the task's classes, (n,).
+        weights: Weight of each row's loss, (n,): `synthetic.weight` for synthetic features, 1 for
+            images.
     """
 
     features: Float[Tensor, "n view feature"]
@@ -124,20 +140,23 @@ class FixedRows:
 
 @dataclass(frozen=True)
 class SeedTask:
-    """What one seed may look at while it trains: its own part of a Task.
+    """Training data of one seed: its part of a Task.
 
-    Tensors are to be read, never written to.
+    Do not modify the tensors in place.
 
-    class_names: the universe, (n_cls,).
-    text_features: zero-shot classifier from the dataset's templates, (n_cls, feature).
-    seen: which classes have pictures, (n_cls,).
-    features: few-shot pictures of seen classes; view 0 is the picture as test pictures are seen,
-        (n, 1 + views, feature).
-    labels: places among the classes, (n,).
-    shots: pictures of a seen class, the rounded mean: fewer than the setting where some lack them.
-    logit_scale: CLIP's factor on cosines.
-    synthetic: whether there are synthetic features of the classes that have no pictures.
-    fixed: what a fine-tuner trains on whose `feed` is "fixed" or "own"; None: its feed is "stream".
+    Attributes:
+        class_names: Names of all classes, (n_cls,).
+        text_features: Zero-shot classifier from the dataset's templates, (n_cls, feature).
+        seen: Whether each class has images, (n_cls,).
+        features: Few-shot images of the seen classes, (n, 1 + views, feature). View 0 is
+            preprocessed like a test image, without augmentation.
+        labels: Indices into the classes, (n,).
+        shots: Rounded mean number of images per seen class. Below the configured number if some
+            classes have fewer images.
+        logit_scale: CLIP's factor on cosines.
+        synthetic: Whether there are synthetic features of the classes without images.
+        fixed: Training rows of a fine-tuner whose `feed` is "fixed" or "own". None if its feed is
+            "stream".
     """
 
     class_names: tuple[str, ...]
@@ -152,10 +171,10 @@ class SeedTask:
 
     @property
     def fixed_rows(self) -> FixedRows:
-        """What a fine-tuner trains on whose `feed` is "fixed" or "own".
+        """Training rows of a fine-tuner whose `feed` is "fixed" or "own".
 
         Raises:
-            ValueError: it is built for one whose feed is "stream".
+            ValueError: The fine-tuner's feed is "stream".
         """
         if self.fixed is None:
             raise ValueError('a fine-tuner whose feed is "stream" has no rows when it is built')
@@ -165,7 +184,14 @@ class SeedTask:
     def of(
         cls, task: Task, replica: int, *, synthetic: bool = False, fixed: FixedRows | None = None
     ) -> "SeedTask":
-        """One replica's part of a task."""
+        """Return one seed's part of a task.
+
+        Args:
+            task: Task of all seeds.
+            replica: Index of the seed.
+            synthetic: Whether there are synthetic features of the classes without images.
+            fixed: Training rows of a fine-tuner whose feed is not "stream".
+        """
         n = task.counts[replica]
         return cls(
             class_names=task.class_names,
@@ -182,10 +208,16 @@ class SeedTask:
 
 @dataclass(frozen=True)
 class TaskMaker:
-    """Makes few-shot tasks of a dataset, as tensors on the backbone's device.
+    """Factory of few-shot tasks of a dataset, as tensors on the backbone's device.
 
-    seen: classes that training may show pictures of; they decide how long an epoch is. Each must
-        have training pictures.
+    Attributes:
+        config: Configuration of the trial.
+        seeds: Seeds of the trial.
+        features: Features and labels of the dataset.
+        clip: Backbone that encodes the class names.
+        dtype: Data type of all features.
+        seen: Classes whose images may be used for training. They determine the length of an epoch,
+            and each must have training images.
     """
 
     config: TrialConfig
@@ -196,19 +228,19 @@ class TaskMaker:
     seen: Ids
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> Float[Tensor, "n_cls feature"]:
-        """Zero-shot text features.
+        """Return zero-shot text features of classes.
 
         Args:
-            sentences: of each class, whole prompts.
+            sentences: Complete prompts of each class.
         """
         return class_features(self.clip, sentences).to(self.dtype)
 
     def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
-        """Copies on the device (the arrays may be read-only views of shared memory).
+        """Copy images to the device. The arrays may be read-only views of shared memory.
 
         Args:
-            features: (n, [view,] feature).
-            labels: (n,) whole numbers.
+            features: Image features, (n, [view,] feature).
+            labels: Integer labels, (n,).
         """
         device = self.clip.device
         return Pictures(
@@ -217,12 +249,12 @@ class TaskMaker:
         )
 
     def validation(self, classes: Ids, *, few: bool = False) -> Pictures:
-        """Validation pictures of some classes.
+        """Return the validation images of the given classes.
 
         Args:
-            classes: labels.
-            few: only a few of each class. The draw is the same for every seed, which would
-                otherwise not be compared on the same pictures.
+            classes: Labels of the classes.
+            few: Whether to draw only a few images per class. The draw is the same for all seeds, so
+                that they are compared on the same images.
         """
         labels = self.features.val_labels
         most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
@@ -237,19 +269,19 @@ class TaskMaker:
         *,
         augment: bool = False,
     ) -> Task:
-        """The task over the dataset's first n classes with each replica's own seen classes.
+        """Create the task of the dataset's first n classes, with the seen classes of each seed.
 
         Args:
-            n_classes: how many of the dataset's classes.
-            seen: of each replica.
-            others: (class name, sentences for the zero-shot classifier) of further classes that
-                no picture shows, numbered behind the dataset's own.
-            augment: whether synthetic features are of the seen classes.
+            n_classes: Number of classes of the dataset to use.
+            seen: Labels of each seed's seen classes.
+            others: Additional classes without images, as (class name, sentences for the zero-shot
+                classifier). They are numbered after the dataset's classes.
+            augment: Whether synthetic features are added to the seen classes.
         """
         features, labels = self.features, self.features.train_labels
         counts = np.bincount(labels)
         shots = self.config.shots or int(np.max(counts))
-        # an epoch is as long for one seed's classes as for another's
+        # all seeds have epochs of the same length, whichever classes they see
         mean_count = float(np.minimum(counts[self.seen], shots).mean())
 
         def drawn(seed: int, classes: Ids) -> Pictures:
@@ -263,13 +295,14 @@ class TaskMaker:
         unseen = [np.setdiff1d(np.arange(n_classes), classes) for classes in seen]
         names = features.class_names[:n_classes]
         templates = self.config.templates_for(features.dataset, features.template)
+        sentences = [*written(templates, names), *(texts for _, texts in others)]
         return Task(
             class_names=(*names, *(name for name, _ in others)),
-            text_features=self.encode([*written(templates, names), *(own for _, own in others)]),
+            text_features=self.encode(sentences),
             seen=torch.tensor(is_seen, device=self.clip.device),
-            features=pad_sequence([own.features for own in shown], batch_first=True),
-            labels=pad_sequence([own.labels for own in shown], batch_first=True),
-            counts=tuple(len(own.labels) for own in shown),
+            features=pad_sequence([part.features for part in shown], batch_first=True),
+            labels=pad_sequence([part.labels for part in shown], batch_first=True),
+            counts=tuple(len(part.labels) for part in shown),
             n_nominal=max(1, round(len(seen[0]) * mean_count)),
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,

@@ -1,6 +1,6 @@
-"""What one trial is, the settings that decide its numbers, and what it reports while it runs.
+"""Configuration of a trial, and the metrics it reports while it runs.
 
-Without torch: a driver reads it that never trains.
+Imports no torch: a driver that never trains reads it.
 """
 
 import math
@@ -17,8 +17,8 @@ from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
 from ship.templates import OWN, sound_template, spelled_out
 
-# Raised by hand whenever a change of the method changes the numbers that a setting gives:
-# results of another version are never pooled with new ones.
+# Incremented by hand whenever a code change alters the results of a configuration.
+# Results of different versions are never pooled.
 RESULTS_VERSION = 10
 
 ProtocolName = Literal[
@@ -37,7 +37,7 @@ _OneSoftmax = Literal[
 ]
 Objective = Literal[_Halves, "accuracy", _OneSoftmax]
 
-# What may be maximised: the metrics of the selection pictures; the first one is the default.
+# Metrics that selection may maximize, all measured on its images; the first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "base_to_new": get_args(_Halves),
     "few_shot": ("accuracy",),
@@ -45,7 +45,7 @@ OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "generalized_zero_shot": get_args(_OneSoftmax),
     "single_unseen": get_args(_OneSoftmax),
 }
-# The same where selection sees pictures of seen classes alone (base_val, few_val).
+# The metric for selections that use images of seen classes only (base_val, few_val).
 SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
     "base_to_new": "base",
     "few_shot": "accuracy",
@@ -56,99 +56,105 @@ SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
 
 Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "reference"]
 SEEN_SELECTIONS: Final[frozenset[Selection]] = frozenset({"base_val", "few_val"})
-"""Selections that look at pictures of seen classes alone."""
+"""Selections that use images of seen classes only."""
 LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "reference"})
-"""Selections that look at the test pictures."""
+"""Selections that use the test images."""
 
 
 _LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
-"""Fine-tuners that look at no written prompt: others begin with one, or stay near it."""
+"""Fine-tuners that use no hand-written prompt; the others start from one or stay near it."""
 
 
 class SyntheticConfig(Settings):
     """How synthetic features join a fine-tuner's training set."""
 
     ratio: float = Field(1.0, gt=0, le=16)
-    """synthetic features beside each real one in a step (fine-tuners without cache)"""
+    """synthetic features per real feature in a step (fine-tuners without cache)"""
     per_class: int | None = Field(None, ge=1)
-    """features a class in a cache or fixed set; null: a seen class's mean of pictures"""
+    """features per class in a cache or fixed set; null: mean number of images per seen class"""
     draw: Literal["fresh", "fixed"] = "fresh"
-    """fresh: new noise each step; fixed: one set for all"""
+    """fresh: new noise in each step; fixed: one set for all steps"""
     weight: float = Field(1.0, gt=0)
-    """weight of a synthetic feature's loss, where a real feature has 1 (gda: of the feature;
+    """weight of a synthetic feature's loss relative to a real feature (gda: of the feature;
     lp_plus_plus: of both)"""
     real_share: float = Field(0.0, ge=0, le=1)
-    """part of each class's synthetic features that real training pictures replace"""
+    """fraction of each class's synthetic features replaced by real training images"""
 
 
 class TrialConfig(Settings):
-    """One parameter assignment: everything that, with a seed, decides a row of the ledger."""
+    """One parameter assignment. Together with a seed it determines a result."""
 
     backbone: str = "pocket"
     """pocket, or an open_clip NAME:PRETRAINED"""
     precision: Precision = "fp32"
-    """of the frozen text tower; tf32: fp32 with the fast products of an NVIDIA GPU"""
+    """precision of the frozen text tower; tf32: fp32 with TF32 products on NVIDIA GPUs"""
     image_precision: ImagePrecision = "fp32"
-    """of the image tower's products"""
+    """precision of the image tower's products"""
     dataset: str = "emoji"
-    """a dataset's name, or image_folder:NAME"""
+    """name of a dataset, or image_folder:NAME"""
     targets: tuple[str, ...] = ()
-    """cross_dataset: the datasets that are tested"""
+    """cross_dataset: datasets to test"""
     max_classes: int | None = Field(None, ge=4)
-    """at most the dataset's first N classes; null: all"""
+    """use at most the dataset's first N classes; null: all"""
     protocol: ProtocolName = "base_to_new"
-    """which classes are seen, and how predictions are counted"""
+    """which classes are seen, and how accuracy is computed"""
     unseen_class: str | None = None
-    """single_unseen: the class without pictures; null: the last one"""
+    """single_unseen: the class without images; null: the last one"""
     shots: int | None = Field(16, ge=1)
-    """training pictures a seen class, at most; null: all"""
+    """maximum number of training images per seen class; null: all"""
     views: int = Field(2, ge=0, le=64)
-    """augmented views of each training picture"""
+    """augmented views per training image"""
     selection: Selection = "pseudo_new"
-    """which pictures choose the epoch"""
+    """which images select the epoch"""
     objective: Objective | None = None
-    """what chooses epoch, alpha and beta, and what sampler and scheduler maximise; null: the first
-    that protocol and selection have"""
+    """metric that selects epoch, alpha and beta, and that sampler and scheduler maximize; null: the
+    first one of protocol and selection"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
-    """part of the base classes held out as pseudo-new"""
+    """fraction of the base classes held out as pseudo-new"""
     eval_every: int = Field(1, ge=1)
-    """epochs between looks at the selection pictures; epoch 0 and the last are always looked at"""
+    """epochs between evaluations on the selection images; epoch 0 and the last are always
+    evaluated"""
     quality: bool = True
-    """judge synthetic features by real ones"""
+    """compare synthetic features with real ones"""
     templates: tuple[Annotated[str, AfterValidator(sound_template)], ...] = (OWN,)
     """sentences with one {} for a class name, averaged; dataset: its own; ensemble: seven by CLIP's
-    authors; authors: the fine-tuner's own"""
+    authors; authors: those of the fine-tuner's code"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
-    """where synthetic features come from"""
+    """source of synthetic features"""
     finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
-    """what adapts CLIP to the task"""
+    """method that adapts CLIP to the task"""
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)
-    """how synthetic features are used"""
+    """use of synthetic features"""
 
     @property
     def shows_unseen(self) -> tuple[str, str] | None:
-        """The key that shows real training pictures of the unseen classes, and what it is then."""
+        """The key and value that use real training images of unseen classes, or None."""
         if self.generator.name == "real":
             return "generator", "real"
         return ("synthetic.real_share", "above 0") if self.synthetic.real_share else None
 
     @property
     def selection_metric(self) -> str:
-        """What selection maximises: the objective, else the protocol's own; "" where it is none.
+        """Metric that selection maximizes, "" if selection is none.
 
-        Which objectives a selection can measure, ship.requirements tells.
+        It is the objective if one is set, otherwise the protocol's default. ship.requirements
+        checks that the selection can measure the objective.
         """
         if self.selection == "none":
             return ""
-        blind = self.selection in SEEN_SELECTIONS
-        own = SEEN_OBJECTIVES[self.protocol] if blind else OBJECTIVES[self.protocol][0]
-        return self.objective or own
+        if self.objective is not None:
+            return self.objective
+        seen_only = self.selection in SEEN_SELECTIONS
+        return SEEN_OBJECTIVES[self.protocol] if seen_only else OBJECTIVES[self.protocol][0]
 
     def unread_reason(self, key: str) -> str | None:
-        """Why another value of a setting would give the same accuracy; None: it may give another.
+        """Return the reason why the value of a key cannot change the accuracy.
 
         Args:
-            key: dotted name of the setting, such as "synthetic.ratio".
+            key: Dotted name of the key, e.g. "synthetic.ratio".
+
+        Returns:
+            The reason, or None if another value may change the accuracy.
         """
         for part in (self.generator, self.finetuner):
             if reason := part.unread_reason(key):
@@ -171,19 +177,19 @@ class TrialConfig(Settings):
         return None
 
     def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
-        """The templates of one of the trial's datasets, each once.
+        """Return the distinct templates for one of the trial's datasets.
 
         Args:
-            dataset: its name.
-            own: the template that it brings with it.
+            dataset: Name of the dataset.
+            own: Template that comes with the dataset.
         """
-        found = spelled_out(self.templates, self.finetuner.name, dataset)
-        return tuple(dict.fromkeys(own if template == OWN else template for template in found))
+        templates = spelled_out(self.templates, self.finetuner.name, dataset)
+        return tuple(dict.fromkeys(own if template == OWN else template for template in templates))
 
     @field_validator("targets", "templates", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """A YAML list; one name stands for a list of it."""
+        """Convert a YAML list to a tuple; a single name becomes a tuple of one."""
         if isinstance(value, str):
             return (value,)
         return tuple(value) if isinstance(value, list) else value
@@ -205,7 +211,7 @@ class TrialConfig(Settings):
     @field_validator("generator", "finetuner", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        """Let `finetuner: coop` stand for `finetuner: {name: coop}` with its defaults."""
+        """Expand `finetuner: coop` to `finetuner: {name: coop}` with its defaults."""
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -216,13 +222,15 @@ Stage = Literal[
 
 @dataclass(frozen=True)
 class Hits:
-    """The right answers on the n test pictures of one exam.
+    """The correct predictions on the n test images of one exam.
 
-    exam: "" or, where a protocol has several exams, the metric that it gives.
-    class_ids: of each picture. class_names: of each id.
-    seen: whether the tested model was trained on real pictures of each class.
-    right: kind of answer -> a replica's n bits in bytes, the first picture in the highest bit of
-        the first byte (numpy's packbits), for each replica.
+    Attributes:
+        exam: Metric that the exam measures, or "" for protocols with a single exam.
+        class_ids: Class ID of each image.
+        class_names: Class name of each ID.
+        seen: Whether the tested model was trained on real images of each class.
+        right: Kind of prediction -> for each seed, whether each image is correct. The n bits are
+            packed into bytes, first image in the highest bit of the first byte (numpy's packbits).
     """
 
     exam: str
@@ -233,10 +241,10 @@ class Hits:
 
 
 class NonFiniteLoss(ValueError):
-    """A loss, a logit or a synthetic feature became NaN or infinite: replicas have no result.
+    """A loss, a logit or a synthetic feature became NaN or infinite; its seeds have no result.
 
     Attributes:
-        failed: Place of each such replica in the trial -> what was not finite, and where.
+        failed: Index of each failed seed in the trial -> name and location of the non-finite value.
     """
 
     def __init__(self, failed: Mapping[int, str]) -> None:
@@ -248,11 +256,11 @@ class NonFiniteLoss(ValueError):
 
 
 def joined_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
-    """Return each reason once, with the numbers that it applies to.
+    """Return one text with each reason once, followed by the numbers that it applies to.
 
     Args:
-        failed: Number, e.g. of a seed -> its reason.
-        numbered: Name of the numbers.
+        failed: Number, e.g. a seed -> its reason.
+        numbered: Name of the numbers in the text.
     """
     by_reason: dict[str, list[str]] = {}
     for number, reason in failed.items():
@@ -263,29 +271,34 @@ def joined_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The metrics of one epoch, for every replica (seed) of the trial side by side.
+    """The metrics of one epoch for every seed of the trial.
 
-    stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see
-        (selection none has neither);
-        "selection_quality" comes once between them, where features are synthesized;
-        "final_generator" and "final" retrain on all base classes (pseudo_new and none; once a
-        target in cross_dataset); "test" comes once, last.
-    epoch: 1-based within its stage (0: before any training).
-    progress: fraction of the trial's planned work that is done, 0 to 1.
-    per_replica: metric name -> one value a replica, in the trial's order; None for those that have
-        failed. A loss wherever something is trained. In stage "selection", at evaluated epochs, of
-        which 0 (the untrained fine-tuner) is the first: the protocol's OBJECTIVES (base_val,
-        few_val: SEEN_OBJECTIVES alone). In stage "test": the test metrics, each selection value at
-        the chosen epoch as selection_NAME, selection_epoch, quality/NAME of the features
-        synthesized for the tested classes, and flag/NAME (0 or 1).
+    The stages are, in this order:
 
-    hits: of stage "test": the right answers on the pictures of each exam (not under selection
-        "reference"); no bytes for replicas that have failed.
-    failed: place of each replica that has failed so far -> what was not finite, at which stage and
-        epoch. It stays in the list to the end of the trial.
+    - "selection_generator" and "selection" (the fine-tuner) train on the data that selection may
+      use. Selection none has neither.
+    - "selection_quality" comes once between them if features are synthesized.
+    - "final_generator" and "final" retrain on all base classes with selections pseudo_new and none,
+      and once per target in cross_dataset.
+    - "test" comes once, last.
+
+    Attributes:
+        stage: Stage of the trial.
+        epoch: Epoch within the stage, from 1. 0 is before any training.
+        progress: Completed fraction of the trial's planned work, 0 to 1.
+        per_replica: Metric name -> one value per seed, in the trial's order; None for failed seeds.
+            Stages that train have a loss. Stage "selection" has the protocol's OBJECTIVES (base_val
+            and few_val: SEEN_OBJECTIVES) at evaluated epochs; the first one is epoch 0, the
+            untrained fine-tuner. Stage "test" has the test metrics, selection_epoch, each selection
+            metric at the selected epoch as selection_NAME, quality/NAME of the features synthesized
+            for the tested classes, and flag/NAME (0 or 1).
+        hits: Correct predictions of each exam in stage "test", except with selection "reference".
+            Failed seeds have no bytes.
+        failed: Index of each seed that has failed so far -> name, stage and epoch of the non-finite
+            value. A seed stays in it to the end of the trial.
 
     Raises:
-        NonFiniteLoss: a value of a replica that has not failed is NaN or infinite.
+        NonFiniteLoss: A value of a seed that has not failed is NaN or infinite.
     """
 
     stage: Stage
@@ -305,7 +318,7 @@ class EpochMetrics:
                 raise NonFiniteLoss(dict.fromkeys(bad, reason))
 
     def living(self, name: str) -> list[float]:
-        """Return a metric's values of the replicas that have not failed."""
+        """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_replica[name] if value is not None]
 
     def _is_allowed(self, place: int, value: float | None) -> bool:

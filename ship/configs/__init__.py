@@ -1,8 +1,9 @@
-"""The generators and the fine-tuners that a YAML may name: their settings, by name, without torch.
+"""Settings of the generators and fine-tuners that a YAML may name. Imports no torch.
 
-Answers for: the keys of a YAML below a trial's own (ship.trial_config), their bounds and what they
-mean. Whatever class of settings stands in `generators` or `finetuners` is in its table, in the
-order of the file; plugins join. What is configured stands in the package of the same name.
+The settings classes define the keys below `generator` and `finetuner` in a YAML, with their bounds
+and help texts (ship.trial_config has the other keys). Every settings class in the modules
+`generators` and `finetuners` is registered, in the order of the file; plugins are added when they
+are loaded. The methods themselves are in ship.generators and ship.finetuners.
 """
 
 from typing import Annotated, Final

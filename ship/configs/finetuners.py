@@ -1,4 +1,4 @@
-"""What each fine-tuner may be set to."""
+"""Settings of the fine-tuners."""
 
 import hashlib
 import re
@@ -11,23 +11,23 @@ from ship.settings import FinetunerSettings, NamePosition
 from ship.whole_file import read_whole
 
 MOST_BYTES: Final = 64 * 2**20
-"""Of a file of descriptions."""
+"""Maximum size of a file of descriptions."""
 
-# Of those that learn prompts.
-_NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
-_CtxInit = Annotated[str | None, Field(description="words to start from; null: random")]
-_SgdRate = Annotated[float, Field(gt=0, description="SGD's rate at its highest, see `optimizer`")]
+# Fields of the fine-tuners that learn prompts.
+_NCtx = Annotated[int, Field(ge=1, description="number of learned context vectors")]
+_CtxInit = Annotated[str | None, Field(description="initial words; null: random")]
+_SgdRate = Annotated[float, Field(gt=0, description="SGD's peak learning rate, see `optimizer`")]
 _Optimizer = Annotated[
     Literal["sgd", "dassl"],
     Field(
-        description="sgd: plain, its rate falling to 0 by step (SHIP); dassl: momentum 0.9, decay "
-        "5e-4, a first epoch at rate 1e-5, then falling by epoch (CoOp)"
+        description="sgd: plain, cosine to 0 per step (SHIP); dassl: momentum 0.9, weight decay "
+        "5e-4, a first epoch at rate 1e-5, then cosine per epoch (CoOp)"
     ),
 ]
-# Of all that take steps.
+# Fields of the fine-tuners that are trained in steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
-_BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
-# Of those whose authors' trainers are Dassl's.
+_BatchSize = Annotated[int, Field(ge=1, description="real features per step")]
+# Field of the fine-tuners whose authors' code uses Dassl's trainers.
 _DropLast = Annotated[
     bool,
     Field(
@@ -36,7 +36,7 @@ _DropLast = Annotated[
     ),
 ]
 
-# zero_shot trains nothing, but what a generator makes beside it is still judged
+# zero_shot trains nothing, but the quality of a generator's features is still measured
 _ZERO_SHOT_TAKES: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
     "shots", "views", "templates", "generator", "finetuner", "quality",
@@ -44,42 +44,42 @@ _ZERO_SHOT_TAKES: Final = (
 
 
 class _CacheConfig(FinetunerSettings):
-    """Settings of a fine-tuner whose synthetic features are one set, drawn before it begins."""
+    """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
     def unread_reason(self, key: str) -> str | None:
-        """There is no step that fresh features could be drawn for."""
+        """Return why a key is ignored: there are no steps that could draw fresh features."""
         if key in ("synthetic.ratio", "synthetic.draw"):
             return f"finetuner {self.name} holds one fixed set of synthetic features"
         return None
 
 
 class _SolvedConfig(_CacheConfig):
-    """Settings of a fine-tuner that is computed from its features, without epochs."""
+    """Settings of a fine-tuner that is computed directly from its features, without epochs."""
 
     def unread_reason(self, key: str) -> str | None:
-        """There is no epoch to look at between the first and the last."""
+        """Return why a key is ignored: there are no epochs to evaluate."""
         if key == "eval_every":
             return f"finetuner {self.name} has no epochs"
         return super().unread_reason(key)
 
 
 class ZeroShotConfig(FinetunerSettings):
-    """CLIP as it is: the cosine to each class's prompt; trains nothing."""
+    """Zero-shot CLIP: the cosine to each class's prompt. Nothing is trained."""
 
     method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
     templates: Literal["single", "dataset", "ensemble"] = "dataset"
     """single: 'a photo of a {}.'; dataset: the trial's `templates`; ensemble: the mean of seven"""
     descriptions: str | None = Field(None, min_length=1)
-    """a JSON file of class name -> list of sentences, whose mean replaces templates; all workers
-    must find it, unchanged"""
+    """JSON file of class name -> list of sentences, whose mean replaces templates; every worker
+    needs the same file at this path"""
     random_words: int | None = Field(None, ge=0)
-    """control: the seed of as many random words in place of each description"""
+    """control: replace each description by as many random words, drawn with this seed"""
 
     @field_validator("descriptions")
     @classmethod
     def _sealed(cls, value: str | None) -> str | None:
-        """Hold the file to what it is now, so that another content is another setting."""
+        """Append the file's digest, so that a file with other content is another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
         content = read_whole(Path(value), MOST_BYTES)
@@ -92,11 +92,10 @@ class ZeroShotConfig(FinetunerSettings):
         return self
 
     def described(self) -> tuple[str, bytes]:
-        """The path of the file of descriptions without the digest, and the file's content.
+        """Return the path of the file of descriptions, without the digest, and its content.
 
         Raises:
-            ValueError: there is no such file, it cannot be read or is too large, or its content is
-                another one.
+            ValueError: The file is missing, unreadable or too large, or its content has changed.
         """
         path, _, digest = (self.descriptions or "").rpartition("?sha256=")
         content = read_whole(Path(path), MOST_BYTES)
@@ -105,12 +104,12 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def unread_reason(self, key: str) -> str | None:
-        """What concerns training and selection has no effect, nor have templates beside its own."""
+        """Return why a key is ignored: it concerns training, selection or unused templates."""
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
-            own = "descriptions" if self.descriptions else "templates"
-            return f"finetuner zero_shot has sentences of its own ({own})"
-        taken = key.partition(".")[0] in _ZERO_SHOT_TAKES
-        return None if taken else "finetuner zero_shot trains nothing"
+            source = "descriptions" if self.descriptions else "templates"
+            return f"finetuner zero_shot has sentences of its own ({source})"
+        is_read = key.partition(".")[0] in _ZERO_SHOT_TAKES
+        return None if is_read else "finetuner zero_shot trains nothing"
 
 
 class CoOpConfig(FinetunerSettings):
@@ -121,9 +120,9 @@ class CoOpConfig(FinetunerSettings):
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     class_specific: bool = False
-    """contexts of its own for each class; without data they keep their start"""
+    """learn separate contexts per class; those of classes without data stay as initialized"""
     name_position: NamePosition = "end"
-    """where the class name stands among the contexts"""
+    """position of the class name among the contexts"""
     optimizer: _Optimizer = "sgd"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
@@ -132,14 +131,14 @@ class CoOpConfig(FinetunerSettings):
 
 
 class CoCoOpConfig(FinetunerSettings):
-    """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
+    """CoCoOp: context conditioned on the image; costs one text pass per image and class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     reduction: int = Field(16, ge=1)
-    """feature size over hidden units"""
+    """feature size divided by the number of hidden units"""
     optimizer: _Optimizer = "dassl"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 10
@@ -148,7 +147,7 @@ class CoCoOpConfig(FinetunerSettings):
 
 
 class KgCoOpConfig(FinetunerSettings):
-    """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
+    """KgCoOp: CoOp's shared context, kept near the hand-written prompt's text features."""
 
     method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
@@ -164,14 +163,14 @@ class KgCoOpConfig(FinetunerSettings):
 
 
 class DePTSettings(FinetunerSettings):
-    """DePT's head, and the prompts that it stands beside, whatever they are."""
+    """Settings of DePT's head and of the prompts that it is combined with."""
 
     head_weight: float = Field(0.7, ge=0, le=1)
-    """share of the head in the loss and in base classes' logits"""
+    """weight of the head in the loss and in base classes' logits"""
     head_rate: float = Field(6.5, gt=0)
-    """the head's learning rate over the prompts'"""
+    """the head's learning rate divided by that of the prompts"""
     norm: float = Field(10.0, gt=0)
-    """length of the head's features"""
+    """norm of the head's features"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     optimizer: _Optimizer = "dassl"
@@ -182,7 +181,7 @@ class DePTSettings(FinetunerSettings):
 
 
 class CoOpDePTConfig(DePTSettings):
-    """CoOp with DePT: a second, linear head takes in what is special to the base classes."""
+    """CoOp with DePT: a second, linear head learns what is specific to the base classes."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["coop_dept"] = "coop_dept"
@@ -191,7 +190,7 @@ class CoOpDePTConfig(DePTSettings):
 
 
 class KgCoOpDePTConfig(DePTSettings):
-    """KgCoOp with DePT: KgCoOp's prompts beside the same head."""
+    """KgCoOp with DePT: KgCoOp's prompts with the same head."""
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
@@ -200,37 +199,37 @@ class KgCoOpDePTConfig(DePTSettings):
 
 
 class TCPConfig(FinetunerSettings):
-    """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
+    """TCP: contexts become class-specific inside the text tower, from the class's text feature."""
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
     weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     layer: int | None = Field(None, ge=1)
-    """blocks of the text tower before the classes' own tokens; null: two thirds of them"""
+    """number of text blocks before the class-specific tokens are inserted; null: two thirds"""
     reduction: int = Field(4, ge=1)
-    """feature size over hidden units"""
+    """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """learned context vectors, and tokens of each class"""
+    """number of learned context vectors, and of class-specific tokens"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
-    """Adam's learning rate, 1e-5 in the first epoch, then falling along a cosine"""
+    """Adam's learning rate; 1e-5 in the first epoch, then cosine decay"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
     drop_last: _DropLast = False
 
 
 class CLIPAdapterConfig(FinetunerSettings):
-    """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
+    """CLIP-Adapter: a small residual MLP on image features; text features are unchanged."""
 
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """share of the adapted feature (search: in training)"""
+    """weight of the adapted feature (with search: during training)"""
     search: bool = False
-    """choose the ratio at inference on the selection split"""
+    """select the ratio for inference on the selection images"""
     reduction: int = Field(4, ge=1)
-    """feature size over hidden units"""
+    """feature size divided by the number of hidden units"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
@@ -239,40 +238,40 @@ class CLIPAdapterConfig(FinetunerSettings):
 
 
 class LinearAdapterConfig(FinetunerSettings):
-    """Linear adapter (RLA): one square map of image features, held near the identity."""
+    """Linear adapter (RLA): one square matrix on image features, kept near the identity."""
 
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     weight: float = Field(1.0, ge=0)
-    """weight, over pictures a class, of the squared distance to the identity"""
+    """weight, divided by images per class, of the squared distance to the identity"""
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate, cosine to 0"""
     epochs: _Epochs = 300
     batch_size: int = Field(4096, ge=1)
-    """real features a step, or all where there are fewer"""
+    """real features per step; all if there are fewer"""
 
 
 class TipSettings(_CacheConfig):
-    """Tip-Adapter's key-value cache, whether its keys are trained or not."""
+    """Settings of Tip-Adapter's key-value cache, with or without trained keys."""
 
     # init_alpha and init_beta of the authors' configurations of ImageNet, Food101, OxfordPets and
     # SUN397; those of other datasets are in search_spaces/reference.yaml
     alpha: float = Field(1.17, ge=0)
-    """weight of the cache (tip_adapter_f: in training)"""
+    """weight of the cache (tip_adapter_f: during training)"""
     beta: float = Field(1.0, gt=0)
-    """sharpness of the cache (tip_adapter_f: in training)"""
+    """sharpness of the cache (tip_adapter_f: during training)"""
     search: bool = True
-    """choose alpha and beta on the selection split"""
+    """select alpha and beta on the selection images"""
 
 
 class TipAdapterConfig(TipSettings, _SolvedConfig):
-    """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
+    """Tip-Adapter, training-free: a key-value cache of features plus the zero-shot classifier."""
 
     method = "ship.finetuners.adapters:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
 
     def unread_reason(self, key: str) -> str | None:
-        """A key counts as it is."""
+        """Return why a key is ignored: no loss is trained that could be weighted."""
         if key == "synthetic.weight":
             return "finetuner tip_adapter trains nothing that a weight could weigh"
         return super().unread_reason(key)
@@ -288,16 +287,16 @@ class TipAdapterFConfig(TipSettings):
     epochs: int = Field(20, ge=1)
     """passes over the cached features"""
     batch_size: int = Field(256, ge=1)
-    """features a step"""
+    """features per step"""
 
 
 class LinearProbeConfig(FinetunerSettings):
-    """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
+    """Linear probe: logistic regression on image features, initialized with text features."""
 
     method = "ship.finetuners.probes:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
     init: Literal["zero_shot", "zero"] = "zero_shot"
-    """weights to start from: text features, or 0 (classes without data stay there)"""
+    """initial weights: text features, or 0 (classes without data keep them)"""
     l2: float = Field(0.0, ge=0)
     """weight of half the squared distance to the initial weights"""
     lr: float = Field(3e-4, gt=0)
@@ -307,10 +306,10 @@ class LinearProbeConfig(FinetunerSettings):
 
 
 class ProbeSettings(FinetunerSettings):
-    """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
+    """Settings of ZS-LP and of CLAP, which is ZS-LP with a penalty."""
 
     norm: float = Field(10.0, gt=0)
-    """length of the weights at the start"""
+    """norm of the initial weights"""
     lr: float = Field(0.1, gt=0)
     """learning rate of SGD with momentum 0.9, cosine to 0"""
     epochs: _Epochs = 300
@@ -319,14 +318,14 @@ class ProbeSettings(FinetunerSettings):
 
 
 class ZSLPConfig(ProbeSettings):
-    """ZS-LP: a linear probe of cosines that starts from the text features."""
+    """ZS-LP: a linear probe on cosines, initialized with the text features."""
 
     method = "ship.finetuners.probes:ZSLP"
     name: Literal["zs_lp"] = "zs_lp"
 
 
 class CLAPConfig(ProbeSettings):
-    """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
+    """CLAP: ZS-LP with a penalty that is stronger the better a text feature fits its class."""
 
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
@@ -335,31 +334,31 @@ class CLAPConfig(ProbeSettings):
 
 
 class LPPlusPlusConfig(_CacheConfig):
-    """LP++: a linear probe beside the text features, with learning rates that the data give."""
+    """LP++: a linear probe plus the text features, with learning rates computed from the data."""
 
     method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
-    """the text features' multipliers start at it times a mean cosine"""
+    """initial multipliers of the text features, in units of a mean cosine"""
     rate: float = Field(1.0, gt=0)
-    """factor on the learning rates that the data give"""
+    """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)
-    """steps, each on all features"""
+    """number of steps, each on all features"""
 
 
 class GDAConfig(_SolvedConfig):
-    """GDA, training-free: Gaussian classes with one covariance, beside the zero-shot logits."""
+    """GDA, training-free: Gaussian classes with one covariance, plus the zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0)
     """weight of the discriminant"""
     search: bool = True
-    """choose alpha on the selection split"""
+    """select alpha on the selection images"""
     precision: Literal["ks", "pinv"] = "ks"
     """ks: the paper's eq. 4; pinv: the pseudoinverse of the classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
-    """of the covariance towards the scaled identity, in place of `precision`; null: none"""
+    """shrinkage of the covariance to the scaled identity, instead of `precision`; null: none"""
     new_classes: Literal["neighbours", "zero_shot"] = "neighbours"
     """without synthetic features: a Gaussian from the 64 seen features nearest to the class's text
-    feature, or the zero-shot logit alone"""
+    feature, or only the zero-shot logit"""

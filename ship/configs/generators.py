@@ -1,4 +1,4 @@
-"""What each generator may be set to."""
+"""Settings of the generators."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ship.settings import GeneratorSettings, NamePosition
 
-# What z makes of a prompt (ship.generators.vae).
+# How z changes a prompt (ship.generators.vae).
 PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]
 
 _LatentDim = Annotated[int, Field(ge=1, description="size of z")]
@@ -16,23 +16,23 @@ _GeneratorHidden = Annotated[
 
 
 def uses_z(prompt: PromptMode) -> bool:
-    """Whether a prompt depends on z, so that a class has more than one synthetic feature."""
+    """Return True if a prompt depends on z, so that a class has several synthetic features."""
     return prompt in ("instance_bias", "instance_tokens", "noise")
 
 
 class _PromptSettings(GeneratorSettings):
-    """A generator whose features are those of prompts."""
+    """Settings of a generator whose features are text features of prompts."""
 
     prompt: PromptMode
     n_ctx: int
     ctx_init: str | None = Field(None, min_length=1)
-    """words the contexts start from; null: random, N(0, 0.02)"""
+    """initial words of the contexts; null: random, N(0, 0.02)"""
     name_position: NamePosition = "end"
-    """where the class name stands among the contexts"""
+    """position of the class name among the contexts"""
 
 
 class VAESettings(GeneratorSettings):
-    """A VAE on features, whatever its decoder is."""
+    """Settings of a VAE on features, with any decoder."""
 
     latent_dim: _LatentDim = 512
     encoder_hidden: int = Field(2048, ge=1)
@@ -41,9 +41,9 @@ class VAESettings(GeneratorSettings):
     kl_weight: float = Field(1.0, ge=0)
     """weight of the KL term"""
     kl_warmup: int = Field(0, ge=0)
-    """epochs in which the KL weight grows from 0"""
+    """epochs over which the KL weight grows from 0"""
     free_bits: float = Field(0.0, ge=0)
-    """nats of KL that each latent dimension has for free"""
+    """nats of KL per latent dimension that are not penalized"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate"""
     weight_decay: float = Field(0.01, ge=0)
@@ -53,30 +53,30 @@ class VAESettings(GeneratorSettings):
     early_stopping: int | None = Field(None, ge=1)
     """epochs without a better held-out ELBO before a seed stops; null: never"""
     batch_size: int = Field(256, ge=1)
-    """features a step"""
+    """features per step"""
 
 
 class PromptVAEConfig(VAESettings, _PromptSettings):
-    """SHIP: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
+    """SHIP: a VAE whose decoder passes a prompt through CLIP's frozen text tower."""
 
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: PromptMode = "instance_bias"
-    """what z makes of the prompt: instance_bias, one vector for all contexts; instance_tokens, one
-    a context; noise, one vector, of noise in training, too, not of the picture; global, nothing
-    (learned contexts); fixed, nothing (words alone, not trained)"""
+    """what z adds to the prompt: instance_bias, one vector for all contexts; instance_tokens, one
+    per context; noise, one vector, from noise instead of the image, also in training; global,
+    nothing (learned contexts); fixed, nothing (words only, not trained)"""
     n_ctx: int = Field(4, ge=0)
-    """learned context vectors; 0: the bias is added to the class name's tokens"""
+    """number of learned context vectors; 0: the bias is added to the class name's tokens"""
 
     @model_validator(mode="after")
     def _carries_something(self) -> "PromptVAEConfig":
-        """Without contexts there must be something to add to the name's tokens."""
+        """Reject a prompt without contexts that adds nothing to the name's tokens."""
         if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self
 
     def unread_reason(self, key: str) -> str | None:
-        """A prompt may have no code of the picture, no code at all, or nothing to learn."""
+        """Return why a key is ignored: the prompt has no posterior, no code or no parameters."""
         group, _, leaf = key.partition(".")
         if group != "generator" or leaf in ("", "prompt"):
             return None
@@ -91,14 +91,14 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
 
 
 class WGANConfig(_PromptSettings):
-    """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
+    """Competing method: a conditional WGAN-GP on features whose generator is SHIP's prompts."""
 
     method = "ship.generators.wgan:FusedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
     """as for vae"""
     n_ctx: int = Field(4, ge=1)
-    """learned context vectors"""
+    """number of learned context vectors"""
     latent_dim: _LatentDim = 512
     generator_hidden: _GeneratorHidden = 4096
     critic_hidden: int = Field(4096, ge=1)
@@ -112,13 +112,13 @@ class WGANConfig(_PromptSettings):
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate"""
     beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's decay of the gradient's mean"""
+    """Adam's decay rate of the gradient's mean"""
     beta2: float = Field(0.9, ge=0, lt=1)
-    """Adam's decay of the gradient's square"""
+    """Adam's decay rate of the squared gradient"""
     epochs: int = Field(50, ge=1)
-    """times as many generator steps as one pass over the features has"""
+    """number of epochs; one has as many generator steps as there are batches of features"""
     batch_size: int = Field(256, ge=1)
-    """features a step"""
+    """features per step"""
 
 
 class MlpVAEConfig(VAESettings):
@@ -134,11 +134,11 @@ class GaussianTextConfig(GeneratorSettings):
     method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
     scale: float | None = Field(None, ge=0)
-    """std of the noise per dimension; null: the base features' own, within classes"""
+    """standard deviation of the noise per dimension; null: that of base features within classes"""
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: the text feature moved by the base classes' mean shift, with their covariance."""
+    """Control: the text feature plus the base classes' mean shift, with their covariance."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
@@ -147,23 +147,23 @@ class GaussianBaseConfig(GeneratorSettings):
 
 
 class KnnGaussianConfig(GeneratorSettings):
-    """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
+    """Competing method: a Gaussian from the seen features nearest to the class's text feature."""
 
     method = "ship.generators.gaussians:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
     neighbours: int = Field(64, ge=1)
-    """seen features, in all views, of each class"""
+    """number of nearest seen features per class, in all views"""
     text_copies: int = Field(16, ge=0)
-    """times that the text feature counts beside them in the mean"""
+    """number of copies of the text feature included in the mean"""
     centre: Literal["text", "mean"] = "text"
-    """what their covariance is taken around: the text feature, or their own mean"""
+    """center of their covariance: the text feature, or their own mean"""
 
 
 class RealPicturesConfig(GeneratorSettings):
-    """Ceiling: real training pictures of the new classes, as many as shots.
+    """Upper bound: real training images of the new classes, `shots` per class.
 
-    What a dose spoils is known, so that a study of doses tells which measure of features goes with
-    accuracy, where studies of methods only show what goes together.
+    A dose degrades them in a known way. A study of doses therefore shows which quality metrics
+    change with accuracy, whereas studies of methods only show correlations.
     """
 
     method = "ship.generators.source:RealPictures"
@@ -171,17 +171,17 @@ class RealPicturesConfig(GeneratorSettings):
     dose: float = Field(0.0, ge=0, le=1)
     """how far class means are moved"""
     toward: Literal["text", "noise"] = "text"
-    """where to: the class's text feature, or a random direction"""
+    """direction of the move: the class's text feature, or random"""
     spread: float = Field(1.0, ge=0)
     """factor on the deviations from the class means"""
 
 
 class NoGeneratorConfig(GeneratorSettings):
-    """No synthetic features: the fine-tuner sees base classes alone."""
+    """No synthetic features: the fine-tuner uses base classes only."""
 
     name: Literal["none"] = "none"
 
     def unread_reason(self, key: str) -> str | None:
-        """Nothing is made that could be used in one way or another."""
-        made = key.startswith("synthetic.")
-        return "generator none makes no synthetic features" if made else None
+        """Return why a key is ignored: there are no synthetic features."""
+        ignored = key.startswith("synthetic.")
+        return "generator none makes no synthetic features" if ignored else None
