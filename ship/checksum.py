@@ -1,7 +1,7 @@
-"""JSON files whose first key is the checksum of the rest, so that no changed byte is overlooked.
+"""JSON files whose first key is the checksum of the rest.
 
-A checksum finds damage and edits; whoever wants to can write another one. What a file says stays
-untrusted.
+The checksum detects damage and edits, but not forgery: anyone can compute a new one. The content
+remains untrusted.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ def digest(data: bytes) -> str:
 
 
 def add_checksum(content: Mapping[str, Any]) -> bytes:
-    """Return a JSON object as a file, with the checksum of everything else as its first key.
+    """Return the file of a JSON object, with the checksum of the other keys as its first key.
 
     Args:
         content: The object, with at least one key.
@@ -30,10 +30,10 @@ def add_checksum(content: Mapping[str, Any]) -> bytes:
 
 
 def check_content(file: bytes) -> bytes:
-    """Return the JSON object of a file of add_checksum, without its checksum.
+    """Return the JSON object of a file written with add_checksum, without its checksum.
 
     Raises:
-        ValueError: The file has no checksum, or does not have the content it was written with.
+        ValueError: The file has no checksum, or its content has changed since it was written.
     """
     start, end = len(_HEAD), len(_HEAD) + _DIGITS
     rest = file[end:]

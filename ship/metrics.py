@@ -1,10 +1,11 @@
-"""Accuracies of the protocols, in percent, for each replica.
+"""Metrics of the protocols, in percent, for each seed.
 
 Sources: calibrated stacking and its curve from Chao et al., "An Empirical Study and Analysis of
 Generalized Zero-Shot Learning for Object Recognition in the Wild" (arXiv:1605.04253), secs. 3.2 and
-4; base and new pictures mixed from DeCoOp (Zhou et al., ICML 2024, arXiv:2406.00345); OpenworldAUC
-(Hua et al., ICML 2025, arXiv:2505.05180), which puts telling them apart and both classifications
-into one number; expected calibration error from Guo et al. (ICML 2017, arXiv:1706.04599, sec. 2).
+4; base and new images mixed from DeCoOp (Zhou et al., ICML 2024, arXiv:2406.00345); OpenworldAUC
+(Hua et al., ICML 2025, arXiv:2505.05180), which combines the detection of new classes and both
+classification accuracies; expected calibration error from Guo et al. (ICML 2017, arXiv:1706.04599,
+sec. 2).
 """
 
 from collections.abc import Callable
@@ -18,25 +19,26 @@ from torch import Tensor
 
 from ship.replicas import fetched
 
-# Logits that are looked at in one go: what is made of them on the way fits a processor's cache.
+# Number of logits processed at once: the intermediate results fit into a processor's cache.
 AT_ONCE = 2**18
 
 BINS = 15
-"""Equally wide bins of confidence, as Guo et al. have them."""
+"""Number of confidence bins of equal width, as in Guo et al."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The answers of each replica to the same n pictures.
+    """The predictions of each seed for the same n images.
 
-    Each property is of one number a picture, made when it is first asked for, and kept; what it
-    takes beside the logits is small. A picture's own kind are the seen classes, or the unseen
-    ones, whichever its class is of.
+    Properties hold one number per image (finite: per seed), and need little memory in addition to
+    the logits. The *group* of an image is the seen classes if its class is seen, otherwise the
+    unseen classes.
 
-    logits: class scores under each replica.
-    labels: of each picture.
-    seen: each replica's seen classes.
-    competing: the only classes that may be answered; None: all.
+    Attributes:
+        logits: Class scores of each seed.
+        labels: Class of each image.
+        seen: Seen classes of each seed.
+        competing: The only classes that may be predicted. Defaults to all.
     """
 
     logits: Float[Tensor, "replica n n_cls"]
@@ -46,60 +48,60 @@ class Answers:
 
     @cached_property
     def is_seen(self) -> Bool[Tensor, "replica n"]:
-        """Whether the picture's class is a seen one."""
+        """Whether the image's class is seen."""
         return self.seen[:, self.labels]
 
     @cached_property
     def right(self) -> Bool[Tensor, "replica n"]:
-        """Whether the largest logit of all that compete is that of the picture's class."""
+        """Whether the image's class has the largest logit of all competing classes."""
         if self.competing is not None:
             return self._among(self.competing.unsqueeze(0), torch.argmax) == self.labels
         return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
     def own_right(self) -> Bool[Tensor, "replica n"]:
-        """Whether the largest logit among its own kind is that of the picture's class."""
-        seen, unseen = (self._among(own, torch.argmax) for own in (self.seen, ~self.seen))
+        """Whether the image's class has the largest logit of its group."""
+        seen, unseen = (self._among(group, torch.argmax) for group in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
     def margin(self) -> Float[Tensor, "replica n"]:
-        """Largest logit of a seen class less that of an unseen one (inf: there is none)."""
+        """Largest logit of the seen classes minus that of the unseen ones (inf if none exist)."""
         return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
     def likeness(self) -> Float[Tensor, "replica n"]:
-        """ln of the odds of the likeliest seen class, one softmax over all classes.
+        """Log-odds of the most probable seen class, with one softmax over all classes.
 
-        It is in the order of that class's probability, which rounds to 1 where a softmax is sharp.
+        It sorts images like that class's probability, which rounds to 1 if the softmax is sharp.
         """
         barred = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
-        def others(logits: Tensor, rows: slice) -> Tensor:
+        def remaining(logits: Tensor, rows: slice) -> Tensor:
             likeliest = (logits + barred).argmax(-1, keepdim=True)
             return logits.scatter(-1, likeliest, -torch.inf).logsumexp(-1)
 
-        return self._seen_largest.double() - self._each(others).double()
+        return self._seen_largest.double() - self._each(remaining).double()
 
     @property
     def confidence(self) -> Float[Tensor, "replica n"]:
-        """The largest probability, one softmax over the classes of the picture's own kind."""
+        """The largest probability, with one softmax over the image's group."""
         largest = torch.where(self.is_seen, self._seen_largest, self._unseen_largest)
         unseen = (~self.seen).to(largest).unsqueeze(1)
 
         def total(logits: Tensor, rows: slice) -> Tensor:
-            # logsumexp of the own kind: exp of -inf takes several times as long as of a number
-            own = (unseen - self.is_seen[:, rows].to(largest).unsqueeze(2)).abs_()
+            # logsumexp over the group; multiplying by a mask is several times faster than exp(-inf)
+            group = (unseen - self.is_seen[:, rows].to(largest).unsqueeze(2)).abs_()
             top = largest[:, rows].unsqueeze(2)
-            parts = (logits - top).clamp_max_(0).exp_().mul_(own)
+            parts = (logits - top).clamp_max_(0).exp_().mul_(group)
             return parts.sum(-1).log_().add_(top.squeeze(2))
 
         return (largest - self._each(total)).double().exp()
 
     @property
     def finite(self) -> Bool[Tensor, " replica"]:
-        """Whether no logit is NaN or infinite; no value is read on the host."""
-        # a comparison with NaN, which is the extreme of what it is among, never holds
+        """Whether all logits are finite. No value is read on the host."""
+        # NaN propagates through amin and amax, and every comparison with NaN is false
         low, high = self.logits.amin((1, 2)), self.logits.amax((1, 2))
         return (low > -torch.inf) & (high < torch.inf)
 
@@ -112,22 +114,22 @@ class Answers:
         return self._among(~self.seen, torch.amax)
 
     def _among(self, classes: Bool[Tensor, "_ n_cls"], of: Callable[..., Tensor]) -> Tensor:
-        """The largest logit among some classes, or whose it is, (replica, n).
+        """Return the largest logit among some classes, or the class that has it, (replica, n).
 
         Args:
-            classes: of each replica, or of all.
+            classes: Mask of the classes, for each seed or for all.
             of: torch.amax or torch.argmax.
         """
-        # -inf is faster added to the logits of the others than numbers chosen among them
+        # adding -inf to the other logits is faster than selecting
         barred = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
         return self._each(lambda logits, rows: of(logits + barred, -1))
 
     def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
-        """What a function makes of each picture's logits, (replica, n).
+        """Apply a function to the logits of all images, in chunks; return (replica, n).
 
         Args:
-            of: takes the logits of m pictures, (replica, m, n_cls), and which pictures these are;
-                gives (replica, m).
+            of: Function of the logits of m images, (replica, m, n_cls), and their slice. Returns
+                (replica, m).
         """
         n_replicas, n, n_cls = self.logits.shape
         size = max(1, AT_ONCE // max(1, n_replicas * n_cls))
@@ -140,27 +142,30 @@ class Answers:
 def percent(
     right: Bool[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
 ) -> Float[Tensor, " replica"]:
-    """Percent of the counted pictures that are right, per replica."""
+    """Return the percentage of counted images that are correct, for each seed."""
     return 100 * (right & counted).sum(1).double() / counted.sum(1).clamp_min(1)
 
 
 def harmonic_mean(
     base: Float[Tensor, "*replica"], new: Float[Tensor, "*replica"]
 ) -> Float[Tensor, "*replica"]:
-    """H = 2BN / (B + N); 0 where both are 0."""
+    """Return H = 2BN / (B + N), or 0 if both are 0."""
     total = base + new
     return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
 
 
 def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica"]]:
-    """Base-to-new and joint accuracies of each replica, in percent.
-
-    base, new: pictures of seen (unseen) classes, told apart among those classes alone, as CoOp's
-    base-to-new protocol does. joint_*: one softmax over all classes, as in generalised zero-shot.
+    """Compute base-to-new and joint accuracies of each seed, in percent.
 
     Args:
-        answers: to the pictures.
-        all_seen: whether there is no picture of an unseen class: only base is given.
+        answers: Predictions for the images.
+        all_seen: Whether all images are of seen classes.
+
+    Returns:
+        `base` and `new`: accuracy of the images of seen (unseen) classes, classified among the
+        classes of their group only, as in CoOp's base-to-new protocol. `joint_*`: one softmax over
+        all classes, as in generalized zero-shot learning. Only `base` if all images are of seen
+        classes.
     """
     counted = answers.is_seen
     base = percent(answers.own_right, counted)
@@ -181,20 +186,21 @@ def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica
 def score_one_softmax(
     answers: Answers, all_seen: bool, calibration: Float[Tensor, " replica"] | None = None
 ) -> dict[str, Float[Tensor, " replica"]]:
-    """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
+    """Compute class-averaged S, U and H, plain and calibrated, and AUSUC, in percent per seed.
 
-    A constant is taken off the scores of seen classes; sweeping it gives the seen-unseen curve and
-    the area under it (AUSUC). All is decided by the margins of pictures, one number each, which are
-    sorted on the CPU.
+    Calibration subtracts a constant from the scores of seen classes. Sweeping it gives the
+    seen-unseen curve and the area under it (AUSUC). Everything follows from the margins of the
+    images, one number each, which are sorted on the CPU.
 
     Args:
-        answers: to the pictures.
-        all_seen: whether there is no picture of an unseen class.
-        calibration: the constant to take off seen logits; None: the one with the best H on these
-            very pictures (selection), reported as "calibration". Of constants with one H, the one
-            nearest to 0.
+        answers: Predictions for the images.
+        all_seen: Whether all images are of seen classes.
+        calibration: Constant to subtract from seen logits. Defaults to the one with the best H on
+            these images (for selection), returned as "calibration". Of several constants with the
+            same H, it is the one nearest to 0.
 
-    Without pictures of an unseen class, only "seen" is given.
+    Returns:
+        The metrics by name. Only "seen" if all images are of seen classes.
     """
     labels, seen, is_seen = answers.labels, answers.seen, answers.is_seen
     counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
@@ -202,46 +208,47 @@ def score_one_softmax(
     n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
     n_unseen = ((counts > 0) & ~seen).sum(1, keepdim=True).clamp_min(1)
     share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
-    found = fetched(
+    values = fetched(
         {
-            # without unseen classes in the universe every margin is infinite: nothing to trade
+            # without unseen classes in the task every margin is infinite: nothing to calibrate
             "margin": answers.margin,
             "seen": share * (is_seen & answers.own_right),
             "unseen": share * (~is_seen & answers.own_right),
         }
     )
-    margins, order = found["margin"].sort(stable=True)
-    rows = list(zip(margins, *(found[n].gather(1, order) for n in ("seen", "unseen")), strict=True))
+    margins, order = values["margin"].sort(stable=True)
+    seen_shares, unseen_shares = (values[name].gather(1, order) for name in ("seen", "unseen"))
+    rows = list(zip(margins, seen_shares, unseen_shares, strict=True))
     if all_seen:
         return {"seen": 100 * torch.stack([_under(0.0, *row)[0] for row in rows])}
     constants = [None] * len(rows) if calibration is None else calibration.tolist()
-    each = [_of_replica(*one) for one in zip(constants, rows, strict=True)]
-    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+    scores = [_score_seed(*pair) for pair in zip(constants, rows, strict=True)]
+    return {name: torch.stack([score[name] for score in scores]) for name in scores[0]}
 
 
-# What decides every picture's prediction under any constant, for one replica, (n,) each: the best
-# seen logit less the best unseen logit, ascending; and what the picture adds to S while it is
-# called seen, and to U while unseen: the share of its class, and 0 where the class within the group
-# is wrong.
+# Values of one seed that determine all predictions under any constant, (n,) each: the margin (best
+# seen logit minus best unseen logit), ascending; the image's contribution to S if predicted as
+# seen; and its contribution to U if predicted as unseen. A contribution is the image's share of its
+# class, or 0 if the class predicted within the group is wrong.
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
 def _under(constant: float, margin: Tensor, seen: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor]:
-    """S and U under one constant; fractions."""
-    called_seen = margin > constant
-    return seen[called_seen].sum(), unseen[~called_seen].sum()
+    """Return S and U for one constant, as fractions."""
+    predicted_seen = margin > constant
+    return seen[predicted_seen].sum(), unseen[~predicted_seen].sum()
 
 
-def _of_replica(constant: float | None, row: _Row) -> dict[str, Tensor]:
-    """Plain and calibrated S, U and H of a replica, the area under its curve, and the constant."""
+def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
+    """Return plain and calibrated S, U and H of a seed, the area under its curve, the constant."""
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
-    # S and U with the lowest margins called unseen, none to all; equal ones change sides together
+    # S and U when none to all of the lowest margins are predicted as unseen; ties switch together
     ends = F.pad(counts.cumsum(0), (1, 0))
     curve_seen = seen.sum() - F.pad(seen.cumsum(0), (1, 0))[ends]
     curve_unseen = F.pad(unseen.cumsum(0), (1, 0))[ends]
     if constant is None:
-        # one for every point of the curve: half-way between neighbouring margins
+        # one constant for every point of the curve: half-way between neighboring margins
         middle = (values[1:] + values[:-1]) / 2
         constants = torch.cat([values[:1] - 1, middle, values[-1:] + 1])
         means = harmonic_mean(curve_seen, curve_unseen)
@@ -262,25 +269,31 @@ def _of_replica(constant: float | None, row: _Row) -> dict[str, Tensor]:
 
 
 def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
-    """Metrics of a mixture of base and new pictures, of each replica, in percent.
+    """Compute metrics of a mixture of base and new images, in percent per seed.
 
-    What harmonic means of two halves leave out: are base and new pictures told apart at all?
-
-    joint_accuracy: of all pictures, one softmax over all classes.
-    auroc: P(a base picture looks more like a base class than a new picture does), ties half; what
-        it looks like is the largest probability of a base class, one softmax over all classes.
-    openworld_auc: P(the same, and both pictures are classified right among their own classes);
-        eq. 6 of arXiv:2505.05180, ties half as in its authors' code (roc_auc_score in
-        models/GMoP.py of github.com/huacong/OpenworldAUC). Neither auroc nor base * new (as
-        fractions) can be less.
-    ece_base, ece_new: expected calibration error of the softmax over a picture's own classes.
+    They measure whether base and new images can be distinguished, which the harmonic mean of two
+    separate accuracies does not.
 
     Args:
-        answers: to pictures of base and of new classes.
+        answers: Predictions for images of base and of new classes.
+
+    Returns:
+        `joint_accuracy`: accuracy on all images, with one softmax over all classes.
+
+        `auroc`: probability that a base image has a higher base score than a new image; ties count
+        half. The base score is the largest probability of a base class, with one softmax over all
+        classes.
+
+        `openworld_auc`: probability of the same event with both images classified correctly among
+        the classes of their group; eq. 6 of arXiv:2505.05180, ties count half as in its authors'
+        code (roc_auc_score in models/GMoP.py of github.com/huacong/OpenworldAUC). It is at most
+        auroc, and at most base * new (as fractions).
+
+        `ece_base`, `ece_new`: expected calibration error, with the softmax over an image's group.
     """
     is_base, right = answers.is_seen, answers.own_right
     likeness, confidence = answers.likeness, answers.confidence
-    # over all pairs of a base and a new picture: from ranks, not from n x n pairs
+    # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
     above = _twice_above(likeness, ~is_base)
     above_right = _twice_above(likeness, ~is_base & right)
@@ -296,7 +309,7 @@ def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
 def _twice_above(
     likeness: Float[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
 ) -> Int[Tensor, "replica n"]:
-    """Twice the number of counted pictures that each picture is above, an equal one half."""
+    """Return twice the number of counted images below each image; an equal one counts half."""
     ordered = likeness.masked_fill(~counted, torch.inf).sort(-1).values
     values = likeness.contiguous()
     return torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
@@ -307,7 +320,7 @@ def _calibration_error(
     right: Bool[Tensor, "replica n"],
     counted: Bool[Tensor, "replica n"],
 ) -> Float[Tensor, " replica"]:
-    """Sum over bins of |right answers - confidence| / n, of the counted pictures."""
+    """Return the sum over bins of |correct - confidence| / n, over the counted images."""
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
     gaps = torch.where(counted, right.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)

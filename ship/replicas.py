@@ -1,12 +1,12 @@
-"""Replicas: all seeds of a trial side by side, along a leading dimension of every tensor.
+"""Replicas: the seeds of a trial, trained together along a leading dimension of every tensor.
 
-AdamW and SGD are elementwise and a trial's loss is the sum of its replicas' losses, so a replica
-that is trained beside others takes the same steps as it would alone. What could leak between them,
-and therefore lives here, is randomness: every replica draws from streams of its own.
+AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
+the same steps as it would alone. Only randomness could leak between seeds; it is implemented here,
+with separate random streams for each seed.
 
-Between host and device nobody waits where that can be avoided. A copy from pageable memory, and
-each value that is read on the host, makes the host wait until the device has done all that it was
-given before. In a training step there must be none.
+Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
+value on the host, waits until the device has finished all earlier work. A training step must have
+no such wait.
 """
 
 import hashlib
@@ -24,11 +24,14 @@ from ship.state import CheckpointError, State, capture, copied, taken
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
-    """A tensor that was made on the host, on the device; the host does not wait for the copy.
+    """Copy a tensor from the host to a device without waiting for the copy.
 
     Args:
-        value: on the CPU; nobody may write to it any more. One that is there already is itself.
-        device: where it is wanted; on a CPU it is the tensor itself.
+        value: Tensor on the CPU, which must not be modified afterwards.
+        device: Target device.
+
+    Returns:
+        The copy, or `value` itself if it is already on a device of this type.
     """
     if device.type == value.device.type:
         return value
@@ -36,32 +39,32 @@ def sent(value: Tensor, device: torch.device) -> Tensor:
 
 
 def fetched(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, all of them with one copy, so that the host waits once.
+    """Copy tensors to the CPU with a single transfer, so that the host waits once.
 
     Args:
-        values: of one device or the CPU; numbers that double precision holds exactly, which is
-            every float32, every bool, and every whole number up to 2^53.
+        values: Tensors on one device or the CPU. Their numbers must be exact in double precision:
+            every float32, every bool, and every integer up to 2^53.
 
     Returns:
-        By the same names in the same order, in their own types and shapes.
+        The tensors by the same names in the same order, with unchanged types and shapes.
     """
-    away = {name: value for name, value in values.items() if value.device.type != "cpu"}
-    if not away:
+    remote = {name: value for name, value in values.items() if value.device.type != "cpu"}
+    if not remote:
         return dict(values)
-    host = torch.cat([value.reshape(-1).double() for value in away.values()]).cpu()
-    parts = host.split([value.numel() for value in away.values()])
-    found = {
+    host = torch.cat([value.reshape(-1).double() for value in remote.values()]).cpu()
+    parts = host.split([value.numel() for value in remote.values()])
+    copies = {
         name: part.reshape(value.shape).to(value.dtype)
-        for (name, value), part in zip(away.items(), parts, strict=True)
+        for (name, value), part in zip(remote.items(), parts, strict=True)
     }
-    return {name: found.get(name, value) for name, value in values.items()}
+    return {name: copies.get(name, value) for name, value in values.items()}
 
 
 class ReplicaRng:
-    """One random stream per seed; what a seed draws does not depend on which others run beside it.
+    """One random stream per seed. A seed's draws do not depend on the other seeds of the trial.
 
-    Streams are named by purpose, so that every setting of a study starts from the same noise.
-    Draws are made on the CPU and sent, so that they are the same on every device.
+    Streams are named by purpose, so that all configurations of a study start from the same noise.
+    Draws are made on the CPU and copied, so that they are the same on every device.
     """
 
     def __init__(
@@ -77,34 +80,34 @@ class ReplicaRng:
         self._dtype = dtype
 
     def at(self, step: int) -> "ReplicaRng":
-        """The streams of one step, from their start: nothing of them has to be kept for the next.
+        """Return new streams for one step. No state is carried over to the next step.
 
-        What a step draws does not depend on how much others drew before it.
+        The draws of a step do not depend on how much earlier steps drew.
         """
         seeds, purpose = self._named
         return ReplicaRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal noise, (replica, *shape)."""
+        """Draw standard normal noise, (replica, *shape)."""
         draws = [torch.randn(shape, generator=s, dtype=self._dtype) for s in self._streams]
         return sent(torch.stack(draws), self._device)
 
     def integers(self, high: int, size: int) -> Int[Tensor, "replica size"]:
-        """Uniform integers in [0, high)."""
+        """Draw uniform integers in [0, high)."""
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
         return sent(torch.stack(draws), self._device)
 
 
 def stream_of(seed: int, purpose: str) -> torch.Generator:
-    """The random stream of a seed and a purpose, from its start; it draws on the CPU."""
+    """Return a new random stream for a seed and a purpose. It draws on the CPU."""
     digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 class BatchStream:
-    """Batches of indices in shuffled order, without end; by default every item equally often.
+    """Endless batches of shuffled indices. By default every item occurs equally often.
 
-    A batch may span two shuffles, so that all batches have one size whatever the counts are.
+    A batch may span two shuffles, so that all batches have the same size for any counts.
     """
 
     def __init__(
@@ -115,14 +118,18 @@ class BatchStream:
         purpose: str,
         epoch_steps: int | None = None,
     ) -> None:
-        """Name the streams.
+        """Create the streams.
 
         Args:
-            counts: items of each replica.
-            size: of a batch.
-            seeds: of each replica.
-            purpose: names the streams.
-            epoch_steps: Steps after which the rest of a shuffle is dropped. None: nothing is.
+            counts: Number of items of each seed.
+            size: Batch size.
+            seeds: Seeds of the trial.
+            purpose: Name of the random streams.
+            epoch_steps: Number of steps after which the rest of a shuffle is dropped. Defaults to
+                dropping nothing.
+
+        Raises:
+            ValueError: A seed has no items.
         """
         if min(counts) < 1:
             raise ValueError(f"every replica needs at least one item, got counts {list(counts)}")
@@ -132,7 +139,11 @@ class BatchStream:
         self._epoch_steps = epoch_steps
 
     def at(self, step: int) -> Int[Tensor, "replica size"]:
-        """The indices of a step, from 0, of every replica; on the CPU."""
+        """Return the indices of every seed for a step, on the CPU.
+
+        Args:
+            step: Number of the step, from 0.
+        """
         return torch.stack([self._rows(step, *replica) for replica in self._replicas])
 
     def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
@@ -150,7 +161,7 @@ class BatchStream:
 def gather_rows(
     table: Shaped[Tensor, "replica n *rest"], index: Int[Tensor, "replica m"]
 ) -> Shaped[Tensor, "replica m *rest"]:
-    """table[r, index[r]] for every replica r."""
+    """Return table[r, index[r]] for every seed r."""
     replicas = torch.arange(len(table), device=table.device).unsqueeze(1)
     return table[replicas, index]
 
@@ -160,12 +171,12 @@ def random_views(
     rows: Int[Tensor, "replica m"],
     rng: ReplicaRng,
 ) -> Float[Tensor, "replica m feature"]:
-    """features[r, rows[r]] in a random view each, for every replica r.
+    """Return features[r, rows[r]] for every seed r, each in a random view.
 
     Args:
-        features: views of each picture.
-        rows: pictures that are wanted of each replica.
-        rng: a stream for each replica.
+        features: Image features in all views.
+        rows: Indices of the images of each seed.
+        rng: Random stream of each seed.
     """
     views = rng.integers(features.shape[2], rows.shape[1])
     replicas = torch.arange(len(features), device=features.device).unsqueeze(1)
@@ -173,9 +184,9 @@ def random_views(
 
 
 class ReplicaOptimizer:
-    """A torch optimizer over stacked parameters: a replica takes the very steps it takes alone.
+    """A torch optimizer over stacked parameters. Each seed takes the same steps as alone.
 
-    Only for optimizers that are elementwise (SGD, Adam, AdamW).
+    Supports elementwise optimizers only (SGD, Adam, AdamW).
     """
 
     def __init__(
@@ -186,28 +197,28 @@ class ReplicaOptimizer:
         factors: Sequence[float] | None = None,
         **settings: Any,
     ) -> None:
-        """Build it.
+        """Create the inner optimizer.
 
         Args:
-            kind: makes the inner optimizer of parameter groups and of its `settings`.
-            parameters: leaves, stacked along their first dimension.
-            lr: learning rate.
-            factors: on the learning rate of each parameter; None: 1.
-            settings: others of the inner optimizer, such as its momentum.
+            kind: Class of the inner optimizer, called with parameter groups and `settings`.
+            parameters: Leaf tensors, with seeds stacked along the first dimension.
+            lr: Learning rate.
+            factors: Factor on the learning rate of each parameter. Defaults to 1.
+            settings: Other options of the inner optimizer, e.g. its momentum.
         """
-        # one launch a step instead of a dozen; on a CPU the plain loop, whose numbers are on record
+        # one kernel launch per step instead of a dozen; CPUs use the plain loop, as in past results
         self._fused = any(parameter.device.type != "cpu" for parameter in parameters)
         if self._fused and "fused" in inspect.signature(kind).parameters:
             settings["fused"] = True
         factors = factors or [1.0] * len(parameters)
         groups: list[dict[str, Any]] = []
         for factor in dict.fromkeys(factors):
-            scaled = [p for p, own in zip(parameters, factors, strict=True) if own == factor]
+            scaled = [p for p, scale in zip(parameters, factors, strict=True) if scale == factor]
             groups.append({"params": scaled, "lr": factor * lr, "initial_lr": factor * lr})
         self._inner = kind(groups, **settings)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         self._inner.zero_grad()
 
     @torch.no_grad()
@@ -215,8 +226,8 @@ class ReplicaOptimizer:
         """Take a step with the gradients that the parameters hold.
 
         Args:
-            rates_of: Maps a learning rate as it was set to each seed's rate in this step. Defaults
-                to the rate as it was set.
+            rates_of: Function of the initial learning rate that returns each seed's rate for this
+                step. Defaults to the initial rate.
         """
         if rates_of is None:
             self._inner.step()
@@ -242,59 +253,66 @@ class ReplicaOptimizer:
                 parameter.copy_(torch.lerp(start, parameter, share.expand_as(parameter)))
 
     def state_dict(self) -> State:
-        """What the inner optimizer remembers of each parameter."""
-        found = {}
-        for place, parameter in enumerate(self._held()):
+        """Return the inner optimizer's state of each parameter, as copies on the CPU."""
+        state = {}
+        for place, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    found[f"{place}.{name}"] = copied(value)
-        return found
+                    state[f"{place}.{name}"] = copied(value)
+        return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back; the parameters themselves are their owner's."""
-        held = self._held()
+        """Restore the result of state_dict(). The parameters themselves are not changed.
+
+        Raises:
+            CheckpointError: The state is that of other parameters.
+        """
+        parameters = self._parameters()
         for key, value in state.items():
             place, _, name = key.partition(".")
-            if not place.isdecimal() or int(place) >= len(held):
+            if not place.isdecimal() or int(place) >= len(parameters):
                 raise CheckpointError(f"the optimizer has no parameter {place}")
-            parameter = held[int(place)]
+            parameter = parameters[int(place)]
             if value.ndim and value.shape != parameter.shape:
                 raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
-            # a step counter stays on the CPU, where torch keeps it but in a fused step
+            # torch keeps step counters on the CPU, except for fused optimizers
             device = parameter.device if value.ndim or self._fused else value.device
             self._inner.state[parameter][name] = value.to(device, copy=True)
 
-    def _held(self) -> list[Tensor]:
+    def _parameters(self) -> list[Tensor]:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]
 
 
 class Kept:
-    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
+    """Tensors by name, (replica, ...) each. Every seed keeps its values of the last update."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors: State = dict(tensors)
 
     def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
-        """Take over some replicas' tensors.
+        """Update the tensors of some seeds.
 
         Args:
-            where: those replicas, on the CPU or where the new tensors are.
-            new: (replica, ...) each, on any device. A name that was not there is taken for all.
+            where: Mask of these seeds, on the CPU or on the device of the new tensors.
+            new: New tensors, (replica, ...) each, on any device. A new name is set for all seeds.
         """
         for name, value in new.items():
             those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
-            # what a checkpoint gave back is on the CPU
+            # tensors restored from a checkpoint are on the CPU
             old = self.tensors.get(name, value).to(value.device)
             self.tensors[name] = torch.where(those, value, old)
 
     def state_dict(self) -> State:
-        """The tensors, as copies on the CPU."""
+        """Return the tensors, as copies on the CPU."""
         return capture(self.tensors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave of as many replicas.
+        """Restore the result of state_dict() for the same number of seeds.
 
-        What is held already goes where it is held; the rest stays on the CPU until it is used.
+        Existing tensors keep their device. New ones stay on the CPU until they are used.
+
+        Raises:
+            CheckpointError: An existing tensor is missing, or has another shape or type.
         """
-        held = {name: taken(state, name, like).to(like) for name, like in self.tensors.items()}
-        self.tensors = {**state, **held}
+        known = {name: taken(state, name, like).to(like) for name, like in self.tensors.items()}
+        self.tensors = {**state, **known}

@@ -1,7 +1,6 @@
-"""What each protocol demands of a trial's settings, and of its dataset's classes and pictures.
+"""Requirements of each protocol for a trial's configuration and its dataset's classes and images.
 
-The checks of a YAML ask it before a study begins, and each trial (ship.protocols) again. It imports
-no torch.
+They are checked when a YAML is read, and again by each trial (ship.protocols). Imports no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +20,12 @@ from ship.trial_config import (
 
 
 class Requirement(NamedTuple):
-    """What a setting of a trial must be, and is not.
+    """A requirement that a trial's configuration does not meet.
 
-    key: dotted name of the setting; "targets[1]" is one of a list.
-    must: reads on from the key: "must be given ...".
-    choices: what it may be, where that is a list of names.
+    Attributes:
+        key: Dotted name of the key; "targets[1]" is an item of a list.
+        must: Text that follows the key in a message: "must be given ...".
+        choices: Allowed values, if they are a list of names.
     """
 
     key: str
@@ -34,12 +34,13 @@ class Requirement(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What sets a protocol apart from the others.
+    """The rules of a protocol.
 
-    line: what it is, as --list-options prints it.
-    new_classes: whether some of the dataset's classes are held back from training, and tested.
-    unseen_class: whether that is one class, the last one or a named one.
-    targets: whether other datasets are tested.
+    Attributes:
+        line: Description printed by --list-options.
+        new_classes: Whether some of the dataset's classes are held out from training and tested.
+        unseen_class: Whether exactly one class is held out, the last one or a named one.
+        targets: Whether other datasets are tested.
     """
 
     line: str
@@ -48,7 +49,7 @@ class Rules(NamedTuple):
     targets: bool = False
 
     def n_seen(self, features: FeatureSet) -> int:
-        """How many classes of a dataset, the first ones, are trained on."""
+        """Return the number of classes to train on, which are the first ones of a dataset."""
         n_classes = len(features.class_names)
         if not self.new_classes:
             return n_classes
@@ -56,30 +57,31 @@ class Rules(NamedTuple):
 
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
-    # Base are the officially seen classes where the dataset has such a split, else the first
-    # ceil(n/2). Base and new accuracy are each among their own classes; joint ones among all.
+    # Base classes are the officially seen ones if the dataset has such a split, else the first
+    # ceil(n/2). Base and new images are classified within their group; joint metrics use all
+    # classes.
     "base_to_new": Rules(
         "Base-to-new generalisation (CoCoOp, arXiv:2203.05557), with selection that leaks nothing."
     ),
-    # Synthetic features, if any, are of the same classes: more pictures, as it were.
+    # Synthetic features, if any, are additional examples of the same classes.
     "few_shot": Rules(
         "Few-shot classification (CoOp, arXiv:2109.01134): every class is trained on and tested.",
         new_classes=False,
     ),
     # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. One generator is
     # fitted on the source; a fine-tuner is trained for each target, with features synthesized for
-    # its names. Selection looks at the source alone: no picture of a target chooses anything.
+    # its names. Selection uses images of the source only.
     "cross_dataset": Rules(
         "All source classes are seen; each target's further class names are unseen.",
         new_classes=False,
         targets=True,
     ),
-    # The same groups as in base_to_new; what differs is how predictions are counted, and that the
-    # constant of calibrated stacking is chosen along with the epoch.
+    # The same groups as in base_to_new, but with other metrics, and with the constant of calibrated
+    # stacking selected together with the epoch.
     "generalized_zero_shot": Rules(
         "Generalized zero-shot (Xian et al., arXiv:1707.00600): one softmax, per-class averages."
     ),
-    # studied_classes has put `unseen_class` last.
+    # studied_classes puts `unseen_class` last.
     "single_unseen": Rules(
         "All classes but one are seen; counted as in generalized_zero_shot.", unseen_class=True
     ),
@@ -87,7 +89,7 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
 
 
 def requirements(trial: TrialConfig) -> Iterator[Requirement]:
-    """What a trial's settings do not meet, whatever its datasets have."""
+    """Yield the requirements that a trial's configuration does not meet, without its datasets."""
     protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
     when = f"when protocol is {protocol}"
     if rules.targets and trial.selection in LEAKING_SELECTIONS:
@@ -102,43 +104,43 @@ def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     elif rules.targets and not trial.targets:
         yield Requirement("targets", f"must be given {when}: a list of datasets")
     elif trial.dataset in trial.targets:
-        must = "must be another dataset than the one that is trained on"
-        yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", must)
+        text = "must be another dataset than the one that is trained on"
+        yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", text)
     if trial.unseen_class is not None and not rules.unseen_class:
         yield Requirement("unseen_class", "must be left out unless protocol is single_unseen")
     if trial.objective is not None:
-        yield from _of_objective(trial)
+        yield from _check_objective(trial)
 
 
-def _of_objective(trial: TrialConfig) -> Iterator[Requirement]:
-    """An objective must be a metric of the pictures that selection looks at."""
+def _check_objective(trial: TrialConfig) -> Iterator[Requirement]:
+    """Require that the objective is a metric that selection can measure on its images."""
     known = OBJECTIVES[trial.protocol]
     seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of them
     selection, objective = trial.selection, trial.objective
     if selection == "none":
-        must = "must be left out where selection is none, which measures nothing"
-        yield Requirement("objective", must)
+        text = "must be left out where selection is none, which measures nothing"
+        yield Requirement("objective", text)
     elif selection in SEEN_SELECTIONS and objective != seen_only:
-        must = f"must be {seen_only} where selection is {selection}, which sees no new classes"
-        yield Requirement("objective", must)
+        text = f"must be {seen_only} where selection is {selection}, which sees no new classes"
+        yield Requirement("objective", text)
     elif objective not in known:
-        must = f"must be a metric of protocol {trial.protocol}"
-        yield Requirement("objective", must, known)
+        text = f"must be a metric of protocol {trial.protocol}"
+        yield Requirement("objective", text, known)
 
 
 def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
-    """Refuse a trial that does not meet its protocol's demands.
+    """Raise an error if a trial does not meet its protocol's requirements.
 
     Args:
-        config: the trial.
-        features: of config.dataset.
-        seeds: of the trial.
+        config: Configuration of the trial.
+        features: Features of config.dataset.
+        seeds: Seeds of the trial.
 
     Raises:
-        ValueError: with every demand that is not met.
+        ValueError: Lists all unmet requirements.
     """
-    unmet = [f"{key} {must}" for key, must, _ in requirements(config)]
-    unmet = unmet or [f"dataset {must}" for must in lacking(config, features, seeds).values()]
+    unmet = [f"{key} {text}" for key, text, _ in requirements(config)]
+    unmet = unmet or [f"dataset {text}" for text in lacking(config, features, seeds).values()]
     if unmet:
         raise ValueError("; ".join(unmet))
 
@@ -146,32 +148,35 @@ def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> 
 def lacking(
     config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, shown: bool = False
 ) -> dict[str, str]:
-    """What a dataset lacks for a trial: the kind of it -> what it must have, in words.
+    """Return what a dataset lacks for a trial.
 
     Args:
-        config: the trial, whose settings meet the requirements.
-        features: labels and class names, of all of the dataset's classes.
-        seeds: of the trial, which hold out other pseudo-new classes each.
-        shown: whether the arm real_pictures stands beside the trial.
+        config: Configuration of the trial, which meets requirements().
+        features: Labels and class names of all classes of the dataset.
+        seeds: Seeds of the trial; each holds out different pseudo-new classes.
+        shown: Whether the control with real images (real_pictures) runs with the trial.
+
+    Returns:
+        Kind of the missing images or classes -> text for a message, "must have ...".
     """
-    from ship.datasets.base import some  # it takes Pillow
+    from ship.datasets.base import some  # it imports Pillow
 
     features = studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
         return {"classes": f"must have at least 2 classes: {features.dataset} has {n_classes}"}
-    found: dict[str, str] = {}
+    missing: dict[str, str] = {}
 
     def look(
         kind: str, classes: Ids, split: str, what: str, advice: str = "", *, enough: bool = False
     ) -> None:
-        """Each of the classes must have pictures in a split; where one is enough, one of them."""
+        """Require images of all classes in a split, or of any class if one is enough."""
         without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
         lacks = len(without) > 0 and (not enough or len(without) == len(classes))
-        if lacks and kind not in found:
+        if lacks and kind not in missing:
             names = some(repr(features.class_names[label]) for label in without)
-            found[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
+            missing[kind] = f"must have {what}: {features.dataset} has none of {names}{advice}"
 
     look("train", seen, "train", "training pictures of every seen class")
     why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
@@ -183,7 +188,7 @@ def lacking(
     reason = _reason_to_validate(config)
     if pseudo_new and len(seen) < 2:
         has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
-        found["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
+        missing["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
     elif reason:
         what = f"validation pictures of seen classes when {reason}"
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
@@ -201,14 +206,14 @@ def lacking(
             why = f"{reason} (not so for seeds {some(torn)})"
             both = f"validation pictures of classes on both sides when {why}"
             look("val", seen, "val", both, ". Use selection: base_val, or none, which needs none")
-    if not rules.targets:  # which are tested instead
+    if not rules.targets:  # targets are tested instead of the dataset
         look("test", seen, "test", "test pictures of seen classes", enough=True)
         look("test", unseen, "test", "test pictures of unseen classes", enough=True)
-    return found
+    return missing
 
 
 def _reason_to_validate(config: TrialConfig) -> str:
-    """Why a trial looks at validation pictures of seen classes; "": it does not."""
+    """Return why a trial needs validation images of seen classes, or "" if it needs none."""
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)

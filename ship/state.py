@@ -1,11 +1,11 @@
-"""What training has changed, taken out of its objects and put back; and a trial's checkpoint.
+"""State of objects that training changes, captured and restored; and the checkpoint of a trial.
 
-An object names its parts once (parts()), and both directions follow from that. What its building
-gives again (frozen weights, pictures, caches drawn at the start) is no part.
+An object names its parts once (parts()), which determines both directions. Everything that its
+construction reproduces (frozen weights, images, caches drawn at the start) is not a part.
 
-As bytes a checkpoint is one safetensors file whose header holds what is no tensor as JSON, and a
-digest of it all: a damaged file is no checkpoint, rather than one that gives other numbers. Nothing
-in it is code.
+A checkpoint is one safetensors file. Its header has all values other than tensors as JSON, and a
+digest of the whole content, so that a damaged file is rejected instead of altering results. It
+contains no code.
 """
 
 import hashlib
@@ -26,21 +26,21 @@ State = dict[str, Tensor]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint does not fit what is to be resumed, or its content is damaged."""
+    """A checkpoint does not fit the trial to resume, or its content is damaged."""
 
 
 @runtime_checkable
 class Leaf(Protocol):
-    """Something with a state of its own making."""
+    """An object that captures and restores its own state."""
 
     def state_dict(self) -> State:
-        """Its state by name, as copies on the CPU."""
+        """Return the state by name, as copies on the CPU."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave.
+        """Restore the result of state_dict().
 
         Raises:
-            CheckpointError: the state is of something else.
+            CheckpointError: The state belongs to another object.
         """
 
 
@@ -48,23 +48,26 @@ Part: TypeAlias = Tensor | Leaf | Mapping[str, "Part"]
 
 
 def capture(part: Part) -> State:
-    """The state of a part and all that it consists of, names joined by dots; copies on the CPU."""
+    """Return the state of a part and its inner parts, as copies on the CPU.
+
+    Names of inner parts are joined by dots.
+    """
     if isinstance(part, Tensor):
         return {"": copied(part)}
     if isinstance(part, Leaf):
         return part.state_dict()
-    found: State = {}
+    state: State = {}
     for name, inner in part.items():
         for key, value in capture(inner).items():
-            found[f"{name}.{key}" if key else name] = value
-    return found
+            state[f"{name}.{key}" if key else name] = value
+    return state
 
 
 def restore(part: Part, state: Mapping[str, Tensor]) -> None:
-    """Put back what capture gave of a part that was built in the same way.
+    """Restore the result of capture into a part that was built in the same way.
 
     Raises:
-        CheckpointError: the state is of something else.
+        CheckpointError: The state belongs to another part.
     """
     if isinstance(part, Tensor):
         value = taken(state, "", part)
@@ -78,36 +81,36 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
 
 
 def under(state: Mapping[str, Tensor], name: str) -> State:
-    """The part of a state that belongs to `name`, without that name."""
-    found = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
-    return {"": state[name], **found} if name in state else found
+    """Return the entries of a state below `name`, without that prefix."""
+    inner = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
+    return {"": state[name], **inner} if name in state else inner
 
 
 def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
-    """A state with `name` and a dot before each of its names, as under() takes it apart."""
+    """Prepend `name` and a dot to each name of a state; the inverse of under()."""
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
 def copied(value: Tensor) -> Tensor:
-    """A detached copy on the CPU."""
+    """Return a detached copy on the CPU."""
     return value.detach().to("cpu", copy=True).contiguous()
 
 
 def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
-    """A tensor of a state.
+    """Return a tensor of a state after checking its shape and type.
 
     Args:
-        state: tensors by name.
-        name: of the tensor.
-        like: has the shape and type that it must have.
+        state: Tensors by name.
+        name: Name of the tensor.
+        like: Tensor of the expected shape and type.
 
     Raises:
-        CheckpointError: there is none, or it differs from `like` in shape or type.
+        CheckpointError: The tensor is missing, or differs from `like` in shape or type.
     """
     value = state.get(name)
     if value is None or value.shape != like.shape or value.dtype != like.dtype:
-        held = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
-        raise CheckpointError(f"{name or 'a tensor'} is {held}, not {like.dtype} {[*like.shape]}")
+        actual = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
+        raise CheckpointError(f"{name or 'a tensor'} is {actual}, not {like.dtype} {[*like.shape]}")
     return value
 
 
@@ -117,11 +120,12 @@ HEADER = "ship"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a trial is.
+    """The progress of a trial.
 
-    epochs: all that it has reported, in order.
-    tensors: its state by name, on the CPU.
-    notes: numbers and texts of whoever keeps the checkpoint, e.g. which trial it is of.
+    Attributes:
+        epochs: All reported metrics, in order.
+        tensors: State by name, on the CPU.
+        notes: Numbers and texts of the caller, e.g. the ID of the trial.
     """
 
     epochs: tuple[EpochMetrics, ...]
@@ -129,26 +133,26 @@ class Checkpoint:
     notes: Mapping[str, str | float] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The file; equal checkpoints give equal bytes."""
-        said = {
+        """Return the content of the file. Equal checkpoints have equal bytes."""
+        fields = {
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # hits come with the last item, behind which nothing is resumed
+            # only the last item has hits, and nothing is resumed after it
             "epochs": [{**vars(item), "hits": ()} for item in self.epochs],
         }
-        header = json.dumps(said, sort_keys=True, allow_nan=False)
+        header = json.dumps(fields, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
-        # one text for both: safetensors writes several in an order that chance decides
+        # one text for both: safetensors writes several keys in random order
         metadata = {HEADER: f"{_digest(header, tensors)} {header}"}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """Read what to_bytes wrote.
+        """Read the content of a file written by to_bytes.
 
         Raises:
-            CheckpointError: it is damaged, or of another version of torch or of this format.
+            CheckpointError: The file is damaged, or has another version of torch or of the format.
         """
         try:
             tensors = safetensors.torch.load(data)
@@ -158,19 +162,19 @@ class Checkpoint:
         if digest != _digest(header, tensors):
             raise CheckpointError("its content does not match its digest")
         try:
-            said = _Header.model_validate_json(header)
+            fields = _Header.model_validate_json(header)
         except ValidationError as error:
             raise CheckpointError(f"its header is not ship's: {error}") from error
-        if (said.format, said.torch) != (FORMAT, torch.__version__):
+        if (fields.format, fields.torch) != (FORMAT, torch.__version__):
             raise CheckpointError(
-                f"it is of format {said.format} and torch {said.torch}, not {FORMAT} and "
+                f"it is of format {fields.format} and torch {fields.torch}, not {FORMAT} and "
                 f"{torch.__version__}"
             )
-        return cls(said.epochs, tensors, said.notes)
+        return cls(fields.epochs, tensors, fields.notes)
 
 
 class _Header(BaseModel):
-    """All that is no tensor."""
+    """All values of a checkpoint other than tensors."""
 
     format: int
     torch: str
@@ -179,18 +183,18 @@ class _Header(BaseModel):
 
 
 def _header(data: bytes) -> str:
-    """What to_bytes wrote into the header of a sound file, which safetensors.torch.load leaves out.
+    """Return the text that to_bytes put into the header, which safetensors.torch.load omits.
 
-    The format: eight bytes, little-endian, say how long the JSON behind them is.
+    The file starts with the length of the JSON header as eight little-endian bytes.
     """
-    held = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return str((held.get("__metadata__") or {}).get(HEADER, ""))
+    document = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return str((document.get("__metadata__") or {}).get(HEADER, ""))
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.blake2b(header.encode(), digest_size=16)
+    digest = hashlib.blake2b(header.encode(), digest_size=16)
     for name, value in sorted(tensors.items()):
-        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        # view as bytes: numpy knows no bfloat16
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        # viewed as bytes because numpy has no bfloat16
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

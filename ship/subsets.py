@@ -1,6 +1,7 @@
-"""A dataset as labelled features, and the parts of it that a trial studies; numpy alone.
+"""A dataset as labeled features, and the subsets of it that a trial uses. Imports no torch.
 
-Which classes a trial has and in which order, and which pictures and classes a seed draws.
+The functions select the classes of a trial and their order, and draw the images and classes of a
+seed.
 """
 
 import hashlib
@@ -23,15 +24,25 @@ Ids = Int64[np.ndarray, " _"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """A dataset as frozen features: plain numpy, so that Ray shares it without copies.
+    """A dataset as frozen unit-norm features: plain numpy, so that Ray shares it without copies.
 
-    Arrays may be read-only and must never be written to.
+    Arrays may be read-only and must not be modified. A split has no rows if it has no images or was
+    not requested; a dataset without training images can be a target, not a source.
 
-    class_names: by label. template: prompt with one {} for a class name.
-    train: (pictures, 1 + views, feature_dim); view 0 is the picture as test pictures are seen.
-    val, test: (pictures, feature_dim). All features are of unit norm. A split without pictures,
-        or one that was not asked for, has none: such a set can be a target, not a source.
-    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
+    Attributes:
+        class_names: Class names by label.
+        template: Prompt with one {} for a class name.
+        dataset: Name of the dataset.
+        dataset_fingerprint: Hash of the dataset.
+        backbone_fingerprint: Hash of the backbone that computed the features.
+        train: Training features, (images, 1 + views, feature_dim). View 0 is preprocessed like a
+            test image, without augmentation.
+        train_labels: Labels of the training images.
+        val: Validation features, (images, feature_dim).
+        val_labels: Labels of the validation images.
+        test: Test features, (images, feature_dim).
+        test_labels: Labels of the test images.
+        n_seen: Number of officially seen classes, which come first. None: no official split.
     """
 
     class_names: tuple[str, ...]
@@ -49,45 +60,54 @@ class FeatureSet:
 
     @property
     def n_base(self) -> int:
-        """How many classes, the first ones, are base: the seen ones, else CoOp's ceil(n / 2)."""
+        """Number of base classes, which come first: the seen ones, else CoOp's ceil(n / 2)."""
         return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
 
     def first_classes(self, n: int) -> "FeatureSet":
-        """The part with the first n classes, relabelled; n is at most the number of classes."""
+        """Return the dataset with n classes: the first seen and the first unseen ones, relabeled.
+
+        Args:
+            n: Number of classes to keep, at most all.
+        """
         return self.only(*_first_labels(n, len(self.class_names), self.n_seen))
 
     def only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
-        """The part with some classes, labelled 0, 1, ... in that order."""
+        """Return the dataset with some of its classes only, relabeled 0, 1, ... in that order.
+
+        Args:
+            kept: Labels of the classes to keep.
+            n_seen: Number of officially seen classes among them.
+        """
         new_label = np.full(len(self.class_names), -1)
         new_label[kept] = np.arange(len(kept))
-        found = {}
+        arrays = {}
         for split in ("train", "val", "test"):
             labels = new_label[getattr(self, f"{split}_labels")]
             rows = labels >= 0
-            # what loses no row is shared, not copied
-            found[split] = getattr(self, split)[slice(None) if rows.all() else rows]
-            found[f"{split}_labels"] = labels[rows]
+            # arrays that keep all rows are shared, not copied
+            arrays[split] = getattr(self, split)[slice(None) if rows.all() else rows]
+            arrays[f"{split}_labels"] = labels[rows]
         names = tuple(self.class_names[label] for label in kept)
-        return replace(self, class_names=names, n_seen=n_seen, **found)
+        return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
 def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
-    """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
+    """Return a FeatureSet with a dataset's labels and features of size 0, e.g. for requirements."""
     labels = {split: part.labels for split, part in survey.splits.items()}
-    empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}
+    empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
     return FeatureSet(
         class_names=survey.class_names, template="{}", dataset=name, dataset_fingerprint="",
         backbone_fingerprint="", n_seen=survey.n_seen,
         train=empty["train"][:, None], val=empty["val"], test=empty["test"],
-        **{f"{split}_labels": own for split, own in labels.items()},
+        **{f"{split}_labels": rows for split, rows in labels.items()},
     )  # fmt: skip
 
 
 def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
-    """The dataset cut to max_classes; under single_unseen with the unseen class last.
+    """Restrict a dataset to max_classes. Protocol single_unseen puts the unseen class last.
 
     Raises:
-        ValueError: `unseen_class` is no class of the dataset.
+        ValueError: `unseen_class` is not a class of the dataset.
     """
     labels, n_seen = studied_labels(config, features.class_names, features.n_seen)
     return features.only(labels, n_seen)
@@ -96,7 +116,7 @@ def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
 def studied_labels(
     config: TrialConfig, names: Sequence[str], n_seen: int | None
 ) -> tuple[Ids, int | None]:
-    """Select the classes that a trial studies, in its order.
+    """Return the classes that a trial uses, in its order.
 
     Args:
         config: Configuration of the trial.
@@ -104,10 +124,10 @@ def studied_labels(
         n_seen: Number of officially seen classes. Defaults to no official split.
 
     Returns:
-        Their labels in the dataset, and how many of them are officially seen.
+        Labels of the classes in the dataset, and the number of officially seen ones among them.
 
     Raises:
-        ValueError: `unseen_class` is no class of the dataset.
+        ValueError: `unseen_class` is not a class of the dataset.
     """
     order, unseen = np.arange(len(names)), config.unseen_class
     if config.protocol == "single_unseen" and unseen is not None:
@@ -118,7 +138,7 @@ def studied_labels(
                 f"(nearest: {near})"
             )
         last = names.index(unseen)
-        # with that class officially unseen, it survives whatever the limit is
+        # as the only unseen class it is kept by every max_classes
         order, n_seen = np.r_[:last, last + 1 : len(names), last], len(names) - 1
     if config.max_classes is None:
         return order, n_seen
@@ -127,10 +147,10 @@ def studied_labels(
 
 
 def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int | None]:
-    """Select the first n classes, and count the officially seen ones among them.
+    """Return the labels of n classes, and the number of officially seen ones among them.
 
-    With an official split, these are the first ceil(n / 2) seen and floor(n / 2) unseen classes. If
-    one kind has fewer, the other fills up, so that all classes are the dataset itself.
+    Without an official split, these are the first n classes. With one, they are the first
+    ceil(n / 2) seen and floor(n / 2) unseen classes; if one kind has fewer, the other fills up.
     """
     if n_seen is None:
         return np.arange(n), None
@@ -142,37 +162,43 @@ def _first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Ids, int 
 def few_shot_indices(
     labels: Int64[np.ndarray, " pictures"], shots: int, seed: int, classes: Sequence[int] | Ids
 ) -> Ids:
-    """Draw `shots` pictures of each class, at random but fixed by (seed, class).
+    """Draw `shots` images per class, at random but fixed by (seed, class).
 
-    A class's draw depends on nothing else: not on the other classes, nor on call order; the draw
-    of fewer shots is part of the draw of more. A class with fewer pictures gives all it has.
+    The draw of a class depends neither on other classes nor on the order of calls. The draw of
+    fewer shots is a subset of the draw of more. A class with fewer images contributes all of them.
 
     Args:
-        labels: the label of each picture.
-        classes: distinct labels to draw from, in any order.
+        labels: Label of each image.
+        shots: Number of images per class.
+        seed: Seed of the draw.
+        classes: Distinct labels to draw from, in any order.
+
     Returns:
         Sorted indices into `labels`.
     """
     drawn = [np.empty(0, np.int64)]
     for label in classes:
-        own = np.flatnonzero(labels == label)
-        drawn.append(own[_shuffled(len(own), f"few_shot {seed} {label}")[:shots]])
+        rows = np.flatnonzero(labels == label)
+        drawn.append(rows[_shuffled(len(rows), f"few_shot {seed} {label}")[:shots]])
     return np.sort(np.concatenate(drawn))
 
 
 def pseudo_new_classes(
     base_ids: Sequence[int] | Ids, fraction: float, seed: int
 ) -> tuple[Ids, Ids]:
-    """Hold out a seeded part of the base classes as pseudo-new, for selection.
+    """Hold out a seeded fraction of the base classes as pseudo-new, for selection.
 
-    Sizes follow from the number of classes and the fraction alone, so that H of two seeds is over
-    equally many classes. Each group keeps at least 2 classes, or 1 where there are fewer than 4.
+    The sizes depend only on the number of classes and the fraction, so that H is computed over the
+    same number of classes for all seeds. Each group has at least 2 classes, or 1 if there are fewer
+    than 4 in total.
 
     Args:
-        base_ids: distinct labels, at least 2.
-        fraction: share that becomes pseudo-new, between 0 and 1.
+        base_ids: Distinct labels, at least 2.
+        fraction: Fraction of pseudo-new classes, between 0 and 1.
+        seed: Seed of the draw.
+
     Returns:
-        (seen, pseudo-new) labels, each sorted.
+        The labels of the seen and of the pseudo-new classes, each sorted.
     """
     ids = np.sort(np.asarray(base_ids, dtype=np.int64))
     least = 2 if len(ids) >= 4 else 1
@@ -182,10 +208,10 @@ def pseudo_new_classes(
 
 
 def _shuffled(n: int, key: str) -> Int64[np.ndarray, " n"]:
-    """A permutation fixed by `key` on every machine.
+    """Return a permutation that is fixed by `key` on every machine.
 
-    It sorts raw PCG64 output, which numpy promises never to change; the streams of Generator's
-    methods may change between releases, and results would stop being comparable.
+    It sorts raw PCG64 output, which numpy guarantees never to change. The streams of Generator's
+    methods may change between releases, which would make results incomparable.
     """
     words = np.frombuffer(hashlib.sha256(key.encode()).digest(), dtype="<u4")
     raw: UInt64[np.ndarray, " n"] = np.random.PCG64(words.tolist()).random_raw(n)

@@ -1,4 +1,4 @@
-"""Templates: sentences with one {} for a class name, those with a name, and those of authors' code.
+"""Templates: sentences with one {} for a class name, named sets of them, those of authors' code.
 
 A class's text feature is the mean of its sentences' (arXiv:2103.00020, sec. 3.1.4).
 """
@@ -9,7 +9,7 @@ from itertools import product
 from typing import Final
 
 OWN: Final = "dataset"
-"""Stands for the template that a dataset brings with it."""
+"""Name of the template that comes with a dataset."""
 ENSEMBLE: Final = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -26,11 +26,12 @@ MOST_LETTERS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
-# Fine-tuners, datasets, and what the code has there: Tip-Adapter's of github.com/gaopengcuhk, GDA's
-# (mrflogs/ICLR24) and LP++'s (FereshteShakeri/FewShot-CLIP-Strong-Baseline) datasets/imagenet.py;
-# jusiro/CLAP, trainers/adapters.py; Koorye/DePT, trainers/kgcoop.py, which is KgCoOp's;
-# htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py. ImageNet's classifier is that of
-# its relatives, too. Where they have CoOp's template, which the dataset brings, there is no line.
+# Fine-tuners, datasets, and the templates in the authors' code: datasets/imagenet.py of Tip-Adapter
+# (github.com/gaopengcuhk), GDA (mrflogs/ICLR24) and LP++
+# (FereshteShakeri/FewShot-CLIP-Strong-Baseline); jusiro/CLAP, trainers/adapters.py; Koorye/DePT,
+# trainers/kgcoop.py, which is KgCoOp's; htyao89/Textual-based_Class-aware_prompt_tuning,
+# trainers/tcp.py. ImageNet's variants use ImageNet's classifier. Where the code has CoOp's
+# template, which comes with the dataset, there is no line.
 _LINES: Final = (
     (("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus"), _IMAGENET, ENSEMBLE),
     (("zs_lp", "clap"), _IMAGENET, (*ENSEMBLE, "a photo of a {}.")),
@@ -39,21 +40,23 @@ _LINES: Final = (
     (("tcp",), ("fgvc_aircraft",), ("a photo of an aircraft {}.",)),
 )
 AUTHORS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
-    key: found for methods, datasets, found in _LINES for key in product(methods, datasets)
+    key: templates for methods, datasets, templates in _LINES for key in product(methods, datasets)
 }
-"""Fine-tuner and dataset -> the templates of that fine-tuner's code, other than the dataset's."""
+"""Fine-tuner and dataset -> templates of the authors' code, if they differ from the dataset's."""
 
 
 def has_control(text: str) -> bool:
-    """Whether a text has commands to a terminal, or halves of characters (lone surrogates)."""
+    """Return True if a text has control characters or lone surrogates."""
     return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
 
 
 def sound_template(text: str) -> str:
-    """A template, with single spaces for its white space as CLIP reads it, or one of NAMES.
+    """Validate a template or one of NAMES, and return it with its white space collapsed.
+
+    CLIP reads all white space as single spaces.
 
     Raises:
-        ValueError: it is neither, too long, or no text for a terminal.
+        ValueError: The text is neither, is too long, or has control characters.
     """
     text = " ".join(text.split())
     if text not in NAMES and text.count("{}") != 1:
@@ -67,7 +70,18 @@ def sound_template(text: str) -> str:
 
 
 def spelled_out(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
-    """What the names among some templates stand for; OWN stays, as the dataset alone has it."""
+    """Replace the names in a list of templates by their templates.
+
+    OWN may remain: only the dataset knows its template.
+
+    Args:
+        templates: Templates and names of templates.
+        finetuner: Name of the fine-tuner, for the name "authors".
+        dataset: Name of the dataset, for the name "authors".
+
+    Yields:
+        The templates.
+    """
     for template in templates:
         if template == "authors":
             yield from AUTHORS.get((finetuner, dataset), (OWN,))
@@ -78,10 +92,10 @@ def spelled_out(templates: Sequence[str], finetuner: str, dataset: str) -> Itera
 
 
 def sentence(template: str, class_name: str) -> str:
-    """A template with a class name in the place of its {}; other braces stay as they are."""
+    """Insert a class name at the {} of a template. Other braces are unchanged."""
     return template.replace("{}", class_name)
 
 
 def written(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, one for each template."""
+    """Return the sentences of each class, one per template."""
     return [[sentence(template, name) for template in templates] for name in class_names]

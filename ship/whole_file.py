@@ -1,4 +1,4 @@
-"""Small files that readers see as a whole or not at all, and what a killed writer leaves."""
+"""Atomic reads and writes of small files, and removal of a killed writer's temporary files."""
 
 import os
 import secrets
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Final
 
 _ABANDONED_SECONDS: Final = 3600
-"""A temporary file that nobody has written to for so long has no writer any more."""
+"""Age after which a temporary file is considered abandoned by its writer."""
 
 
 def read_whole(path: Path, most: int) -> bytes:
-    """A file's content; a device or a pipe, which might never end, is not opened.
+    """Read a whole file. Devices and pipes are not opened because they might never end.
 
     Args:
-        path: of the file.
-        most: bytes that it may have.
+        path: Path of the file.
+        most: Maximum size in bytes.
 
     Raises:
-        ValueError: there is no such file, it cannot be read, or it is too large; with its path.
+        ValueError: The file is missing, unreadable or too large. The message has its path.
     """
     try:
         if path.exists() and not path.is_file():
@@ -34,21 +34,21 @@ def read_whole(path: Path, most: int) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, in place of the old one if there is one; its folder is made.
+    """Write a file atomically, replacing an old one. Missing folders are created.
 
-    It is written beside it and then moved there. A writer that is killed in between leaves its
-    temporary file, which a later write into the same folder removes after an hour.
+    The content is written to a temporary file in the same folder, which is then renamed. A killed
+    writer leaves its temporary file; writes into the same folder remove it after an hour.
 
     Args:
-        path: of the file.
-        content: all of it.
+        path: Path of the file.
+        content: Complete content.
 
     Raises:
-        OSError: it cannot be written; the old file is as before.
+        OSError: The file cannot be written. An old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
-    # not tempfile's, which nobody but their owner may read: a group shares its cache
+    # tempfile's files are readable by their owner only, but a group may share a cache
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
@@ -60,6 +60,6 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def _sweep(folder: Path) -> None:
     for left in folder.glob(".*.tmp"):
-        with suppress(OSError):  # another writer sweeps, too
+        with suppress(OSError):  # another writer may have removed it
             if left.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
                 left.unlink()
