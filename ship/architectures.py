@@ -1,7 +1,7 @@
-"""What is known of a backbone from its configuration alone; no weights are built.
+"""Properties of backbones that are known from their configuration, without building weights.
 
-open_clip brings torchvision, and takes as long to import as all the rest of a worker: it is
-imported where it is needed.
+open_clip imports torchvision, which takes as long as all other imports of a worker. It is therefore
+imported inside functions.
 """
 
 import json
@@ -12,30 +12,31 @@ from typing import Any, Literal
 
 from ship.pocket import BPE_PATH, MODEL_DIR
 
-# Of the text tower's frozen blocks.
+# Precision of the text tower's frozen blocks.
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 ImagePrecision = Literal["fp32", "bf16"]
 
-# Settings of a text tower that make open_clip build blocks of another kind than CLIP's.
+# Settings of a text tower with which open_clip builds other blocks than CLIP's.
 _OTHER_BLOCKS = (
     "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
 )  # fmt: skip
 
 
 class BackboneError(ValueError):
-    """The named backbone does not exist, cannot be loaded, or cannot take prompt embeddings."""
+    """A backbone does not exist, cannot be loaded, or does not accept prompt embeddings."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture and the weights that exist for it.
+    """An architecture and its pretrained weights.
 
-    name: "pocket", or open_clip's name.
-    feature_dim: size of image and text features.
-    text_width: size of a token embedding.
-    context_length: most tokens in a prompt, SOT and EOT included.
-    tags: open_clip's names of pretrained weights; empty where there are none, or none to choose.
-    refused: why prompts cannot be put through its text tower; None where they can.
+    Attributes:
+        name: "pocket", or open_clip's name.
+        feature_dim: Size of image and text features.
+        text_width: Size of a token embedding.
+        context_length: Maximum number of tokens in a prompt, including SOT and EOT.
+        tags: open_clip's names of pretrained weights. Empty if there are none to choose from.
+        refused: Reason why its text tower does not accept prompt embeddings. None if it does.
     """
 
     name: str
@@ -47,22 +48,25 @@ class Architecture:
 
 
 def architectures() -> list[Architecture]:
-    """ "pocket" and every architecture of open_clip, in open_clip's order."""
+    """Return "pocket" and every architecture of open_clip, in open_clip's order."""
     import open_clip
 
-    found = []
+    rows = []
     for name in ("pocket", *open_clip.list_models()):
         text = text_settings(name)
         tags = tuple(open_clip.list_pretrained_tags_by_model(name))
         sizes = (feature_dim(name), text.width, text.context_length)
-        found.append(Architecture(name, *sizes, tags, drivable(name)))
-    return found
+        rows.append(Architecture(name, *sizes, tags, drivable(name)))
+    return rows
 
 
 def drivable(architecture: str) -> str | None:
-    """Why a text tower cannot be driven by prompt embeddings; None where it can.
+    """Return the reason why a text tower does not accept prompt embeddings.
 
-    Nothing looks at the built tower again: ship.clip.text takes what passes here.
+    This is the only check: ship.clip.text relies on it without inspecting the tower.
+
+    Returns:
+        The reason, or None if the text tower accepts them.
 
     Raises:
         BackboneError: open_clip has no such architecture.
@@ -86,7 +90,7 @@ def drivable(architecture: str) -> str | None:
 
 
 def feature_dim(name: str) -> int:
-    """Size of a backbone's features.
+    """Return the size of a backbone's features.
 
     Args:
         name: "pocket" or an open_clip NAME[:PRETRAINED].
@@ -98,46 +102,47 @@ def feature_dim(name: str) -> int:
 
 
 def text_settings(name: str) -> Any:
-    """The text tower's settings: open_clip's CLIPTextCfg, with its defaults for what is left out.
-
-    Of "pocket" there are those that its configuration has, without the seconds of open_clip's
-    import.
-
-    width: of a token embedding.
-    context_length: most tokens in a prompt, SOT and EOT included. A context of n_ctx vectors leaves
-        room for a class name where n_ctx <= context_length - 3.
-    layers: its blocks.
+    """Return the settings of a text tower.
 
     Args:
         name: "pocket" or an open_clip NAME[:PRETRAINED].
 
+    Returns:
+        open_clip's CLIPTextCfg with its defaults. For "pocket" a namespace of the keys in its
+        configuration, which avoids importing open_clip (seconds). Among the attributes:
+
+        - width: size of a token embedding.
+        - context_length: maximum number of tokens in a prompt, including SOT and EOT. A context of
+          n_ctx vectors leaves room for a class name if n_ctx <= context_length - 3.
+        - layers: number of blocks.
+
     Raises:
         BackboneError: open_clip has no such architecture.
     """
-    found = _config(name)["text_cfg"]
+    settings = _config(name)["text_cfg"]
     if name == "pocket":
-        return SimpleNamespace(**found)
+        return SimpleNamespace(**settings)
     from open_clip.model import CLIPTextCfg
 
-    return CLIPTextCfg(**found)
+    return CLIPTextCfg(**settings)
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of "pocket" or an open_clip NAME[:PRETRAINED]."""
+    """Return the tokenizer of "pocket" or an open_clip NAME[:PRETRAINED]."""
     import open_clip
 
     if name == "pocket":
-        # open_clip reads bpe_path as given, not relative to the model's folder
+        # open_clip does not resolve bpe_path relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
     return open_clip.get_tokenizer(name.partition(":")[0])
 
 
 def as_read(name: str, texts: Sequence[str]) -> list[str]:
-    """What a backbone's text tower reads of each text: its pieces, as far as it has tokens.
+    """Return the part of each text that a backbone's text tower reads, as decoded tokens.
 
     Args:
         name: "pocket" or an open_clip NAME[:PRETRAINED].
-        texts: whole prompts.
+        texts: Complete prompts.
     """
     tokenizer, most = load_tokenizer(name), text_settings(name).context_length - 2
     return [tokenizer.decode(tokenizer.encode(text)[:most]).strip() for text in texts]
@@ -152,7 +157,7 @@ def _config(name: str) -> Any:
 
 
 def find_config(architecture: str) -> Any:
-    """open_clip's configuration of "pocket" or an architecture; None where there is no such one."""
+    """Return open_clip's configuration of "pocket" or an architecture, or None if unknown."""
     if architecture == "pocket":
         return json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
     import open_clip

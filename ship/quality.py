@@ -1,4 +1,4 @@
-"""How good synthetic features are, judged by real pictures of the same classes."""
+"""Quality of synthetic features, measured against real images of the same classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,101 +20,107 @@ from ship.generators import FeatureSource, Sample
 from ship.protocols import Exam
 from ship.replicas import ReplicaRng
 
-# A standard error from fewer pictures than this would itself be mostly error.
+# With fewer images, a standard error would itself be mostly error.
 FEWEST_FOR_ERROR = 5
 
 # Mean squared distance to the class mean below which a set has no spread: unit-norm features in
 # single precision differ by about 1e-14 by round-off alone.
 NO_SPREAD = 1e-12
 
-# Diversity is half a mean squared distance: below this fraction, features of a class lie within a
-# third of the distances that real ones lie from each other.
+# Diversity is half a mean squared distance: below this fraction, distances between features of a
+# class are less than a third of those between real ones.
 COLLAPSED_FRACTION = 0.1
 
-# By chance alone the mean of m features of diversity d comes short in cosine by up to about
-# d / (2 m (1 - d)): 0.013 for 16 features of diversity 0.3. A smaller gap says nothing.
+# By chance, the cosine of the mean of m features of diversity d is too low by up to about
+# d / (2 m (1 - d)): 0.013 for 16 features of diversity 0.3. A smaller gap is not meaningful.
 GAP_MARGIN = 0.02
 
-# Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
-# fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.
+# Synthetic features per class: as many as real images, within these bounds. With fewer, the cosine
+# of the mean is too low by chance; more than 50 cost time without more information.
 FEWEST, MOST = 16, 50
-# ... of which two a class at least, but with very many classes no more than this in all.
+# Synthetic features in total, for very many classes; each class still has at least two.
 MOST_IN_ALL = 4000
 
 
 def judge(
     generator: FeatureSource | None, exams: Sequence[Exam], seeds: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Quality of features synthesized for the exams' classes, (replica,) each, by name.
+    """Measure the quality of features synthesized for the exams' classes.
 
-    Over several exams it is the mean, of flags the maximum: one is up where any target raised it.
-    One that synthesizes nothing, as all its classes are seen, does not count. NaN for replicas
-    with a feature that is not finite.
+    Metrics are averaged over the exams; a flag is set if any exam sets it. Exams without synthetic
+    features, because all their classes are seen, do not count.
 
     Args:
-        generator: fitted, of as many replicas as there are seeds; None: {}, there are no features.
-        exams: real pictures, and the tasks whose classes are synthesized.
-        seeds: of each replica.
+        generator: Fitted generator of these seeds. None: there are no features to measure.
+        exams: Real images, and the tasks whose classes are synthesized.
+        seeds: Seeds of the trial.
+
+    Returns:
+        The metrics and flags by name, (replica,) each; NaN for seeds with non-finite features.
+        Empty if nothing is synthesized.
     """
     if generator is None:
         return {}
-    found = [one for exam in exams if (one := judge_exam(generator.sample, exam, seeds))]
-    if not found:
+    results = [judge_exam(generator.sample, exam, seeds) for exam in exams]
+    results = [metrics for metrics in results if metrics]
+    if not results:
         return {}
-    shared = [name for name in found[0] if all(name in one for one in found)]
-    stacked = {name: torch.stack([one[name] for one in found]) for name in shared}
+    shared = [name for name in results[0] if all(name in metrics for metrics in results)]
+    stacked = {name: torch.stack([metrics[name] for metrics in results]) for name in shared}
     return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
 
 
 def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """quality/NAME and flag/NAME of freshly synthesized features, (replica,) each.
+    """Synthesize features for an exam's classes and measure their quality.
 
-    Beside measure_quality's: recognised_by_pictures and recognised_by_text, the percent of features
-    that a classifier over all the exam's classes takes for their own class (class means of the
-    exam's pictures; the zero-shot classifier).
-
-    The classes are those that a fine-tuner gets synthetic features of, as far as the exam has
-    pictures of them. {} where it has none. NaN for replicas with a feature that is not finite.
+    The classes are those for which a fine-tuner gets synthetic features and the exam has images.
 
     Args:
-        sample: of a fitted generator, of as many replicas as there are seeds.
-        exam: real pictures, and the task whose classes are synthesized.
-        seeds: of each replica.
+        sample: Function of a fitted generator of these seeds that synthesizes features.
+        exam: Real images, and the task whose classes are synthesized.
+        seeds: Seeds of the trial.
+
+    Returns:
+        quality/NAME and flag/NAME, (replica,) each; NaN for seeds with non-finite features. Empty
+        if the exam has no images of the classes. The names are those of measure_quality, and
+        recognised_by_pictures and recognised_by_text: the percentage of features that a classifier
+        over all classes of the exam assigns to their class (nearest class mean of the exam's
+        images, and the zero-shot classifier).
     """
     task, pictures = exam.task, exam.pictures
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
-    rows = [torch.isin(pictures.labels, own) for own in ids]
+    rows = [torch.isin(pictures.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(shown.any()) for shown in rows):
         return {}
-    # of the exam as a whole, so that no seed's number depends on the seeds beside it
+    # computed from the whole exam, so that a seed's number does not depend on the other seeds
     per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
     per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
     labels = ids.repeat_interleave(per_class, dim=1)
     noise = ReplicaRng(seeds, "quality/noise", device, dtype)
-    made = sample(task.for_generator(labels), noise)
-    # decompositions refuse what is not finite, for all replicas at once
-    sound = made.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
-    made, labels = made[sound], labels[sound]
+    features = sample(task.for_generator(labels), noise)
+    # a matrix decomposition fails for all seeds if one has non-finite features
+    sound = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
+    features, labels = features[sound], labels[sound]
     real = [pictures.features[rows[place]] for place in sound]
     classes = [pictures.labels[rows[place]] for place in sound]
     draws = ReplicaRng([seeds[place] for place in sound], "quality/draws")
     measured: dict[str, Tensor] = {}
     if sound:
-        measured = measure_quality(made, labels, real, classes, task.text_features, draws)
+        measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognised = {
-        "recognised_by_pictures": _recognised(made, labels, *_class_means(exam)),
-        "recognised_by_text": _recognised(made, labels, task.text_features, None),
+        "recognised_by_pictures": _recognised(features, labels, *_class_means(exam)),
+        "recognised_by_text": _recognised(features, labels, task.text_features, None),
     }
-    found = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
-    found |= {f"flag/{name}": value for name, value in flags(measured).items()}
+    metrics = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
+    metrics |= {f"flag/{name}": value for name, value in flags(measured).items()}
     missing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
     places = torch.tensor(sound, dtype=torch.long)
-    return {name: missing.index_copy(0, places, value) for name, value in found.items()}
+    return {name: missing.index_copy(0, places, value) for name, value in metrics.items()}
 
 
 def _class_means(exam: Exam) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
-    """Mean real feature of every class of the universe, unit norm, and which classes have one."""
+    """Return the unit-norm mean real feature of every class, and which classes have one."""
     labels, features = exam.pictures.labels, exam.pictures.features
     sums = features.new_zeros(len(exam.task.class_names), features.shape[1])
     sums.index_add_(0, labels, features)
@@ -122,16 +128,16 @@ def _class_means(exam: Exam) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tenso
 
 
 def _recognised(
-    made: Float[Tensor, "replica m feature"],
+    features: Float[Tensor, "replica m feature"],
     labels: Int[Tensor, "replica m"],
     classifier: Float[Tensor, "n_cls feature"],
     known: Bool[Tensor, " n_cls"] | None,
 ) -> Float[Tensor, " replica"]:
-    """Percent of synthetic features that are nearest, by cosine, to their own class of all known.
+    """Return the percentage of features that a cosine classifier assigns to their class.
 
     Features of classes that the classifier does not know are not counted.
     """
-    scores = made @ classifier.T
+    scores = features @ classifier.T
     counted = torch.ones_like(labels, dtype=torch.bool)
     if known is not None:
         scores = scores.masked_fill(~known, -torch.inf)
@@ -149,38 +155,43 @@ def measure_quality(
     text_features: Float[Tensor, "n_cls feature"],
     rng: ReplicaRng,
 ) -> dict[str, Float[Tensor, " replica"]]:
-    """Compare synthetic features with real ones of the same classes, replica by replica.
+    """Compare synthetic features with real ones of the same classes, for each seed.
 
-    All in float64, where the synthetic features are; what is drawn is drawn on the CPU, so that it
-    is the same on every device. Only classes that both sets have are compared; of a longer set,
-    MAX_FEATURES are drawn, evenly over its classes. A metric that any replica lacks is absent for
-    all, so that a value is never NaN or infinite: errors need FEWEST_FOR_ERROR pictures of either
-    set, the pooled metrics two, within-class metrics a class with two, accuracies two classes.
+    Computed in float64 on the device of the synthetic features. Random draws are made on the CPU,
+    so that they are the same on every device. Only classes in both sets are compared. From larger
+    sets, MAX_FEATURES are drawn, evenly over the classes.
+
+    A metric that is undefined for one seed is omitted for all, so that values are never NaN or
+    infinite. Errors need FEWEST_FOR_ERROR images in both sets, pooled metrics two, within-class
+    metrics a class with two, and accuracies two classes.
 
     Args:
-        synthetic, synthetic_labels: finite unit-norm features and their classes, within the
-            universe.
-        real, real_labels: pictures to judge them by, one pair for each replica: pseudo-new classes
-            differ between seeds, and so do the numbers of their pictures.
-        text_features: zero-shot text features of the universe.
-        rng: draws the subsets and resamples; each replica from a stream of its own.
+        synthetic: Finite unit-norm features.
+        synthetic_labels: Classes of the synthetic features.
+        real: Features of real images, one tensor per seed: pseudo-new classes differ between seeds,
+            and so do the numbers of their images.
+        real_labels: Classes of the real images.
+        text_features: Zero-shot text features of all classes.
+        rng: Random streams for subsets and resamples.
 
     Returns:
-        cosine_to_mean, cosine_to_text, text_cosine_to_mean: see cosines_of_means.
-        real_to_synthetic, synthetic_to_real: percent; see cross_accuracies.
-        frechet, frechet_error: ship.distances.frechet.
-        mmd, mmd_error: ship.distances.mmd.
-        precision, recall, density, coverage: fractions; ship.distances.manifold_metrics.
-        diversity, real_diversity: see diversity.
-        effective_rank, real_effective_rank: see effective_rank; both sets cut to as many features
-            of each class.
+        Metrics by name:
+
+        - cosine_to_mean, cosine_to_text, text_cosine_to_mean: see cosines_of_means.
+        - real_to_synthetic, synthetic_to_real: in percent, see cross_accuracies.
+        - frechet, frechet_error: see ship.distances.frechet.
+        - mmd, mmd_error: see ship.distances.mmd.
+        - precision, recall, density, coverage: fractions, see ship.distances.manifold_metrics.
+        - diversity, real_diversity: see diversity.
+        - effective_rank, real_effective_rank: see effective_rank, with equal numbers of features
+          per class in both sets.
     """
     text, each = text_features.double(), []
     seeds = rng.integers(2**62, 1).flatten().tolist()
     rows = zip(synthetic, synthetic_labels, real, real_labels, seeds, strict=True)
-    for made, made_labels, pictures, labels, seed in rows:
+    for features, feature_labels, images, labels, seed in rows:
         generator = torch.Generator().manual_seed(seed)
-        sets = LabelledSet(made.double(), made_labels), LabelledSet(pictures.double(), labels)
+        sets = LabelledSet(features.double(), feature_labels), LabelledSet(images.double(), labels)
         each.append(_quality(*sets, text, generator))
     common = [name for name in each[0] if all(name in metrics for metrics in each)]
     return {
@@ -190,16 +201,20 @@ def measure_quality(
 
 
 def flags(metrics: Mapping[str, Float[Tensor, " replica"]]) -> dict[str, Float[Tensor, " replica"]]:
-    """1 where a replica's synthetic features have a known fault, 0 where not.
-
-    diversity_collapse: diversity, or effective rank, below COLLAPSED_FRACTION of the real one.
-    mean_gap: the synthetic class means are further from the real ones than the text features are,
-        by more than GAP_MARGIN in cosine: the features would serve better without a generator.
-
-    A flag whose metrics are absent is absent.
+    """Flag known faults of synthetic features.
 
     Args:
-        metrics: what measure_quality returns.
+        metrics: Result of measure_quality.
+
+    Returns:
+        1 for seeds with the fault and 0 for the others, by name. A flag is omitted if its metrics
+        are missing.
+
+        - diversity_collapse: diversity or effective rank is below COLLAPSED_FRACTION of that of the
+          real images.
+        - mean_gap: the cosine between synthetic and real class means is lower than that between
+          text features and real class means, by more than GAP_MARGIN. Text features would then
+          serve better than the generator.
     """
     raised: dict[str, Tensor] = {}
     for name in ("diversity", "effective_rank"):
@@ -213,29 +228,29 @@ def flags(metrics: Mapping[str, Float[Tensor, " replica"]]) -> dict[str, Float[T
 
 
 def _quality(
-    made: LabelledSet,
+    synthetic: LabelledSet,
     real: LabelledSet,
     text: Float[Tensor, "n_cls feature"],
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """The metrics of one replica that are defined for it."""
-    made, real, text = compared(made, real, text, generator)
+    """Compute the metrics that are defined for one seed."""
+    synthetic, real, text = compared(synthetic, real, text, generator)
     if not len(text):
         return {}
-    metrics = cosines_of_means(made, real, text) | cross_accuracies(made, real)
-    n, m = len(real.labels), len(made.labels)
+    metrics = cosines_of_means(synthetic, real, text) | cross_accuracies(synthetic, real)
+    n, m = len(real.labels), len(synthetic.labels)
     if min(n, m) >= 2:
-        squared = squared_distances(torch.cat([real.features, made.features]))
-        metrics["frechet"], frechet_error = frechet(real.features, made.features)
+        squared = squared_distances(torch.cat([real.features, synthetic.features]))
+        metrics["frechet"], frechet_error = frechet(real.features, synthetic.features)
         metrics["mmd"], mmd_error = mmd(squared, n, generator)
         metrics |= manifold_metrics(squared, n)
         if min(n, m) >= FEWEST_FOR_ERROR:
             metrics |= {"frechet_error": frechet_error, "mmd_error": mmd_error}
-    spread = {"diversity": diversity(made), "real_diversity": diversity(real)}
+    spread = {"diversity": diversity(synthetic), "real_diversity": diversity(real)}
     metrics |= {name: value for name, value in spread.items() if value is not None}
-    made, real = matched(made, real, generator)
-    if len(made.labels):
-        metrics["effective_rank"] = effective_rank(made)
+    synthetic, real = matched(synthetic, real, generator)
+    if len(synthetic.labels):
+        metrics["effective_rank"] = effective_rank(synthetic)
         metrics["real_effective_rank"] = effective_rank(real)
     return metrics
 
@@ -243,15 +258,15 @@ def _quality(
 def cosines_of_means(
     made: LabelledSet, real: LabelledSet, text: Float[Tensor, "n_cls feature"]
 ) -> dict[str, float]:
-    """How near synthetic class means, real ones and text features are to each other.
+    """Compute cosines between synthetic class means, real class means and text features.
 
-    cosine_to_mean: (1/C) sum_c cos(mean_i s_ci, mean_j x_cj), s synthetic and x real features.
-    cosine_to_text: (1/C) sum_c cos(mean_i s_ci, t_c), t_c the class's text feature.
-    text_cosine_to_mean: (1/C) sum_c cos(t_c, mean_j x_cj).
+    - cosine_to_mean: (1/C) sum_c cos(mean_i s_ci, mean_j x_cj), s synthetic and x real features.
+    - cosine_to_text: (1/C) sum_c cos(mean_i s_ci, t_c), t_c the class's text feature.
+    - text_cosine_to_mean: (1/C) sum_c cos(t_c, mean_j x_cj).
     """
 
-    def cosine(one: Tensor, other: Tensor) -> float:
-        return float(F.cosine_similarity(one, other).mean())
+    def cosine(a: Tensor, b: Tensor) -> float:
+        return float(F.cosine_similarity(a, b).mean())
 
     return {
         "cosine_to_mean": cosine(made.means, real.means),
@@ -261,12 +276,17 @@ def cosines_of_means(
 
 
 def cross_accuracies(made: LabelledSet, real: LabelledSet) -> dict[str, float]:
-    """Accuracy of a nearest-class-mean classifier (cosine) from one set on the other, in percent.
+    """Compute the accuracy of a nearest-class-mean classifier (cosine) across sets, in percent.
 
-    real_to_synthetic: built on real features, tested on synthetic ones: are they of their class?
-    synthetic_to_real: the reverse: do they teach the classes? (Train on synthetic, test on real:
-    Shmelkov et al. 2018, arXiv:1807.09499, whose GAN-test and GAN-train these two are.)
-    Among the measured classes alone; empty with a single class, where it would always be 100.
+    These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499), among the measured
+    classes only:
+
+    - real_to_synthetic: built on real features, tested on synthetic ones: do the synthetic features
+      belong to their classes?
+    - synthetic_to_real: built on synthetic features, tested on real ones: are they useful for
+      training?
+
+    The result is empty for a single class, where accuracy is always 100.
     """
     if len(real.counts) < 2:
         return {}
@@ -279,11 +299,14 @@ def cross_accuracies(made: LabelledSet, real: LabelledSet) -> dict[str, float]:
 
 
 def diversity(rows: LabelledSet) -> float | None:
-    """Mean pairwise cosine distance within a class, mean over the classes with two or more.
+    """Compute the mean pairwise cosine distance within classes.
 
         (1/C) sum_c mean_{i < j} (1 - cos(s_ci, s_cj))
 
-    Unbiased whatever the number of pictures; None where every class has one.
+    The mean is over classes with two or more features. It is unbiased for any number of features.
+
+    Returns:
+        The distance, or None if no class has two features.
     """
     several = rows.counts >= 2
     if not bool(several.any()):
@@ -297,18 +320,20 @@ def diversity(rows: LabelledSet) -> float | None:
 
 
 def effective_rank(rows: LabelledSet) -> float:
-    """exp(entropy) of the normalised spectrum of the within-class covariance (Roy & Vetterli 2007).
+    """Compute the effective rank of the within-class covariance (Roy & Vetterli 2007).
+
+    It is exp(entropy) of the normalized spectrum:
 
         exp(-sum_k p_k ln p_k),  p_k = lambda_k / sum_l lambda_l
 
-    lambda: eigenvalues of sum_c sum_i (s_ci - mean_c)(s_ci - mean_c)^T. From 1 (one direction) to
-    the number of dimensions, or of pictures less classes; 0 where there is no spread at all. Grows
-    with the number of pictures: compare sets of equal size.
+    lambda: eigenvalues of sum_c sum_i (s_ci - mean_c)(s_ci - mean_c)^T. The value ranges from 1
+    (one direction) to the number of dimensions, or of features minus classes; it is 0 if there is
+    no spread at all. It grows with the number of features: compare sets of equal size.
     """
     centred = rows.features - rows.means[rows.labels]
     if float(centred.square().sum()) <= NO_SPREAD * len(centred):
         return 0.0
-    # the smaller of the two matrices of products; they share their non-zero eigenvalues
+    # both matrices of products have the same non-zero eigenvalues: use the smaller one
     wide = len(centred) < centred.shape[1]
     products = centred @ centred.T if wide else centred.T @ centred
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)
