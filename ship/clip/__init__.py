@@ -1,9 +1,12 @@
-"""Frozen CLIP: any open_clip backbone whose text tower can be driven by prompts.
+"""Frozen CLIP: any open_clip backbone whose text tower accepts prompt embeddings.
 
-Answers for: loading and checking weights (weights), pictures and whole sentences to features, and
-the parts of prompts (backbone), classes of several sentences (sentences), and prompts to features
-with what classes share computed once (text). Nothing in it is trained. What is known of a backbone
-without its weights, such as whether prompts can drive it, needs no torch: ship.architectures.
+- weights loads and checks weights.
+- backbone encodes images and sentences, and embeds the parts of prompts.
+- sentences averages the features of several sentences per class.
+- text encodes prompts; the parts that classes share are computed once.
+
+Nothing is trained here. ship.architectures has the properties of a backbone that do not require its
+weights, and imports no torch.
 """
 
 from ship.clip.backbone import FrozenCLIP, class_prompts

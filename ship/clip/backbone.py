@@ -1,4 +1,4 @@
-"""FrozenCLIP, the packaged pocket backbone or any open_clip model, and prompts for it."""
+"""FrozenCLIP (the packaged pocket backbone or any open_clip model) and its prompts."""
 
 import json
 import logging
@@ -21,24 +21,27 @@ from ship.settings import NamePosition
 
 
 class FrozenCLIP:
-    """A CLIP whose weights never change; images and prompt embeddings in, unit-norm features out.
+    """A CLIP with frozen weights that maps images and prompt embeddings to unit-norm features.
 
     Attributes:
-        name: "pocket" or NAME:PRETRAINED as given.
-        precision: of the text blocks' arithmetic. Prompts, features and gradients are float32
-            whatever it is. Under tf32 all products of a trial on CUDA round their factors to
-            TensorFloat-32 (ten bits of mantissa); on a CPU it is fp32.
-        fingerprint: hash of architecture and weights before any cast; part of every cache and
-            ledger key.
-        text: the text tower, which takes prompt embeddings.
+        name: "pocket" or NAME:PRETRAINED as configured.
+        device: Device of the weights.
+        precision: Precision of the text blocks. Prompts, features and gradients are always float32.
+            With tf32, all products of a trial on CUDA round their factors to TensorFloat-32 (ten
+            bits of mantissa); on a CPU it equals fp32.
+        fingerprint: Hash of architecture and weights before any cast, part of the keys of caches
+            and configurations.
+        text: Text tower, which accepts prompt embeddings.
         tokenizer: open_clip's BPE tokenizer.
-        feature_dim: size of image and text features (text width may differ).
-        logit_scale: the learned factor on cosines, as a plain number.
-        text_width, context_length: the text tower's.
-        preprocess: test-time transform, PIL picture -> (3, size, size).
-        mean, std: the normalisation that preprocess ends with, per channel.
-        image_precision: of the image tower's products; may be set at any time. Features are float32
-            whatever it is.
+        feature_dim: Size of image and text features (the text width may differ).
+        logit_scale: Learned factor on cosines, as a plain number.
+        text_width: Size of a token embedding.
+        context_length: Maximum number of tokens in a prompt, including SOT and EOT.
+        preprocess: Test-time transform, PIL image -> (3, size, size).
+        mean: Mean per channel of the normalization at the end of preprocess.
+        std: Standard deviation per channel of the same normalization.
+        image_precision: Precision of the image tower's products; may be changed at any time.
+            Features are always float32.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class FrozenCLIP:
 
         self._model: Any = model.to(device).eval().requires_grad_(False)
         self.fingerprint = fingerprint(self._model, find_config(name.partition(":")[0]))
-        # fp32, tf32: as the weights are
+        # fp32 and tf32 leave the weights unchanged
         reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.text = TextTower(self._model, tokenizer.sot_token_id, reduced)
         self.text_width, self.context_length = self.text.width, self.text.context_length
@@ -76,26 +79,26 @@ class FrozenCLIP:
     def load(
         cls, name: str = "pocket", device: str = "cpu", precision: Precision = "fp32"
     ) -> "FrozenCLIP":
-        """Load "pocket", or an open_clip "NAME:PRETRAINED" (a tag, or a local checkpoint's path).
+        """Load "pocket" or an open_clip "NAME:PRETRAINED" (a tag, or the path of a checkpoint).
 
-        Weights that were trained with QuickGELU get it under the plain name too (ViT-B-16:openai
-        is ViT-B-16-quickgelu:openai); a checkpoint's activation is the one its architecture is
-        named for, but for OpenAI's own archives, whose activation is known.
+        Weights trained with QuickGELU use it under the plain name, too (ViT-B-16:openai equals
+        ViT-B-16-quickgelu:openai). A local checkpoint has the activation of the named architecture,
+        except for OpenAI's own archives, whose activation is known.
 
         Args:
-            name: what to load.
-            device: where it runs.
-            precision: of the text blocks. fp16 is meant for GPUs: CPUs compute it, slowly.
+            name: Name of the backbone.
+            device: Device of the weights.
+            precision: Precision of the text blocks. fp16 is meant for GPUs and slow on CPUs.
 
         Raises:
-            BackboneError: no such model or tag, a tower that prompts cannot drive, or the weights
-                cannot be had.
+            BackboneError: The model or tag does not exist, its text tower does not accept prompt
+                embeddings, or the weights cannot be loaded.
         """
         check_backbone_name(name)
         previous = logging.root.manager.disable
-        logging.disable(logging.ERROR)  # open_clip narrates through the root logger
+        logging.disable(logging.ERROR)  # open_clip logs its progress to the root logger
         try:
-            with warnings.catch_warnings(action="ignore"):  # torch warns of odd pickles
+            with warnings.catch_warnings(action="ignore"):  # torch warns about unusual pickles
                 model, tokenizer = load_model(name)
         finally:
             logging.disable(previous)
@@ -103,21 +106,21 @@ class FrozenCLIP:
 
     @property
     def preprocess_id(self) -> str:
-        """Describes what is done to a picture before and in the image tower, beside its weights."""
+        """Description of the preprocessing and precision of images, for cache keys."""
         reduced = {} if self.image_precision == "fp32" else {"precision": self.image_precision}
         return json.dumps({**self._settings, **reduced}, sort_keys=True, default=str)
 
     @property
     def text_tokens(self) -> int:
-        """Token positions that went through the text layers so far."""
+        """Number of token positions that have passed through the text layers so far."""
         return self.text.passed // self.text.depth
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Inside, products on CUDA are in TensorFloat-32 where the precision is tf32, else float32.
+        """Compute products on CUDA in TensorFloat-32 if the precision is tf32, else in float32.
 
-        Training on this backbone runs in it. torch's setting is one for the whole process, and is
-        put back behind each step of a trial; on other devices nothing is changed.
+        Training on this backbone runs in this context. torch's setting is global to the process and
+        restored on exit. Nothing changes on other devices.
         """
         before = torch.get_float32_matmul_precision()
         if self.device.type == "cuda":
@@ -131,7 +134,7 @@ class FrozenCLIP:
     def encode_images(
         self, pictures: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
-        """Unit-norm features of preprocessed pictures."""
+        """Return unit-norm features of preprocessed images."""
         kind, reduced = self.device.type, self.image_precision == "bf16"
         with torch.autocast(kind, torch.bfloat16) if reduced else nullcontext():
             features: Tensor = self._model.encode_image(pictures.to(self.device))
@@ -139,7 +142,7 @@ class FrozenCLIP:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
-        """Unit-norm features of whole sentences."""
+        """Return unit-norm features of complete sentences."""
         ids = self.tokenizer(list(texts)).to(self.device)
         eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
         return self.text.encode(self.text.embed(ids), eot)
@@ -147,17 +150,18 @@ class FrozenCLIP:
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """[SOT] context [class name] . [EOT], as embeddings; the name may stand elsewhere.
+    """The fixed parts of the prompts "[SOT] context [class name] . [EOT]", as embeddings.
 
-    The parts of a prompt that are not learned, tokenised and embedded once per list of classes.
+    They are tokenized and embedded once per list of classes. The name may be in another position.
 
-    sot: embedded start token, (width,).
-    names: embedded "class name . EOT" of every class, padded behind EOT, (n_cls, s, width).
-    lengths: tokens of each row of names, EOT included, (n_cls,).
-    host_lengths: the same where nothing has to wait for them.
-    name_lengths: those that are the class name's, without "." and EOT, (n_cls,).
-    order: which of (SOT, context, name . EOT) stands at each place, (n_cls, 1 + n_ctx + s); None:
-        as they come (the name at the end).
+    Attributes:
+        sot: Embedded start token, (width,).
+        names: Embedded "class name . EOT" of every class, padded after EOT, (n_cls, s, width).
+        lengths: Number of tokens in each row of names, including EOT, (n_cls,).
+        host_lengths: The same on the host, available without synchronization.
+        name_lengths: Number of tokens of the class name, without "." and EOT, (n_cls,).
+        order: Index into (SOT, context, name . EOT) for each position, (n_cls, 1 + n_ctx + s).
+            None: unchanged order (the name at the end).
     """
 
     sot: Float[Tensor, " width"]
@@ -173,12 +177,12 @@ class ClassPrompts:
         class_ids: Int[Tensor, " n"],
         on_names: Float[Tensor, "n width"] | None = None,
     ) -> tuple[Float[Tensor, "n t width"], Int[Tensor, " n"]]:
-        """Whole prompts and the index of their EOT, one row for each context and class id.
+        """Return complete prompts and the index of their EOT, one row per context and class ID.
 
         Args:
-            ctx: the context vectors of n prompts; there may be none in each.
-            class_ids: of the prompts.
-            on_names: what is added to every token of a prompt's class name.
+            ctx: Context vectors of n prompts; n_ctx may be 0.
+            class_ids: Class of each prompt.
+            on_names: Vector to add to every token of each prompt's class name.
         """
         sot, names = self.sot.expand(len(ctx), 1, -1), self.names[class_ids]
         if on_names is not None:
@@ -192,26 +196,27 @@ class ClassPrompts:
         return prompts, ctx.shape[1] + self.lengths[class_ids]
 
     def prefix(self, ctx: Float[Tensor, "n n_ctx width"]) -> Float[Tensor, "n p width"]:
-        """[SOT] + context, the part that all classes share where the name stands at the end."""
+        """Return [SOT] + context, the part that all classes share if the name is at the end."""
         return torch.cat([self.sot.expand(len(ctx), 1, -1), ctx], dim=1)
 
 
 def class_prompts(
     clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int, position: NamePosition = "end"
 ) -> ClassPrompts:
-    """Tokenise and embed class names for prompts with n_ctx context vectors.
+    """Tokenize and embed class names for prompts with n_ctx context vectors.
 
-    A name too long for the context is cut so that EOT still fits, as CLIP's tokenizer does. In the
-    middle, the first floor(n_ctx / 2) vectors stand before the name; "." and EOT always come last.
+    A name that is too long is truncated so that EOT still fits, like CLIP's tokenizer does. With
+    position "middle", the first floor(n_ctx / 2) vectors precede the name. "." and EOT always come
+    last.
 
     Args:
-        clip: its tokenizer and token embeddings are used.
-        class_names: n_cls names.
-        n_ctx: context vectors, in tokens.
-        position: of the name among them.
+        clip: Backbone with the tokenizer and token embeddings.
+        class_names: Names of the classes.
+        n_ctx: Number of context vectors.
+        position: Position of the name among them.
 
     Raises:
-        ValueError: n_ctx leaves no room for a name, or makes one of two different names.
+        ValueError: n_ctx leaves no room for a name, or truncation makes two different names equal.
     """
     room = clip.context_length - 1 - n_ctx
     if room < 2:
@@ -222,9 +227,9 @@ def class_prompts(
     eot, encode = clip.tokenizer.eot_token_id, clip.tokenizer.encode
     if position == "end":
         tokens = [encode(f"{name}.") for name in class_names]
-    else:  # apart: of "dog (puppy)." the tokenizer makes one token of ")."
+    else:  # encoded separately: in "dog (puppy)." the tokenizer merges ")." into one token
         tokens = [[*encode(name), *encode(".")] for name in class_names]
-    rows = [[*own[: room - 1], eot] for own in tokens]
+    rows = [[*name_tokens[: room - 1], eot] for name_tokens in tokens]
     if same := _same_when_cut(clip, class_names, rows, room):
         raise ValueError(
             f"class names that are the same to backbone {clip.name!r}, as n_ctx {n_ctx} leaves "
@@ -233,40 +238,40 @@ def class_prompts(
     lengths = tuple(map(len, rows))
     longest = max(lengths)
     ids = [row + [0] * (longest - len(row)) for row in rows]
-    # "(puppy)." ends in one token, which counts as the name's; one that was cut has lost its "."
+    # a merged token such as ")." counts as part of the name; a truncated name has lost its "."
     named = [min(len(encode(name)), room - 1) for name in class_names]
     orders = [_order(n_ctx, n_name, longest, position) for n_name in named]
 
-    def there(values: Any) -> Tensor:
+    def on_device(values: Any) -> Tensor:
         return torch.tensor(values, device=clip.device)
 
     return ClassPrompts(
-        sot=clip.text.embed(there(clip.tokenizer.sot_token_id)),
-        names=clip.text.embed(there(ids)),
-        lengths=there(lengths),
+        sot=clip.text.embed(on_device(clip.tokenizer.sot_token_id)),
+        names=clip.text.embed(on_device(ids)),
+        lengths=on_device(lengths),
         host_lengths=lengths,
-        name_lengths=there(named),
-        order=None if position == "end" else there(orders),
+        name_lengths=on_device(named),
+        order=None if position == "end" else on_device(orders),
     )
 
 
 def _same_when_cut(
     clip: FrozenCLIP, class_names: Sequence[str], rows: Sequence[Sequence[int]], room: int
 ) -> list[str]:
-    """Names with different tokens whose rows are the same: "sea horse, sea lion"; the first five.
+    """Return the first five groups of different names with equal rows: "sea horse, sea lion".
 
-    Names with the same tokens from the start are a matter of the dataset, which refuses them or,
-    as ImageNet, has two classes of one name.
+    Names with equal tokens before truncation are checked by the dataset, which rejects them unless
+    it is ImageNet, where two pairs of classes share a name.
     """
-    found: dict[tuple[int, ...], dict[tuple[int, ...], str]] = {}
+    by_row: dict[tuple[int, ...], dict[tuple[int, ...], str]] = {}
     for name, row in zip(class_names, rows, strict=True):
         if len(row) == room:
-            found.setdefault(tuple(row), {})[tuple(clip.tokenizer.encode(name))] = name
-    return [", ".join(names.values()) for names in found.values() if len(names) > 1][:5]
+            by_row.setdefault(tuple(row), {})[tuple(clip.tokenizer.encode(name))] = name
+    return [", ".join(names.values()) for names in by_row.values() if len(names) > 1][:5]
 
 
 def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
-    """Places of (SOT, context, name . EOT, padding) with the name in the middle or at the front."""
+    """Return the order of (SOT, context, name . EOT, padding) for a name in front or middle."""
     places = list(range(1 + n_ctx + longest))
     before = 1 + (n_ctx // 2 if position == "middle" else 0)
     name, rest = 1 + n_ctx, 1 + n_ctx + n_name

@@ -1,4 +1,4 @@
-"""Classes to text features: those of their sentences, averaged."""
+"""Text features of classes, averaged over their sentences."""
 
 from collections.abc import Sequence
 
@@ -9,40 +9,40 @@ from torch import Tensor
 
 from ship.clip.backbone import FrozenCLIP
 
-# Sentences that go through the text tower at once; bounds memory.
+# Number of sentences that pass through the text tower at once; bounds memory.
 _AT_ONCE = 1024
 
 
 def class_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
-    """Unit-norm text features of classes: of a class's one sentence, or the mean of its several.
+    """Return unit-norm text features of classes, averaged if there are several sentences per class.
 
     Args:
-        clip: encodes them.
-        sentences: of each class, as many of each, one at least.
+        clip: Backbone that encodes the sentences.
+        sentences: Sentences of each class, the same number of each, at least one.
     """
-    if all(len(own) == 1 for own in sentences):
-        return clip.encode_texts([own[0] for own in sentences])
+    if all(len(texts) == 1 for texts in sentences):
+        return clip.encode_texts([texts[0] for texts in sentences])
     return mean_features(clip, sentences)
 
 
 def mean_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
-    """Mean of the unit-norm features of each class's sentences, normalised (arXiv:2103.00020).
+    """Return the normalized mean of the unit-norm features of each class's sentences.
 
-    Ensembled in feature space (sec. 3.1.4 there), so that it costs nothing at inference.
+    Ensembling in feature space costs nothing at inference (arXiv:2103.00020, sec. 3.1.4).
 
     Args:
-        clip: encodes them.
-        sentences: of each class, one at least.
+        clip: Backbone that encodes the sentences.
+        sentences: Sentences of each class, at least one.
     """
-    flat = [text for own in sentences for text in own]
+    flat = [text for texts in sentences for text in texts]
     parts = [clip.encode_texts(flat[at : at + _AT_ONCE]) for at in range(0, len(flat), _AT_ONCE)]
     return torch.stack(
         [
             F.normalize(rows.mean(0), dim=-1)
-            for rows in torch.cat(parts).split([len(own) for own in sentences])
+            for rows in torch.cat(parts).split([len(texts) for texts in sentences])
         ]
     )

@@ -1,19 +1,21 @@
-"""CLIP's causal text transformer, driven from prompt embeddings instead of token ids.
+"""CLIP's causal text transformer, applied to prompt embeddings instead of token IDs.
 
-Weights are frozen, so that no gradient but the prompts' is ever computed. Exact ways to do less,
-tested against open_clip's own encode_text:
-- a sequence ends at its EOT (a causal tower never looks behind it), and the last block finishes
-  nothing but the positions of EOT;
-- classes that share a context are packed several to a sequence, behind one copy of it (pack): a
-  mask keeps them apart, and none is padded. Which token stands where is decided on the host, from
-  the names' lengths alone;
-- on an accelerator no value is read on the host, where a launch costs more than a padded token:
-  prompts of their own go through in one batch. On a CPU they go in groups of about one length,
-  without SOT: it is the same in all prompts and sees only itself, so that its keys and values are
-  constants of each block. They cost two launches a block, and gain nothing in long sequences.
+Weights are frozen, so that gradients are computed for the prompts only. Exact optimizations, tested
+against open_clip's encode_text:
 
-In reduced precision the blocks alone are cast, once; embeddings, positions, the last norm and the
-projection keep the weights' own precision, and so do prompts, features and their gradients.
+- A sequence ends at its EOT (a causal tower ignores what follows), and the last block computes its
+  output at the positions of EOT only.
+- Classes that share a context are packed into few sequences, each with one copy of the context
+  (pack). A mask separates them, and none is padded. The positions of tokens are computed on the
+  host, from the names' lengths only.
+- On an accelerator no value is read on the host, and a kernel launch costs more than a padded
+  token: prompts with separate contexts run in one batch. On a CPU they run in groups of similar
+  length, without SOT. SOT is the same in all prompts and attends only to itself, so that its keys
+  and values are constants of each block. Using them costs two launches per block and gains nothing
+  for long sequences.
+
+With reduced precision only the blocks are cast, once. Embeddings, positions, the last norm and the
+projection keep the precision of the weights, as do prompts, features and their gradients.
 """
 
 import math
@@ -28,21 +30,21 @@ from torch import Tensor, nn
 
 from ship.replicas import sent
 
-# Tokens of a packed sequence, about: attention grows with its square, and copies of the context
-# with its inverse. 128 is what one tile of the fused kernels spans.
+# Approximate number of tokens in a packed sequence. The cost of attention grows with its square,
+# the number of copies of the context with its inverse. A tile of the fused kernels spans 128.
 SEQUENCE = 128
-# Fewer prompts than this are not worth a batch of their own: they join the next longer ones.
+# Fewer prompts than this are not worth a separate batch: they join the next longer ones.
 SMALLEST_GROUP = 32
-# A mask's rows begin at multiples of this many numbers, as the fused kernels want them.
+# The rows of a mask start at multiples of this many numbers, as the fused kernels require.
 ALIGNMENT = 16
-# Gradients inside a half-precision tower are larger by this factor, and divided by it where they
-# leave: CLIP's are so small that float16 would lose some. A power of two, so that nothing but
-# underflow changes. bfloat16 has float32's range and needs none.
+# Gradients inside a half-precision tower are scaled by this factor and unscaled when they leave:
+# CLIP's are so small that some would underflow in float16. A power of two changes nothing but
+# underflow. bfloat16 has the range of float32 and needs no scaling.
 HALF_GRADIENT_SCALE = 256.0
 
 
-# A block of the transformer, with its keys and values of SOT, (2, 1, heads, 1, head width), where
-# SOT precedes the tokens that go through; None where it is one of them.
+# A block of the transformer, and its keys and values of SOT, (2, 1, heads, 1, head width), if the
+# input does not include SOT; None if it does.
 _Block: TypeAlias = tuple[Any, Tensor | None]
 
 
@@ -50,16 +52,17 @@ class TextTower:
     """The frozen text transformer of an open_clip model.
 
     Args:
-        model: an open_clip model whose architecture is drivable (ship.architectures), on the device
-            where it stays.
-        sot: Token id of SOT.
-        dtype: what its text blocks are cast to, in place; None: they stay as they are.
+        model: An open_clip model whose architecture is drivable (ship.architectures), already on
+            its final device.
+        sot: Token ID of SOT.
+        dtype: Data type to which the text blocks are cast in place. Defaults to no cast.
 
     Attributes:
-        width: size of a token embedding; need not equal the feature size.
-        context_length: most tokens in a prompt, SOT and EOT included.
-        depth: blocks of the transformer.
-        passed: token positions so far, counted once for each block (a cost, not a state).
+        width: Size of a token embedding, which may differ from the feature size.
+        context_length: Maximum number of tokens in a prompt, including SOT and EOT.
+        depth: Number of blocks of the transformer.
+        passed: Number of token positions processed so far, counted once per block (a measure of
+            cost, not a state).
     """
 
     def __init__(self, model: nn.Module, sot: int, dtype: torch.dtype | None = None) -> None:
@@ -73,36 +76,36 @@ class TextTower:
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.passed = 0
-        # The same ones at every step, and sent once: a recorded step sends nothing. Neither holds
-        # the tower, whose memory is free as soon as nobody needs it.
+        # Cached because every step needs the same ones: a recorded step must not copy from the
+        # host. The caches do not refer to the tower, so that its memory can be freed.
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
-        self._places = lru_cache(64)(partial(_whence, self._packing))
+        self._places = lru_cache(64)(partial(_source_places, self._packing))
         self._causal = lru_cache(64)(partial(_mask_behind_sot, self._dtype))
         self._blocks_behind_sot = self._with_sot(sot)
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
-        """Token embeddings, without positions."""
+        """Return token embeddings, without positions."""
         embedded: Tensor = self._tower.token_embedding(ids)
         return embedded
 
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """Unit-norm text features of embedded prompts (positions are added here).
+        """Return unit-norm text features of embedded prompts. Positions are added here.
 
         Args:
-            prompts: token embeddings, the first one SOT's, which has no gradient; whatever follows
-                a prompt's EOT is ignored.
-            eot: the index of each prompt's EOT.
+            prompts: Token embeddings, starting with SOT, which gets no gradient. Tokens after a
+                prompt's EOT are ignored.
+            eot: Index of each prompt's EOT.
         """
         if eot.device.type != "cpu":
             return self._together(prompts, eot)
         groups = by_length(eot)
-        found = [
-            self._behind_sot(prompts[own, : int(eot[own[-1]]) + 1], eot[own]) for own in groups
+        features = [
+            self._without_sot(prompts[rows, : int(eot[rows[-1]]) + 1], eot[rows]) for rows in groups
         ]
-        return torch.cat(found)[torch.cat(groups).argsort()]
+        return torch.cat(features)[torch.cat(groups).argsort()]
 
     def encode_shared(
         self,
@@ -112,15 +115,15 @@ class TextTower:
         tokens: Float[Tensor, "replica c m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "replica c feature"]:
-        """Unit-norm text features of every prefix followed by every suffix.
+        """Return unit-norm text features of every prefix followed by every suffix.
 
         Args:
-            prefix: embedded [SOT] + context, one per replica.
-            suffix: embedded class name up to EOT, one per class, padded behind it.
-            lengths: tokens of each suffix, EOT included.
-            tokens: of each class its own, which take the places of the context's last m half-way
-                through the tower, as they go into the next block; None: nothing does.
-            depth: blocks before that, at least 1 and fewer than there are.
+            prefix: Embedded [SOT] + context of each seed.
+            suffix: Embedded class name of each class up to EOT, padded after it.
+            lengths: Number of tokens of each suffix, including EOT.
+            tokens: Class-specific tokens that replace the last m tokens of the context before block
+                `depth`. Defaults to no replacement.
+            depth: Number of blocks before the replacement, at least 1 and fewer than all.
         """
         (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
         contexts = self._enter(prefix + self._positions[:p])
@@ -133,54 +136,57 @@ class TextTower:
             hidden = self._through(
                 self._blocks[:depth], hidden.flatten(0, 1), _repeated(packing, hidden)
             ).unflatten(0, (n, -1))
-            # what is left of the context is shared as before: it has seen neither
+            # the rest of the context is still shared: it attends neither to tokens nor to names
             m = tokens.shape[2]
-            there = torch.cat([self._enter(tokens).flatten(1, 2), hidden.flatten(1, 2)], dim=1)
+            source = torch.cat([self._enter(tokens).flatten(1, 2), hidden.flatten(1, 2)], dim=1)
             places = self._places(p, tuple(lengths), m)
-            # index_select, whose gradient is one operation
-            own = there.index_select(1, places.flatten()).unflatten(1, places.shape)
+            # the gradient of index_select is a single operation
+            names = source.index_select(1, places.flatten()).unflatten(1, places.shape)
             contexts = hidden[:, :1, : p - m].expand(-1, len(places), -1, -1)
-            hidden = torch.cat([contexts, own], dim=2)
+            hidden = torch.cat([contexts, names], dim=2)
             packing = self._packing(p - m, tuple(m + length for length in lengths))
         ends, mask = packing.ends.repeat(n, 1), _repeated(packing, hidden)
-        made = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
-        return self._features(made.reshape(n, -1, width)[:, packing.order])
+        outputs = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
+        return self._features(outputs.reshape(n, -1, width)[:, packing.order])
 
     def _together(self, prompts: Tensor, eot: Tensor) -> Tensor:
-        """Features of (n, t, width), all t tokens of each."""
+        """Return the features of prompts (n, t, width), computed in one batch from all t tokens."""
         hidden = self._enter(prompts + self._positions[: prompts.shape[1]])
         return self._features(self._run(self._blocks, hidden, eot.unsqueeze(1), None)[:, 0])
 
-    def _behind_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
-        """Return the same features, computed from all tokens but SOT."""
+    def _without_sot(self, prompts: Tensor, eot: Tensor) -> Tensor:
+        """Return the same features, computed with constant keys and values of SOT."""
         t = prompts.shape[1]
         hidden = self._enter(prompts[:, 1:] + self._positions[1:t])
         places = (eot - 1).unsqueeze(1)
-        made = self._run(self._blocks_behind_sot, hidden, places, self._causal(t))
-        return self._features(made[:, 0])
+        outputs = self._run(self._blocks_behind_sot, hidden, places, self._causal(t))
+        return self._features(outputs[:, 0])
 
     def _run(
         self, blocks: Sequence[_Block], hidden: Tensor, places: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Blocks over (n, t, width); what the last makes at the places (n, k), (n, k, width).
+        """Apply blocks to (n, t, width) and return the output at some positions, (n, k, width).
 
         Args:
-            mask: added to the attention's scores, (n, 1, t, t), or (1, 1, t, 1 + t) where the
-                blocks have SOT; None: causal.
+            blocks: Blocks to apply.
+            hidden: Input, (n, t, width).
+            places: Positions of the output, (n, k).
+            mask: Mask added to the attention scores, (n, 1, t, t), or (1, 1, t, 1 + t) if the
+                blocks have SOT. Defaults to a causal mask.
         """
         hidden = self._through(blocks[:-1], hidden, mask)
         mixed = self._attended(blocks[-1], hidden, mask)
-        # nothing but the output at EOT is asked for
+        # only the output at EOT is needed
         return _finished(blocks[-1][0], _at(hidden, places), _at(mixed, places))
 
     def _through(self, blocks: Sequence[_Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Blocks over (n, t, width), at all places."""
+        """Apply blocks to (n, t, width) and return the output at all positions."""
         for block in blocks:
             hidden = _finished(block[0], hidden, self._attended(block, hidden, mask))
         return hidden
 
     def _attended(self, block: _Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """What a block's attention makes, heads side by side, (n, t, width)."""
+        """Return the output of a block's attention, with concatenated heads, (n, t, width)."""
         self.passed += hidden.shape[0] * hidden.shape[1]
         layer, sot = block
         q, k, v = _heads(layer, hidden)
@@ -192,7 +198,7 @@ class TextTower:
 
     @torch.no_grad()
     def _with_sot(self, sot: int) -> list[_Block]:
-        """Return the blocks with their keys and values of SOT, whose attention is its own value."""
+        """Return the blocks with their keys and values of SOT, which attends only to itself."""
         token = torch.tensor([[sot]], device=self._positions.device)
         hidden = self._enter(self.embed(token) + self._positions[:1])
         blocks: list[_Block] = []
@@ -203,13 +209,13 @@ class TextTower:
         return blocks
 
     def _enter(self, hidden: Tensor) -> Tensor:
-        """Cast what goes into the blocks to their precision."""
+        """Cast the input of the blocks to their precision."""
         return _scale_gradient(hidden, 1 / self._gradient_scale).to(self._dtype)
 
     def _features(self, hidden: Float[Tensor, "*n width"]) -> Float[Tensor, "*n feature"]:
-        """Unit-norm text features, in the weights' own precision, of what is made at EOT."""
-        left = _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
-        pooled = self._tower.ln_final(left)
+        """Return unit-norm text features of the output at EOT, in the weights' precision."""
+        outputs = _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
+        pooled = self._tower.ln_final(outputs)
         projection = self._tower.text_projection
         if projection is not None:
             pooled = (
@@ -219,7 +225,7 @@ class TextTower:
 
 
 def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
-    """Row indices in groups of about one position of EOT, the shortest first, in order of it."""
+    """Return row indices in groups of similar positions of EOT, sorted from shortest to longest."""
     _, counts = eot.unique(return_counts=True)
     sizes = [0]
     for count in counts.tolist():
@@ -230,53 +236,55 @@ def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
 
 
 def _heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n heads t head"]:
-    """Queries, keys and values of a block's attention."""
+    """Return the queries, keys and values of a block's attention."""
     attention = block.attn
     packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
-    heads = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
-    apart: Tensor = heads.movedim(-3, 0).transpose(-3, -2)
-    return apart
+    packed = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
+    heads: Tensor = packed.movedim(-3, 0).transpose(-3, -2)
+    return heads
 
 
 def _mask_behind_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tokens t"]:
-    """Return what is added to the scores of t tokens but SOT: 0 up to each one, else -inf."""
+    """Return the causal mask of t tokens without a row for SOT: 0 up to each token, else -inf."""
     return torch.full((1, 1, t - 1, t), -math.inf, dtype=dtype).triu(2)
 
 
 def _finished(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """Output projection, residuals and MLP of a block, of what went in and what attention made."""
+    """Apply a block's output projection, residuals and MLP to its input and attention output."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
     finished: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
     return finished
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x itself, whose gradient is multiplied by a factor on its way back."""
+    """Return x, with a hook that multiplies its gradient by a factor."""
     if factor != 1 and x.requires_grad:
         x.register_hook(lambda gradient: gradient * factor)
     return x
 
 
 def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
-    """x[i, places[i, j]]; gather, whose gradient is one operation where an index's are many."""
+    """Return x[i, places[i, j]] with gather, whose gradient is a single operation."""
     return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def _repeated(packing: "Packing", hidden: Float[Tensor, "n S t width"]) -> Tensor:
-    """The mask of all contexts in turn, (n * S, 1, t, t); its rows stay aligned."""
+    """Return the mask repeated for all contexts, (n * S, 1, t, t). Its rows stay aligned."""
     return packing.mask.repeat(len(hidden), 1, 1).unsqueeze(1)[..., : hidden.shape[2]]
 
 
 class Packing(NamedTuple):
-    """S sequences of a context of p tokens and then of some names; t tokens in all.
+    """S sequences of t tokens: a context of p tokens, followed by several names.
 
-    classes, offsets: which name's token stands at each place behind the context, and which one of
-        it; (S, t - p). Places that are left over repeat the first token of the first name.
-    ends: the place of each name's last token in its sequence; (S, k), left-over ones 0.
-    order: where each class is among the S * k ends; (c,).
-    starts: where its first token is among the S * t tokens; (c,).
-    mask: what is added to attention's scores: 0 where a token may look (the context, and its own
-        name up to itself), else -inf; (S, t, t or more: a multiple of ALIGNMENT).
+    Attributes:
+        classes: Class of the name token at each position after the context, (S, t - p). Unused
+            positions repeat the first token of the first name.
+        offsets: Index of that token within the name, (S, t - p).
+        ends: Position of each name's last token in its sequence, (S, k); 0 if unused.
+        order: Index of each class among the S * k ends, (c,).
+        starts: Index of each class's first token among the S * t tokens, (c,).
+        mask: Mask added to the attention scores: 0 for the context and for earlier tokens of the
+            same name, else -inf. (S, t, t rounded up to a multiple of ALIGNMENT).
     """
 
     classes: Int[Tensor, "S names"]
@@ -290,14 +298,14 @@ class Packing(NamedTuple):
 def pack(
     device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
 ) -> Packing:
-    """Names in as few sequences as are found, all as short as so many sequences allow.
+    """Pack names into few sequences, and make these as short as their number allows.
 
     Args:
-        device: that it lies on.
-        dtype: of the mask.
-        p: tokens of the context before them.
-        lengths: tokens of each of c names, at least one each.
-        most: tokens of a sequence, about; a name that is longer has a sequence of its own length.
+        device: Device of the result.
+        dtype: Data type of the mask.
+        p: Number of tokens of the context before the names.
+        lengths: Number of tokens of each of c names, at least 1.
+        most: Approximate maximum length of a sequence. A longer name has its own sequence.
     """
     largest = max(max(lengths), most - p)
     fewest = len(_bins(lengths, largest))
@@ -310,8 +318,8 @@ def pack(
     classes, offsets = torch.zeros(2, len(bins), room, dtype=torch.long)
     ends = torch.zeros(len(bins), k, dtype=torch.long)
     order, starts = torch.zeros(2, len(lengths), dtype=torch.long)
-    owners = torch.full((len(bins), t), -1)  # whose each place is: -1, the context's
-    owners[:, p:] = len(lengths)  # nobody's
+    owners = torch.full((len(bins), t), -1)  # class of each position; -1: the context
+    owners[:, p:] = len(lengths)  # unused
     for sequence, names in enumerate(bins):
         first = 0
         for nth, name in enumerate(names):
@@ -327,21 +335,24 @@ def pack(
     aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
     mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
-    found = (classes, offsets, ends, order, starts, mask)
-    return Packing(*(sent(part, device) for part in found))
+    parts = (classes, offsets, ends, order, starts, mask)
+    return Packing(*(sent(part, device) for part in parts))
 
 
-def _whence(packing: Any, p: int, lengths: tuple[int, ...], m: int) -> Int[Tensor, "S tokens"]:
-    """Which token each place has, once m tokens of each name's own are packed before it.
+def _source_places(
+    packing: Any, p: int, lengths: tuple[int, ...], m: int
+) -> Int[Tensor, "S tokens"]:
+    """Return the source of each token once m class-specific tokens replace the context's last m.
 
     Args:
-        packing: gives the Packing of names behind so many tokens of a context.
-        p: tokens of the context that the names shared so far, m of which go.
-        lengths: tokens of each of c names.
+        packing: Function that returns the Packing of names after a context of some length.
+        p: Number of tokens of the context before the replacement.
+        lengths: Number of tokens of each of c names.
+        m: Number of class-specific tokens.
 
     Returns:
-        For each place behind what is left of the context an index into the c * m tokens of the
-        names' own, with the tokens of all sequences so far behind them.
+        For each position after the remaining context, an index into the concatenation of the c * m
+        class-specific tokens and the tokens of all sequences before the replacement.
     """
     before: Packing = packing(p, lengths)
     after: Packing = packing(p - m, tuple(m + length for length in lengths))
@@ -350,7 +361,7 @@ def _whence(packing: Any, p: int, lengths: tuple[int, ...], m: int) -> Int[Tenso
 
 
 def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Names in sequences of so much room, the longest first, each where it is the first to fit."""
+    """Assign names to sequences of `room` tokens: longest first, into the first that fits."""
     bins: list[list[int]] = []
     left: list[int] = []
     for name in sorted(range(len(lengths)), key=lambda c: -lengths[c]):

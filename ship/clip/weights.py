@@ -1,4 +1,4 @@
-"""The weights of a backbone: its name, where they lie, which they are, and why there are none."""
+"""Weights of a backbone: checks of its name, loading, fingerprints and explanations of errors."""
 
 import hashlib
 import json
@@ -16,11 +16,12 @@ from torch import Size, Tensor, nn
 from ship.architectures import BackboneError, architectures, drivable, load_tokenizer
 from ship.pocket import MODEL_DIR
 
-# Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
+# Tag of random weights with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM: Final = "random"
-# What open_clip looks for on the hub where a tag names no file.
+# Files that open_clip looks for on the hub if a tag names no file.
 _UNNAMED: Final = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-# What of a layer decides its function beside its weights, by the layer's kind; and QuickGELU.
+# Attributes of a layer that affect its function in addition to its weights. fingerprint() adds
+# QuickGELU.
 _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
     nn.LayerNorm: ("eps",),
@@ -30,17 +31,18 @@ _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.ReLU: (),
     nn.SiLU: (),
 }
-# What of a text tower does; CLIP names its pooling otherwise than CustomTextCLIP's tower.
+# The same for a text tower; CLIP and CustomTextCLIP's tower use different names for the pooling.
 _TOWER: Final = ("context_length", "text_pool_type", "pool_type")
 
 Shapes = Mapping[str, Size]
 
 
 def check_backbone_name(name: str) -> None:
-    """Check a backbone's name, and that prompts can drive it, without loading its weights.
+    """Check that a backbone exists and accepts prompt embeddings, without loading its weights.
 
     Raises:
-        BackboneError: one line with the name and the nearest choices, or what stands in the way.
+        BackboneError: It does not exist or does not accept them. The message is one line with the
+            name, and the nearest choices or the reason.
     """
     if name == "pocket":
         return
@@ -53,18 +55,18 @@ def check_backbone_name(name: str) -> None:
         hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-backbones"
         if not pretrained and _is_path(name):
             hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
-        must = "must be pocket or an open_clip NAME:PRETRAINED"
-        raise BackboneError(f"{must}, got {name!r} ({hint})")
+        rule = "must be pocket or an open_clip NAME:PRETRAINED"
+        raise BackboneError(f"{rule}, got {name!r} ({hint})")
     if refused := drivable(architecture):
-        must = "must be a backbone that prompts can drive"
-        raise BackboneError(f"{must}, got {name!r} ({refused})")
+        rule = "must be a backbone that prompts can drive"
+        raise BackboneError(f"{rule}, got {name!r} ({refused})")
     tags = list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags or Path(pretrained).is_file():
         return
     plain = architecture.removesuffix("-quickgelu")
-    must = f"must name pretrained weights as {architecture}:PRETRAINED"
+    rule = f"must name pretrained weights as {architecture}:PRETRAINED"
     if pretrained in list_pretrained_tags_by_model(plain):
-        must = f"must be {plain}:{pretrained}"
+        rule = f"must be {plain}:{pretrained}"
         hint = "whose weights were trained without QuickGELU"
     elif pretrained and Path(pretrained).is_dir():
         hint = f"{pretrained} is a folder: name the checkpoint file in it"
@@ -72,20 +74,20 @@ def check_backbone_name(name: str) -> None:
         hint = f"no such file: {pretrained}"
     else:
         hint = "choices: " + ", ".join([*tags, "a checkpoint file"])
-    raise BackboneError(f"{must}, got {name!r} ({hint})")
+    raise BackboneError(f"{rule}, got {name!r} ({hint})")
 
 
 def _is_path(name: str) -> bool:
-    """Whether somebody means a file by this, be it there or not."""
+    """Return True if a name looks like the path of a file, existing or not."""
     return "/" in name or "." in name
 
 
 def load_model(name: str) -> tuple[nn.Module, Any]:
-    """The model and the tokenizer of a name that check_backbone_name lets pass.
+    """Load the model and the tokenizer of a name that check_backbone_name accepts.
 
     Raises:
-        BackboneError: one line why the weights cannot be had and, where that is known, what would
-            do.
+        BackboneError: The weights cannot be loaded. The message is one line with the reason and, if
+            known, what to do.
     """
     try:
         return _created(name), load_tokenizer(name)
@@ -109,35 +111,36 @@ def _created(name: str) -> nn.Module:
         model = create_model(
             architecture,
             pretrained=_weights_on_hub(architecture, entry) or pretrained,
-            # open_clip only warns where the weights' activation is not the architecture's
+            # open_clip only warns if the weights need another activation than the architecture's
             force_quick_gelu=bool(entry.get("quick_gelu", False)),
-            # with a file in the tag's place it is not read; the size is the architecture's
+            # open_clip ignores the tag's settings for a file; the size is the architecture's
             force_preprocess_cfg={k: value for k, value in entry.items() if k != "size"},
         )
     else:
         weights, is_openais = _archive_weights(pretrained)
-        # all of OpenAI's archives have QuickGELU
+        # all of OpenAI's archives use QuickGELU
         model = create_model(architecture, load_weights=False, force_quick_gelu=is_openais)
         model.load_state_dict(weights)
     return model
 
 
 def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
-    """The path of a tag's weights: from the cache of the Hugging Face Hub, else downloaded.
+    """Return the path of a tag's weights in the Hugging Face Hub's cache, downloading if necessary.
 
-    open_clip asks the network each time, whatever the cache has, and without a network it takes
-    three quarters of a minute to say so.
+    open_clip itself contacts the hub even for cached files, and takes 45 seconds to fail without a
+    network.
 
     Args:
-        architecture: whose tag it is.
-        entry: what open_clip knows of the tag; empty: nothing, as of a file's path.
+        architecture: Architecture of the tag.
+        entry: open_clip's configuration of the tag. Empty for the path of a file.
 
     Returns:
-        None for a tag whose weights are not on the hub: open_clip knows where they are.
+        The path, or None for a tag whose weights are not on the hub: open_clip locates them.
+
     Raises:
-        FileNotFoundError: they are not in the cache, and the hub does not answer; says what would
-            do.
-        Exception: whatever open_clip raises for a download that fails.
+        FileNotFoundError: The weights are not in the cache, and the hub does not respond. The
+            message says what to do.
+        Exception: Any exception of open_clip for a failed download.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -147,16 +150,16 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
     repository, _, name = entry.get("hf_hub", "").rpartition("/")
     if not repository or "file" in entry:
         return None
-    # as open_clip looks for them: safetensors first
+    # in open_clip's order: safetensors first
     names = [Path(name).with_suffix(".safetensors").name, name] if name else _UNNAMED
-    for found in (try_to_load_from_cache(repository, name) for name in names):
-        if isinstance(found, str):
-            return found
+    for path in (try_to_load_from_cache(repository, name) for name in names):
+        if isinstance(path, str):
+            return path
     try:
         get_hf_file_metadata(hf_hub_url(repository, names[0]), timeout=5.0)
     except HfHubHTTPError:
-        pass  # an answer; what else the hub has of these weights, open_clip will see
-    except Exception as error:  # of many kinds, by the version and its HTTP client
+        pass  # the hub responds; open_clip may find the weights in another file
+    except Exception as error:  # its type depends on the version and its HTTP client
         raise FileNotFoundError(
             f"its weights are not in {HF_HUB_CACHE}, and the hub does not answer "
             f"({_first_line(error).rstrip('.')}). On a machine with a network, ship-sweep --space "
@@ -168,7 +171,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
 
 
 def _is_torchscript(path: str) -> bool:
-    """Whether a file is a TorchScript archive, the form that OpenAI's weights have."""
+    """Return True if a file is a TorchScript archive, like OpenAI's weights."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -176,23 +179,23 @@ def _is_torchscript(path: str) -> bool:
 
 
 def _archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
-    """The tensors of a TorchScript archive by their names, and whether it is one of OpenAI's."""
+    """Return the tensors of a TorchScript archive by name, and whether it is one of OpenAI's."""
     weights = dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
-    # OpenAI's archives alone keep these beside the weights
+    # only OpenAI's archives contain these in addition to the weights
     sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
     return weights, all(size is not None for size in sizes)
 
 
 def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> str:
-    """Hash of all that decides a model's numbers: weights, layers' settings, and architecture.
+    """Hash everything that determines a model's output: weights, layer settings and architecture.
 
-    The activation is that of the layers as they are built, whatever the configuration names: the
-    weights decide it (ViT-B-16:openai has QuickGELU, too). What a release of torch may change
-    without changing a number, as how a model is printed, stays out.
+    The activation is that of the built layers, not of the configuration, because it depends on the
+    weights (ViT-B-16:openai uses QuickGELU, too). The hash excludes properties that a release of
+    torch may change without altering results, e.g. how a model is printed.
 
     Args:
-        model: a CLIP of open_clip.
-        config: open_clip's configuration of its architecture; None where there is none.
+        model: A CLIP of open_clip.
+        config: open_clip's configuration of its architecture, if there is one.
 
     Returns:
         32 hex digits.
@@ -220,7 +223,12 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
 
 
 def _loading_fault(name: str, why: Exception) -> str:
-    """What to say of weights whose loading has raised something; a file is read again for it."""
+    """Explain why weights could not be loaded. A file is read again for this.
+
+    Args:
+        name: Name of the backbone.
+        why: Exception raised by loading.
+    """
     from open_clip import list_pretrained_tags_by_model
     from open_clip.factory import load_state_dict
 
@@ -234,24 +242,24 @@ def _loading_fault(name: str, why: Exception) -> str:
     try:
         archived = _is_torchscript(path)
         weights = _archive_weights(path)[0] if archived else load_state_dict(path)
-        found = {key: tensor.shape for key, tensor in weights.items()}
+        shapes = {key: tensor.shape for key, tensor in weights.items()}
     except Exception as error:  # a broken checkpoint may raise anything
         return f"{path} {_unreadable(path, error)}; {would_do}"
     expected = _shapes(architecture)
-    if found == expected:
+    if shapes == expected:
         return _first_line(why)
-    if fitting := [f"{other}:{path}" for other in _fitting(found)]:
+    if fitting := [f"{other}:{path}" for other in _fitting(shapes)]:
         return f"{path} has the weights of another architecture; write {' or '.join(fitting)}"
-    return f"{path} is not of {architecture}: {_difference(found, expected)}; {would_do}"
+    return f"{path} is not of {architecture}: {_difference(shapes, expected)}; {would_do}"
 
 
 def _first_line(why: Exception) -> str:
-    """Of a message; of none, what was raised."""
+    """Return the first line of an exception's message, or its type if there is no message."""
     return str(why).strip().partition("\n")[0] or type(why).__name__
 
 
 def _unreadable(path: str, error: Exception) -> str:
-    """What a file is that is no checkpoint."""
+    """Return what is wrong with a file that cannot be read as a checkpoint."""
     with Path(path).open("rb") as file:
         head = file.read(512)  # enough to tell text from a checkpoint
     printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
@@ -259,7 +267,7 @@ def _unreadable(path: str, error: Exception) -> str:
         "is empty": not head,
         "is text, not a checkpoint": printed,
         "is cut off or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
-        # whatever was read is asked for items, and they for their shapes
+        # the loaded object has no items, or its items have no shape
         "holds something else than weights by their names": isinstance(error, AttributeError),
         "is no checkpoint, or holds Python objects beside tensors, which are not loaded": (
             isinstance(error, pickle.UnpicklingError)
@@ -269,34 +277,34 @@ def _unreadable(path: str, error: Exception) -> str:
     return next((fault for fault, so in faults.items() if so), "is no checkpoint of PyTorch's")
 
 
-def _difference(found: Shapes, expected: Shapes) -> str:
-    """How a file's weights differ from those of an architecture, with the first of each kind."""
-    lacking = [key for key in expected if key not in found]
-    more = [key for key in found if key not in expected]
-    odd = [key for key in found if key in expected and found[key] != expected[key]]
+def _difference(actual: Shapes, expected: Shapes) -> str:
+    """Describe how a file's weights differ from those of an architecture, with one example each."""
+    lacking = [key for key in expected if key not in actual]
+    more = [key for key in actual if key not in expected]
+    odd = [key for key in actual if key in expected and actual[key] != expected[key]]
     parts = [f"{len(lacking)} of its weights are missing ({lacking[0]})"] if lacking else []
     parts += [f"{len(more)} are not its own ({more[0]})"] if more else []
     if odd:
-        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (found, expected))
+        mine, its = ("x".join(map(str, shapes[odd[0]])) for shapes in (actual, expected))
         parts.append(f"{len(odd)} have another size ({odd[0]}: {mine}, not {its})")
     return ", ".join(parts)
 
 
-def _fitting(found: Shapes) -> Iterator[str]:
-    """The architectures that have just these weights, of those that prompts can drive."""
-    embedding = found.get("token_embedding.weight", Size())
-    positions = found.get("positional_embedding", Size())
+def _fitting(shapes: Shapes) -> Iterator[str]:
+    """Yield the architectures with these weights whose text tower accepts prompt embeddings."""
+    embedding = shapes.get("token_embedding.weight", Size())
+    positions = shapes.get("positional_embedding", Size())
     sizes = (*embedding[-1:], *positions[:1])
     for row in architectures():
-        own = (row.text_width, row.context_length)
-        if row.refused is None and row.name != "pocket" and own == sizes:
-            with suppress(Exception):  # one that cannot be built here is not suggested
-                if _shapes(row.name) == found:
+        row_sizes = (row.text_width, row.context_length)
+        if row.refused is None and row.name != "pocket" and row_sizes == sizes:
+            with suppress(Exception):  # an architecture that cannot be built is not suggested
+                if _shapes(row.name) == shapes:
                     yield row.name
 
 
 def _shapes(architecture: str) -> Shapes:
-    """The sizes of an architecture's weights; nothing is allocated for them."""
+    """Return the shapes of an architecture's weights, without allocating them."""
     from open_clip import create_model
 
     with torch.device("meta"):

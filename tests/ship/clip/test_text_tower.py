@@ -93,7 +93,7 @@ def test_kept_keys_and_values_of_sot_change_nothing_but_rounding() -> None:
     rng = torch.Generator().manual_seed(0)
     ctx = (0.02 * torch.randn(9, 4, text.width, generator=rng)).requires_grad_()
     prompts, eot = parts.assemble(ctx, torch.arange(9))
-    ways = [text._together(prompts, eot), text._behind_sot(prompts, eot)]
+    ways = [text._together(prompts, eot), text._without_sot(prompts, eot)]
     target = torch.randn(ways[0].shape, generator=rng)
     expected, found = ((x, torch.autograd.grad((x * target).sum(), ctx)[0]) for x in ways)
     assert (found[0] - expected[0]).abs().max() < 1e-6
