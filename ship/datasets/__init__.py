@@ -1,4 +1,4 @@
-"""Datasets by name: labelled pictures with a train, a val and a test split."""
+"""Datasets by name: labeled images with a train, a val and a test split."""
 
 import hashlib
 import logging
@@ -41,11 +41,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedDataset:
-    """Pictures that come with ship-sweep; labels follow the sorted class names. No data root.
+    """A dataset packaged with ship-sweep. It needs no data root; class names are sorted.
 
-    path: a parquet file with the columns image (encoded bytes), class_name, split, and the one
-        that is called naming. naming: the column with a picture's name. about: what they show, in
-        a sentence for lists of datasets. template: a prompt with one {} for a class name.
+    Attributes:
+        path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
+        naming: Column with the name of an image.
+        about: Description of the images for lists of datasets.
+        template: Prompt with one {} for a class name.
     """
 
     path: Path
@@ -54,7 +56,7 @@ class PackagedDataset:
     template: str = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
-        """Read every row into memory (some MB); the fingerprint hashes file and template."""
+        """Read all rows into memory (some MB). The fingerprint hashes file and template."""
         columns = ["image", "class_name", self.naming, "split"]
         try:
             content = self.path.read_bytes()
@@ -67,7 +69,7 @@ class PackagedDataset:
         for split in SPLITS:
             rows = table.filter(split=split)
             pictures = map(Picture, rows[self.naming], rows["image"])
-            labels = np.array([names.index(own) for own in rows["class_name"]], dtype=np.int64)
+            labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
             splits[split] = Split(tuple(pictures), labels)
         digest = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
         return Survey(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
@@ -80,7 +82,7 @@ PACKAGED: Final = {
     "emoji": PackagedDataset(EMOJI_PARQUET, "icon", _EMOJI),
     "photos": PackagedDataset(PHOTOS_PARQUET, "picture", _PHOTOS),
 }
-"""By name; ship/pocket/NOTICE says how their files were made."""
+"""Packaged datasets by name; ship/pocket/NOTICE describes how their files were created."""
 
 _PET: Final = "a photo of a {}, a type of pet."
 _FLOWER: Final = "a photo of a {}, a type of flower."
@@ -90,7 +92,7 @@ _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
-# folder, images, pictures in train, val and test, classes, template, and what is the layout's own
+# folder, images, number of images in train, val and test, classes, template; layout-specific fields
 PUBLISHED: Final[Mapping[str, Published]] = {
     "caltech101": CoOp("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
                        "Caltech101"),
@@ -117,7 +119,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""By name; xlsa17's counts are of trainval, test_seen and test_unseen."""
+"""Published datasets by name; xlsa17's counts are those of trainval, test_seen and test_unseen."""
 
 ELSEWHERE: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -125,14 +127,14 @@ ELSEWHERE: Final = {
     "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
     "CUB_200_2011": "cub", "birds": "cub",
 }  # fmt: skip
-"""Names in papers, in torchvision and of archives that are unlike ours and our folders."""
+"""Other names of datasets in papers, torchvision and archives."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
     DatasetPlugin,
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
-"""Every dataset with a name of its own; image_folder:NAME stands beside them."""
+"""All datasets with a fixed name; image_folder:NAME is handled separately."""
 
 
 def load_dataset(
@@ -141,29 +143,30 @@ def load_dataset(
     memory: Path | None = None,
     folder: ImageFolder = PLAIN_FOLDER,
 ) -> PictureDataset:
-    """Read a dataset's names, labels and picture references, and hash its content.
+    """Read a dataset's names, labels and image references, and hash its content.
 
     Args:
-        name: a key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: the folder that holds the datasets' folders; emoji and photos need none.
-        memory: a folder that remembers the hashes of picture files, so that only new and changed
-            ones are read; None: all are.
-        folder: how an image_folder:NAME is read.
+        name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
+        data_root: Folder that contains the datasets' folders; emoji and photos need none.
+        memory: Folder that caches the hashes of image files, so that only new and changed files are
+            read. Defaults to reading all of them.
+        folder: Options for reading an image_folder:NAME.
+
     Raises:
-        DatasetError: unknown name, or every fault of its files at once.
+        DatasetError: The name is unknown, or the files have faults; lists all of them.
     """
-    found = survey_dataset(name, data_root, folder)
-    if found.faults:
-        raise DatasetError(*found.faults)
-    for line in (*found.unlike, *found.warnings):
+    survey = survey_dataset(name, data_root, folder)
+    if survey.faults:
+        raise DatasetError(*survey.faults)
+    for line in (*survey.unlike, *survey.warnings):
         logger.warning("%s", line)
-    for line in found.notes:
+    for line in survey.notes:
         logger.info("%s", line)
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
-    dataset = PictureDataset(name=name, template=template, **vars(found))
+    dataset = PictureDataset(name=name, template=template, **vars(survey))
     pictures = whole = dataset.fingerprint or fingerprint(dataset, digests)
     if dataset.folder_names:
         whole = hashlib.sha256(repr((pictures, dataset.class_names)).encode()).hexdigest()[:32]
@@ -173,21 +176,23 @@ def load_dataset(
 def survey_dataset(
     name: str, data_root: Path | None = None, folder: ImageFolder = PLAIN_FOLDER
 ) -> Survey:
-    """What lies on disk of a dataset, with its faults and in what it is unlike the published one.
+    """Survey a dataset on disk, with its faults and its differences from the published one.
 
     Args:
-        folder: how an image_folder:NAME is read.
+        name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
+        data_root: Folder that contains the datasets' folders.
+        folder: Options for reading an image_folder:NAME.
 
     Raises:
-        DatasetError: unknown name.
-        PluginError: of somebody else's code, which raised what it may not.
+        DatasetError: The name is unknown.
+        PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
     spec = _spec(name, data_root, folder)
     try:
-        found = spec.survey(name, data_root)
+        survey = spec.survey(name, data_root)
     except DatasetError as why:
         return Survey(faults=why.faults)
-    except OSError as why:  # a folder that may not be listed, a name that no disk takes
+    except OSError as why:  # a folder without permission, a name that the disk does not support
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
     except EXITS:
         raise
@@ -198,31 +203,34 @@ def survey_dataset(
         at = traceback.extract_tb(why.__traceback__)[-1]
         raised = f"{in_one_line(why)} ({at.filename}, line {at.lineno})"
         raise PluginError(f"{origin.said}: dataset {name} cannot be read: {raised}") from why
-    faults = Faults(found.faults)
-    faults.tell_odd_names(f"dataset {some([name])}", found.class_names, spec.template)
-    return replace(found, faults=tuple(faults))
+    faults = Faults(survey.faults)
+    faults.tell_odd_names(f"dataset {some([name])}", survey.class_names, spec.template)
+    return replace(survey, faults=tuple(faults))
 
 
 def has_unseen_pictures(name: str) -> bool:
-    """Whether training has pictures of the unseen classes, too (xlsa17's sets have not)."""
+    """Return True if there are training images of the unseen classes (xlsa17 has none)."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
 def nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
-    """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None.
+    """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
-    Case, hyphens and underscores do not matter; what has a folder is known by that, too. Another
-    folder of this name, in the data root, is one's own.
+    Case, hyphens and underscores are ignored, and folder names of datasets are recognized. Another
+    folder of this name in the data root is suggested as image_folder:NAME.
+
+    Returns:
+        The name of the dataset, or None if nothing is similar.
     """
-    specs = ((getattr(spec, "folder", ""), own) for own, spec in DATASETS.items())
-    folders = {_plain(folder.rpartition("/")[2]): own for folder, own in specs if folder}
-    names = {_plain(own): own for own in DATASETS}
+    specs = ((getattr(spec, "folder", ""), key) for key, spec in DATASETS.items())
+    folders = {_plain(folder.rpartition("/")[2]): key for folder, key in specs if folder}
+    names = {_plain(key): key for key in DATASETS}
     if data_root is not None and is_inside(name) and _plain(name) not in folders | names:
-        with suppress(OSError):  # a name that no disk takes
+        with suppress(OSError):  # a name that the disk does not support
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
-    # of equal names the last one holds
-    known = folders | {_plain(other): own for other, own in ELSEWHERE.items()} | names
+    # later entries override earlier ones
+    known = folders | {_plain(alias): key for alias, key in ELSEWHERE.items()} | names
     near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
     return known[near[0]] if near else None
 

@@ -1,4 +1,4 @@
-"""What a dataset is: named classes and three splits of labelled pictures; and its class names."""
+"""Base of all datasets: images, splits, surveys, faults and class names."""
 
 import html
 import io
@@ -21,14 +21,14 @@ from ship.templates import has_control, sentence
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What pictures may be, whatever they are called: for others Pillow starts programs (EPS)."""
+"""Allowed image formats, whatever the file is called: for others Pillow starts programs (EPS)."""
 LARGEST_PICTURE: Final = 89_478_485
-"""Pixels; decoded they take a quarter of a GiB. Above, Pillow warns of a bomb."""
+"""Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a bomb."""
 CONTEXT_LENGTH: Final = 77
-"""Tokens of a prompt, its start and its end included, that CLIP reads; it cuts what follows."""
+"""Number of tokens of a prompt that CLIP reads, including start and end; it truncates the rest."""
 MOST_LETTERS: Final = 1000
-"""Of a class name; the longest published one has some 60, and no prompt has room for as many."""
-# The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
+"""Maximum length of a class name. The longest published one has about 60 characters."""
+# The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
     r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
     regex.IGNORECASE,
@@ -36,11 +36,11 @@ _PIECE: Final = regex.compile(
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used; made of every fault found, a self-contained line each."""
+    """A dataset cannot be used. The arguments are all faults, one self-contained line each."""
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The lines, which str() joins with newlines."""
+        """The faults, one line each; str() joins them with newlines."""
         return self.args
 
     def __str__(self) -> str:
@@ -48,9 +48,10 @@ class DatasetError(ValueError):
 
 
 class UndecodableError(Exception):
-    """A picture that is too large to be decoded, or no whole one of FORMATS; str() says where.
+    """An image cannot be decoded, or is too large. The text is its location.
 
-    picture: its name.
+    Attributes:
+        picture: Name of the image.
     """
 
     def __init__(self, picture: str, where: str) -> None:
@@ -60,23 +61,25 @@ class UndecodableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture, not yet decoded: a file, or encoded bytes held in memory.
+    """An encoded image: a file, or bytes in memory.
 
-    name: what messages call it; a path relative to the dataset, or an icon's name.
+    Attributes:
+        name: Name for messages: a path relative to the dataset, or the name of an icon.
+        source: Path of the file, or its content.
     """
 
     name: str
     source: Path | bytes
 
     def read(self) -> bytes:
-        """The encoded bytes."""
+        """Return the encoded bytes."""
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def open(self) -> Image.Image:
-        """Decode to RGB, transparency over white; EXIF orientation is left alone, as in CoOp.
+        """Decode to RGB with transparency over white. EXIF orientation is ignored, as in CoOp.
 
         Raises:
-            UndecodableError: it cannot be read, holds floating-point values, or has more than
+            UndecodableError: The image cannot be read, has floating-point values, or has more than
                 LARGEST_PICTURE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
@@ -89,14 +92,14 @@ class Picture:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
-        except Exception as why:  # Pillow raises nearly anything for broken bytes
+        except Exception as why:  # Pillow raises many types for damaged files
             raise UndecodableError(self.name, where) from why
         raise UndecodableError(self.name, f"{where} ({what})")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled pictures; labels[i] belongs to pictures[i]."""
+    """Labeled images; labels[i] is the label of pictures[i]."""
 
     pictures: tuple[Picture, ...]
     labels: Int64[np.ndarray, " n"]
@@ -110,20 +113,24 @@ _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A dataset as it was found: the whole where there is no fault, else what could be read.
+    """A dataset on disk: complete if it has no faults, otherwise the readable part.
 
-    class_names: by label, "_" written as a space; distinct, but for two pairs of ImageNet's.
-    splits: "train", "val" and "test"; the first two are empty in a set that is a target alone.
-        Pictures that a faulty survey holds may be missing or broken.
-    faults: why it cannot be used, a line each. unlike: in what it differs from the published set,
-        so that accuracies cannot be compared. warnings: what is probably a mistake, though the set
-        can be used. notes: what is worth knowing and is no mistake.
-    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
-    split_version: which official split this is, for people; "" where there is but one.
-    fingerprint: where the layout has its own; "": of its content, by_size or not.
-    own_split: how one's own folder is split, in words; "": it is a published split.
-    folder_names: where a file gives the classes other names than their folders have, those of the
-        folders, by label; else empty.
+    Attributes:
+        class_names: Class names by label, with spaces for "_". They are distinct, except for two
+            pairs of ImageNet.
+        splits: "train", "val" and "test"; the first two are empty in a dataset that can only be a
+            target. Images of a survey with faults may be missing or damaged.
+        faults: Reasons why the dataset cannot be used, one line each.
+        unlike: Differences from the published dataset, which make accuracies incomparable.
+        notes: Information that is no mistake.
+        n_seen: Number of officially seen classes, which come first. None: no official split.
+        split_version: Description of the official split, "" if there is only one.
+        fingerprint: Fingerprint computed by the layout, "" to compute it from the content.
+        by_size: Whether the fingerprint uses the sizes of images instead of their bytes.
+        warnings: Probable mistakes; the dataset can be used.
+        own_split: Description of the split of a custom image folder, "" for a published split.
+        folder_names: Class names from the folders by label, if a file gives the classes other
+            names; otherwise empty.
     """
 
     class_names: tuple[str, ...] = ()
@@ -141,7 +148,7 @@ class Survey:
 
     @property
     def own_labels(self) -> dict[str, int]:
-        """The label of each picture by its name, in one's own folder; of a published set, none."""
+        """Label of each image by name in a custom image folder; empty for published datasets."""
         parts = self.splits.values() if self.own_split else ()
         return {
             picture.name: label
@@ -152,13 +159,15 @@ class Survey:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PictureDataset(Survey):
-    """A whole dataset, its faults already ruled out.
+    """A complete dataset without faults.
 
-    name: as given in the configuration, e.g. "caltech101" or "image_folder:birds".
-    template: prompt with one {} for a class name.
-    fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits);
-        of the ImageNet family, sizes stand for bytes.
-    pictures_fingerprint: the same whatever a file calls the classes, so that features stay.
+    Attributes:
+        name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
+        template: Prompt with one {} for a class name.
+        fingerprint: Hash of class names, template, order, labels and image bytes (32 hex digits).
+            For the ImageNet family, sizes replace bytes.
+        pictures_fingerprint: The same without class names from a file, so that cached features
+            remain valid if classes are renamed.
     """
 
     name: str
@@ -168,27 +177,31 @@ class PictureDataset(Survey):
 
 @runtime_checkable
 class DatasetSpec(Protocol):
-    """How one dataset is found and read."""
+    """Interface of a dataset: its template, and how it is read from disk."""
 
     @property
     def template(self) -> str:
         """Prompt with one {} for a class name."""
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
-        """Read names, labels and picture references; no picture's content.
+        """Read names, labels and image references, but not the content of images.
+
+        Args:
+            name: Name of the dataset.
+            data_root: Folder that contains the datasets' folders, if one is configured.
 
         Raises:
-            DatasetError: there is nothing to be read.
+            DatasetError: The dataset cannot be read at all.
         """
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: transparency over white, 16-bit grey scaled to 8 bits."""
+    """Convert any Pillow mode to RGB: transparency over white, 16-bit gray scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip at 255 and turn most 16-bit pictures white
+        # Pillow would clip at 255 and make most 16-bit images white
         wide = np.asarray(image, dtype=np.int64)
         grey = np.clip(wide >> 8, 0, 255).astype(np.uint8)
         grey[wide == image.info.get("transparency", -1)] = 255
@@ -201,9 +214,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def some(items: Iterable[object], shown: int = 5) -> str:
-    """The first few items and how many there are: "a, b, c, d, e and 7 more".
+    """Return the first items and the number of the rest: "a, b, c, d, e and 7 more".
 
-    Items that would break a line, or cannot be printed, are shown as Python writes them.
+    Items with line breaks or unprintable characters are shown by their repr.
     """
     everything = [str(item) for item in items]
     head = ", ".join(_shown(text) for text in everything[:shown])
@@ -211,13 +224,13 @@ def some(items: Iterable[object], shown: int = 5) -> str:
 
 
 def _shown(text: str, width: int = 200) -> str:
-    """A text in one line of bounded length that no terminal takes for a command."""
+    """Return a text in one line of bounded length, without control characters."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
 
 def number(items: Sized, noun: str) -> str:
-    """How many: "1 picture", "2 pictures", "1 missing class", "2 pictures of zero bytes"."""
+    """Return a count with a noun: "1 picture", "2 missing classes", "2 pictures of zero bytes"."""
     if len(items) == 1:
         return f"1 {noun}"
     head, separator, tail = noun.partition(" of ")
@@ -226,16 +239,16 @@ def number(items: Sized, noun: str) -> str:
 
 
 class Faults(list[str]):
-    """What is wrong with a dataset, a line each in the order of finding; readers add to it."""
+    """Faults of a dataset, one line each. Readers append to it."""
 
     def tell(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
-        """Add "WHERE: 2 NOUNS WHAT: a, b"; nothing where there are no items.
+        """Add "WHERE: 2 NOUNS WHAT: a, b" if there are items.
 
         Args:
-            where: the file or the folder that is to be mended, or the dataset.
-            noun: one of the items, as number takes it.
-            items: which they are.
-            what: what is wrong with them; "": the noun says it.
+            where: File or folder to fix, or the dataset.
+            noun: Singular noun for the items (see number).
+            items: Affected items.
+            what: Description of the fault. May be empty if the noun describes it.
         """
         items = list(items)
         if items:
@@ -243,9 +256,10 @@ class Faults(list[str]):
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Add why a file cannot be read, or, of a ValueError's, what is wrong in it.
+        """Turn an OSError or ValueError of the body into a fault of a file.
 
-        Its path may stand at the beginning of a ValueError's text.
+        Args:
+            path: Path of the file. A ValueError's text may begin with it.
         """
         try:
             yield
@@ -259,33 +273,33 @@ class Faults(list[str]):
     def tell_same_names(
         self, where: object, names: Sequence[str], called: Sequence[str] | None = None
     ) -> None:
-        """Add class names that are empty, or that have the same token ids for CLIP (see `spoken`).
+        """Add class names that are empty, or that have the same token IDs for CLIP (see `spoken`).
 
         Args:
-            where: the file that names them.
-            names: one for each class.
-            called: what messages call each class; None: as it is named.
+            where: File that contains the names.
+            names: Name of each class.
+            called: Text for each class in messages. Defaults to its name.
         """
         alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name, shown in zip(names, called or names, strict=True):
             alike[spoken(name)].append((name, shown))
-        for said, found in sorted(alike.items()):
-            if len(found) > 1 or not said:
-                name = clean_class_name(found[0][0])
-                many = f"stands for {number(found, 'class')}: {some(shown for _, shown in found)}"
+        for pieces, same in sorted(alike.items()):
+            if len(same) > 1 or not pieces:
+                name = clean_class_name(same[0][0])
+                many = f"stands for {number(same, 'class')}: {some(shown for _, shown in same)}"
                 self.append(f"{where}: class name {name!r}, as CLIP reads it, {many}")
 
     def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
-        """Add class names that are no text for a prompt, a table and a terminal, or that CLIP cuts.
+        """Add class names that have control characters, are too long, or are equal if truncated.
 
-        It reads no more than CONTEXT_LENGTH tokens. They are those of CLIP's own vocabulary, in
-        the dataset's template. For learned contexts and for other backbones, class_prompts of
-        ship.clip looks at what is left of each name.
+        CLIP reads at most CONTEXT_LENGTH tokens. Names are compared in the dataset's template with
+        CLIP's vocabulary. For learned contexts and other backbones, class_prompts of ship.clip
+        compares truncated names.
 
         Args:
-            where: the dataset, for messages.
-            names: cleaned, by label.
-            template: a prompt with one {} for a class name.
+            where: Dataset, for messages.
+            names: Cleaned class names by label.
+            template: Prompt with one {} for a class name.
         """
         odd = [name for name in names if has_control(name)]
         long = [name for name in names if len(name) > MOST_LETTERS]
@@ -294,12 +308,12 @@ class Faults(list[str]):
         if odd or long:
             return
         cut = f"that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} tokens"
-        for same in cut_alike(names, [template], CONTEXT_LENGTH, _clips_own):
+        for same in cut_alike(names, [template], CONTEXT_LENGTH, _clip_tokenizer):
             self.tell(where, "class name", same, cut)
 
 
-def _clips_own() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is hardly ever needed
+def _clip_tokenizer() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is rarely needed
 
     return SimpleTokenizer()
 
@@ -310,43 +324,46 @@ def cut_alike(
     context_length: int,
     tokenizer: Callable[[], Any],
 ) -> list[list[str]]:
-    """Class names that are apart, but whose prompts are the same to a backbone, which cuts them.
+    """Return groups of different class names whose prompts are equal after truncation.
 
     Args:
-        names: cleaned, by label.
-        templates: prompts with one {} for a class name; alike are names that are so in all.
-        context_length: tokens of a prompt that it reads, its start and its end included.
-        tokenizer: gives open_clip's tokenizer; asked only where a prompt may be cut.
+        names: Cleaned class names by label.
+        templates: Prompts with one {} for a class name. Names are grouped if they are equal in all
+            templates.
+        context_length: Number of tokens of a prompt that the backbone reads, including start and
+            end.
+        tokenizer: Returns open_clip's tokenizer; called only if a prompt may be truncated.
     """
     room = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
-    # a token has a byte at least: names that differ within these are told apart
+    # a token has at least one byte: names that differ within this many bytes stay different
     kept = max(0, room - min(len(start.encode("utf-8", "replace")) for start in starts))
     beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
-        said = spoken(name)
-        beginnings[said.replace(" ", "").encode("utf-8", "replace")[:kept]][said] = name
-    alike = [name for found in beginnings.values() if len(found) > 1 for name in found.values()]
+        pieces = spoken(name)
+        beginnings[pieces.replace(" ", "").encode("utf-8", "replace")[:kept]][pieces] = name
+    alike = [name for group in beginnings.values() if len(group) > 1 for name in group.values()]
     if not alike:
         return []
     encode, prompts = tokenizer().encode, defaultdict[Any, list[str]](list)
     for name in alike:
-        prompts[tuple(tuple(encode(sentence(one, name))[:room]) for one in templates)].append(name)
+        tokens = tuple(tuple(encode(sentence(text, name))[:room]) for text in templates)
+        prompts[tokens].append(name)
     return [same for same in prompts.values() if len(same) > 1]
 
 
 def clean_class_name(name: str) -> str:
-    """Underscores to spaces, runs of white space to one, composed (NFC) characters."""
+    """Replace underscores by spaces, collapse white space, and compose characters (NFC)."""
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
 def spoken(name: str) -> str:
-    """The pieces into which CLIP's tokenizer takes a class name apart, with spaces between them.
+    """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
-    Two names have the same token ids if and only if this is the same, whatever the vocabulary: a
-    token knows whether it ends a piece, so the ids of a piece say what it was. Case, underscores,
-    white space and HTML's names of characters ("&amp;") make no difference, nor does a space
-    before a digit or a sign ("dog 2", "dog2").
+    Two names have the same token IDs if and only if the results are equal, for any vocabulary: a
+    token encodes whether it ends a piece, so that a piece can be recovered from its IDs. Case,
+    underscores, white space and HTML entities ("&amp;") make no difference, nor does a space before
+    a digit or a sign ("dog 2", "dog2").
     """
     plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
     return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))

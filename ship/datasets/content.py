@@ -1,9 +1,8 @@
-"""What pictures hold: the hash of a whole dataset, and pictures that two splits share.
+"""Content of images: the hash of a whole dataset, and images that are in several splits or classes.
 
-The bytes of picture files are read once, not at each start: their SHA-256 is remembered on disk. A
-digest holds for a file of this name, size, and times of its last change: the content's (mtime) and
-the entry's (ctime), which no program can set back. So a file that was changed, or exchanged for
-another one, is read again, even if its size and its mtime are as before.
+Image files are read once, not at each start: their SHA-256 is cached on disk. A cached digest is
+valid for a file of the same name, size, mtime and ctime. No program can set ctime back, so a file
+that was changed or replaced is read again, even if size and mtime are equal.
 """
 
 import hashlib
@@ -29,46 +28,46 @@ logger = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 _LARGEST: Final = 1 << 28
-"""Bytes of a memory; a picture takes some 150."""
+"""Maximum size of a cache file in bytes; an image takes about 150."""
 _FRESH_NS: Final = 2_000_000_000
-"""A file that was changed so shortly before it was read is not remembered: a disk that counts time
-in steps (2 s, at most) would give a change in the same step the same times."""
+"""Digests of files that changed within this time before reading are not cached: a file system with
+coarse timestamps (up to 2 s) would give another change the same times."""
 
 
 class DigestMemory:
-    """The digests of one dataset's pictures."""
+    """A cache of the digests of one dataset's images."""
 
     def __init__(self, folder: Path, dataset: str, now: Callable[[], int] = time.time_ns) -> None:
-        """Read what is remembered; nothing where there is no memory, or not a sound one.
+        """Read the cached digests, if there is a valid cache file.
 
         Args:
-            folder: that holds a file for each dataset.
-            dataset: its name and its place on this disk, as a text.
-            now: the time in ns, by the clock of files.
+            folder: Folder with one cache file per dataset.
+            dataset: Name and location of the dataset, as one text.
+            now: Function that returns the time of the file system's clock in ns.
         """
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
         self._file = folder / f"{label}-{key}.json"
         self._head, self._now = f"{_FORMAT} {key}\n".encode(), now
-        self._held: dict[str, Any] = {}
+        self._cached: dict[str, Any] = {}
         self._seen: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
             checksum, _, body = file.read(_LARGEST).partition(b"\n")
-            if checksum == self._checksum(body) and isinstance(held := json.loads(body), dict):
-                self._held = held
+            if checksum == self._checksum(body) and isinstance(cached := json.loads(body), dict):
+                self._cached = cached
 
     def digest(self, picture: Picture) -> bytes:
-        """SHA-256 of the encoded bytes, which are read where nothing is remembered of them.
+        """Return the SHA-256 of the encoded bytes, which are read only if it is not cached.
 
         May be called from several threads.
 
         Raises:
-            OSError: the file is not there, or cannot be read.
+            OSError: The file is missing or unreadable.
         """
         if isinstance(picture.source, bytes):
             return file_hash(picture)
         stamp = _stamp(picture.source)
-        match self._held.get(picture.name):
+        match self._cached.get(picture.name):
             case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
                 self._seen[picture.name] = [*stamp, digits]
                 return bytes.fromhex(digits)
@@ -79,34 +78,35 @@ class DigestMemory:
         return content_hash
 
     def keep(self) -> None:
-        """Remember all that was asked for, and nothing else."""
-        if self._seen != self._held:
+        """Write the digests that were requested, and drop all others."""
+        if self._seen != self._cached:
             body = json.dumps(self._seen, sort_keys=True).encode("ascii")
-            with suppress(OSError):  # it is read again at the next start: no reason to stop
+            with suppress(OSError):  # without a cache, the files are read again at the next start
                 write_whole(self._file, self._checksum(body) + b"\n" + body)
 
     def _checksum(self, body: bytes) -> bytes:
-        """Of a memory of this dataset: it finds accidents, and no forgery."""
+        """Return the checksum of a cache of this dataset. It detects damage, not forgery."""
         return digest(self._head + body).encode()
 
 
 def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> str:
-    """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
+    """Hash the content of a dataset: names, template, order, labels and the bytes of all images.
 
-    Names are those of the folders where a file gives the classes others.
+    Class names are those of the folders, even if a file gives the classes other names. Location and
+    file dates are not included, so that a copied dataset keeps its fingerprint. If the dataset is
+    by_size, the size of an image replaces its bytes, and a change that keeps the size is not
+    noticed.
 
-    Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
-    Nor does a number of officially seen classes where there is none. Where it is by_size, a
-    picture's size stands for its bytes, and one that was changed at the same size goes unnoticed.
-
-    Files with the same bytes in two splits are told as well, as every file's bytes are hashed
-    here. In one's own folder they are a fault, and so are those under two classes. A published
-    split is used as it is, with a warning: without them its figures could not be compared.
+    Because all files are hashed here, files with equal bytes in two splits are reported, too. In a
+    custom image folder they are a fault, as are equal files in two classes. A published split is
+    used unchanged, with a warning, so that its results can be compared with published ones.
 
     Args:
-        memory: of the hashes of files, which are then read only if they are new or changed.
+        dataset: The dataset.
+        memory: Cache of file hashes, so that only new and changed files are read.
+
     Raises:
-        DatasetError: a picture that cannot be read, or copies.
+        DatasetError: An image cannot be read, or a custom image folder has copies.
     """
     splits = dataset.splits
     where = f"dataset {dataset.name}"
@@ -125,9 +125,8 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     if memory:
         memory.keep()
     if not dataset.by_size:
-        copies = copy_faults(
-            where, {split: dict(own) for split, own in pairs.items()}, dataset.own_labels
-        )
+        contents = {split: dict(hashes) for split, hashes in pairs.items()}
+        copies = copy_faults(where, contents, dataset.own_labels)
         if copies and dataset.own_split:
             raise DatasetError(*copies)
         for line in copies:
@@ -144,14 +143,13 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
 
 
 def pixel_hash(picture: Picture) -> bytes:
-    """SHA-256 of a picture's size and decoded RGB pixels.
+    """Return the SHA-256 of an image's size and decoded RGB pixels.
 
-    Equal for copies that differ in what is no picture (dates, comments, another lossless format),
-    which the hash of the bytes tells apart. A picture that was resized, or encoded anew with a
-    loss, has another one.
+    Unlike the hash of the bytes, it is equal for copies that differ in metadata or lossless format
+    only. A resized image, or one encoded again with loss, has another hash.
 
     Raises:
-        UndecodableError: it is not a whole picture, or too large.
+        UndecodableError: The image cannot be decoded, or is too large.
     """
     image = picture.open()
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()
@@ -160,37 +158,37 @@ def pixel_hash(picture: Picture) -> bytes:
 def copy_faults(
     where: str, contents: Mapping[str, Mapping[str, bytes]], label_of: Mapping[str, int]
 ) -> Faults:
-    """Pictures that stand under two classes; and in two splits, a line for each two splits.
+    """Return equal images in two classes, and equal images in two splits (one line per pair).
 
-    Under two names: a picture that stands in two places under one is a fault of the list.
+    Only copies under different names count. The readers of lists report repeated names.
 
     Args:
-        where: the dataset, for messages.
-        contents: split -> name of a picture -> hash of what it holds.
-        label_of: name of a picture -> its class; empty: classes are not looked at.
+        where: Dataset, for messages.
+        contents: Split -> name of an image -> hash of its content.
+        label_of: Name of an image -> its class. Empty: classes are not compared.
     """
     faults = Faults()
     first: dict[bytes, str] = {}
-    held = chain.from_iterable(contents[split].items() for split in SPLITS)
-    same = [(first.setdefault(content, name), name) for name, content in held]
-    torn = [f"{one} = {other}" for one, other in same if label_of.get(one) != label_of.get(other)]
+    images = chain.from_iterable(contents[split].items() for split in SPLITS)
+    same = [(first.setdefault(content, name), name) for name, content in images]
+    torn = [f"{a} = {b}" for a, b in same if label_of.get(a) != label_of.get(b)]
     faults.tell(where, "picture", torn, "under two classes")
-    for one, other in combinations(SPLITS, 2):
-        there = {content: name for name, content in contents[other].items()}
+    for split, later in combinations(SPLITS, 2):
+        name_of = {content: name for name, content in contents[later].items()}
         pairs = [
-            f"{name} = {there[content]}"
-            for name, content in contents[one].items()
-            if there.get(content, name) != name
+            f"{name} = {name_of[content]}"
+            for name, content in contents[split].items()
+            if name_of.get(content, name) != name
         ]
-        faults.tell(where, f"picture of {one}", pairs, f"also in {other}, under another name")
+        faults.tell(where, f"picture of {split}", pairs, f"also in {later}, under another name")
     return faults
 
 
 def file_hash(picture: Picture) -> bytes:
-    """Return the SHA-256 of a picture's encoded bytes.
+    """Return the SHA-256 of an image's encoded bytes.
 
     Raises:
-        OSError: the file is not there, or cannot be read.
+        OSError: The file is missing or unreadable.
     """
     return hashlib.sha256(picture.read()).digest()
 
@@ -202,6 +200,6 @@ def _size(picture: Picture) -> bytes:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size, mtime and ctime (ns)."""
+    """Return size, mtime and ctime (ns) of a file."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
