@@ -1,4 +1,4 @@
-"""Folders for each class, and the layout of ImageNet and its relatives."""
+"""Layout of ImageNet and its variants: one folder per class."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from ship.datasets.lists import Row, read_lines, repeated
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
                    ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
-"""Files with these endings (any case) are pictures."""
+"""File name suffixes of images, in any case."""
 CLASS_NAMES: Final = "classnames.txt"
 _LINE: Final = re.compile(r"(n\d{8})\s+(\S.*)")
 TRAIN_PER_CLASS: Final = 64
@@ -21,13 +21,13 @@ VAL_PER_CLASS: Final = 10
 
 
 def _pictures(folder: Path) -> list[str]:
-    """Names of the pictures directly in a folder, sorted."""
+    """Return the names of the images directly in a folder, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
 
 
 def directories_in(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones do not count."""
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(
         entry.name
         for entry in folder.iterdir()
@@ -36,33 +36,36 @@ def directories_in(folder: Path) -> list[str]:
 
 
 def ends_in(suffixes: tuple[str, ...], name: str) -> bool:
-    """Whether a file that is not hidden has one of these endings, in any case."""
+    """Return True if a file is not hidden and has one of the suffixes, in any case."""
     return name[0] != "." and name.lower().endswith(suffixes)
 
 
 @dataclass(frozen=True)
 class ImageNet(Published):
-    """Folders of ImageNet's classes, and classnames.txt with "<wnid> <name>" lines.
+    """ImageNet or a variant: a folder per class, and classnames.txt with "<wnid> <name>" lines.
 
-    1.28 million pictures are more than few-shot work needs and 140 GB more than can be hashed
-    whenever a study starts. So of each class a fixed part is used, chosen by the hash of the
-    pictures' paths, and fingerprints of the whole family are of paths and sizes, not of bytes.
+    Few-shot learning does not need 1.28 million images, and 140 GB cannot be hashed whenever a
+    study starts. Therefore a fixed subset of each class is used, selected by the hash of the
+    images' paths, and fingerprints of these datasets hash paths and sizes instead of bytes.
 
-    Labels are the lines of classnames.txt in order; it lies in data_root/folder, or else in that of
-    imagenet. ImageNet itself has images/{train,val}/<wnid>/: test pictures are those of images/val,
-    the train and val pictures are a fixed part of images/train, see used_part. Targets have a
-    folder a class in images: test alone, with empty train and val splits.
+    Labels follow the lines of classnames.txt, which is in data_root/folder or in that of imagenet.
+    ImageNet itself has images/{train,val}/<wnid>/: test images are those of images/val, and the
+    train and val images are a fixed subset of images/train (see used_part). Targets have a folder
+    per class in images, for the test split only; their train and val splits are empty.
 
-    counts: pictures in images/train and images/val; there is no official third part.
-    target: "": ImageNet itself; else pictures of its classes from elsewhere, for tests alone:
-        "whole"; "numbered": folders are called 0, 1, ... after the lines of classnames.txt, not by
-        wnid; "part": only some of the classes are there, and the others are none of this dataset.
+    Attributes:
+        counts: Number of images in images/train and images/val. There is no official third split.
+        target: "" for ImageNet itself. Otherwise the kind of a test-only variant:
+
+            - "whole": has all classes.
+            - "numbered": has folders 0, 1, ... after the lines of classnames.txt, instead of wnids.
+            - "part": has some of the classes; the others do not belong to the dataset.
     """
 
     target: Literal["", "whole", "numbered", "part"] = ""
 
     def read(self, data_root: Path, faults: Faults) -> Found:
-        """List every class's folders."""
+        """List the folders of all classes."""
         images = data_root / self.pictures
         listed = data_root / self.folder / CLASS_NAMES
         shared = data_root / "imagenet" / CLASS_NAMES
@@ -94,29 +97,35 @@ class ImageNet(Published):
     def _class_folders(
         self, images: Path, part: str, expected: Sequence[str], faults: Faults
     ) -> dict[str, list[str]]:
-        """Pictures by class folder; tells of folders that are strange, missing or empty."""
+        """List the images of each class folder, and report unknown, missing and empty folders."""
         folder = images / part
         if not folder.is_dir():
-            if part:  # else it is the folder of pictures, which is looked for anyway
+            if part:  # otherwise it is the folder of images, which Found.checked reports
                 faults.append(f"{folder}: no such folder")
             return {}
-        there = directories_in(folder)
-        found = {name: _pictures(folder / name) for name in there if name in expected}
-        strange = [name for name in there if expected and name not in found]
+        names = directories_in(folder)
+        files_of = {name: _pictures(folder / name) for name in names if name in expected}
+        strange = [name for name in names if expected and name not in files_of]
         faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
-        missing = [] if self.target == "part" else [name for name in expected if name not in there]
+        missing = [] if self.target == "part" else [name for name in expected if name not in names]
         faults.tell(folder, "class", missing, "without a folder")
-        empty = [name for name, files in found.items() if not files]
+        empty = [name for name, files in files_of.items() if not files]
         faults.tell(folder, "class folder", empty, "without pictures")
-        return found
+        return files_of
 
 
 def used_part(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The train and val pictures among a class's paths.
+    """Select the train and val images of a class.
 
-    In the order of their paths' SHA-256, the first TRAIN_PER_CLASS are train and the next
-    VAL_PER_CLASS val. A class with fewer than both gives a fifth of its pictures, rounded up and at
-    most VAL_PER_CLASS, to val (none if it has one) and the others to train.
+    In the order of the SHA-256 of their paths, the first TRAIN_PER_CLASS are train and the next
+    VAL_PER_CLASS are val. In a class with too few images, a fifth of them are val, rounded up and
+    at most VAL_PER_CLASS (none of a single image), and the others train.
+
+    Args:
+        paths: Paths of the class's images.
+
+    Returns:
+        The paths of "train" and "val".
     """
     chosen = by_hash(paths)
     n_val = min(VAL_PER_CLASS, -(-len(paths) // 5) if len(paths) > 1 else 0)
@@ -125,10 +134,10 @@ def used_part(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _class_names(path: Path, faults: Faults) -> dict[str, str]:
-    """Class names by wnid in the order of the file.
+    """Read class names by wnid, in the order of the file.
 
-    Two wnids may have one name: CLIP's list, which CoOp took over, has "missile" and "sunglasses"
-    twice. Their prompts are the same, so pictures of the second are counted as the first.
+    Two wnids may have the same name: CLIP's list, which CoOp uses, has "missile" and "sunglasses"
+    twice. Their prompts are equal, so images of the second class are classified as the first.
     """
     lines = read_lines(path, faults)
     matches = [_LINE.fullmatch(line) for line in lines]

@@ -1,6 +1,6 @@
-"""How published sets are read: one checker of pictures, and the layouts that are lists in files.
+"""Layouts of published datasets that are lists in files, and the check of images for all layouts.
 
-A layout is a reader of lists and folders that gives (split, path, label) for each picture.
+A layout reads lists and folders, and returns (split, path, label) for each image.
 """
 
 import hashlib
@@ -34,11 +34,15 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 @dataclass(frozen=True)
 class Found:
-    """What lists and folders say, before pictures are looked at.
+    """Content of lists and folders, before images are checked.
 
-    survey: class names and whatever else it holds, but for splits, faults and what is unlike.
-    images: the folder of pictures. where: what says which pictures are of which class and split.
-    counts: to be compared with the published ones; None: the pictures in train, val and test.
+    Attributes:
+        survey: Survey without splits, faults and differences.
+        images: Folder of the images.
+        where: File or folder that determines the class and split of each image.
+        rows: Split, path and label of each image.
+        counts: Numbers to compare with the published ones. Defaults to the numbers of images in
+            train, val and test.
     """
 
     survey: Survey
@@ -48,20 +52,22 @@ class Found:
     counts: tuple[int, ...] | None = None
 
     def checked(self, faults: Faults) -> Survey:
-        """The survey with its splits, each of whose pictures is looked at without being read.
+        """Check all images without reading them, and return the survey with its splits.
+
+        These are faults: images in two splits or with two labels, paths outside of the folder
+        (their images are omitted), missing, empty or too large files, a missing folder, and fewer
+        than two classes.
 
         Args:
-            faults: those of reading; told, too, of pictures that are in two splits or under two
-                labels, that leave the folder (they are left out), are missing, empty or too large,
-                of a missing folder, and of fewer than two classes.
+            faults: Faults of reading the lists; the faults of the images are added.
         """
         files = {path: self.images / path for _, path, _ in self.rows if is_inside(path)}
-        held: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        uses: dict[str, set[tuple[str, int]]] = defaultdict(set)
         for split, path, label in self.rows:
             if path in files:
-                held[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
-        leaked = [path for path, own in held.items() if len({split for split, _ in own}) > 1]
-        torn = [path for path, own in held.items() if len({label for _, label in own}) > 1]
+                uses[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
+        leaked = [path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1]
+        torn = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
         outside = {repr(path) for _, path, _ in self.rows if path not in files}
         faults.tell(self.where, "picture", sorted(leaked), "in more than one split")
         faults.tell(self.where, "picture", sorted(torn), "under two labels")
@@ -71,14 +77,14 @@ class Found:
             faults.append(f"{self.where}: must have at least 2 classes, has {n}")
         splits = {}
         for split in SPLITS:
-            own = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
-            labels = np.array([label for _, label in own], dtype=np.int64)
-            splits[split] = Split(tuple(Picture(path, files[path]) for path, _ in own), labels)
+            pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
+            labels = np.array([label for _, label in pairs], dtype=np.int64)
+            splits[split] = Split(tuple(Picture(path, files[path]) for path, _ in pairs), labels)
         return replace(self.survey, splits=splits, faults=tuple(faults))
 
 
 def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
-    """Tell of files that are not there, files without content, and files that are too large."""
+    """Report files that are missing, empty or too large."""
     if not images.is_dir():
         faults.append(f"{images}: no such folder")
         return
@@ -90,18 +96,18 @@ def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file; -1 where there is none."""
+    """Return the size of a file in bytes, or -1 if there is none."""
     try:
-        found = path.stat()
-    except (OSError, ValueError):  # no file system takes a lone surrogate
+        status = path.stat()
+    except (OSError, ValueError):  # no file system supports lone surrogates
         return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def is_inside(path: str) -> bool:
-    """Whether a relative path, taken at its word, stays in the folder that it is relative to.
+    """Return True if the text of a relative path does not leave its folder, on any system.
 
-    Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
+    Links on the disk are not checked: users may link datasets.
     """
     slashed = path.replace("\\", "/")
     leaves = slashed.startswith("/") or ".." in slashed.split("/") or _DRIVE.match(slashed)
@@ -109,29 +115,35 @@ def is_inside(path: str) -> bool:
 
 
 def by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
-    """Paths in the order of their SHA-256: as good as shuffled, and the same on every machine.
+    """Sort paths by their SHA-256, a pseudo-random order that is the same on every machine.
 
     Args:
-        salt: stands before each path; another one gives another order.
+        paths: Paths to sort.
+        salt: Prefix of each path before hashing; another salt results in another order.
     """
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
 
 def counted(splits: Mapping[str, Split]) -> tuple[int, ...]:
-    """Pictures in train, val and test."""
+    """Return the numbers of images in train, val and test."""
     return tuple(len(splits[split]) for split in SPLITS)
 
 
 def slashed(counts: Iterable[int]) -> str:
-    """Counts of train, val and test pictures: "4128/1649/2465"."""
+    """Format the numbers of train, val and test images: "4128/1649/2465"."""
     return "/".join(map(str, counts))
 
 
 def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
-    """The data root, for the dataset of some folders in it.
+    """Return the data root after checking that it is a folder.
+
+    Args:
+        name: Name of the dataset, for messages.
+        data_root: Data root as configured.
+        folders: Folders of the dataset below the data root, for messages.
 
     Raises:
-        DatasetError: it is None, or no folder.
+        DatasetError: The data root is None, or not a folder.
     """
     if data_root is None:
         places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
@@ -143,12 +155,15 @@ def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
 
 @dataclass(frozen=True)
 class Published(ABC):
-    """A published dataset below the data root; how it is read, its layout says.
+    """A published dataset below the data root. Subclasses are layouts.
 
-    folder: holds the lists. images: holds the pictures, in folder ("" for folder itself).
-    counts: pictures in the published train, val and test split. classes: how many it has.
-    template: a prompt with one {} for a class name.
-    n_seen: officially seen classes; None: there is no official split.
+    Attributes:
+        folder: Folder of the lists.
+        images: Folder of the images, below `folder` ("" for `folder` itself).
+        counts: Numbers of images in the published train, val and test split.
+        classes: Number of classes.
+        template: Prompt with one {} for a class name.
+        n_seen: Number of officially seen classes. None: no official split.
     """
 
     folder: str
@@ -160,26 +175,32 @@ class Published(ABC):
 
     @abstractmethod
     def read(self, data_root: Path, faults: Faults) -> Found:
-        """Read lists and folders; what cannot be read is told, and holds nothing."""
+        """Read lists and folders. Those that cannot be read are reported and left empty.
+
+        Args:
+            data_root: Folder that contains the datasets' folders.
+            faults: The faults are added to it.
+        """
 
     @property
     def pictures(self) -> str:
-        """The folder of pictures below the data root."""
+        """Folder of the images, relative to the data root."""
         return f"{self.folder}/{self.images}".rstrip("/")
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
-        """Read the lists, look at every picture's size, and compare with what was published."""
+        """Read the lists, check the size of every image, and compare with the published numbers."""
         root = root_of(name, data_root, self.pictures, self.folder)
         faults = Faults()
-        found = self.read(root, faults)
-        survey = found.checked(faults)
-        here = found.counts or counted(survey.splits), len(survey.class_names), survey.n_seen
+        content = self.read(root, faults)
+        survey = content.checked(faults)
+        actual = content.counts or counted(survey.splits), len(survey.class_names), survey.n_seen
         published = self.counts, self.classes, self.n_seen
-        if not found.rows or here == published:
+        if not content.rows or actual == published:
             return survey
+        where = content.where.relative_to(root)
         unlike = (
-            f"dataset {name}: {found.where.relative_to(root)} holds {_size(*here)}, the published "
-            f"one {_size(*published)}: accuracies on it cannot be compared with published ones"
+            f"dataset {name}: {where} holds {_size(*actual)}, the published one "
+            f"{_size(*published)}: accuracies on it cannot be compared with published ones"
         )
         return replace(survey, unlike=(unlike,))
 
@@ -193,14 +214,15 @@ def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
 class CoOp(Published):
     """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
 
-    split: the file is called split_zhou_SPLIT.json.
+    Attributes:
+        split: SPLIT in the file's name split_zhou_SPLIT.json.
     """
 
     split: str = ""
 
     @property
     def split_file(self) -> str:
-        """In data_root/folder; torchvision has none."""
+        """Name of the split file in data_root/folder. It is CoOp's; torchvision has none."""
         return f"split_zhou_{self.split}.json"
 
     def read(self, data_root: Path, faults: Faults) -> Found:
@@ -212,10 +234,10 @@ class CoOp(Published):
 
 @dataclass(frozen=True)
 class Aircraft(Published):
-    """FGVC-Aircraft's own lists in data_root/folder, or in its archive's data/ below that.
+    """FGVC-Aircraft's original lists in data_root/folder, or in the archive's data/ below it.
 
-    images_variant_{train,val,test}.txt hold "<id> <variant>" lines, images/<id>.jpg the pictures;
-    labels are the lines of variants.txt in order, as in CoOp.
+    images_variant_{train,val,test}.txt have "<id> <variant>" lines, and images/<id>.jpg are the
+    images. Labels follow the lines of variants.txt, as in CoOp.
     """
 
     def read(self, data_root: Path, faults: Faults) -> Found:
@@ -235,7 +257,7 @@ class Aircraft(Published):
                     bad.append(repr(line))
                 else:
                     rows.append((split, f"{picture}.jpg", label))
-            must = "must be '<id> <variant of variants.txt>'"
-            faults.tell(path, "line", bad if variants else (), must)
+            form = "must be '<id> <variant of variants.txt>'"
+            faults.tell(path, "line", bad if variants else (), form)
         survey = Survey(tuple(clean_class_name(variant) for variant in variants))
         return Found(survey, folder / self.images, folder, rows)

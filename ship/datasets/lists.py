@@ -1,6 +1,6 @@
-"""Lists: the files that say which pictures and classes there are, and what classes are called.
+"""Readers of list files: images with splits and labels, and class names.
 
-They may be somebody else's: what is read is bounded, and what is wrong with it is told, not raised.
+Files are untrusted input: sizes are bounded, and faults are collected instead of raised.
 """
 
 import csv
@@ -16,18 +16,23 @@ from ship.datasets.base import SPLITS, Faults, clean_class_name, some, spoken
 from ship.whole_file import read_whole
 
 LARGEST_FILE: Final = 1 << 28
-"""Bytes of one picture, or of one list of pictures, which are read as a whole."""
+"""Maximum size in bytes of an image or a list, which are read as a whole."""
 SEPARATORS: Final = {".csv": ",", ".txt": " "}
-"""Of folder and name in a line of a file of class names, by the file's ending."""
+"""Separator of folder and name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
 _MOST_CLASSES: Final = 2**31
 
 Row = tuple[str, str, int]
-"""Split, picture path relative to the folder of pictures, label."""
+"""Split, path of the image relative to the folder of images, label."""
 
 
 def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows, and the class names by label, of a split file in CoOp's form."""
+    """Read the rows and the class names by label from a split file in CoOp's format.
+
+    Args:
+        path: Path of the file.
+        faults: The faults of the file are added to it.
+    """
     rows: list[Row] = []
     named: list[tuple[int, str]] = []
     with faults.reading(path):
@@ -48,7 +53,7 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
 def _well_formed(row: Any) -> bool:
     return (
         isinstance(row, list)
-        and [*map(type, row)] == [str, int, str]  # a bool is none of these
+        and [*map(type, row)] == [str, int, str]  # isinstance would accept a bool as an int
         and 0 <= row[1] < _MOST_CLASSES
         and bool(clean_class_name(row[2]))
     )
@@ -57,14 +62,14 @@ def _well_formed(row: Any) -> bool:
 def _names_by_label(
     path: Path, named: Sequence[tuple[int, str]], faults: Faults
 ) -> tuple[str, ...]:
-    """Class names by label, which must pair one to one."""
+    """Return class names by label, and report labels and names that do not match one to one."""
     names: dict[int, set[str]] = defaultdict(set)
     for label, name in named:
         names[label].add(name)
     gaps = sorted({*range(len(names))} - {*names})
     faults.tell(path, "label", gaps, f"absent, though labels go up to {max(names, default=0)}")
     many = [
-        f"{label} ({some(sorted(own))})" for label, own in sorted(names.items()) if len(own) > 1
+        f"{label} ({some(sorted(same))})" for label, same in sorted(names.items()) if len(same) > 1
     ]
     faults.tell(path, "label", many, "with more than one class name")
     pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
@@ -74,10 +79,18 @@ def _names_by_label(
 
 
 def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> dict[str, str]:
-    """What a file calls the directories.
+    """Read the class names of directories from a file.
 
-    Told of are lines of another form, directories that the file lacks or has twice, and those that
-    are not there.
+    Malformed lines, and directories that are unknown, missing from the file or in it twice, are
+    reported.
+
+    Args:
+        path: Path of the file.
+        directories: Names of the class directories.
+        faults: The faults of the file are added to it.
+
+    Returns:
+        Directory -> class name.
     """
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
@@ -85,8 +98,8 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
         rows = _rows(path, separator)
     if not rows:
         return {}
-    there = {unicodedata.normalize("NFC", own): own for own in directories}
-    hidden = [own for own in directories if own not in there.values()]
+    existing = {unicodedata.normalize("NFC", folder): folder for folder in directories}
+    hidden = [folder for folder in directories if folder not in existing.values()]
     faults.tell(path, "folder", hidden, "called as another one, with accents written otherwise")
     fit: list[list[str]] = []
     odd: list[list[str]] = []
@@ -96,26 +109,28 @@ def read_class_names(path: Path, directories: Sequence[str], faults: Faults) -> 
         else:
             odd.append(row)
     faults.tell(path, "line", map(separator.join, odd), f"must be 'folder{separator}name'")
-    faults.tell(path, "folder", repeated(own for own, _ in fit), "on more than one line")
-    strange = [own for own, _ in fit if own not in there]
-    spaced = separator == " " and any(" " in own for own in there)
+    faults.tell(path, "folder", repeated(folder for folder, _ in fit), "on more than one line")
+    strange = [folder for folder, _ in fit if folder not in existing]
+    spaced = separator == " " and any(" " in folder for folder in existing)
     hint = " (for folders with spaces, take a .csv file)" if spaced else ""
     faults.tell(path, "name", strange, f"of a folder that is not there{hint}")
     named = {row[0] for row in rows}
-    faults.tell(path, "folder", [own for own in there if own not in named], "without a name")
-    return {there[own]: clean_class_name(name) for own, name in fit if own in there}
+    unnamed = [folder for folder in existing if folder not in named]
+    faults.tell(path, "folder", unnamed, "without a name")
+    return {existing[folder]: clean_class_name(name) for folder, name in fit if folder in existing}
 
 
 def _rows(path: Path, separator: str) -> list[list[str]]:
-    """The cells of each line of a list of class names that is not empty; at least one line.
+    """Read the cells of each non-empty line of a list of class names.
 
     Args:
-        path: of the list. Where a comma separates, it is CSV, and may begin with "folder,name".
-        separator: of SEPARATORS. Where it is a space, the first white space of a line ends the
-            folder's name.
+        path: Path of the list. With a comma as separator, it is CSV and may begin with the line
+            "folder,name".
+        separator: Value of SEPARATORS. With a space as separator, the first white space of a line
+            ends the folder's name.
 
     Raises:
-        ValueError: it has another ending, cannot be read, or is empty.
+        ValueError: The file has another suffix, cannot be read, or is empty.
     """
     if not separator:
         raise ValueError("must be a .csv or a .txt file")
@@ -136,12 +151,17 @@ def _rows(path: Path, separator: str) -> list[list[str]]:
 
 
 def repeated(items: Iterable[str]) -> list[str]:
-    """Items that come more than once, sorted."""
+    """Return the items that occur more than once, sorted."""
     return sorted(item for item, times in Counter(items).items() if times > 1)
 
 
 def read_lines(path: Path, faults: Faults) -> list[str]:
-    """The non-empty lines of a list, without the space around them; none where it is not sound."""
+    """Read the non-empty lines of a list, stripped. Returns none if the file has faults.
+
+    Args:
+        path: Path of the list.
+        faults: The faults of the file are added to it.
+    """
     lines: list[str] = []
     with faults.reading(path):
         lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
@@ -151,10 +171,10 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object.
+    """Read the object of a JSON file.
 
     Raises:
-        ValueError: it cannot be read, or is something else.
+        ValueError: The file cannot be read, or does not contain a JSON object.
     """
     text = read_text(path)
     try:
@@ -167,9 +187,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A list's content.
+    """Read the text of a list.
 
     Raises:
-        ValueError: it cannot be read, or is not UTF-8.
+        ValueError: The file cannot be read, or is not UTF-8.
     """
     return read_whole(path, LARGEST_FILE).decode("utf-8-sig")

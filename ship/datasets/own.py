@@ -1,4 +1,4 @@
-"""One's own pictures: a folder for each class, how it is split, and what its classes are called."""
+"""Custom image folders: a folder per class, with its split and class names."""
 
 import os
 import posixpath
@@ -14,12 +14,12 @@ from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, root_of
 from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
 
 PREFIX: Final = "image_folder:"
-"""A dataset called image_folder:NAME is the folder data_root/NAME."""
+"""Prefix of dataset names: image_folder:NAME is the folder data_root/NAME."""
 SMALLEST_CLASS: Final = 3
-"""Pictures that a class needs for one each in train, val and test."""
+"""Minimum number of images per class, one each for train, val and test."""
 _CALLED: Final = " or ".join(f"class_names{ending}" for ending in SEPARATORS)
 _UNREAD: Final = (".heic", ".heif", ".hif")
-"""Endings of pictures that Pillow reads with a plugin alone."""
+"""Suffixes of images that Pillow can read only with a plugin."""
 _ASIDE: Final = {
     "class folder": "with pictures in several folders below it, all taken for one class",
     "folder": "next to train, val and test, not read (move it elsewhere, or into these three)",
@@ -28,27 +28,31 @@ _ASIDE: Final = {
     "link": "not followed, to the dataset's own folder or one that holds it",
     "path": "passed over, which are hidden, met again, or no picture by their ending",
 }
-"""What is not taken as it stands in one's own folder, by a noun; all but the last are warnings."""
+"""Noun -> text for the parts of a folder that are not used as they are.
+
+All are warnings, except for the last, which is a note.
+"""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """data_root/NAME with one directory a class, pictures at any depth below it.
+    """data_root/NAME with one directory per class, and images at any depth below it.
 
-    Links are followed, each directory once for a class, but none that leads to the folder itself
-    or to one that holds it. What is passed over, and directories of pictures below a class's own,
-    are told as notes and warnings.
+    Links are followed, each directory once per class, except for links to the folder itself or to a
+    folder that contains it. Skipped files, and directories of images below a class directory, are
+    reported as notes and warnings.
 
-    With the sub-folders train/, val/ and test/, each holds the class directories and is taken as
-    it stands. Without, every class is split 50/20/30 per cent (val and test rounded to the nearest
-    picture, at least one; train gets the rest) by a hash of its pictures' paths: the split is the
-    same on every machine. Labels follow the sorted directories.
+    If there are subfolders train/, val/ and test/, they contain the class directories and are the
+    splits. Otherwise each class is split 50/20/30 percent (val and test are rounded to the nearest
+    image, at least one; train gets the rest) by a hash of its images' paths, so that the split is
+    the same on every machine. Labels follow the sorted class names.
 
-    class_names: a file of what the classes are called; None: class_names.csv or class_names.txt in
-        the folder, else they are called as their directories.
-    split: a file in CoOp's form, which says of pictures in the folder what they are of, and in
-        which split; directories say nothing then. None: there is none.
-    split_seed: of another draw of the 50/20/30; 0: by the paths alone.
+    Attributes:
+        class_names: File of class names. Defaults to class_names.csv or class_names.txt in the
+            folder, otherwise to the names of the directories.
+        split: File in CoOp's format with the class and split of images in the folder; directories
+            are then ignored. Defaults to none.
+        split_seed: Seed of the 50/20/30 split. 0 hashes only the paths.
     """
 
     class_names: str | None = None
@@ -57,11 +61,11 @@ class ImageFolder:
     template: ClassVar[str] = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
-        """List the directories and look at every picture's size."""
+        """List the directories and check the size of every image."""
         relative = name.removeprefix(PREFIX)
         if not is_inside(relative):
-            must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
-            raise DatasetError(f"dataset {name!r}: {must}")
+            rule = f"NAME of {PREFIX}NAME must be a folder inside the data root"
+            raise DatasetError(f"dataset {name!r}: {rule}")
         folder = root_of(name, data_root, relative) / relative
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder")
@@ -69,26 +73,26 @@ class ImageFolder:
             return self._as_listed(folder, Path(self.split))
         reader = _Reader(folder, self.split_seed)
         listed, faults = reader.listed(), reader.faults
-        called = {own: clean_class_name(own) for _, _, own in listed}
-        directories = sorted(called, key=lambda own: (called[own], own))
-        plain = tuple(called[own] for own in directories)
-        given = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
-        both = [path.name for path in given if len(given) > 1]
+        called = {directory: clean_class_name(directory) for _, _, directory in listed}
+        directories = sorted(called, key=lambda directory: (called[directory], directory))
+        plain = tuple(called[directory] for directory in directories)
+        lists = _name_files(folder) if self.class_names is None else [Path(self.class_names)]
+        both = [path.name for path in lists if len(lists) > 1]
         faults.tell(folder, "list", both, "of class names, where one is enough")
-        if given and reader.directories:
-            called |= read_class_names(given[0], reader.directories, faults)
-        names = tuple(called[own] for own in directories)
-        faults.tell_same_names(given[0] if given else folder, names, directories)
-        label_of = {own: label for label, own in enumerate(directories)}
-        rows = [(split, path, label_of[own]) for split, path, own in listed]
+        if lists and reader.directories:
+            called |= read_class_names(lists[0], reader.directories, faults)
+        names = tuple(called[directory] for directory in directories)
+        faults.tell_same_names(lists[0] if lists else folder, names, directories)
+        label_of = {directory: label for label, directory in enumerate(directories)}
+        rows = [(split, path, label_of[directory]) for split, path, directory in listed]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
         if self.class_names is None:
             near = _nearly_name_files(folder)
             odd.tell(folder, "file", near, f"not read as class names (call it {_CALLED})")
         for noun, what in _ASIDE.items():
-            told = notes if noun == "path" else odd
-            told.tell(folder, noun, sorted(reader.aside[noun]), what)
+            lines = notes if noun == "path" else odd
+            lines.tell(folder, noun, sorted(reader.aside[noun]), what)
         survey = Survey(
             names,
             warnings=(*odd,),
@@ -100,15 +104,15 @@ class ImageFolder:
         return Found(survey, folder, folder, rows).checked(faults)
 
     def _as_listed(self, folder: Path, path: Path) -> Survey:
-        """What a split file says."""
+        """Survey the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
-        sound = not faults  # else a name's place may not be its label
+        sound = not faults  # otherwise the index of a name may not be its label
         for split in SPLITS:
-            own = [row for row in rows if row[0] == split]
-            twice = repeated(posixpath.normpath(picture) for _, picture, _ in own)
+            part = [row for row in rows if row[0] == split]
+            twice = repeated(posixpath.normpath(picture) for _, picture, _ in part)
             faults.tell(path, "picture", twice, f"more than once in {split}")
-            shown = {label for _, _, label in own}
+            shown = {label for _, _, label in part}
             lacking = [name for label, name in enumerate(names) if label not in shown]
             if split == "val":
                 odd.tell(path, "class", lacking if sound else (), _ASIDE["class"])
@@ -118,37 +122,42 @@ class ImageFolder:
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
         where = f"as in {path}"
         survey = Survey(names, warnings=(*odd,), split_version=path.name, own_split=where)
-        found = Found(survey, folder, path, rows).checked(faults)
-        head = f"{path}: "  # what it names may be missing in the folder: the list is to be mended
-        return replace(found, faults=tuple(head + line.removeprefix(head) for line in found.faults))
+        checked = Found(survey, folder, path, rows).checked(faults)
+        head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
+        lines = (head + line.removeprefix(head) for line in checked.faults)
+        return replace(checked, faults=tuple(lines))
 
 
 PLAIN_FOLDER: Final = ImageFolder()
-"""A folder that is read as it stands."""
+"""An image folder with default options."""
 
 
 def _name_files(folder: Path) -> list[Path]:
-    """The files of class names that lie in a folder."""
-    found = [folder / f"class_names{ending}" for ending in SEPARATORS]
-    return [path for path in found if os.path.lexists(path)]  # a link to nothing is a fault to tell
+    """Return the files of class names in a folder."""
+    paths = [folder / f"class_names{ending}" for ending in SEPARATORS]
+    return [path for path in paths if os.path.lexists(path)]  # a dangling link must be reported
 
 
 def _nearly_name_files(folder: Path) -> list[str]:
-    """Files that were probably meant to be one: "classnames.txt", "Class-Names.CSV"."""
+    """Return files with almost the right name, e.g. "classnames.txt" and "Class-Names.CSV"."""
     alike = re.compile(r"class[ _-]?names?\.\w+", re.IGNORECASE)
     near = {path for path in folder.iterdir() if alike.fullmatch(path.name)}
     return sorted(path.name for path in near - {*_name_files(folder)} if not path.is_dir())
 
 
 class _Reader:
-    """Lists one's own folder.
+    """Reader of a custom image folder.
 
-    directories: every class's, once it is listed. split: how it is split, in words. aside: paths by
-    their nouns in _ASIDE.
+    Attributes:
+        folder: The folder.
+        seed: Seed of the split if the folder has none.
+        faults: Faults of the folder.
+        split: Description of the split.
+        directories: Names of the class directories, after listed().
+        aside: Noun of _ASIDE -> paths that are not used as they are.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        """List nothing yet; the seed is of the split of a folder that has none."""
         self.folder, self.seed, self.faults = folder, seed, Faults()
         by = f" and split_seed {seed}" if seed else ""
         self.split = f"50/20/30 per cent of each class, by a hash of the paths{by}"
@@ -156,32 +165,32 @@ class _Reader:
         self.aside: dict[str, list[str]] = defaultdict(list)
 
     def listed(self) -> list[tuple[str, str, str]]:
-        """Split, path relative to the folder, and class directory of each picture."""
-        own = directories_in(self.folder)
-        given = set(SPLITS) <= set(own)
-        others = [name for name in own if name not in SPLITS]
+        """Return split, path relative to the folder, and class directory of each image."""
+        names = directories_in(self.folder)
+        has_splits = set(SPLITS) <= set(names)
+        extra = [name for name in names if name not in SPLITS]
         alike: list[str] = []
-        if not given:
-            # some of train, val and test and nothing else: meant as splits, whatever they hold
-            alike = self._misnamed_splits(own) if others else own
+        if not has_splits:
+            # a folder with some of train, val and test and nothing else is an incomplete split
+            alike = self._misnamed_splits(names) if extra else names
         if alike:
-            must = "there must be three, called train, val (which may be empty) and test"
-            self.faults.append(f"{self.folder}: {some(alike)} look like splits: {must}")
+            rule = "there must be three, called train, val (which may be empty) and test"
+            self.faults.append(f"{self.folder}: {some(alike)} look like splits: {rule}")
             return []
         pictures = {
             (split, directory): self._pictures(f"{split}/{directory}".lstrip("/"))
-            for split in (SPLITS if given else ("",))
+            for split in (SPLITS if has_splits else ("",))
             for directory in directories_in(self.folder / split)
         }
         self.directories = sorted({directory for _, directory in pictures})
-        if given:
+        if has_splits:
             self.split = "as in the folders train, val and test"
             if self.seed:
                 self.faults.append(f"{self.folder}: is split by its folders, not by a split_seed")
-            self.aside["folder"] += others
+            self.aside["folder"] += extra
             for split in SPLITS:
-                lacking = [one for one in self.directories if not pictures.get((split, one))]
-                if split == "val":  # what a trial needs of it, ship.requirements says
+                lacking = [name for name in self.directories if not pictures.get((split, name))]
+                if split == "val":  # ship.requirements checks whether a trial needs it
                     self.aside["class"] += lacking
                     continue
                 self.faults.tell(self.folder, "class", lacking, f"without a picture in {split}")
@@ -190,28 +199,27 @@ class _Reader:
             small = [f"{name} ({n})" for name, n in sizes.items() if n < SMALLEST_CLASS]
             what = f"with fewer than {SMALLEST_CLASS} pictures"
             self.faults.tell(self.folder, "class", small, what)
-        return [
-            (split, path, directory)
-            for (where, directory), paths in pictures.items()
-            for split, part in ({where: paths} if given else fixed_split(paths, self.seed)).items()
-            for path in part
-        ]
+        rows = []
+        for (where, directory), paths in pictures.items():
+            parts = {where: paths} if has_splits else fixed_split(paths, self.seed)
+            rows += [(split, path, directory) for split, part in parts.items() for path in part]
+        return rows
 
     def _misnamed_splits(self, directories: list[str]) -> list[str]:
-        """A directory "train", whatever its case, and those that share two folders with it."""
+        """Return a directory "train" in any case, and those with two folders in common with it."""
         train = next((name for name in directories if name.lower() == "train"), None)
         inside = set(directories_in(self.folder / train)) if train else set()
-        if len(inside) < 2:  # what the others hold may be millions of pictures
+        if len(inside) < 2:  # avoids listing the other directories, which may have many images
             return []
-        shared = {own: inside & {*directories_in(self.folder / own)} for own in directories}
-        alike = [own for own, found in shared.items() if len(found) > 1]
+        shared = {name: inside & {*directories_in(self.folder / name)} for name in directories}
+        alike = [name for name, common in shared.items() if len(common) > 1]
         return alike if len(alike) > 1 else []
 
     def _pictures(self, directory: str) -> list[str]:
-        """The pictures below a class directory, sorted."""
-        found: list[str] = []
-        holding = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
-        above = {_identity(path) for path in holding}
+        """Return the paths of the images below a class directory, sorted."""
+        paths: list[str] = []
+        parents = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
+        above = {_identity(path) for path in parents}
         seen: set[tuple[int, int]] = set()
         root = self.folder / directory
         n_below = 0
@@ -227,19 +235,19 @@ class _Reader:
             below[:] = [name for name in below if not name.startswith(".")]
             pictures = {name for name in names if ends_in(SUFFIXES, name)}
             unread = {name for name in names if ends_in(_UNREAD, name)}
-            others = {*hidden, *names} - pictures - unread
-            found += [(here / name).as_posix() for name in pictures]
+            skipped = {*hidden, *names} - pictures - unread
+            paths += [(here / name).as_posix() for name in pictures]
             self.aside["file"] += [(here / name).as_posix() for name in unread]
-            self.aside["path"] += [(here / name).as_posix() for name in others]
+            self.aside["path"] += [(here / name).as_posix() for name in skipped]
             if pictures and Path(parent) != root:
                 n_below += 1
         if n_below > 1:
             self.aside["class folder"].append(f"{directory} ({n_below} folders)")
-        return sorted(found)
+        return sorted(paths)
 
 
 def fixed_split(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
-    """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
+    """Split the images of a class 50/20/30 by the hash of each path (see ImageFolder)."""
     shuffled = by_hash(paths, f"{seed} " if seed else "")
     n_val, n_test = (max(1, round(share * len(paths))) for share in (0.2, 0.3))
     return {
@@ -250,6 +258,6 @@ def fixed_split(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """What tells a directory from all others, whichever links lead to it."""
+    """Return the device and inode of a directory, which are the same for all links to it."""
     status = folder.stat()
     return status.st_dev, status.st_ino

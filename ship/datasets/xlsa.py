@@ -1,9 +1,9 @@
-"""The xlsa17 layout of generalized zero-shot learning, AWA2, CUB, SUN and FLO; and MATLAB files.
+"""Layout xlsa17 for generalized zero-shot learning (AWA2, CUB, SUN, FLO), and its MATLAB files.
 
 Splits are those of Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the
-Bad and the Ugly" (arXiv:1707.00600). MATLAB files are read here, not by SciPy, which crashes the
-interpreter on some damaged ones (1.17: a type code outside of its table), or makes the huge array
-that one speaks of. Of a file only the variables that are wanted are looked at.
+Bad and the Ugly" (arXiv:1707.00600). MATLAB files are read here instead of by SciPy, which crashes
+the interpreter on some damaged files (1.17: a type code outside of its table), or allocates any
+array size that a file claims. Only the requested variables of a file are read.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ from ship.datasets.layouts import Found, Published, by_hash, slashed
 from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
-"""The lists of pictures that make the official split; train_loc and val_loc are not used."""
+"""Lists of images that define the official split; train_loc and val_loc are not used."""
 _NAMES: Final = "allclasses_names"
 _MOST: Final = 2**31 - 1
 
 Ids = Int64[np.ndarray, " _"]
 Value = np.ndarray | list[str]
-"""A matrix of numbers, or texts: a cell array's in MATLAB's order ("" for a cell that is none), or
-the rows of one."""
+"""A matrix of numbers, or texts: the cells of a cell array in MATLAB's order ("" for a cell without
+a single text), or the rows of a text."""
 
 LARGEST: Final = 1 << 26
-"""Bytes of the wanted variables, unpacked; a data set's lists are a few million."""
+"""Maximum size of the requested variables, unpacked; the lists of a dataset are a few MB."""
 DEEPEST: Final = 2
-"""Levels of cells; lists of names have one."""
+"""Maximum nesting of cells; lists of names have one level."""
 _HEADER: Final = 128
 _NAMED: Final = 1024
-"""Bytes of a packed variable among which its name must stand."""
+"""Number of unpacked bytes of a variable that must contain its name."""
 # MAT-File Format, MathWorks, chapter 1 ("Level 5 MAT-Files"): types of elements, classes of arrays
 _NUMBERS: Final = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
                    12: "<i8", 13: "<u8"}  # fmt: skip
@@ -54,17 +54,21 @@ _CELL, _TEXT, _REAL = 1, 4, range(6, 16)
 
 @dataclass(frozen=True)
 class Xlsa(Published):
-    """data_root/xlsa17/data/<DATASET> says which pictures are of which class and split.
-
-    folder: holds res101.mat and att_splits.mat. images: data_root/images holds the pictures.
-    counts: pictures in trainval, test_seen and test_unseen as published.
-    below: the files give paths on their authors' machine; a picture's path is what follows the
-        last folder of this name ("": the file name alone).
-    names_file: {"<class number>": "<name>"}, below data_root, where att_splits.mat has no names.
+    """data_root/xlsa17/data/<DATASET> with the class and split of each image.
 
     Seen classes come first, then unseen ones, each sorted by name. val is a tenth of each class's
-    trainval pictures, chosen by the hash of their paths, at least one where there are two; train is
-    the rest; test is test_seen and test_unseen together.
+    trainval images, selected by the hash of their paths, at least one of two; train is the rest;
+    test is test_seen and test_unseen together.
+
+    Attributes:
+        folder: Folder of res101.mat and att_splits.mat.
+        images: Folder of the images, below data_root.
+        counts: Published numbers of images in trainval, test_seen and test_unseen.
+        below: Folder name that ends the prefix of paths: the files have paths on their authors'
+            machine, and an image's path is the part after the last folder of this name ("": only
+            the file name).
+        names_file: File {"<class number>": "<name>"} below data_root, for an att_splits.mat without
+            names.
     """
 
     below: str = ""
@@ -72,7 +76,7 @@ class Xlsa(Published):
 
     @property
     def pictures(self) -> str:
-        """Elsewhere than the lists."""
+        """Folder of the images, relative to the data root; not below the folder of the lists."""
         return self.images
 
     def read(self, data_root: Path, faults: Faults) -> Found:
@@ -89,7 +93,7 @@ class Xlsa(Published):
         listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
         faults.tell(official.path, "picture", listed[times > 1] + 1, f"twice in {some(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
-        if faults:  # of what cannot be trusted, nothing more can be told
+        if faults:  # further faults would only be consequences of these
             return Found(Survey(), images, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
@@ -113,7 +117,7 @@ class Xlsa(Published):
     def _class_names(
         self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults
     ) -> list[str]:
-        """Cleaned names by the files' labels: att_splits.mat's, or those of names_file."""
+        """Return cleaned class names by the files' labels, from att_splits.mat or names_file."""
         if self.names_file and _NAMES not in official.variables:
             where = data_root / self.names_file
             raw = _numbered_names(where, faults)
@@ -128,19 +132,19 @@ class Xlsa(Published):
 
 
 def _numbered_names(path: Path, faults: Faults) -> list[str]:
-    """Class names from {"1": "pink primrose", ...}."""
+    """Read class names from {"1": "pink primrose", ...}."""
     names: list[str] = []
     with faults.reading(path):
         document = read_object(path)
-        held: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
-        if not held or not all(isinstance(name, str) for name in held):
+        values: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
+        if not values or not all(isinstance(name, str) for name in values):
             raise ValueError("must be an object of class names by the numbers 1, 2, ...")
-        names += held
+        names += values
     return names
 
 
 def xlsa_class_name(raw: str) -> str:
-    """ "grizzly+bear", "001.Black_footed_Albatross" and "a/abbey" as words."""
+    """Turn "grizzly+bear", "001.Black_footed_Albatross" or "a/abbey" into words."""
     name = re.sub(r"^(\d+\.|[A-Za-z]/)", "", raw.strip())
     return clean_class_name(name.replace("+", " ").replace("/", " "))
 
@@ -148,7 +152,7 @@ def xlsa_class_name(raw: str) -> str:
 def _seen_classes(
     where: Path, names: Sequence[str], labels: Ids, locs: Mapping[str, Ids], faults: Faults
 ) -> set[int]:
-    """The labels of the official split's seen classes; told are classes that do not fit it."""
+    """Return the labels of the seen classes, and report classes that contradict the split."""
     seen, test_seen, unseen = ({*labels[loc].tolist()} for loc in locs.values())
     wrong = {
         "both seen and unseen": unseen & (seen | test_seen),
@@ -161,26 +165,26 @@ def _seen_classes(
 
 
 def _tail(path: str, below: str) -> str:
-    """A picture's path below its folder, from its path on the authors' machine; "" if unknown."""
+    """Return an image's path below `below`, from its path on the authors' machine, or ""."""
     parts = [part for part in path.replace("\\", "/").split("/") if part]
-    _, found, tail = f"/{'/'.join(parts)}".rpartition(f"/{below}/" if below else "/")
-    return tail if found else ""
+    _, separator, tail = f"/{'/'.join(parts)}".rpartition(f"/{below}/" if below else "/")
+    return tail if separator else ""
 
 
 def _held_out(paths: Sequence[str], labels: Ids, trainval: Sequence[int]) -> set[str]:
-    """The paths that are put aside as val: a tenth of each class's."""
+    """Select the paths of the val split, a tenth of each class."""
     of_class: dict[int, list[str]] = defaultdict(list)
     for i in trainval:
         of_class[labels[i]].append(paths[i])
-    n_val = {label: max(1, round(0.1 * len(own))) for label, own in of_class.items() if own[1:]}
+    n_val = {label: max(1, round(0.1 * len(ps))) for label, ps in of_class.items() if len(ps) > 1}
     return {path for label, n in n_val.items() for path in by_hash(of_class[label])[:n]}
 
 
 def _split_version(locs: Mapping[str, Ids]) -> str:
-    """Counts and a hash of the official split.
+    """Return counts and a hash of the official split.
 
-    The authors published a version 1 and a version 2 with different results, and the files do not
-    say which they are: this line tells one from the other, but does not name it.
+    The authors published versions 1 and 2 with different results, and the files do not contain
+    their version. The hash distinguishes them without naming the version.
     """
     whole = hashlib.sha256()
     for name, loc in locs.items():
@@ -190,7 +194,12 @@ def _split_version(locs: Mapping[str, Ids]) -> str:
 
 
 class _MatFile:
-    """The variables of a MATLAB file that are read; what is wrong with them is told."""
+    """The requested variables of a MATLAB file. Their faults are reported.
+
+    Attributes:
+        path: Path of the file.
+        variables: Requested variables that the file contains, by name.
+    """
 
     def __init__(self, path: Path, faults: Faults) -> None:
         self.path, self._faults = path, faults
@@ -200,10 +209,11 @@ class _MatFile:
             self.variables = read_mat(path, wanted)
 
     def indices(self, name: str, highest: int = _MOST) -> Ids:
-        """A vector that counts from 1, as indices from 0; empty where it is not sound.
+        """Return a vector of 1-based indices as 0-based ones, empty if it has faults.
 
         Args:
-            highest: the highest value allowed.
+            name: Name of the variable.
+            highest: Maximum value in the file.
         """
         value, where = self.variables.get(name), f"{self.path}: {name}"
         if not isinstance(value, np.ndarray) or not 0 < value.size == max(value.shape):
@@ -214,13 +224,13 @@ class _MatFile:
         flat = value.ravel().astype(np.float64)
         bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
         if bad.size:
-            told = some(f"{number:.9g}" for number in bad)
-            self._faults.append(f"{where} must be whole numbers of 1 to {highest}, holds {told}")
+            values = some(f"{number:.9g}" for number in bad)
+            self._faults.append(f"{where} must be whole numbers of 1 to {highest}, holds {values}")
             return np.empty(0, dtype=np.int64)
         return flat.astype(np.int64) - 1
 
     def texts(self, name: str) -> list[str]:
-        """The texts of a cell array, or the rows of a text; none where one is not sound."""
+        """Return the texts of a cell array, or the rows of a text; none if one has a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
@@ -231,21 +241,25 @@ class _MatFile:
 
 
 def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
-    """Read the named variables; others are passed over, and absent ones are absent.
+    """Read the requested variables of a MATLAB file. Variables that it lacks are omitted.
+
+    Args:
+        path: Path of the file.
+        wanted: Names of the variables.
 
     Raises:
-        ValueError: the file is not sound as far as it was looked at, or a variable is too large.
-        OSError: it cannot be read.
+        ValueError: The part that was read is damaged, or a variable is too large.
+        OSError: The file cannot be read.
     """
-    if not path.is_file():  # a pipe would not end
+    if not path.is_file():  # a pipe might never end
         raise ValueError("no such file")
     with path.open("rb") as file:
         header = file.read(_HEADER)
     if header[124:] != b"\0\1IM":
         raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     left = LARGEST
-    variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads what is looked at
+    variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
         name = _name(_matrix(kind, content[:_NAMED], _NAMED))
         if name not in wanted:
@@ -255,21 +269,21 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
             raise ValueError("its variables are too large")
         left -= len(matrix)
         try:
-            found[name] = _value(matrix)
+            values[name] = _value(matrix)
         except (LookupError, ValueError, struct.error) as why:
             raise ValueError(f"{name} is damaged, or no such matrix: {why}") from why
-    return found
+    return values
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of the elements that stand one behind another."""
+    """Yield the type and content of consecutive elements."""
     place = 0
     while place < len(data):
         if place + 8 > len(data):
             raise ValueError("is damaged: it ends within an element")
         kind, size = struct.unpack_from("<II", data, place)
         start, padding = place + 8, 0 if kind == _PACKED else -size % 8
-        if kind >> 16:  # a small one: type and size share a word, the content is the other
+        if kind >> 16:  # a small element: type and size share a word, followed by the content
             kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
         if padding < 0 or start + size > len(data):
             raise ValueError("is damaged: an element has a size that cannot be")
@@ -278,21 +292,21 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _matrix(kind: int, content: memoryview, most: int) -> memoryview:
-    """At most so many bytes of a variable, unpacked."""
+    """Return at most `most` bytes of a variable, unpacked."""
     if kind == _MATRIX:
         return content[:most]
     if kind != _PACKED:
         raise ValueError("is damaged: it holds something else than variables")
     try:
-        return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # behind its tag
+        return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # without its tag
     except zlib.error as why:
         raise ValueError(f"is damaged: {why}") from why
 
 
 def _name(matrix: memoryview) -> str:
-    """Name of a variable by its first bytes; "" for none, as objects have."""
+    """Return the name of a variable from its first bytes, or "" if it has none, like objects."""
     head: list[memoryview] = []
-    with suppress(ValueError):  # what is there of it ends somewhere
+    with suppress(ValueError):  # the first bytes may end within an element
         for _, part in islice(_elements(matrix), 3):
             head.append(part)
     if not head or len(head[0]) != 8:
@@ -301,7 +315,7 @@ def _name(matrix: memoryview) -> str:
 
 
 def _value(matrix: memoryview, depth: int = 0) -> Value:
-    """What a matrix holds, whose shape must fit its content."""
+    """Return the content of a matrix after checking that it fits the shape."""
     (_, flags), (_, dims), _, *parts = _elements(matrix)
     of_class, complex_numbers = struct.unpack("<BB6x", flags)
     shape = np.frombuffer(dims, "<i4").tolist()
@@ -311,8 +325,8 @@ def _value(matrix: memoryview, depth: int = 0) -> Value:
         cells = [inner for kind, inner in parts if kind == _MATRIX]
         if len(cells) != math.prod(shape) or (cells and depth == DEEPEST):
             raise ValueError("its cells do not fit its shape, or are nested too deeply")
-        held = [_value(cell, depth + 1) if len(cell) else [] for cell in cells]
-        return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in held]
+        values = [_value(cell, depth + 1) if len(cell) else [] for cell in cells]
+        return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in values]
     if of_class != _TEXT and (of_class not in _REAL or complex_numbers & 8):
         raise ValueError("neither numbers nor texts")
     kind, content = parts[0] if parts else (2, memoryview(b""))
