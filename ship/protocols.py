@@ -219,7 +219,7 @@ def _classes(config: TrialConfig, features: FeatureSet) -> list[_Class]:
 def _new_classes(
     config: TrialConfig, source: FeatureSet, targets: Iterable[FeatureSet]
 ) -> dict[_Class, int]:
-    """Number the targets' classes that the source does not have, after the source's classes.
+    """Assign numbers to the targets' classes that the source lacks, after the source's classes.
 
     A class whose name equals a name of the source (as CLIP reads it) is the source's class: it is
     seen, and no features are synthesized for it.

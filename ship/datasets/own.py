@@ -45,7 +45,7 @@ class ImageFolder:
     If there are subfolders train/, val/ and test/, they contain the class directories and are the
     splits. Otherwise each class is split 50/20/30 percent (val and test are rounded to the nearest
     image, at least one; train gets the rest) by a hash of its images' paths, so that the split is
-    the same on every machine. Labels follow the sorted class names.
+    the same on every machine. Labels follow the sorted directories.
 
     Attributes:
         class_names: File of class names. Defaults to class_names.csv or class_names.txt in the

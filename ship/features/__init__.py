@@ -1,7 +1,7 @@
-"""Image features of whole datasets, extracted once and kept.
+"""Image features of whole datasets, extracted once and cached on disk.
 
-Answers for: decoding and encoding in shards that survive a kill, the cache on disk, and augmented
-views.
+Images are decoded, augmented and encoded in shards, so that an interrupted extraction resumes from
+its last complete shard.
 """
 
 from ship.features.encode import (

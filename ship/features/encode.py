@@ -1,4 +1,4 @@
-"""Pictures to features: threads that decode, augment and encode batches of one split."""
+"""Encoding of images: threads that decode, augment and encode batches of one split."""
 
 import math
 import os
@@ -28,7 +28,7 @@ AUGMENTATION: Final = (
     "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
     "seed 0; version 1"
 )
-"""Names what augmented_view does; part of the feature cache's key. Raise the version with it."""
+"""Description of augmented_view, part of the cache key. Changes must increment the version."""
 _SEED: Final = 0
 _ATTEMPTS: Final = 10
 _SCALE: Final = (0.5, 1.0)
@@ -36,20 +36,25 @@ _RATIO: Final = (3 / 4, 4 / 3)
 
 Features = Float32[np.ndarray, "pictures views feature"]
 Shard = range
-"""Pictures of a split that follow each other, and are encoded and kept as one."""
+"""Consecutive images of a split that are encoded and cached as a unit."""
 Done = Callable[[int], None]
-"""Called with the number of views in each batch that was encoded."""
+"""Callback with the number of views in each encoded batch."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How extraction is spread: threads that each decode and encode batches of their own.
+    """Parallelism of extraction: each thread decodes and encodes separate batches.
 
-    On a CPU, batches of about 8 views with one core each beat big batches that all cores share:
-    activations stay in the cache, and no core waits for another. A GPU wants big batches, and more
-    pictures a second than a few cores decode.
+    On a CPU, batches of about 8 views on one core each are faster than large batches on all cores:
+    activations stay in the cache, and no core waits for another. A GPU needs large batches, and
+    more images per second than a few cores decode.
 
-    at_device: threads that may encode at once; None: all. Each batch in work takes memory there.
+    Attributes:
+        threads: Number of threads.
+        cores_each: Number of cores per thread.
+        views_per_batch: Number of views in a batch.
+        at_device: Maximum number of threads that encode at once, because each batch takes device
+            memory. Defaults to all.
     """
 
     threads: int
@@ -59,26 +64,32 @@ class Layout:
 
     @classmethod
     def for_device(cls, device: torch.device, cores: int | None = None) -> "Layout":
-        """The layout for a device and some cores; None: all that this process may use."""
+        """Return the layout for a device.
+
+        Args:
+            device: Device of the backbone.
+            cores: Number of cores. Defaults to all that this process may use.
+        """
         if cores is None:
-            there = hasattr(os, "sched_getaffinity")
-            cores = (len(os.sched_getaffinity(0)) if there else os.cpu_count()) or 1
+            has_affinity = hasattr(os, "sched_getaffinity")
+            cores = (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
         return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
 
     def batches(self, pictures: range, views: int) -> list[range]:
-        """Pictures that follow each other, cut into batches.
+        """Cut consecutive images into batches.
 
         Args:
-            views: augmented views of each picture, beside the picture itself.
+            pictures: Indices of the images.
+            views: Number of augmented views per image, in addition to the image itself.
         """
         return cut(pictures, max(1, self.views_per_batch // (1 + views)))
 
 
 def cut(pictures: range, size: int) -> list[range]:
-    """Pictures that follow each other, in parts of equal size, but for the last one."""
+    """Cut consecutive images into parts of `size`; the last one may be smaller."""
     return [pictures[start : start + size] for start in range(0, len(pictures), size)]
 
 
@@ -90,10 +101,21 @@ def encode_split(
     shards: Sequence[Shard],
     done: Done,
 ) -> Generator[tuple[Shard, Features], None, None]:
-    """Decode, augment and encode some shards of one split, on this machine; an Encode.
+    """Decode, augment and encode shards of a split on this machine (the default Encode).
+
+    Args:
+        clip: Backbone.
+        dataset: Dataset with the split.
+        split: Name of the split.
+        views: Number of augmented views per image, in addition to the image itself.
+        shards: Shards to encode.
+        done: Callback for progress.
+
+    Yields:
+        Each shard with its features.
 
     Raises:
-        DatasetError: pictures that cannot be decoded, all of the split's by name.
+        DatasetError: Images cannot be decoded; lists all such images of the split.
     """
     pictures = dataset.splits[split].pictures
     layout = Layout.for_device(clip.device)
@@ -111,22 +133,23 @@ def encode_pictures(
     layout: Layout,
     done: Done = lambda views: None,
 ) -> Generator[tuple[Shard, Features], None, None]:
-    """Decode, augment and encode some shards of pictures, which may be of any split.
+    """Decode, augment and encode shards of images of any split.
 
-    Batches start anew with each shard: its features do not depend on which others are encoded.
+    No batch spans two shards, so that a shard's features do not depend on the other shards.
 
     Args:
-        clip: encodes batches, from several threads at once.
-        pictures: all of the split's.
-        views: augmented views of each picture, beside the picture itself.
-        shards: which of the pictures.
-        layout: threads, cores and views in a batch.
-        done: called from this thread.
+        clip: Backbone, called from several threads at once.
+        pictures: All images of the split.
+        views: Number of augmented views per image, in addition to the image itself.
+        shards: Shards of the images to encode.
+        layout: Number of threads, cores and views per batch.
+        done: Callback for progress, called from this thread.
 
     Yields:
         Each shard with its features, in the order of the shards.
+
     Raises:
-        UndecodableError: the first picture that cannot be decoded.
+        UndecodableError: An image cannot be decoded; names the first one.
     """
     batches = ((shard, batch) for shard in shards for batch in layout.batches(shard, views))
     pending: deque[tuple[Shard, Future[Features]]] = deque()
@@ -138,7 +161,7 @@ def encode_pictures(
     )
     try:
         while True:
-            # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
+            # a short queue: Ctrl-C waits for the running batches only, and memory is bounded
             while len(pending) < 2 * layout.threads and (following := next(batches, None)):
                 shard, batch = following
                 work = pool.submit(_encode, clip, pictures, batch, views, gate)
@@ -157,14 +180,14 @@ def encode_pictures(
 
 
 def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError:
-    """The error for a split of which one picture, `found`, cannot be decoded.
+    """Create the error for a split with an image that cannot be decoded.
 
-    The rest of the split is decoded too, so that the user can mend all at once.
+    The whole split is decoded to list all such images, so that the user can fix them at once.
 
     Args:
-        dataset: holds the split.
-        split: of SPLITS.
-        found: the picture's name.
+        dataset: Dataset with the split.
+        split: Name of the split.
+        found: Name of an image that cannot be decoded.
     """
 
     def fault(picture: Picture) -> str:
@@ -204,15 +227,17 @@ def _encode(
 def augmented_view(
     image: Image.Image, size: tuple[int, int], index: int, view: int
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """View `view` (1, 2, ...) of picture `index` of the training split.
+    """Return an augmented view of a training image, randomly cropped and flipped as in SHIP's code.
 
-    Random crop and random flip, as in the reference code. The same picture and view always give
-    the same pixels, whatever else is extracted.
+    The same image and view always have the same pixels, whatever else is extracted.
 
     Args:
-        size: height and width of the result.
+        image: The decoded image.
+        size: Height and width of the result.
+        index: Index of the image in the training split.
+        view: Number of the view, from 1.
     """
-    # 23 numbers in [0, 1) of raw PCG64 output, whose stream numpy never changes
+    # 23 numbers in [0, 1) from raw PCG64 output, whose stream numpy guarantees never to change
     raw = np.random.PCG64([_SEED, index, view]).random_raw(2 * _ATTEMPTS + 3)
     draws = (raw >> np.uint64(11)) * 2.0**-53
     crop = image.crop(crop_box(image.width, image.height, draws[:-1]))
@@ -223,15 +248,18 @@ def augmented_view(
 def crop_box(
     width: int, height: int, draws: Float64[np.ndarray, " draws"]
 ) -> tuple[int, int, int, int]:
-    """torchvision's RandomResizedCrop rule for one picture.
+    """Return the box of a random crop, by the rule of torchvision's RandomResizedCrop.
 
-    Area uniform in scale, aspect ratio log-uniform; after ten boxes that do not fit, the largest
-    central box whose ratio is allowed.
+    The area is uniform in scale, the aspect ratio log-uniform. After ten boxes that do not fit, it
+    is the largest central box with an allowed ratio.
 
     Args:
-        draws: 22 uniform numbers in [0, 1): ten areas and ratios by turns, then left and top.
+        width: Width of the image.
+        height: Height of the image.
+        draws: 22 uniform numbers in [0, 1): ten pairs of area and ratio, then left and top.
+
     Returns:
-        (left, top, right, bottom).
+        Left, top, right and bottom of the box.
     """
     for attempt in range(_ATTEMPTS):
         area = width * height * (_SCALE[0] + draws[2 * attempt] * (_SCALE[1] - _SCALE[0]))

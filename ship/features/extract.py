@@ -1,4 +1,4 @@
-"""Features of a whole dataset, extracted once: each split's shards are files, checked when read."""
+"""Cached extraction of a dataset's features. The shards of a split are files with checksums."""
 
 import hashlib
 import json
@@ -31,24 +31,24 @@ from ship.whole_file import write_whole
 logger = logging.getLogger(__name__)
 
 EXTRACTION_VERSION: Final = 1
-"""Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
+"""Incremented by hand whenever extraction alters the features of the same images and weights."""
 FORMAT_VERSION: Final = 3
-"""Raised by hand whenever write_features writes something that an older one would misread."""
+"""Incremented by hand whenever an older version would misread the files of write_features."""
 _VIEWS: Final = 512
-"""Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
+"""Number of views in a shard. With ViT-B/16, two CPU cores take about a minute for them."""
 _BATCH: Final = 64
-"""Views in the largest batch that an encoder makes; a shard is a whole number of such batches."""
+"""Number of views in an encoder's largest batch; a shard is a whole number of such batches."""
 
 Rows = Int64[np.ndarray, " pictures"]
-"""Places of pictures in their split, ascending."""
+"""Indices of images in their split, ascending."""
 Encode = Callable[
     [FrozenCLIP, PictureDataset, str, int, Sequence[Shard], Done],
     Generator[tuple[Shard, Features], None, None],
 ]
-"""What encodes shards of a split, with augmented views: this machine's threads, or others.
+"""Function that encodes shards of a split with augmented views, on this machine or on others.
 
-Shards may come in any order. Closing the generator ends the work. DatasetError names all pictures
-that cannot be decoded.
+It may yield shards in any order. Closing the generator stops the work. It raises a DatasetError
+that lists all images that cannot be decoded.
 """
 
 
@@ -62,24 +62,27 @@ def extract_features(
     encode: Encode | None = None,
     classes: Collection[int] | None = None,
 ) -> FeatureSet:
-    """Features of a dataset's splits, from the cache where it has them.
+    """Return the features of a dataset, from the cache if it has them.
 
-    While a split is extracted its finished shards are kept: what was interrupted or killed goes on
-    from the last one. On the same kind of device the result is the same to the bit.
+    Finished shards are cached at once, so that an interrupted extraction resumes from the last one.
+    The result is bit-identical on the same kind of device.
 
     Args:
-        views: augmented views of each training picture, beside the picture itself.
-        cache_dir: where features are kept, a file a shard.
-        progress: called with (views done, views to do in all) at the start and after each batch,
-            from the calling thread; never where all is cached.
-        splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
-        encode: what encodes the pictures; None: threads of this machine.
-        classes: labels of the classes whose features are returned. Defaults to all. Whole shards
-            are extracted and cached, for other studies to share.
+        clip: Backbone that encodes the images.
+        dataset: Dataset to extract.
+        views: Number of augmented views per training image, in addition to the image itself.
+        cache_dir: Folder of the cache, with one file per shard.
+        progress: Callback with the number of finished views and the total, at the start and after
+            each batch, from the calling thread. Not called if all features are cached.
+        splits: Splits to extract. The others are empty in the result.
+        encode: Function that encodes the images. Defaults to threads of this machine.
+        classes: Labels of the classes whose features are returned. Defaults to all. Whole shards
+            are extracted and cached, so that other studies can share them.
+
     Raises:
-        DatasetError: pictures that cannot be decoded, by name; of their split only whole shards
-            are kept.
-        ValueError: features that are not finite.
+        DatasetError: Images cannot be decoded; lists them. Complete shards of their split are
+            cached.
+        ValueError: Features are not finite.
     """
     works = _extractions(clip, dataset, views, cache_dir, splits, classes)
     for work in works:
@@ -95,13 +98,13 @@ def extract_features(
 
     if missing:
         add(0)
-    found = {work.split: work.run(encode or encode_split, add) for work in works}
-    dim = next((features.shape[-1] for features in found.values()), 0)
+    extracted = {work.split: work.run(encode or encode_split, add) for work in works}
+    dim = next((features.shape[-1] for features in extracted.values()), 0)
     labels = {work.split: work.labels for work in works}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
         shape = (0, 1 + views if split == "train" else 1, dim)
-        features = found.get(split, np.empty(shape, dtype=np.float32))
+        features = extracted.get(split, np.empty(shape, dtype=np.float32))
         arrays[split] = features if split == "train" else features[:, 0]
         arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
     return FeatureSet(
@@ -125,9 +128,7 @@ def count_missing(
 ) -> dict[str, int]:
     """Count the images that extract_features would encode, by split.
 
-    Files of the cache are looked for, and not read.
-
-    Args: see extract_features.
+    Only the existence of cache files is checked. The arguments are those of extract_features.
     """
     works = _extractions(clip, dataset, views, cache_dir, splits, classes)
     counts = {work.split: sum(map(len, work.absent_shards())) for work in works}
@@ -142,9 +143,9 @@ def _extractions(
     splits: Collection[str],
     classes: Collection[int] | None,
 ) -> "list[_SplitExtraction]":
-    """What the cache has, and lacks, of each split that has pictures; as of extract_features."""
-    found = []
-    for split in (one for one in SPLITS if one in splits):
+    """Create the extraction of each requested split with images. See extract_features."""
+    works = []
+    for split in (name for name in SPLITS if name in splits):
         labels = dataset.splits[split].labels
         wanted = np.full(len(labels), fill_value=True)
         if classes is not None:
@@ -152,18 +153,19 @@ def _extractions(
         rows = wanted.nonzero()[0]
         if len(rows):
             augmented = views if split == "train" else 0
-            found.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
-    return found
+            works.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
+    return works
 
 
 class _SplitExtraction:
-    """The features of one split, of which the cache may have some shards, all or none.
+    """The extraction of one split, with all, some or none of its shards in the cache.
 
     Attributes:
-        split: of SPLITS.
-        labels: of the wanted pictures.
-        pictures: how many its shards have. views: of each, the picture itself included.
-        missing: shards that are to be encoded, once the cache was read.
+        split: Name of the split.
+        labels: Labels of the requested images.
+        pictures: Number of images in the shards.
+        views: Number of views per image, including the image itself.
+        missing: Shards to encode, after read_cache().
     """
 
     def __init__(
@@ -189,14 +191,14 @@ class _SplitExtraction:
             "augmentation": AUGMENTATION if views else "",
         }
         self._key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        # for people who list the folder
+        # a readable prefix for users who list the folder
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._begin = cache_dir / f"{label}-{self._key[:24]}"
         wanted = {*rows.tolist()}
         every = shards_of(len(dataset.splits[split]), views)
         self._shards = [shard for shard in every if not wanted.isdisjoint(shard)]
         self.pictures = sum(map(len, self._shards))
-        self._found: dict[Shard, Features] = {}
+        self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
 
     def absent_shards(self) -> list[Shard]:
@@ -204,90 +206,97 @@ class _SplitExtraction:
         return [shard for shard in self._shards if not self._place(shard)[0].exists()]
 
     def read_cache(self) -> None:
-        """Read the shards that the cache has, and note the missing ones."""
+        """Read the cached shards and record the missing ones."""
         read = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
-        self._found = {shard: features for shard, features in read if features is not None}
-        self.missing = [shard for shard in self._shards if shard not in self._found]
+        self._features = {shard: features for shard, features in read if features is not None}
+        self.missing = [shard for shard in self._shards if shard not in self._features]
 
     def run(self, encode: Encode, done: Done) -> Features:
-        """Encode and keep what is missing; the features of the wanted pictures, read-only.
+        """Encode and cache the missing shards, and return the requested features, read-only.
+
+        Args:
+            encode: Function that encodes the shards.
+            done: Callback for progress.
 
         Raises:
-            DatasetError: pictures that cannot be decoded; finished shards are kept.
-            ValueError: features that are not finite.
+            DatasetError: Images cannot be decoded. Finished shards are cached.
+            ValueError: Features are not finite.
         """
         writable = True
         encoded = encode(self._clip, self._dataset, self.split, self.views - 1, self.missing, done)
         with closing(encoded):
-            for shard, features in encoded if self.missing else ():  # else no thread is started
+            for shard, features in encoded if self.missing else ():  # starts no threads if cached
                 if not np.isfinite(features).all():
                     where = f"pictures {shard.start} and on of {self._dataset.name}'s {self.split}"
                     what = f"backbone {self._clip.name} gives features that are not finite"
                     raise ValueError(f"{what} for {where} split")
-                self._found[shard] = features
+                self._features[shard] = features
                 writable = writable and write_features(*self._place(shard), features)
-        dim = self._found[self._shards[0]].shape[-1]
+        dim = self._features[self._shards[0]].shape[-1]
         whole = np.empty((len(self._rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
             first, last = np.searchsorted(self._rows, (shard.start, shard.stop))
-            own = self._rows[first:last] - shard.start
-            whole[first:last] = self._found.pop(shard)[own]  # never the whole twice
+            rows = self._rows[first:last] - shard.start
+            whole[first:last] = self._features.pop(shard)[rows]  # frees each shard after its copy
         whole.flags.writeable = False
         return whole
 
     def _place(self, shard: Shard) -> tuple[Path, str]:
-        """A shard's file, and the key in it."""
+        """Return the path of a shard's file, and the key stored in it."""
         rows = f"{shard.start}-{shard.stop}"
         return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
 def shards_of(pictures: int, views: int) -> list[Shard]:
-    """A split cut into shards, which depend on nothing else: whoever goes on finds the same ones.
+    """Cut a split into shards, which depend only on the arguments: a resumed run finds the same.
 
     Args:
-        pictures: of the split.
-        views: augmented views of each picture, beside the picture itself.
+        pictures: Number of images in the split.
+        views: Number of augmented views per image, in addition to the image itself.
     """
     return cut(Shard(pictures), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
 
 
 def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:
-    """Read a shard, after its checksum was verified.
+    """Read a shard and verify its checksum.
 
-    The checksum finds accidents. Whoever may write to the folder can make files that pass.
+    The checksum detects damage, not forgery: any user who can write to the folder can create valid
+    files.
 
     Args:
-        path: of the shard.
-        key: that it must have been written under.
-        rows: pictures and views that it must have.
+        path: Path of the shard.
+        key: Expected key.
+        rows: Expected numbers of images and views.
 
     Returns:
-        None where there is none, or it is not sound: then a warning names it, and it is removed.
+        The features, or None if there is no file or it is invalid. An invalid file is removed, with
+        a warning.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no file")
         with safe_open(path, framework="numpy") as file:
-            said, found = file.metadata(), np.asarray(file.get_tensor("features"))
-        if found.dtype != np.float32 or found.ndim != 3 or found.shape[:2] != rows:
-            raise ValueError(f"its shape is {found.shape}, its type {found.dtype}")
-        if said != {"key": key, "blake2b": _checksum(key, found)}:
+            metadata, features = file.metadata(), np.asarray(file.get_tensor("features"))
+        if features.dtype != np.float32 or features.ndim != 3 or features.shape[:2] != rows:
+            raise ValueError(f"its shape is {features.shape}, its type {features.dtype}")
+        if metadata != {"key": key, "blake2b": _checksum(key, features)}:
             raise ValueError("it is damaged, or was written for something else")
     except FileNotFoundError:
         return None
-    # of types that numpy does not know, safetensors raises others
+    # safetensors raises various errors for types that numpy does not have
     except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as why:
         logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
-        with suppress(OSError):  # whoever looks again need not be told again
+        with suppress(OSError):  # removed so that the warning is not repeated
             path.unlink()
         return None
-    return found
+    return features
 
 
 def write_features(path: Path, key: str, features: Features) -> bool:
-    """Write a shard so that readers see all of it or nothing; whether it was written.
+    """Write a shard atomically. A folder without write permission only causes a warning.
 
-    A folder that cannot be written costs a warning, not the features: they are only not kept.
+    Returns:
+        Whether the shard was written.
     """
     array = np.ascontiguousarray(features)
     content = save({"features": array}, {"key": key, "blake2b": _checksum(key, array)})
@@ -300,6 +309,6 @@ def write_features(path: Path, key: str, features: Features) -> bool:
 
 
 def _checksum(key: str, features: Features) -> str:
-    said = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
-    said.update(features.data)
-    return said.hexdigest()
+    digest = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
+    digest.update(features.data)
+    return digest.hexdigest()
