@@ -1,22 +1,22 @@
-"""The packaged small CLIP ("pocket"), its defaults and the packaged picture sets, as paths.
+"""Paths of the packaged small CLIP ("pocket"), its defaults and the packaged datasets.
 
-Importing this module is cheap: it loads neither torch nor the files it points to.
+Importing this module is cheap: it loads neither torch nor the files.
 """
 
 from pathlib import Path
 from typing import Final
 
 MODEL_DIR: Final[Path] = Path(__file__).resolve().parent
-"""Holds open_clip_config.json, open_clip_model.safetensors and bpe_pocket.txt.gz."""
+"""Folder of open_clip_config.json, open_clip_model.safetensors and bpe_pocket.txt.gz."""
 
 BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
 """The model's BPE merges; open_clip's tokenizer needs this path given explicitly."""
 
 EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
-"""The packaged drawings: a picture a row (see NOTICE)."""
+"""The packaged drawings, one image per row (see NOTICE)."""
 
 PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
-"""The packaged photographs: a picture a row (see NOTICE)."""
+"""The packaged photographs, one image per row (see NOTICE)."""
 
 DEFAULTS_YAML: Final[Path] = MODEL_DIR / "defaults.yaml"
-"""Defaults of studies on this backbone, in the form of a study's YAML."""
+"""Defaults of studies with this backbone, in the format of a study's YAML."""
