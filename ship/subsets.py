@@ -64,7 +64,10 @@ class FeatureSet:
         return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
 
     def first_classes(self, n: int) -> "FeatureSet":
-        """Return the dataset with n classes: the first seen and the first unseen ones, relabeled.
+        """Return the dataset restricted to n classes, relabeled.
+
+        Without an official split these are the first n classes, otherwise the first seen and the
+        first unseen ones.
 
         Args:
             n: Number of classes to keep, at most all.

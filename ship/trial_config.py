@@ -66,7 +66,7 @@ _LEARN_ALL_WORDS: Final = ("coop", "cocoop", "coop_dept")
 
 
 class SyntheticConfig(Settings):
-    """How synthetic features join a fine-tuner's training set."""
+    """Use of synthetic features in the training of a fine-tuner."""
 
     ratio: float = Field(1.0, gt=0, le=16)
     """synthetic features per real feature in a step (fine-tuners without cache)"""

@@ -80,8 +80,8 @@ class TextTower:
         # host. The caches do not refer to the tower, so that its memory can be freed.
         self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         self._places = lru_cache(64)(partial(_source_places, self._packing))
-        self._causal = lru_cache(64)(partial(_mask_behind_sot, self._dtype))
-        self._blocks_behind_sot = self._with_sot(sot)
+        self._causal = lru_cache(64)(partial(_mask_without_sot, self._dtype))
+        self._blocks_with_sot = self._with_sot(sot)
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -159,7 +159,7 @@ class TextTower:
         t = prompts.shape[1]
         hidden = self._enter(prompts[:, 1:] + self._positions[1:t])
         places = (eot - 1).unsqueeze(1)
-        outputs = self._run(self._blocks_behind_sot, hidden, places, self._causal(t))
+        outputs = self._run(self._blocks_with_sot, hidden, places, self._causal(t))
         return self._features(outputs[:, 0])
 
     def _run(
@@ -244,7 +244,7 @@ def _heads(block: Any, hidden: Float[Tensor, "n t width"]) -> Float[Tensor, "3 n
     return heads
 
 
-def _mask_behind_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tokens t"]:
+def _mask_without_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tokens t"]:
     """Return the causal mask of t tokens without a row for SOT: 0 up to each token, else -inf."""
     return torch.full((1, 1, t - 1, t), -math.inf, dtype=dtype).triu(2)
 

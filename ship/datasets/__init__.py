@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackagedDataset:
-    """A dataset packaged with ship-sweep. It needs no data root; class names are sorted.
+    """A dataset packaged with ship-sweep. It needs no data root; labels follow the sorted names.
 
     Attributes:
         path: Parquet file with the columns image (encoded bytes), class_name, split and `naming`.
