@@ -1,8 +1,9 @@
-"""The MLflow store, which is the system of record: its names, its records, and what writes to it.
+"""The MLflow store, which is the system of record: its schema, its reader and its writer.
 
-Answers for: what a tag or metric is called, what a study's and a trial's run say, which run of a
-seed counts, one driver a study, and no write that is lost or made twice while the store is away.
-What a study writes is harness.recording's. Loads neither torch nor Ray.
+Responsible for the names of tags and metrics, the records of studies and trials, the choice of the
+run that counts for a seed, one driver per study, and writes that are neither lost nor repeated
+while the store does not answer. `harness.recording` decides what a study writes. Imports neither
+torch nor Ray.
 """
 
 from harness.store.address import address_fault

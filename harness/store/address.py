@@ -1,4 +1,4 @@
-"""The address of an MLflow store: what is wrong with it, and whether the store answers there."""
+"""Check the address of an MLflow store, and whether a store answers there."""
 
 import re
 import socket
@@ -11,28 +11,28 @@ from harness.wording import error_text, first_line
 
 CONNECT_SECONDS: Final = 5
 _SERVERS: Final = {"http": 80, "https": 443}
-# SQLAlchemy's names of databases whose drivers take connect_timeout.
+# SQLAlchemy's names of databases whose drivers accept connect_timeout.
 _WITH_TIMEOUT: Final = ("postgresql", "mysql", "mariadb")
 
 SQLITE = "sqlite:///"
-# Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
-# any of them MLflow would send the token of the tracking server.
+# Schemes under which clients of a tracking server keep files: the server or cloud storage. Plain
+# web addresses are excluded, because MLflow would send them the token of the tracking server.
 SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
-# Some versions of SQLAlchemy take this for the character that it stands for, others do not.
+# Some versions of SQLAlchemy decode this, others do not.
 _ENCODED = re.compile("%[0-9A-Fa-f]{2}")
-# What follows a user and password: a host, a port, a path and, of a database, options.
+# The part after user and password: host, port, path and a database's options.
 _PLACE = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
 def address_fault(uri: str) -> str | None:
-    """What is wrong with a store's address; None: nothing that can be seen by looking at it.
+    """Return what is wrong with a store's address, or None if its form is valid.
 
-    Where it is not well formed, nobody knows which part of it is a password: none of it is shown,
-    and no library gets it, whose errors show pieces of it.
+    In a malformed address any part may be a password. It is therefore not shown, and not passed to
+    a library, whose errors could show parts of it.
     """
     if uri.startswith(SQLITE):
         return _options_fault(uri)
-    if re.match("(?i)sqlite[:+]", uri):  # sqlite:// is gone with the process
+    if re.match("(?i)sqlite[:+]", uri):  # e.g. sqlite://, a store in memory
         return f"an sqlite store is a file: write {SQLITE}FILE"
     if _is_well_formed(uri):
         return None
@@ -44,10 +44,11 @@ def address_fault(uri: str) -> str | None:
 
 
 def _options_fault(uri: str) -> str | None:
-    """What is wrong with an sqlite store's address that has options.
+    """Return what is wrong with the path or options of an sqlite store's address, or None.
 
-    A store is known by its address: its lock, and the writes that wait for it, would be another's
-    with ?timeout=30 behind it. What an address cannot hold is a fault, too: a path with ? or %40.
+    Options such as ?timeout=30 are refused because locks depend on the store's address: the same
+    store would have two. Paths with characters that an address cannot hold (? or %40) are refused,
+    too.
     """
     plain, mark, rest = uri.partition("?")
     if "/" in rest or _ENCODED.search(plain):
@@ -59,31 +60,31 @@ def _options_fault(uri: str) -> str | None:
 
 
 def _is_well_formed(uri: str) -> bool:
-    """Whether all that read an address agree on its user, password and host.
+    """Return True if all parsers of an address agree on its user, password and host.
 
-    SQLAlchemy takes a slash in a password, urllib does not. A path, and file:///, have no user.
+    SQLAlchemy accepts a slash in a password, urllib does not. A path and file:/// have no user.
     """
     scheme, mark, rest = uri.partition("://")
     if not mark:
         return re.match("(?s)[^/]*:.*@", uri) is None
-    if ":" in scheme:  # it is a user, and the mark stands in the password
+    if ":" in scheme:  # the scheme is a user name, and :// is part of the password
         return False
     if uri.startswith("file:///"):
         return True
     user, _, place = rest.rpartition("@")
-    found = _PLACE.fullmatch(place)
-    if found is None or re.search(r"[\s@?#]", user) or "/" in user.partition(":")[0]:
+    match = _PLACE.fullmatch(place)
+    if match is None or re.search(r"[\s@?#]", user) or "/" in user.partition(":")[0]:
         return False
     if scheme.lower() not in ("http", "https"):
         return True
-    host, _, _, options = found.groups()
+    host, _, _, options = match.groups()
     return bool(host) and options is None and "/" not in user
 
 
 def store_fault(error: BaseException, uri: str) -> str:
-    """Return why a store cannot be used, in one line that may hold secrets of its address.
+    """Return why a store cannot be used, in one line that may contain secrets of its address.
 
-    `mlflow server` answers 403 to a host name that it was not started for (--allowed-hosts).
+    `mlflow server` answers 403 to a host name that is not in its --allowed-hosts.
     """
     if "Invalid Host header" not in error_text(error):
         return first_line(error)
@@ -95,7 +96,7 @@ def reach_database(uri: str) -> None:
     """Connect to a database once. MLflow tries ten times, and logs a warning for each.
 
     Args:
-        uri: The store's address. Files and servers are not looked at.
+        uri: The store's address. Files and servers are not checked.
 
     Raises:
         Exception: Whatever SQLAlchemy and the database's driver raise.
@@ -119,7 +120,7 @@ def reach_server(uri: str) -> None:
     """Connect to a tracking server's port once. MLflow may wait for minutes.
 
     Args:
-        uri: The store's address. Files, databases and servers behind a proxy are not looked at.
+        uri: The store's address. Files, databases and servers behind a proxy are not checked.
 
     Raises:
         requests.exceptions.ConnectionError: Nothing listens there, or the host does not answer.

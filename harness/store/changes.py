@@ -1,6 +1,6 @@
-"""What is to be written to a run of the store: written twice, it leaves the run as written once.
+"""Write to a run of the store. All writes are idempotent: a repeated one changes nothing.
 
-MLflow takes a metric's point, a param or a tag again without a trace.
+MLflow accepts the same point of a metric, param or tag again and keeps one.
 """
 
 import json
@@ -18,24 +18,31 @@ if TYPE_CHECKING:
 
     from ship.trial_config import TrialConfig
 
-# Characters that MLflow takes: it cuts longer values off.
+# Maximum length in characters. MLflow truncates longer values.
 MAX_TAG, MAX_PARAM = 8000, 6000
-MAX_METRICS = 800  # that it takes in a request beside as many params and tags as it takes
-# Bytes of a file of a run, which the driver holds in memory: as many as the largest file of what
-# was trained under a seed has.
+MAX_METRICS = 800  # that fit into one request with the maximum of params and tags
+# Maximum size in bytes of a run's file, which the driver keeps in memory. The largest file of a
+# trained model fits.
 MOST_BYTES = 40 * 2**20
-# Why a trial's run was cut short.
+# Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
 LEFT = "its driver ended without closing it"
 
 
 def now() -> int:
-    """Milliseconds since the epoch."""
+    """Return the present time in milliseconds since the epoch."""
     return int(time.time() * 1000)
 
 
 class Point(NamedTuple):
-    """A metric's value at a step; timestamp: milliseconds since the epoch."""
+    """A metric's value at a step.
+
+    Attributes:
+        key: Key of the metric.
+        value: Its value.
+        timestamp: Time in milliseconds since the epoch.
+        step: Step of the metric, usually an epoch.
+    """
 
     key: str
     value: float
@@ -45,16 +52,17 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """What is written to one run, in the order of the fields, and its state therefore last.
+    """A write to one run. The fields are written in their order, so the state is written last.
 
     Attributes:
         run: MLflow's ID of the run.
         files: Contents by path among the run's artifacts, e.g. "trained/seed_0.safetensors".
         metrics: Points of metrics.
-        params: Texts by name, cut after MAX_PARAM characters.
-        tags: Texts by name, cut after MAX_TAG characters (see split_tag).
-        state: State of the run from now on. Defaults to the present one.
-        at: When the changes were made, in milliseconds since the epoch: a run ended then.
+        params: Texts by name, truncated to MAX_PARAM characters.
+        tags: Texts by name, truncated to MAX_TAG characters (see `split_tag`).
+        state: New state of the run. None keeps the present one.
+        at: Time of the changes in milliseconds since the epoch. It becomes the run's end time if
+            the state is a final one.
     """
 
     run: str
@@ -67,9 +75,9 @@ class Changes:
 
 
 def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Values by name as points of now."""
-    time_of_all = now()
-    return [Point(name, value, time_of_all, step) for name, value in metrics.items()]
+    """Return metric values as points with the present time."""
+    timestamp = now()
+    return [Point(name, value, timestamp, step) for name, value in metrics.items()]
 
 
 def send(client: "MlflowClient", changes: Changes) -> None:
@@ -91,8 +99,8 @@ def send(client: "MlflowClient", changes: Changes) -> None:
         _keep_file(client, run_id, name, content)
     metrics = [Metric(*point) for point in changes.metrics]
     params = [Param(name, plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
-    # MLflow itself parts what is too much for one request, but would write the metrics that are
-    # left over behind the tags: a run that is COMPLETE has its numbers
+    # MLflow itself splits what is too much for one request, but writes the remaining metrics after
+    # the tags. A run that is COMPLETE must already have its numbers.
     if len(metrics) > MAX_METRICS:
         client.log_batch(run_id, metrics=metrics[MAX_METRICS:])
     marks = [RunTag(name, plain(text)[:MAX_TAG]) for name, text in tags.items()]
@@ -104,31 +112,38 @@ def send(client: "MlflowClient", changes: Changes) -> None:
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
-    """The runs with a key (Tag.RUN_KEY): one, or more where a request arrived too late.
+    """Return the runs with a key (Tag.RUN_KEY): one, or more if a request arrived late.
 
     Args:
-        client: of the store.
-        experiment_id: the study's experiment.
-        key: of the run.
+        client: Client of the store.
+        experiment_id: ID of the study's experiment.
+        key: Key of the run.
     """
     query = f"tags.`{Tag.RUN_KEY}` = '{key}'"
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 
 
 def weight(run: Any) -> tuple[bool, int, str]:
-    """Of several runs with one key, that which was written to has the largest."""
+    """Return a sort key for runs with the same Tag.RUN_KEY: the run in use has the largest."""
     data = run.data
     written = len(data.params) + len(data.metrics) + len(data.tags)
     return run.info.status != "RUNNING", written, str(run.info.run_id)
 
 
 def plain(text: str) -> str:
-    """A text that a store takes: PostgreSQL takes no NUL, and MLflow's server then answers 500."""
+    """Return a text that any store accepts.
+
+    NUL is escaped because PostgreSQL refuses it, and MLflow's server then answers 500.
+    """
     return text.encode(errors="replace").decode().replace("\0", "\\0")
 
 
 def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
-    """Write a file to a run's artifacts. It fails as any other write does."""
+    """Write a file to a run's artifacts.
+
+    Raises:
+        Exception: Whatever MLflow's client raises.
+    """
     place = PurePosixPath(name)
     inside = [str(place.parent)] if place.parent.name else []
     with scratch() as folder:
@@ -138,16 +153,18 @@ def _keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
-    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
-    One whose last state was already written, and only MLflow's status was not, keeps that state.
-    One that was made by a request which had been given up, so that another with its key was made
-    and written to, is deleted.
+    A run whose final state was written, but not yet MLflow's status, keeps that state. A duplicate
+    run is deleted: its creation timed out, and a second run with the same key was created and used.
 
     Args:
-        client: of the store.
-        experiment_id: of the study.
-        reason: why a trial's run was cut short, for people.
+        client: Client of the store.
+        experiment_id: ID of the study's experiment.
+        reason: Text that says why a trial's run was interrupted.
+
+    Returns:
+        The number of runs that were RUNNING.
     """
     dead = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
@@ -155,11 +172,11 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
     for run in dead:
         run_id, tags = run.info.run_id, run.data.tags
         same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else []
-        if any(weight(other) > weight(run) for other in same):
+        if any(weight(twin) > weight(run) for twin in same):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
-        written = tags.get(Tag.STATE, "")  # which somebody may have changed
+        written = tags.get(Tag.STATE, "")  # untrusted: tags can be edited
         state = State(written) if written in {*State} else State.RUNNING
         why: dict[str, str] = {}
         if state is State.RUNNING:
@@ -170,11 +187,11 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
 
 
 def split_tag(name: str, text: str) -> dict[str, str]:
-    """A tag of any length: MLflow cuts after 8000 characters, so it goes on in NAME.1, NAME.2.
+    """Split a long tag into NAME, NAME.1, NAME.2 and so on: MLflow truncates at 8000 characters.
 
     Args:
-        name: of the first tag.
-        text: the whole of it.
+        name: Name of the first tag.
+        text: Full text of the tag.
     """
     return {
         f"{name}.{index}" if index else name: text[index * MAX_TAG : (index + 1) * MAX_TAG]
@@ -183,7 +200,7 @@ def split_tag(name: str, text: str) -> dict[str, str]:
 
 
 def params(config: "TrialConfig") -> dict[str, str]:
-    """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
+    """Return every dotted field of a trial as text, and the name of each method by its group."""
     texts: dict[str, str] = {}
 
     def walk(prefix: str, group: Mapping[str, Any]) -> None:
@@ -200,5 +217,5 @@ def params(config: "TrialConfig") -> dict[str, str]:
 
 
 def param_text(value: Any) -> str:
-    """A setting's value as MLflow shows it."""
+    """Return the value of a key as MLflow shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=list)

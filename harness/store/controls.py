@@ -1,11 +1,11 @@
-"""The controls of a study: what they are called, what they replace and what they read."""
+"""The controls of a study: their names, the options they replace, and the factors they read."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-# Reference arms in the order of the tables: label, and what a footnote says of it ({unseen}: the
-# protocol's word for the classes without pictures).
+# Controls in the order of the tables: label, and text of the footnote. {unseen} is the protocol's
+# word for the classes without images.
 ARMS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
@@ -18,31 +18,31 @@ ARMS: Final = {
 
 
 class Control(NamedTuple):
-    """A control that reads all settings of a trial but those of some groups.
+    """A control: a configuration of the study with some groups of options replaced.
 
     Attributes:
-        replaced: Settings of the control in place of the study's, by group.
-        unread: Groups of settings that it replaces or does not use.
+        replaced: Options of the control that replace the study's, by group.
+        unread: Groups whose options it replaces or does not use.
     """
 
     replaced: Mapping[str, Mapping[str, Any]]
     unread: tuple[str, ...]
 
 
-# Those that a method has to beat, judged in this order.
+# Controls that a method has to beat, tested in this order.
 RIVALS: Final[Mapping[str, Control]] = {
     "no_synthetic": Control({"generator": {"name": "none"}}, ("generator", "synthetic")),
     "text_feature": Control({"generator": {"name": "gaussian_text", "scale": 0.0}}, ("generator",)),
 }
-ALONE: Final = "no_synthetic"  # the fine-tuner alone: what "with or without SHIP" is about
+ALONE: Final = "no_synthetic"  # the fine-tuner alone, for "with or without SHIP"
 
 
 def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an assignment that a control reads.
 
     Args:
-        control: One of RIVALS.
-        assignment: Levels of factors, by dotted name.
+        control: Name of one of RIVALS.
+        assignment: Levels of factors by dotted name.
     """
     unread = RIVALS[control].unread
     return {key: level for key, level in assignment.items() if key.partition(".")[0] not in unread}

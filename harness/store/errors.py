@@ -1,4 +1,4 @@
-"""What goes wrong with an MLflow store: as one line, and whether to ask it once more."""
+"""Turn errors of an MLflow store into one line, and decide whether to retry a request."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# At a study's beginning, when somebody waits to see whether the store is there:
+# Retries when a study begins, where a user waits for an answer.
 TRIES = 5
-LONGEST_TRY = 10.0  # seconds after which the store is not asked again
-FIRST_PAUSE = 0.25  # seconds after the first try; they double after each
+LONGEST_TRY = 10.0  # seconds after which there are no more retries
+FIRST_PAUSE = 0.25  # seconds after the first try; doubles after each try
 LONGEST_PAUSE = 4.0
 
 AGAIN = frozenset({408, 429})
 NEVER = frozenset({501})  # not implemented
 SERVERS = frozenset({"http", "https", "databricks"})
-# methods of MlflowClient that change nothing
+# prefixes of the read-only methods of MlflowClient
 READS = ("get_", "search_", "list_", "download_")
 
-# MLflow's server answers 400 for some ways in which its database's connection is lost
+# MLflow's server answers 400 in some cases where it loses the connection to its database.
 _LOST = re.compile(
     r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
 )
-# What says why, in the several lines that an error of a server's client has.
+# The cause, in the long message of an HTTP client's error.
 _WHY = re.compile(
     r"too many \d{3} error|error code \d{3}|(?<=\d\] )[^'\")]+|timed out|database is locked"
 )
@@ -42,23 +42,23 @@ _SHOWN, _LONGEST = 150, 300
 
 
 class StoreError(UserError):
-    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
+    """The MLflow store cannot be used. One line names it without secrets, and says why."""
 
     def __init__(self, line: str) -> None:
         super().__init__(printable(line))
 
 
 class NoAnswer(StoreError):
-    """A call got no answer; the same call may get through later."""
+    """The store did not answer. The same call may succeed later."""
 
 
 class StoreAway(StoreError):
-    """The store has not answered for as long as the study waits; the same command resumes it."""
+    """The store did not answer before the study's timeout. The same command resumes the study."""
 
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into one StoreError line."""
+    """Turn whatever MLflow and its database raise into a StoreError of one line."""
     try:
         yield
     except UserError:
@@ -71,15 +71,15 @@ def store_errors(uri: str) -> Iterator[None]:
         why = redacted(cause_line(error, uri), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
-            # sqlite says that it may not write, as nobody would find what it wrote
+            # sqlite reports a read-only database in this case
             why = f"{path} was deleted or moved away while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
 
 
 def cause_line(error: BaseException, uri: str) -> str:
-    """Return the line that names a disk's fault, wherever the error has it, or its first line.
+    """Return the line of an error chain that names a disk fault, or else the error's first line.
 
-    SQLAlchemy may put words about its autoflush before the database's own.
+    SQLAlchemy may put a message about its autoflush before the database's message.
     """
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -91,12 +91,12 @@ def cause_line(error: BaseException, uri: str) -> str:
 
 
 def transient(error: BaseException, uri: str) -> bool:
-    """Whether the same call may get through later: no answer, 5xx, 429, a database that is away.
+    """Return True if the same call may succeed later: no answer, 5xx, 429, or no database.
 
     Args:
-        error: what MLflow's client raised, or what tells of that.
-        uri: of the store. MLflow itself makes no difference between a server's errors and those of
-            a database that it has opened in this process.
+        error: Error that MLflow's client raised, or a StoreError or UserError that wraps it.
+        uri: Address of the store. It tells a server from a database that MLflow opens in this
+            process, whose errors MLflow does not distinguish.
     """
     if isinstance(error, StoreError):
         return isinstance(error, NoAnswer)
@@ -125,23 +125,26 @@ def _passing(status: int) -> bool:
 
 
 def reason(error: BaseException, uri: str = "") -> str:
-    """Return why a store did not answer, in a few words and without secrets of its address."""
+    """Return why a store did not answer, as a short text without secrets of its address."""
     why = _WHY.search(str(error))
     return redacted(why[0] if why else first_line(error), uri)[:_SHOWN]
 
 
 def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:
-    """What a store answers, asked a few times where it does not answer the first time.
+    """Make requests to a store, with a few retries if it does not answer.
 
-    A study that runs waits for its store far longer (harness.store.study_store).
+    A running study waits far longer for its store (harness.store.study_store).
 
     Args:
-        uri: of the store.
-        ask: makes requests that leave the store, made twice, as made once.
-        tries: at most; 0: TRIES.
+        uri: Address of the store.
+        ask: Function that makes idempotent requests.
+        tries: Maximum number of tries. Defaults to TRIES.
+
+    Returns:
+        The result of `ask`.
 
     Raises:
-        Exception: whatever `ask` raises the last time, or where asking again would not help.
+        Exception: Whatever `ask` raises in the last try, or when a retry would not help.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: transient(error, uri)),
@@ -155,13 +158,18 @@ def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:
 def wrapped(
     client: "MlflowClient", around: Callable[[str, Callable[[], Any]], Any]
 ) -> "MlflowClient":
-    """The client, each of whose calls goes through `around`, which takes its name and the call."""
+    """Return a client whose method calls all go through a function.
+
+    Args:
+        client: Client to wrap.
+        around: Function that gets a method's name and a call of it, and returns the call's result.
+    """
 
     class Wrapped:
         def __getattr__(self, name: str) -> Any:
-            found = getattr(client, name)
-            if not callable(found):
-                return found
-            return lambda *args, **keys: around(name, lambda: found(*args, **keys))
+            attribute = getattr(client, name)
+            if not callable(attribute):
+                return attribute
+            return lambda *args, **keys: around(name, lambda: attribute(*args, **keys))
 
     return cast("MlflowClient", Wrapped())

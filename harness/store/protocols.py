@@ -1,4 +1,4 @@
-"""The protocols of a study: their metrics, and how tables show them."""
+"""Evaluation protocols: their metrics, and how tables show them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -6,19 +6,22 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a protocol measures on test, and how tables show it.
+    """Test metrics of a protocol, and how tables show them.
 
-    headings: metric -> column heading, in the order of the columns.
-    required: a finished row without one of these is no result.
-    shown: the metrics that a page shows; CSV holds all.
-    default: what differences, p-values and figures are of.
-    halves: a harmonic mean -> the two that it is of, so that an average over datasets can be made
-        of their averages.
-    note: what the headings mean.
-    unseen: what the protocol calls the classes without pictures ("": there are none).
-    drop: when a terminal is too narrow, columns 1 go first; the default metric stays.
-    meanings: metric -> what it is, said where a table is of it, if its heading does not say it.
-    telling: the measure of synthesized features that the protocol asks for above all, if any.
+    Attributes:
+        headings: Metric -> column heading, in the order of the columns.
+        required: Metrics that a finished run must have.
+        shown: Metrics that a page shows. CSV has all.
+        default: Metric of differences, p-values and figures.
+        note: Meaning of the headings.
+        unseen: The protocol's word for the classes without images. "" if there are none.
+        halves: Harmonic mean -> its two metrics. An average over datasets is computed from their
+            averages.
+        drop: Metric -> priority. On a narrow terminal, columns with the lowest number are dropped
+            first. The default metric is never dropped.
+        meanings: Metric -> explanation for a table of that metric, if its heading is not enough.
+        telling: Quality measure of synthesized features that matters most under the protocol. "" if
+            there is none.
     """
 
     headings: dict[str, str]
@@ -62,7 +65,7 @@ _GENERALIZED: Final = Protocol(
         "harmonic_mean": ("seen", "unseen"),
         "calibrated_harmonic_mean": ("calibrated_seen", "calibrated_unseen"),
     },
-    # S and U depend on where the bias between the two kinds of classes stands; what does not stays.
+    # S and U are dropped first: they depend on the bias between seen and unseen classes.
     drop={"seen": 4, "unseen": 5, "calibrated_harmonic_mean": 6, "ausuc": 6},
     note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
     " seed, then averaged. cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
@@ -104,7 +107,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         default="accuracy",
         note="Acc.: test images of all classes",
     ),
-    # One more column a target, accuracy/TARGET: see reports.study.
+    # One more column per target, accuracy/TARGET: see reports.study.
     "cross_dataset": Protocol(
         headings={"accuracy": "Average", "source": "Source"},
         required=("accuracy",),
@@ -118,7 +121,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
     "generalized_zero_shot": _GENERALIZED,
     "single_unseen": replace(_GENERALIZED, telling="recognised_by_pictures"),
 }
-DEFAULT_PROTOCOL: Final = "base_to_new"  # of stores that name none
+DEFAULT_PROTOCOL: Final = "base_to_new"  # for runs that do not name their protocol
 
-# Factors whose levels are measured on classes of their own: nothing is compared between them.
+# Factors whose levels are tested on different classes, so that they are never compared.
 APART: Final = ("dataset", "targets", "unseen_class")

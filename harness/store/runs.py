@@ -1,4 +1,4 @@
-"""Read the runs of one experiment from an MLflow store, without ever creating or changing one."""
+"""Read the runs of an experiment from an MLflow store, without creating or changing anything."""
 
 import contextlib
 import logging
@@ -16,8 +16,8 @@ from harness.store.address import SQLITE, address_fault, reach_database, reach_s
 from harness.store.errors import StoreError
 from harness.store.schema import MOST_STUDIES, Kind, Tag
 
-PAGE = 100  # runs a request; each may hold a thousand metrics
-# Where the command that ship-sweep prints at its end serves a store that is a file or a database.
+PAGE = 100  # runs per request; each may have a thousand metrics
+# Address of the UI that `mlflow ui` serves for a store in a file or database.
 LOCAL_UI = "http://127.0.0.1:5000"
 
 
@@ -25,12 +25,18 @@ LOCAL_UI = "http://127.0.0.1:5000"
 class Run:
     """One MLflow run as plain data.
 
-    metrics: each metric's last value. artifacts: the URI of the folder of its files.
-    experiment_id: of the study's experiment.
+    Attributes:
+        run_id: MLflow's ID of the run.
+        started: Start time in milliseconds since the epoch.
+        tags: Tags by name.
+        params: Params by name.
+        metrics: Last value of each metric.
+        artifacts: URI of the folder of its files.
+        experiment_id: MLflow's ID of the study's experiment.
     """
 
     run_id: str
-    started: int  # ms since the epoch
+    started: int
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
@@ -39,7 +45,7 @@ class Run:
 
 
 def default_tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, else the sqlite file that ship-sweep makes in the working directory."""
+    """Return MLFLOW_TRACKING_URI, or the address of mlflow.db in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
@@ -48,15 +54,16 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
     Args:
         study_name: Name of the experiment.
-        uri: Address of the store, as checked gives it.
+        uri: Address of the store, as `checked` returns it.
 
     Raises:
-        StoreError: It cannot be read, or there is no such experiment (lists those that exist).
+        StoreError: The store cannot be read, or has no such experiment. The message lists those
+            that exist.
     """
     with reading(uri) as client:
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
-            names = [other.name for other in client.search_experiments()]
+            names = [existing.name for existing in client.search_experiments()]
             raise StoreError(_unknown(study_name, uri, names))
         try:
             runs = runs_of_experiment(client, experiment.experiment_id)
@@ -66,7 +73,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
 
 def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Return runs that have been read, oldest first, with the study's own run as it is now.
+    """Return runs that were read before, with the study's own run read again.
 
     Args:
         runs: All runs of a study's experiment, oldest first.
@@ -90,7 +97,11 @@ def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
 
 @contextlib.contextmanager
 def reading(uri: str) -> Iterator[Any]:
-    """MLflow's client, quietly; whatever it throws (SQL, HTTP, migrations) becomes one line."""
+    """Provide a quiet MLflow client inside the context, and turn its errors into one line.
+
+    Raises:
+        StoreError: The store cannot be read, for any reason: SQL, HTTP or migrations.
+    """
     from mlflow.tracking import MlflowClient  # sets the level of its loggers, so it comes first
 
     with quiet_client():
@@ -100,21 +111,21 @@ def reading(uri: str) -> Iterator[Any]:
             yield MlflowClient(tracking_uri=uri)
         except StoreError:
             raise
-        except Exception as error:  # the user can act on none of the types
-            told = store_fault(error, uri)
-            raise StoreError(f"{uri}: cannot read the MLflow store: {told}") from error
+        except Exception as error:  # the type would not help the user
+            fault = store_fault(error, uri)
+            raise StoreError(f"{uri}: cannot read the MLflow store: {fault}") from error
 
 
 def study_names(tracking_uri: str) -> list[str]:
-    """The names of a store's studies, the one that was begun last first.
+    """Return the names of a store's studies, newest first.
 
     Raises:
-        StoreError: no readable store at the URI.
+        StoreError: There is no readable store at the URI.
     """
     uri = checked(tracking_uri)
     with reading(uri) as client:
-        every = client.search_experiments(max_results=MOST_STUDIES)
-        names = {found.experiment_id: found.name for found in every}
+        experiments = client.search_experiments(max_results=MOST_STUDIES)
+        names = {experiment.experiment_id: experiment.name for experiment in experiments}
         studies = client.search_runs(
             list(names),
             filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
@@ -127,7 +138,7 @@ def runs_of_experiment(client: Any, experiment_id: str) -> list[Run]:
     """Return the active runs of an experiment, oldest first.
 
     Raises:
-        StoreError: A run holds what MLflow does not write.
+        StoreError: A run is damaged, see `plain_run`.
     """
     runs: list[Run] = []
     token: str | None = None
@@ -142,8 +153,8 @@ def plain_run(run: Any) -> Run:
     """Return MLflow's entity of a run as plain data.
 
     Raises:
-        StoreError: A tag, parameter or metric is not of the kind that MLflow writes, as in a
-            damaged file.
+        StoreError: A tag, param or metric has a type that MLflow does not write. The store is
+            damaged.
     """
     info, data = run.info, run.data
     parts: tuple[tuple[str, Mapping[str, Any], Any], ...] = (
@@ -167,11 +178,13 @@ def plain_run(run: Any) -> Run:
 
 
 def checked(uri: str) -> str:
-    """Return the URI, a bare path spelled out; MLflow itself would create a missing sqlite file.
+    """Return a store's URI after checks. The path of a file becomes an sqlite URI.
+
+    MLflow itself would create a missing sqlite file.
 
     Raises:
-        StoreError: a sqlite file that is absent, no database, or somebody else's database, or an
-            address that is not well formed, or of sqlite with options.
+        StoreError: The sqlite file is missing, not a database, or belongs to another application;
+            or the address is malformed, or is an sqlite address with options.
     """
     fault = address_fault(uri)
     if fault is not None:
@@ -186,11 +199,12 @@ def checked(uri: str) -> str:
             f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
         )
     try:
-        # read-only: MLflow itself would make or change tables
+        # read-only, because MLflow itself would create or change tables
         with contextlib.closing(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         ) as base:
-            # by their columns: MLflow would add its own to what another application calls so
+            # Check columns, because another application may have tables of the same names, to which
+            # MLflow would add its columns.
             base.execute("SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 0")
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read as an MLflow store: {error}") from error
@@ -198,23 +212,23 @@ def checked(uri: str) -> str:
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
-    """One line that names the experiments which do exist."""
-    listed = sorted(found for found in names if found != "Default")
+    """Return the message for an unknown study. It lists the studies that exist."""
+    listed = sorted(existing for existing in names if existing != "Default")
     return f"{uri}: no study {name!r}; studies here: {', '.join(listed) or 'none'}"
 
 
 def quiet_client() -> contextlib.AbstractContextManager[None]:
-    """Keep MLflow's and alembic's notices out of a report for the time of the reading."""
+    """Return a context that suppresses the notices of MLflow and alembic."""
     return quiet("mlflow", "alembic", level=logging.ERROR)
 
 
 def runs_address(tracking_uri: str, experiment_id: str) -> str:
-    """The address of an experiment's runs in MLflow's UI, without a run's id.
+    """Return the address of an experiment's runs in MLflow's UI, without a run's ID.
 
     Args:
-        tracking_uri: of the store; an address of the web is that of the UI, too. Its user,
+        tracking_uri: Address of the store. A web address is the address of the UI, too. Its user,
             password and query are secrets and are left out.
-        experiment_id: of the study.
+        experiment_id: MLflow's ID of the study's experiment.
     """
     parts = urlsplit(tracking_uri)
     base = LOCAL_UI
@@ -224,11 +238,11 @@ def runs_address(tracking_uri: str, experiment_id: str) -> str:
 
 
 def run_address(runs: str, run_id: str) -> str:
-    """The address of a run, "" where there is none; ids come from a store that may be another's.
+    """Return the address of a run in MLflow's UI, or "" if it has none or its ID is malformed.
 
     Args:
-        runs: as runs_address gives it, or "".
-        run_id: of the run, or "".
+        runs: Address of the experiment's runs (see `runs_address`), or "".
+        run_id: MLflow's ID of the run, or "". It is untrusted input.
     """
     known = runs and re.fullmatch(r"[\w-]+", run_id)
     return f"{runs}{run_id}" if known else ""

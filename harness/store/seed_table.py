@@ -1,7 +1,7 @@
-"""The table of a run's final numbers under each seed, a CSV file among its artifacts.
+"""Read and write the CSV file of a run's final numbers per seed, one of its artifacts.
 
-MLflow draws a chart for each metric. A run therefore has as metrics only the numbers that tables
-show by default, and all others in this file.
+MLflow draws a chart for each metric. Therefore only the numbers that tables show by default are
+metrics of a run. All others are only in this file.
 """
 
 import csv
@@ -18,12 +18,12 @@ _METRIC = "metric"  # heading of the first column
 
 
 def is_shown(key: str, protocol: str, objective: str) -> bool:
-    """Return True if a final number is a metric of its run; else only the table has it.
+    """Return True if a final number is a metric of its run, False if only the table has it.
 
     Args:
         key: Key of the metric.
         protocol: Protocol of the run.
-        objective: Selection metric that the study maximises; "" if it has none.
+        objective: Selection metric that the study maximizes. "" if it has none.
     """
     split = split_seed(key)
     if split is None:
@@ -37,7 +37,7 @@ def seed_table(numbers: Mapping[str, float]) -> bytes:
     """Return the file of a run's final numbers: a row for each metric, a column for each seed.
 
     Args:
-        numbers: Final numbers by the metric's key. Those that are of no seed are left out.
+        numbers: Final numbers by the metric's key. Numbers without a seed are left out.
     """
     rows: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
@@ -53,10 +53,10 @@ def seed_table(numbers: Mapping[str, float]) -> bytes:
 
 
 def parse_seed_table(content: bytes) -> dict[str, float]:
-    """Return the numbers of such a file by the metric's key; {} if it is damaged.
+    """Return the numbers of a seed table by the metric's key, or {} if it is damaged.
 
     Args:
-        content: The file, which may be anybody's.
+        content: Content of the file. It is untrusted input.
     """
     try:
         head, *rows = csv.reader(io.StringIO(content.decode()))
@@ -76,24 +76,25 @@ def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], i
 
     Args:
         runs: Runs of a study.
-        files: Their files.
+        files: Files of the runs.
 
     Returns:
-        The runs, and how many finished runs have no table that can be read, if others have one.
+        The runs, and the number of finished runs without a readable table. That number is 0 if no
+        run has a table.
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
     tables = files.read_all(finished, SEED_TABLE)
-    numbers = {run.run_id: _beside_metrics(run, tables.get(run.run_id, b"")) for run in runs}
+    numbers = {run.run_id: _unlogged_numbers(run, tables.get(run.run_id, b"")) for run in runs}
     extended = [replace(run, metrics=numbers[run.run_id] | run.metrics) for run in runs]
     return extended, len(finished) - len(tables) if tables else 0
 
 
-def _beside_metrics(run: Run, table: bytes) -> dict[str, float]:
-    """Return the numbers of a seed table that are no metrics of its run.
+def _unlogged_numbers(run: Run, table: bytes) -> dict[str, float]:
+    """Return the numbers of a seed table that are not logged as metrics of its run.
 
-    A shown number that the run lacks, as somebody has deleted it, stays missing: its seed is not
-    finished, and runs again.
+    A number that should be a metric is not taken from the table: if it was deleted from the run,
+    its seed counts as unfinished and is rerun.
     """
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     numbers = parse_seed_table(table) if protocol in PROTOCOLS else {}

@@ -1,4 +1,4 @@
-"""What a study's own run in the store says of the study: written by a run of it, read by all."""
+"""The description of a study in the tags of its own MLflow run."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from harness.store.errors import StoreError
 from harness.store.schema import COMPLETE, Tag, joined_tag
 
 Content = TypeVar("Content")
-MOST_SEEDS = 1_000_000  # of a study that is sound
+MOST_SEEDS = 1_000_000  # per study; tags are untrusted input
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = tuple[Seed, ...]
@@ -23,7 +23,7 @@ class Factor:
     """A factor of a study.
 
     Attributes:
-        key: Dotted name of the setting that varies.
+        key: Dotted name of the key that varies.
         levels: Its levels. None if it is a range.
         log: Whether a range is sampled on a logarithmic scale.
         baseline: Level that the others are compared with.
@@ -40,11 +40,11 @@ class Configuration:
     """A configuration that a study plans to run, or a control.
 
     Attributes:
-        key: Hash of all that decides its numbers.
-        assignment: Levels of the factors, by dotted name.
-        arm: Which control it is. "" for a configuration of the study's space.
-        parts: Dataset -> key of the configuration there, for an average over datasets. Reports
-            make these; the store has none.
+        key: Hash of everything that determines its results, except the seed.
+        assignment: Levels of the factors by dotted name.
+        arm: Name of the control. "" for a configuration of the study's space.
+        parts: Dataset -> key of the configuration on it, for an average over datasets. Reports
+            create these; the store has none.
     """
 
     key: Annotated[str, Field(alias="setting_key")]
@@ -53,14 +53,14 @@ class Configuration:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the entry of the configuration in the JSON list of those that are planned."""
+        """Return the configuration's entry in the JSON list of planned configurations."""
         entry = {"setting_key": self.key, "assignment": self.assignment, "arm": self.arm}
         return json.dumps(entry)
 
 
 @dataclass(frozen=True)
 class _Content:
-    """The keys of a study's YAML that readers need, validated."""
+    """Keys of a study's YAML that readers need, validated."""
 
     seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
     trials: int | None = 0
@@ -73,18 +73,18 @@ class StudyRecord:
     """A study as its own run describes it.
 
     Attributes:
-        factors: Its factors, in the order of the YAML.
-        configurations: All that it plans to run, controls included. A key is listed twice if a
+        factors: Factors in the order of the YAML.
+        configurations: All planned configurations, including controls. A key is listed twice if a
             control equals a configuration of the space, or if a sampler proposed it twice.
-        seeds: Seeds of each configuration. () if the run does not say.
+        seeds: Seeds of each configuration. () if the tags lack them.
         trials: Number of configurations that a sampler is to try. 0 for a grid.
-        objective: Selection metric that the study maximises. "" if the run does not say.
+        objective: Selection metric that the study maximizes. "" if the tags lack it.
         sampler: Name of the sampler.
         smallest_effect: Smallest difference of interest, in percentage points.
         description: As in the YAML.
-        content: The YAML's content with its defaults.
-        finished: Whether the study was complete when it was last run.
-        versions: Name -> version of the code and packages that ran it last.
+        content: Content of the YAML, including defaults.
+        finished: Whether the study was complete after its last run.
+        versions: Package -> version of the code and packages of its last run.
     """
 
     factors: tuple[Factor, ...] = ()
@@ -126,19 +126,19 @@ class StudyRecord:
 
 
 def planned_tags(entries: Iterable[str]) -> dict[str, str]:
-    """Return the tags that list the configurations which a study plans.
+    """Return the tags that list a study's planned configurations.
 
     Args:
-        entries: Of each configuration its entry, see `Configuration.to_json`.
+        entries: JSON entry of each configuration, see `Configuration.to_json`.
     """
     return split_tag(Tag.WANTED, f"[{', '.join(entries)}]")
 
 
 def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
-    """Return the content of a JSON tag; a long one goes on in TAG.1, TAG.2.
+    """Return the content of a JSON tag. A long tag is continued in TAG.1, TAG.2 and so on.
 
     Raises:
-        StoreError: The tag is there and is no JSON of that kind.
+        StoreError: The tag is not JSON of that kind.
     """
     try:
         return TypeAdapter(kind).validate_json(joined_tag(tags, tag, default), strict=True)

@@ -1,4 +1,4 @@
-"""The store of a study that runs: it is waited for while it does not answer."""
+"""The store of a running study. Requests wait while it does not answer."""
 
 import math
 import os
@@ -20,32 +20,32 @@ from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.wording import duration
 
 STORE_TIMEOUT = 1800.0  # seconds
-LONGEST_PAUSE = 1.0  # seconds between two tries: an interrupt is noticed after a pause
+LONGEST_PAUSE = 1.0  # seconds between two tries; an interrupt is noticed after a pause
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class StudyStore(Store):
-    """The store of a study that runs, which is waited for while it does not answer.
+    """Store of a running study. Requests wait while it does not answer.
 
     Attributes:
         experiment_id: MLflow's ID of the study's experiment.
-        timeout: Seconds for which the store is waited for.
-        stopped: Returns True once the study is to end, which also ends the wait.
-        say: Prints one line.
+        timeout: Seconds to wait for the store.
+        stopped: Function that returns True once the study is to end, which also ends the wait.
+        say: Function that prints one line.
     """
 
     experiment_id: str
     timeout: float
     stopped: Callable[[], bool]
     say: Callable[[str], None]
-    # When the store was first away; infinity while it answers. After a wait in vain, what is still
-    # written, such as the end of open runs, does not wait again.
+    # Time of the first request without an answer; infinity while the store answers. After the
+    # timeout, later writes such as the end of open runs do not wait again.
     _away_since: float = field(default=math.inf, init=False)
 
     def call(self, act: Callable[[], T]) -> T:
-        """Make requests to the store that do no harm when they are repeated.
+        """Make idempotent requests to the store, and wait while it does not answer.
 
         Raises:
             StoreAway: The store did not answer for `timeout` seconds, or until the study was
@@ -72,7 +72,7 @@ class StudyStore(Store):
         return answer
 
     def close_dead_runs(self, reason: str = LEFT) -> int:
-        """Leave none of the study's runs RUNNING (changes.py), and return how many were."""
+        """Close the study's runs that are RUNNING (see changes.py), and return their number."""
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
     def _ends_wait(self, attempt: tenacity.RetryCallState) -> bool:
@@ -82,7 +82,7 @@ class StudyStore(Store):
         return self.stopped() or now - self._away_since >= self.timeout
 
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:
-        """Print a line after the first attempt."""
+        """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
             self.say(
                 f"{attempt.outcome.exception()}: waiting up to {duration(self.timeout)} for it; "
@@ -101,19 +101,20 @@ def own_study(
     stopped: Callable[[], bool],
     say: Callable[[str], None],
 ) -> Iterator[StudyStore]:
-    """Open the study of a name, and its experiment if need be, and keep others out inside.
+    """Open the store of a study and lock the study for this driver inside the context.
 
-    A store that does not answer at the beginning is an error within seconds; later it is waited
-    for. The store refuses to write once another driver has the study.
+    The study's experiment is created if needed. A store that does not answer at the beginning is an
+    error within seconds; later requests wait for it. Once another driver has the study, all writes
+    are refused.
 
     Args:
         uri: Address of the store.
         name: Name of the study.
         timing: Timing of the lease.
-        timeout: Seconds for which the store is waited for.
-        fail: Called from the thread that keeps the lease if another driver has taken it.
-        stopped: Returns True once the study is to end, which also ends a wait.
-        say: Prints one line.
+        timeout: Seconds to wait for the store.
+        fail: Function called from the lease's thread if another driver has taken the study.
+        stopped: Function that returns True once the study is to end, which also ends a wait.
+        say: Function that prints one line.
 
     Raises:
         StudyBusy: Another driver runs the study.

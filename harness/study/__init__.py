@@ -1,7 +1,7 @@
-"""A study from its config to its outcome: planned, its features extracted, its trials run.
+"""Plan a study, extract its features and run its trials.
 
-Answers for: the order of things, signals, and what is left in the store however a run ends.
-This is what the command line calls, and what Python may.
+Responsible for the order of the steps, for signals, and for a consistent store however a run ends.
+These functions are the Python API; the command line calls them, too.
 """
 
 from harness.study.features import prefetch

@@ -1,4 +1,4 @@
-"""What a dry run says of features that a run would extract before its trials."""
+"""Lines of a dry run about the features that a run would extract before its trials."""
 
 import time
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from harness.study.features import classes_of, needed
 from harness.wording import duration, one_line
 
 TIMED_VIEWS: Final = 32
-"""Views that are encoded to measure the time, after as many to warm up."""
+"""Views encoded to measure the time. As many are encoded before them as a warm-up."""
 
 
 def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
-    """Return a line for each feature set that is not in the cache: its images and the time.
+    """Return one line per feature set missing from the cache: its images and the time.
 
     Args:
         study: Study that the plan is for.
-        plan: Its plan, with something to run.
-        fingerprints: Gives the datasets, and the method.
+        plan: Unfinished plan of the study.
+        fingerprints: Source of the datasets and the method.
     """
     method, lines = fingerprints.method, list[str]()
     on_gpus = bool(resolved_resources(study.resources, machine_resources()).gpus)
@@ -37,10 +37,10 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
             classes = classes_of(configs, pictures)
             missing = _missing(clip, need, pictures, classes, fingerprints)
             if missing:
-                took = _time_text(clip, need, pictures, missing, on_gpus=on_gpus)
+                time_text = _time_text(clip, need, pictures, missing, on_gpus=on_gpus)
                 images = f"{sum(missing.values()):,} images"
-                lines.append(f"{features}: {images} to encode before the trials, {took}")
-        except Exception as error:  # the plan can be shown without
+                lines.append(f"{features}: {images} to encode before the trials, {time_text}")
+        except Exception as error:  # the plan can be shown without the time
             lines.append(f"{features}: time of the extraction unknown: {one_line(error)}")
     return lines
 
@@ -48,7 +48,7 @@ def extraction_lines(study: StudyConfig, plan: Plan, fingerprints: Fingerprints)
 def _missing(
     clip: Any, need: Need, pictures: Any, classes: list[int] | None, fingerprints: Fingerprints
 ) -> Mapping[str, int]:
-    """Count the images of a feature set that the cache lacks, by split."""
+    """Count the images of a feature set that the cache does not have, by split."""
     from ship.features import count_missing
 
     cache = fingerprints.cache_dir
@@ -58,7 +58,7 @@ def _missing(
 def _time_text(
     clip: Any, need: Need, pictures: Any, missing: Mapping[str, int], *, on_gpus: bool
 ) -> str:
-    """Return in words how long it takes to encode some images, measured on a few of them here."""
+    """Return the time that the missing images take, extrapolated from a few encoded here."""
     from ship.features import encode_split
 
     if on_gpus:
@@ -71,6 +71,6 @@ def _time_text(
             begin = time.perf_counter()
             for _ in encode_split(clip, pictures, split, views, [range(n_images)], lambda _: None):
                 pass
-            took = time.perf_counter() - begin
-        seconds += took / n_images * count
+            elapsed = time.perf_counter() - begin
+        seconds += elapsed / n_images * count
     return f"about {duration(seconds)} on this machine (measured on a few)"

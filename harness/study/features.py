@@ -1,4 +1,4 @@
-"""Before the sweep, on the driver: plugins and features that trials will need; `--prefetch`."""
+"""Prepare what trials need before the sweep: plugins and features. Also runs `--prefetch`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from ship.trial_config import TrialConfig
 if TYPE_CHECKING:
     from ship.features import Encode
 
-# the settings that features depend on, and those that decide which classes' features are read
+# Keys that features depend on, and keys that decide which classes' features are read.
 FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "views")
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
-# Each feature set that trials read, with the trials that study a part of its classes; (): all.
+# Feature sets that trials read. Each has the configs that restrict its classes; () means all.
 NeededFeatures = Mapping[Need, Sequence[TrialConfig]]
 
 
@@ -38,20 +38,25 @@ def fingerprints_of(
     data_root: Path | str | None,
     cache_dir: Path | str | None,
 ) -> Fingerprints:
-    """What a study's settings are told apart by.
+    """Return the fingerprints that identify a study's configurations.
 
     Args:
-        study: says how one's own folder is read.
-        method: None: ship.
-        data_root: folder of the data sets, None if the study needs none.
-        cache_dir: see cache_folder.
+        study: Study that says how a custom image folder is read.
+        method: Method to run. Defaults to ship.
+        data_root: Folder of the datasets. None if the study needs none.
+        cache_dir: Cache folder. Defaults to the one of `cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
     return Fingerprints(method or Method(), root, cache_folder(cache_dir), study.reading)
 
 
 def cache_folder(given: Path | str | None) -> Path:
-    """The cache folder; None: $SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder."""
+    """Return the cache folder.
+
+    Args:
+        given: Requested folder. Defaults to $SHIP_SWEEP_CACHE, or to ship-sweep in the user's cache
+            folder if that is not set.
+    """
     if given is not None:
         return Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -63,23 +68,29 @@ def needed(study: StudyConfig, plan: Plan | None = None) -> NeededFeatures:
 
     Args:
         study: Study that the plan is for.
-        plan: Its plan. Defaults to all configurations of the study.
+        plan: Plan of the study. Defaults to all configurations of the study.
     """
-    found: dict[Need, dict[object, TrialConfig]] = {}
-    whole: set[Need] = set()
+    configs_by_need: dict[Need, dict[object, TrialConfig]] = {}
+    unrestricted: set[Need] = set()
     for config in configs_of(study, plan, (*FEATURE_KEYS, *CLASS_KEYS)):
-        for place, need in enumerate(needs_of(config)):
-            limits = found.setdefault(need, {})
+        for index, need in enumerate(needs_of(config)):
+            limits = configs_by_need.setdefault(need, {})
             limits.setdefault(tuple(getattr(config, key) for key in CLASS_KEYS), config)
-            if place or config.max_classes is None:  # tests are on all classes of a target
-                whole.add(need)
-    return {need: () if need in whole else (*own.values(),) for need, own in found.items()}
+            if index or config.max_classes is None:  # targets are tested on all of their classes
+                unrestricted.add(need)
+    return {
+        need: () if need in unrestricted else (*configs.values(),)
+        for need, configs in configs_by_need.items()
+    }
 
 
 def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> Iterator[TrialConfig]:
-    """The trials that a plan may run: of proposals, one for all that share the values of `keys`.
+    """Yield the configs of the trials that a plan may run.
 
-    Without a plan every setting counts as a proposal.
+    Args:
+        study: Study that the plan is for.
+        plan: Plan of the study. Without one, every configuration counts as a proposal.
+        keys: Proposals that share the values of these keys are represented by one config.
     """
     if plan is not None:
         yield from (work.setting.config for work in plan.work)
@@ -88,27 +99,27 @@ def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> It
 
 
 def configs_in(study: StudyConfig, keys: Sequence[str]) -> Iterator[TrialConfig]:
-    """The trials of a study's space, one for all that share the values of `keys`.
+    """Yield configs of a study's space, one for each combination of the values of `keys`.
 
-    Each is a setting of the space: where a factor is not there, the constant is.
+    A factor that is inactive in a configuration has the value of the study's constant.
     """
     varied = {*keys, *chain(*(factor.when for factor in study.space.values()))}
 
-    def looked_at(name: str, factor: Factor) -> Sequence[Any]:
-        if name in varied:  # an integer range counts one by one, of a real one its ends do
+    def relevant_levels(name: str, factor: Factor) -> Sequence[Any]:
+        if name in varied:  # every value of an integer range, both ends of a real one
             return list(levels(study, name) or factor.drawn() or factor.bounds)
         return (factor.choices or factor.bounds)[:1]
 
-    for assignment in assignments(study.space, looked_at):
+    for assignment in assignments(study.space, relevant_levels):
         yield resolve(study, assignment)
 
 
 def classes_of(configs: Sequence[TrialConfig], pictures: Any) -> list[int] | None:
-    """Return the labels of the classes that some trials study.
+    """Return the labels of the classes that trials study, or None for all classes.
 
     Args:
-        configs: The trials. Without any, all classes are studied.
-        pictures: Their dataset, as the method loads it.
+        configs: Configs of the trials. If empty, all classes are studied.
+        pictures: Dataset of the trials, as the method loads it.
     """
     if not configs:
         return None
@@ -123,22 +134,22 @@ def prepare_features(
     console: Console,
     encode: "Encode | None" = None,
 ) -> dict[Need, Any]:
-    """Extract, or read from the cache, each feature set.
+    """Extract each feature set, or read it from the cache.
 
     Args:
-        needs: the feature sets, with the trials that decide which classes are extracted.
-        fingerprints: where those of the backbones are remembered, and data sets are loaded.
-        console: where progress goes.
-        encode: what encodes pictures; None: this machine's cores.
+        needs: Feature sets, with the configs that decide which classes are extracted.
+        fingerprints: Loads the datasets and remembers the fingerprints of the backbones.
+        console: Console that shows the progress.
+        encode: Function that encodes images. Defaults to this machine's CPU cores.
 
     Raises:
-        ValueError: a backbone or a data set that cannot be loaded.
-        UserError: a backbone's weights are not those that were remembered.
+        ValueError: A backbone or a dataset cannot be loaded.
+        UserError: A backbone's weights differ from the remembered ones.
     """
     features: dict[Need, Any] = {}
     method, cache = fingerprints.method, fingerprints.cache_dir
     for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
-        # on a GPU, trials count on the whole of its memory
+        # on the CPU, because trials need the whole memory of the GPU
         clip = method.load_backbone(backbone, "cpu")
         fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
@@ -155,15 +166,16 @@ def prepare_features(
 def encoder_here(
     study: StudyConfig, method: Method, *, verbose: bool
 ) -> "AbstractContextManager[Encode | None]":
-    """Give what encodes while the context lasts: actors with GPUs; None: the driver's own threads.
+    """Return a context that provides the encoder: Ray actors with GPUs, or None for this process.
 
-    Actors have a Ray of their own, which starts with the first split to encode and ends with the
-    context: the trials' has a store that is as large as the features, which nobody knows yet.
+    The actors have a separate Ray session. It starts with the first split to encode and ends with
+    the context. The trials' session cannot be used: its object store is as large as the features,
+    whose size is not known yet.
 
     Args:
-        study: for the resources of a trial, which an actor takes, too.
-        method: ship.
-        verbose: let Ray talk.
+        study: Study whose trial resources each actor uses, too.
+        method: Method that loads the backbone.
+        verbose: Whether Ray prints its messages.
     """
     actor = resolved_resources(study.resources, machine_resources())
     if not actor.gpus:
@@ -175,10 +187,10 @@ def encoder_here(
 
 
 def check_plugins(study: StudyConfig, plan: Plan) -> None:
-    """Import what the study's plugins need, nothing where it names none.
+    """Import what the study's plugins need. Does nothing if the study names none.
 
     Raises:
-        PluginError: a line that names the plugin and says why a trial cannot use it.
+        PluginError: A trial cannot use a plugin. The message names it and the reason.
     """
     for config in configs_of(study, plan, ("generator", "finetuner")):
         require_builders(identities(config.generator.name, config.finetuner.name))
@@ -193,18 +205,23 @@ def prefetch(
     to: str,
     verbose: bool,
 ) -> None:
-    """`--prefetch`: the weights and pictures of a study, then its features, ahead of it.
+    """Download the weights and images of a study and extract its features before it runs.
 
-    Where there is a network, or nothing else to do. It writes nothing but caches: the hub's, and
-    the study's own. Weights come first, as pictures may have to be put in place by hand: then the
-    study is refused, with a line for each.
+    This is `--prefetch`, for a machine that has a network. It writes only to caches: the hub's and
+    the study's. Weights are downloaded first. Images of some datasets have to be downloaded by
+    hand; if they are missing, the study is refused with one line per dataset.
 
     Args:
-        space, overrides, data_root, cache_dir, verbose: see run_study.
-        to: the last step: "downloads" or "features".
+        space: See `run_study`.
+        overrides: See `run_study`.
+        data_root: See `run_study`.
+        cache_dir: See `run_study`.
+        to: Last step to do: "downloads" or "features".
+        verbose: See `run_study`.
 
     Raises:
-        UserError, ValueError: a mistake in the YAML, a dataset or a backbone that cannot be had.
+        UserError: The YAML is wrong, or a dataset is missing.
+        ValueError: A dataset or a backbone cannot be loaded.
     """
     from harness.data.download import fetch_missing
 
@@ -212,7 +229,7 @@ def prefetch(
     say, prints = line_printer(console), fingerprints_of(study, None, data_root, cache_dir)
     needs = needed(study)
     for name in dict.fromkeys(need.backbone for need in needs):
-        prints.method.load_backbone(name, "cpu")  # what is not in the hub's cache is downloaded
+        prints.method.load_backbone(name, "cpu")  # downloads what the hub's cache lacks
         say(f"weights of {name}: they are here")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
@@ -226,14 +243,14 @@ def prefetch(
 def fetch_features(
     study: StudyConfig, prints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
-    """Extract every feature set that a study may read; what the cache has is not extracted again.
+    """Extract every feature set that a study may read and the cache does not have.
 
-    On this machine's GPUs if trials take GPUs and torch can use them, else on its cores: a login
-    node seldom has one.
+    It uses this machine's GPUs if trials use GPUs and torch can use them, and otherwise its CPU
+    cores: login nodes rarely have a GPU.
 
     Raises:
-        ValueError: a backbone or a data set cannot be read.
-        ClusterError: Ray cannot do it.
+        ValueError: A backbone or a dataset cannot be read.
+        ClusterError: Ray cannot start or fails.
     """
     say, why = line_printer(console), why_no_gpu()
     if why is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
+"""Handle Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
 
 import _thread
 import os
@@ -13,15 +13,20 @@ from typing import Any
 HARD_EXIT = 130
 
 
-class SweepStopped(Exception):  # noqa: N818  # no error: somebody asked for it
-    """The run stops because it was asked to, inside a Ray session that goes on."""
+class SweepStopped(Exception):  # noqa: N818  # no error: the user asked for it
+    """A signal stops the run inside a Ray session that the caller opened and keeps."""
 
 
 class Interrupts:
-    """Catches SIGINT and SIGTERM while a study runs; outside the main thread it does nothing.
+    """Context manager that handles SIGINT and SIGTERM while a study runs.
 
-    Outside `deferred()` a signal raises KeyboardInterrupt where it strikes. Inside, it is only
-    noted, and `check()` raises at a place where nothing is half-written.
+    Outside `deferred()` a signal raises KeyboardInterrupt at once. Inside, it is only noted, and
+    `check()` raises where nothing is half-written. In a thread other than the main thread no
+    handlers are installed.
+
+    Attributes:
+        requested: Whether a signal or a failure has asked the study to end.
+        failure: Why another thread has ended the study. None if none has.
     """
 
     def __init__(self) -> None:
@@ -38,7 +43,7 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Put the handlers of before back; a study that another thread stopped raises why."""
+        """Restore the previous handlers. If another thread ended the study, raise its failure."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -47,7 +52,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note a signal, for check() to act on."""
+        """Only note signals inside the context, so that `check()` acts on them."""
         self._deferred = True
         try:
             yield
@@ -55,21 +60,21 @@ class Interrupts:
             self._deferred = False
 
     def fail(self, failure: Exception) -> None:
-        """End the study from another thread, as a signal does; check() raises the failure."""
+        """End the study from another thread, as a signal does. `check()` raises the failure."""
         self.failure = failure
         self._failed = True
         if self._before:
-            _thread.interrupt_main(signal.SIGTERM)  # runs the handler; C handlers see nothing of it
+            _thread.interrupt_main(signal.SIGTERM)  # runs only Python's handler, none in C
 
     def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise `error` if a signal came, or what has made the study fail."""
+        """Raise the failure that ended the study, or `error` if a signal came."""
         if self.failure is not None:
             raise self.failure
         if self.requested:
             raise error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._failed:  # no second signal, whatever came before
+        if self._failed:  # sent by fail(), so it does not count as a second signal
             self._failed = False
         elif self.requested:
             sys.stderr.write("\nstopped at once\n")

@@ -1,4 +1,4 @@
-"""Brings a study to what its YAML says: runs what is missing, and says what became of it."""
+"""Run what a study's YAML asks for and the store does not have yet, and return the outcome."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -50,47 +50,48 @@ def run_study(
     timing: Timing | None = None,
     publish: Publish | None = None,
 ) -> StudyOutcome:
-    """Run whatever a study wants and the store does not have. The same call again is the resume.
+    """Run the configurations and seeds of a study that the store does not have yet.
 
-    Progress is printed as the command prints it. The report is not made: read the study with
-    `reports.load_study(outcome.experiment, outcome.tracking_uri)`.
+    To resume a study, make the same call again. Progress is printed as by the command. To get the
+    report, load the study with `reports.load_study(outcome.experiment, outcome.tracking_uri)`.
 
     Args:
-        space: a YAML file, the name of a packaged study, a mapping with the keys of a YAML (`name`
-            among them, or among the overrides), or a study that has been read.
-        overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
+        space: A YAML file, the name of a packaged study, a mapping with the keys of a YAML, or a
+            study that has been loaded. A mapping or its overrides must include `name`.
+        overrides: Overrides of keys as for `--set`, e.g. ["seeds=3", "generator.epochs=5"].
         plugins: Python files or names of modules with custom generators, fine-tuners or datasets
-            that the study may name; they are run, and stay known to this process.
-        data_root: folder of the data sets, None if the study needs none.
-        address: of a running Ray cluster (HOST:PORT or "auto"); None: this machine.
-        in_process: run one trial after the other in this process, without Ray's, so that a debugger
-            stops in a method of one's own; the store and the numbers are the same.
-        verbose: let Ray, its workers and MLflow talk.
-        cache_dir: for features and checkpoints.
-        storage: where checkpoints of running trials lie; see ship-sweep --storage.
-        tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        reuse: whether seeds that other studies of the store have finished, of the very same
-            settings, are taken from there, and not run.
-        accept_changes: Run settings again whose constants, data or weights have changed, though
-            finished rows leave the table. Otherwise such a study is refused.
-        retry_non_finite: Run seeds again that failed as a loss, logit or synthetic feature was NaN
-            or infinite; on a GPU that need not recur.
-        method: ship, unless a test puts something else in its place.
-        console: where progress goes.
-        store_timeout: Seconds for which a study that runs waits for a store that does not answer.
-        timing: of the lease that keeps other hosts away.
-        publish: what the study's own run is to show of an outcome, None for nothing; it is asked
-            once all that was run is in the store, and may raise UserError.
+            that the study may use. They are imported, and stay registered in this process.
+        data_root: Folder of the datasets. None if the study needs none.
+        address: Address of a running Ray cluster (HOST:PORT or "auto"). Defaults to this machine.
+        in_process: Run one trial after the other in this process, without Ray workers, so that a
+            debugger stops in a custom method. The numbers and the store's content are the same.
+        verbose: Show the messages of Ray, its workers and MLflow.
+        cache_dir: Folder of cached features and checkpoints. Defaults to $SHIP_SWEEP_CACHE, or to
+            ship-sweep in the user's cache folder.
+        storage: Folder or URI for checkpoints of running trials; see ship-sweep --storage.
+        tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
+            ./mlflow.db.
+        reuse: Whether to reuse results of identical configurations from other studies of the store.
+        accept_changes: Run configurations again whose constants, data or weights have changed. The
+            finished rows leave the table. By default such a study is refused.
+        retry_non_finite: Retry seeds that failed because a loss, logit or synthetic feature was NaN
+            or infinite. On a GPU this need not recur.
+        method: Method to run. Defaults to ship; tests replace it.
+        console: Console that shows the progress. Defaults to a new one.
+        store_timeout: Seconds that a running study waits for a store that does not answer.
+        timing: Timing of the lease that keeps other hosts from running the study.
+        publish: Function that makes the report shown at the study's own MLflow run, or returns
+            None. It is called once all results are in the store, and may raise UserError.
 
     Returns:
-        What the study has come to: counts of settings, whether it is complete, and where it is.
+        Outcome of the study: counts of configurations, whether it is complete, and where it is.
 
     Raises:
-        harness.errors.UserError: a mistake in the YAML or the data, a store or a cluster that
-            cannot be used; one clear message with every fault. Among them StoreAway: the store did
-            not answer for `store_timeout` seconds; the same call resumes the study.
-        ValueError: a backbone or data set cannot be read.
-        KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
+        harness.errors.UserError: The YAML or the data is wrong, or the store or the cluster cannot
+            be used. The message lists every fault. One of its subclasses is StoreAway: the store
+            did not answer for `store_timeout` seconds; the same call resumes the study.
+        ValueError: A backbone or dataset cannot be read.
+        KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
     """
     address = None if address in ("", "local") else address
     if address is not None and (fault := address_fault(address)):
@@ -134,15 +135,16 @@ def run_study(
 
 @dataclass
 class Execution:
-    """One run of a study.
+    """One run of a study by a driver.
 
-    study: its name is its experiment's.
-    store: of the study, where nobody else writes; methods may raise StoreError.
-    fingerprints: of its data and weights, with the method and the cache folder.
-    storage: of its checkpoints.
-    options: how it is to be run.
-    interrupts: whether somebody stops it.
-    record: of the study's own run, from the first write on.
+    Attributes:
+        study: Study to run. Its name is the name of its experiment.
+        store: Store of the study, locked for this driver. Methods may raise StoreError.
+        fingerprints: Fingerprints of data and weights, with the method and the cache folder.
+        storage: Storage of the study's checkpoints.
+        options: Options of the run.
+        interrupts: Signals that stop the study.
+        record: Record of the study's own MLflow run. Set before the first write.
     """
 
     study: StudyConfig
@@ -153,11 +155,11 @@ class Execution:
     interrupts: Interrupts
 
     def bring_about(self) -> StudyOutcome:
-        """Run what is left, and say what the study has come to.
+        """Run what is left of the study, and return its outcome.
 
         Raises:
-            StudyChanged: finished rows would leave the table, which is not accepted.
-            KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
+            StudyChanged: Finished rows would leave the table, which the options do not accept.
+            KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
         """
         ran = False
         try:
@@ -167,7 +169,8 @@ class Execution:
             known = standing.elsewhere() if self.options.reuse else []
             adoptable = planning.adoptions(self.study, standing.plan, known)
             left = sum(len(work.seeds) for work in standing.plan.work)
-            if left > sum(len(one.work.seeds) for one in adoptable) or standing.plan.proposals:
+            reusable = sum(len(adoption.work.seeds) for adoption in adoptable)
+            if left > reusable or standing.plan.proposals:
                 self._check_places()
             if self.store.close_dead_runs():
                 standing = standing.again()
@@ -182,8 +185,8 @@ class Execution:
             ran = True
             outcome = self._run_on_record(standing, adoptable)
         except (KeyboardInterrupt, Exception):
-            # whoever stops the study may have stopped Ray with it, which then fails in its own ways
-            if self.interrupts.failure is not None:  # told of as it is, wherever it struck
+            # The signal may have stopped Ray, too, whose errors then hide the real cause.
+            if self.interrupts.failure is not None:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
                 raise
@@ -193,7 +196,7 @@ class Execution:
         return outcome
 
     def _read_standing(self) -> Standing:
-        """Read how the study stands.
+        """Read the study's state from the store.
 
         Raises:
             StoreError: The store cannot be read.
@@ -202,23 +205,27 @@ class Execution:
         return read_standing(self.study, self.fingerprints, self.store, retry_before)
 
     def _interrupted(self, *, ran: bool) -> StudyOutcome:
-        """What has become of a study that somebody stopped, once nothing of it is RUNNING."""
+        """Close the runs that are RUNNING, and return the outcome of the interrupted study."""
         try:
-            # a signal may have struck between a run's first write and the place that ends it
+            # the signal may have come between a run's first write and the code that ends it
             self.store.close_dead_runs(store.INTERRUPTED)
             standing = self._read_standing()
             return replace(self._outcome(standing), interrupted=True, ran=ran)
-        except store.StoreAway:  # whoever runs the study next closes it
+        except store.StoreAway:  # the next driver closes the open runs
             raise KeyboardInterrupt from None
 
     def _check_places(self) -> None:
-        """Raise a UserError where trials could not run, or not leave their checkpoints."""
+        """Check that trials can run and can write their checkpoints.
+
+        Raises:
+            UserError: They cannot.
+        """
         resources.preflight(self.options.address, self.study.resources)
         if self.study.checkpoint_every is not None:
             self.storage.check()
 
     def _outcome(self, standing: Standing) -> StudyOutcome:
-        """What the study has come to, by its plan as it is now, counted in settings."""
+        """Return the study's outcome, which counts the configurations of its present plan."""
         plan = standing.plan
         return StudyOutcome(
             done=sum(row.state == "done" for row in plan.rows),
@@ -234,7 +241,10 @@ class Execution:
         )
 
     def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:
-        """Run the plan; the study's own run is RUNNING meanwhile, and then says what came of it."""
+        """Run the plan and return the outcome.
+
+        The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
+        """
         self.record.begin()
         try:
             if adoptable:
@@ -244,7 +254,7 @@ class Execution:
                 standing = self._run_controls(self._run_trials(standing), standing.plan)
             outcome = replace(self._outcome(standing), ran=ran)
         except BaseException:
-            # the study's run is another driver's, or the next driver closes it
+            # The run may belong to another driver by now. Otherwise the next driver closes it.
             with suppress(store.StudyLost, store.StoreAway):
                 self.record.end(State.INTERRUPTED)
             raise
@@ -252,7 +262,7 @@ class Execution:
         return outcome
 
     def _run_trials(self, standing: Standing) -> Standing:
-        """Run what is left of a study, and return how it stands then."""
+        """Run the trials that are left, and return the study's state afterwards."""
         Trials(standing, self.record, self.storage, self.options, self.interrupts).run()
         return standing.again()
 
@@ -260,12 +270,16 @@ class Execution:
         """Run the controls at the levels of the best configuration, known once a sampler has ended.
 
         Args:
-            standing: How the study stands now.
-            before: What was planned, and has run. Trials that failed are left to the next run.
+            standing: Present state of the study.
+            before: Plan that has just run. Its failed trials are left to the next run.
+
+        Returns:
+            The study's state afterwards.
         """
         plan = standing.plan
         planned = {setting.key for setting in before.settings}
-        controls = {one.key for one in (*plan.settings, *plan.equal_arms) if one.arm} - planned
+        candidates = (*plan.settings, *plan.equal_arms)
+        controls = {setting.key for setting in candidates if setting.arm} - planned
         if not controls or self.interrupts.requested:
             return standing
         self.record.describe(self.study, plan)
@@ -276,41 +290,41 @@ class Execution:
         return standing if left.finished else self._run_trials(replace(standing, plan=left))
 
     def _adopt(self, standing: Standing, adoptable: list[Adoption]) -> Standing:
-        """Take over what other studies have finished; how the study stands then."""
+        """Reuse results of other studies, and return the study's state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
-        written = [one for one in adoptable if adopt(recorder, one)]
+        written = [adoption for adoption in adoptable if adopt(recorder, adoption)]
         for line in planning.adoption_lines(written):
             self.options.say(line)
-        if len(written) < len(adoptable):  # what could not be taken over runs here
+        if len(written) < len(adoptable):  # what could not be reused has to run
             self._check_places()
         return standing.again()
 
 
 def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
-    """Show the report at the study's own run; where that fails, why: the study is as it was.
+    """Show the report at the study's own run. Return why that failed, or "".
 
-    Nothing is made here that a second request would make twice, and no trial waits: each request
-    is made again as ship-report does, and what is cut off in mid answer a few times as a whole.
+    A failure does not change the study. MLflow's own retries are on, as in ship-report: the
+    requests here may be repeated, and no trial waits for them.
     """
     try:
         with environment(RETRIES, over=True):
-            made = store.again(execution.store.uri, lambda: publish(outcome))
-            if made is not None:
-                show_report(execution.store, execution.record.run_id, made)
+            publication = store.again(execution.store.uri, lambda: publish(outcome))
+            if publication is not None:
+                show_report(execution.store, execution.record.run_id, publication)
     except UserError as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""
 
 
 def study_storage(uri: str, own: StudyStore) -> Storage:
-    """The storage of a study, which other studies and other stores do not share.
+    """Return the storage of a study, which is not shared with other studies or other stores.
 
-    By when its experiment was made, to the millisecond: a store may be reached under several
-    addresses, and two stores may have one.
+    Its name contains the experiment's creation time in milliseconds. The store's address would not
+    do: one store may have several addresses, and two stores may have the same one.
 
     Args:
-        uri: of the storage that all studies share.
-        own: of the study.
+        uri: Address of the storage that all studies share.
+        own: Store of the study.
     """
     experiment = own.read(lambda client: client.get_experiment(own.experiment_id))
     return Storage(uri, f"{experiment.creation_time}-{own.experiment_id}")

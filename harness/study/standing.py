@@ -1,4 +1,4 @@
-"""A study as it stands: what the store has of it, what is left, and what a run of it would do."""
+"""Compare a study with the store: what it has, what is left, and what a run would do next."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,19 +28,22 @@ from harness.wording import count
 from ship.architectures import as_read
 from ship.templates import sentence
 
-SHOWN = 3  # prompts of a dataset
-_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # what is in a prompt
+SHOWN = 3  # prompts per dataset
+_DECIDING = ("backbone", "dataset", "targets", "templates", "finetuner")  # keys that set prompts
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A study as it stands.
+    """State of a study: the request, the store's content, and the work left.
 
-    study, fingerprints: what is wanted, of which data and weights.
-    store: an open store; None: there is none.
-    ledger, stored: what the store has of the study, and what it says that the study is.
-    plan: what is left.
-    retry_before: see make_plan.
+    Attributes:
+        study: Study as its YAML defines it.
+        fingerprints: Fingerprints of its data and weights.
+        store: Open store. None if there is none yet.
+        ledger: Runs of the study in the store.
+        stored: The study as its own run in the store describes it.
+        plan: Work that is left.
+        retry_before: See `planning.make_plan`.
     """
 
     study: StudyConfig
@@ -52,23 +55,23 @@ class Standing:
     retry_before: int = 0
 
     def again(self) -> "Standing":
-        """As it stands now.
+        """Return the study's present state, read again from the store.
 
         Raises:
-            StoreError: the store cannot be read.
+            StoreError: The store cannot be read.
         """
         return read_standing(self.study, self.fingerprints, self.store, self.retry_before)
 
     def changes(self) -> TableChanges:
-        """Which finished rows would leave the table, and why."""
+        """Return the finished rows that would leave the table, and why."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.ledger, self.stored)
 
     def elsewhere(self) -> list[RunRecord]:
-        """What other studies of the store know of the settings that the plan would run.
+        """Return finished runs of other studies for the configurations that the plan would run.
 
         Raises:
-            StoreError: the store cannot be read.
+            StoreError: The store cannot be read.
         """
         keys, opened = [work.setting.key for work in self.plan.work], self.store
         if opened is None or not keys:
@@ -80,26 +83,32 @@ class Standing:
 def read_standing(
     study: StudyConfig, fingerprints: Fingerprints, opened: Store | None, retry_before: int = 0
 ) -> Standing:
-    """A study as it stands in an open store, or without one: see Standing.
+    """Read a study's state from the store.
+
+    Args:
+        study: Study as its YAML defines it.
+        fingerprints: Fingerprints of its data and weights.
+        opened: Open store. None if there is none yet.
+        retry_before: See `planning.make_plan`.
 
     Raises:
-        StoreError: the store cannot be read.
+        StoreError: The store cannot be read.
     """
-    ledger, stored, own = RunHistory(), StudyRecord(), None
+    ledger, stored, experiment_id = RunHistory(), StudyRecord(), None
     if isinstance(opened, StudyStore):
-        own = opened.experiment_id
+        experiment_id = opened.experiment_id
     elif opened is not None:
-        own = opened.experiment(study.name)
-    if opened is not None and own is not None:
-        stored = store.read_study_record(opened, own)
-        asked = own, study.objective
-        ledger = opened.read(lambda client: store.read_history(client, *asked))
+        experiment_id = opened.experiment(study.name)
+    if opened is not None and experiment_id is not None:
+        stored = store.read_study_record(opened, experiment_id)
+        query = experiment_id, study.objective
+        ledger = opened.read(lambda client: store.read_history(client, *query))
     plan = planning.make_plan(study, ledger, fingerprints, retry_before)
     return Standing(study, fingerprints, opened, ledger, stored, plan, retry_before)
 
 
 def source_of(study: StudyConfig) -> str:
-    """What messages call the study's YAML."""
+    """Return the name of the study's YAML in messages."""
     return file_label(study.source) if study.source else f"study {study.name}"
 
 
@@ -109,9 +118,10 @@ def typed_study(
     plugins: Sequence[str | Path],
     data_root: Path | str | None,
 ) -> StudyConfig:
-    """The study, read with the plugins that it may name.
+    """Load the plugins and the study that may use them. The arguments are those of `run_study`.
 
-    Args: see run_study.
+    Raises:
+        UserError: A plugin or the study cannot be loaded.
     """
     overrides = listed("overrides", overrides, str, "seeds=3")
     plugins = listed("plugins", plugins, (str, Path), "my_method.py")
@@ -136,19 +146,20 @@ def plan_study(
     method: Method | None = None,
     details: bool = True,
 ) -> Plan:
-    """What run_study would do next, and how long that would take on this machine; runs nothing.
+    """Return what `run_study` would do next and how long it would take, without running it.
+
+    The arguments are those of `run_study`, except:
 
     Args:
-        space, overrides, plugins, data_root, cache_dir, tracking_uri, method: see run_study.
-        reuse, retry_non_finite: see run_study.
-        details: Add the estimate, and notes on extraction and prompts. It takes seconds.
+        details: Whether to add the estimate and notes on extraction and prompts. It takes seconds.
 
     Returns:
-        The plan: `rows` (setting, state, seeds that would run), `finished`, `estimate` and `notes`,
-        as ship-sweep --dry-run prints them.
+        The plan: `rows` (configuration, state, seeds that would run), `finished`, `estimate` and
+        `notes`, as ship-sweep --dry-run prints them.
 
     Raises:
-        harness.errors.UserError, ValueError: see run_study.
+        harness.errors.UserError: See `run_study`.
+        ValueError: See `run_study`.
     """
     study = typed_study(space, overrides, plugins, data_root)
     uri = store.store_uri(tracking_uri)
@@ -157,11 +168,11 @@ def plan_study(
     standing = read_standing(study, prints, store.find_store(uri), retry_before)
     notes = standing.changes().notes(source_of(study)) + failed_lines(standing)
     known = standing.elsewhere() if reuse else []
-    found = planning.adoptions(study, standing.plan, known)
-    if found:
-        ledger, plan = planning.once_adopted(study, standing.ledger, found, prints, retry_before)
+    reused = planning.adoptions(study, standing.plan, known)
+    if reused:
+        ledger, plan = planning.once_adopted(study, standing.ledger, reused, prints, retry_before)
         standing = replace(standing, ledger=ledger, plan=plan)
-        notes += planning.adoption_lines(found)
+        notes += planning.adoption_lines(reused)
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = standing.plan
@@ -175,7 +186,7 @@ def plan_study(
 
 
 def failed_lines(standing: Standing) -> list[str]:
-    """Return what a dry run says of seeds that failed as their numbers were not finite."""
+    """Return the lines of a dry run about seeds that failed with a non-finite number."""
     rows, ledger = standing.plan.rows, standing.ledger
     lost = [{*row.failed} & ledger.non_finite(row.setting.key) for row in rows]
     seeds, settings = sum(map(len, lost)), sum(map(bool, lost))
@@ -187,31 +198,33 @@ def failed_lines(standing: Standing) -> list[str]:
 
 
 def _with_time(standing: Standing, known: Sequence[RunRecord]) -> Plan:
-    """Return a study's plan with an estimate of its time if trials have finished.
+    """Return the study's plan with an estimate of its time, if any trial has finished.
 
     Args:
-        known: what other studies know of settings that lack seeds.
+        standing: State of the study.
+        known: Finished runs of the plan's configurations in other studies.
     """
     study, plan = standing.study, standing.plan
     ledger = standing.ledger
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
-    # of a setting that has seconds of its own, no others count
-    runs = [*ledger.runs, *(one for one in known if one.setting_key not in ledger.by_key)]
+    # Runs of other studies count only for configurations that have no run in this study.
+    runs = [*ledger.runs, *(run for run in known if run.setting_key not in ledger.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 
 def defaults_line(study: StudyConfig) -> str:
-    """Return one line with every default that a study has from its backbone."""
+    """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
-    listed = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
-    return f"defaults of backbone {study.trial.backbone} (keys that the YAML leaves out): {listed}"
+    text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
+    return f"defaults of backbone {study.trial.backbone} (keys that the YAML leaves out): {text}"
 
 
 def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:
-    """Three prompts of each dataset that is to be trained on or tested, as CLIP reads them.
+    """Return lines with three prompts of each training and target dataset, as CLIP reads them.
 
-    A line for each backbone, dataset and templates; none where a method has its own sentences.
+    There is one line per backbone, dataset and set of templates, and none for fine-tuners that do
+    not read templates.
     """
     wanted = dict.fromkeys(
         (config.backbone, name, config.templates_for(name, prints.pictures(name).template))

@@ -1,4 +1,4 @@
-"""The trials of a study run: its features come first, then a Ray session, and a sweep or two."""
+"""Run the trials of a study: extract its features, open a Ray session, and sweep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is to be run.
+    """Options of a study's run.
 
-    console: where progress goes.
-    accept_changes: whether finished rows may leave the table of a study that has changed.
-    address: of the running Ray cluster that its trials run on; None: they run on this machine.
-    in_process: one after the other in this process.
-    verbose: let Ray talk.
-    reuse: whether what other studies of the store have finished is adopted.
-    retry_before: see planning.make_plan.
+    Attributes:
+        console: Console that shows the progress.
+        accept_changes: Whether finished rows may leave the table of a study that has changed.
+        address: Address of the running Ray cluster to use. None for this machine.
+        in_process: Whether trials run one after the other in this process.
+        verbose: Whether Ray prints its messages.
+        reuse: Whether results of other studies in the store are reused.
+        retry_before: See `planning.make_plan`.
     """
 
     console: Console
@@ -42,17 +43,20 @@ class Options:
     retry_before: int = 0
 
     def say(self, line: str) -> None:
-        """Print a line."""
+        """Print a line to the console."""
         line_printer(self.console)(line)
 
 
 @dataclass
 class Trials:
-    """Runs what is left of a study. Ray is imported in its methods: it takes two seconds.
+    """Runner of a study's trials. Its methods import Ray, which takes two seconds.
 
-    standing: the study, and what is left of it.
-    record: of the study's own run.
-    storage: of checkpoints.
+    Attributes:
+        standing: State of the study, with the work that is left.
+        record: Record of the study's own MLflow run.
+        storage: Storage of the study's checkpoints.
+        options: Options of the run.
+        interrupts: Signals that stop the study.
     """
 
     standing: Standing
@@ -65,7 +69,7 @@ class Trials:
         self._study, self._prints = self.standing.study, self.standing.fingerprints
 
     def run(self) -> None:
-        """Run the plan: in this process, on this machine, or on a running cluster."""
+        """Run the plan in this process, on this machine, or on a running cluster."""
         from harness.tuning import TooManyFailures
 
         address = self.options.address
@@ -76,12 +80,15 @@ class Trials:
             elif self.options.in_process:
                 self._sweep(self._extract(None))
             else:
-                self._here()
+                self._run_locally()
         except TooManyFailures as failures:
             self.options.say(str(failures))
 
-    def _here(self) -> None:
-        """Ray starts after the extraction, its store as large as the features."""
+    def _run_locally(self) -> None:
+        """Run the plan on this machine.
+
+        Ray starts after the extraction, because its object store is as large as the features.
+        """
         study, verbose = self._study, self.options.verbose
         self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
         with encoder_here(study, self._prints.method, verbose=verbose) as encode:
@@ -90,39 +97,39 @@ class Trials:
         from harness.tuning import array_bytes
 
         with ray_session(study.resources, None, array_bytes(features), verbose) as owned:
-            resources.check_room(study.resources, cluster_resources())  # of a session open before
-            self._shared_out(features, owned)
+            resources.check_room(study.resources, cluster_resources())  # the session may be older
+            self._run_distributed(features, owned)
 
     def _on_cluster(self, address: str) -> None:
-        """The cluster shares the extraction out, too."""
+        """Run the extraction and the plan on a running cluster."""
         from harness.ray import ClusterEncoder, cluster_resources, ray_session
 
         study, method = self._study, self._prints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owned:
-            there = cluster_resources()
-            resources.check_room(study.resources, there)
-            self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
-            actor = resources.resolved_resources(study.resources, there)
+            available = cluster_resources()
+            resources.check_room(study.resources, available)
+            self._warn(resources.idle_gpus(study.resources, available, study.concurrency))
+            actor = resources.resolved_resources(study.resources, available)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
-            self._shared_out(features, owned)
+            self._run_distributed(features, owned)
 
     def _extract(self, encode: "Encode | None") -> dict[Need, Any]:
         needs = needed(self._study, self.standing.plan)
         return prepare_features(needs, self._prints, self.options.console, encode)
 
-    def _shared_out(self, features: Mapping[Need, Any], owned: bool) -> None:
-        """Run the trials in the open Ray session."""
+    def _run_distributed(self, features: Mapping[Need, Any], owned: bool) -> None:
+        """Put the features into the object store, and run the trials in the open Ray session."""
         from harness.tuning import share
 
         self._sweep(share(features), owned)
 
     def _sweep(self, features: Mapping[Need, Any], owned: bool = True) -> None:
-        """Run the plan's trials, in the open Ray session or one after the other in this process.
+        """Run the plan's trials in the open Ray session, or one after the other in this process.
 
         Args:
-            features: those of a session lie in its object store.
-            owned: whether this process leaves the session at the end.
+            features: Features of the trials. In a session these are references to its object store.
+            owned: Whether this process opened the session, and closes it at the end.
         """
         plan = self.standing.plan
         if plan.finished:
@@ -132,22 +139,22 @@ class Trials:
 
         study, storage, ledger = self._study, self.storage, self.standing.ledger
         in_process = self.options.in_process
-        there = resources.machine_resources() if in_process else cluster_resources()
+        available = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = 1 if in_process else study.concurrency
-        each = resources.resolved_resources(study.resources, there)
+        each = resources.resolved_resources(study.resources, available)
         resolved = study.model_copy(update={"resources": each})
-        room = resources.slots(each, there, most)
+        free_slots = resources.slots(each, available, most)
 
         def at_once() -> int:
-            """How many trials may be given out: on a cluster one more than there is room for.
+            """Return the number of trials to submit: on a cluster one more than it has room for.
 
-            It waits, so that an autoscaler has a reason to add a node. No node joins a session of
-            the study's own, of which nothing is asked: an answer of one that died takes a minute.
+            The waiting trial makes an autoscaler add a node. No node joins a session that the study
+            opened. Such a session is not queried: if it has died, its answer takes a minute.
             """
             if owned and self.options.address is None:
-                return room
+                return free_slots
             return resources.slots(each, cluster_resources(), most, waiting=1)
 
         maker = planning.SettingMaker(study, self._prints)
@@ -166,22 +173,23 @@ class Trials:
             end_trial=(lambda trial: True) if in_process else kill_worker,
         )
         sweep = tuning.sweep_in_process if in_process else tuning.sweep_through_tune
-        given = tuning.worker_arguments(resolved, self._prints.method, storage)
+        arguments = tuning.worker_arguments(resolved, self._prints.method, storage)
         with view.bars, self.interrupts.deferred():
             try:
-                sweep(monitor, given, features)
+                sweep(monitor, arguments, features)
             finally:
                 monitor.close()
 
     def _check(self, stop: type[BaseException]) -> None:
-        """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
+        """Raise if the run was stopped or cannot continue. Called at each turn of Tune's loop."""
         from harness.ray import dead_daemon
 
         self.interrupts.check(stop)
         dead = dead_daemon()
         if dead is not None:
             self.interrupts.failure = RayLost(dead)
-            # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
+            # Tune does not catch a KeyboardInterrupt. On an Exception it would ask the dead Ray to
+            # stop its workers.
             raise KeyboardInterrupt
 
     def _warn(self, line: str | None) -> None:
