@@ -1,6 +1,6 @@
-"""What became of a study's trials: MLflow runs as records, and which of them counts for a seed.
+"""The run history of a study: its MLflow runs as records, and the run that counts for each seed.
 
-The definition of finished is `is_finished`. There is no other.
+`is_finished` is the only definition of a finished seed.
 """
 
 import math
@@ -40,41 +40,43 @@ _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
 
 
 def is_finished(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> bool:
-    """Return True if a run has finished a seed: ship-sweep need not run it, and tables hold it.
+    """Return True if a run has finished a seed: it is COMPLETE and no required metric is missing.
 
-    This is the only definition. The run is COMPLETE, and no metric is missing.
+    A finished seed is in the tables and is not run again.
 
     Args:
         tags: Tags of a trial's run.
-        metrics: Its metrics, at least the test metrics that protocols require.
-        seed: A seed of the run.
+        metrics: Metrics of the run, at least the test metrics that protocols require.
+        seed: Seed of the run.
     """
     return tags.get(Tag.STATE) == State.COMPLETE and not missing_metrics(tags, metrics, seed)
 
 
 def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed: int) -> list[str]:
-    """Return the test metrics that the run's protocol requires and the seed has no number of.
+    """Return the test metrics that the run's protocol requires and the seed lacks.
 
-    Args: see is_finished.
+    The arguments are those of `is_finished`. A metric that is not finite counts as missing.
     """
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     required = [f"test/{name}" for name in protocol.required] if protocol else []
     values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
-    # a comparison with NaN is never true
+    # "not <" because a comparison with NaN is never true
     return [name for name, value in values.items() if not abs(value) < LARGEST]
 
 
 def outranks(state: str, held: str) -> bool:
-    """Return True if a run's outcome of a seed counts in place of that of an older run.
+    """Return True if a newer run's outcome of a seed replaces an older run's outcome.
 
-    COMPLETE comes first, then PRUNED, then FAIL, then states in which a run has no outcome. Of two
-    COMPLETE runs the older one counts, of two others in the same state the newer one.
+    COMPLETE ranks first, then PRUNED, then FAIL, then states without an outcome. Of two COMPLETE
+    runs the older one counts; of two other runs with equal states the newer one counts.
 
     Args:
         state: State of the newer run.
         held: State of the older run that counts so far.
     """
-    new, old = (_PRECEDENCE.get(State(one), 0) if one in {*State} else 0 for one in (state, held))
+    new, old = (
+        _PRECEDENCE.get(State(name), 0) if name in {*State} else 0 for name in (state, held)
+    )
     return new > old or (new == old and state != State.COMPLETE)
 
 
@@ -85,17 +87,17 @@ class RunRecord:
     Attributes:
         logged: The run as MLflow has it.
         setting_key: Key of its configuration.
-        arm: Which control it is. "" for a configuration of the space.
-        assignment: Levels of the factors, by dotted name.
-        seeds: Its seeds.
-        state: What became of it.
+        arm: Name of the control. "" for a configuration of the space.
+        assignment: Levels of the factors by dotted name.
+        seeds: Seeds of the run.
+        state: State of the run.
         failure: Kind of failure. None if it did not fail.
         reason: Why it has no result, in one line.
         objective: Seed -> the study's objective at the selected epoch, in percent.
         seconds: Time of its computation. None until it is complete.
-        study: Name of its study, if it is another one than that which reads.
-        unfinished: Seeds of a COMPLETE run that lack a test metric. They count for nothing, as if
-            the run had been cut short, and run again.
+        study: Name of its study if that is not the study that reads it, else "".
+        unfinished: Seeds of a COMPLETE run that lack a test metric. They have no outcome, as if the
+            run had been interrupted, and are rerun.
     """
 
     logged: Run
@@ -113,7 +115,7 @@ class RunRecord:
 
     @property
     def counted_seeds(self) -> tuple[int, ...]:
-        """Seeds that the run has an outcome of."""
+        """Seeds for which the run has an outcome."""
         if self.state not in _PRECEDENCE:
             return ()
         return tuple(seed for seed in self.seeds if seed not in self.unfinished)
@@ -125,10 +127,10 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
     Args:
         run: The run as MLflow has it.
         objective: Selection metric that is the study's objective, such as "harmonic_mean".
-        study: See RunRecord.
+        study: Name of its study if that is not the study that reads it. See `RunRecord`.
 
     Raises:
-        StoreError: Its tags are not what ship-sweep writes.
+        StoreError: The run's tags are not what ship-sweep writes.
     """
     tags, metrics = run.tags, run.metrics
     try:
@@ -166,7 +168,7 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
 
 
 def _damaged(run: Run, fault: str) -> str:
-    """Return the message about a run whose tags somebody has changed."""
+    """Return the message about a run with invalid tags."""
     return (
         f"run {run.run_id} has invalid tags ({fault}): fix them, or delete the run, so that its "
         f"seeds are rerun"
@@ -175,11 +177,11 @@ def _damaged(run: Run, fault: str) -> str:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """The trial runs of a study in the order they began, whatever became of them.
+    """All trial runs of a study in the order in which they began.
 
     Attributes:
-        runs: Their records.
-        logged: Every run of the study as MLflow has it, the study's own included, for a report.
+        runs: Records of the runs.
+        logged: Every run of the study as MLflow has it, including the study's own, for a report.
     """
 
     runs: tuple[RunRecord, ...] = ()
@@ -187,9 +189,9 @@ class RunHistory:
 
     @cached_property
     def by_key(self) -> Mapping[str, Mapping[int, RunRecord]]:
-        """Key of a configuration -> seed -> the run that counts (see outranks).
+        """Key of a configuration -> seed -> the run that counts (see `outranks`).
 
-        Runs that were interrupted count for nothing.
+        Interrupted runs have no outcome and are left out.
         """
         rows: dict[str, dict[int, RunRecord]] = {}
         for run in self.runs:
@@ -200,13 +202,13 @@ class RunHistory:
         return rows
 
     def of(self, key: str) -> Mapping[int, RunRecord]:
-        """Return the run that counts for each seed of a configuration; {} if there is none."""
+        """Return the run that counts for each seed of a configuration."""
         return self.by_key.get(key, {})
 
     def state(self, key: str) -> State | None:
-        """Return COMPLETE if any seed of a configuration is, else PRUNED, else FAIL.
+        """Return the best state of a configuration's seeds: COMPLETE, PRUNED, FAIL or None.
 
-        None if no run of it has ended.
+        None means that no run of the configuration has an outcome.
         """
         states = {run.state for run in self.of(key).values()}
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
@@ -220,7 +222,7 @@ class RunHistory:
         }
 
     def non_finite(self, key: str) -> set[int]:
-        """Return the seeds of a configuration that failed as their numbers were not finite."""
+        """Return the seeds of a configuration that failed with a non-finite number."""
         return {
             seed
             for seed, run in self.of(key).items()
@@ -237,12 +239,12 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
     """Read every run of a study.
 
     Args:
-        client: A client of the store.
-        experiment_id: The study's experiment.
+        client: Client of the store.
+        experiment_id: ID of the study's experiment.
         objective: Selection metric that is the study's objective, such as "harmonic_mean".
 
     Raises:
-        StoreError: Somebody has changed the tags of a run.
+        StoreError: A run has invalid tags, or is damaged.
     """
     try:
         runs = runs_of_experiment(client, experiment_id)
@@ -253,9 +255,9 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
 
 
 def experiments(client: "MlflowClient") -> dict[str, str]:
-    """Return the name of every experiment that was not deleted, by its id."""
-    found = client.search_experiments(max_results=MOST_STUDIES)
-    return {str(experiment.experiment_id): str(experiment.name) for experiment in found}
+    """Return the name of every experiment that was not deleted, by its ID."""
+    active = client.search_experiments(max_results=MOST_STUDIES)
+    return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
 
 
 def read_finished(
@@ -263,17 +265,19 @@ def read_finished(
 ) -> list[RunRecord]:
     """Read the finished runs of configurations in the other studies of a store, oldest first.
 
-    Runs that were reused themselves are left out: the run that computed them is found itself,
-    unless somebody has deleted it. MLflow's filters know no "or", so that each key is a request.
-    Of more than MOST_REQUESTS keys only those are asked for that another study plans.
+    Reused runs are left out: the run that computed the result is found itself, unless it was
+    deleted. MLflow's filters have no "or", so each key is a separate request. If there are more
+    than MOST_REQUESTS keys, only keys that another study plans are requested.
 
     Args:
-        client: A client of the store.
-        study: Name of the study that asks.
+        client: Client of the store.
+        study: Name of the study that reads.
         keys: Keys of the configurations.
-        trained: Whether a run must have kept what it trained.
+        trained: Whether to return only runs that saved their trained models.
     """
-    names = {one: name for one, name in experiments(client).items() if name != study}
+    names = {
+        experiment_id: name for experiment_id, name in experiments(client).items() if name != study
+    }
     if not names or not keys:
         return []
     if len(keys) > MOST_REQUESTS:
@@ -292,25 +296,25 @@ def read_finished(
             continue
         try:
             records.append(run_record(run, "", names[run.experiment_id]))
-        except StoreError:  # damaged: its own study says so
+        except StoreError:  # damaged; reported when its own study is read
             continue
     return records
 
 
 def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
-    """Return the keys of all configurations that some experiments' studies plan."""
+    """Return the keys of all configurations that the studies of experiments plan."""
     filter_string = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
-    found = client.search_runs(experiment_ids, filter_string, max_results=MOST_STUDIES)
+    study_runs = client.search_runs(experiment_ids, filter_string, max_results=MOST_STUDIES)
     planned: set[str] = set()
-    for run in found:
-        with suppress(StoreError):  # damaged: the study itself says so
+    for run in study_runs:
+        with suppress(StoreError):  # damaged; reported when that study is read
             record = StudyRecord.from_tags(run.data.tags)
             planned |= {configuration.key for configuration in record.configurations}
     return planned
 
 
 def find_study_run(store: Store, experiment_id: str) -> Any:
-    """Return the study's own run, the parent of its trials' runs, as MLflow has it, or None.
+    """Return the study's own run as MLflow has it, or None. It is the parent of its trials' runs.
 
     Raises:
         StoreError: The store cannot be read.
@@ -327,7 +331,7 @@ def find_study_run(store: Store, experiment_id: str) -> Any:
 
 
 def read_study_record(store: Store, experiment_id: str) -> StudyRecord:
-    """Read what the study's own run says; an empty record if there is none, or it is damaged.
+    """Read the study's record from its own run. Without a valid run the record is empty.
 
     Raises:
         StoreError: The store cannot be read.
@@ -335,5 +339,5 @@ def read_study_record(store: Store, experiment_id: str) -> StudyRecord:
     run = find_study_run(store, experiment_id)
     try:
         return StudyRecord.from_tags(run.data.tags if run else {})
-    except StoreError:  # a run of the study writes the tags anew
+    except StoreError:  # the next run of the study rewrites the tags
         return StudyRecord()

@@ -1,16 +1,18 @@
-"""One driver a study among hosts that share a store: a lease that its holder renews all the time.
+"""A lease that allows one driver per study among all hosts that share a store.
 
-The lease is a tag of the study's experiment: who holds it, and a count that goes up with every beat
-of the holder's heart. No host's clock is compared with another's: whoever finds a lease watches it
-by a clock of their own, and takes it over once it has not moved for `expiry` seconds.
+The lease is a tag of the study's experiment. It contains the holder and a counter that the holder
+increases with every heartbeat. Clocks of different hosts are never compared: a driver that finds a
+lease watches the counter by its own clock, and takes the lease over once the counter has not
+changed for `expiry` seconds.
 
-MLflow's tags cannot be compared and set in one step. To claim is to write one's own token; before
-anything else is written, and a moment after the claim, it is read back: whoever reads another's has
-lost. A driver that only reads, as of a study that is complete, does not wait for that. What is
-left: of two drivers that find the lease free at the same moment, one may be held up between its
-look and its write for longer than the other waits. Then both go on until the first beat of the one
-that was overwritten, `beat` seconds at most, and runs of both may be in the store; the ledger takes
-one of them.
+MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. After a pause
+and before any other write, it reads the tag back: if it reads another token, it has lost. A driver
+that only reads, because its study is complete, does not wait for that.
+
+One race remains. If two drivers find the lease free at the same moment, one of them may be delayed
+between its read and its write for longer than the other waits. Both then run until the first beat
+of the driver whose token was overwritten, at most `beat` seconds. Runs of both may be in the store;
+the run history counts one of them per seed.
 """
 
 import json
@@ -33,36 +35,42 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 2.0
 RELEASE_TRIES, RELEASE_SECONDS, RELEASE_PAUSE = 5, 5.0, 0.1
-LOOK_SECONDS = 1.0  # between two looks at somebody else's lease
+LOOK_SECONDS = 1.0  # between two reads of another driver's lease
 
 
 class StudyBusy(UserError):
-    """Another process runs the same study.
-
-    study: its name. holder: who holds it; None: nobody that is known yet.
-    """
+    """Another process runs the same study."""
 
     def __init__(self, study: str, holder: "Holder | str | None") -> None:
+        """Create the error.
+
+        Args:
+            study: Name of the study.
+            holder: Driver that runs it. None if it is not known.
+        """
         who = holder or "another driver"
         super().__init__(f"study {study!r} is being run by {who} on the same store")
 
 
 class StudyLost(UserError):
-    """Another driver has taken the study over; this one must not write any more."""
+    """Another driver has taken over the study. This one must not write any more."""
 
 
 def steady() -> float:
-    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps."""
+    """Return seconds of a monotonic clock that keeps counting while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Of a lease, in seconds.
+    """Timing of a lease, in seconds.
 
-    beat: between two beats. expiry: without a beat, after which a lease is free.
-    claim_pause: between a claim and reading it back, at least.
-    now, sleep: the clock.
+    Attributes:
+        beat: Time between two heartbeats.
+        expiry: Time without a heartbeat after which a lease is free.
+        claim_pause: Minimum time between a claim and its confirmation.
+        now: Function that returns the present time.
+        sleep: Function that waits.
     """
 
     beat: float = 10.0
@@ -74,13 +82,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, as its tag says.
+    """Holder of a lease, as its tag describes it.
 
-    token: differs for every driver; of a tag that cannot be read, the whole of it.
-    host: name of the host that the driver runs on; "": not known.
-    pid: of the driver's process.
-    place: which lock of which start of the host the driver has (harness.machine.locked).
-    beat: how many times the holder has written the tag.
+    Attributes:
+        token: Unique ID of the driver. If the tag cannot be parsed, its whole text.
+        host: Name of the driver's host. "" if not known.
+        pid: ID of the driver's process.
+        place: Identity of the driver's file lock and of the host's boot (harness.machine.locked).
+        beat: Number of times that the holder has written the tag.
     """
 
     token: str
@@ -94,7 +103,7 @@ class Holder:
 
 
 def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
-    """Who holds the lease of a study's experiment; None: nobody."""
+    """Return the holder of the lease of a study's experiment, or None if it is free."""
     tag = str(client.get_experiment(experiment_id).tags.get(Tag.LOCK, ""))
     try:
         return Holder(**json.loads(tag)) if tag else None
@@ -104,12 +113,15 @@ def read_holder(client: "MlflowClient", experiment_id: str) -> Holder | None:
 
 @dataclass
 class Lease:
-    """This process's hold on a study; methods raise what MLflow raises, unless they say otherwise.
+    """This process's lease of a study. All methods may also raise whatever MLflow raises.
 
-    client: of the store, which no `check` stands before.
-    study: what messages call it.
-    me: this process, and how often it has written the tag.
-    say: told what is waited for.
+    Attributes:
+        client: Client of the store that is not fenced by `check`.
+        experiment_id: MLflow's ID of the study's experiment.
+        study: Name of the study in messages.
+        me: This driver, with the number of its writes of the tag.
+        timing: Timing of the lease.
+        say: Function that prints a line about a wait.
     """
 
     client: "MlflowClient"
@@ -121,19 +133,19 @@ class Lease:
 
     def __post_init__(self) -> None:
         self._claimed = 0.0
-        self._renewed = -math.inf  # when the last beat began that found the lease to be ours
+        self._renewed = -math.inf  # start of the last beat that confirmed the lease
         self._lost: StudyBusy | StudyLost | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
-        """Take the lease if it is free, or its holder is dead; made twice, it is as made once.
+        """Take the lease if it is free or its holder is dead. Repeating the call is harmless.
 
         Raises:
-            StudyBusy: it is held; host and process are named.
+            StudyBusy: Another driver holds the lease. The message names its host and process.
         """
         holder = self._read()
-        # whoever had the very lock that this process has now is dead
+        # This process has the file lock, so an earlier holder of the same lock is dead.
         is_dead = holder and holder.place and holder.place == self.me.place
         if holder and not is_dead and not self._is_me(holder):
             self._watch(holder)
@@ -141,11 +153,11 @@ class Lease:
         self._write()
 
     def beat(self) -> None:
-        """Renew the lease; the first time it is the claim that is read back, after `claim_pause`.
+        """Renew the lease. The first beat confirms the claim, after `claim_pause`.
 
         Raises:
-            StudyBusy: another driver's claim, made at the same moment, stands.
-            StudyLost: it is not this process's any more.
+            StudyBusy: Another driver claimed the lease at the same moment, and won.
+            StudyLost: Another driver has taken over the lease.
         """
         timing, late = self.timing, True
         timing.sleep(max(0.0, self._claimed + timing.claim_pause - timing.now()))
@@ -157,13 +169,13 @@ class Lease:
                 raise self._lost
             if self._stop.is_set():
                 return
-            # suspended meanwhile, this process may have been replaced: it looks again
+            # If this process was suspended meanwhile, another may have taken over: read again.
             late = timing.now() - began > timing.expiry / 2
         self._write()
         self._renewed = max(self._renewed, began)
 
     def _loss(self, holder: Holder | None) -> "StudyBusy | StudyLost":
-        """Why the study is not this process's: it never was, or it is not any more."""
+        """Return the error to raise: the lease was never confirmed, or it was lost later."""
         if self._renewed < self._claimed:
             return StudyBusy(self.study, holder)
         return StudyLost(
@@ -172,14 +184,16 @@ class Lease:
         )
 
     def check(self) -> None:
-        """Make sure that the study is this process's: to be called before each write.
+        """Make sure that this process holds the lease. Call it before each write.
 
-        A process that has never asked, that was suspended, or whose beats do not reach the store,
-        asks the store. A call that was under way when the process was suspended is past this check,
-        and is finished when the process goes on; no other call begins.
+        The store is read only if the last confirmation is too old: before the first beat, after a
+        suspension of the process, or when beats do not reach the store. A request that was in
+        progress when the process was suspended is past this check, and completes when the process
+        resumes. No other request begins.
 
         Raises:
-            StudyBusy, StudyLost: it is not, see beat.
+            StudyBusy: See `beat`.
+            StudyLost: See `beat`.
         """
         if self._lost is not None:
             raise self._lost
@@ -187,16 +201,20 @@ class Lease:
             self.beat()
 
     def start(self, on_loss: Callable[[Exception], None]) -> None:
-        """Beat from now on, in a thread of its own; a store that is away is tried again."""
+        """Start a thread that renews the lease. If the store does not answer, it tries again.
+
+        Args:
+            on_loss: Function called with the error if another driver has the study.
+        """
         self._thread = threading.Thread(
             target=self._keep_beating, args=(on_loss,), name="ship-lease", daemon=True
         )
         self._thread.start()
 
     def release(self) -> None:
-        """Stop beating, and leave the study to others; raises nothing.
+        """Stop the heartbeats and free the lease. Raises nothing.
 
-        One failed request is repeated. A store that is away keeps a lease that expires.
+        A failed request is retried. If the store does not answer, the lease stays and expires.
         """
         self._stop.set()
         if self._thread is not None:
@@ -212,25 +230,25 @@ class Lease:
 
     def _free(self) -> None:
         if self._lost is None and self._is_me(self._read()):
-            # MLflow's list of experiments would show an empty tag
+            # deleted, because MLflow's list of experiments would show an empty tag
             self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
 
     def _keep_beating(self, on_loss: Callable[[Exception], None]) -> None:
-        # what is lost already, check() has told
+        # A loss found by check() has been raised there.
         while not self._stop.wait(self.timing.beat) and self._lost is None:
             try:
                 self.beat()
             except (StudyBusy, StudyLost) as loss:
                 if not self._stop.is_set():
                     on_loss(loss)
-            except Exception:  # whatever a store that is away makes MLflow raise
+            except Exception:  # the store does not answer; MLflow may raise anything
                 continue
 
     def _watch(self, holder: Holder) -> None:
-        """Return when a lease is free: it was given back, or has not moved for long enough.
+        """Wait until another driver's lease was released or has expired.
 
         Raises:
-            StudyBusy: it moves.
+            StudyBusy: The lease was renewed, so its holder is alive.
         """
         timing, began = self.timing, self.timing.now()
         self.say(
@@ -242,7 +260,7 @@ class Lease:
             looked = timing.now()
             try:
                 seen = self._read()
-            except Exception:  # a server that restarts; one that stays away is an error in the end
+            except Exception:  # the server may be restarting
                 if looked - began >= 2 * timing.expiry:
                     raise
                 continue
@@ -266,10 +284,10 @@ class Lease:
 
 
 def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":
-    """The client that begins a write only while the study is this process's.
+    """Return a client that begins a write only while this process holds the lease.
 
-    A write that is under way when the process is suspended may still be finished after the study
-    was lost: the check stands before a call, not within it.
+    The check is made before a request, not within it. A write that is in progress when the process
+    is suspended may complete after the study was lost.
     """
 
     def checked(name: str, call: Callable[[], Any]) -> Any:

@@ -1,6 +1,7 @@
-"""Opens the MLflow store, and finds or makes a study's experiment in it.
+"""Open the MLflow store, and find or create a study's experiment in it.
 
-An sqlite file has all of MLflow's tables or none, whatever dies while they are made.
+An sqlite file has all of MLflow's tables or none, even if the driver is killed while it creates
+them.
 """
 
 import logging
@@ -27,29 +28,34 @@ T = TypeVar("T")
 
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOGGED_TWICE = ("mlflow.store.db.utils", "mlflow.utils.databricks_utils")
-LOCK_SECONDS = 5.0  # that a locked sqlite file is waited for
+LOCK_SECONDS = 5.0  # to wait for a locked sqlite file
 OWN_NAMES = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' LIMIT 1"
-# The version of MLflow's tables. The query fails on a database of another application.
+# Query of the version of MLflow's tables. It fails on a database of another application.
 REVISION = (
     "SELECT version_num, lifecycle_stage FROM alembic_version"
     " LEFT JOIN (SELECT e.lifecycle_stage, r.run_uuid FROM experiments e, runs r LIMIT 1)"
 )
 CLIENT_ENVIRONMENT = {
-    # MLflow's own retries make a run again without looking for it, and hold Tune's loop up
+    # MLflow's own retries may create a run twice, and block Tune's loop
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PGCONNECT_TIMEOUT": "15",  # libpq's, in seconds
-    # at the end of each run it would print the address, with the store's password, to stdout
+    "PGCONNECT_TIMEOUT": "15",  # seconds, read by libpq
+    # MLflow would print the address with the store's password to stdout at the end of each run
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-# MLflow's UI else takes an experiment for one of language-model traces
+# Otherwise MLflow's UI shows the experiment as one of language-model traces.
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(eq=False)
 class Store:
-    """An open MLflow store."""
+    """An open MLflow store.
+
+    Attributes:
+        uri: Address of the store.
+        client: MLflow's client of the store.
+    """
 
     uri: str
     client: "MlflowClient"
@@ -58,15 +64,15 @@ class Store:
         """Write changes to their run.
 
         Raises:
-            StoreError: The store refuses them, or does not answer.
+            StoreError: The store refuses the changes, or does not answer.
         """
         self.call(lambda: send(self.client, changes))
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
-        """Ask the store something, and return its answer.
+        """Return the result of `ask`, which reads from the store. Reads are retried.
 
-        `ask` may also write what no Changes can express, such as an experiment's tag, if that does
-        no harm when it is repeated.
+        `ask` may also make an idempotent write that Changes cannot express, such as an experiment's
+        tag.
 
         Raises:
             StoreError: The store refuses, or does not answer.
@@ -80,11 +86,11 @@ class Store:
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.
 
-        Before it is created again the run is looked for by its key, as the answer to the first
-        request may have been lost.
+        Before a retry the run is searched by its key, because only the answer to the first request
+        may have been lost.
 
         Raises:
-            StoreError: The store refuses it, or does not answer.
+            StoreError: The store refuses the run, or does not answer.
         """
         begun, key, is_repeated = now(), uuid.uuid4().hex, False
         texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
@@ -101,19 +107,19 @@ class Store:
         return self.call(create)
 
     def call(self, act: Callable[[], T]) -> T:
-        """Make requests to the store that do no harm when they are repeated.
+        """Make idempotent requests to the store.
 
         Raises:
-            StoreError: The store refuses one, or does not answer.
+            StoreError: The store refuses a request, or does not answer.
         """
         with store_errors(self.uri):
             return act()
 
     def experiment(self, name: str) -> str | None:
-        """Id of an experiment, None if there is none.
+        """Return the ID of an experiment, or None if it does not exist.
 
         Raises:
-            StoreError: it was deleted, which keeps its name taken.
+            StoreError: The experiment was deleted. Its name cannot be used again.
         """
         experiment = self.read(lambda client: client.get_experiment_by_name(name))
         if experiment is None:
@@ -127,7 +133,10 @@ class Store:
         return str(experiment.experiment_id)
 
     def create_experiment(self, name: str) -> str:
-        """Id of an experiment, which is made if need be; a server decides where its files go."""
+        """Return the ID of an experiment, which is created if needed.
+
+        Artifacts of an sqlite store are saved next to its file. A server chooses the place itself.
+        """
         path = _sqlite_path(self.uri)
         location = (path.parent / "mlartifacts" / name).as_uri() if path else None
 
@@ -139,12 +148,16 @@ class Store:
 
 
 def store_uri(given: str | None) -> str:
-    """Address of the store: as given, else MLFLOW_TRACKING_URI, else mlflow.db of this directory.
+    """Return the address of the store.
 
-    A relative path of sqlite becomes absolute: a Ray worker has another working directory.
+    A relative sqlite path becomes absolute, because Ray workers have another working directory.
+
+    Args:
+        given: Requested address. Defaults to MLFLOW_TRACKING_URI, or to mlflow.db in the working
+            directory.
 
     Raises:
-        StoreError: an address that is not well formed, or of sqlite with options.
+        StoreError: The address is malformed, or is an sqlite address with options.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     path = _sqlite_path(uri)
@@ -156,20 +169,20 @@ def store_uri(given: str | None) -> str:
 
 
 def find_store(uri: str) -> Store | None:
-    """A store that is there already, see open_store; None where its sqlite file is not there."""
+    """Open a store that exists (see `open_store`). Return None if its sqlite file is missing."""
     path = _sqlite_path(store_uri(uri))
     return open_store(uri) if path is None or path.exists() else None
 
 
 def open_store(uri: str) -> Store:
-    """Open a store, and make its schema before any other process touches it.
+    """Open a store, and create its tables before any other process accesses it.
 
     Args:
-        uri: MLflow tracking URI; a missing sqlite file is made.
+        uri: MLflow tracking URI. A missing sqlite file is created.
 
     Raises:
-        StoreError: an address that is not well formed, or a store that is unreadable, locked, no
-            database, unreachable, or of another MLflow version.
+        StoreError: The address is malformed, or the store is unreadable, locked, unreachable, not a
+            database, or from another version of MLflow.
     """
     uri = store_uri(uri)
     path = _sqlite_path(uri)
@@ -193,10 +206,10 @@ def open_store(uri: str) -> Store:
 
 
 def quieten(level: int) -> None:
-    """Set the level of the loggers of MLflow and of what it stands on.
+    """Set the level of the loggers of MLflow and its dependencies.
 
-    Unless all of it is wanted, what MLflow logs in addition to an error that it raises is not: a
-    traceback of a database's (a full disk, say), and Databricks' quotes of the store's address.
+    Above INFO, the modules that log an error in addition to raising it are silenced: they print
+    tracebacks of the database (e.g. of a full disk) and the store's address.
     """
     for name in NOISY:
         logging.getLogger(name).setLevel(level)
@@ -212,9 +225,9 @@ def _sqlite_path(uri: str) -> Path | None:
 def prepare_tables(uri: str, path: Path) -> None:
     """Create the tables of a new sqlite store, or upgrade those of an older MLflow.
 
-    MLflow makes its tables in some sixty steps and keeps each. A file whose driver was killed
+    MLflow creates its tables in about sixty steps and commits each. A file whose driver was killed
     between two of them could never be opened again. New tables are therefore written in one
-    transaction, and an upgraded copy replaces the file at once.
+    transaction, and an upgraded copy replaces the file atomically.
 
     Args:
         uri: Address of the store.
@@ -222,12 +235,12 @@ def prepare_tables(uri: str, path: Path) -> None:
 
     Raises:
         StoreError: The file cannot be read or written, belongs to another application, or cannot be
-            upgraded. It is left as it was.
+            upgraded. It is not changed.
     """
     from mlflow.store.db import utils
 
     latest = utils._get_latest_schema_revision()  # type: ignore[no-untyped-call]
-    try:  # MLflow would try for a minute, and hide the reason
+    try:  # MLflow would retry for a minute, and hide the reason
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
             file.execute("BEGIN IMMEDIATE")
             file.execute("ROLLBACK")
@@ -240,7 +253,7 @@ def prepare_tables(uri: str, path: Path) -> None:
 
 
 def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
-    """Return the revision of an MLflow store's tables, None if the store does not name it.
+    """Return the revision of an MLflow store's tables, or None if the store does not name it.
 
     Raises:
         StoreError: The file belongs to another application.
@@ -256,15 +269,15 @@ def _revision(file: sqlite3.Connection, uri: str, path: Path) -> str | None:
 
 
 def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None:
-    """Upgrade a copy of a store with MLflow's own tools, and put it in the store's place.
+    """Upgrade a copy of a store with MLflow's own tools, and replace the store by it.
 
-    Nobody can write to the store meanwhile. A process that has it open finds out by sqlite when it
-    writes next: the file under the name is another one.
+    The store is locked meanwhile. A process that has it open gets an error from sqlite at its next
+    write, because the file of that name is another one.
 
     Args:
         file: Connection to the store.
         uri: Address of the store.
-        path: Its file, which is no link.
+        path: File of the store, not a link.
 
     Raises:
         StoreError: MLflow cannot upgrade the copy, or another process was faster.
@@ -278,11 +291,11 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
     file.execute("BEGIN IMMEDIATE")
     if path.stat().st_ino != number:
         raise StoreError(f"{uri}: another process has just upgraded it. Run the same command again")
-    shutil.rmtree(folder, ignore_errors=True)  # of an upgrade that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by an upgrade that was killed
     try:
         folder.mkdir(mode=0o700)
         copy = folder / path.name
-        # sqlite copies nothing over the connection that holds the lock
+        # sqlite cannot back up over the connection that holds the lock
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         engine = utils.create_sqlalchemy_engine(f"{SQLITE}{copy}")  # type: ignore[no-untyped-call]
@@ -304,12 +317,12 @@ def _replace_by_upgraded(file: sqlite3.Connection, uri: str, path: Path) -> None
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:
-    """Put all tables in the place of what is there, in one transaction, from a store in memory.
+    """Create all tables in one transaction, copied from a store in memory.
 
     Args:
-        file: of the store.
-        artifacts: address of MLflow's own experiment, which no study uses. MLflow writes it into
-            SQL as it stands: one that is no address, of a folder with an apostrophe, fails.
+        file: Connection to the store.
+        artifacts: Artifact URI of MLflow's default experiment, which no study uses. It has to be a
+            URI: MLflow puts it into SQL without quoting, where a folder's apostrophe would fail.
     """
     from mlflow.store.tracking import sqlalchemy_store
 

@@ -1,6 +1,7 @@
-"""The names under which a study stands in MLflow: the one source for writer and reader.
+"""The schema of a study in MLflow, shared by writer and reader.
 
-Answers for: tags, states, metric keys, and the file of right answers. Imports nothing heavy.
+It defines tags, states, metric keys, and the columns of the file of correct predictions. Imports
+nothing heavy.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +11,14 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """Whether a run is the study's own, or that of one setting; ship.kind."""
+    """Kind of a run (ship.kind): the study's own, or a trial of one configuration."""
 
     STUDY = "study"
     TRIAL = "trial"
 
 
 class State(StrEnum):
-    """What became of a run; ship.state. Tables hold COMPLETE runs alone."""
+    """State of a run (ship.state). Tables contain only COMPLETE runs."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -27,7 +28,7 @@ class State(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a run failed; ship.failure. NON_FINITE is tried again with --retry-non-finite alone."""
+    """Why a run failed (ship.failure). NON_FINITE is retried only with --retry-non-finite."""
 
     NON_FINITE = "non_finite"
     ERROR = "error"
@@ -50,40 +51,40 @@ RUN_STATUS: Final = {
 COMPLETE: Final = State.COMPLETE.value
 PRUNED: Final = State.PRUNED.value
 FAIL: Final = State.FAIL.value
-MISSING: Final = "MISSING"  # wanted by the study, no run yet; never written to MLflow
+MISSING: Final = "MISSING"  # planned, but without a run; never written to MLflow
 
 
 class Tag(StrEnum):
     """Every tag that ship-sweep writes; a member is the tag's name."""
 
-    # of every run
+    # every run
     KIND = "ship.kind"
     STATE = "ship.state"
     SELECTION = "ship.selection"
     CODE_VERSION = "ship.code_version"
     PACKAGES = "ship.packages"
-    # unique to each run: tells whether the store has it already when its creation got no answer
+    # unique to each run; finds a run whose creation got no answer
     RUN_KEY = "ship.run_key"
 
-    # of a study's own run; OBJECTIVE and SAMPLER as the YAML has them, the others JSON
+    # a study's own run; OBJECTIVE and SAMPLER are as in the YAML, the others are JSON
     OBJECTIVE = "ship.objective"
     SAMPLER = "ship.sampler"
     FACTORS = "ship.factors"
     STUDY = "ship.study"
     WANTED = "ship.wanted"
-    # the setting that selection prefers, in words, and a digest of the report that the run shows
+    # label of the configuration with the best selection score; digest of the published report
     BEST = "ship.best_setting"
     PUBLISHED = "ship.published"
 
-    # of a trial's run: which setting it is
+    # a trial's run: its configuration
     SETTING_KEY = "ship.setting_key"
     ARM = "ship.arm"
     SEEDS = "ship.seeds"
     ASSIGNMENT = "ship.assignment"
-    # of one that was not run here: the run of the same setting that has its numbers, and its study
+    # a reused result: the run of the same configuration that computed it, and that run's study
     ADOPTED_RUN = "ship.adopted_run"
     ADOPTED_STUDY = "ship.adopted_study"
-    # what made its numbers
+    # what determined its numbers
     PROTOCOL = "ship.protocol"
     BACKBONE = "ship.backbone"
     DATASET = "ship.dataset"
@@ -91,7 +92,7 @@ class Tag(StrEnum):
     RESULTS_VERSION = "ship.results_version"
     DATASET_FINGERPRINT = "ship.dataset_fingerprint"
     BACKBONE_FINGERPRINT = "ship.backbone_fingerprint"
-    # of a setting with plugins alone: "finetuner ridge: ship-example 0.1", or a file's SHA-256
+    # only with plugins: "finetuner ridge: ship-example 0.1", or a file's SHA-256
     PLUGINS = "ship.plugins"
     DEMONSTRATION = "ship.demonstration"
     DEVICE = "ship.device"
@@ -100,7 +101,7 @@ class Tag(StrEnum):
     FAILURE = "ship.failure"
     FLAGS = "ship.flags"
 
-    # of an experiment: who holds the study
+    # an experiment: holder of the study's lease
     LOCK = "ship.lock"
 
     # MLflow's own
@@ -112,21 +113,21 @@ class Tag(StrEnum):
 
 
 LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.WANTED)
-"""Tags that go on in NAME.1, NAME.2 where MLflow would cut them."""
+"""Tags that are continued in NAME.1, NAME.2 and so on, because MLflow would truncate them."""
 
 
 def joined_tag(tags: Mapping[str, str], name: str, default: str = "") -> str:
-    """The whole text of a long tag.
+    """Return the full text of a long tag.
 
     Args:
-        tags: of a run.
-        name: of the tag that it begins in.
-        default: for a run without it.
+        tags: Tags of a run.
+        name: Name of the first tag.
+        default: Text for a run without the tag.
     """
-    text, place = tags.get(name, default), 1
-    while f"{name}.{place}" in tags:
-        text += tags[f"{name}.{place}"]
-        place += 1
+    text, index = tags.get(name, default), 1
+    while f"{name}.{index}" in tags:
+        text += tags[f"{name}.{index}"]
+        index += 1
     return text
 
 
@@ -134,17 +135,17 @@ OBJECTIVE: Final = "objective"
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"
 FLAG: Final = "flag/"
-HEADLINE: Final = "headline/"  # of the study's own run; no trial's run has any
-LOAD: Final = "system/"  # of the worker's machine, over epochs
+HEADLINE: Final = "headline/"  # only in the study's own run
+LOAD: Final = "system/"  # load of the worker's machine over epochs
 _SEED: Final = "seed_"
 _CURVE: Final = "curve_seed_"
 _TESTED_TRAINING: Final = "final"  # a stage of ship.trial
 
 
 class Cost(StrEnum):
-    """What a trial took; a member is the metric's key.
+    """Cost of a trial. Each member is a metric's key.
 
-    SECONDS: of computing, without waiting. PEAK_MEMORY: in MiB.
+    SECONDS is the time of computation, without waiting. PEAK_MEMORY is in MiB.
     """
 
     SECONDS = "trial/seconds"
@@ -155,8 +156,8 @@ class Cost(StrEnum):
 def stage_metric(stage: str, name: str) -> str:
     """Return the key of a metric over epochs, such as selection/loss.
 
-    MLflow's UI sorts sections by name. `selection` and `test` come first, as the training whose
-    model is tested is called `training` there, and what a trial took `trial`.
+    MLflow's UI sorts sections by name. The names are chosen so that `selection` and `test` come
+    before `training` (the training whose model is tested) and `trial` (the costs of the trial).
 
     Args:
         stage: Stage of a trial, as `ship.trial` names it.
@@ -174,13 +175,13 @@ def seed_metric(seed: int, name: str) -> str:
 def curve_metric(seed: int, name: str) -> str:
     """Return the metric key of one seed over epochs, such as selection/loss/curve_seed_3.
 
-    Not that of the final number, which is of the epoch that selection chose.
+    The final number of a seed has another key, see `seed_metric`. It is from the selected epoch.
     """
     return f"{name}/{_CURVE}{seed}"
 
 
 def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
-    """Return the metrics of an interval's ends, NAME_low and NAME_high; {} if there is none."""
+    """Return the metrics of an interval's ends, NAME_low and NAME_high, without ends of None."""
     ends = {"low": low, "high": high}
     return {f"{name}_{end}": value for end, value in ends.items() if value is not None}
 
@@ -207,9 +208,9 @@ def _split(key: str, mark: str) -> tuple[int, str] | None:
 
 
 LARGEST: Final = 1e300
-"""Bound of a metric's value: MLflow's SQL store writes an infinity as the largest float."""
+"""Bound of a valid metric value. MLflow's SQL store writes an infinity as the largest float."""
 
-MOST_STUDIES: Final = 50_000  # of a store: the most that MLflow gives at once
+MOST_STUDIES: Final = 50_000  # per store; MLflow returns at most this many at once
 
 FLAGS: Final = {
     "posterior_collapse": (
@@ -245,44 +246,45 @@ FLAGS: Final = {
         " may lie beyond",
     ),
 }
-"""Flags that a trial may raise: what a footnote calls them, and what they mean."""
+"""Flags that a trial may raise -> name in footnotes, and meaning."""
 
 
-# The right answers of a trial's run, picture by picture: one row a test picture. Beside the columns
-# below there is one of booleans for each seed and kind of answer, called as a metric of the seed:
-# own/seed_3, among the classes of the picture's own kind (seen or unseen); all/seed_3, among all
-# classes that compete.
+# Correct predictions of a trial's run: one row per test image. In addition to the columns below,
+# there is a boolean column for each seed and kind of prediction. Its name has the form of a seed's
+# metric: own/seed_3 is among the classes of the image's own kind (seen or unseen), all/seed_3 among
+# all competing classes.
 HITS: Final = "hits.parquet"
-# All final numbers of each seed: a row a metric, a column a seed.
+# All final numbers: one row per metric, one column per seed.
 SEED_TABLE: Final = "seeds.csv"
-# Beside it, of a study with save: true: the folder of what was trained (ship.trial.trained).
+# Folder of trained models, in studies with save: true (ship.trial.trained).
 TRAINED: Final = "trained"
-EXAM: Final = "exam"  # "", or the metric that the picture counts towards
+EXAM: Final = "exam"  # metric that the image counts towards, or ""
 CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name
-SEEN: Final = "seen"  # whether the model was trained on real pictures of the class
+SEEN: Final = "seen"  # whether the model was trained on real images of the class
 
 
 def trained_file(seed: int) -> str:
-    """A seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
+    """Return the name of a seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
     return f"seed_{seed}.safetensors"
 
 
-REPORT: Final = "report"  # the folder of its files among the run's artifacts
+REPORT: Final = "report"  # folder of the report among the run's artifacts
 
 
 @dataclass(frozen=True)
 class Publication:
     """A report as the study's own run shows it.
 
-    metrics: by key, all under HEADLINE.
-    params: the settings that all of the study's settings share, as text by dotted name.
-    best: the setting that selection prefers, in words; "" where it prefers none.
-    note: Markdown, of any length.
-    answer: the answer and the description alone, for MLflow's list of experiments.
-    page: which of the files is the page to open.
-    stamp: of what the files are made of: equal stamps, equal files.
-    files: makes them: name -> content.
+    Attributes:
+        metrics: Metrics by key, all under HEADLINE.
+        params: Options that all configurations of the study share, as text by dotted name.
+        best: Label of the configuration with the best selection score. "" if there is none.
+        note: Markdown of any length.
+        answer: Only the answer and the description, for MLflow's list of experiments.
+        page: Name of the file that is the page to open.
+        stamp: Digest of the report's inputs. Equal stamps mean equal files.
+        files: Function that returns the files: name -> content.
     """
 
     metrics: Mapping[str, float]
