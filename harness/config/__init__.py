@@ -1,7 +1,7 @@
-"""A study's YAML as a typed StudyConfig, with every mistake found before anything runs.
+"""Load a study's YAML as a typed StudyConfig, and find every mistake before anything runs.
 
-Answers for: keys, levels and ranges, what fits with what, and the settings that a space spans.
-Does not know the store, Ray or the clock.
+Responsible for keys, levels and ranges, for what can be combined, and for the configurations that a
+space spans. Independent of the store, Ray and the clock.
 """
 
 from harness.config.defaults import BACKBONE, backbone_defaults

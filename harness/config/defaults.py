@@ -1,6 +1,7 @@
-"""Defaults that follow from a study's backbone, put into its YAML where that leaves a key out.
+"""Defaults that depend on a study's backbone. They are added to a YAML that omits their keys.
 
-Only the packaged backbone has such a file; with any other, methods have their authors' settings.
+Only the packaged backbone has such a file. With any other backbone, methods have their authors'
+options.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,14 @@ from harness.study_files import read_yaml
 from ship.pocket import DEFAULTS_YAML
 
 BACKBONE: Final = DEFAULTS.backbone
-"""The backbone that the defaults are for, and that a study has by default."""
+"""Backbone of these defaults. It is also the default backbone of a study."""
 
 
 @cache
 def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
-    """Return the defaults of BACKBONE: where they belong -> key -> value.
+    """Return the defaults of BACKBONE: path -> key -> value.
 
-    They belong at the top level (""), in a group ("synthetic"), or in the settings of a method
-    ("finetuner.coop").
+    A path is the top level (""), a group ("synthetic"), or a method ("finetuner.coop").
     """
     tree = read_yaml(DEFAULTS_YAML, DEFAULTS_YAML.name)
     groups = {key: tree.pop(key) for key in [*tree] if isinstance(tree[key], dict)}
@@ -35,18 +35,18 @@ def backbone_defaults() -> Mapping[str, Mapping[str, Any]]:
 
 
 def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add the backbone's defaults to a study's YAML; no value of the YAML is replaced.
+    """Add the backbone's defaults to a study's YAML. Values of the YAML are kept.
 
-    Nothing is added where the backbone is another, or a factor. A method gets its settings where
-    the study uses it: at the top level as the constant, under `variants` as a level of a factor.
+    Nothing is added if the backbone is another one or a factor. Options of a method are added where
+    the study uses it: at the top level as a constant, under `variants` as a level of a factor.
 
     Args:
-        tree: The YAML's mapping, spelled out, with every --set applied. It may have faults.
+        tree: Mapping of the YAML in long form, with every --set applied. It may have faults.
 
     Returns:
-        A new mapping; and the defaults that were added, as dotted key -> value. The key of a
-        method's setting contains the method's name: finetuner.coop.lr. Factors are left out, and
-        settings that `variants` has for the study's only dataset, which replace the defaults.
+        A new mapping, and the added defaults as dotted key -> value. The key of a method's option
+        contains the method's name, e.g. finetuner.coop.lr. The added defaults exclude factors, and
+        options that `variants` sets for the study's only dataset, which override the defaults.
     """
     filled, added = deepcopy(dict(tree)), dict[str, Any]()
     space = _mapping(filled.get("space"))
@@ -71,17 +71,17 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[str, Any]) -> Any:
-    """Return what a study's YAML has for a method's settings, created if missing.
+    """Return the mapping of a method's options in a study's YAML. It is created if missing.
 
     Args:
-        method: The method's name.
+        method: Name of the method.
         group: generator or finetuner.
-        tree: The study's YAML.
-        factor: The group as a factor; empty if it is none.
+        tree: Mapping of the study's YAML.
+        factor: Mapping of the group's factor. Empty if the group is not a factor.
 
     Returns:
-        The settings; None if no configuration of the study uses the method, or no settings can be
-        there because of a fault.
+        The options. None if no configuration of the study uses the method, or if a fault of the
+        YAML leaves no place for them.
     """
     constant, choices = tree.get(group), factor.get("choices")
     is_level = isinstance(choices, list) and method in choices
@@ -94,7 +94,7 @@ def _settings_of(method: str, group: str, tree: dict[str, Any], factor: Mapping[
 
 
 def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return what `variants` has for a study's only dataset, by the paths of backbone_defaults."""
+    """Return the options in `variants` for the only dataset, by the paths of backbone_defaults."""
     dataset = tree.get("dataset", backbone_defaults()[""].get("dataset"))
     if "dataset" in _mapping(tree.get("space")) or not isinstance(dataset, str):
         return {path: {} for path in backbone_defaults()}
@@ -108,4 +108,5 @@ def _dataset_settings(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]
 
 
 def _mapping(value: Any) -> dict[str, Any]:
+    """Return a value that is a mapping, and {} in place of any other value."""
     return value if isinstance(value, dict) else {}

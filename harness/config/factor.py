@@ -1,4 +1,4 @@
-"""One factor of a search space: what it may be, and the levels that it takes."""
+"""One factor of a search space: its choices or range, and its levels."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ def _listed(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """An integer or a float, as it was given."""
+    """Validate an integer or a float without converting it."""
     if type(value) not in (int, float):
         raise ValueError("must be a number")
     if (type(value) is int and abs(value) > 2**53) or not math.isfinite(value):
@@ -68,7 +68,7 @@ class Factor(Settings):
         """(low, high) of a range.
 
         Raises:
-            ValueError: it is no range, or lacks an end.
+            ValueError: The factor is not a range, or lacks an end.
         """
         if self.low is None or self.high is None:
             raise ValueError("a factor of choices has no low and high")
@@ -76,19 +76,19 @@ class Factor(Settings):
 
     @property
     def whole(self) -> bool:
-        """Whether a range has whole numbers alone, as its ends and its step are."""
+        """Whether a range contains only whole numbers: its ends and step are integers."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     @property
     def spacing(self) -> float | None:
-        """Distance between the values of a range; None: it may have any number between its ends."""
+        """Distance between the values of a range. None if any number within it is allowed."""
         return self.step or (1 if self.whole else None)
 
     def enumerate(self) -> tuple[Any, ...] | None:
-        """The levels of a grid, ascending for a range; None if nothing says how many there are.
+        """Return the levels of a grid, ascending for a range. None if their number is not defined.
 
-        They are as a person would write them: integers, or of six digits; the ends are exact. There
-        may be fewer than were asked for: 1 to 3 has no five integers.
+        The levels of a range are integers or have six digits; its ends are exact. There may be
+        fewer than `levels`: 1 to 3 does not contain five integers.
         """
         if self.choices is not None:
             return self.choices
@@ -99,41 +99,46 @@ class Factor(Settings):
             start, end = (math.log(low), math.log(high)) if self.log else (low, high)
             parts = self.levels - 1
             inside = [start + i / parts * (end - start) for i in range(1, parts)]
-            inside = [math.exp(one) for one in inside] if self.log else inside
+            inside = [math.exp(level) for level in inside] if self.log else inside
         else:
             return None
-        tidy = map(round, inside) if self.whole else (float(f"{one:.6g}") for one in inside)
+        tidy = map(round, inside) if self.whole else (float(f"{level:.6g}") for level in inside)
         return tuple(dict.fromkeys((low, *tidy, high)))
 
     def drawn(self) -> Iterable[Any] | None:
-        """All that a sampler may draw, ascending for a range; None: any number between its ends."""
+        """Return all values that a sampler may draw, ascending for a range.
+
+        None if the factor is a range of real numbers without a step.
+        """
         if self.choices is not None or self.step is not None:
             return self.enumerate()
         low, high = self.bounds
         return range(round(low), round(high) + 1) if self.whole else None
 
 
-# dotted name -> value, of the factors that are active
+# dotted name -> value, for all active factors
 Assignment = dict[str, Any]
-# given a factor and its key, the values that an assignment may have of it
+# function of a factor's key and the factor that returns the values for assignments
 Values = Callable[[str, Factor], Iterable[Any] | None]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality of two levels: 1 and 1.0 are one level, 1 and true are two."""
+    """Return True if two levels are equal. 1 and 1.0 are the same level, 1 and true are not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def is_among(value: Any, values: Sequence[Any]) -> bool:
-    """Whether `value` is one of the levels."""
-    return any(same(value, other) for other in values)
+    """Return True if a value equals one of several levels."""
+    return any(same(value, level) for level in values)
 
 
 def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
-    """Whether a factor may be a value.
+    """Return True if a factor may have a value.
 
     Args:
-        levels: that it takes; None: it is a range, any number of which, or step, may be drawn.
+        factor: The factor.
+        levels: Levels of the factor. None for a range from which values are drawn.
+        value: Value to check.
     """
     if levels is not None:
         return is_among(value, levels)
@@ -141,14 +146,14 @@ def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     spacing = factor.spacing
-    # levels by steps are drawn with six digits
+    # levels at steps are rounded to six digits
     level = low + round((value - low) / spacing) * spacing if spacing else value
     near = math.isclose(value, level, rel_tol=1e-6, abs_tol=1e-8 * (spacing or 0))
     return low <= value <= high and near
 
 
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
-    """Whether the factor is there, given the values of the factors that its `when` names."""
+    """Return True if a factor is active, given the values of the factors in its `when`."""
     return all(
         key in assignment and is_among(assignment[key], values)
         for key, values in factor.when.items()
@@ -156,7 +161,7 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 
 
 def in_order(space: Mapping[str, Factor]) -> list[str]:
-    """The keys, each behind those its `when` names, else as written; a cycle's are left out."""
+    """Return the keys of factors so that each follows those in its `when`. Cycles are left out."""
     ordered: list[str] = []
     waiting = list(space)
     while ready := [
@@ -170,41 +175,46 @@ def in_order(space: Mapping[str, Factor]) -> list[str]:
 def assignments(
     space: Mapping[str, Factor], values: Values = lambda _, factor: factor.enumerate()
 ) -> Iterator[Assignment]:
-    """Every combination of factors that are active beside each other, the last running fastest.
+    """Return every combination of values of active factors. The last factor varies fastest.
 
     Args:
-        values: gives those that a factor runs over; (), None: it is left out.
+        space: Factors by dotted name.
+        values: Function that returns the values of a factor. A factor with () or None is left out.
+            Defaults to the factor's levels.
     """
-    found: Iterator[Assignment] = iter([{}])
+    combinations: Iterator[Assignment] = iter([{}])
     for key in in_order(space):
-        found = _extended(found, key, space[key], values)
-    return ({key: one[key] for key in space if key in one} for one in found)
+        combinations = _extended(combinations, key, space[key], values)
+    return ({key: combo[key] for key in space if key in combo} for combo in combinations)
 
 
 def _extended(
-    done: Iterator[Assignment], key: str, factor: Factor, values: Values
+    combinations: Iterator[Assignment], key: str, factor: Factor, values: Values
 ) -> Iterator[Assignment]:
-    """The combinations with each value of one more factor, where that is active."""
-    for one in done:
-        found = values(key, factor) if is_active(factor, one) else ()
-        yield from ({**one, key: value} for value in found) if found else (one,)
+    """Yield combinations extended by each value of a factor. Where it is inactive, they stay."""
+    for combination in combinations:
+        levels = values(key, factor) if is_active(factor, combination) else ()
+        if levels:
+            yield from ({**combination, key: level} for level in levels)
+        else:
+            yield combination
 
 
 def factor_faults(factor: Factor) -> list[Fault]:
-    """Faults within one factor whose keys are sound, by paths below it ("" is the factor)."""
+    """Return the faults of a factor whose keys are valid by themselves, with paths below it."""
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
-        must = "must differ from the levels before it"
-        twice = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
-        faults = [Fault(f"choices[{at}]", must, choices[at]) for at in twice]
+        rule = "must differ from the levels before it"
+        repeated = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
+        faults = [Fault(f"choices[{at}]", rule, choices[at]) for at in repeated]
         for name in ("low", "high", "log", "step", "levels"):
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
                 faults.append(Fault(name, "must be left out beside choices", value))
         return faults
     if low is None or high is None:
         ends = {"low": low, "high": high}
-        must = "must be given where there are no choices"
-        return [Fault(name, must) for name, end in ends.items() if end is None]
+        rule = "must be given where there are no choices"
+        return [Fault(name, rule) for name, end in ends.items() if end is None]
     parts = (high - low) / step if step and low < high else 1
     uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
     rules = (
@@ -216,4 +226,4 @@ def factor_faults(factor: Factor) -> list[Fault]:
         ("step", parts >= MAX_LEVELS, f"must give at most {MAX_LEVELS} levels"),
         ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
     )
-    return [Fault(name, must, getattr(factor, name)) for name, broken, must in rules if broken]
+    return [Fault(name, rule, getattr(factor, name)) for name, broken, rule in rules if broken]

@@ -1,4 +1,4 @@
-"""A study: one YAML file as typed settings, or every fault of it at once."""
+"""Load a study's YAML file as a typed config, or raise an error with all of its faults."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
 _KNOWN = "is an unknown key"
-# Words that other tools have for keys of a study.
+# Names in other tools -> keys of a study.
 _MEANT = {
     "metric": "objective",
     "model": "backbone",
@@ -45,22 +45,22 @@ def load_study(
     label: str = "study",
     there: bool = True,
 ) -> StudyConfig:
-    """Read a study from a YAML file, from a packaged one by its name, or from a mapping.
+    """Load a study from a YAML file, from a packaged study's name, or from a mapping.
 
-    Keys that are left out have the backbone's defaults: see harness.config.defaults.
+    Omitted keys have the backbone's defaults, see harness.config.defaults.
 
     Args:
-        space: a YAML file, the name of a packaged study (a file of that name in the working
-            directory comes first), or a mapping with the keys of a YAML; its name may come from an
-            override.
-        overrides: "key=value" each, later ones win; see harness.config.mapping.
-        data_root: where the datasets that are not packaged lie.
-        label: what faults of a mapping name as their source.
-        there: whether datasets and backbones have to be there; False: they are not looked at.
+        space: A YAML file, the name of a packaged study, or a mapping with the keys of a YAML. A
+            file of that name in the working directory precedes a packaged study. The name of the
+            study may be set by an override.
+        overrides: Overrides of the form "key=value"; later ones win. See harness.config.mapping.
+        data_root: Folder of the datasets that are not packaged.
+        label: Source that messages name for a mapping.
+        there: Whether to check that datasets and backbones exist.
 
     Raises:
-        ConfigError: with every mistake of type at once (unknown keys, values that a key does not
-            take), or, where there is none, with every other mistake at once.
+        ConfigError: The study has faults. The message lists all unknown keys and invalid values,
+            or, if there are none of these, all other faults.
     """
     source = None
     if isinstance(space, Mapping):
@@ -69,151 +69,159 @@ def load_study(
         source = find_space(space)
         label = file_label(source)
         tree = {"name": source.stem, **read_yaml(source, label)}
-    # these load what reads pictures, which a worker does not need
+    # imported here, because workers do not need the dataset code that these import
     from harness.config.checks import Spanned, study_faults
     from harness.config.needs import Needs
 
-    given, unread = parse_overrides(overrides)
-    tree, blocked = apply_overrides(tree, given)
+    parsed, invalid_lines = parse_overrides(overrides)
+    tree, blocked_lines = apply_overrides(tree, parsed)
     tree, added = with_defaults(tree)
-    study, faults = _typed(tree, given)
+    study, faults = _typed(tree, parsed)
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     spanned = Spanned(study, unsure)
     faults += spanned.faults
-    if unread or blocked or faults:
-        raise ConfigError([*unread, *blocked, *_lines(faults, given, label)])
-    faults = [*_shadowed(study.space, given), *study_faults(study, spanned)]
-    if "dataset" not in study.space:  # what the constant one has of its own is constant, too
+    if invalid_lines or blocked_lines or faults:
+        raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
+    faults = [*_shadowed(study.space, parsed), *study_faults(study, spanned)]
+    if "dataset" not in study.space:  # the variants of the only dataset become constants
         left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
         study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
     space = {key: _with_baseline(key, factor, study.trial) for key, factor in study.space.items()}
-    known = {"space": space, "source": source, "backbone_defaults": added}
-    study = study.model_copy(update=known)
+    update = {"space": space, "source": source, "backbone_defaults": added}
+    study = study.model_copy(update=update)
     faults += spanned.located(Needs(study, data_root).faults) if there else []
     if faults:
-        raise ConfigError(_lines(faults, given, label))
+        raise ConfigError(_lines(faults, parsed, label))
     return study
 
 
-def _typed(tree: dict[str, Any], given: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
-    """The study of a YAML, spelled out, as far as its keys and values are sound; and the faults."""
+def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyConfig, list[Fault]]:
+    """Return the valid part of a YAML's mapping in long form as a study, and the faults."""
     known = (*STUDY_KEYS, *TRIAL_KEYS)
     faults = [_unknown(key, _KNOWN, key, known) for key in tree if key not in known]
     if tree["space"] == {}:
         choices = _in_short(trial_fields())
         faults.append(Fault("space", "must have at least one factor", choices=choices))
-    trial, of_trial = sound_part(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
-    own: dict[str, Any] = {key: tree[key] for key in STUDY_KEYS if key in tree}
-    factors, of_factors = dict[str, Factor](), list[Fault]()
+    constants = {key: tree[key] for key in TRIAL_KEYS if key in tree}
+    trial, trial_faults = sound_part(TrialConfig, constants)
+    options: dict[str, Any] = {key: tree[key] for key in STUDY_KEYS if key in tree}
+    factors, space_faults = dict[str, Factor](), list[Fault]()
     if isinstance(tree["space"], dict):
-        factors, of_factors = _sound_factors(tree["space"])
-        own["space"] = factors
+        factors, space_faults = _valid_factors(tree["space"])
+        options["space"] = factors
     if trial.protocol == "few_shot" and "selection" not in {*tree, *factors}:
         trial = trial.model_copy(update={"selection": "base_val"})  # no new classes to hide
     if any(factor.enumerate() is None for factor in factors.values()):
-        own.setdefault("sampler", "tpe")
-    study, of_study = sound_part(StudyConfig, {**own, "trial": trial})
-    faults += [*of_trial, *of_study, *_sound_variants(study.variants), *of_factors]
+        options.setdefault("sampler", "tpe")
+    study, study_faults = sound_part(StudyConfig, {**options, "trial": trial})
+    faults += [*trial_faults, *study_faults, *_prune_variants(study.variants), *space_faults]
     if "dataset" not in factors:
-        _set_over_own(study.variants.get("dataset", {}).get(trial.dataset, {}), given)
+        dataset_options = study.variants.get("dataset", {}).get(trial.dataset, {})
+        _remove_overridden(dataset_options, overrides)
     return study, faults
 
 
-def _sound_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
-    """Take out of variants what a dataset cannot have, and give all of their faults.
+def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
+    """Remove invalid keys from the variants of datasets, and return the faults of all variants.
 
-    Whether a method has a variant's keys and takes their values is found out when trials are made.
+    Whether a method has the keys of a variant and accepts their values is checked with the trials.
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
         near = nearest(group, groups)
         faults.append(Fault(f"variants.{group}", _KNOWN, choices=groups, near=near))
     for group in METHODS:
-        for level, own in variants.get(group, {}).items():
-            if "name" in own:  # the level's
+        for level, options in variants.get(group, {}).items():
+            if "name" in options:  # the level is the name
                 path = f"variants.{group}.{level}.name"
-                faults.append(Fault(path, "must be left out", own["name"]))
-    for dataset, own in variants.get("dataset", {}).items():
-        for key, value in [*own.items()]:
+                faults.append(Fault(path, "must be left out", options["name"]))
+    for dataset, options in variants.get("dataset", {}).items():
+        for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
             if key not in OWN_KEYS:
                 near = nearest(key, OWN_KEYS)
                 faults.append(Fault(path, _KNOWN, choices=OWN_KEYS, near=near))
-                del own[key]
+                del options[key]
             elif key in GROUPS and not isinstance(value, dict):
                 faults.append(Fault(path, "must be a mapping", value))
-                del own[key]
+                del options[key]
     return faults
 
 
-def _set_over_own(own: dict[str, Any], given: Sequence[Override]) -> None:
-    """A --set of a constant wins: what the dataset has of its own in that place is removed.
+def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -> None:
+    """Remove options of a dataset's variants that a --set of a constant overrides.
 
-    The name of a dataset's method stays, so that its settings do not pass to another method.
+    The name of a dataset's method stays, so that its options are not applied to another method.
     """
-    for group, *leaf in (steps(item.path) for item in given):
+    for group, *leaf in (steps(override.path) for override in overrides):
         if not leaf:
-            own.pop(group, None)
-        elif leaf != ["name"] and isinstance(own.get(group), dict):
-            own[group].pop(leaf[0], None)
+            options.pop(group, None)
+        elif leaf != ["name"] and isinstance(options.get(group), dict):
+            options[group].pop(leaf[0], None)
 
 
-def _sound_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
-    """The factors that are sound by themselves, and the faults of the others."""
-    sound, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
-    for key, given in space.items():
+def _valid_factors(space: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
+    """Return the factors that are valid by themselves, and the faults of all others."""
+    valid, faults, fields = dict[str, Factor](), list[Fault](), trial_fields()
+    for key, entry in space.items():
         path = f"space.{key}"
         if key not in fields:
             faults.append(_unknown(path, "must be a setting of a trial", key, fields))
         elif key == "protocol":
-            must = "must be a constant: protocols are measured by different metrics"
-            faults.append(Fault(path, must))
-        elif not isinstance(given, dict):
-            faults.append(Fault(path, "must be a list of levels, or a mapping", given))
+            rule = "must be a constant: protocols are measured by different metrics"
+            faults.append(Fault(path, rule))
+        elif not isinstance(entry, dict):
+            faults.append(Fault(path, "must be a list of levels, or a mapping", entry))
         else:
-            factor, found = sound_part(Factor, given, "space", key)
-            floats = any(float in (one, *get_args(one)) for one in fields[key])
+            factor, of_factor = sound_part(Factor, entry, "space", key)
+            floats = any(float in (kind, *get_args(kind)) for kind in fields[key])
             factor = _as_floats(factor) if floats else factor
-            own = () if found else factor_faults(factor)
-            found += [replace(fault, path=f"{path}.{fault.path}") for fault in own]
-            if not found:
-                sound[key] = factor
+            inner = () if of_factor else factor_faults(factor)
+            of_factor += [replace(fault, path=f"{path}.{fault.path}") for fault in inner]
+            if not of_factor:
+                valid[key] = factor
                 if isinstance(factor.step, float) and not floats:
-                    found = [Fault(f"{path}.step", "must be an integer", factor.step)]
-            faults += found
-    return sound, faults
+                    of_factor = [Fault(f"{path}.step", "must be an integer", factor.step)]
+            faults += of_factor
+    return valid, faults
 
 
 def _as_floats(factor: Factor) -> Factor:
-    """A factor of a setting that takes floats, with 1.0 for 1, before levels are made of it."""
+    """Convert the integers of a factor to floats, for a key that accepts floats."""
 
     def typed(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(typed, value))
         return float(value) if type(value) is int and abs(value) <= 2**53 else value
 
-    given = factor.model_fields_set & {"choices", "low", "high", "step", "baseline"}
-    return factor.model_copy(update={name: typed(getattr(factor, name)) for name in given})
+    names = factor.model_fields_set & {"choices", "low", "high", "step", "baseline"}
+    return factor.model_copy(update={name: typed(getattr(factor, name)) for name in names})
 
 
 def listed(name: str, given: Any, kind: Any, example: str) -> list[Any]:
-    """What an argument of Python lists, be it by a generator, which can be asked but once.
+    """Validate a list argument of the Python API, and return it as a list.
+
+    Args:
+        name: Name of the argument.
+        given: Its value. Any iterable is accepted, including a generator.
+        kind: Type, or tuple of types, of the elements.
+        example: Valid element for the message.
 
     Raises:
-        ConfigError: it is no list of such values.
+        ConfigError: The value is not an iterable of such elements, or is a single string or path.
     """
-    one = isinstance(given, str | Path) or not isinstance(given, Iterable)
-    values = [] if one else [*given]
-    if one or not all(isinstance(value, kind) for value in values):
+    is_single = isinstance(given, str | Path) or not isinstance(given, Iterable)
+    values = [] if is_single else [*given]
+    if is_single or not all(isinstance(value, kind) for value in values):
         raise ConfigError([f'{name} must be a list such as ["{example}"], got {given!r}'])
     return values
 
 
 def load_plugins(plugins: Sequence[Path | str]) -> None:
-    """Add the plugins of files and modules to what a YAML may name, for this process.
+    """Register the plugins of files and modules in this process, so that a YAML may name them.
 
     Raises:
-        ConfigError: A line for each file or module that cannot be used.
+        ConfigError: A file or module cannot be used. The message has one line for each.
     """
     lines = []
     for plugin in plugins:
@@ -225,25 +233,25 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _unknown(path: str, must: str, key: str, known: Iterable[str]) -> Fault:
-    """A key that is none, with what was probably meant: a dotted name without its group, or alike.
+def _unknown(path: str, rule: str, key: str, known: Iterable[str]) -> Fault:
+    """Return the fault of an unknown key, with a suggestion or else all choices.
 
-    Of many keys, the one that was meant is enough.
+    The suggestion is a dotted name that lacked its group, or a similar key.
     """
-    whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
-    near = _MEANT.get(path) or next(whole, nearest(key.removesuffix(".name"), known))
-    return Fault(path, must, choices=() if near else _in_short(known), near=near)
+    dotted_names = (name for name in trial_fields() if name.rpartition(".")[2] == key)
+    near = _MEANT.get(path) or next(dotted_names, nearest(key.removesuffix(".name"), known))
+    return Fault(path, rule, choices=() if near else _in_short(known), near=near)
 
 
 def _in_short(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, with one entry for all the settings of a group."""
+    """Return names with one entry, GROUP.*, for all options of a group."""
     return tuple(dict.fromkeys(re.sub(r"\..*", ".*", name) for name in names))
 
 
 def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
-    """Give a factor its baseline: the constant if that is a level, else its first level.
+    """Set the default baseline of a factor: the constant if it is a level, else the first level.
 
-    A range without levels has the constant if it lies within, else no baseline.
+    The default of a range without levels is the constant if it is within the range, else none.
     """
     if "baseline" in factor.model_fields_set:
         return factor
@@ -253,43 +261,49 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     return factor if fitting is None else factor.model_copy(update={"baseline": fitting})
 
 
-def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:
-    """An override of a constant that the study varies would silently do nothing."""
-    for path in (item.path for item in given if item.path in space):
-        must = f"must not be a factor of the study to be set: use space.{path}=null to "
-        must += f"drop the factor, or space.{path}.choices=[...] to change its levels"
-        yield Fault(path, must)
+def _shadowed(space: Mapping[str, Factor], overrides: Sequence[Override]) -> Iterator[Fault]:
+    """Yield faults of overrides of constants that are factors. They would have no effect."""
+    for path in (override.path for override in overrides if override.path in space):
+        rule = f"must not be a factor of the study to be set: use space.{path}=null to "
+        rule += f"drop the factor, or space.{path}.choices=[...] to change its levels"
+        yield Fault(path, rule)
 
 
-def _lines(faults: Iterable[Fault], given: Sequence[Override], label: str) -> list[str]:
-    """The faults as lines, each once, of the file or of the override that brings it in.
+def _lines(faults: Iterable[Fault], overrides: Sequence[Override], label: str) -> list[str]:
+    """Return faults as lines without duplicates. The source is the file or the overrides.
 
-    Many settings share a fault, and a value may be refused of several methods.
+    Many configurations share a fault, and several methods may refuse the same value.
     """
-    once = {}
+    distinct = {}
     for fault in faults:
         detail = fault.detail if fault.got is NOTHING else ""
-        once[fault.path, fault.must, detail, str(fault.got)] = fault
+        distinct[fault.path, fault.must, detail, str(fault.got)] = fault
     lines = []
-    for fault in once.values():
-        brought = any(_brings(item.path.removesuffix(".name"), fault.path) for item in given)
-        source = OVERRIDE if brought else label
+    for fault in distinct.values():
+        from_override = any(
+            _sets(override.path.removesuffix(".name"), fault.path) for override in overrides
+        )
+        source = OVERRIDE if from_override else label
         removed = REMOVED.get(_word(fault))
         lines.append(f"{source}: {removed}" if removed else fault.line(source))
     return lines
 
 
 def _word(fault: Fault) -> str:
-    """Return the word of a fault in harness.removed: its key, with the value if that is refused."""
+    """Return a fault's key in harness.removed: its path, with the value if that is refused."""
     path = fault.path.removeprefix("space.")
     return path if fault.got is NOTHING else f"{path}: {fault.got}"
 
 
-def _brings(given: str, place: str) -> bool:
-    """Whether an override of a path brings in what is at fault in a place.
+def _sets(override_path: str, fault_path: str) -> bool:
+    """Return True if an override sets the value at a fault's path.
 
-    A level is at fault in the place of its factor, whose `baseline` and `when` bring in no level.
+    An invalid level has the path of its factor. An override within the factor sets its levels,
+    unless it is of `baseline` or `when`.
     """
-    one, other = (steps(path.replace("[", ".")) for path in (given, place))
-    inside = other[0] == "space" and one[: len(other)] == other and len(one) > len(other)
-    return other[: len(one)] == one or (inside and one[2:3] not in (("baseline",), ("when",)))
+    override, fault = (steps(path.replace("[", ".")) for path in (override_path, fault_path))
+    if fault[: len(override)] == override:
+        return True
+    is_within = override[: len(fault)] == fault and len(override) > len(fault)
+    sets_levels = override[2:3] not in (("baseline",), ("when",))
+    return fault[0] == "space" and is_within and sets_levels

@@ -1,4 +1,4 @@
-"""What a YAML holds as mappings: with each --set put in, and what pydantic finds wrong with it."""
+"""Apply overrides to the mapping of a YAML, validate it, and convert pydantic's errors."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from harness.wording import nearest, show
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# pydantic's error type -> what the value must be; braces are filled from the error's context.
+# pydantic's error type -> rule of the message; braces are filled from the error's context.
 _MUST = {
     "missing": "must be given",
     "extra_forbidden": "is an unknown key",
@@ -43,34 +43,43 @@ _MUST = {
 OVERRIDE = "overrides (--set)"  # the source of a fault, in place of a file's name
 FOR_PLUGINS = "If a plugin defines it, name its file or module in plugins (--plugin)"
 _OF_ONE_VALUE = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
-# space, a factor's key, one of the factor's own keys, and what stands below that
+# space, a factor's key, a key within the factor, and the rest of the path
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-_DROPPED = {"space": 1, "variants": 2}  # how deep below these keys null removes what is there
+# Maximum depth below these keys at which null removes an entry.
+_DROPPED = {"space": 1, "variants": 2}
 
 
 class Override(NamedTuple):
-    """One --set: a value, and the dotted path that it is put at, over the file's."""
+    """One --set: a dotted path and the value that replaces the file's value there.
+
+    Attributes:
+        path: Dotted path of the key.
+        value: Value of the key.
+    """
 
     path: str
     value: Any
 
 
 def steps(path: str) -> tuple[str, ...]:
-    """Where a path leads: a factor's key is itself dotted, and is one step below space."""
-    found = _IN_SPACE.fullmatch(path)
-    return tuple(filter(None, found.groups())) if found else tuple(path.split("."))
+    """Split a dotted path into keys. A factor's dotted key below `space` is not split."""
+    match = _IN_SPACE.fullmatch(path)
+    return tuple(filter(None, match.groups())) if match else tuple(path.split("."))
 
 
 def parse_overrides(
     texts: Sequence[str], source: str = OVERRIDE
 ) -> tuple[list[Override], list[str]]:
-    """The overrides that can be read (values are YAML), and a line for each that cannot.
+    """Parse overrides, whose values are YAML.
 
     Args:
-        texts: KEY=VALUE each.
-        source: What a line begins with.
+        texts: Overrides of the form KEY=VALUE.
+        source: Prefix of the error lines.
+
+    Returns:
+        The valid overrides, and an error line for each invalid one.
     """
-    given: list[Override] = []
+    overrides: list[Override] = []
     lines: list[str] = []
     for text in texts:
         path, equals, value = text.partition("=")
@@ -79,39 +88,43 @@ def parse_overrides(
             lines.append(f"{source}: {text!r} must be key=value, e.g. shots=4")
             continue
         try:
-            given.append(Override(path, parse_value(value, f"{source}: {path}")))
+            overrides.append(Override(path, parse_value(value, f"{source}: {path}")))
         except ConfigError as error:
             lines += error.faults
-    return given, lines
+    return overrides, lines
 
 
 def apply_overrides(
     mapping: Mapping[str, Any], given: Sequence[Override]
 ) -> tuple[dict[str, Any], list[str]]:
-    """A YAML's mapping, spelled out, with the overrides put in, in their order.
+    """Return a YAML's mapping in long form, with overrides applied in their order.
 
-    `space.KEY=null` drops a factor, `variants.GROUP=null` and `variants.GROUP.LEVEL=null` what
-    stands there; below these null is a value. What stands in an override's way without being a
-    mapping (`resources: 3` before `resources.cpus=2`) is left.
+    `space.KEY=null` removes a factor. `variants.GROUP=null` and `variants.GROUP.LEVEL=null` remove
+    these variants. At a deeper level null is a value. An override is not applied if a parent of its
+    key is not a mapping, such as `resources: 3` for `resources.cpus=2`.
+
+    Args:
+        mapping: Mapping of the YAML.
+        given: Overrides to apply.
 
     Returns:
-        The mapping; and a line for each override that found no mapping on its way.
+        The new mapping, and an error line for each override that was not applied.
     """
     tree, blocked = spelled_out(mapping), []
     for item in given:
-        *way, last = steps(item.path)
+        *parents, last = steps(item.path)
         inside: Any = tree
-        for place, step in enumerate(way, start=1):
+        for depth, step in enumerate(parents, start=1):
             if inside.get(step) is None:
                 inside[step] = {}
             inside = inside[step]
             if not isinstance(inside, dict):
-                lead = ".".join(way[:place])
-                must = f"must lead into mappings, {lead} is {show(inside)}"
-                blocked.append(Fault(item.path, must).line(OVERRIDE))
+                lead = ".".join(parents[:depth])
+                rule = f"must lead into mappings, {lead} is {show(inside)}"
+                blocked.append(Fault(item.path, rule).line(OVERRIDE))
                 break
         else:
-            if item.value is None and 1 <= len(way) <= _DROPPED.get(way[0], 0):
+            if item.value is None and 1 <= len(parents) <= _DROPPED.get(parents[0], 0):
                 inside.pop(last, None)
             else:
                 inside[last] = item.value
@@ -120,7 +133,7 @@ def apply_overrides(
 
 
 def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A YAML's mapping with what its short forms stand for, such as `finetuner: coop`."""
+    """Return a YAML's mapping in long form: short forms such as `finetuner: coop` are expanded."""
     tree = dict(mapping)
     tree |= {key: {} for key in ("space", "variants") if tree.get(key) is None}
     for key in (*METHODS, "scheduler"):
@@ -129,28 +142,33 @@ def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
         if key in METHODS and isinstance(inside := tree.get(key, {}), dict):
             tree[key] = {"name": value_of(DEFAULTS, key), **inside}
     if isinstance(space := tree["space"], dict):
-        levels = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
+        levels = {
+            key: {"choices": choices} for key, choices in space.items() if isinstance(choices, list)
+        }
         tree["space"] = {**space, **levels}
     return tree
 
 
 def sound_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
-    """The settings of what is sound of a YAML's mapping, and every fault of it, one for each path.
+    """Validate the valid part of a mapping, and return it with the faults of the rest.
 
-    A fault takes its whole field out of the mapping; of the variants, it takes one entry.
+    Invalid fields are removed from the mapping, and of `variants` only the invalid entries.
 
     Args:
-        model: what the mapping is to be. A study has a name and a space then, sound or not.
-        tree: the mapping; it loses what is at fault.
-        at: where it stands in the YAML.
+        model: Class to create. An invalid name or space of a study is replaced by a placeholder.
+        tree: The mapping. Its invalid fields are removed in place.
+        at: Path of the mapping in the YAML.
+
+    Returns:
+        The model, and one fault for each path.
     """
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
-        for one in error.errors():
-            *way, last = one["loc"][: 3 if one["loc"][0] == "variants" else 1]
+        for details in error.errors():
+            *parents, last = details["loc"][: 3 if details["loc"][0] == "variants" else 1]
             inside = tree
-            for step in way:
+            for step in parents:
                 inside = inside[str(step)]
             inside.pop(str(last), None)
         spare = {"name": "none", "space": {}} if model is StudyConfig else {}
@@ -158,35 +176,39 @@ def sound_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Mode
 
 
 def _faults(error: ValidationError, at: Sequence[str]) -> list[Fault]:
-    """What pydantic tells, once for each path."""
-    told = error.errors(include_url=False)
-    # a list is too short for pydantic, too, where none of its levels is sound
-    found = [_fault(one, at) for one in told if one["type"] != "too_short" or not one["input"]]
-    return list({fault.path: fault for fault in found}.values())
+    """Return the faults of a pydantic error, one for each path."""
+    errors = error.errors(include_url=False)
+    # pydantic also reports a list as too short if none of its levels is valid
+    faults = [
+        _fault(details, at)
+        for details in errors
+        if details["type"] != "too_short" or not details["input"]
+    ]
+    return list({fault.path: fault for fault in faults}.values())
 
 
 def _fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
-    """A mistake that pydantic tells, by where it stands in a YAML."""
+    """Return one of pydantic's errors as a fault, with its path in the YAML."""
     kind, got, context = details["type"], details["input"], details.get("ctx", {})
     place = [*at, *details["loc"]]
     kinds, variant = GROUPS.get(str(place[0]), {}), ""
-    if len(place) > 1 and "" not in kinds and kinds:  # the name of a variant is no key of the YAML
+    if len(place) > 1 and "" not in kinds and kinds:  # the YAML has no key for a variant's name
         variant = str(place.pop(1))
-    path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in place)[1:]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
     reason = details["msg"].removeprefix("Value error, ")
     reason = reason if reason.startswith("must") else f"must be valid: {reason}"
-    must = _MUST[kind].format(**context) if kind in _MUST else reason
+    rule = _MUST[kind].format(**context) if kind in _MUST else reason
     detail = f" for {place[0]} {variant}" if variant else ""
     if kind == "missing":
-        return Fault(path, must, detail=detail)
+        return Fault(path, rule, detail=detail)
     if kind == "extra_forbidden":
         keys = tuple(kinds.get(variant, Factor).model_fields)
         near = nearest(str(place[-1]), keys)
-        return Fault(path, must, choices=keys, near=near, detail=detail)
+        return Fault(path, rule, choices=keys, near=near, detail=detail)
     if isinstance(got, list) and kind in _OF_ONE_VALUE and place[0] in TRIAL_KEYS:
         detail += " (levels stand under space)"
-    listed = str(context.get("expected", context.get("expected_tags", "")))
-    choices = tuple(re.findall(r"'([^']*)'", listed))
-    named = kind == "union_tag_invalid" and place[0] in METHODS
-    advice = FOR_PLUGINS if named else ""
-    return Fault(path, must, context.get("tag", got), choices, detail=detail, advice=advice)
+    expected = str(context.get("expected", context.get("expected_tags", "")))
+    choices = tuple(re.findall(r"'([^']*)'", expected))
+    is_method_name = kind == "union_tag_invalid" and place[0] in METHODS
+    advice = FOR_PLUGINS if is_method_name else ""
+    return Fault(path, rule, context.get("tag", got), choices, detail=detail, advice=advice)

@@ -1,4 +1,4 @@
-"""What a trial needs that must be there: datasets that carry its settings, and a backbone."""
+"""Check that the datasets and the backbone of a trial exist and meet its requirements."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,24 +20,24 @@ from ship.subsets import bare_features
 from ship.templates import OWN
 from ship.trial_config import TrialConfig
 
-# what of a trial decides which classes and pictures it needs, beside its early stopping
+# Fields of a trial that determine the classes and images it needs, in addition to early stopping.
 _DECIDING = attrgetter(
     "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "shows_unseen"
 )
 
 
 class Needs:
-    """What a study's trials need, trial by trial; each dataset and backbone is looked at once.
+    """Requirements of a study's trials. Each dataset and backbone is checked once.
 
-    No picture's content is read.
+    No image is decoded.
     """
 
     def __init__(self, study: StudyConfig, data_root: Path | None) -> None:
-        """Look at nothing yet.
+        """Prepare the checks, without reading anything yet.
 
         Args:
-            study: its seeds and arms are looked at.
-            data_root: where the datasets that are not packaged lie.
+            study: Study whose seeds and controls are considered.
+            data_root: Folder of the datasets that are not packaged.
         """
         self._study = study
         self._survey = cache(partial(_survey, data_root, study.reading))
@@ -46,9 +46,9 @@ class Needs:
         self._known: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
-        """Datasets and backbones that are unknown, unfit or not there."""
+        """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
         named = {"dataset": trial.dataset}
-        if PROTOCOLS[trial.protocol].targets:  # else they are to be left out
+        if PROTOCOLS[trial.protocol].targets:  # otherwise targets themselves are a fault
             named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
         for key, name in named.items():
             survey = self._survey(name)
@@ -64,24 +64,27 @@ class Needs:
         for key, name in named.items():
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
-                own = trial.templates == (OWN,)
-                yield Fault(key, alike) if own else Fault("templates", alike, trial.templates)
+                is_default = trial.templates == (OWN,)
+                if is_default:
+                    yield Fault(key, alike)
+                else:
+                    yield Fault("templates", alike, trial.templates)
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
-        """What templates must do whose prompts a backbone cuts before they differ; "": they do."""
+        """Return the fault of templates whose prompts are truncated before they differ, or ""."""
         survey, most = self._survey(name), text_settings(backbone).context_length
         if isinstance(survey, list):
             return ""
-        own = DATASETS.get(name, datasets.ImageFolder).template
-        sentences = [own if one == OWN else one for one in templates]
+        default = DATASETS.get(name, datasets.ImageFolder).template
+        sentences = [default if template == OWN else template for template in templates]
         same = cut_alike(survey.class_names, sentences, most, partial(load_tokenizer, backbone))
         alike = [class_name for group in same for class_name in group]
-        must = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
-        must += f"{most} tokens, {number(alike, 'class name')} read like another: {some(alike)}"
-        return must if alike else ""
+        rule = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
+        rule += f"{most} tokens, {number(alike, 'class name')} read like another: {some(alike)}"
+        return rule if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, survey: datasets.Survey) -> Iterator[Fault]:
-        """Classes and pictures that it lacks, for the first of the settings that need the same."""
+        """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
         stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
         deciding = (*_DECIDING(trial), stops)
@@ -90,8 +93,8 @@ class Needs:
         self._known.add(deciding)
         bare, name = bare_features(trial.dataset, survey), trial.unseen_class
         if name is not None and name not in bare.class_names:
-            must = f"must be a class of {trial.dataset}"
-            yield Fault("unseen_class", must, name, bare.class_names)
+            rule = f"must be a class of {trial.dataset}"
+            yield Fault("unseen_class", rule, name, bare.class_names)
             return
         study = self._study
         shown = (
@@ -100,18 +103,18 @@ class Needs:
             and trial.dataset == baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_pictures(trial.dataset)
         )
-        for must in lacking(trial, bare, study.seeds, shown=shown).values():
-            yield Fault("dataset", must)
+        for rule in lacking(trial, bare, study.seeds, shown=shown).values():
+            yield Fault("dataset", rule)
 
 
 def _survey(
     data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.Survey | list[Fault]:
-    """What is there of a dataset, or why it cannot be read: faults without a path."""
+    """Return the survey of a dataset, or the faults without a path that make it unreadable."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
-    own = datasets.ImageFolder(**reading.get(name, {}))
-    survey = datasets.survey_dataset(name, data_root, own)
+    folder = datasets.ImageFolder(**reading.get(name, {}))
+    survey = datasets.survey_dataset(name, data_root, folder)
     lines = [
         f"{line} (give data_root, --data-root DIR)" if "needs a data root" in line else line
         for line in survey.faults
@@ -120,10 +123,11 @@ def _survey(
 
 
 def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
-    """What is wrong with a dataset's name, without a path; None: nothing is.
+    """Return the fault of an unknown dataset name, without a path, or None if it is known.
 
     Args:
-        data_root: where a folder of this name may have been meant.
+        name: Name of the dataset.
+        data_root: Folder whose subfolders are suggested in place of an unknown name.
     """
     if name in DATASETS or name.startswith(datasets.PREFIX):
         return None
@@ -132,14 +136,14 @@ def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:
 
 
 def dataset_choices() -> tuple[str, ...]:
-    """Return what `dataset` may be, with NAME in place of the name of a custom folder."""
+    """Return the choices of `dataset`, with NAME in place of the name of a custom folder."""
     return (*DATASETS, f"{datasets.PREFIX}NAME")
 
 
 def _backbone(name: str) -> tuple[str, Any]:
-    """Why a backbone cannot be loaded, "" where it can; its text tower's settings."""
+    """Return why a backbone cannot be loaded ("" if it can), and its text encoder's settings."""
     try:
-        if name != "pocket":  # packaged: spares the seconds that importing the towers takes
+        if name != "pocket":  # it is packaged, and importing the encoders takes seconds
             from ship.clip import check_backbone_name
 
             check_backbone_name(name)
@@ -150,7 +154,10 @@ def _backbone(name: str) -> tuple[str, Any]:
 
 
 def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
-    """Contexts that leave a prompt no room for SOT, a class name and EOT; layers that are none."""
+    """Yield faults of too long contexts and of layers that the text encoder lacks.
+
+    A context has to leave room for the start token, a class name and the end token.
+    """
     most, at = text.context_length - 3, f"for backbone {trial.backbone}"
     for group in METHODS:
         n_ctx = value_of(trial, f"{group}.n_ctx")
@@ -158,5 +165,5 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
             yield Fault(f"{group}.n_ctx", f"must be at most {most} {at}", n_ctx)
     layer = value_of(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
-        must = f"must be 1 to {text.layers - 1} {at}, whose text tower has {text.layers} blocks"
-        yield Fault("finetuner.layer", must, layer)
+        rule = f"must be 1 to {text.layers - 1} {at}, whose text tower has {text.layers} blocks"
+        yield Fault("finetuner.layer", rule, layer)

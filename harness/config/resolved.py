@@ -1,4 +1,4 @@
-"""A study as the YAML that it would be if no key had been left out."""
+"""Write a study as a YAML without omitted keys."""
 
 from harness.config.study_config import STUDY_KEYS, StudyConfig
 from harness.study_files import plain, yaml_text
@@ -10,6 +10,6 @@ def resolved_yaml(study: StudyConfig) -> str:
     """Return a YAML that loads as the same study, even if a backbone's defaults change later."""
     keys = {*STUDY_KEYS} - {"space"}
     tree = study.model_dump(mode="json", include=keys) | study.trial.model_dump(mode="json")
-    # a factor's missing keys stay missing: baseline: null would mean that there is no baseline
+    # A factor's omitted keys stay omitted: baseline: null would mean that there is no baseline.
     space = {key: factor.model_dump(exclude_unset=True) for key, factor in study.space.items()}
     return _HEAD + yaml_text({**tree, "space": plain(space, study.name)})

@@ -1,4 +1,4 @@
-"""A study's search space: who has which dotted names, and the trials behind settings of them."""
+"""A study's search space: its dotted names, and the trials that assignments resolve to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ship.registry import Registry
 
 METHODS: Final[Mapping[str, Registry[Any]]] = {"generator": GENERATORS, "finetuner": FINETUNERS}
-"""The groups of a trial's settings that are of one of several variants, each with a name."""
+"""Groups of a trial's options that select one of several methods by name."""
 GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     **METHODS,
     "synthetic": {"": SyntheticConfig},
@@ -28,33 +28,33 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "resources": {"": Resources},
     "record": {"": Record},
 }
-"""Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
+"""Group of options -> class of each variant by name. "" if the group has no variants."""
 DEFAULTS: Final = TrialConfig()
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def trial_fields() -> dict[str, list[Any]]:
-    """Every dotted name that a factor may vary -> its types, one of each variant that has it.
+    """Return every dotted name that a factor may vary -> its types, one per variant that has it.
 
-    A group of several variants stands for its variant's name: `generator`, not `generator.name`.
-    Loaded plugins are among the variants.
+    The name of a method is the group itself: `generator`, not `generator.name`. Methods of loaded
+    plugins are included.
     """
-    found: dict[str, list[Any]] = {}
+    fields: dict[str, list[Any]] = {}
     for name, info in TrialConfig.model_fields.items():
         kinds = GROUPS.get(name, {})
         if "" not in kinds:
-            found[name] = [info.annotation]
+            fields[name] = [info.annotation]
         for kind in kinds.values():
             for leaf, field in kind.model_fields.items():
                 if leaf != "name":
-                    found.setdefault(f"{name}.{leaf}", []).append(field.annotation)
-    return found
+                    fields.setdefault(f"{name}.{leaf}", []).append(field.annotation)
+    return fields
 
 
 def value_of(trial: TrialConfig, key: str) -> Any:
-    """A trial's value of a dotted name ("targets[1]", too); of a group its name.
+    """Return a trial's value of a dotted name, such as "shots" or "targets[1]".
 
-    None where there is none.
+    The value of a method's group is the method's name. None if the trial lacks the name.
     """
     name, _, index = key.removesuffix("]").partition("[")
     value: Any = trial
@@ -64,14 +64,16 @@ def value_of(trial: TrialConfig, key: str) -> Any:
 
 
 def place(tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants) -> dict[str, Any]:
-    """A copy of a trial's settings, in which groups are mappings, with the values at their names.
+    """Return a copy of a trial's options with values set by their dotted names.
 
-    A name given to a group of several variants (`generator: none`) replaces the group by that
-    variant, unless it is that variant already. Groups go first, their members after.
+    A method's name (`generator: none`) replaces its whole group, unless the group has that method
+    already. Groups are set before their members.
 
     Args:
-        variants: what a study has of them: settings that such a replacement has beside its
-            defaults, and those that the dataset has of its own, over which the values go.
+        tree: Options of the trial, with groups as mappings.
+        values: Values by dotted name.
+        variants: Variants of the study. They provide the options of a method that replaces
+            another, and options of single datasets, which `values` override.
     """
     placed = dict(tree)
     values = {**of_dataset(tree, values, variants), **values}
@@ -83,45 +85,51 @@ def place(tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
         elif group not in METHODS:
             placed[group] = value
         elif inside.get("name") != value:
-            # a name that is no text is a fault of its own
-            beside = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
-            placed[group] = {**beside, "name": value}
+            # a name that is not text is a separate fault
+            options = variants.get(group, {}).get(value, {}) if isinstance(value, str) else {}
+            placed[group] = {**options, "name": value}
     return placed
 
 
 def of_dataset(
     tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
 ) -> dict[str, Any]:
-    """What a setting's dataset has of its own, by dotted names.
+    """Return the options that `variants` sets for the dataset of an assignment, by dotted name.
 
-    Those of a method are for the one that they name, the tree's where they name none.
+    Options of a method apply only if the assignment uses that method. If they do not name a method,
+    they are for the constant one.
+
+    Args:
+        tree: Options of the trial, with groups as mappings.
+        values: Values of the assignment by dotted name.
+        variants: Variants of the study.
     """
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     dataset = values.get("dataset", tree.get("dataset"))
-    for name, given in variants.get("dataset", {}).get(dataset, {}).items():
+    for name, entry in variants.get("dataset", {}).get(dataset, {}).items():
         constant = tree.get(name, {}).get("name") if name in METHODS else None
         if name not in GROUPS:
-            found[name] = given
-        elif given.get("name", constant) == values.get(name, constant):
-            found |= {f"{name}.{leaf}": value for leaf, value in given.items() if leaf != "name"}
-    return found
+            options[name] = entry
+        elif entry.get("name", constant) == values.get(name, constant):
+            options |= {f"{name}.{leaf}": value for leaf, value in entry.items() if leaf != "name"}
+    return options
 
 
 def grid(study: StudyConfig) -> list[dict[str, Any]]:
-    """Every combination of levels, the last factor running fastest; the first `trials` of them."""
+    """Return the first `trials` combinations of levels. The last factor varies fastest."""
     return list(islice(assignments(study.space), study.trials))
 
 
 def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
-    """The levels that a factor takes in this study; None where values are drawn from a range."""
+    """Return the levels of a factor in a study. None if values are drawn from a range."""
     factor = study.space[key]
     return None if factor.levels and study.sampler != "grid" else factor.enumerate()
 
 
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
-    """Whether an assignment has the factors that are active beside each other, each at a level."""
+    """Return True if an assignment has exactly the active factors, each with a valid value."""
     on_grid = study.sampler == "grid"
-    # a factor that is lacking is there with None, and one too many is not: both are told apart
+    # A missing factor becomes None and a superfluous one is dropped, so both make a difference.
     active = next(assignments(study.space, lambda key, _: (assignment.get(key),)))
     return active == dict(assignment) and all(
         may_be(factor, factor.enumerate() if on_grid else factor.choices, active[key])
@@ -131,20 +139,20 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
 
 
 def baseline(study: StudyConfig, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Each active factor at its baseline; a range that has none is left out.
+    """Return each active factor at its baseline. Ranges without a baseline are left out.
 
     Args:
-        study: the study.
-        given: levels that factors have in place of their baselines.
+        study: The study.
+        given: Levels of factors in place of their baselines.
     """
-    given = given or {}
+    fixed = given or {}
 
-    def its_own(key: str, factor: Factor) -> tuple[Any, ...]:
-        if key in given:
-            return (given[key],)
+    def baseline_level(key: str, factor: Factor) -> tuple[Any, ...]:
+        if key in fixed:
+            return (fixed[key],)
         return () if factor.choices is None and factor.baseline is None else (factor.baseline,)
 
-    return next(assignments(study.space, its_own))
+    return next(assignments(study.space, baseline_level))
 
 
 def ordered_levels(factor: Factor) -> list[int | float]:
@@ -160,23 +168,23 @@ def ordered_levels(factor: Factor) -> list[int | float]:
 
 
 def optuna_params(study: StudyConfig, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an assignment as parameters of Optuna, from which suggest() draws it again.
+    """Return the Optuna parameters from which `suggest` draws an assignment again.
 
     Args:
-        study: the study.
-        assignment: values that belong to the study's space, by dotted names.
+        study: The study.
+        assignment: Values in the study's space, by dotted name.
     """
     params = dict(assignment)
     for key, value in assignment.items():
         if ascending := ordered_levels(study.space[key]):
-            # the nearest: a store may have 0.30000000000000004 for the level 0.3
+            # the nearest level, because a store may have 0.30000000000000004 for 0.3
             distances = [abs(level - value) for level in ascending]
             params[key] = distances.index(min(distances))
     return params
 
 
 def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]:
-    """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
+    """Draw an assignment of the active factors from an Optuna trial: dotted name -> value."""
 
     def drawn(key: str, factor: Factor) -> tuple[Any]:
         if ascending := ordered_levels(factor):
@@ -190,32 +198,32 @@ def suggest(trial: optuna.trial.BaseTrial, study: StudyConfig) -> dict[str, Any]
 
 
 def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
-    """The trial that a setting stands for: the study's constants with the assignment's values.
+    """Return the trial of an assignment: the study's constants with the assignment's values.
 
-    A group's name (`finetuner: coop`) keeps the constants of that group if they are of that
-    variant, else takes the study's `variants` of that name, and the defaults.
+    A method's name (`finetuner: coop`) keeps the constants of its group if they are for that
+    method. Otherwise the group has the study's `variants` of that method, and its defaults.
     """
     return TrialConfig.model_validate(place(study.trial.model_dump(), assignment, study.variants))
 
 
 def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
-    """The arms that stand beside the study, by name; {} if the study asks for none.
+    """Return the trials of the controls at the baseline, by name. {} if the study has none.
 
-    Each replaces the generator or the fine-tuner, nothing else. Where there are no new classes'
-    pictures to show, real_pictures is left out.
-    They have the study's constants, with each factor that is not of the replaced group at its
-    baseline: a study over datasets without the constant's has its arms on the baseline dataset.
-    An arm may equal a setting of the study, or another arm; its setting_key tells. Two of them run
-    at other levels, too: see control_at.
+    A control replaces only the generator or the fine-tuner. It has the study's constants, and
+    factors outside the replaced group are at their baselines, including the dataset.
+    `real_pictures` is left out if there are no images of new classes.
+
+    A control may equal a configuration of the study or another control; their keys are equal then.
+    Two of the controls run at other levels, too: see `control_at`.
     """
     if not study.reference_arms:
         return {}
     from ship.datasets import has_unseen_pictures
 
     trial = resolve(study, baseline(study))
-    # the sentences of the study's fine-tuner, whose zero-shot it is; targets have several
-    own = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
-    zero_shot = {"finetuner": {"name": "zero_shot"}, **own}
+    # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
+    templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
+    zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
     arms = {"zero_shot": _with(trial, {**RIVALS[ALONE].replaced, **zero_shot})}
     arms |= {name: _with(trial, control.replaced) for name, control in RIVALS.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
@@ -229,7 +237,7 @@ def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> Tria
     Args:
         study: The study.
         name: "no_synthetic" or "text_feature".
-        levels: Levels of all factors that it reads. Other factors are at their baselines.
+        levels: Levels of all factors that the control reads. Other factors are at their baselines.
 
     Raises:
         ValueError: The control cannot have these levels.

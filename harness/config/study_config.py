@@ -1,4 +1,4 @@
-"""What a study is, once its YAML is read: typed settings, and what some choose from by name."""
+"""Typed config classes of a study's YAML, and the choices of keys that name an alternative."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 
 MAX_SEEDS = 1000
 
-FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys that say how image_folder:NAME is read
+FOLDER_KEYS = ("class_names", "split", "split_seed")  # keys for reading image_folder:NAME
 
 Sampler = Literal["grid", "tpe", "random"]
 SAMPLERS: dict[Sampler, str] = {
@@ -84,7 +84,7 @@ class Record(Settings):
     """the worker's load over epochs: cores, memory, GPU"""
 
 
-# What a dataset may have of its own; other keys say what a study measures, and of whom.
+# Keys that `variants.dataset` may set. The other keys define what a study measures.
 OWN_KEYS: Final = (
     "max_classes", "shots", "views", "templates", "pseudo_new_fraction", "eval_every", "quality",
     "generator", "finetuner", "synthetic",
@@ -146,26 +146,28 @@ class StudyConfig(Settings):
 
     @property
     def reading(self) -> dict[str, dict[str, Any]]:
-        """How one's own folder is read: dataset -> arguments of ship.datasets.ImageFolder."""
-        given = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
-        return {self.trial.dataset: given} if given else {}
+        """Dataset -> arguments of ship.datasets.ImageFolder, for a custom image folder."""
+        arguments = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
+        return {self.trial.dataset: arguments} if arguments else {}
 
     @property
     def objective(self) -> str:
-        """What samplers maximise, and what settings are ordered by.
+        """Metric that samplers maximize and that orders the configurations.
 
-        A metric of the selection pictures that every setting has; "" under selection none.
+        It is measured on the selection images, and every configuration has it. "" if selection is
+        none.
         """
         objective = None if "objective" in self.space else self.trial.objective
         factor = self.space.get("selection")
         levels = (factor.choices if factor else None) or ()
-        if factor is None or factor.when:  # where it is not there, the constant is
+        if factor is None or factor.when:  # the constant applies where the factor is inactive
             levels = (*levels, self.trial.selection)
         updates = ({"selection": level, "objective": objective} for level in levels)
-        found = {self.trial.model_copy(update=one).selection_metric for one in updates} - {""}
-        if len(found) > 1:
+        metrics = {self.trial.model_copy(update=update).selection_metric for update in updates}
+        metrics.discard("")
+        if len(metrics) > 1:
             return SEEN_OBJECTIVES[self.trial.protocol]
-        return found.pop() if found else ""
+        return metrics.pop() if metrics else ""
 
     @field_validator("name")
     @classmethod
@@ -194,7 +196,7 @@ class StudyConfig(Settings):
         return tuple(value)
 
 
-# fields that no YAML has at its top
+# fields that are not top-level keys of a YAML
 _NO_KEYS = ("source", "trial", "backbone_defaults")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

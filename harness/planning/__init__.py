@@ -1,7 +1,8 @@
-"""What is wanted, what is done, and what is left of a study, with its cost in time.
+"""Plan a study: what it asks for, what is done, what is left, and how long that takes.
 
-Answers for: the key of a setting, the plan, what a changed YAML takes out of the table, and what a
-run has come to. Writes nothing to the store; fingerprints of backbones are kept in the cache.
+Responsible for the keys of configurations, the plan, the rows that a changed YAML removes from the
+table, and the outcome of a run. Writes nothing to the store; fingerprints of backbones are saved in
+the cache.
 """
 
 from harness.planning.changes import (

@@ -1,4 +1,4 @@
-"""Finished rows that leave the table of an edited study, and those that other studies lend it."""
+"""Find finished rows that leave the table of an edited study, and results to reuse from others."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -32,18 +32,19 @@ WAYS_OUT = (
 )
 MOST_SHOWN = 12
 
-# (setting key, seed) -> the seconds that a finished row took
+# (key of a configuration, seed) -> seconds of the finished row
 Rows = dict[tuple[str, int], float]
 
 
 @dataclass
 class TableChanges:
-    """What a study that has been edited leaves out of its table.
+    """Finished rows that leave the table of an edited study.
 
-    changed: rows whose setting is still asked for, but under other constants, data, weights or
-        another results version.
-    removed: rows of levels, arms or seeds that the YAML does not ask for any more.
-    differences: why `changed` is what it is, a line each.
+    Attributes:
+        changed: Rows whose configuration is still requested, but with other constants, data,
+            weights or another results version.
+        removed: Rows of levels, controls or seeds that the YAML no longer requests.
+        differences: Lines that say what differs for `changed`. An ordered set.
     """
 
     changed: Rows = field(default_factory=dict)
@@ -51,28 +52,28 @@ class TableChanges:
     differences: dict[str, None] = field(default_factory=dict)
 
     def text(self, source: str) -> str:
-        """What has changed, what it costs, and the ways out; "" without `changed`."""
+        """Return the message about changed rows: what changed, the cost, and what to do, or ""."""
         if not self.changed:
             return ""
-        listed = [*self.differences]
-        if len(listed) > MOST_SHOWN:
-            listed[MOST_SHOWN:] = [f"and {len(listed) - MOST_SHOWN} more"]
-        lines = "\n  ".join([f"{source}: the study has changed:", *listed])
+        shown = [*self.differences]
+        if len(shown) > MOST_SHOWN:
+            shown[MOST_SHOWN:] = [f"and {len(shown) - MOST_SHOWN} more"]
+        lines = "\n  ".join([f"{source}: the study has changed:", *shown])
         left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{left}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
-        """What a dry run says of it."""
+        """Return the notes of a dry run about these rows."""
         left = "leave the table: they are not asked for any more"
         removed = f"{_rows_text(self.removed)} {left}" if self.removed else ""
         return [note for note in (self.text(source), removed) if note]
 
 
 def _rows_text(rows: Rows) -> str:
-    """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
+    """Return text such as "6 finished rows of 3 settings (3.4 min of computing)"."""
     settings = count(len({key for key, _ in rows}), "setting")
-    took = duration(sum(rows.values()))
-    return f"{count(len(rows), 'finished row')} of {settings} ({took} of computing)"
+    time = duration(sum(rows.values()))
+    return f"{count(len(rows), 'finished row')} of {settings} ({time} of computing)"
 
 
 class StudyChanged(UserError):
@@ -80,7 +81,7 @@ class StudyChanged(UserError):
 
 
 def refuse_changes(changes: TableChanges, source: str) -> None:
-    """Raise an error if finished rows would leave the table by a change of the study.
+    """Raise an error if finished rows would leave the table because the study changed.
 
     Args:
         changes: Rows that would leave the table, and why.
@@ -96,54 +97,55 @@ def refuse_changes(changes: TableChanges, source: str) -> None:
 def compare(
     maker: SettingMaker, plan: Plan, ledger: RunHistory, stored: StudyRecord
 ) -> TableChanges:
-    """The finished rows of the study's table as stored that are not wanted any more, and why.
+    """Find the finished rows of the stored table that the present study no longer requests.
 
-    A row whose assignment, if it were asked for now, would still be the same setting has left with
-    its level: `removed`. Where it would be another setting, a constant is why: `changed`.
+    A row is `removed` if the YAML no longer asks for its level. It is `changed` if the YAML still
+    does, but the key of the configuration differs, because a constant has changed for example.
 
     Args:
-        maker: of the settings of the study, as its YAML is now.
-        plan: of that study.
-        ledger: its rows.
-        stored: its table when it was last worked on; what is not in it has not left it.
+        maker: Maker of the present study's configurations.
+        plan: Plan of the present study.
+        ledger: Run history of the study.
+        stored: The study as it was last run. Rows that were not in its table are ignored.
     """
     changes, study = TableChanges(), maker.study
     now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
     had = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
-    # factors that have become a constant of a value that was none of their levels
+    # factors that became a constant whose value was not one of their levels
     gone = {key for key in had if key not in study.space and constants.get(key) not in had[key]}
 
-    def asked(run: RunRecord) -> TrialConfig | None:
-        """What is asked for in the place of a run's setting; None: an arm that is not.
+    def present_config(run: RunRecord) -> TrialConfig | None:
+        """Return the present study's config for a run's assignment.
 
-        A factor that it lacks stands at its baseline, as elsewhere. One that has become a constant
-        has its value, unless that was one of the levels: then the others were removed.
+        A factor that the run lacks is at its baseline. A factor that became a constant has the
+        constant's value if that was not one of its levels. Otherwise the other levels were removed.
+        None if the run is of a control that the study does not have any more.
         """
         if run.arm and not run.assignment:
             return arms.get(run.arm)
-        found = {key: value for key, value in run.assignment.items() if key not in gone}
+        kept = {key: value for key, value in run.assignment.items() if key not in gone}
         try:
             if run.arm:
                 is_wanted = arms and run.arm in RIVALS
-                return control_at(study, run.arm, found) if is_wanted else None
-            return resolve(study, found | baseline(study, found))
-        except ValueError:  # the study's constants leave no room for such a level
+                return control_at(study, run.arm, kept) if is_wanted else None
+            return resolve(study, kept | baseline(study, kept))
+        except ValueError:  # the level is not valid with the study's constants
             return study.trial
 
-    listed_keys = {configuration.key for configuration in stored.configurations}
-    for key, held in ledger.by_key.items():
-        listed = stored.seeds if key in listed_keys else ()
-        stay = study.seeds if key in now else ()
+    stored_keys = {configuration.key for configuration in stored.configurations}
+    for key, runs in ledger.by_key.items():
+        stored_seeds = stored.seeds if key in stored_keys else ()
+        planned_seeds = study.seeds if key in now else ()
         leaving = {
             seed: run
-            for seed, run in held.items()
-            if run.state is State.COMPLETE and seed in listed and seed not in stay
+            for seed, run in runs.items()
+            if run.state is State.COMPLETE and seed in stored_seeds and seed not in planned_seeds
         }
         if not leaving:
             continue
         run = next(iter(leaving.values()))
-        trial = None if key in now else asked(run)
+        trial = None if key in now else present_config(run)
         why = _reasons(maker, run, trial) if trial and maker.key(trial) != key else []
         changes.differences |= dict.fromkeys(why)
         rows = changes.changed if why else changes.removed
@@ -153,12 +155,12 @@ def compare(
     return changes
 
 
-def _reasons(maker: SettingMaker, run: RunRecord, asked: TrialConfig) -> list[str]:
-    """In what a row's trial differs from the one that is asked for, a line each."""
-    before, after, lines = run.logged.params, params(asked), list[str]()
+def _reasons(maker: SettingMaker, run: RunRecord, config: TrialConfig) -> list[str]:
+    """Return lines that say how a run's trial differs from the present config."""
+    before, after, lines = run.logged.params, params(config), list[str]()
     for name in dict.fromkeys([*after, *before]):
         group, dot, leaf = name.partition(".")
-        # the settings of a method say nothing once another stands in its place
+        # options of a method are irrelevant once another method replaces it
         if before.get(name) == after.get(name) or leaf == "name":
             continue
         if not dot or before.get(group) == after.get(group):
@@ -167,9 +169,9 @@ def _reasons(maker: SettingMaker, run: RunRecord, asked: TrialConfig) -> list[st
     prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
     decisive = (
         ("results version of the method", Tag.RESULTS_VERSION, str(RESULTS_VERSION)),
-        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone(asked.backbone)),
-        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset(asked.dataset)),
-        ("plugins", Tag.PLUGINS, plugins_text(asked)),
+        ("backbone", Tag.BACKBONE_FINGERPRINT, prints.backbone(config.backbone)),
+        ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset(config.dataset)),
+        ("plugins", Tag.PLUGINS, plugins_text(config)),
     )
     for what, tag, now in decisive:
         then = tags.get(tag, now)
@@ -181,9 +183,11 @@ def _reasons(maker: SettingMaker, run: RunRecord, asked: TrialConfig) -> list[st
 
 @dataclass(frozen=True)
 class Adoption:
-    """Seeds of one setting that need not run.
+    """Results of another study that are reused.
 
-    known: the run that has them. work: the setting, and those of its seeds that the study lacks.
+    Attributes:
+        known: Run that has the results.
+        work: Configuration and seeds that need not run.
     """
 
     known: RunRecord
@@ -191,32 +195,38 @@ class Adoption:
 
 
 def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> list[Adoption]:
-    """What of a plan's work finished runs of other studies have, each seed of the oldest.
+    """Find results of other studies that a plan can reuse. The oldest run of each seed is taken.
 
-    A setting's key holds all that decides its numbers: data, weights, plugins and the version of
-    the results. A run that lacks a number, or what `record` asks for, serves nothing. A setting
-    that the scheduler may stop is taken whole or not at all: seeds beside finished ones are never
-    stopped.
+    Equal keys mean equal results, because a key covers data, weights, plugins and the results
+    version. Runs that lack a number, or anything that `record` requests, are not used. If the
+    scheduler may stop a configuration, either all of its seeds are reused or none: seeds that are
+    added to finished ones are never stopped.
+
+    Args:
+        study: The study.
+        plan: Plan of the study.
+        known: Finished runs of other studies, oldest first.
     """
     runs: dict[str, list[RunRecord]] = {}
-    for one in known:
-        runs.setdefault(one.setting_key, []).append(one)
-    found = []
+    for run in known:
+        runs.setdefault(run.setting_key, []).append(run)
+    reused = []
     for work in plan.work:
         parts, left = list[Adoption](), set(work.seeds)
-        for one in runs.get(work.setting.key, ()):
-            own = left & set(one.seeds)
-            whole = {seed for seed in own if _is_whole(study, work.setting.config, one, seed)}
+        for run in runs.get(work.setting.key, ()):
+            candidates = left & set(run.seeds)
+            config = work.setting.config
+            whole = {seed for seed in candidates if _is_whole(study, config, run, seed)}
             seeds = tuple(seed for seed in work.seeds if seed in whole)
-            parts += [Adoption(one, replace(work, seeds=seeds))] if seeds else []
+            parts += [Adoption(run, replace(work, seeds=seeds))] if seeds else []
             left -= whole
         if not (left and work.may_stop and study_prunes(study)):
-            found += parts
-    return found
+            reused += parts
+    return reused
 
 
 def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: int) -> bool:
-    """Return True if a run has finished a seed, and has all that the study would record of it."""
+    """Return True if a run has finished a seed and has everything that the study would log."""
     metrics, objective = known.logged.metrics, config.selection_metric
     needed: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     needed += [seed_metric(seed, f"selection/{objective}")] if objective else []
@@ -237,26 +247,34 @@ def once_adopted(
     fingerprints: Fingerprints,
     retry_before: int = 0,
 ) -> tuple[RunHistory, Plan]:
-    """The ledger and the plan as they will be once the study has adopted what was found.
+    """Return the run history and the plan as they will be after results were reused.
 
-    Of an adopted row only the key, the seeds and the time are what they will be: its assignment and
-    its arm are those of the study that ran it.
+    Only the key, the seeds and the time of a reused row are final. Its assignment and its control
+    are those of the study that ran it.
+
+    Args:
+        study: The study.
+        ledger: Run history of the study.
+        found: Results to reuse.
+        fingerprints: Fingerprints of its data and weights.
+        retry_before: See `make_plan`.
     """
     rows = list(ledger.runs)
-    for one in found:
-        row, work = one.known, one.work
-        seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)  # of its seeds
+    for adoption in found:
+        row, work = adoption.known, adoption.work
+        seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)
         rows.append(replace(row, seeds=work.seeds, seconds=seconds))
-    whole = replace(ledger, runs=tuple(rows))
-    return whole, make_plan(study, whole, fingerprints, retry_before)
+    extended = replace(ledger, runs=tuple(rows))
+    return extended, make_plan(study, extended, fingerprints, retry_before)
 
 
 def adoption_lines(found: Sequence[Adoption]) -> list[str]:
-    """Return a line for each study that results are reused from, and the option against it."""
+    """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
-    for study in dict.fromkeys(one.known.study for one in found):
-        works = [one.work for one in found if one.known.study == study]
-        seeds, settings = sum(len(w.seeds) for w in works), len({w.setting.key for w in works})
+    for study in dict.fromkeys(adoption.known.study for adoption in found):
+        works = [adoption.work for adoption in found if adoption.known.study == study]
+        seeds = sum(len(work.seeds) for work in works)
+        settings = len({work.setting.key for work in works})
         many = f"{count(seeds, 'seed')} of {count(settings, 'configuration')}"
         lines.append(f"results of {many} reused from study {study}. Use --no-reuse to rerun them")
     return lines

@@ -1,7 +1,7 @@
-"""Controls at the levels of the configurations that they are compared with.
+"""Plan controls at the levels of the configurations that they are compared with.
 
-A control reads the factors of the fine-tuner, the shots and so on. "With or without SHIP" is a fair
-question only at equal levels of these factors.
+A control reads the factors of the fine-tuner, the shots and so on. A comparison with and without
+SHIP is fair only at equal levels of these factors.
 """
 
 import json
@@ -15,25 +15,25 @@ from harness.planning.settings import Setting, SettingMaker
 from harness.store import RIVALS, RunHistory, State, control_levels, level_id
 
 _DATASET = "dataset"
-_SAME_SCORE = 1e-9  # relative difference of two scores that selection cannot tell apart
+_SAME_SCORE = 1e-9  # relative difference below which two selection scores are equal
 
 
 def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> list[Setting]:
-    """Return the controls at the levels of some configurations, without those at the baseline.
+    """Return the controls at the levels of configurations, without those at the baseline.
 
     These are the controls that a method has to beat: the fine-tuner alone and the text feature.
-    There is none for a configuration without synthetic features, which is a control itself, and
-    none on other datasets than the baseline's. A control that equals one of the configurations is
-    among them; its key tells.
+    Configurations without synthetic features have none, because they are controls themselves.
+    Configurations on another dataset than the baseline's have none either. The result includes
+    controls that equal one of the configurations; their keys are equal.
 
     Args:
-        maker: Of the study's settings.
-        configurations: Settings of the study that are no controls.
+        maker: Maker of the study's configurations.
+        configurations: Configurations of the study's space.
     """
     study = maker.study
     if not study.reference_arms:
         return []
-    start, found = baseline(study), dict[str, Setting]()
+    start, controls = baseline(study), dict[str, Setting]()
     known = {_name(control, control_levels(control, start)) for control in RIVALS}
     for setting in configurations:
         if setting.config.generator.name == "none":
@@ -47,12 +47,12 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
             known.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
                 config = control_at(study, control, levels)
-                found[name] = Setting(maker.key(config), config, levels, control)
-    return list(found.values())
+                controls[name] = Setting(maker.key(config), config, levels, control)
+    return list(controls.values())
 
 
 def _name(control: str, levels: Mapping[str, object]) -> str:
-    """Return a text that is the same for equal controls."""
+    """Return a name that is equal for equal controls."""
     levels = {key: level_id(level) for key, level in sorted(levels.items())}
     return json.dumps([control, levels])
 
@@ -62,13 +62,14 @@ def sampled_controls(
 ) -> list[Setting]:
     """Return the matched controls of a study whose sampler proposes the configurations.
 
-    A control at the levels of each proposal would double the study. The best configurations have
-    theirs, once the last proposal has ended. What was the best before keeps its finished controls.
+    A control at the levels of each proposal would double the study. Only the best configurations
+    get controls, once the last proposal has ended. Finished controls of configurations that were
+    the best earlier are kept.
 
     Args:
-        maker: Of the study's settings.
-        configurations: The proposals so far.
-        ledger: What the store has of the study.
+        maker: Maker of the study's configurations.
+        configurations: Configurations that were proposed so far.
+        ledger: Run history of the study.
         is_ended: Whether no configuration is left to propose or to run.
     """
     best = best_by_selection(maker, configurations, ledger) if is_ended else []
@@ -87,7 +88,7 @@ def sampled_controls(
 
 
 def _finished_controls(configurations: Iterable[Setting], ledger: RunHistory) -> set[str]:
-    """Return the names of finished controls: runs of their own, and configurations equal to one."""
+    """Return the names of finished controls, and of configurations that equal a control."""
     names = {
         _name(run.arm, run.assignment)
         for run in ledger.runs
@@ -104,14 +105,14 @@ def _finished_controls(configurations: Iterable[Setting], ledger: RunHistory) ->
 def best_by_selection(
     maker: SettingMaker, configurations: Iterable[Setting], ledger: RunHistory
 ) -> list[Setting]:
-    """Return the configurations with the best mean selection score; several if they are tied.
+    """Return the configurations with the best mean selection score. Ties are all returned.
 
-    The reports' headline is about the same ones (reports.tables.preferred).
+    The reports' headline is about the same configurations (reports.tables.preferred).
 
     Args:
-        maker: Of the study's settings.
-        configurations: Settings of the study that are no controls.
-        ledger: What the store has of the study.
+        maker: Maker of the study's configurations.
+        configurations: Configurations of the study's space.
+        ledger: Run history of the study.
     """
     scores: list[tuple[float, Setting]] = []
     for setting in configurations:

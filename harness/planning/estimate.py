@@ -1,4 +1,4 @@
-"""How long the rest of a study will take, by the trials that have finished."""
+"""Estimate how long the rest of a study will take, from the trials that have finished."""
 
 import math
 from collections import defaultdict
@@ -13,17 +13,17 @@ from harness.store import RunRecord, Tag
 def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> Estimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
-    A setting takes as long as its own trials took. A setting without any takes the mean of all
-    trials but those of controls: some controls take no time.
+    A configuration takes as long as its finished trials did. A configuration without one takes the
+    mean of all trials, without those of controls, because some controls take no time.
 
     Args:
-        study: The study, with resources in numbers.
-        plan: Its plan.
-        runs: Finished trials of the study, and of its settings in other studies. Those on another
-            kind of device do not count.
+        study: The study, with resolved resources.
+        plan: Plan of the study.
+        runs: Finished trials of the study, and of its configurations in other studies. Trials on
+            another kind of device (CPU or GPU) are ignored.
 
     Returns:
-        The estimate, or None if nothing is left to run or no trial says how long it takes.
+        The estimate, or None if nothing is left to run or no trial has finished.
     """
     if plan.finished:
         return None
@@ -39,7 +39,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     if not typical and (unknown or plan.proposals):
         return None
     seconds = _seconds_per_seed(typical or ended)
-    known = {key: _seconds_per_seed(of_setting) for key, of_setting in by_key.items()}
+    known = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
     places = slots(study.resources, machine_resources(), study.concurrency)
     return Estimate(
         seconds={

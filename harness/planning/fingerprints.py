@@ -1,4 +1,4 @@
-"""Fingerprints of backbones and data sets, remembered so that a finished study loads neither."""
+"""Fingerprints of backbones and datasets, cached so that a finished study loads neither."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,14 +18,19 @@ MEMORY = "fingerprints"
 
 @dataclass
 class Fingerprints:
-    """Content hashes that setting keys are made of.
+    """Content hashes of the datasets and backbones, from which keys of configurations are made.
 
-    A data set is loaded once; its loader remembers what pictures hold. A backbone's weights take
-    seconds to load and hash, so its fingerprint is remembered in cache_dir, in a file that is
-    called by the name and the size and modification time of the weight files; a pretrained tag's
-    weights never change, so there the name and open_clip's version are enough.
+    A dataset is loaded once; its loader caches the hashes of its images. A backbone's weights take
+    seconds to load and hash, so its fingerprint is cached in a file in `cache_dir`. The file's name
+    depends on the backbone's name and on the size and modification time of the weight files. The
+    weights of a pretrained tag never change, so its name and open_clip's version are enough.
 
-    reading: how folders of one's own are read, by dataset: what the method's load_dataset is told.
+    Attributes:
+        method: Method that loads datasets and backbones.
+        data_root: Folder of the datasets. None if the study needs none.
+        cache_dir: Cache folder.
+        reading: Dataset -> keyword arguments of the method's `load_dataset`, for custom image
+            folders.
     """
 
     method: Method
@@ -36,30 +41,30 @@ class Fingerprints:
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset(self, name: str) -> str:
-        """Fingerprint of a data set.
+        """Return the fingerprint of a dataset.
 
         Raises:
-            ValueError: the data set cannot be read.
+            ValueError: The dataset cannot be read.
         """
         return str(self.pictures(name).fingerprint)
 
     def pictures(self, name: str) -> Any:
-        """The data set itself, as the method loads it.
+        """Return a dataset as the method loads it.
 
         Raises:
-            ValueError: the data set cannot be read.
+            ValueError: The dataset cannot be read.
         """
         if name not in self._pictures:
-            own = self.reading.get(name, {})
-            found = self.method.load_dataset(name, self.data_root, self.cache_dir, **own)
-            self._pictures[name] = found
+            options = self.reading.get(name, {})
+            dataset = self.method.load_dataset(name, self.data_root, self.cache_dir, **options)
+            self._pictures[name] = dataset
         return self._pictures[name]
 
     def backbone(self, name: str) -> str:
-        """Fingerprint of a backbone; loads its weights if they were not seen before.
+        """Return the fingerprint of a backbone. Its weights are loaded if it is not cached.
 
         Raises:
-            ValueError: the backbone cannot be loaded.
+            ValueError: The backbone cannot be loaded.
         """
         if name not in self._backbones:
             known = self._remembered(name)
@@ -67,15 +72,15 @@ class Fingerprints:
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
-        """Take the fingerprint of a backbone that was loaded anyway.
+        """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
-            UserError: another one was remembered, which the settings' keys have been made of.
+            UserError: Another fingerprint was cached, and keys of configurations depend on it.
         """
         known = self._backbones.setdefault(name, fingerprint)
         if self._remembered(name) != fingerprint:
             stamp = _stamp(name)
-            # one that cannot be remembered is computed again: no reason to stop
+            # if the cache cannot be written, the fingerprint is computed again next time
             with suppress(OSError):
                 write_whole(self.cache_dir / MEMORY / stamp, _sealed(stamp, fingerprint))
         if known != fingerprint:
@@ -85,9 +90,9 @@ class Fingerprints:
             )
 
     def _remembered(self, name: str) -> str:
-        """The fingerprint that was kept of a backbone; "" where its file is not as it was written.
+        """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        A wrong one would make results of other weights pass for this backbone's.
+        A wrong fingerprint would attribute results of other weights to this backbone.
         """
         stamp, kept = _stamp(name), b""
         with suppress(ValueError):
@@ -97,20 +102,20 @@ class Fingerprints:
 
 
 def _sealed(stamp: str, fingerprint: str) -> bytes:
-    """A fingerprint with a checksum of itself and its stamp, as it is kept."""
+    """Return the content of a cache file: the fingerprint and a checksum of it and its stamp."""
     checksum = hashlib.blake2b(f"{stamp}|{fingerprint}".encode(), digest_size=8).hexdigest()
     return f"{fingerprint} {checksum}".encode()
 
 
 def _stamp(backbone: str) -> str:
-    """What a remembered fingerprint holds for: the backbone's name and its files as they are."""
+    """Return the cache key of a backbone: a hash of its name and the state of its files."""
     pretrained, clip = Path(backbone.partition(":")[2]), Path(str(files("ship"))) / "clip"
     weights = [pretrained] if pretrained.name and pretrained.is_file() else []
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
         weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
     stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
-    # the hash's own definition is code: a changed one must not meet old memories
+    # The code that computes the fingerprint is included: a change of it invalidates the cache.
     code = [(clip / name).read_bytes() for name in ("backbone.py", "weights.py")]
-    told = repr((backbone, stats, version("open_clip_torch"), code)).encode()
-    return hashlib.blake2b(told, digest_size=16).hexdigest()
+    content = repr((backbone, stats, version("open_clip_torch"), code)).encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,4 +1,8 @@
-"""What a study wants minus what its ledger has: the work that is left, and what has been done."""
+"""Compare the study that the user requested with the runs already in the store.
+
+A *configuration* is one assignment of all factors. Its key hashes everything that determines a
+result except the seed. The work left is every (configuration, seed) pair without a final run.
+"""
 
 import heapq
 import math
@@ -18,9 +22,9 @@ from harness.planning.settings import (
 )
 from harness.store import Failure, RunHistory, RunRecord, State
 
-# Seconds that pass between a trial's end and the next one's begin: the record, the worker's turn.
+# Seconds between a trial's end and the start of the next one on the same worker.
 BETWEEN_TRIALS = 0.2
-# What a study takes beside features and trials: Ray starts, workers load a backbone, Ray ends.
+# Seconds of a study besides features and trials: starting Ray and its workers, and ending Ray.
 START = 15.0
 
 RowState = Literal["done", "to run", "pruned", "failed"]
@@ -28,10 +32,13 @@ RowState = Literal["done", "to run", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Work:
-    """One Ray trial: the missing seeds of one setting, which run together.
+    """A trial to run: one configuration under all of its missing seeds.
 
-    may_stop: whether the scheduler may stop it; reference arms and further seeds of a finished
-        setting always run to their end.
+    Attributes:
+        setting: The configuration.
+        seeds: Seeds that are trained together.
+        may_stop: Whether the scheduler may stop the trial early. Controls and extra seeds of a
+            finished configuration always run to the end.
     """
 
     setting: Setting
@@ -41,13 +48,15 @@ class Work:
 
 @dataclass(frozen=True)
 class PlanRow(Work):
-    """What is left of a setting, and what is done: a line of `--dry-run`.
+    """State of a configuration in the plan: a line of `--dry-run`.
 
-    seeds: those that will run; () where nothing is left.
-    done: the seeds that are finished.
-    failed: Seeds that have failed, and have no number.
-    reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
-    stopped: whether the scheduler has stopped it for good.
+    Attributes:
+        seeds: Seeds that will run. () if nothing is left.
+        done: Seeds that are finished.
+        failed: Seeds that have failed and have no result.
+        reason: Why the last of the failed seeds failed, or "". Failed seeds that are also in
+            `seeds` are retried.
+        stopped: Whether the scheduler has stopped the configuration for good.
     """
 
     done: tuple[int, ...] = ()
@@ -57,12 +66,12 @@ class PlanRow(Work):
 
     @property
     def label(self) -> str:
-        """The setting's short name."""
+        """Label of the configuration."""
         return self.setting.label
 
     @property
     def state(self) -> RowState:
-        """ "to run" also when some of the seeds are done, or have failed."""
+        """State of the row. It is "to run" if any seed will run, even if others are done."""
         if self.seeds:
             return "to run"
         if self.reason:
@@ -72,14 +81,16 @@ class PlanRow(Work):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time of what is left; an upper bound where trials may end sooner.
+    """Time of the work that is left, without the extraction of features.
 
-    Features that the cache lacks are not counted.
+    It is an upper bound if the scheduler may stop trials early.
 
-    seconds: setting key -> of its missing seeds, computation alone; in the order of the trials.
-    proposals: seconds of each setting that the sampler will still propose, computation alone.
-    at_once: how many trials run at once on this machine.
-    n_trials: how many finished trials the numbers come from.
+    Attributes:
+        seconds: Key of a configuration -> computation time of its missing seeds, in the order of
+            the trials.
+        proposals: Computation time of each configuration that the sampler will still propose.
+        at_once: Number of trials that run concurrently on this machine.
+        n_trials: Number of finished trials on which the estimate is based.
     """
 
     seconds: Mapping[str, float]
@@ -89,15 +100,15 @@ class Estimate:
 
     @property
     def compute(self) -> float:
-        """Seconds of all trials, one after the other."""
+        """Total computation time of all trials in seconds."""
         return math.fsum((*self.seconds.values(), *self.proposals))
 
     @property
     def wall(self) -> float:
-        """Seconds of the whole command on this machine.
+        """Wall-clock time of the whole command on this machine in seconds.
 
-        Each trial is taken up by the worker that is the first to have nothing to do. At the end
-        workers wait for the one that is the last: where trials are few, that is much.
+        Each trial goes to the worker that is idle first. At the end, workers wait for the last one,
+        which matters if there are few trials.
         """
         busy = [0.0] * self.at_once
         for seconds in (*self.seconds.values(), *self.proposals):
@@ -107,17 +118,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """The study as wanted, and what is left to do.
+    """The study as requested, and the work that is left.
 
     Attributes:
-        rows: a row for each wanted setting known now; a tpe or random study adds to them as it
-            goes. Reference arms come first.
-        equal_arms: reference arms that equal one of the settings (or another arm) and so have no
-            run of their own.
-        proposals: further settings to be asked of the sampler.
-        estimate: of its time, if details were requested and a trial has finished
-            (harness.planning.estimate).
-        notes: what else a dry run says.
+        rows: One row per configuration that is known now, controls first. A tpe or random study
+            adds configurations while it runs.
+        equal_arms: Controls that equal a configuration or another control, and have no separate
+            run.
+        proposals: Number of configurations that the sampler has still to propose.
+        estimate: Estimate of the time (harness.planning.estimate). None unless details were
+            requested and a trial has finished.
+        notes: Further lines of a dry run.
     """
 
     rows: tuple[PlanRow, ...]
@@ -128,12 +139,12 @@ class Plan:
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """The settings of all rows."""
+        """Configurations of all rows."""
         return tuple(row.setting for row in self.rows)
 
     @property
     def work(self) -> tuple[Work, ...]:
-        """Trials that are known to be missing, in the order in which they are given out."""
+        """Trials left to run, in their order, without future proposals."""
         return tuple(row for row in self.rows if row.seeds)
 
     @property
@@ -145,21 +156,28 @@ class Plan:
 def make_plan(
     study: StudyConfig, ledger: RunHistory, fingerprints: Fingerprints, retry_before: int = 0
 ) -> Plan:
-    """Compare a study with its ledger; reads both, changes nothing.
+    """Compute what is left to run. Reads its arguments and changes nothing.
 
-    A (setting, seed) is settled when it is COMPLETE; when the scheduler stopped it, as long as the
-    study has a scheduler; and when its numbers were not finite, unless that is to be tried again.
-    Every other failure is tried again by the next run.
+    A (configuration, seed) pair needs no further run if the run that counts for it
+
+    - is COMPLETE,
+    - was PRUNED and the study still has a scheduler, or
+    - FAILED with a non-finite number, unless it is to be retried.
+
+    All other failures are retried.
 
     Args:
-        study: what is wanted.
-        ledger: what the store has of it.
-        fingerprints: of its data and weights, which the settings' keys are made of.
-        retry_before: Run non-finite seeds again whose runs began before this time, in milliseconds
-            since the epoch. Defaults to none of them.
+        study: The study as defined by the YAML.
+        ledger: Run history of the study.
+        fingerprints: Fingerprints of its data and weights, from which keys are computed.
+        retry_before: Retry non-finite seeds whose runs began before this time, in milliseconds
+            since the epoch. Defaults to none.
+
+    Returns:
+        The plan: controls first, then configurations in grid or proposal order.
 
     Raises:
-        ValueError: a backbone or data set cannot be read.
+        ValueError: A backbone or dataset cannot be read.
     """
     maker, proposals = SettingMaker(study, fingerprints), 0
     every_arm = maker.arms()
@@ -167,7 +185,7 @@ def make_plan(
         known = enumerate_settings(maker)
         every_arm += plan_controls(maker, known)
     else:
-        # a sampler is not asked for what an arm runs anyway
+        # A configuration that a control runs anyway counts as proposed.
         known = _joined(known_settings(ledger, maker), every_arm, maker)
         proposals = _proposals(maker, known)
         is_left = any(_row(study, ledger, setting, retry_before).seeds for setting in known)
@@ -183,40 +201,43 @@ def make_plan(
     )
 
 
-def _joined(own: Sequence[Setting], arms: Sequence[Setting], maker: SettingMaker) -> list[Setting]:
-    """Return settings of the study with those that some of its controls equal."""
-    return distinct([*own, *filter(None, map(maker.equal_to, arms))])
+def _joined(
+    settings: Sequence[Setting], arms: Sequence[Setting], maker: SettingMaker
+) -> list[Setting]:
+    """Return configurations, and the configurations of the space that equal a control."""
+    return distinct([*settings, *filter(None, map(maker.equal_to, arms))])
 
 
 def _proposals(maker: SettingMaker, known: Sequence[Setting]) -> int:
-    """Return how many settings the sampler is still asked for.
+    """Return the number of configurations that the sampler has still to propose.
 
     Args:
-        maker: Of the study's settings.
-        known: The settings that it has proposed.
+        maker: Maker of the study's configurations.
+        known: Configurations that the sampler has proposed.
     """
     left = max(0, (maker.study.trials or 0) - len(known))
     keys = {setting.key for setting in known}
     space = enumerate_settings(maker)
-    return min(left, sum(one.key not in keys for one in space)) if space else left
+    return min(left, sum(setting.key not in keys for setting in space)) if space else left
 
 
 def study_prunes(study: StudyConfig) -> bool:
-    """Whether the study has a scheduler that stops trials."""
+    """Return True if the study has a scheduler that stops trials."""
     return study.scheduler.name != "none"
 
 
 def _row(study: StudyConfig, ledger: RunHistory, setting: Setting, retry_before: int) -> PlanRow:
-    """What is done of a setting, and which of the study's seeds are still to run."""
-    seeds, held = study.seeds, ledger.of(setting.key)
+    """Return the plan's row of a configuration: its finished seeds and those still to run."""
+    seeds, runs = study.seeds, ledger.of(setting.key)
     state = ledger.state(setting.key)
     stopped = study_prunes(study) and state is State.PRUNED
-    known = {seed: held[seed] for seed in seeds if seed in held}
+    known = {seed: runs[seed] for seed in seeds if seed in runs}
     failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
+    left = tuple(seed for seed in seeds if not _is_settled(known.get(seed), retry_before))
     return PlanRow(
         setting,
-        () if stopped else tuple(s for s in seeds if not _is_settled(known.get(s), retry_before)),
-        # COMPLETE under any seed, be it one that is not wanted any more
+        () if stopped else left,
+        # COMPLETE counts under any seed, even one that is no longer requested
         may_stop=not (setting.arm or state is State.COMPLETE),
         done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
@@ -226,11 +247,11 @@ def _row(study: StudyConfig, ledger: RunHistory, setting: Setting, retry_before:
 
 
 def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
-    """Return True if the run that counts for a seed settles it.
+    """Return True if a seed needs no further run.
 
     Args:
-        run: The run, if there is any.
-        retry_before: See make_plan.
+        run: Run that counts for the seed. None if there is none.
+        retry_before: See `make_plan`.
     """
     if run is not None and run.state is State.FAIL:
         return run.failure is Failure.NON_FINITE and run.logged.started >= retry_before
@@ -239,23 +260,24 @@ def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What a run left behind, counted in settings (reference arms included).
+    """Outcome of a run of a study. Counts are numbers of configurations, including controls.
 
     Attributes:
-        done: finished for every seed.
-        failed: without a number for some seed, with a reason.
-        failed_seeds: seeds of these without a number.
-        partly: of these, settings with a number for other seeds.
-        pruned: stopped by the scheduler.
-        missing: not run, or cut short.
-        experiment: the study's name in the store.
-        tracking_uri: of the store.
-        interrupted: whether somebody stopped the run.
-        ran: whether anything was run at all.
-        final: no run would change it: nothing is missing, and what failed would fail again.
-        unpublished: why the study's own run does not show the report; "" where it does, or was not
-            to.
-        ledger: The runs of the study as they were last read, for its report.
+        done: Configurations that are finished for every seed.
+        failed: Configurations with at least one failed seed.
+        pruned: Configurations that the scheduler stopped.
+        missing: Configurations that were not run, or were interrupted.
+        experiment: Name of the study's experiment in the store.
+        tracking_uri: Address of the store.
+        interrupted: Whether the run was interrupted.
+        ran: Whether anything was run.
+        final: Whether another run would change nothing: nothing is missing, and failures would
+            recur.
+        unpublished: Why the study's own run does not show the report. "" if it does, or if there
+            was none to show.
+        failed_seeds: Total number of failed seeds.
+        partly: Configurations with both failed and finished seeds.
+        ledger: Runs of the study as they were last read, for its report.
     """
 
     done: int
@@ -274,17 +296,17 @@ class StudyOutcome:
 
     @property
     def reportable(self) -> bool:
-        """Whether any setting has a number."""
+        """Whether any configuration has a result."""
         return bool(self.done or self.partly)
 
     @property
     def complete(self) -> bool:
-        """Whether every setting has a number, or was stopped by the scheduler."""
+        """Whether every configuration has its results, or was stopped by the scheduler."""
         return not self.failed and not self.missing and not self.interrupted
 
     @property
     def state(self) -> State:
-        """The state of the study's own run."""
+        """State of the study's own run."""
         if self.interrupted:
             return State.INTERRUPTED
         return State.COMPLETE if self.complete else State.FAIL

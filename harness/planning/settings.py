@@ -1,4 +1,4 @@
-"""The settings of a study: resolved assignments, with the keys that the ledger knows them by."""
+"""The configurations of a study: resolved assignments, with their keys in the run history."""
 
 import hashlib
 import json
@@ -27,12 +27,14 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 @dataclass(frozen=True)
 class Setting:
-    """One parameter assignment (or reference arm), resolved.
+    """One configuration of a study, or a control.
 
-    key: the setting's key in the ledger.
-    assignment: the study's factors, dotted name -> value; of a reference arm at other levels than
-        the baseline's, the factors that it reads; {} of one at the baseline.
-    arm: the reference arm's name, or "".
+    Attributes:
+        key: Key of the configuration in the run history.
+        config: Resolved config of its trial.
+        assignment: Levels of the study's factors by dotted name. For a control these are the
+            factors that it reads, and {} if it is at the baseline.
+        arm: Name of the control. "" for a configuration of the study's space.
     """
 
     key: str
@@ -42,13 +44,17 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """A short name for people, e.g. "n_ctx=4, kl_weight=0.1" or "no_synthetic (lr=0.1)"."""
+        """Short label, e.g. "n_ctx=4, kl_weight=0.1" or "no_synthetic (lr=0.1)"."""
         levels = label_of(self.assignment)
         return f"{self.arm} ({levels})" if self.arm and levels else self.arm or levels
 
 
 def label_of(assignment: Mapping[str, Any]) -> str:
-    """A setting's short name: the last part of each factor's, or the whole where two end alike."""
+    """Return the label of an assignment, such as "n_ctx=4, lr=0.1".
+
+    A factor is shown by the last part of its name, or by its full name if the last part is not
+    unique.
+    """
     last = [name.rpartition(".")[2] for name in assignment]
     return ", ".join(
         f"{short if last.count(short) == 1 else name}={_short(value)}"
@@ -57,33 +63,36 @@ def label_of(assignment: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A level in a label: four digits of a float, a name without quotes."""
+    """Return a level as it is shown in a label: floats with four digits, text without quotes."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return printable(value) if isinstance(value, str) else show(value)
 
 
 def plugins_of(trial: TrialConfig) -> dict[str, str]:
-    """The plugins that a setting uses: "finetuner ridge" -> "ship-example 0.1", or a hash."""
+    """Return the plugins of a trial, e.g. "finetuner ridge" -> "ship-example 0.1" or a hash."""
     return identities(trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets])
 
 
 def plugins_text(trial: TrialConfig) -> str:
-    """The plugins of a setting for people, "finetuner ridge: ship-example 0.1; ..."; "": none."""
+    """Return the plugins of a trial as text, such as "finetuner ridge: ship-example 0.1", or ""."""
     return "; ".join(f"{name}: {what}" for name, what in plugins_of(trial).items())
 
 
 def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
-    """16 hexadecimal digits of SHA-256 over everything that, with a seed, decides a result.
+    """Return a configuration's key: a hash of everything that determines a result except the seed.
 
     Args:
-        trial: the resolved setting; every field counts, defaults too, so that a changed default
-            is a changed setting, and the version of each plugin that it uses.
-        dataset_fingerprint: identity of the pictures and labels.
-        backbone_fingerprint: identity of weights and architecture.
+        trial: Resolved config of the trial. Every field counts, including defaults, so that a
+            changed default makes another configuration. So do the versions of plugins.
+        dataset_fingerprint: Hash of the images and labels.
+        backbone_fingerprint: Hash of the weights and the architecture.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
     """
-    # hash what is trained, whichever name in the YAML stands for it: null for the protocol's own
-    # objective, "ensemble" for its seven sentences
+    # Hash resolved values, not their names in the YAML: null means the protocol's objective,
+    # "ensemble" means seven templates.
     trial_content = trial.model_dump(mode="json")
     trial_content["objective"] = trial.selection_metric
     trial_content["templates"] = {
@@ -102,48 +111,53 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
 
 @dataclass(frozen=True)
 class SettingMaker:
-    """Resolves assignments of a study and gives them their keys."""
+    """Maker of a study's configurations: it resolves assignments and computes their keys.
+
+    Attributes:
+        study: The study.
+        fingerprints: Fingerprints of its datasets and backbones.
+    """
 
     study: StudyConfig
     fingerprints: Fingerprints
 
     def __call__(self, assignment: Mapping[str, Any]) -> Setting:
-        """The setting of an assignment of the study's factors."""
+        """Return the configuration of an assignment of the study's factors."""
         config = resolve(self.study, assignment)
         return Setting(self.key(config), config, dict(assignment))
 
     def of_old(self, assignment: Mapping[str, Any]) -> Setting | None:
-        """The same of an assignment of old; None where the study's space does not have it.
+        """Return the configuration of an older assignment, or None if the space lacks it.
 
-        A factor that is younger than the assignment stands at its baseline.
+        A factor that was added to the study later is at its baseline.
         """
-        young = baseline(self.study, assignment)
-        for one in (assignment, young):
-            if belongs(self.study, one):
-                with suppress(ValueError):  # the TrialConfig of today may refuse it
-                    return self(one)
+        completed = baseline(self.study, assignment)
+        for candidate in (assignment, completed):
+            if belongs(self.study, candidate):
+                with suppress(ValueError):  # the present TrialConfig may refuse it
+                    return self(candidate)
         return None
 
     def still(self, run: RunRecord) -> Setting | None:
-        """The setting of a run, if it is one of the study as it is now, under the same key.
+        """Return the configuration of a run, or None if the present study lacks it.
 
-        A changed constant, picture or weight makes it another setting.
+        A changed constant, image or weight makes another configuration.
         """
-        found = self.of_old(run.assignment)
-        return found if found is not None and found.key == run.setting_key else None
+        setting = self.of_old(run.assignment)
+        return setting if setting is not None and setting.key == run.setting_key else None
 
     def arms(self) -> list[Setting]:
-        """The study's reference arms at the baseline, [] if it has none."""
+        """Return the study's controls at the baseline."""
         arms = reference_arms(self.study).items()
         return [Setting(self.key(config), config, {}, name) for name, config in arms]
 
     def equal_to(self, arm: Setting) -> Setting | None:
-        """The setting of the study's space that a reference arm is; None where it has none."""
-        found = self.of_old({key: value_of(arm.config, key) for key in self.study.space})
-        return found if found is not None and found.key == arm.key else None
+        """Return the configuration of the study's space that equals a control, or None."""
+        setting = self.of_old({key: value_of(arm.config, key) for key in self.study.space})
+        return setting if setting is not None and setting.key == arm.key else None
 
     def key(self, config: TrialConfig) -> str:
-        """The key of a resolved setting."""
+        """Return the key of a resolved config."""
         return setting_key(
             config,
             "+".join(map(self.fingerprints.dataset, (config.dataset, *config.targets))),
@@ -152,10 +166,10 @@ class SettingMaker:
 
 
 def enumerate_settings(maker: SettingMaker) -> list[Setting]:
-    """The settings of a space in order, `trials` of them at most; [] for one that does not end.
+    """Return at most `trials` configurations of a space in order. [] if the space is infinite.
 
     Args:
-        maker: of a grid study, or of one with a sampler.
+        maker: Maker of the study's configurations.
     """
     study = maker.study
     if study.sampler == "grid":
@@ -163,19 +177,19 @@ def enumerate_settings(maker: SettingMaker) -> list[Setting]:
     if any(factor.drawn() is None for factor in study.space.values()):
         return []
     space = assignments(study.space, lambda _, factor: factor.drawn())
-    return distinct([maker(found) for found in islice(space, study.trials or 1)])
+    return distinct([maker(assignment) for assignment in islice(space, study.trials or 1)])
 
 
 def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
-    """The settings that earlier runs of a tpe or random study proposed, in the order they began.
+    """Return the configurations that a sampler proposed before, in the order they began.
 
-    One that was cut short goes on as long as the study has room for it (`trials`).
+    Interrupted configurations come last, and are dropped if `trials` is reached without them.
 
     Args:
-        ledger: what the store has of the study.
-        maker: of a study with a sampler other than grid.
+        ledger: Run history of the study.
+        maker: Maker of the configurations of a tpe or random study.
     """
-    settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was cut short
+    settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was interrupted
     for run in ledger.runs:
         if not run.arm and run.assignment and (setting := maker.still(run)):
             settings[run.state is State.INTERRUPTED].append(setting)
@@ -184,6 +198,6 @@ def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
 
 
 def distinct(settings: Sequence[Setting]) -> list[Setting]:
-    """Each setting once, as it first came."""
+    """Return configurations without duplicates. The first one with a key is kept."""
     first = {setting.key: setting for setting in reversed(settings)}
     return [first[key] for key in dict.fromkeys(setting.key for setting in settings)]
