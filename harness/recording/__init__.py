@@ -1,7 +1,7 @@
-"""What a study writes to the store: a run for itself and one for each trial.
+"""Write a study to the store: a run for itself and one for each trial.
 
-Answers for: tags, params, metrics and their times, and where the code came from.
-How writes reach the store is harness.store's.
+Responsible for tags, params, metrics and their times, and the version of the code. How writes reach
+the store is in harness.store.
 """
 
 from harness.recording.study_run import StudyRun, publish

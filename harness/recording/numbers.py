@@ -1,4 +1,4 @@
-"""The final numbers of a trial's run, and what made them: code, packages, data and weights."""
+"""Final numbers of a trial's run, and their provenance: code, packages, data and weights."""
 
 import json
 import math
@@ -18,7 +18,7 @@ GIT_SECONDS = 5
 
 
 def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, str]:
-    """ship.flags: JSON of each flag that was raised and the seeds that raised it; {} if none."""
+    """Return the tag ship.flags: JSON of each raised flag -> its seeds. {} if none was raised."""
     raised = {
         name: [seed for seed, value in zip(seeds, values, strict=True) if value]
         for name, values in _over_seeds(numbers, seeds, f"test/{FLAG}").items()
@@ -30,12 +30,12 @@ def flag_tags(numbers: Mapping[str, float], seeds: Sequence[int]) -> dict[str, s
 def final_metrics(
     numbers: Mapping[str, float], seeds: Sequence[int], protocol: str
 ) -> dict[str, float]:
-    """The final metrics of a run: its numbers, and the means over its seeds with intervals.
+    """Return the final metrics of a run: its numbers, and means over its seeds with intervals.
 
     Args:
-        numbers: each seed's own, the objective and the cost, by their names in the store.
-        seeds: the run's seeds.
-        protocol: of the run, for the metrics that have intervals.
+        numbers: Numbers of each seed, the objective and the costs, by their names in the store.
+        seeds: Seeds of the run.
+        protocol: Protocol of the run. It determines the metrics that have intervals.
     """
     tested = _over_seeds(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in tested.items()}
@@ -64,19 +64,24 @@ def summary_line(metrics: Mapping[str, float], n_seeds: int, protocol: str) -> s
 def _over_seeds(
     numbers: Mapping[str, float], seeds: Sequence[int], prefix: str
 ) -> dict[str, list[float]]:
-    """Name behind the prefix -> the values under all seeds, of what each of them has."""
+    """Return name without prefix -> values of all seeds, for metrics that every seed has."""
     values: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
-        found = split_seed(key)
-        if found and found[1].startswith(prefix):
-            values.setdefault(found[1].removeprefix(prefix), {})[found[0]] = value
-    return {name: [of[s] for s in seeds] for name, of in values.items() if of.keys() >= {*seeds}}
+        parts = split_seed(key)
+        if parts and parts[1].startswith(prefix):
+            values.setdefault(parts[1].removeprefix(prefix), {})[parts[0]] = value
+    return {
+        name: [by_seed[seed] for seed in seeds]
+        for name, by_seed in values.items()
+        if by_seed.keys() >= {*seeds}
+    }
 
 
 def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dict[str, float]:
-    """The 95% intervals over the run's own seeds, as tables have them, of what tables are about.
+    """Return the 95% intervals over the run's seeds, computed as in tables.
 
-    Of the protocol's default metric and its halves; none where the seeds do not give one.
+    They are of the protocol's default metric and its halves. A metric without an interval is left
+    out.
     """
     from harness.intervals import percent_interval  # numpy
 
@@ -84,13 +89,13 @@ def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dic
     for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
         values = tested.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
-            found = percent_interval(values)
-            ends |= interval_metrics(f"test/{name}", found.low, found.high)
+            interval = percent_interval(values)
+            ends |= interval_metrics(f"test/{name}", interval.low, interval.high)
     return ends
 
 
 def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
-    """Tags that say what made a run's numbers."""
+    """Return the tags of everything that determined a run's numbers."""
     config = setting.config
     plugins = plugins_text(config)
     return {
@@ -110,10 +115,10 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
 
 @cache
 def source_tags() -> dict[str, str]:
-    """Where a run comes from: MLflow's own tags, the version of the code, and those of packages.
+    """Return the tags of a run's source: MLflow's own tags and the versions of code and packages.
 
-    The version is in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed. A
-    package that is absent has the version "".
+    In a checkout the version of the code includes the commit: "0.2.0+g1a2b3c4d5e6f", with ".dirty"
+    if files were changed. A package that is not installed has the version "".
     """
     versions = {name: installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {
@@ -122,9 +127,9 @@ def source_tags() -> dict[str, str]:
         Tag.CODE_VERSION: versions["ship-sweep"],
         Tag.PACKAGES: json.dumps(versions),
     }
-    # a virtual environment may lie inside some other repository
-    here = _git("ls-files", "--error-unmatch", Path(__file__).name)
-    if here and (commit := _git("rev-parse", "HEAD")):
+    # a virtual environment may be inside another repository
+    is_checkout = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    if is_checkout and (commit := _git("rev-parse", "HEAD")):
         dirty = ".dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
         tags[Tag.SOURCE_COMMIT] = commit
         tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"
@@ -132,9 +137,9 @@ def source_tags() -> dict[str, str]:
 
 
 def _git(*command: str) -> str:
-    """What git says of the checkout that the package lies in; "" where it says nothing."""
+    """Return the output of a git command in the package's folder, or "" if it fails."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *command],
             capture_output=True,
             text=True,
@@ -143,4 +148,4 @@ def _git(*command: str) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""The study's own run in the store, the parent of its trials' runs, and its report there."""
+"""Write the study's own run, which is the parent of its trials' runs and shows its report."""
 
 import hashlib
 import json
@@ -34,31 +34,35 @@ from harness.store import (
 
 YAML_ARTIFACT = "study.yaml"  # as the user wrote it
 RESOLVED_ARTIFACT = "study.resolved.yaml"  # with every --set and default
-MAX_EXPERIMENT_TAG = 5_000  # characters, of MLflow's databases
+MAX_EXPERIMENT_TAG = 5_000  # characters in MLflow's databases
 
 
 @dataclass
 class StudyRun:
-    """The study's own run in the store, which exists. Every method may raise StoreError.
+    """The study's own run in the store. Every method may raise StoreError.
 
-    experiment_id: of the study. run_id: of that run. tags: that the run has.
+    Attributes:
+        store: Open store.
+        experiment_id: MLflow's ID of the study's experiment.
+        run_id: MLflow's ID of the run.
+        tags: Tags of the run in the store.
     """
 
     store: Store
     experiment_id: str
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
-    _wanted: list[str] = field(default_factory=list)  # entries of Tag.WANTED; describe() sets it
-    _wanted_keys: set[str] = field(default_factory=set)  # of the settings in them
+    _wanted: list[str] = field(default_factory=list)  # entries of Tag.WANTED; set by describe()
+    _wanted_keys: set[str] = field(default_factory=set)  # keys of the configurations in _wanted
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
-        """The study's run; it is made if there is none yet.
+        """Return the study's run, which is created if it does not exist.
 
         Args:
-            store: an open store.
-            experiment_id: the study's experiment.
-            study: the study; its name becomes that of a new run.
+            store: Open store.
+            experiment_id: MLflow's ID of the study's experiment.
+            study: Study whose name and description a new run gets.
         """
         known = find_study_run(store, experiment_id)
         if known is not None:
@@ -73,20 +77,21 @@ class StudyRun:
         return cls(store, experiment_id, run_id, tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
-        """Write what the study is now into the run's tags, where they say something else.
+        """Update the run's tags to the present study, and save its YAML as files.
 
-        The YAML goes first, as the user wrote it and with every key: tags that say what they should
-        are taken for a sign that it is there. Nothing depends on it, as the tags hold what it says.
+        The YAML is saved as the user wrote it and with every key. It is written before the tags, so
+        that tags that are up to date imply that it was saved. Nothing reads it, because the tags
+        have the same content.
 
         Args:
-            study: the study as configured.
-            plan: whose settings are wanted, and its arms that equal another setting.
+            study: The study.
+            plan: Plan with all configurations and controls of the study.
         """
         wanted = [*plan.settings, *plan.equal_arms]
         self._wanted = [wanted_text(setting) for setting in wanted]
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **self._wanted_tags()}
-        # a text that has become shorter leaves tags behind that it does not go on in any more
+        # empty the continuation tags that a shorter text does not need any more
         longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
@@ -94,16 +99,15 @@ class StudyRun:
         self._put({**dict.fromkeys(longer, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Note that the study is being worked on, and with which code and packages."""
+        """Mark the study's run as RUNNING, with the present code and package versions."""
         self.store.write(Changes(run=self.run_id, tags=source_tags(), state=State.RUNNING))
         self.tags[Tag.STATE] = State.RUNNING
 
     def want(self, setting: Setting) -> None:
-        """Add a setting that the sampler proposed to the list of wanted settings.
+        """Add a configuration that the sampler proposed to the list of planned configurations.
 
-        Only the tags that the end of the list is in are written again. If there are several, one
-        request has them all, so that a driver that is killed leaves the list with the setting or
-        without it, never half of it.
+        Only tags that change are written, in one request. A driver that is killed therefore leaves
+        the list with or without the configuration, never with a part of it.
         """
         if setting.key not in self._wanted_keys:
             self._wanted_keys.add(setting.key)
@@ -111,20 +115,20 @@ class StudyRun:
             self._put(self._wanted_tags())
 
     def end(self, state: State) -> None:
-        """Note how the study ended, unless the store says so, as where nothing had to run."""
+        """Set the final state of the study's run, unless the store has that state already."""
         if self.tags.get(Tag.STATE) != state:
             self.store.write(Changes(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
     def place_runs(self, ledger: RunHistory, plan: Plan) -> bool:
-        """Bring the arm and assignment tags of old runs in line with the study as it is now.
+        """Update the control and assignment tags of old runs to the present study.
 
-        A run made for a reference arm may now be that of one of the study's settings. And a new
-        factor's baseline belongs in the assignment of every run that is older than the factor.
+        The run of a control may have become a run of the study's space. If a factor was added, its
+        baseline is added to the assignments of older runs.
 
         Args:
-            ledger: holds the trials' runs.
-            plan: holds the study's settings as they are now.
+            ledger: Run history of the study.
+            plan: Plan with the study's present configurations.
 
         Returns:
             True if any run was changed.
@@ -141,42 +145,42 @@ class StudyRun:
     def _wanted_tags(self) -> dict[str, str]:
         return planned_tags(self._wanted)
 
-    def _put(self, tags: Mapping[str, str], **others: Any) -> None:
-        """Write those tags that differ from the run's and, if there are any, other changes, too."""
+    def _put(self, tags: Mapping[str, str], **fields: Any) -> None:
+        """Write the tags that changed. If any did, write the other fields of Changes, too."""
         changed = _changed(tags, self.tags)
         if changed:
-            self.store.write(Changes(run=self.run_id, tags=changed, **others))
+            self.store.write(Changes(run=self.run_id, tags=changed, **fields))
             self.tags |= changed
 
 
 def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, str]:
-    """The tags that the store has otherwise, or lacks."""
+    """Return the tags that the store lacks or has with another text."""
     return {name: text for name, text in wanted.items() if stored.get(name) != text}
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
-    """The tags of the study's own run that follow from its YAML."""
+    """Return the tags of the study's own run that follow from its YAML."""
     factors = [
         asdict(Factor(key, levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
+    content = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
         Tag.SELECTION: study.trial.selection,
         **split_tag(Tag.FACTORS, json.dumps(factors)),
-        **split_tag(Tag.STUDY, json.dumps(whole)),
+        **split_tag(Tag.STUDY, json.dumps(content)),
     }
 
 
 def wanted_text(setting: Setting) -> str:
-    """Return a configuration's entry in the JSON list of those that the study plans."""
+    """Return a configuration's entry in the JSON list of planned configurations."""
     return Configuration(setting.key, dict(setting.assignment), setting.arm).to_json()
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:
-    """The tags that say which setting a run is of; they are updated when the YAML changes."""
+    """Return the tags that identify a run's configuration. They change when the YAML does."""
     return {
         Tag.SETTING_KEY: setting.key,
         Tag.ARM: setting.arm,
@@ -185,30 +189,30 @@ def setting_tags(setting: Setting) -> dict[str, str]:
 
 
 def publish(store: Store, run_id: str, made: Publication) -> bool:
-    """Show a report at the study's own run, where its reviewer looks first, unless it is there.
+    """Write a report to the study's own run in MLflow, unless the run has it already.
 
-    The digest is written last: if the driver is killed before, the next run of the study writes all
-    of it again, which changes nothing that is there.
+    A digest is written last. If the driver is killed before that, the next run of the study writes
+    everything again, which is harmless.
 
     Args:
-        store: an open store.
-        run_id: of the study's own run.
-        made: what is to be shown.
+        store: Open store.
+        run_id: MLflow's ID of the study's own run.
+        made: Report to show.
 
     Returns:
-        Whether anything was written.
+        True if anything was written.
 
     Raises:
-        StoreError: the store cannot be read, or refuses what is written.
+        StoreError: The store cannot be read, or refuses a write.
     """
     run = store.read(lambda client: client.get_run(run_id))
-    # the files, which take seconds to make, count by their stamp
-    said = [dict(made.metrics), dict(made.params), made.best, made.note, made.stamp]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    # the stamp represents the files, which take seconds to make
+    parts = [dict(made.metrics), dict(made.params), made.best, made.note, made.stamp]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
     stored = run.data.params
-    # Headlines that do not hold any more: MLflow cannot delete a metric, so they become NaN.
+    # MLflow cannot delete a metric, so outdated headlines become NaN.
     withdrawn = {
         name: math.nan
         for name, value in run.data.metrics.items()
@@ -231,29 +235,30 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
 
 
 def _note(made: Publication, stored: Mapping[str, str]) -> str:
-    """The note, cut at the end of a line to what a tag holds.
+    """Return the note, truncated at the end of a line to the length of a tag.
 
-    It tells of params whose first value, which MLflow keeps for ever, is not the study's any more.
+    It begins with params whose value has changed, because MLflow keeps their first value.
 
     Args:
-        stored: params of the run.
+        made: Report to show.
+        stored: Params of the run in the store.
     """
     outdated = [
         f"`{name}` {made.params.get(name, 'no constant')}"
         for name, text in sorted(stored.items())
         if made.params.get(name) != text
     ]
-    told = ", ".join(outdated)
-    head = (
-        f"MLflow keeps the first value of a parameter; these are now: {told}.\n\n" if told else ""
-    )
+    head = ""
+    if outdated:
+        values = ", ".join(outdated)
+        head = f"MLflow keeps the first value of a parameter; these are now: {values}.\n\n"
     tail = f"\nThe whole report: Artifacts, `{REPORT}/{made.page}`."
     return _cut(head + made.note, MAX_TAG - len(tail)) + tail
 
 
-def _cut(text: str, most: int) -> str:
-    """As many whole lines of a text as so many characters hold; of one that is longer, a part."""
-    if len(text) <= most:
+def _cut(text: str, limit: int) -> str:
+    """Truncate a text to a number of characters, at the end of a line if possible."""
+    if len(text) <= limit:
         return text
-    end = text.rfind("\n", 0, most) + 1
-    return text[: end or most]
+    end = text.rfind("\n", 0, limit) + 1
+    return text[: end or limit]

@@ -1,4 +1,4 @@
-"""The one writer of a sweep's trials: a run for each, or for what another study has finished."""
+"""Write trials to the store: a run for each trial, or for results reused from another study."""
 
 import json
 import time
@@ -40,17 +40,26 @@ from harness.store import (
 from ship.checksum import add_checksum, check_content
 from ship.trial_config import joined_reasons
 
-# Tags that an adopted run takes from the run that computed it; others follow from its setting.
+# Tags that a reused run copies from the run that computed it. Others follow from the configuration.
 _MADE_BY = (Tag.CODE_VERSION, Tag.PACKAGES, Tag.SOURCE_COMMIT)
-MAX_NAME = 250  # of a run, in MLflow's databases
-# A trial's epochs are written no more often, and no more often than after a tenth of its time: a
-# request takes the driver milliseconds, and holds up the other trials.
+MAX_NAME = 250  # characters of a run's name in MLflow's databases
+# Minimum interval between writes of a trial's epochs, in seconds and as a share of its time. Each
+# request takes the driver milliseconds, during which other trials wait.
 FLUSH_SECONDS, FLUSH_SHARE = 5.0, 0.1
 
 
 @dataclass
 class _Open:
-    """A trial run that is being written; points: metrics that the store does not have yet."""
+    """A trial's run that is being written.
+
+    Attributes:
+        run: MLflow's ID of the run.
+        work: Work of the trial.
+        step: Step of the last epoch.
+        points: Points of metrics that are not in the store yet.
+        started: Time of the start, by time.monotonic.
+        flushed: Time of the last write of metrics, by time.monotonic.
+    """
 
     run: str
     work: Work
@@ -62,10 +71,12 @@ class _Open:
 
 @dataclass
 class TrialRecorder:
-    """Writes trial runs as their results arrive; every method may raise StoreError.
+    """Writer of trials' runs as results arrive. Every method may raise StoreError.
 
-    record: of the study that the trials are of.
-    fingerprints: of the study's data and weights.
+    Attributes:
+        record: The study's own run.
+        study: Study with resolved resources.
+        fingerprints: Fingerprints of the study's data and weights.
     """
 
     record: StudyRun
@@ -74,12 +85,12 @@ class TrialRecorder:
     _open: dict[str, _Open] = field(default_factory=dict)
 
     def start(self, trial_id: str, work: Work, tags: Mapping[str, str] | None = None) -> None:
-        """Open the run of a trial, with its tags and params.
+        """Create the run of a trial, with its tags and params.
 
         Args:
-            trial_id: what it is called until its end.
-            work: that it does.
-            tags: that hold in place of its own, or beside them.
+            trial_id: ID of the trial in later calls.
+            work: Configuration and seeds of the trial.
+            tags: Tags in addition to those of the work, or in their place.
         """
         self.record.want(work.setting)
         run = self._create_run(work, tags or {})
@@ -92,16 +103,16 @@ class TrialRecorder:
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float],
     ) -> None:
-        """Take a trial's new epochs; they are written at its end, and now and then before.
+        """Add a trial's new epochs. They are written now and then, and at the trial's end.
 
         Args:
-            trial_id: Ray's id of it.
-            epochs: as a worker gives them (harness.messages).
-            load: of the machine that it runs on, by metric key; {}: not asked for.
+            trial_id: ID of the trial.
+            epochs: Epochs as a worker sends them (harness.messages).
+            load: Load of the worker's machine by metric key. {} if not requested.
         """
         run = self._open[trial_id]
         for epoch in epochs:
-            if epoch["stage"] != "test":  # that is once, at the end, a final metric
+            if epoch["stage"] != "test":  # test metrics are final metrics, without epochs
                 run.step += 1
                 run.points += points(epoch["metrics"], run.step)
         run.points += points(load, run.step)
@@ -112,15 +123,19 @@ class TrialRecorder:
             run.flushed = moment
 
     def put(self, trial_id: str, epochs: Sequence[Point]) -> None:
-        """Take a trial's epochs as they stand in the store already."""
+        """Add a trial's epochs as points of metrics, such as those of a reused run."""
         self._open[trial_id].points += epochs
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
-        """Write files and numbers, then the state: a run that says COMPLETE has all of them.
+        """Write a finished trial. Its state is written last, so a COMPLETE run has all numbers.
 
-        Seeds that have failed get a run of their own, and the trial's run loses them. Their run is
-        written first: where the driver is killed in between, the next run of the study trains the
-        other seeds again, and knows that these have failed.
+        Failed seeds are removed from the trial's run and get a separate run, which is written
+        first. If the driver is killed between the two, the next run of the study retrains only the
+        other seeds.
+
+        Args:
+            trial_id: ID of the trial.
+            final: Final result of the trial as a worker sends it (harness.messages).
         """
         run, failed = self._open[trial_id], final.get(LOST, {})
         seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
@@ -131,7 +146,7 @@ class TrialRecorder:
             work = replace(run.work, seeds=tuple(failed))
             run_id, texts = self._create_run(work, lost), params(work.setting.config)
             self.record.store.write(Changes(run=run_id, params=texts, state=State.FAIL))
-        # at step 0: beyond it, MLflow draws each as a curve of one point, not as bars
+        # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.setting.config.selection_metric or ""
         run.points += points(
@@ -139,9 +154,9 @@ class TrialRecorder:
         )
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():
-            # each for itself: where an answer is lost, one file is written again
+            # in separate requests, so that only one file is repeated if an answer is lost
             self.record.store.write(Changes(run=run.run, files={name: content}))
-        final["files"].clear()  # Tune holds every trial's last result to the study's end
+        final["files"].clear()  # Tune keeps every trial's last result until the study's end
         tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final["metrics"], seeds)}
         tags[Tag.RUN_NOTE] = summary_line(metrics, len(seeds), protocol)
         if failed:
@@ -151,21 +166,21 @@ class TrialRecorder:
     def end(
         self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR
     ) -> None:
-        """The trial has no number.
+        """Write the end of a trial without a result.
 
         Args:
-            trial_id: Ray's id of it.
-            state: PRUNED by the scheduler, FAIL, or INTERRUPTED by something that says nothing
-                about its setting.
-            reason: one line for people.
-            failure: the kind of failure; it counts for FAIL alone.
+            trial_id: ID of the trial.
+            state: PRUNED by the scheduler, FAIL, or INTERRUPTED for a reason that does not depend
+                on its configuration.
+            reason: Reason in one line.
+            failure: Kind of failure. Used only for FAIL.
         """
         tags: dict[str, str] = {Tag.FAILURE: failure} if state is State.FAIL else {}
         note = f"{state.lower()}: {reason}"
         self._close(trial_id, state, {**tags, Tag.REASON: reason, Tag.RUN_NOTE: note})
 
     def interrupt_all(self, reason: str) -> None:
-        """Leave nothing RUNNING."""
+        """Mark all open trials as INTERRUPTED."""
         for trial_id in list(self._open):
             self.end(trial_id, State.INTERRUPTED, reason)
 
@@ -175,10 +190,10 @@ class TrialRecorder:
         del self._open[trial_id]
 
     def _create_run(self, work: Work, tags: Mapping[str, str]) -> str:
-        """Create a run of some seeds of a setting, and return its ID.
+        """Create a run and return its ID.
 
         Args:
-            work: The setting and the seeds.
+            work: Configuration and seeds of the run.
             tags: Tags in addition to those of the work, or in their place.
         """
         name = (work.setting.label or "constants")[:MAX_NAME]
@@ -198,79 +213,81 @@ class TrialRecorder:
         }
 
 
-def adopt(recorder: TrialRecorder, one: Adoption) -> bool:
-    """Write the seeds that a study takes of another's run into a run of its own.
+def adopt(recorder: TrialRecorder, adoption: Adoption) -> bool:
+    """Copy results that a study reuses from another study's run into a new run.
 
-    It is written as a trial's is: a driver that is killed on the way leaves a run that counts for
-    nothing, and the next run of the study adopts it anew.
+    The run is written like that of a trial. If the driver is killed meanwhile, the run has no
+    outcome, and the next run of the study copies the results again.
 
     Args:
-        recorder: of the study, which may want what was trained, too.
-        one: what to adopt.
+        recorder: Recorder of the study that reuses the results.
+        adoption: Results to reuse.
 
     Returns:
-        Whether it was written; not where its files cannot be read now, or what was trained is
-        wanted and not there.
+        True if the run was written. False if files of the other run cannot be read, or if the study
+        saves trained models and the other run has none.
     """
     store, save = recorder.record.store, recorder.study.save
-    run, seeds = one.known.logged, one.work.seeds
+    run, seeds = adoption.known.logged, adoption.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
-    numbers = _numbers_of(one, parse_seed_table(files.pop(SEED_TABLE, b"")))
+    numbers = _numbers_of(adoption, parse_seed_table(files.pop(SEED_TABLE, b"")))
     if save:
-        files = _of_seeds(files, seeds)
+        files = _files_of_seeds(files, seeds)
         if files is None:
             return False
-    whole = set(seeds) == set(one.known.seeds)
-    keys = [key for key in run.metrics if _is_of_epochs(key, None if whole else seeds)]
+    has_all_seeds = set(seeds) == set(adoption.known.seeds)
+    keys = [key for key in run.metrics if _is_of_epochs(key, None if has_all_seeds else seeds)]
     history = store.read(
         lambda client: [
-            Point(one.key, one.value, one.timestamp, one.step)
+            Point(metric.key, metric.value, metric.timestamp, metric.step)
             for key in keys
-            for one in client.get_metric_history(run.run_id, key)
+            for metric in client.get_metric_history(run.run_id, key)
         ]
     )
-    if not whole:
+    if not has_all_seeds:
         history += _mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
-    tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: one.known.study}
-    recorder.start(run.run_id, one.work, tags)
+    tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: adoption.known.study}
+    recorder.start(run.run_id, adoption.work, tags)
     recorder.put(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
     recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
     return True
 
 
-def _of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes] | None:
-    """A run's files without what was trained under other seeds, which trained.json names no more.
+def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str, bytes] | None:
+    """Return a run's files without the trained models of other seeds.
+
+    Other seeds are also removed from trained.json.
 
     Args:
-        files: of the run, by path.
-        seeds: that are wanted.
+        files: Contents of the run's files by path.
+        seeds: Seeds to keep.
 
     Returns:
-        None where one of them is not there, or what they say of themselves is damaged.
+        The files. None if the model of a seed is missing, or trained.json is damaged.
     """
     path = f"{TRAINED}/{SAID}"
     try:
-        said = json.loads(check_content(files[path]))
-        said["seeds"] = [one for one in said["seeds"] if one["seed"] in seeds]
+        manifest = json.loads(check_content(files[path]))
+        manifest["seeds"] = [entry for entry in manifest["seeds"] if entry["seed"] in seeds]
         names = [f"{TRAINED}/{trained_file(seed)}" for seed in seeds]
-        own = {name: files[name] for name in names}
+        models = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
         return None
     hits = {name: content for name, content in files.items() if name == HITS}
-    return {**hits, **own, path: add_checksum(said)}
+    return {**hits, **models, path: add_checksum(manifest)}
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
-    """Return True if a metric is recorded over epochs, and describes no seed but the given ones.
+    """Return True if a metric is logged over epochs and describes only the reused seeds.
 
     Args:
         key: Key of the metric in the store.
-        seeds: Seeds that are reused. Defaults to all seeds of the run. A mean over seeds describes
-            these only if they are all.
+        seeds: Seeds that are reused. None for all seeds of the run; only then means over seeds are
+            included.
     """
     if key.startswith("test/") or key in (OBJECTIVE, *Cost) or split_seed(key) is not None:
         return False
@@ -281,11 +298,11 @@ def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:
 
 
 def _mean_curves(history: Sequence[Point]) -> list[Point]:
-    """Compute the curves of the means over seeds from the curves of single seeds.
+    """Compute the curves of means over seeds from the curves of single seeds.
 
     Args:
-        history: Points of the reused seeds. Without `record.seed_curves` there are no such curves,
-            and no means either.
+        history: Points of the reused seeds. It contains curves of single seeds only with
+            `record.seed_curves`; otherwise there are no means either.
     """
     values: dict[tuple[str, int], list[Point]] = {}
     for point in history:
@@ -297,21 +314,23 @@ def _mean_curves(history: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _numbers_of(one: Adoption, table: Mapping[str, float]) -> dict[str, float]:
-    """Return the final numbers of an adoption's seeds, with their share of what the run took.
+def _numbers_of(adoption: Adoption, table: Mapping[str, float]) -> dict[str, float]:
+    """Return the final numbers of the reused seeds, with their share of the run's costs.
 
     Args:
-        one: The adoption.
+        adoption: Results to reuse.
         table: Numbers of the run's seed table.
     """
-    metrics, seeds = {**table, **one.known.logged.metrics}, one.work.seeds
-    share = len(seeds) / len(one.known.seeds)
+    metrics, seeds = {**table, **adoption.known.logged.metrics}, adoption.work.seeds
+    share = len(seeds) / len(adoption.known.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {
-        **{key: of for key, of in metrics.items() if (own := split_seed(key)) and own[0] in seeds},
-        **{name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics},
+        key: value
+        for key, value in metrics.items()
+        if (parts := split_seed(key)) and parts[0] in seeds
     }
-    if objective := one.work.setting.config.selection_metric:
+    numbers |= {name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics}
+    if objective := adoption.work.setting.config.selection_metric:
         keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
         numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
     return numbers

@@ -1,11 +1,11 @@
-"""What became of a Ray trial, and what of it runs again.
+"""Outcomes of Ray trials, and retries by cause of failure.
 
-- A lost node is nobody's fault: its trials run again as they were, a few times.
-- A worker that died: once more as it was. Dying again is the trial's own fault.
-- Out of memory: once more in two halves of its seeds.
+- A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
+- A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
+- Out of memory: the trial is retried once, in two halves of its seeds.
 
-Tune's own max_failures knows no causes, and tells neither searcher nor callbacks of what it tries
-again.
+Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
+the callbacks.
 """
 
 from collections.abc import Mapping
@@ -21,26 +21,30 @@ from harness.store import Failure, State
 from harness.wording import count
 from ship.trial_config import joined_reasons
 
-# Tries after the first one, by cause; a node that is lost may take many with it.
+# Number of retries by cause. The loss of a node may end many trials at once.
 WORKER_RETRIES = 1
 NODE_RETRIES = 5
 
 
 @dataclass(eq=False)
 class Attempt:
-    """A Ray trial: what it is given, how it ended, and what of it runs again.
+    """One attempt to run a work as a Ray trial.
 
-    work, proposed: a work, and Optuna's trial where Optuna proposed it.
-    deaths, losses: how often a worker died with it before, and how often a node was lost.
-    halved: it holds a part of a setting's seeds, as all of them took too much memory.
-    where: how far it has come, for people.
-    started: when a worker took it up, by time.monotonic.
-    stopped: why the scheduler stopped it; None: it did not.
-    death: what its worker died of, once that is known.
-    state: COMPLETE, PRUNED or FAIL; INTERRUPTED: it runs again; RUNNING: it has not ended.
-    final: FINAL of its last result; empty unless COMPLETE.
-    failure: the kind of failure; it counts for FAIL alone.
-    reason: why it was stopped, failed or was interrupted, or some of its seeds failed, for people.
+    Attributes:
+        work: Configuration and seeds of the trial.
+        proposed: Optuna's trial. None if Optuna did not propose the configuration.
+        deaths: Number of earlier attempts that ended with a worker's death.
+        losses: Number of earlier attempts that ended with the loss of a node.
+        halved: Whether the trial has only half of the seeds, because all of them needed too much
+            memory.
+        where: Progress of the trial, as text for messages.
+        started: Time at which a worker started it, by time.monotonic.
+        stopped: Why the scheduler stopped it. None if it did not.
+        death: Cause of its worker's death, if known.
+        state: COMPLETE, PRUNED or FAIL; INTERRUPTED if it is retried; RUNNING until it ends.
+        final: FINAL of its last result. Empty unless COMPLETE.
+        failure: Kind of failure. Only meaningful for FAIL.
+        reason: Why it was stopped, failed or was interrupted, or why some of its seeds failed.
     """
 
     work: Work
@@ -48,7 +52,7 @@ class Attempt:
     deaths: int = 0
     losses: int = 0
     halved: bool = False
-    # of this trial alone, not of what runs again (dataclasses.replace)
+    # not copied to a retry by dataclasses.replace
     where: str = field(default="before its first epoch", init=False)
     started: float = field(default=0.0, init=False)
     stopped: str | None = field(default=None, init=False)
@@ -60,15 +64,15 @@ class Attempt:
 
     @property
     def lost(self) -> Mapping[int, str]:
-        """Seed -> why it failed, where the trial has finished for its other seeds."""
+        """Seed -> why it failed, if the trial finished for its other seeds."""
         reasons: Mapping[int, str] = self.final.get(LOST, {})
         return reasons
 
     def end(self, last: Mapping[str, Any]) -> list["Attempt"]:
-        """Note what has become of it; what runs again of it.
+        """Record how the attempt ended, and return the attempts that retry it.
 
         Args:
-            last: its last result, which does not count where the worker died.
+            last: Last result of the trial. It is ignored if the worker died.
         """
         if self.stopped is not None:
             self.state, self.reason = State.PRUNED, self.stopped
@@ -87,25 +91,25 @@ class Attempt:
         else:
             (failed,) = last[FAILED]
             self.failure, self.reason = Failure(failed["failure"]), failed["reason"]
-        again = self._again()
-        self.state = State.INTERRUPTED if again else State.FAIL
-        if again:
+        retries = self._retries()
+        self.state = State.INTERRUPTED if retries else State.FAIL
+        if retries:
             self.reason += "; tried again"
-        if len(again) > 1:
+        if len(retries) > 1:
             self.reason += " in halves of its seeds"
-        return again
+        return retries
 
-    def _again(self) -> list["Attempt"]:
-        """What runs again; nothing where that has been tried, or would only happen again."""
+    def _retries(self) -> list["Attempt"]:
+        """Return the attempts that retry this one. [] if it was its last or would fail again."""
         seeds, failure = self.work.seeds, self.failure
         if failure is Failure.OUT_OF_MEMORY and not self.halved and len(seeds) > 1:
             middle = len(seeds) // 2
-            halves = (seeds[:middle], seeds[middle:])  # which no scheduler stops
+            halves = (seeds[:middle], seeds[middle:])  # the scheduler must not stop only one
             works = [replace(self.work, seeds=half, may_stop=False) for half in halves]
             return [Attempt(work, self.proposed, halved=True) for work in works]
         if failure is Failure.NODE_LOST and self.losses < NODE_RETRIES:
             return [replace(self, losses=self.losses + 1)]
-        its_own = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)
-        if self.death is not None and its_own and self.deaths < WORKER_RETRIES:
+        is_worker_death = failure in (Failure.WORKER_DIED, Failure.OUT_OF_MEMORY)
+        if self.death is not None and is_worker_death and self.deaths < WORKER_RETRIES:
             return [replace(self, deaths=self.deaths + 1)]
         return []

@@ -1,4 +1,4 @@
-"""Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
+"""Tune's callback: it records and shows results, enforces time limits, and stops the study."""
 
 import time
 from collections import Counter
@@ -23,27 +23,30 @@ GAVE_UP = "the study was stopped, as others failed in a row"
 MOST_REASONS = 5
 
 
-class TooManyFailures(Exception):  # noqa: N818  # no error: the study says when it gives up
-    """So many settings failed in a row that the study stops; str() says why they did."""
+class TooManyFailures(Exception):  # noqa: N818  # no error: the study defines the limit
+    """Too many configurations failed in a row, so the study stops. str() lists the reasons."""
 
 
 @dataclass(eq=False)
 class Monitor(tune.Callback):
-    """Follows the trials of one run on the driver.
+    """Callback that follows the trials of one run on the driver.
 
-    A store that fails in the middle of the run ends it, and so do workers that cannot even start
-    and too many failures in a row: the error is raised at the next turn of Tune's loop, since Tune
-    wraps what callbacks raise.
+    The run ends if the store fails, if no worker can start, or if too many configurations fail in a
+    row. The error is raised at the next turn of Tune's loop, because Tune wraps exceptions of other
+    callbacks.
 
-    searcher: knows what trials train, and how they ended.
-    recorder, view: where results go.
-    study: for its objective, time_limit and max_failures.
-    check_interrupt: raises if the run is to stop.
-    forget: told the work of a trial whose end is on record: it needs no checkpoint.
-    failed_before: keys of settings that had failed in an earlier run; that they do so again says
-        nothing new.
-    end_trial: ends a trial of Tune's that is past its time limit, from outside; False: there is no
-        way to.
+    Attributes:
+        searcher: Searcher with the attempts of all trials.
+        recorder: Writer of results to the store.
+        view: Display of the progress.
+        study: Study with resolved resources.
+        check_interrupt: Function that raises if the run is to stop.
+        forget: Function that is called with the work of a trial that is settled, and removes its
+            checkpoint.
+        failed_before: Keys of configurations that failed in an earlier run. They are not counted as
+            failures in a row.
+        end_trial: Function that ends one of Tune's trials past its time limit. Returns False if
+            that is not possible.
     """
 
     searcher: StudySearcher
@@ -56,13 +59,19 @@ class Monitor(tune.Callback):
     end_trial: Callable[[Any], bool] = kill_worker
 
     def __post_init__(self) -> None:
-        self._running: dict[str, Any] = {}  # Tune's trials, by their ids
+        self._running: dict[str, Any] = {}  # Tune's trials by ID
         self._error: Exception | None = None
         self._started = False
-        self._failed: dict[str, str] = {}  # settings since one went well -> why
+        self._failed: dict[str, str] = {}  # key of each failure since the last success -> reason
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Once per turn of Tune's loop, ten times a second or more."""
+        """Raise pending errors and end overdue trials. Tune calls this at least ten times a second.
+
+        Raises:
+            UserError: The store failed, or no worker can start.
+            TooManyFailures: Too many configurations failed in a row.
+            BaseException: Whatever `check_interrupt` raises.
+        """
         self.check_interrupt()
         if self._error is not None:
             raise self._error
@@ -70,14 +79,14 @@ class Monitor(tune.Callback):
             self._end_overdue(self.study.time_limit)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker took up a trial."""
+        """Record that a worker has started a trial."""
         self._started = True
         self._start(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Some epochs of a trial."""
+        """Record and show new epochs of a trial."""
         name, epochs = trial.trial_id, result.get(EPOCHS)
         if not epochs or name not in self._running:
             return
@@ -85,26 +94,31 @@ class Monitor(tune.Callback):
         last = epochs[-1]
         self.searcher.attempts[name].where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._guard(lambda: self.recorder.epochs(name, epochs, result.get(MACHINE_LOAD, {})))
-        seen = [one["metrics"][objective] for one in epochs if objective in one["metrics"]]
+        metrics = [epoch["metrics"] for epoch in epochs]
+        values = [named[objective] for named in metrics if objective in named]
         at = f"{last['stage']} {last['epoch']}"
-        self.view.progress(name, at, last["progress"], seen[-1] if seen else None)
+        self.view.progress(name, at, last["progress"], values[-1] if values else None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended, by itself or by the scheduler."""
+        """Record a trial that has ended by itself or was stopped by the scheduler."""
         self._end(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died; where none has taken up any trial yet, perhaps none can start."""
-        if trial.trial_id not in self._running:  # died before it took the trial up
-            given_up = self.searcher.attempts[trial.trial_id].state is State.FAIL
-            if not self._started and given_up:
+        """Record a trial whose worker died. If no trial has ever started, end the run."""
+        if trial.trial_id not in self._running:  # the worker died before it started the trial
+            is_final = self.searcher.attempts[trial.trial_id].state is State.FAIL
+            if not self._started and is_final:
                 self._error = ClusterError(f"no worker can start: {last_error(error_text(trial))}")
                 return
             self._start(trial)
         self._end(trial.trial_id)
 
     def close(self) -> None:
-        """Mark what still runs as interrupted; raises StoreError if the store is gone."""
+        """Mark trials that still run as interrupted.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
         why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
         try:
             self.recorder.interrupt_all(why)
@@ -123,30 +137,31 @@ class Monitor(tune.Callback):
         self.view.start(name, work.setting.label, len(work.seeds))
 
     def _end(self, name: str) -> None:
-        """Write and show what became of a trial; one that cannot be written is left to close()."""
-        one = self.searcher.attempts[name]
-        if one.state is State.COMPLETE:
-            self._guard(lambda: self.recorder.complete(name, one.final))
+        """Record and show how a trial ended. If that fails, close() marks it as interrupted."""
+        attempt = self.searcher.attempts[name]
+        state, work = attempt.state, attempt.work
+        if state is State.COMPLETE:
+            self._guard(lambda: self.recorder.complete(name, attempt.final))
         else:
-            self._guard(lambda: self.recorder.end(name, one.state, one.reason, one.failure))
+            self._guard(lambda: self.recorder.end(name, state, attempt.reason, attempt.failure))
         if self._error is not None:
             return
         del self._running[name]
-        if one.state is State.COMPLETE:
-            self.view.progress(name, "", 1.0, one.final["metrics"].get(OBJECTIVE))
-        note = f"stopped {one.where}" if one.state is State.PRUNED else one.reason
-        self.view.end(name, one.state, note)
-        if one.state is State.FAIL:
-            self._count(one.work.setting.key, one.reason)
-        elif one.state is not State.INTERRUPTED:
+        if state is State.COMPLETE:
+            self.view.progress(name, "", 1.0, attempt.final["metrics"].get(OBJECTIVE))
+        note = f"stopped {attempt.where}" if state is State.PRUNED else attempt.reason
+        self.view.end(name, state, note)
+        if state is State.FAIL:
+            self._count(work.setting.key, attempt.reason)
+        elif state is not State.INTERRUPTED:
             self._failed.clear()
-        settled = one.failure in (Failure.ERROR, Failure.NON_FINITE)  # it would end so again
-        goes_on = one.state is State.INTERRUPTED or (one.state is State.FAIL and not settled)
-        if self._error is None and not goes_on:
-            self.forget(one.work)
+        would_recur = attempt.failure in (Failure.ERROR, Failure.NON_FINITE)
+        is_retried = state is State.INTERRUPTED or (state is State.FAIL and not would_recur)
+        if self._error is None and not is_retried:
+            self.forget(work)
 
     def _count(self, key: str, reason: str) -> None:
-        """Count a setting that failed, once, whichever of its seeds do; give up on too many."""
+        """Count a failed configuration once, and end the study if too many failed in a row."""
         if self._error is not None or key in self.failed_before:
             return
         self._failed[key] = reason
@@ -159,6 +174,7 @@ class Monitor(tune.Callback):
         self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:
+        """Write to the store, keep an error for the next step, and exclude the time from limits."""
         if self._error is not None:
             return
         began = time.monotonic()
@@ -166,17 +182,17 @@ class Monitor(tune.Callback):
             write()
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
-        # while the driver waits for the store, trials wait for the driver: no limit passes
+        # While the driver waits for the store, trials wait for the driver, so their time stops.
         waited = time.monotonic() - began
         for name in self._running:
             self.searcher.attempts[name].started += waited
 
     def _end_overdue(self, limit: float) -> None:
-        """End trials that are past the limit.
+        """End trials that are past the time limit.
 
-        From the driver, because a worker that hangs in C code runs no thread of its own. Tune sees
-        a dead worker; without a retry left it ends the trial. Where Tune does not say which process
-        that is, the trial runs on to its end.
+        The driver does so, because a worker that hangs in C code cannot. Tune then sees a dead
+        worker and ends the trial. If Tune does not expose the worker's process, the trial continues
+        to its end.
         """
         for name, trial in self._running.items():
             attempt = self.searcher.attempts[name]

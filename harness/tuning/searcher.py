@@ -1,4 +1,4 @@
-"""Gives out work and proposals: Ray's searcher, and Optuna behind it, by what became of others."""
+"""Ray Tune's searcher: it provides the plan's work, then the proposals of an Optuna sampler."""
 
 import math
 import warnings
@@ -21,10 +21,10 @@ from harness.ray import death_of
 from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.endings import Attempt
 
-# proposals that repeat a known setting before the sampler is taken to have run dry
+# repeated proposals of known configurations after which the sampler counts as exhausted
 MOST_REPEATS = 50
 
-# How a setting ended, and the mean of its objective over the study's seeds; None unless COMPLETE.
+# Final state of a configuration, and the mean of its objective over seeds (None unless COMPLETE).
 Outcome = tuple[State, float | None]
 
 
@@ -34,16 +34,17 @@ def scored(
     seeds: Sequence[int],
     non_finite: Collection[int] = (),
 ) -> Outcome:
-    """A setting's outcome: COMPLETE alone has a value, and FAIL where a seed has no finite one.
+    """Return the outcome of a configuration: only COMPLETE has a value.
 
-    The value is the mean over the seeds whose numbers stayed finite, as ASHA sees it. A mean over
-    fewer seeds is another quantity where others failed by chance: these are to run again.
+    The value is the mean over the seeds with finite numbers, as ASHA computes it. The outcome is
+    FAIL if a seed is missing for another reason: the mean over fewer seeds would not be comparable,
+    and the missing seeds will be rerun.
 
     Args:
-        state: how the setting ended.
-        values: objective of each finished seed.
-        seeds: that the study asks for; a mean leaves out others.
-        non_finite: Seeds that failed for good, as their numbers were not finite.
+        state: Final state of the configuration.
+        values: Objective of each finished seed.
+        seeds: Seeds of the study. Other seeds are ignored.
+        non_finite: Seeds that failed for good with a non-finite number.
     """
     if state is not State.COMPLETE:
         return state, None
@@ -53,12 +54,14 @@ def scored(
 
 
 class Sampler:
-    """Optuna's part of a tpe or random study, in memory, rebuilt from the ledger at every start.
+    """Sampler of a tpe or random study: an Optuna study in memory, rebuilt at every start.
 
-    Seeded by the study's sampler_seed and the number of known settings, so that a study that is
-    continued draws new proposals. Optuna is told of pruned and failed settings without a value.
+    Its seed depends on the study's sampler_seed and on the number of known configurations, so that
+    a resumed study draws new proposals. Pruned and failed configurations are reported to Optuna
+    without a value.
 
-    optuna_study: Optuna's own, with all trials that it knows of.
+    Attributes:
+        optuna_study: Optuna's study, with all trials that it knows.
     """
 
     def __init__(
@@ -70,9 +73,9 @@ class Sampler:
         """Rebuild Optuna's study.
 
         Args:
-            study: the study, whose sampler is tpe or random.
-            known: the settings that have ended, with their outcomes.
-            make: resolves an assignment (dotted name -> value) to its setting.
+            study: Study whose sampler is tpe or random.
+            known: Configurations that have ended, with their outcomes.
+            make: Function that resolves an assignment (dotted name -> value) to its configuration.
         """
         self._study = study
         self._make = make
@@ -82,15 +85,15 @@ class Sampler:
             self.tell(setting, outcome)
 
     def ask(self) -> tuple[optuna.Trial, Setting]:
-        """Propose a setting; returns Optuna's trial, which tell() needs, and the setting."""
+        """Propose a configuration, and return it with Optuna's trial, which `tell` needs."""
         trial = self.optuna_study.ask()
         return trial, self._make(suggest(trial, self._study))
 
     def start(self, setting: Setting) -> optuna.Trial | None:
-        """Add a setting that runs although it was not proposed here, e.g. after an interruption.
+        """Add a configuration that runs without being proposed here, e.g. after an interruption.
 
         Returns:
-            Optuna's trial, which tell() needs; None if a value is outside the study's space.
+            Optuna's trial, which `tell` needs. None if a value is outside the study's space.
         """
         if not belongs(self._study, setting.assignment):
             return None
@@ -100,12 +103,13 @@ class Sampler:
         return trial
 
     def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
-        """Tell Optuna what became of a proposal, or of a setting that it did not propose here.
+        """Report an outcome to Optuna.
 
-        A setting with a value outside the study's space is passed over.
+        A configuration with a value outside the study's space is ignored.
 
         Args:
-            proposed: Optuna's trial, as ask() or start() returned it, or a setting.
+            proposed: Optuna's trial as returned by `ask` or `start`, or a configuration.
+            outcome: Outcome of the configuration.
         """
         state, value = TrialState[outcome[0].name], outcome[1]
         if isinstance(proposed, optuna.Trial):
@@ -121,10 +125,10 @@ class Sampler:
 
 
 def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
-    """Create an Optuna study in memory that maximizes; its creation is not logged.
+    """Create an Optuna study in memory that maximizes. Its creation is not logged.
 
     Args:
-        study: a study whose sampler is tpe or random.
+        study: Study whose sampler is tpe or random.
         seed: Seed of Optuna's sampler.
     """
     with quiet("optuna"), warnings.catch_warnings():
@@ -134,9 +138,9 @@ def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
             optuna.samplers.TPESampler(
                 seed=seed,
                 multivariate=True,
-                # factors with `when` are in some trials only, which needs groups
+                # factors with `when` are only in some trials, which requires groups
                 group=any(factor.when for factor in study.space.values()),
-                # trials that still run count as bad, so that parallel proposals differ
+                # running trials count as bad, so that parallel proposals differ
                 constant_liar=True,
             )
             if study.sampler == "tpe"
@@ -146,16 +150,18 @@ def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
 
 
 class StudySearcher(Searcher):
-    """Gives Ray the plan's work in order, then the sampler's proposals until there are enough.
+    """Searcher that provides the plan's work in order, then the sampler's proposals.
 
-    A Ray trial is one work: a setting under some seeds.
+    A Ray trial is one work: a configuration under some seeds.
 
-    States as Optuna sees them: COMPLETE with the mean over the study's seeds whose numbers stayed
-    finite, PRUNED for a setting that the scheduler stopped, FAIL for one that has no such seed, or
-    failed otherwise for any; never a value for either of those. A failed proposal counts towards
-    `trials` like any other.
+    Outcomes are reported to Optuna as follows, see `scored`: COMPLETE with the mean over the seeds
+    with finite numbers; PRUNED without a value if the scheduler stopped the configuration; FAIL
+    without a value if no seed has finite numbers or any seed failed for another reason. A failed
+    proposal counts towards `trials`.
 
-    attempts: each Ray trial that was given out, by its id.
+    Attributes:
+        attempts: Attempt of each Ray trial by the trial's ID.
+        at_once: Function that returns the maximum number of concurrent trials.
     """
 
     def __init__(
@@ -166,31 +172,38 @@ class StudySearcher(Searcher):
         make: SettingMaker,
         at_once: Callable[[], int],
     ) -> None:
-        """Build the searcher of one run.
+        """Create the searcher of one run.
 
         Args:
-            study, plan, ledger: what is wanted, what is left, what is there.
-            make: resolves an assignment to its setting.
-            at_once: tells how many trials may be out at once; where nodes join, there are more.
+            study: The study.
+            plan: Work and proposals that are left.
+            ledger: Run history of the study.
+            make: Maker of the study's configurations.
+            at_once: Function that returns the maximum number of concurrent trials. It grows when
+                nodes join the cluster.
         """
         super().__init__()
         self._study, self._ledger, self.at_once = study, ledger, at_once
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
-        # of each setting that has work: its attempts, but for those that run again
-        self._of = defaultdict[str, list[Attempt]](list)
+        # key of a configuration -> its attempts, without those that were retried
+        self._attempts_of = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
         self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
-        # every setting of a space that ends, for when the sampler only repeats itself
+        # all configurations of a finite space, in case the sampler only repeats known ones
         self._spare = iter(enumerate_settings(make) if plan.proposals else ())
-        for key in (one.key for one in plan.settings if one.key not in self._of):
+        keys = [setting.key for setting in plan.settings]
+        for key in (key for key in keys if key not in self._attempts_of):
             if state := ledger.state(key):
                 values, lost = ledger.objectives(key), ledger.non_finite(key)
                 self._outcomes[key] = scored(state, values, study.seeds, lost)
-        samples = (one for one in plan.settings if one.key in self._outcomes and not one.arm)
-        known = [(one, self._outcomes[one.key]) for one in samples]
+        known = [
+            (setting, self._outcomes[setting.key])
+            for setting in plan.settings
+            if setting.key in self._outcomes and not setting.arm
+        ]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
         for attempt in self._queue:
             if self.sampler is not None and not attempt.work.setting.arm:
@@ -199,7 +212,7 @@ class StudySearcher(Searcher):
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
-        """The next trial's config, None while all that may run is running, FINISHED at the end."""
+        """Return the next trial's config, None if none may start now, or FINISHED at the end."""
         if self._running and self._running >= self.at_once():
             return None
         if not self._queue and self.sampler is not None and self._proposals_left > 0:
@@ -208,7 +221,7 @@ class StudySearcher(Searcher):
                 self._proposals_left -= 1
                 self._enqueue([proposal])
         if not self._queue:
-            # results that are still to come may lead the sampler elsewhere, or bring work back
+            # running trials may change the sampler's proposals, or have to be retried
             return None if self._running else Searcher.FINISHED
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
@@ -220,7 +233,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna what became of a trial; queue what runs again of it."""
+        """Record a trial's end, queue its retries, and report a final outcome to Optuna."""
         self._running -= 1
         attempt = self.attempts[trial_id]
         setting = attempt.work.setting
@@ -228,33 +241,34 @@ class StudySearcher(Searcher):
             attempt.death = None  # its last result came before it was killed
         elif attempt.death is None:
             attempt.death = death_of("")
-        if again := attempt.end(result or {}):
-            self._of[setting.key].remove(attempt)
-            self._enqueue(again, first=True)
-        # a setting whose seeds run apart has an outcome when the last of them has
-        elif all(one.state is not State.RUNNING for one in self._of[setting.key]):
+        attempts = self._attempts_of[setting.key]
+        if retries := attempt.end(result or {}):
+            attempts.remove(attempt)
+            self._enqueue(retries, first=True)
+        # seeds may be in several attempts; the outcome is known when the last one has ended
+        elif all(other.state is not State.RUNNING for other in attempts):
             outcome = self._outcomes[setting.key] = self._outcome(setting.key)
             if self.sampler is not None and not setting.arm:
                 self.sampler.tell(attempt.proposed or setting, outcome)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only memory."""
+        """Do nothing: the state is in the run history."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only memory."""
+        """Do nothing: the state is in the run history."""
 
     def _enqueue(self, attempts: Iterable[Attempt], *, first: bool = False) -> None:
-        """Have them wait for a worker; first: before all others."""
+        """Queue attempts, at the front if `first`."""
         new = list(attempts)
-        for one in new:
-            self._of[one.work.setting.key].append(one)
+        for attempt in new:
+            self._attempts_of[attempt.work.setting.key].append(attempt)
         if first:
             self._queue.extendleft(reversed(new))
         else:
             self._queue.extend(new)
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
-        """A setting under the study's seeds that has neither ended nor waits nor runs, if any."""
+        """Return an attempt for a new configuration under the study's seeds, or None."""
         for _ in range(MOST_REPEATS):
             trial, setting = sampler.ask()
             if self._is_new(setting):
@@ -264,21 +278,21 @@ class StudySearcher(Searcher):
         return next((Attempt(Work(setting, self._study.seeds)) for setting in new), None)
 
     def _is_new(self, setting: Setting) -> bool:
-        return setting.key not in self._outcomes and setting.key not in self._of
+        return setting.key not in self._outcomes and setting.key not in self._attempts_of
 
     def _outcome(self, key: str) -> Outcome:
-        """What a setting has come to, now that all of its seeds have ended."""
+        """Return the outcome of a configuration whose attempts have all ended."""
         values = dict(self._ledger.objectives(key))
         lost = set(self._ledger.non_finite(key))
-        for one in self._of[key]:
-            if one.state is State.FAIL and one.failure is Failure.NON_FINITE:
-                lost.update(one.work.seeds)
+        for attempt in self._attempts_of[key]:
+            if attempt.state is State.FAIL and attempt.failure is Failure.NON_FINITE:
+                lost.update(attempt.work.seeds)
                 continue
-            if one.state is not State.COMPLETE:
-                return one.state, None
-            lost.update(one.lost)
-            for seed in one.work.seeds:
+            if attempt.state is not State.COMPLETE:
+                return attempt.state, None
+            lost.update(attempt.lost)
+            for seed in attempt.work.seeds:
                 name = seed_metric(seed, f"selection/{self._study.objective}")
-                if name in one.final["metrics"]:
-                    values[seed] = one.final["metrics"][name]
+                if name in attempt.final["metrics"]:
+                    values[seed] = attempt.final["metrics"][name]
         return scored(State.COMPLETE, values, self._study.seeds, lost)

@@ -1,4 +1,4 @@
-"""One sweep over a study's missing trials: through Ray Tune, or one by one in this process."""
+"""Run a study's missing trials with Ray Tune, or one after the other in this process."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -24,26 +24,26 @@ from harness.tuning.searcher import StudySearcher
 from harness.worker import ShipTrainable, Worker
 from ship.plugins import carried
 
-# feature sets in Ray's object store
+# references to feature sets in Ray's object store
 Shared = Mapping[Need, Any]
-# more evaluations than any trial has: the last rung of successive halving
+# the last rung of successive halving; more evaluations than any trial has
 MOST_EVALUATIONS = 10_000
 
 
 class StudyScheduler(FIFOScheduler):
-    """Every trial runs to its end, but for settings that Ray's ASHA stops, as they lag behind.
+    """Scheduler that runs trials in order, and stops those that Ray's ASHA finds too bad.
 
-    ASHA sees the evaluations of the selection stage, of trials that may be stopped, and those
-    alone: what Tune tells a scheduler beside them would count a stopped value twice. It remembers
-    nothing of earlier runs: the first trials of a run that goes on are compared with each other.
+    ASHA gets only the selection evaluations of trials that it may stop. If it got Tune's other
+    notifications, it would count the value of a stopped trial twice. It knows nothing of earlier
+    runs: in a resumed study the first trials are compared with each other.
     """
 
     def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
-        """Build it.
+        """Create the scheduler.
 
         Args:
-            study: for its scheduler and its objective.
-            searcher: its attempts are told why they are stopped, and what their workers died of.
+            study: Study with the scheduler's options and the objective.
+            searcher: Searcher whose attempts record why they were stopped or died.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._objective, self._searcher = study.objective, searcher
@@ -59,30 +59,31 @@ class StudyScheduler(FIFOScheduler):
         )
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """None: Tune starts trials in their order, and an idle worker goes to a new one.
+        """Return None, so that Tune starts trials in order and gives an idle worker a new trial.
 
-        FIFO's own choice is the first trial that does not run. Its worker may be starting; Tune
-        then hands it the idle worker and kills the one that starts. Where trials are shorter than
-        the start of a worker, a study would run on one of its places alone.
+        FIFOScheduler returns the first trial that is not running. The worker of that trial may
+        still be starting; Tune would give the trial the idle worker and kill the starting one. If
+        trials are shorter than the start of a worker, the study would use only one worker.
         """
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Tune tells its scheduler first, then the searcher, then the callbacks."""
+        """Record the cause of a worker's death, for the searcher and the callbacks called later."""
         attempt = self._searcher.attempts[trial.trial_id]
         attempt.death = attempt.death or death_of(error_text(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether a trial goes on, by its newest evaluation.
+        """Decide whether a trial continues after its newest evaluation.
 
         Args:
-            tune_controller: Tune's own, handed on to ASHA.
+            tune_controller: Tune's controller, passed on to ASHA.
             trial: Tune's trial.
-            result: with LAST_VALUE where there was an evaluation of a trial that may be stopped.
+            result: Result of the trial. It has LAST_VALUE if it contains an evaluation of a trial
+                that may be stopped.
         """
         if LAST_VALUE not in result:
             return TrialScheduler.CONTINUE
         attempt = self._searcher.attempts[trial.trial_id]
-        # for ASHA a trial is its setting: one that runs again is not compared twice at a rung
+        # ASHA identifies a trial by its configuration, so that a retry is not counted twice
         setting: Any = SimpleNamespace(trial_id=attempt.work.setting.key)
         self._asha.on_trial_add(tune_controller, setting)
         decision = self._asha.on_trial_result(tune_controller, setting, result)
@@ -95,17 +96,20 @@ class StudyScheduler(FIFOScheduler):
 
 
 def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Shared) -> None:
-    """Run a searcher's trials until it has no more, in the open Ray session.
+    """Run a searcher's trials in the open Ray session until none are left.
 
     Args:
-        monitor: follows the trials of its searcher; its study has resources in numbers.
-        given: see worker_arguments.
-        shared: the features.
+        monitor: Callback with the searcher. Its study has resolved resources.
+        given: Arguments of the workers, see `worker_arguments`.
+        shared: Feature sets in the object store.
 
     Raises:
-        StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor does.
+        StoreError: The store failed.
+        TooManyFailures: Too many configurations failed in a row.
+        KeyboardInterrupt: A signal or a failure ended the run.
+        SweepStopped: A signal ended the run in a session that stays open.
     """
-    taken = monitor.study.resources
+    resources = monitor.study.resources
     with scratch() as results, memory_kills_as_worker_deaths():
         tune.run(
             type("ShipTrial", (ShipTrainable,), {"shared": shared, "arguments": given}),
@@ -114,9 +118,9 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
             search_alg=monitor.searcher,
             scheduler=StudyScheduler(monitor.study, monitor.searcher),
             callbacks=[monitor],
-            resources_per_trial={"cpu": taken.cpus, "gpu": taken.gpus or 0},
+            resources_per_trial={"cpu": resources.cpus, "gpu": resources.gpus or 0},
             reuse_actors=True,
-            max_failures=0,  # what runs again is the searcher's to say (endings.py)
+            max_failures=0,  # the searcher decides about retries (endings.py)
             raise_on_failed_trial=False,
             storage_path=str(results),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -127,16 +131,21 @@ def sweep_through_tune(monitor: Monitor, given: Mapping[str, Any], shared: Share
 def sweep_in_process(
     monitor: Monitor, given: Mapping[str, Any], features: Mapping[Need, Any]
 ) -> None:
-    """Run them one after the other in this process, with Tune's order of calls.
+    """Run a searcher's trials one after the other in this process, with Tune's order of calls.
 
-    So a study has the same runs and the same numbers, a breakpoint in a method works, and a
-    traceback is whole. A trial past its time_limit ends with its next result.
+    Runs and numbers are the same as with Tune, breakpoints in a method work, and tracebacks are
+    complete. A trial past its time_limit ends with its next result.
 
-    Args: see sweep_through_tune.
+    Args:
+        monitor: Callback with the searcher. Its study has resolved resources.
+        given: Arguments of the worker, see `worker_arguments`.
+        features: Feature sets of the trials.
 
     Raises:
-        ClusterError: a trial has broken the GPU for this process.
-        StoreError, TooManyFailures, KeyboardInterrupt: as the monitor does.
+        ClusterError: A trial has made the GPU unusable for this process.
+        StoreError: The store failed.
+        TooManyFailures: Too many configurations failed in a row.
+        KeyboardInterrupt: A signal or a failure ended the run.
     """
     searcher = monitor.searcher
     scheduler: Any = StudyScheduler(monitor.study, searcher)
@@ -163,12 +172,18 @@ def sweep_in_process(
         searcher.on_trial_complete(trial.trial_id, result, error=bool(attempt.death))
         end = monitor.on_trial_error if attempt.death else monitor.on_trial_complete
         end(number, [], trial)
-        if worker.broken:  # the next trials would fail, and be taken for a setting's fault
+        if worker.broken:  # the next trials would fail, which would count against them
             raise ClusterError("the GPU takes nothing more from this process; run it again")
 
 
 def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> dict[str, Any]:
-    """What a Worker of a study is made with, beside its features."""
+    """Return the arguments of a study's workers, without the features.
+
+    Args:
+        study: Study with resolved resources.
+        method: Method to run.
+        storage: Storage of checkpoints.
+    """
     run_trial: Callable[..., Any] = method.run_trial
     return {
         "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
@@ -184,7 +199,7 @@ def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> di
 
 
 def share(features: Mapping[Need, Any]) -> Shared:
-    """Put features into the object store, once for all workers of a node.
+    """Put features into Ray's object store, where all workers of a node share one copy.
 
     tune.with_parameters does the same, but puts its objects again into every later session.
     """
@@ -192,15 +207,17 @@ def share(features: Mapping[Need, Any]) -> Shared:
 
 
 def plain_arrays(features: Any) -> Any:
-    """A feature set whose arrays travel zero-copy: read-only, and no memory maps."""
+    """Return a feature set with read-only arrays in memory, which Ray shares without copies."""
     fields = vars(features).items()
-    arrays = {name: np.asarray(of).view() for name, of in fields if isinstance(of, np.ndarray)}
+    arrays = {
+        name: np.asarray(value).view() for name, value in fields if isinstance(value, np.ndarray)
+    }
     for array in arrays.values():
         array.flags.writeable = False
     return replace(features, **arrays)
 
 
 def array_bytes(features: Mapping[Need, Any]) -> int:
-    """Size of the arrays of some feature sets."""
-    arrays = (value for one in features.values() for value in vars(one).values())
-    return sum(value.nbytes for value in arrays if isinstance(value, np.ndarray))
+    """Return the total size in bytes of the arrays of feature sets."""
+    values = (value for feature_set in features.values() for value in vars(feature_set).values())
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
