@@ -27,7 +27,7 @@ __all__ = ["load_trained", "plan_study", "predict", "run_study"]
 
 
 def __getattr__(name: str) -> Any:
-    """What Python calls, loaded when it is asked for: commands start light."""
+    """Import a public function on first access, so that commands start quickly."""
     if name in _HOMES:
         return getattr(import_module(f"harness.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

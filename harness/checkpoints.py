@@ -1,4 +1,4 @@
-"""A trial's checkpoints, and where they lie: a folder that all nodes see, or a bucket."""
+"""Checkpoints of trials, and their storage: a folder that all nodes share, or a bucket."""
 
 import hashlib
 import json
@@ -24,62 +24,69 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Where an object appears whole or not at all; elsewhere a file is renamed into its place.
+# File systems with atomic writes. On others a file is written under another name and renamed.
 WHOLE = ("s3", "gcs", "abfs")
 TORN = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
 Notes = Mapping[str, str | float]
-# Between two checkpoints lies at least this many times what the last one took.
+# Minimum time between two checkpoints, as a multiple of the time that the last one took.
 REST = 20
 
 
 class StorageError(UserError):
-    """The storage cannot be used; one line that names it and says why."""
+    """The storage cannot be used. One line names it and says why."""
 
 
 def storage_uri(given: str | None, cache_dir: Path) -> str:
-    """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder.
+    """Return the absolute URI or path of the storage.
+
+    Args:
+        given: Requested URI or path. Defaults to $SHIP_SWEEP_STORAGE, or to a folder in the cache
+            folder.
+        cache_dir: Cache folder.
 
     Raises:
-        StorageError: what is nearly a URI, and would be a folder of this machine.
+        StorageError: The URI is malformed, such as s3:bucket, and would become a local folder.
     """
-    named = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
-    if TORN.match(named):
-        scheme = named.partition(":")[0]
-        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {named!r}")
-    return named if "://" in named else str(Path(named).absolute())
+    place = given or os.environ.get("SHIP_SWEEP_STORAGE") or str(cache_dir / "checkpoints")
+    if TORN.match(place):
+        scheme = place.partition(":")[0]
+        raise StorageError(f"the storage must be a folder or begin with {scheme}://, got {place!r}")
+    return place if "://" in place else str(Path(place).absolute())
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Named files of one study under a URI; travels to workers as it is.
+    """Named files of one study under a URI. It is pickled and sent to workers.
 
-    Every method may raise OSError, and pyarrow's ArrowException.
+    Every method may raise OSError and pyarrow's ArrowException.
 
-    uri: a path, or what pyarrow.fs.FileSystem.from_uri understands.
-    folder: the study's own, beneath it.
+    Attributes:
+        uri: Path, or URI that pyarrow.fs.FileSystem.from_uri accepts.
+        folder: Name of the study's folder below it.
     """
 
     uri: str
     folder: str
 
     def _place(self) -> tuple["FileSystem", str]:
+        """Return the file system and the path of the study's folder on it."""
         from pyarrow.fs import FileSystem
 
         system, root = FileSystem.from_uri(self.uri)
         return system, f"{root.rstrip('/')}/{self.folder}"
 
     def check(self) -> None:
-        """Write a small file and remove it.
+        """Check the storage by writing a small file and removing it.
 
         Raises:
-            StorageError: that does not work.
+            StorageError: The storage cannot be written.
         """
         name = f"check-{os.getpid()}-{time.time_ns()}"
         try:
             self.write(name, b"ship-sweep")
             self.delete(name)
-        except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
+        except Exception as error:  # OSError, or pyarrow's errors for an unusable URI
             raise StorageError(
                 f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (set "
                 "storage, --storage or SHIP_SWEEP_STORAGE to another place; checkpoint_every: null "
@@ -87,7 +94,7 @@ class Storage:
             ) from error
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None if there is none."""
+        """Return the content of a file, or None if it does not exist."""
         system, folder = self._place()
         try:
             with system.open_input_file(f"{folder}/{name}{SUFFIX}") as file:
@@ -96,7 +103,7 @@ class Storage:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file in place, whole; who is killed meanwhile leaves the one from before."""
+        """Write a file atomically. If the process is killed, the previous file remains."""
         system, folder = self._place()
         path = f"{folder}/{name}{SUFFIX}"
         if system.type_name in WHOLE:
@@ -104,23 +111,26 @@ class Storage:
                 stream.write(data)
             return
         system.create_dir(folder, recursive=True)
-        # one name a file, not one a writer: nothing piles up, and a trial has one worker
+        # The name does not depend on the writer, so nothing accumulates. A trial has one worker.
         with system.open_output_stream(f"{path}.part") as stream:
             stream.write(data)
         system.move(f"{path}.part", path)
 
     def delete(self, name: str) -> None:
-        """Remove a file, if there is one, and what a killed writer left beside it."""
+        """Remove a file and any partial file of a killed writer, if they exist."""
         system, folder = self._place()
         for path in (f"{folder}/{name}{SUFFIX}", f"{folder}/{name}{SUFFIX}.part"):
             with suppress(FileNotFoundError):
                 system.delete_file(path)
 
     def forget(self, name: str = "") -> None:
-        """Remove a file, or all of the study's; what cannot be removed does no harm.
+        """Remove a file, or all files of the study. Errors are only logged.
 
-        Those of workers on dead nodes, and of trials whose seeds were halved, may be left until the
+        Files of workers on dead nodes, and of trials whose seeds were halved, may remain until the
         study is complete.
+
+        Args:
+            name: Name of the file. Defaults to all files.
         """
         try:
             if name:
@@ -135,42 +145,46 @@ class Storage:
 def checkpoint_name(setting_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
-    A setting's key covers its constants, pictures, weights and results version
-    (harness.planning.settings), so a checkpoint of anything else has another name.
+    A configuration's key covers its constants, images, weights and results version
+    (harness.planning.settings), so that a checkpoint of anything else has another name.
 
     Args:
-        setting_key: Key of the trial's setting.
-        seeds: Seeds of the trial, in their order.
-        save: Whether the trial keeps what it trains.
+        setting_key: Key of the trial's configuration.
+        seeds: Seeds of the trial in their order.
+        save: Whether the trial saves its trained models.
     """
-    said = json.dumps([setting_key, list(seeds), save])
-    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+    identity = json.dumps([setting_key, list(seeds), save])
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
 class Checkpoints:
-    """Checkpoints of the trial that a worker runs now.
+    """Checkpoints of the trial that a worker is running.
 
-    Storage that fails costs a trial nothing but the chance to go on from there: it is logged. What
-    cannot be used is written over, or goes with the trial's end.
+    Errors of the storage are only logged; the trial then cannot be resumed. An unusable checkpoint
+    is overwritten, or removed at the trial's end.
     """
 
     def __init__(self, storage: Storage | None, every: float | None) -> None:
-        """Build it.
+        """Create the checkpoints of a worker.
 
         Args:
-            storage: None: there are no checkpoints.
-            every: seconds between two, 0: at every chance; None: none are written, but one that is
-                there is read.
+            storage: Storage of the checkpoints. None disables checkpoints.
+            every: Minimum number of seconds between two checkpoints. 0 writes one whenever
+                possible. None writes none, but an existing one is read.
         """
         self._storage, self.every = storage, math.inf if every is None else every
 
     def begin(self, name: str) -> None:
-        """Turn to a trial; the one before has ended, and the driver removes its checkpoint."""
+        """Begin a trial. The driver removes the checkpoint of the previous one.
+
+        Args:
+            name: Name of the trial's checkpoint, see `checkpoint_name`.
+        """
         self._name, self._unfit = name, False
         self._rest(0.0)
 
     def read(self) -> "Checkpoint | None":
-        """The trial's checkpoint, if there is one that can be read."""
+        """Return the trial's checkpoint, or None if there is none that can be read."""
         if self._storage is None or self._unfit:
             return None
         from ship.state import Checkpoint
@@ -178,22 +192,22 @@ class Checkpoints:
         try:
             data = self._storage.read(self._name)
             return None if data is None else Checkpoint.from_bytes(data)
-        except Exception as error:  # of its content, or whatever a filesystem has to say
+        except Exception as error:  # the content is invalid, or the file system fails
             logger.warning("the checkpoint %s cannot be used: %s", self._name, error)
             return None
 
     def finish(
         self, epochs: Sequence["EpochMetrics"], files: Mapping[str, bytes], notes: Notes
     ) -> None:
-        """Put the result of a finished trial in the checkpoint's place.
+        """Write the result of a finished trial in place of its checkpoint.
 
-        The driver removes it once the result is in the store. A trial whose driver ended before
-        need not be trained again.
+        The driver removes it once the result is in the store. If the driver ends before that, the
+        trial need not be trained again.
 
         Args:
             epochs: Metrics of all epochs of the trial.
-            files: Contents of the files that its run keeps, by path.
-            notes: Numbers and texts to store with it.
+            files: Contents of the run's files by path.
+            notes: Numbers and texts to save with it.
         """
         if self._storage is None or math.isinf(self.every):
             return
@@ -209,15 +223,15 @@ class Checkpoints:
             }
             checkpoint = Checkpoint(tuple(epochs), tensors, notes)
             self._storage.write(self._name, checkpoint.to_bytes())
-        except Exception as error:  # as of write()
+        except Exception as error:  # as in write()
             logger.warning("the result %s could not be written: %s", self._name, error)
 
     def write(self, trial: Any, notes: Notes) -> None:
-        """Write where the trial is, if it is time to, and the trial can say it.
+        """Write a checkpoint of the trial if one is due and the trial supports it.
 
         Args:
-            trial: ship.trial.run.TrialRun, or another iterator, which has no checkpoints.
-            notes: what is to be remembered with it.
+            trial: A ship.trial.run.TrialRun. Other iterators have no checkpoints.
+            notes: Numbers and texts to save with it.
         """
         if self._storage is None or time.monotonic() < self._next:
             return
@@ -227,16 +241,17 @@ class Checkpoints:
             if checkpoint is None:
                 return
             self._storage.write(self._name, replace(checkpoint, notes=notes).to_bytes())
-        except Exception as error:  # say, too little memory for a copy: no trial ends of it
+        except Exception as error:  # e.g. too little memory for a copy; the trial continues
             logger.warning("the checkpoint %s could not be written: %s", self._name, error)
         self._rest(time.monotonic() - started)
 
     def refuses(self, error: BaseException) -> bool:
-        """Whether an error says that the checkpoint does not fit; it is then not read again."""
+        """Return True if an error means that the checkpoint does not fit. It is not read again."""
         from ship.state import CheckpointError
 
         self._unfit = isinstance(error, CheckpointError)
         return self._unfit
 
-    def _rest(self, took: float) -> None:
-        self._next = time.monotonic() + max(self.every, REST * took if self.every else 0.0)
+    def _rest(self, seconds: float) -> None:
+        """Set the time of the next checkpoint, after one that took some seconds."""
+        self._next = time.monotonic() + max(self.every, REST * seconds if self.every else 0.0)

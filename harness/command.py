@@ -1,4 +1,4 @@
-"""What the three commands share: what their --help shows, and how they start and end."""
+"""Shared behavior of the three commands: their --help, start and end."""
 
 import gc
 import io
@@ -15,20 +15,20 @@ from typer.core import TyperCommand, TyperGroup
 from harness.removed import REMOVED
 
 BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130  # exit codes
-READER_GONE = 141  # an exit code
+READER_GONE = 141  # exit code
 
 
 class Command(TyperCommand):
-    """A command that says what became of removed options.
+    """A command that explains removed options.
 
-    Its --help shows no kind of value of a flag, as some versions of typer do.
+    Its --help shows no value type for flags, which some versions of typer show.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.
 
         Raises:
-            typer.Exit: One or more of them are removed options.
+            typer.Exit: At least one of them is a removed option.
         """
         options = [argument.partition("=")[0] for argument in args]
         sentences = [REMOVED[option] for option in options if option in REMOVED]
@@ -38,41 +38,44 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its arguments and options, --help among them."""
+        """Return its arguments and options, including --help."""
         return _plain(super().get_params(ctx))
 
 
 class Group(TyperGroup):
-    """The same with subcommands."""
+    """A group of commands whose --help shows no value type for flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its options, --help among them."""
+        """Return its options, including --help."""
         return _plain(super().get_params(ctx))
 
 
-def _plain(found: list[Any]) -> list[Any]:
-    for one in found:
-        if getattr(one, "is_flag", False):
-            one.metavar = ""
-    return found
+def _plain(params: list[Any]) -> list[Any]:
+    """Remove the value types of flags, and return the parameters."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
 
 def start(app: typer.Typer) -> None:
-    """Run a script's command to its end."""
+    """Run a script's command, and exit with its exit code."""
     collect_rarely()
     steady_output()
     try:
         with reader_may_leave():
             app()
-    except KeyboardInterrupt:  # outside of what typer runs
+    except KeyboardInterrupt:  # outside of the code that typer runs
         sys.exit(INTERRUPTED)
 
 
 def steady_output() -> None:
-    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C.
+    """Make standard output robust against unusual terminals.
 
-    A stream that was closed (`>&-`) goes nowhere, and its number to no file that is opened later.
-    COLUMNS=0, which some terminals say, is no width: rich would print nothing at all.
+    - Characters that the encoding lacks, e.g. ± in locale C, become ?.
+    - A closed stream (`>&-`) is replaced by the null device, so that no file that is opened later
+      gets its descriptor.
+    - COLUMNS=0, which some terminals set, is ignored: rich would print nothing.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -84,23 +87,22 @@ def steady_output() -> None:
 
 
 def collect_rarely() -> None:
-    """Look for garbage less often than Python does by itself (at 700 objects).
+    """Run garbage collection less often than Python's default (every 700 objects).
 
-    Importing makes many objects and hardly any garbage, and so do writing to MLflow and a report.
-    To look at Python's own pace takes a tenth of the time of a study that has nothing to do, of
-    what a trial costs, and of a large report.
+    Imports, writes to MLflow and reports create many objects and hardly any garbage. With the
+    default, collection takes a tenth of the time of a study with nothing to do, of a trial's
+    overhead, and of a large report.
     """
     gc.set_threshold(200_000, 20, 50)
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Where a command inside fails because nobody reads what it prints, it ends with 141.
+    """Exit with 141 if the command in the context fails because its output pipe was closed.
 
-    That is what a shell says of a program that SIGPIPE ends (128 + 13), as in `ship-report NAME |
-    true`. The signal itself stays ignored: it would end the program where a server closes a
-    connection, too. rich and click each make an exit code 1 of what printing into a closed pipe
-    raises.
+    Shells report the same code (128 + 13) for a program that SIGPIPE ends, as in `ship-report NAME
+    | true`. The signal itself stays ignored, because it would also end the program when a server
+    closes a connection. rich and click both exit with 1 after an error of a closed pipe.
     """
     try:
         output = os.dup(sys.stdout.fileno())
@@ -118,7 +120,7 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def _has_no_reader(output: int) -> bool:
-    """Whether a file descriptor is a pipe whose other end was closed."""
+    """Return True if a file descriptor is a pipe whose other end was closed."""
     poll = select.poll()
     poll.register(output, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

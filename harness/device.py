@@ -1,6 +1,6 @@
-"""A trial's device, its memory and its load; no other module of the harness asks torch about GPUs.
+"""A trial's device, its memory and its load. Only this module of the harness queries torch's GPUs.
 
-torch is imported where it is needed: a process that runs no trial never loads it.
+torch is imported inside the functions, so that a process without trials never loads it.
 """
 
 import platform
@@ -15,8 +15,8 @@ from typing import Any
 from harness.wording import error_text
 
 MIB = 2**20
-MEGABYTE = 1e6  # of MLflow's system metrics
-# What libraries say for want of memory, beside torch's own OutOfMemoryError: CPU allocators, CUDA's
+MEGABYTE = 1e6  # unit of MLflow's system metrics
+# Messages about lack of memory other than torch's OutOfMemoryError: from CPU allocators, CUDA's
 # runtime, and cuBLAS, cuDNN or cuSOLVER (CUBLAS_STATUS_ALLOC_FAILED).
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED")
 
@@ -31,22 +31,22 @@ def _cuda() -> Any:
 
 
 def is_gpu(device: str) -> bool:
-    """Whether a torch device is a GPU: "cuda" or "cuda:1"."""
+    """Return True if a torch device is a GPU, such as "cuda" or "cuda:1"."""
     return device.startswith("cuda")
 
 
 def usable_gpus() -> int:
-    """GPUs that the driver shows this process; torch may be unable to use them (why_no_gpu)."""
+    """Return the number of GPUs visible to this process. See `why_no_gpu` for their usability."""
     return int(_cuda().device_count())
 
 
 def why_no_gpu() -> str | None:
-    """Why torch cannot use a GPU here, in torch's own words; None: it can.
+    """Return torch's message on why it cannot use a GPU, or None if it can.
 
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is asked for below
+        warnings.simplefilter("ignore")  # the reason is determined below
         if _cuda().is_available():
             return None
         try:
@@ -57,28 +57,28 @@ def why_no_gpu() -> str | None:
 
 
 def device_label(device: str) -> str:
-    """The device's name for people, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
+    """Return the name of a device, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
     return str(_cuda().get_device_name()) if is_gpu(device) else f"cpu ({platform.machine()})"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception is Python's, torch's or a library's for want of memory."""
+    """Return True if an exception of Python, torch or a library is caused by lack of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    named = kinds & {"MemoryError", "OutOfMemoryError"}
-    return bool(named or _OUT_OF_MEMORY.search(error_text(error)))
+    is_memory_error = kinds & {"MemoryError", "OutOfMemoryError"}
+    return bool(is_memory_error or _OUT_OF_MEMORY.search(error_text(error)))
 
 
 def breaks_device(error: BaseException) -> bool:
-    """Whether CUDA refuses whatever this process asks of it from now on."""
+    """Return True if CUDA is unusable for this process after an error."""
     return "CUDA error" in error_text(error) and not out_of_memory(error)
 
 
 class PeakMemory:
-    """Peak memory from construction on: of the GPU where a trial has one, else of the process.
+    """Peak memory since construction: of the GPU if the trial has one, else of the process.
 
-    Of a GPU it is what torch has reserved, which others on the same GPU cannot have: more than its
-    tensors took, by the gaps between them. Without Linux's /proc the process's peak since its start
-    stands in.
+    On a GPU it is the memory reserved by torch, which other processes cannot use. It exceeds the
+    size of the tensors because of fragmentation. Without Linux's /proc it is the peak since the
+    start of the process.
     """
 
     def __init__(self, device: str) -> None:
@@ -91,7 +91,7 @@ class PeakMemory:
             _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
 
     def megabytes(self) -> float:
-        """The peak so far, MiB."""
+        """Return the peak so far in MiB."""
         if self._gpu:
             return float(_cuda().max_memory_reserved() / MIB)
         with suppress(OSError, ValueError):
@@ -104,35 +104,39 @@ class PeakMemory:
 
 
 class MachineLoad:
-    """The load of the machine that this process runs on, all its processes together."""
+    """Load of this process's machine, over all of its processes."""
 
     def __init__(self, device: str) -> None:
-        """Begin to watch.
+        """Start the measurement.
 
         Args:
-            device: torch device of the trial; its own GPU is gpu_0, whatever the machine has.
+            device: torch device of the trial. Its GPU is always called gpu_0.
         """
         import psutil
 
         self._gpu = is_gpu(device)
-        psutil.cpu_percent()  # the first call begins the time that the next one is about
+        psutil.cpu_percent()  # starts the interval that the next call measures
 
     def sample(self) -> dict[str, float]:
-        """By MLflow's keys: cores since the last sample, memory and the trial's GPU now."""
+        """Return the load by MLflow's keys.
+
+        The load of the cores is since the last sample. That of memory and the trial's GPU is the
+        present one.
+        """
         import psutil
 
         memory = psutil.virtual_memory()
-        found = {
+        load = {
             "cpu_utilization_percentage": psutil.cpu_percent(),
             "system_memory_usage_megabytes": memory.used / MEGABYTE,
             "system_memory_usage_percentage": 100 * memory.used / memory.total,
         }
         if self._gpu:
             free, total = _cuda().mem_get_info()
-            found |= {
+            load |= {
                 "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,
                 "gpu_0_memory_usage_percentage": 100 * (total - free) / total,
             }
-            with suppress(ImportError, RuntimeError):  # no nvidia-ml-py; the driver does not say
-                found["gpu_0_utilization_percentage"] = _cuda().utilization()
-        return {f"system/{name}": float(value) for name, value in found.items()}
+            with suppress(ImportError, RuntimeError):  # no nvidia-ml-py, or no support
+                load["gpu_0_utilization_percentage"] = _cuda().utilization()
+        return {f"system/{name}": float(value) for name, value in load.items()}

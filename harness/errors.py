@@ -1,4 +1,4 @@
-"""What a person can mend: the command line prints it as lines and exits with 2, or 3."""
+"""Errors that the user can fix. The command line prints them and exits with 2 or 3."""
 
 import os
 import re
@@ -12,10 +12,9 @@ _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 
 
 class UserError(ValueError):
-    """What a person can mend: the command line prints it without a traceback and exits with 2.
+    """An error that the user can fix. The command prints it without a traceback and exits with 2.
 
-    A store that is away (StoreAway), a study that was lost (StudyLost) and a Ray that has died
-    (RayLost) exit with 3. Secrets of addresses in it are masked.
+    StoreAway, StudyLost and RayLost exit with 3. Secrets of addresses in the message are masked.
     """
 
     def __init__(self, lines: str) -> None:
@@ -23,43 +22,49 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A study that cannot run: str() has one line for each fault."""
+    """A study or a call that is not valid. str() has one line for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
 
     @property
     def faults(self) -> list[str]:
-        """The lines, one a fault."""
+        """Lines of the message, one per fault."""
         return str(self).split("\n")
 
 
 class ClusterError(UserError):
-    """Ray cannot give the study what it asks for."""
+    """Ray or the cluster cannot run the study."""
 
 
 class RayLost(UserError):
-    """Ray itself has died under a study.
-
-    dead: its process that died, and how.
-    """
+    """Ray has died while a study was running."""
 
     def __init__(self, dead: str) -> None:
+        """Create the error.
+
+        Args:
+            dead: Ray's process that died, and how.
+        """
         super().__init__(f"Ray has died ({dead}): the same command goes on from here")
 
 
-NOTHING = object()  # None is a value that a user can write
+NOTHING = object()  # marks a missing value; None is a value that a user can write
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1").
+    """One fault of a study.
 
-    detail: reads on from `must`: of which method the setting is, say. A value that is refused of
-        several is one fault.
-    got: the value; NOTHING: the fault is that of the path itself.
-    near: what was probably meant, where it is not the choice that is the nearest to `got`.
-    advice: a sentence on what to do where nothing is near; it ends without a full stop.
+    Attributes:
+        path: Dotted path in the YAML.
+        must: Text that follows the path, such as "must be >= 1".
+        got: Invalid value. NOTHING if the fault is the path itself.
+        choices: Valid values.
+        near: Suggestion. Defaults to the choice that is most similar to `got`.
+        detail: Text that follows `must`, such as the method that the key belongs to. Faults that
+            differ only in `detail` are one fault if they have a value.
+        advice: Sentence that says what to do if there is no suggestion, without a full stop.
     """
 
     path: str
@@ -71,32 +76,36 @@ class Fault:
     advice: str = ""
 
     def line(self, source: str) -> str:
-        """The fault as the one line that a user reads of a file."""
+        """Return the fault as one line.
+
+        Args:
+            source: File or option that has the fault.
+        """
         return f"{source}: {self.text}"
 
     @property
     def text(self) -> str:
-        """The same without its source: what is wrong, what was given, and what was meant."""
+        """Message without the source: what is wrong, the value, and a suggestion."""
         got = "" if self.got is NOTHING else f", got {show(self.got)}"
         near = self.near or (nearest(self.got, self.choices) if isinstance(self.got, str) else None)
         notes = [f"did you mean {near}?"] if near else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
         advice = f". {self.advice}" if self.advice and not near else ""
-        told = f"{self.path} {self.must}{self.detail}{got}{note}{advice}"
-        return printable(" ".join(told.strip().splitlines()))
+        text = f"{self.path} {self.must}{self.detail}{got}{note}{advice}"
+        return printable(" ".join(text.strip().splitlines()))
 
 
 def address_fault(address: str) -> str | None:
-    """The line that refuses an address of Ray's; None if it can be meant.
+    """Return the message that refuses an address of a Ray cluster, or None if it is valid.
 
-    Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
-    and runs on the head, so signals, progress and what is written would be those of copies.
+    Ray Client is refused, also in RAY_ADDRESS. With it, Tune pickles its searcher and callbacks and
+    runs on the head node, so that signals, progress and writes would be those of copies.
     """
-    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    local = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if local and not named.startswith("ray://"):
+    resolved = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    is_known = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
+    if is_known and not resolved.startswith("ray://"):
         return None
-    source = "address" if named == address else "RAY_ADDRESS"
-    must = "must be local, auto or HOST:PORT, and not Ray Client's"
-    return Fault(source, must, redacted(named)).text
+    source = "address" if resolved == address else "RAY_ADDRESS"
+    rule = "must be local, auto or HOST:PORT, and not Ray Client's"
+    return Fault(source, rule, redacted(resolved)).text

@@ -1,4 +1,4 @@
-"""Means with their intervals over seeds."""
+"""Means and their confidence intervals over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,22 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
-# Numbers whose difference is below this share of their size are one number plus rounding: those
-# that are computed in double precision, and those that are measured in single precision.
+# Relative difference below which two numbers are equal except for rounding: if they are computed in
+# double precision, and if they are measured in single precision.
 ROUNDING = 1e-9
 MEASURED_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n units and its 95% interval (None where the values give none)."""
+    """A mean and its 95% interval.
+
+    Attributes:
+        mean: The mean.
+        low: Lower end of the interval. None if there is no interval.
+        high: Upper end of the interval. None if there is no interval.
+        n: Number of values.
+    """
 
     mean: float
     low: float | None
@@ -28,52 +35,53 @@ class Estimate:
 
 
 def scale_of(values: npt.ArrayLike) -> float:
-    """The largest absolute value, which rounding is held against; 0 of none."""
+    """Return the largest absolute value, the scale of rounding errors. 0 without values."""
     return float(np.abs(values).max(initial=0.0))
 
 
 def without_rounding(differences: npt.ArrayLike, scale: float) -> Array:
-    """Differences, or contrasts, in which what is only rounding is exactly 0.
+    """Replace differences or contrasts that are only rounding errors by 0.
 
-    A factor that changes nothing has contrasts of 1e-14, whose ratios look like effects.
+    A factor without effect has contrasts of about 1e-14, whose ratios look like effects.
 
     Args:
-        differences: of any shape.
-        scale: size of the values that were subtracted from each other.
+        differences: Differences or contrasts, of any shape.
+        scale: Scale of the values that were subtracted, see `scale_of`.
     """
-    found = np.asarray(differences, dtype=np.float64)
-    return np.where(np.abs(found) > ROUNDING * scale, found, 0.0)
+    array = np.asarray(differences, dtype=np.float64)
+    return np.where(np.abs(array) > ROUNDING * scale, array, 0.0)
 
 
 def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
-    """Whether nothing is left of differences without what is only rounding.
+    """Return True if all differences are only rounding errors.
 
     Args:
-        differences, scale: as of without_rounding.
+        differences: Differences or contrasts, of any shape.
+        scale: Scale of the values that were subtracted, see `scale_of`.
     """
     return not without_rounding(differences, scale).any()
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean and two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
+    """Compute the mean and its two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 
-    Where the values do not vary there is no interval: these values do not show that other seeds
-    would give the same.
+    There is no interval for a single value, or if the values do not vary: that does not show that
+    other seeds would have the same value.
 
     Args:
-        values: one number a seed, finite, at least one. With one there is no interval.
+        values: At least one number, one per seed, all finite.
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: There are no values, or a value is not finite.
     """
-    # numpy's sums without its mean() and std(), which take four times as long for a few seeds
+    # numpy's mean() and std() take four times as long as its sums for a few seeds
     array = np.asarray(values, dtype=np.float64)
     n = int(array.size)
     mean = float(np.add.reduce(array)) / n if n else math.nan
     if not math.isfinite(mean):
         raise ValueError(f"need at least one value, all finite, got {list(values)}")
-    apart = array - mean
-    std = math.sqrt(float(np.add.reduce(apart * apart)) / (n - 1)) if n > 1 else 0.0
+    deviations = array - mean
+    std = math.sqrt(float(np.add.reduce(deviations * deviations)) / (n - 1)) if n > 1 else 0.0
     if std <= ROUNDING * scale_of(array):
         return Estimate(mean, None, None, n)
     half = critical(n - 1) * std / math.sqrt(n)
@@ -81,17 +89,18 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def percent_interval(values: Sequence[float]) -> Estimate:
-    """Mean of percentages and a 95% t-interval that is made on the logit scale, so within 0 to 100.
+    """Compute the mean of percentages and its 95% t-interval on the logit scale.
 
-    With m the mean and s the deviation, the logit of m/100 has the standard error
-    s / (sqrt(n) m (1 - m/100)) by the delta method; the t-interval of the logit is mapped back. It
-    is wider towards the middle of the scale. At 0 and 100 there is no logit, and no interval.
+    With m the mean and s the standard deviation, the logit of m/100 has the standard error
+    s / (sqrt(n) m (1 - m/100)) by the delta method. The t-interval of the logit is mapped back, so
+    it is within 0 to 100, and wider towards the middle of the scale. At 0 and 100 there is no
+    logit, and no interval.
 
     Args:
-        values: percentages, one a seed; as in mean_interval.
+        values: At least one percentage, one per seed, all finite.
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: There are no values, or a value is not finite.
     """
     plain = mean_interval(values)
     share = plain.mean / 100
@@ -99,16 +108,16 @@ def percent_interval(values: Sequence[float]) -> Estimate:
         return Estimate(plain.mean, None, None, plain.n)
     half = (plain.high - plain.mean) / 100 / (share * (1 - share))
     middle = math.log(share / (1 - share))
-    low, high = (100 * math.exp(-np.logaddexp(0, -(middle + way * half))) for way in (-1, 1))
+    low, high = (100 * math.exp(-np.logaddexp(0, -(middle + sign * half))) for sign in (-1, 1))
     return Estimate(plain.mean, low, high, plain.n)
 
 
 def t_tail(statistic: float, freedom: int) -> float:
-    """Probability that Student's t exceeds a statistic.
+    """Return the probability that Student's t exceeds a statistic.
 
     Args:
-        statistic: of the test.
-        freedom: degrees of freedom, at least 1.
+        statistic: Statistic of the test.
+        freedom: Degrees of freedom, at least 1.
     """
     from scipy import special
 
@@ -116,11 +125,11 @@ def t_tail(statistic: float, freedom: int) -> float:
 
 
 def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
-    """Student's t that is exceeded in either direction with probability alpha.
+    """Return the critical value of Student's t for a two-sided test.
 
     Args:
-        freedom: degrees of freedom, at least 1.
-        alpha: of both tails together.
+        freedom: Degrees of freedom, at least 1.
+        alpha: Probability of both tails together.
     """
     from scipy import special
 

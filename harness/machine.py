@@ -1,4 +1,4 @@
-"""What a process has of its machine for a while: variables, locks and temporary folders."""
+"""Context managers for a process's environment variables, locks and temporary folders."""
 
 import fcntl
 import hashlib
@@ -18,16 +18,16 @@ from harness.errors import UserError
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PREFIX = "ship-sweep-scratch-"
 _RANDOM: Final = 8  # characters that tempfile.mkdtemp appends
-_SHORT: Final = "/tmp"  # where Ray puts its files by itself
+_SHORT: Final = "/tmp"  # Ray's default folder
 
 
 @contextmanager
 def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
-    """Environment variables for a while, then it is all as before.
+    """Set environment variables inside the context, and restore them afterwards.
 
     Args:
-        settings: name -> value.
-        over: whether they replace what the user has set; else that stays.
+        settings: Name -> value.
+        over: Whether to replace variables that are already set.
     """
     chosen = {name: value for name, value in settings.items() if over or name not in os.environ}
     before = {name: os.environ.get(name) for name in chosen}
@@ -43,7 +43,12 @@ def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[
 
 @contextmanager
 def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
-    """Loggers that say nothing below a level for a while."""
+    """Raise the level of loggers inside the context.
+
+    Args:
+        names: Names of the loggers.
+        level: Level below which they log nothing.
+    """
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -57,23 +62,24 @@ def quiet(*names: str, level: int = logging.CRITICAL) -> Iterator[None]:
 
 @contextmanager
 def locked(name: str, *, wait: bool) -> Iterator[str]:
-    """Hold a name among this user's processes on this machine; the kernel lets go of a dead one's.
+    """Hold a named lock among this user's processes on this machine.
 
-    Other machines do not see it; for them there is harness.store.lease.
+    The kernel releases the lock of a dead process. Other machines do not see the lock; between
+    machines there is harness.store.lease.
 
     Args:
-        name: what is held, e.g. a store and a study.
-        wait: for whoever holds it.
+        name: Name of the lock, e.g. a store and a study.
+        wait: Whether to wait for a process that holds the lock.
 
     Yields:
-        The place of the lock: whoever finds the place of their own lock in a lease knows that the
-        lease's holder is dead, since they have the lock. It names this start of this host, and the
-        very file: two containers have the same kernel and perhaps the same host name, but not the
-        same file, and a /tmp that two hosts share has one file. "" where files cannot be locked.
+        Identity of the lock: host name, boot ID and file. A driver that finds the identity of its
+        lock in a lease knows that the holder is dead, because the driver has the lock now. The file
+        is included because two containers may have the same kernel and host name, and because two
+        hosts may share /tmp. "" if files cannot be locked.
 
     Raises:
-        BlockingIOError: another process holds it, and is not waited for.
-        UserError: the folder for temporary files, or of locks in it, cannot be used.
+        BlockingIOError: Another process holds the lock, and `wait` is False.
+        UserError: The folder of temporary files, or that of locks in it, cannot be used.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     try:
@@ -101,14 +107,14 @@ def locked(name: str, *, wait: bool) -> Iterator[str]:
 def _lock_folder() -> Iterator[int]:
     """Open this user's folder of lock files in the shared folder for temporary files.
 
-    Other users can guess its name, and the names in it. They cannot put a file into it, which they
-    could lock first.
+    Other users can guess its name and the names in it, but they cannot create files in it and lock
+    them first.
 
     Yields:
-        A descriptor of the folder.
+        Descriptor of the folder.
 
     Raises:
-        OSError: The folder cannot be made or opened.
+        OSError: The folder cannot be created or opened.
         UserError: Other users can write to it, or it is a link.
     """
     folder = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}"
@@ -131,27 +137,28 @@ def _lock_folder() -> Iterator[int]:
 
 @contextmanager
 def scratch(longest: int | None = None) -> Iterator[Path]:
-    """A temporary folder of this user alone (mode 0700), which is removed at the end.
+    """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
-    It is locked as long as its process lives; that of a dead process is not (remove_left).
+    It is locked while its process lives, so that `remove_left` can tell the folders of dead
+    processes.
 
     Args:
-        longest: bytes that its path may have, as sockets will lie in it. It then lies where Ray
-            would put its files, RAY_TMPDIR or TMPDIR, or in /tmp where those have longer names.
+        longest: Maximum length of its path in bytes, for sockets. The folder is then in RAY_TMPDIR,
+            in TMPDIR, or, if those are too long, in /tmp. Defaults to no limit.
 
     Raises:
-        UserError: it cannot be made; one line.
+        UserError: The folder cannot be created.
     """
     place = None if longest is None else _short_place(longest - len(f"/{PREFIX}") - _RANDOM)
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        except OSError as error:  # a full disk, or no folder that can be written to
+        except OSError as error:  # a full disk, or no writable folder
             raise no_temporary(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with suppress(OSError):  # a file system that locks nothing: remove_left leaves it alone
+        with suppress(OSError):  # without file locks, remove_left keeps the folder
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if folder.exists():  # else another process took it for a dead one's before it was locked
+        if folder.exists():  # otherwise another process removed it before it was locked
             break
         os.close(handle)
     try:
@@ -162,14 +169,14 @@ def scratch(longest: int | None = None) -> Iterator[Path]:
 
 
 def no_temporary(error: OSError) -> UserError:
-    """Why the folder for temporary files cannot be used, as one line."""
+    """Return the error about an unusable folder of temporary files."""
     what = error.filename or "temporary files"
     why = error.strerror or error
     return UserError(f"{what}: cannot be made: {why} (TMPDIR names another folder)")
 
 
 def remove_left() -> None:
-    """Remove the folders of this user's processes that were killed; raises nothing."""
+    """Remove the scratch folders of this user's killed processes. Raises nothing."""
     with suppress(OSError):
         for place in set(_places()):
             for folder in Path(place).glob(f"{PREFIX}*"):
@@ -178,17 +185,18 @@ def remove_left() -> None:
 
 
 def _places() -> list[str]:
-    """Where scratch() makes its folders, in the order in which it would put sockets there."""
+    """Return the folders in which scratch() creates folders, in the order of its preference."""
     return [*filter(None, [os.environ.get("RAY_TMPDIR")]), tempfile.gettempdir(), _SHORT]
 
 
 def _short_place(most: int) -> str | None:
-    """The first folder for scratch() whose path has at most so many bytes; None: there is none."""
+    """Return the first folder for scratch() whose path has at most `most` bytes, or None."""
     short = (place for place in _places() if len(os.fsencode(place)) <= most)
     return next((place for place in short if Path(place).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:
+    """Remove a scratch folder if it belongs to this user and its process is dead."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(handle).st_uid == os.getuid():

@@ -1,6 +1,6 @@
-"""What travels between driver and worker: a trial's order, epochs as they come, and its numbers.
+"""Messages between driver and workers: a trial's spec, its epochs and its final numbers.
 
-An order is plain JSON text; results are what Tune takes.
+A spec is plain JSON text. Results are dictionaries for Ray Tune.
 """
 
 import json
@@ -29,22 +29,30 @@ from ship.architectures import ImagePrecision
 from ship.plugins import identities
 from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig, joined_reasons
 
-# Keys of a result. The first two (how many evaluations there were, and the last one's value) are
-# what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and
-# FAILED have their mapping in a list of one, as Tune takes mappings apart: "metrics" by their names
-# in the store, "files" of the run by path, "device", LOST (why each seed failed that did);
+# Keys of a result. The first two are for the scheduler: the number of evaluations and the last
+# value, at evaluated selection epochs of trials that it may stop. The values of FINAL and FAILED
+# are lists of one mapping, because Tune flattens mappings. FINAL has "metrics" by name in the
+# store, "files" of the run by path, "device", and LOST (failed seed -> reason). FAILED has
 # "failure" and "reason".
 EVALUATIONS = "selection_evaluations"
 LAST_VALUE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
 LOST = "failed_seeds"
-MACHINE_LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
+MACHINE_LOAD = "load"  # load of the worker's machine by metric key, if requested
 
 PerReplica = Mapping[str, Sequence[float | None]]
 
 
 class Need(NamedTuple):
-    """A feature set that trials read, which a worker finds by all that this says."""
+    """Key of a feature set that trials read.
+
+    Attributes:
+        backbone: Name of the backbone.
+        image_precision: Precision of its image encoder.
+        dataset: Name of the dataset.
+        views: Number of augmented views per training image.
+        splits: Splits of the dataset.
+    """
 
     backbone: str
     image_precision: ImagePrecision
@@ -54,7 +62,7 @@ class Need(NamedTuple):
 
 
 def needs_of(config: TrialConfig) -> list[Need]:
-    """What a trial reads: the dataset that it is trained on, then each target's test pictures."""
+    """Return the feature sets of a trial: the training dataset, then the test split of targets."""
     clip = config.backbone, config.image_precision
     targets = [Need(*clip, target, 0, ("test",)) for target in config.targets]
     return [Need(*clip, config.dataset, config.views), *targets]
@@ -63,12 +71,13 @@ def needs_of(config: TrialConfig) -> list[Need]:
 def trial_spec(
     config: TrialConfig, seeds: Sequence[int], may_stop: bool, checkpoint: str = ""
 ) -> dict[str, Any]:
-    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
+    """Return a trial as Ray's config: JSON text under one key, so that Tune resolves nothing.
 
     Args:
-        config: its setting, trained under every seed.
-        may_stop: whether the scheduler may stop it.
-        checkpoint: what its checkpoint is called; "": it has none.
+        config: Config of the trial.
+        seeds: Seeds of the trial.
+        may_stop: Whether the scheduler may stop it.
+        checkpoint: Name of its checkpoint. "" if it has none.
     """
     spec = {
         "trial": config.model_dump(mode="json"),
@@ -76,7 +85,7 @@ def trial_spec(
         "objective": config.selection_metric,
         "may_stop": may_stop,
         "checkpoint": checkpoint,
-        # those that run on a worker; a dataset's has done its work by then
+        # only plugins that run on a worker; those of datasets are used before
         "plugins": identities(config.generator.name, config.finetuner.name),
         "code": code_version(),
     }
@@ -84,13 +93,13 @@ def trial_spec(
 
 
 def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """An epoch as it travels: the mean of every metric over the seeds, by its name in the store.
+    """Return an epoch as a message: the mean of every metric over seeds, by name in the store.
 
-    Seeds that have failed are in no mean, and have no curve from then on.
+    Failed seeds are in no mean, and have no curve after their failure.
 
     Args:
-        item: the epoch.
-        seeds: of the trial, where the curve of each travels, too.
+        item: Metrics of the epoch.
+        seeds: Seeds of the trial, to include the values of each seed. Defaults to means only.
     """
     metrics = {
         stage_metric(item.stage, name): fmean(item.living(name)) for name in item.per_replica
@@ -108,45 +117,45 @@ def final_numbers(
     seeds: Sequence[int],
     objective: str,
 ) -> dict[str, float]:
-    """The final numbers of a trial by their names in the store: each seed's, and the objective.
+    """Return the final numbers of a trial by name in the store: of each seed, and the objective.
 
-    Seeds that have failed have none, and are not in the objective.
+    Failed seeds have no numbers, and are not in the objective.
 
     Args:
-        tested: stage test; None: there was none.
-        by_epoch: the metrics of each evaluated selection epoch.
-        seeds: of the trial.
-        objective: the selection metric whose mean over the seeds is the setting's objective; "":
-            nothing was selected, and it has none.
+        tested: Metrics of the stage test. None if there was none.
+        by_epoch: Metrics of each evaluated selection epoch.
+        seeds: Seeds of the trial.
+        objective: Selection metric whose mean over seeds is the trial's objective. "" if there was
+            no selection.
 
     Raises:
-        RuntimeError: the method has left them out.
+        RuntimeError: The method has not reported the test metrics or the objective.
     """
     if tested is None:
         raise RuntimeError("the trial ended without test metrics")
-    places = [place for place in range(len(seeds)) if place not in tested.failed]
-    # all of each replica's chosen epoch, such as its loss, which epoch 0 has not
-    chosen = tested.living("selection_epoch") if "selection_epoch" in tested.per_replica else []
-    rows = [by_epoch.get(int(epoch), {}) for epoch in chosen]
+    indices = [index for index in range(len(seeds)) if index not in tested.failed]
+    # All metrics of each seed's selected epoch, if every one has them. Epoch 0 has no loss.
+    epochs = tested.living("selection_epoch") if "selection_epoch" in tested.per_replica else []
+    rows = [by_epoch.get(int(epoch), {}) for epoch in epochs]
     values: dict[str, Sequence[float | None]] = {
-        f"selection/{name}": [row[name][place] for place, row in zip(places, rows, strict=True)]
+        f"selection/{name}": [row[name][index] for index, row in zip(indices, rows, strict=True)]
         for name in (rows[0] if rows else ())
         if all(name in row for row in rows)
     }
     for name in tested.per_replica:
-        own = tested.living(name)
+        living = tested.living(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
-            values[name] = own
+            values[name] = living
         else:
-            values[f"test/{name}"] = own
+            values[f"test/{name}"] = living
     selected = values.get(f"selection/{objective}")
     if objective and selected is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     numbers = {
-        seed_metric(seeds[place], name): value
-        for name, every in values.items()
-        for place, value in zip(places, every, strict=True)
+        seed_metric(seeds[index], name): value
+        for name, by_seed in values.items()
+        for index, value in zip(indices, by_seed, strict=True)
         if value is not None
     }
     if selected:
@@ -157,18 +166,18 @@ def final_numbers(
 def failure(
     error: BaseException, seeds: Sequence[int], where: str, gpus: float = 0
 ) -> dict[str, Any]:
-    """What FAILED holds: the kind of failure and the reason.
+    """Return the content of FAILED: the kind of failure and the reason.
 
     Args:
-        error: that ended the trial.
-        seeds: of the trial.
-        where: the trial was when it failed, e.g. "at stage selection, epoch 3".
+        error: Error that ended the trial.
+        seeds: Seeds of the trial.
+        where: Progress of the trial when it failed, e.g. "at stage selection, epoch 3".
         gpus: Number of GPUs of the trial, or its share of one.
     """
     if isinstance(error, NonFiniteLoss):
         reasons = {
-            seeds[place]: reason if "stage" in reason else f"{reason} {where}"
-            for place, reason in error.failed.items()
+            seeds[index]: reason if "stage" in reason else f"{reason} {where}"
+            for index, reason in error.failed.items()
         }
         return {"failure": Failure.NON_FINITE, "reason": joined_reasons(reasons)}
     reason = f"{type(error).__name__}: {one_line(error)} ({where})"
@@ -181,19 +190,19 @@ def failure(
 
 
 def hits_file(exams: Sequence[Hits], seeds: Sequence[int | None]) -> bytes:
-    """A parquet file of one row a test picture; empty where there are no answers.
+    """Return a parquet file with one row per test image, or b"" without predictions.
 
-    The worker makes it: what travels, and stays in Tune's memory, is then small.
+    The worker creates the file, so that the message, which stays in Tune's memory, is small.
 
     Args:
-        exams: the right answers on each exam's pictures, of a replica for each seed.
-        seeds: of the trial; None in place of one that has failed, and has no column.
+        exams: Correct predictions on the images of each evaluation, for every seed.
+        seeds: Seeds of the trial. None in place of a failed seed, which has no column.
     """
     import polars as pl
 
     if not exams:
         return b""
-    text = {EXAM: pl.String, CLASS: pl.String}  # also where an exam has no pictures
+    text = {EXAM: pl.String, CLASS: pl.String}  # needed if an evaluation has no images
     frames = [pl.DataFrame(_columns(exam, seeds), schema_overrides=text) for exam in exams]
     file = BytesIO()
     pl.concat(frames, how="diagonal").write_parquet(file)
@@ -201,6 +210,7 @@ def hits_file(exams: Sequence[Hits], seeds: Sequence[int | None]) -> bytes:
 
 
 def _columns(exam: Hits, seeds: Sequence[int | None]) -> dict[str, np.ndarray | list[str]]:
+    """Return the columns of one evaluation's images."""
     ids = np.array(exam.class_ids, dtype=np.int32)
     columns: dict[str, np.ndarray | list[str]] = {
         EXAM: [exam.exam] * len(ids),

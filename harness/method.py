@@ -1,6 +1,6 @@
-"""What the harness calls of ship, on the driver and on a worker; tests have a method of their own.
+"""The functions of ship that the harness calls on the driver and on workers. Tests replace them.
 
-ship (torch, open_clip) is imported inside the functions: a finished study never loads it.
+ship (torch, open_clip) is imported inside the functions, so that a finished study never loads it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ship.datasets import PictureDataset
     from ship.subsets import FeatureSet
 
-# settings, seeds, features, backbone, targets, and the checkpoint to go on from, or None
+# arguments: config, seeds, features, backbone, targets, and the checkpoint to resume from or None
 RunTrial = Callable[
     [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
 ]
@@ -27,7 +27,7 @@ SPLITS = ("train", "val", "test")
 
 @cache
 def code_version() -> str:
-    """Return the versions of the code that decides results."""
+    """Return the version of ship-sweep and the results version, as text."""
     installed = installed_version("ship-sweep") or "unknown"
     return f"ship-sweep {installed} (results version {RESULTS_VERSION})"
 
@@ -36,10 +36,10 @@ def check_code(driver: str) -> None:
     """Refuse to run on a node whose code differs from the driver's.
 
     Args:
-        driver: code_version() of the driver.
+        driver: Result of `code_version` on the driver.
 
     Raises:
-        ValueError: One line with both versions.
+        ValueError: The versions differ. The message has both.
     """
     if driver != code_version():
         raise ValueError(
@@ -49,11 +49,12 @@ def check_code(driver: str) -> None:
 
 
 def run_trial(*given: Any, keep: bool = False) -> Iterator[EpochMetrics]:
-    """ship.trial.run_trial.
+    """Call ship.trial.run_trial.
 
     Args:
-        given: see RunTrial.
-        keep: whether the trial keeps what it trains; its `trained` has it at the end.
+        given: Arguments of RunTrial.
+        keep: Whether the trial keeps its trained models. They are in its attribute `trained` at the
+            end.
     """
     from ship.trial import run_trial as run
 
@@ -62,7 +63,7 @@ def run_trial(*given: Any, keep: bool = False) -> Iterator[EpochMetrics]:
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
-    """ship.clip.FrozenCLIP.load."""
+    """Call ship.clip.FrozenCLIP.load."""
     from ship.clip import FrozenCLIP
 
     return FrozenCLIP.load(name, device=device, precision=precision)
@@ -71,10 +72,13 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
 def load_dataset(
     name: str, data_root: Path | None, cache_dir: Path, **reading: Any
 ) -> "PictureDataset":
-    """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold.
+    """Call ship.datasets.load_dataset, which caches hashes of images in `cache_dir`.
 
     Args:
-        reading: how one's own folder is read: the fields of ship.datasets.ImageFolder.
+        name: Name of the dataset.
+        data_root: Folder of the datasets. None if the dataset needs none.
+        cache_dir: Cache folder.
+        reading: Fields of ship.datasets.ImageFolder, for a custom image folder.
     """
     from ship.datasets import ImageFolder
     from ship.datasets import load_dataset as load
@@ -83,11 +87,11 @@ def load_dataset(
 
 
 def extract(*given: Any) -> "FeatureSet":
-    """ship.features.extract_features.
+    """Call ship.features.extract_features.
 
     Args:
-        given: backbone, dataset, views, cache folder, progress, splits, what encodes, or None, and
-            the labels of the classes, or None for all.
+        given: Backbone, dataset, number of views, cache folder, progress function, splits, encoder
+            or None, and labels of the classes or None for all.
     """
     from ship.features import extract_features
 
@@ -96,12 +100,15 @@ def extract(*given: Any) -> "FeatureSet":
 
 @dataclass(frozen=True)
 class Method:
-    """The functions of ship that a study needs; tests put an analytic method in their place.
+    """The functions of ship that a study calls. Tests replace them by an analytic method.
 
-    run_trial, load_backbone: called on workers, so they travel by pickle.
-    load_dataset, extract: called on the driver. What the first gives is handed to the second; it
-        has a fingerprint and a split_version ("": there is but one).
-    accelerator: torch device of a trial that has GPUs.
+    Attributes:
+        run_trial: Function that runs a trial. Called on workers, so it is pickled.
+        load_backbone: Function that loads a backbone. Called on workers, so it is pickled.
+        load_dataset: Function that loads a dataset. Called on the driver. Its result has a
+            `fingerprint` and a `split_version` ("" if there is only one).
+        extract: Function that extracts the features of a loaded dataset. Called on the driver.
+        accelerator: torch device of a trial that has GPUs.
     """
 
     run_trial: RunTrial = run_trial

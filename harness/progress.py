@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a line an event, and on a terminal bars below them."""
+"""Progress output of a running study: one line per event, and progress bars on a terminal."""
 
 import os
 import sys
@@ -15,30 +15,30 @@ from harness.wording import duration, printable_lines
 
 
 class SteadyConsole(Console):
-    """A console that falls silent once nobody reads its output, or the disk of a log is full.
+    """A console that stops printing once its output is closed, or the disk of a log is full.
 
-    In `ship-sweep ... | tee log`, Ctrl-C ends tee as well, while the study still has to close its
-    trials and runs. By itself, rich would end the process at the next line that it prints.
+    In `ship-sweep ... | tee log`, Ctrl-C also ends tee, while the study still has to close its
+    trials and runs. rich's default is to end the process at the next line.
     """
 
     def print(self, *objects: Any, **keys: Any) -> None:
-        """Print, or begin to be silent."""
+        """Print objects. If that fails, discard this and all later output."""
         try:
             super().print(*objects, **keys)
         except OSError:
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
-        """Discard all that is printed from now on; rich calls this when the reader has gone."""
+        """Discard all later output. rich calls this when the output pipe was closed."""
         self.quiet = True
-        # whatever writes to standard output without this console must not fail either
+        # writes to standard output that bypass this console must not fail either
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """Prints plain lines, above the bars where there are some; from any thread."""
+    """Return a function that prints a plain line above any progress bars, from any thread."""
 
     def say(line: str) -> None:
         console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
@@ -47,30 +47,31 @@ def line_printer(console: Console) -> Callable[[str], None]:
 
 
 class View:
-    """The trials of a run, and how far the whole is: a line for each that begins or ends.
+    """Display of a run's trials and total progress: a line for each start and end of a trial.
 
-    A study of ten thousand trials looks at no more of them than a study of ten: at those that run.
+    The cost of an update depends only on the number of running trials.
 
-    bars: of the study and of each trial that runs; shown on a terminal alone.
-    ended: trials; one that was interrupted runs again and does not count.
+    Attributes:
+        bars: Progress bars of the study and of each running trial. Shown only on a terminal.
+        ended: Number of trials that have ended. Interrupted trials are retried and do not count.
     """
 
     def __init__(self, console: Console, seeds: int, trials: int, *, live: bool = True) -> None:
-        """Begin with nothing.
+        """Create the display.
 
         Args:
-            console: where it goes.
-            seeds: to run, over all trials.
-            trials: to run.
-            live: whether a terminal has bars.
+            console: Console of the output.
+            seeds: Total number of seeds to run, over all trials.
+            trials: Number of trials to run.
+            live: Whether to show progress bars on a terminal.
         """
         self._seeds, self._trials, self._say = seeds, trials, line_printer(console)
         self._running: dict[str, Task] = {}
         self._done = 0  # seeds of the trials that have ended
         self.ended = 0
-        told = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
+        text = TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False)
         off = not (live and console.is_terminal)
-        self.bars = Progress(BarColumn(), told, console=console, refresh_per_second=2, disable=off)
+        self.bars = Progress(BarColumn(), text, console=console, refresh_per_second=2, disable=off)
         self._whole = self._bar(f"0/{trials}  starting the first trials", start=False)
 
     def _bar(self, text: str, *, start: bool = True, **fields: Any) -> Task:
@@ -78,55 +79,61 @@ class View:
         return self.bars.tasks[-1]
 
     def start(self, trial_id: str, label: str, seeds: int) -> None:
-        """A trial began; the first one starts the clock, since Ray takes its time before."""
+        """Show the start of a trial. The first one starts the clock, without Ray's own start.
+
+        Args:
+            trial_id: ID of the trial in later calls.
+            label: Label of its configuration.
+            seeds: Number of its seeds.
+        """
         self._running[trial_id] = self._bar(label, label=label, seeds=seeds, objective="")
         self.bars.start_task(self._whole.id)
         self._show_whole()
         self._say(f"start     {label}")
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
-        """A trial got somewhere; a line an epoch would be too much.
+        """Update the progress bar of a trial. No line is printed.
 
         Args:
-            trial_id: as given to start().
-            where: its stage and epoch, for people.
-            done: part of its work that is done, 0 to 1.
-            objective: the newest value, in percent; None: there is no new one.
+            trial_id: ID of the trial, as in `start`.
+            where: Stage and epoch of the trial, as text.
+            done: Share of its work that is done, 0 to 1.
+            objective: Newest value of the objective in percent. None if there is no new one.
         """
         trial = self._running[trial_id]
         if objective is not None:
             trial.fields["objective"] = f"objective {objective:.2f}"
-        told = (trial.fields["label"], where, trial.fields["objective"])
-        self.bars.update(trial.id, completed=done, description="  ".join(filter(None, told)))
+        parts = (trial.fields["label"], where, trial.fields["objective"])
+        self.bars.update(trial.id, completed=done, description="  ".join(filter(None, parts)))
         self._show_whole()
 
     def end(self, trial_id: str, state: State, note: str) -> None:
-        """A trial ended.
+        """Show the end of a trial.
 
         Args:
-            trial_id: as given to start().
-            state: that it ended in.
-            note: why, for people; "" where there is nothing to say.
+            trial_id: ID of the trial, as in `start`.
+            state: Final state of the trial.
+            note: Reason of the state, or "".
         """
         trial = self._running.pop(trial_id)
         if state is not State.INTERRUPTED:
             self._done += trial.fields["seeds"]
             self.ended += 1
             self._trials = max(self._trials, self.ended)  # halves of a trial end one by one
-        named = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
-        reached = trial.fields["objective"] if state is State.COMPLETE else ""
-        parts = (named, reached, f"{trial.elapsed:.1f} s", note, self._time_left())
+        title = f"[{self.ended}/{self._trials}] {state.lower():<9} {trial.fields['label']}"
+        objective = trial.fields["objective"] if state is State.COMPLETE else ""
+        parts = (title, objective, f"{trial.elapsed:.1f} s", note, self._time_left())
         self._say("  ".join(filter(None, parts)))
         self.bars.remove_task(trial.id)
         self._show_whole()
 
     def fraction(self) -> float:
-        """Share of the work that is done, 0 to 1."""
-        running = sum(one.fields["seeds"] * one.completed for one in self._running.values())
+        """Return the share of the work that is done, 0 to 1."""
+        running = sum(task.fields["seeds"] * task.completed for task in self._running.values())
         return min(1.0, (self._done + running) / self._seeds) if self._seeds else 1.0
 
     def _time_left(self) -> str:
-        """At the pace so far; "" before there is a pace."""
+        """Return text with the time left at the present pace, or "" at the beginning."""
         fraction = self.fraction()
         elapsed = self._whole.elapsed
         if fraction <= 0.01 or elapsed is None:
@@ -134,18 +141,23 @@ class View:
         return f"{duration(elapsed * (1 - fraction) / fraction)} left"
 
     def _show_whole(self) -> None:
-        told = f"{self.ended}/{self._trials}  {self._time_left()}"
-        self.bars.update(self._whole.id, completed=self.fraction(), description=told)
+        text = f"{self.ended}/{self._trials}  {self._time_left()}"
+        self.bars.update(self._whole.id, completed=self.fraction(), description=text)
 
 
 @contextmanager
 def reporter(title: str, console: Console) -> Iterator[Report]:
-    """How far a task is: a bar, or a line a quarter where it is no terminal.
+    """Provide a function that shows a task's progress: a bar, or a line per quarter.
 
-    Nothing is shown before the first report: features from the cache take no time.
+    The bar is shown on a terminal. Nothing is shown before the first report, because features in
+    the cache take no time.
+
+    Args:
+        title: Title of the task.
+        console: Console of the output.
     """
     say = line_printer(console)
-    quarter = -1  # the last one that has had its line
+    quarter = -1  # last quarter with a line
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(title, total=None)

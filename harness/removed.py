@@ -1,8 +1,8 @@
-"""Options and keys that were removed, each with the sentence that says so and what to do instead.
+"""Messages for removed options and keys, with what to use instead.
 
-A word of the table is an option (`--option`), a key of a YAML by its path (`group.key`), or a key
-with its value (`key: value`). The command line and the reader of YAML files report the sentence
-where the word is unknown to them. Light: nothing is imported here.
+A key of the table is an option (`--option`), the path of a YAML's key (`group.key`), or a key with
+its value (`key: value`). The command line and the YAML loader print the message in place of an
+error for an unknown option or key. Imports nothing.
 """
 
 REMOVED = {

@@ -1,6 +1,6 @@
-"""What a trial takes, and what there is of it: decided, refused, or told as idle.
+"""Resolve a trial's resources, check that a machine or cluster has them, and find idle GPUs.
 
-By default each trial takes one GPU where any node has one, else none.
+By default each trial uses one GPU if any node has one, else none.
 """
 
 import os
@@ -13,31 +13,31 @@ from harness.errors import ClusterError
 
 ANSWER_SECONDS = 5.0
 
-# What each node of a machine or a cluster has, in use or not: resource -> how many, by Ray's names.
+# Total resources of each node of a machine or cluster: Ray's name of a resource -> amount.
 Nodes = Sequence[Mapping[str, float]]
 
 
 def usable_cpus() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def machine_resources() -> Nodes:
-    """What Ray would find here: one node's CPU and GPU, be torch able to use it or not."""
+    """Return this machine's resources as Ray would detect them, even GPUs that torch cannot use."""
     return [{"CPU": usable_cpus(), "GPU": usable_gpus()}]
 
 
 def gpus_of(there: Nodes) -> int:
-    """GPUs of all nodes."""
+    """Return the number of GPUs of all nodes."""
     return int(sum(node.get("GPU", 0) for node in there))
 
 
 def resolved_resources(resources: Resources, there: Nodes) -> Resources:
-    """Return what one trial takes, with the number of GPUs decided.
+    """Return the resources of one trial with a number of GPUs.
 
     Args:
-        resources: Resources of the study. `gpus` None means one GPU where any node has one.
+        resources: Resources of the study. `gpus` None means one GPU if any node has one.
         there: Resources of each node.
     """
     if resources.gpus is not None:
@@ -46,33 +46,42 @@ def resolved_resources(resources: Resources, there: Nodes) -> Resources:
 
 
 def at_once(resources: Resources, there: Nodes) -> int:
-    """How many trials find room, each on one node; 0: not even one."""
-    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-    rooms = [[node.get(name, 0) / each for name, each in asked.items() if each] for node in there]
-    return sum(int(min(room) + 1e-9) for room in rooms)  # three thirds of a GPU are less than one
+    """Return how many trials fit the nodes at once. Each trial needs one node.
+
+    Args:
+        resources: Resolved resources of one trial.
+        there: Resources of each node.
+    """
+    amounts = {"CPU": resources.cpus, "GPU": resources.gpus}
+    ratios = [
+        [node.get(name, 0) / amount for name, amount in amounts.items() if amount] for node in there
+    ]
+    return sum(int(min(of_node) + 1e-9) for of_node in ratios)  # 3 * (1/3) may be less than 1
 
 
 def slots(resources: Resources, there: Nodes, concurrency: int | None, waiting: int = 0) -> int:
-    """How many trials of a study are out at once; at least one.
+    """Return how many trials of a study to submit at once; at least one.
 
     Args:
-        concurrency: the most that the study allows.
-        waiting: how many of them there is no room for.
+        resources: Resolved resources of one trial.
+        there: Resources of each node.
+        concurrency: Maximum that the study allows. None for no maximum.
+        waiting: Number of trials to submit in addition to those that fit.
     """
     most = at_once(resources, there) + waiting
     return max(1, min(most, concurrency or most))
 
 
 def preflight(address: str | None, resources: Resources) -> None:
-    """Check where the study is to run, without Ray, which takes minutes to say no.
+    """Check that the study can run, without Ray, which takes minutes to report a failure.
 
     Args:
-        address: None for this machine, HOST:PORT of a cluster, or "auto", which is Ray's to find.
-        resources: of one trial.
+        address: HOST:PORT of a cluster, or "auto", which is not checked. None for this machine.
+        resources: Resources of one trial.
 
     Raises:
-        ClusterError: nothing answers at the address within ANSWER_SECONDS, or this machine has
-            fewer cores or GPUs than one trial takes, or GPUs that torch cannot use; one line.
+        ClusterError: Nothing answers at the address within ANSWER_SECONDS. Or this machine has
+            fewer cores or GPUs than one trial needs, or GPUs that torch cannot use.
     """
     if address is None:
         there = machine_resources()
@@ -91,14 +100,14 @@ def preflight(address: str | None, resources: Resources) -> None:
 
 
 def check_room(resources: Resources, there: Nodes) -> None:
-    """Refuse a trial that no node has room for: it has one node, or waits for ever.
+    """Check that a trial fits one node. Otherwise Ray would wait for ever.
 
     Raises:
-        ClusterError: one line.
+        ClusterError: No node has the resources of one trial.
     """
     each = resolved_resources(resources, there)
     if not at_once(each, there):
-        have = {f"{n.get('CPU', 0):g} cores and {n.get('GPU', 0):g} GPUs" for n in there}
+        have = {f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in there}
         raise ClusterError(
             f"resources must fit one machine ({'; '.join(sorted(have))}), "
             f"got cpus {each.cpus:g} and gpus {each.gpus:g}"
@@ -106,12 +115,14 @@ def check_room(resources: Resources, there: Nodes) -> None:
 
 
 def idle_gpus(resources: Resources, there: Nodes, concurrency: int | None) -> str | None:
-    """Return a line on GPUs that no trial takes, None if there are none or trials run on the CPU.
+    """Return a line about GPUs that no trial would use, or None.
+
+    None also if trials run on the CPU.
 
     Args:
-        resources: of one trial, as the study has them.
-        there: what the machine or the cluster has.
-        concurrency: the most trials at once that the study allows.
+        resources: Resources of one trial, as in the study.
+        there: Resources of each node.
+        concurrency: Maximum number of concurrent trials. None for no maximum.
     """
     each, gpus = resolved_resources(resources, there), gpus_of(there)
     if not each.gpus:
@@ -126,5 +137,5 @@ def idle_gpus(resources: Resources, there: Nodes, concurrency: int | None) -> st
 
 
 def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:
-    """The same of this machine; None also where torch cannot use what it has."""
+    """Return the line of `idle_gpus` for this machine. None also if torch cannot use its GPUs."""
     return None if why_no_gpu() else idle_gpus(resources, machine_resources(), concurrency)

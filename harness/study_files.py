@@ -1,8 +1,8 @@
-"""Where a study's YAML lies, and its text as plain values, as YAML 1.2 reads them.
+"""Find a study's YAML file, and parse YAML 1.2 as plain values.
 
-ruamel.yaml reads it. What it would also make of a text is refused here: values of other types, by
-tags or as a date, and a small file that aliases make a large one. What the values mean is
-harness.config's. Light: nothing of it imports torch.
+ruamel.yaml is the parser. Values that are not plain, such as dates and tagged values, are refused,
+and so are small files that aliases expand to large ones. harness.config validates the values. Does
+not import torch.
 """
 
 import io
@@ -24,30 +24,30 @@ from harness.wording import nearest, one_line, show
 from ship.whole_file import read_whole, write_whole
 
 MAX_BYTES = 256 * 1024
-MAX_TEXT = 2**20  # characters of a study as JSON, in which aliases are written out
+MAX_TEXT = 2**20  # characters of a study as JSON, with aliases expanded
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
 
 def packaged_names() -> tuple[str, ...]:
-    """Names of the packaged studies, without .yaml."""
+    """Return the names of the packaged studies, without .yaml."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
 def packaged_spaces() -> list[tuple[str, str]]:
-    """(name, one-line description) of each packaged study."""
+    """Return the name and the one-line description of each packaged study."""
     studies = {name: read_yaml(_FOLDER / f"{name}.yaml", name) for name in packaged_names()}
     return [(name, str(study.get("description", ""))) for name, study in studies.items()]
 
 
 def copy_packaged(name: str) -> Path:
-    """Write a packaged study's YAML into the working directory; what is there is left as it is.
+    """Write a packaged study's YAML into the working directory, and return its path.
 
     Args:
-        name: of the study, with or without .yaml.
+        name: Name of the study, with or without .yaml.
 
     Raises:
-        UserError: there is no such study, or the file is there or cannot be written.
+        UserError: There is no such study, or the file exists or cannot be written.
     """
     stem = name.removesuffix(".yaml")
     if stem not in packaged_names():
@@ -60,10 +60,10 @@ def copy_packaged(name: str) -> Path:
 
 
 def write_for_user(path: Path, content: bytes) -> None:
-    """Write a file that somebody has asked for, whole or not at all.
+    """Write a file for the user atomically.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: The file cannot be written.
     """
     try:
         write_whole(path, content)
@@ -72,43 +72,47 @@ def write_for_user(path: Path, content: bytes) -> None:
 
 
 def find_space(path_or_name: str | Path) -> Path:
-    """The YAML file that a user means; .yaml may be left out.
+    """Return the YAML file of a path or a packaged study's name. ".yaml" may be omitted.
 
     Raises:
-        ConfigError: there is none, or what was given is no name; the line lists the packaged names.
+        ConfigError: There is no such file, or the argument has another type. The message lists the
+            packaged studies.
     """
-    must = "must be a YAML file or a packaged space"
+    rule = "must be a YAML file or a packaged space"
     if not isinstance(path_or_name, str | Path):
-        raise _refusal(Fault("the study", f"{must}, got a {type(path_or_name).__name__}"))
-    given = Path(path_or_name)
-    candidates = [given, Path(f"{path_or_name}.yaml")]
-    if len(given.parts) == 1:
-        candidates += [_FOLDER / given.name, _FOLDER / f"{given.name}.yaml"]
+        raise _refusal(Fault("the study", f"{rule}, got a {type(path_or_name).__name__}"))
+    requested = Path(path_or_name)
+    candidates = [requested, Path(f"{path_or_name}.yaml")]
+    if len(requested.parts) == 1:
+        candidates += [_FOLDER / requested.name, _FOLDER / f"{requested.name}.yaml"]
     for path in candidates:
-        with suppress(OSError):  # a name too long
+        with suppress(OSError):  # the name is too long
             if path.is_file():
                 return path
-    raise _refusal(Fault("the study", must, str(path_or_name)), given.stem)
+    raise _refusal(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
-def _refusal(fault: Fault, meant: str = "") -> ConfigError:
-    """The error with the packaged studies, behind the one that was probably meant."""
+def _refusal(fault: Fault, name: str = "") -> ConfigError:
+    """Return the error for an unknown study, with a suggestion and all packaged studies."""
     names = packaged_names()
-    return ConfigError([replace(fault, choices=names, near=nearest(meant, names)).text])
+    return ConfigError([replace(fault, choices=names, near=nearest(name, names)).text])
 
 
 def file_label(path: Path) -> str:
-    """How faults name a file: as given, a packaged one as search_spaces/NAME.yaml."""
-    inside = path.is_absolute() and path.parent == _FOLDER
-    return f"search_spaces/{path.name}" if inside else str(path)
+    """Return the name of a file in messages. A packaged study is search_spaces/NAME.yaml."""
+    is_packaged = path.is_absolute() and path.parent == _FOLDER
+    return f"search_spaces/{path.name}" if is_packaged else str(path)
 
 
 def read_yaml(path: Path, label: str) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
+
+    Args:
+        path: The file.
+        label: Name of the file in messages.
 
     Raises:
-        ConfigError: the file cannot be read, or is not one mapping in valid YAML; lines begin
-            with `label`.
+        ConfigError: The file cannot be read, or is not a mapping in valid YAML.
     """
     try:
         text = read_whole(path, MAX_BYTES).decode("utf-8-sig")
@@ -118,30 +122,34 @@ def read_yaml(path: Path, label: str) -> dict[str, Any]:
         raise ConfigError([f"{label}: {one_line(error).removeprefix(f'{path}: ')}"]) from error
     value = parse_value(text, label)
     if not isinstance(value, dict):
-        must = f"the file must hold a mapping of keys to values, got {show(value)}"
-        raise ConfigError([f"{label}: {must}"])
+        rule = f"the file must hold a mapping of keys to values, got {show(value)}"
+        raise ConfigError([f"{label}: {rule}"])
     return value
 
 
 def parse_value(text: str, label: str) -> Any:
-    """One value as YAML, e.g. of --set.
+    """Parse a YAML text, such as the value of --set.
+
+    Args:
+        text: The text.
+        label: Name of its source in messages.
 
     Raises:
-        ConfigError: not valid YAML, not plain, or a mapping with a key given twice.
+        ConfigError: The text is not valid YAML, a value is not plain, or a key is repeated.
     """
     reader = YAML(typ="safe", pure=True)
-    reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
+    reader.composer.warn_double_anchors = False  # valid YAML; the last one counts
     try:
         value = reader.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        told = f"{where}must be valid YAML: {error.problem or error.context}"
-    except Exception as error:  # ruamel's other ones, and whatever a tag makes of its text
-        told = f"must be valid YAML: {one_line(error)}"
+        fault = f"{where}must be valid YAML: {error.problem or error.context}"
+    except Exception as error:  # ruamel's other errors, and those of tags
+        fault = f"must be valid YAML: {one_line(error)}"
     else:
         return plain(value, label)
-    raise ConfigError([f"{label}: {told}"])
+    raise ConfigError([f"{label}: {fault}"])
 
 
 def yaml_text(tree: Mapping[str, Any]) -> str:
@@ -154,10 +162,14 @@ def yaml_text(tree: Mapping[str, Any]) -> str:
 
 
 def plain(root: Any, label: str) -> Any:
-    """A copy as JSON would have it: dicts with texts for keys, and lists in the place of tuples.
+    """Return a copy with JSON's types: keys are text, and tuples become lists.
+
+    Args:
+        root: The value.
+        label: Name of its source in messages.
 
     Raises:
-        ConfigError: a value of another type, one that holds itself, or too many of them.
+        ConfigError: A value has another type or contains itself, or the copy is too large.
     """
     parts, room = [], MAX_TEXT
     try:
@@ -166,23 +178,25 @@ def plain(root: Any, label: str) -> Any:
             room -= len(part)
             if room < 0:
                 raise ValueError("too large once its aliases are written out")
-        return json.loads("".join(parts), object_pairs_hook=_each_once)
+        return json.loads("".join(parts), object_pairs_hook=_unique_keys)
     except RecursionError as error:
         raise ConfigError([f"{label}: must not be nested so deep, or hold itself"]) from error
     except (TypeError, ValueError) as error:
         raise ConfigError([f"{label}: {one_line(error)}"]) from error
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of pairs. Repeated keys are an error."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError("a key must be given once, also as 1 and '1'")
-    return found
+    return mapping
 
 
 def _as_plain(value: Any) -> Any:
+    """Convert a mapping or a number that json does not know, such as numpy's."""
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Real):  # of numpy
+    if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
     raise TypeError(f"values must be plain, got a {type(value).__name__}: quote {value}")

@@ -1,4 +1,4 @@
-"""Loads what a study has trained from the MLflow store."""
+"""Load trained models of a study from the MLflow store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +20,23 @@ def load_trained(
     device: str = "cpu",
     tracking_uri: str | None = None,
 ) -> "TrainedModel":
-    """ship.load_trained of what a run keeps in MLflow.
+    """Load a trained model of a run in MLflow, with ship.load_trained.
 
     Args:
         uri: runs:/RUN_ID, an artifact's address that ends in trained or trained/seed_N.safetensors
             (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a path.
-        seed: which of the run's; None: that of the file, or the first.
-        target: cross_dataset: the target whose fine-tuner is wanted; None: the first.
-        clip: the backbone; None: it is loaded by its name, which must be pocket or an open_clip
-            NAME:PRETRAINED with a published tag.
+        seed: Seed of the model. Defaults to that of the file, or to the run's first seed.
+        target: Target of the fine-tuner under cross_dataset. Defaults to the first one.
+        clip: Backbone of the model. By default it is loaded by its name, which must be pocket or an
+            open_clip NAME:PRETRAINED with a published tag.
         device: torch device of a backbone that is loaded.
-        tracking_uri: of the store that knows the run; None: MLFLOW_TRACKING_URI, else mlflow.db in
-            the working directory.
+        tracking_uri: Address of the store that has the run. Defaults to MLFLOW_TRACKING_URI, or to
+            mlflow.db in the working directory.
 
     Raises:
-        ship.trial.TrainedError: the files are missing, damaged, or of another version or backbone.
-        harness.errors.UserError: the store cannot be reached, or has no such run or file.
+        ship.trial.TrainedError: The files are missing or damaged, or of another version or
+            backbone.
+        harness.errors.UserError: The store cannot be reached, or has no such run or file.
     """
     import ship  # torch
 
@@ -44,5 +45,5 @@ def load_trained(
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            folder = place.parent if place.suffix == SUFFIX else place  # means nothing to anybody
+            folder = place.parent if place.suffix == SUFFIX else place  # a temporary folder
             raise type(error)(str(error).replace(str(folder), redacted(uri))) from error

@@ -1,4 +1,4 @@
-"""What runs trials, one after the other, in whatever process: steps through ship's run_trial."""
+"""Run trials one after the other in a worker process, by stepping through ship's run_trial."""
 
 import json
 import logging
@@ -28,28 +28,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
+# A result takes the driver about 2 ms, and an epoch may take less, so epochs are sent together.
 COALESCE_SECONDS = 1.0
 BACKBONES_KEPT = 2
 
 
 @dataclass
 class Worker:
-    """Runs a setting under its seeds; ends with a FINAL or a FAILED result, no exception.
+    """Runner of trials. A trial ends with a FINAL or a FAILED result, never with an exception.
 
-    An exception of the method is data (state FAIL and its reason), so that the worker, with the
-    backbone it has loaded, serves the next trial; its traceback goes to the process's log.
+    An exception of the method becomes a result (state FAIL and its reason), so that the worker can
+    run the next trial with its loaded backbone. The traceback goes to the process's log.
 
-    features: the feature sets that trials need, read-only arrays.
-    run_trial, load_backbone: the method (harness.method).
-    threads: torch threads of a trial.
-    device: torch device.
-    gpus: that each trial holds.
-    storage, checkpoint_every: of its checkpoints (harness.checkpoints).
-    seed_curves: whether epochs travel with each seed's values.
-    system_metrics: whether the machine's load travels with them.
-    plugins: files whose generators, fine-tuners and datasets the trials may use.
-    broken: whether the last trial has broken the GPU for this process.
+    Attributes:
+        features: Feature sets that trials need, as read-only arrays.
+        run_trial: Function that runs a trial (harness.method).
+        load_backbone: Function that loads a backbone (harness.method).
+        threads: Number of torch threads of a trial.
+        device: torch device of a trial.
+        gpus: Number of GPUs of each trial, or its share of one.
+        storage: Storage of checkpoints (harness.checkpoints). None for no checkpoints.
+        checkpoint_every: Seconds between two checkpoints (harness.checkpoints).
+        seed_curves: Whether to send the values of each seed with the epochs.
+        system_metrics: Whether to send the machine's load with the epochs.
+        plugins: Plugins whose generators, fine-tuners and datasets the trials may use.
+        broken: Whether the last trial has made the GPU unusable for this process.
     """
 
     features: Mapping[messages.Need, Any]
@@ -67,26 +70,26 @@ class Worker:
 
     def __post_init__(self) -> None:
         """Prepare the process for its trials."""
-        # for libraries that read it when they load; torch may be loaded already
+        # for libraries that read it when they are loaded; torch may be loaded already
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         import torch
 
         torch.set_num_threads(self.threads)
         self._checkpoints = Checkpoints(self.storage, self.checkpoint_every)
         self._load = MachineLoad(self.device) if self.system_metrics else None
-        self._backbones: dict[tuple[str, str], Any] = {}  # the last one used is the last
+        self._backbones: dict[tuple[str, str], Any] = {}  # in the order of their last use
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Turn to a trial.
+        """Begin a trial.
 
         Args:
-            config: what trial_spec returned.
+            config: Result of messages.trial_spec.
         """
         self._spec = json.loads(config["spec"])
         self._seeds: tuple[int, ...] = tuple(self._spec["seeds"])
         self._objective: str = self._spec["objective"]
-        self._items: Iterator[EpochMetrics] | None = None  # of a half-run trial nothing stays
-        self._epochs: list[EpochMetrics] = []  # that it has reported
+        self._items: Iterator[EpochMetrics] | None = None  # drops an unfinished trial
+        self._epochs: list[EpochMetrics] = []  # epochs reported so far
         self._selection: dict[int, messages.PerReplica] = {}
         self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
@@ -94,9 +97,10 @@ class Worker:
         self._checkpoints.begin(self._spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
-        """Run epochs for about COALESCE_SECONDS, or up to what the scheduler may stop the trial by.
+        """Run epochs for about COALESCE_SECONDS, and return them as a result for Tune.
 
-        That is the next evaluated selection epoch of a trial that it may stop.
+        If the scheduler may stop the trial, the step also ends at the next evaluated selection
+        epoch.
         """
         started = time.monotonic()
         result: dict[str, Any] = {messages.EPOCHS: []}
@@ -105,7 +109,7 @@ class Worker:
                 trial, resume = self._parse(), self._checkpoints.read()
                 if resume is not None and messages.FINAL in resume.notes:
                     return self._finished(resume)
-                # before the clock: a worker loads it once, for all the trials that it serves
+                # not counted as time of the trial: a worker loads a backbone once for all trials
                 clip = self._backbone(trial.backbone, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip, resume)
@@ -115,7 +119,7 @@ class Worker:
         except BaseException as error:  # a plugin may raise anything
             self._items = None
             self.broken = breaks_device(error)
-            if self._checkpoints.refuses(error):  # before it reported anything: from the start
+            if self._checkpoints.refuses(error):  # nothing was reported yet: start from scratch
                 self._seconds = 0.0
                 self._epochs.clear()
                 return {messages.EPOCHS: []}
@@ -137,7 +141,7 @@ class Worker:
         return result
 
     def _backbone(self, name: str, precision: str) -> Any:
-        """The backbone of a name and a precision; the oldest goes before another is loaded."""
+        """Return a backbone. Before one is loaded, the least recently used one may be dropped."""
         clip = self._backbones.pop((name, precision), None)
         if clip is None:
             if len(self._backbones) >= BACKBONES_KEPT:
@@ -147,21 +151,22 @@ class Worker:
         return clip
 
     def _parse(self) -> TrialConfig:
-        """The trial's settings, read with the plugins that they name.
+        """Parse the trial's config, with the plugins that it uses.
 
         Raises:
-            ValueError: this node has other versions of ship-sweep or a plugin, lacks a plugin, or
-                reads the settings otherwise.
+            ValueError: This node has another version of ship-sweep or of a plugin, lacks a plugin,
+                or refuses the config.
         """
         check_code(self._spec["code"])
         load_carried(self.plugins)
         try:
             require_builders(self._spec["plugins"])
             return TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
-        except (PluginError, ValidationError) as error:  # another version of the settings is here
+        except (PluginError, ValidationError) as error:  # this node has another version
             raise ValueError(f"on this node: {' '.join(str(error).split())}") from error
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
+        """Run epochs until the deadline or the next evaluation, and add them to the result."""
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
             self._epochs.append(item)
@@ -172,7 +177,7 @@ class Worker:
                 self._selection[item.epoch] = item.per_replica
                 evaluations = len(self._selection)
                 if self._learns and 0 in self._selection:
-                    evaluations -= 1  # epoch 0 says little about a setting that is trained
+                    evaluations -= 1  # epoch 0 is before the training
                 if self._spec["may_stop"] and evaluations:
                     result[messages.EVALUATIONS] = evaluations
                     result[messages.LAST_VALUE] = fmean(item.living(self._objective))
@@ -183,13 +188,13 @@ class Worker:
         result["done"] = True
 
     def _message(self, item: EpochMetrics) -> dict[str, Any]:
-        """Return the metrics of an epoch as the driver gets them."""
+        """Return the message with the metrics of an epoch."""
         return messages.epoch_metrics(item, self._seeds if self.seed_curves else ())
 
     def _finished(self, saved: "Checkpoint") -> dict[str, Any]:
-        """Return the only result of a trial that finished under a driver that did not record it."""
+        """Return the result of a finished trial that a previous driver did not record."""
         final = json.loads(str(saved.notes[messages.FINAL]))
-        lost = final[messages.LOST]  # JSON has made texts of its keys
+        lost = final[messages.LOST]  # its keys are text in JSON
         final[messages.LOST] = {int(seed): reason for seed, reason in lost.items()}
         final["files"] = {name: value.numpy().tobytes() for name, value in saved.tensors.items()}
         epochs = [self._message(item) for item in saved.epochs]
@@ -198,13 +203,14 @@ class Worker:
     def _start(
         self, trial: TrialConfig, clip: Any, resume: "Checkpoint | None"
     ) -> Iterator[EpochMetrics]:
+        """Start or resume a trial, and return the iterator of its epochs."""
         self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self.device)
-        features, *others = (self.features[need] for need in messages.needs_of(trial))
-        targets = dict(zip(trial.targets, others, strict=True))
-        wanted = getattr(features, "backbone_fingerprint", None)
-        if wanted is not None and wanted != clip.fingerprint:
+        features, *target_sets = (self.features[need] for need in messages.needs_of(trial))
+        targets = dict(zip(trial.targets, target_sets, strict=True))
+        expected = getattr(features, "backbone_fingerprint", None)
+        if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
                 f"backbone {trial.backbone} has other weights on this node than its features are of"
             )
@@ -215,47 +221,46 @@ class Worker:
         return iter(self.run_trial(trial, self._seeds, features, clip, targets, resume))
 
     def _tokens(self) -> int:
-        """What the trial has sent through the text tower."""
+        """Return the number of tokens that the trial has passed through the text encoder."""
         return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
 
     def _final(self) -> dict[str, Any]:
-        """The final numbers of the trial, what it cost, and the files that its run keeps."""
-        given = self._test, self._selection, self._seeds, self._objective
-        metrics = messages.final_numbers(*given)
+        """Return the content of FINAL: numbers and costs of the trial, and files of its run."""
+        metrics = messages.final_numbers(self._test, self._selection, self._seeds, self._objective)
         failed = self._test.failed if self._test else {}
-        living = [None if p in failed else seed for p, seed in enumerate(self._seeds)]
+        living = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
         hits = messages.hits_file(self._test.hits if self._test else (), living)
-        trained = getattr(self._items, "trained", None) or {}  # of a ship.trial.run.TrialRun
+        trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it
         files = {HITS: hits} if hits else {}
         files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
         return {
             "metrics": metrics,
             "files": files,
             "device": device_label(self.device),
-            messages.LOST: {self._seeds[place]: reason for place, reason in failed.items()},
+            messages.LOST: {self._seeds[index]: reason for index, reason in failed.items()},
         }
 
 
 class ShipTrainable(tune.Trainable):
-    """A worker as Ray Tune has it: Tune's calls, handed to a Worker.
+    """Adapter of Worker to Ray Tune.
 
-    What becomes of a trial whose process dies is for harness.tuning.endings to say. The sweep makes
-    a class of its own of this, with what its workers share.
+    harness.tuning.endings decides about trials whose process dies. The sweep creates a subclass
+    with the attributes that its workers share.
 
     Attributes:
-        shared: feature sets in Ray's object store.
-        arguments: the others of Worker.
+        shared: References to feature sets in Ray's object store.
+        arguments: Other arguments of Worker.
     """
 
     shared: Mapping[messages.Need, Any]
     arguments: Mapping[str, Any]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Read the features, zero-copy, and prepare the process, then its first trial.
+        """Get the features without copies, prepare the process, and begin its first trial.
 
-        SIGTERM is blocked in processes of Ray's (harness.ray.session.sigterm_blocked). A plugin's
-        own processes inherit the mask, and multiprocessing ends them by SIGTERM.
+        SIGTERM is unblocked. It is blocked in Ray's processes (harness.ray.session.sigterm_blocked)
+        and in processes that a plugin starts, which multiprocessing ends by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         features = {key: ray.get(reference) for key, reference in self.shared.items()}
@@ -263,12 +268,12 @@ class ShipTrainable(tune.Trainable):
         self._worker.begin(config)
 
     def step(self) -> dict[str, Any]:
-        """See Worker.step."""
+        """Call Worker.step."""
         return self._worker.step()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up another trial in the same process, unless the last one has broken its GPU."""
+        """Begin another trial in the same process, unless the GPU has become unusable."""
         if self._worker.broken:
-            os._exit(1)  # the trial is tried again, on another worker
+            os._exit(1)  # the trial is retried on another worker
         self._worker.begin(new_config)
         return True

@@ -1,4 +1,4 @@
-"""ship-data: which datasets lie on disk, whether they are sound, and how to get the others.
+"""ship-data: list datasets, download them, and check their files.
 
-Answers for: its own command line and downloads. What a dataset is, is ship.datasets'.
+Responsible for its command line and downloads. ship.datasets defines the datasets.
 """

@@ -1,4 +1,4 @@
-"""What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
+"""Inspect the datasets on disk: `ship-data list` and `ship-data check`."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,16 +30,19 @@ from ship.datasets.layouts import counted, file_size, slashed
 from ship.datasets.lists import repeated
 
 Hashes = tuple[bytes, bytes]
-"""Of a picture's file, and of its decoded pixels."""
+"""Hashes of an image's file and of its decoded pixels."""
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
 )
 
 
 def print_list(data_root: Path | None) -> None:
-    """Print every dataset with a name of its own, what is faulty, and how to get what is absent.
+    """Print all named datasets, the faults of those on disk, and how to get the others.
 
-    Pictures are looked at, not read.
+    Images are not decoded.
+
+    Args:
+        data_root: Folder of the datasets. None if there is none.
     """
     table = Table(box=None, header_style="bold")
     table.add_column("dataset", no_wrap=True)
@@ -76,38 +79,44 @@ def print_list(data_root: Path | None) -> None:
 def check_everything(
     name: str, data_root: Path | None, quick: bool, folder: ImageFolder
 ) -> tuple[Survey, str]:
-    """Survey a dataset, compare it with the published one and decode all of its pictures.
+    """Survey a dataset, compare it with the published one and decode all of its images.
 
     Args:
-        quick: leave out the decoding.
-        folder: how an image_folder:NAME is read.
+        name: Name of the dataset.
+        data_root: Folder of the datasets. None if there is none.
+        quick: Whether to skip the decoding.
+        folder: Options for reading an image_folder:NAME.
+
     Returns:
-        The survey with all faults; its warnings tell, too, in what it is unlike the published
-        dataset, and classes that cannot be trained on. And one line with the counts.
+        The survey with all faults, and one line with the counts. Warnings of the survey include
+        differences from the published dataset and classes without training images.
+
     Raises:
-        DatasetError: there is no dataset of this name.
+        DatasetError: There is no dataset of this name.
     """
     survey = survey_dataset(name, data_root, folder)
     where, faults = f"dataset {name}", Faults(survey.faults)
     odd = Faults([*survey.unlike, *survey.warnings])
     by_split = {split: survey.splits[split].pictures for split in SPLITS}
-    for split, pictures in () if survey.own_split else by_split.items():  # there they are faults
-        twice = repeated(picture.name for picture in pictures)
-        odd.tell(where, "picture", twice, f"more than once in {split}")
+    for split, pictures in (
+        () if survey.own_split else by_split.items()
+    ):  # faults in a custom folder
+        repeats = repeated(picture.name for picture in pictures)
+        odd.tell(where, "picture", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(picture for pictures in by_split.values() for picture in pictures)
-        sound = {name: content for name, content in contents.items() if content}
-        faults.tell(where, "undecodable picture", [name for name in contents if name not in sound])
+        hashes = {name: content for name, content in contents.items() if content}
+        faults.tell(where, "undecodable picture", [name for name in contents if name not in hashes])
         same_bytes, same_pixels = (
-            copy_faults(where, _by_split(by_split, sound, place), survey.own_labels)
-            for place in range(2)
+            copy_faults(where, _by_split(by_split, hashes, index), survey.own_labels)
+            for index in range(2)
         )
-        # ship-sweep refuses copies of files in a custom folder, and sees no other copies
+        # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
         if survey.own_split:
             faults += same_bytes
         odd += [line for line in same_pixels if line not in faults]
-        decoded = f"{number(sound, 'picture')} decoded"
+        decoded = f"{number(hashes, 'picture')} decoded"
     if untrained := _untrained_classes(survey):
         many = number(untrained, "class")
         odd.append(f"{where}: no training pictures of {many}: {some(untrained)}")
@@ -122,50 +131,57 @@ def check_everything(
 
 
 def _by_split(
-    pictures: Mapping[str, Sequence[Picture]], hashes: Mapping[str, Hashes], place: int
+    pictures: Mapping[str, Sequence[Picture]], hashes: Mapping[str, Hashes], index: int
 ) -> dict[str, dict[str, bytes]]:
-    """Group one of the hashes of each picture that can be decoded by split and name."""
+    """Return split -> name -> hash of each image that can be decoded.
+
+    Args:
+        pictures: Images by split.
+        hashes: Hashes by the image's name.
+        index: Which of the two hashes to return.
+    """
     return {
-        split: {one.name: hashes[one.name][place] for one in part if one.name in hashes}
+        split: {image.name: hashes[image.name][index] for image in part if image.name in hashes}
         for split, part in pictures.items()
     }
 
 
 def _split_lines(survey: Survey) -> list[str]:
-    """How one's own folder is split, and what each class has then."""
+    """Return lines about the split of a custom folder: the number of images per class and split."""
     if not survey.own_split or not survey.class_names:
         return []
     n_classes = len(survey.class_names)
     labels = (survey.splits[split].labels for split in SPLITS)
-    counts = [np.bincount(own, minlength=n_classes).tolist() for own in labels]
+    counts = [np.bincount(of_split, minlength=n_classes).tolist() for of_split in labels]
     folders = survey.folder_names or survey.class_names
     lines = [f"split {survey.own_split}; pictures for train/val/test:"]
-    for name, folder, *own in zip(survey.class_names, folders, *counts, strict=True):
-        called = f" (folder {some([folder])})" if name != folder else ""
-        lines.append(f"  {slashed(own)}  {some([name])}{called}")
+    for name, folder, *class_counts in zip(survey.class_names, folders, *counts, strict=True):
+        suffix = f" (folder {some([folder])})" if name != folder else ""
+        lines.append(f"  {slashed(class_counts)}  {some([name])}{suffix}")
     return lines
 
 
 def _decode(pictures: Iterable[Picture]) -> dict[str, Hashes | None]:
-    """Hash each picture's file and pixels, by name; None where Pillow cannot decode it whole.
+    """Return the hashes of each image by name, or None for an image that cannot be decoded.
 
-    What is missing or empty, which the survey tells, is left out. A bar shows how far it is, where
+    Missing and empty files are left out; the survey reports them. A progress bar is shown if
     standard error is a terminal.
     """
-    named = {picture.name: picture for picture in pictures}
-    there = [picture for picture in named.values() if _has_content(picture)]
+    by_name = {picture.name: picture for picture in pictures}
+    existing = [picture for picture in by_name.values() if _has_content(picture)]
     bar = Console(stderr=True)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:  # decoding releases the GIL
-        hashes = pool.map(_hashes, there)
-        shown: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
-        tracked = track(hashes, "decoding", len(there), console=bar, **shown)
-        return {picture.name: found for picture, found in zip(there, tracked, strict=True)}
+        hashes = pool.map(_hashes, existing)
+        options: dict[str, Any] = {"transient": True, "disable": not bar.is_terminal}
+        tracked = track(hashes, "decoding", len(existing), console=bar, **options)
+        return {picture.name: pair for picture, pair in zip(existing, tracked, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _hashes(picture: Picture) -> Hashes | None:
+    """Return the hashes of an image, or None if it cannot be decoded."""
     try:
         return file_hash(picture), pixel_hash(picture)
     except UndecodableError:
@@ -173,16 +189,17 @@ def _hashes(picture: Picture) -> Hashes | None:
 
 
 def _has_content(picture: Picture) -> bool:
-    """Whether there is anything to decode; what is missing or empty is the survey's fault."""
+    """Return True if an image's file exists and is not empty. The survey reports the others."""
     source = picture.source
     return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
 
 
 def _untrained_classes(survey: Survey) -> list[str]:
-    """Names of classes that training should show, but has no picture of.
+    """Return the names of classes that need training images and have none.
 
-    The officially unseen ones need none, nor does any of a set that is a target alone.
+    Officially unseen classes need none, nor do datasets without any training images, which can only
+    be targets.
     """
-    there = set(survey.splits["train"].labels.tolist())
+    trained = set(survey.splits["train"].labels.tolist())
     seen = survey.class_names[: survey.n_seen]
-    return [name for label, name in enumerate(seen) if there and label not in there]
+    return [name for label, name in enumerate(seen) if trained and label not in trained]

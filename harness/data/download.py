@@ -1,4 +1,4 @@
-"""Where datasets come from; `ship-data get`: what torchvision can, moved into CoOp's layout."""
+"""Download datasets: `ship-data get` uses torchvision and moves files into CoOp's layout."""
 
 import tarfile
 import tempfile
@@ -12,7 +12,13 @@ from ship.datasets import DATASETS, nearest_dataset
 
 
 class Source(NamedTuple):
-    """How a dataset is got; sources.toml says what each field means."""
+    """How to get a dataset. sources.toml explains the fields.
+
+    Attributes:
+        how: What to do by hand, or what is downloaded.
+        torchvision: Name of torchvision's class that downloads it. "" if there is none.
+        made: Folder that torchvision creates.
+    """
 
     how: str
     torchvision: str = ""
@@ -21,25 +27,31 @@ class Source(NamedTuple):
 
 _TEXT = Path(__file__).with_name("sources.toml").read_text("utf-8")
 SOURCES: Final = {name: Source(**row) for name, row in tomllib.loads(_TEXT).items()}
-"""By the names of ship.datasets.DATASETS."""
+"""Name in ship.datasets.DATASETS -> source."""
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 
 
 def get_dataset(name: str, data_root: Path) -> list[str]:
-    """Download a dataset's pictures below the data root.
+    """Download a dataset's images below the data root.
 
-    The download goes to a hidden folder there and is renamed once it is whole: what fails leaves
-    nothing behind.
+    The download goes to a hidden folder there, which is renamed once it is complete. A failed
+    download leaves nothing behind.
+
+    Args:
+        name: Name of the dataset.
+        data_root: Folder of the datasets.
 
     Returns:
-        Lines for people: where the pictures are, and what is to be done by hand.
+        Lines that say where the images are, and what has to be done by hand.
+
     Raises:
-        UserError: no such dataset, nothing downloads it, it is there already, or it fails.
+        UserError: There is no such dataset, torchvision cannot download it, its images exist, or
+            the download fails.
     """
     if name not in SOURCES:
-        must, near = "must be one that ship-data list shows", nearest_dataset(name)
-        raise UserError(Fault("dataset", must, name, near=near).text)
+        rule, near = "must be one that ship-data list shows", nearest_dataset(name)
+        raise UserError(Fault("dataset", rule, name, near=near).text)
     source = SOURCES[name]
     spec: Any = DATASETS[name]
     if not source.torchvision:
@@ -53,27 +65,27 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
             _download(source, Path(folder))
             _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
-    except Exception as why:  # a data root that is a file, and whatever torchvision raises
-        reason = " ".join(str(why).split()) or type(why).__name__
-        raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
+    except Exception as error:  # the data root may be a file; torchvision may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"dataset {name} could not be downloaded: {reason}") from error
     lines = [f"pictures of {name}: {pictures}"]
     split = data_root / spec.folder / getattr(spec, "split_file", "")
-    if not split.exists():  # the folder itself where there is no such file
+    if not split.exists():  # without a split file this is the folder
         page = "DATASETS.md of github.com/KaiyangZhou/CoOp"
         lines += [f"to be put there by hand, torchvision has none: {split} (link in {page})"]
     return lines
 
 
 def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], None]) -> None:
-    """Download the pictures of those datasets that are not there.
+    """Download the missing images of datasets.
 
     Args:
-        names: of datasets; what nothing downloads, or is there, is passed over.
-        data_root: folder of the datasets.
-        say: told what has come, and what is to be done by hand.
+        names: Names of datasets. Those that torchvision cannot download are skipped.
+        data_root: Folder of the datasets.
+        say: Function that prints a line about a download, and about what has to be done by hand.
 
     Raises:
-        UserError: a download fails.
+        UserError: A download fails.
     """
     for name in names:
         if name not in SOURCES or not SOURCES[name].torchvision:
@@ -85,17 +97,17 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
 
 
 def _download(source: Source, folder: Path) -> None:
-    """Let torchvision download and unpack into a folder.
+    """Download and unpack a dataset into a folder with torchvision.
 
     Raises:
-        Exception: whatever it raises.
+        Exception: Whatever torchvision raises.
     """
     import torchvision.datasets
 
     downloader = getattr(torchvision.datasets, source.torchvision)
-    # No tar archive may put anything outside of its folder, by name or by link. torchvision leaves
-    # that to Python, which does it by itself from 3.14 on; zip files never could.
-    # staticmethod: a function that is set on a class would be called with the archive, too
+    # Prevent tar archives from writing outside of their folder by names or links. torchvision
+    # relies on Python for that, which does so by default only from 3.14 on. Zip files are safe.
+    # A function must be a staticmethod here, or it would get the archive as its first argument.
     before = vars(tarfile.TarFile)["extraction_filter"]
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
@@ -107,7 +119,7 @@ def _download(source: Source, folder: Path) -> None:
 
 
 def _move(made: Path, into: Path, pictures: str) -> None:
-    """Rename what was unpacked into place, the pictures last; archives are left behind."""
+    """Move unpacked files into place, the images last, without the archives."""
     into.mkdir(parents=True, exist_ok=True)
     paths = [path for path in made.iterdir() if path.suffix not in _ARCHIVES]
     if made.name == pictures:
@@ -115,12 +127,15 @@ def _move(made: Path, into: Path, pictures: str) -> None:
     elif made / pictures not in paths:
         raise RuntimeError(f"torchvision has made no folder {pictures} of pictures")
     for path in sorted(paths, key=lambda path: path.name == pictures):
-        if not (into / path.name).exists():  # what people put there stays
+        if not (into / path.name).exists():  # existing files are kept
             path.rename(into / path.name)
 
 
 def places(spec: Any) -> str:
-    """Where a dataset lies below the data root: "oxford_pets/images"; "" for a packaged one."""
+    """Return the folders of a dataset below the data root, e.g. "oxford_pets/images".
+
+    The result is "" for a packaged dataset.
+    """
     folder = getattr(spec, "folder", "")
-    apart = folder and not spec.pictures.startswith(folder)  # xlsa17's lists lie elsewhere
-    return f"{folder}, {spec.pictures}" if apart else str(getattr(spec, "pictures", ""))
+    is_split = folder and not spec.pictures.startswith(folder)  # xlsa17's lists are elsewhere
+    return f"{folder}, {spec.pictures}" if is_split else str(getattr(spec, "pictures", ""))

@@ -1,4 +1,4 @@
-"""Recipes for clusters, as files that users copy and edit; README.md says which one when."""
+"""Recipes for clusters, as files to copy and edit. README.md says which one to use."""
 
 import sys
 from pathlib import Path
@@ -12,5 +12,5 @@ FOLDER = Path(__file__).parent
 
 
 def print_recipe(name: str) -> None:
-    """Print a recipe as it is."""
+    """Print the file of a recipe."""
     sys.stdout.write((FOLDER / FILES[name]).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""How values, durations, counts and errors are spelled in the lines that a person reads.
+"""Format values, durations, counts and errors in messages.
 
-Answers for: no secret of an address, and no character that a terminal obeys, is shown.
-Imports nothing of the project, and nothing heavy.
+Responsible for hiding secrets of addresses and escaping control characters. Imports nothing of the
+project, and nothing heavy.
 """
 
 from harness.wording.redaction import redacted

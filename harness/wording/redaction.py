@@ -1,35 +1,35 @@
-"""Texts without the secrets of the addresses in them."""
+"""Remove the secrets of addresses from texts."""
 
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
 _MASK = "***"
-# All that may be a user or password, up to the last @, also where a slash lacks. Behind sqlite:///
-# and file:///, and behind one slash of theirs, is a path.
+# Everything that may be a user or password, up to the last @, even if a slash is missing. After
+# sqlite:/// and file:///, also with only one slash, there is a path instead.
 _USER = re.compile(
     r"(?:(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//|(?<=\w:)(?<!sqlite:)(?<!file:)/)\S*@"
 )
-# What options say may be a token, whatever their names; the first name stays, and so does what ends
-# the address in a sentence.
+# Any option's value may be a token. The name of the first option and the punctuation after the
+# address stay.
 _OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
-# Scheme, and user and password of an address: up to its last @, and up to its first.
+# Scheme, user and password of an address, up to its last @ and up to its first @.
 _LOGINS = tuple(re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?"))
 _SECRET_OPTION = re.compile(r"(?i)[?&][^\s=&]*(?:pass|pwd|token|key|secret)[^\s=&]*=([^\s&'\"]+)")
-_SHORT = 4  # a shorter secret is only masked where no letter or digit is next to it
-_TOKEN = 16  # a user of this length may be a token
-_SERVERS = ("http", "https", "databricks")  # a lone user is a token there
+_SHORT = 4  # a shorter secret is masked only if no letter or digit is next to it
+_TOKEN = 16  # a user of at least this length may be a token
+_SERVERS = ("http", "https", "databricks")  # a user without a password is a token
 
 
 def redacted(text: str, *addresses: str) -> str:
-    """Return a text without what may be a secret of an address.
+    """Return a text with the possible secrets of addresses masked.
 
-    Masks users, passwords and options in each address in the text, e.g.
-    postgresql://***@host/mlflow?password=***, and their secrets elsewhere in it: some errors quote
-    an address in pieces. Text without addresses stays as it is.
+    Users, passwords and options are masked in each address in the text, e.g.
+    postgresql://***@host/mlflow?password=***. The same secrets are masked in the rest of the text,
+    because some errors quote parts of an address. Text without addresses is not changed.
 
     Args:
-        text: The text to be shown.
+        text: Text to show.
         addresses: Addresses whose secrets are masked, in addition to those in the text.
     """
     spellings = {
@@ -50,7 +50,7 @@ def redacted(text: str, *addresses: str) -> str:
 def _secrets(text: str) -> Iterator[str]:
     """Yield the passwords and tokens of the addresses in a text.
 
-    A server's user is a token where it has no password, or is as long as a token.
+    The user of a server is a token if there is no password, or if it is as long as a token.
     """
     for pattern in _LOGINS:
         for scheme, login in pattern.findall(text):
@@ -64,8 +64,8 @@ def _secrets(text: str) -> Iterator[str]:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """Yield the ways an error may spell a secret: as it is, decoded, encoded, as Python."""
+    """Yield the forms of a secret in errors: unchanged, decoded, encoded, and as Python's repr."""
     plain = unquote(secret)
     for spelling in (secret, plain, quote(plain, safe=""), repr(plain)[1:-1]):
-        if spelling.strip("*"):  # else it was masked before
+        if spelling.strip("*"):  # otherwise it is masked already
             yield spelling

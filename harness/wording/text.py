@@ -1,4 +1,4 @@
-"""How values, durations and errors are spelled in the lines that a person reads."""
+"""Format values, durations, counts and errors in messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from harness.wording.redaction import redacted
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
 _NO_XML = frozenset({0xFFFE, 0xFFFF})
-# What turns the order of the characters around it: text then reads as other than it is.
+# Characters that change the direction of the text around them, so that it looks different.
 _TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def printable(text: str) -> str:
-    """A text in which characters that a terminal or a page would obey are spelled out."""
+    """Escape the characters of a text that would control a terminal or a page."""
     return "".join(
         character.encode("unicode_escape").decode()
         if category(character) in _NO_TEXT
@@ -26,17 +26,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As printable, of a text of several lines."""
+    """Escape each line of a text as `printable` does."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def count(number: int, what: str) -> str:
-    """E.g. "1 seed", "3 seeds"."""
+    """Return a number with its noun, e.g. "1 seed" or "3 seeds"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error's text, or "" where a plugin's error raises another one in place of it."""
+    """Return an error's text, or "" if a plugin's error raises another error in __str__."""
     try:
         return str(error)
     except (KeyboardInterrupt, SystemExit):
@@ -46,13 +46,13 @@ def error_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that is not blank, or its type's name."""
+    """Return the first nonblank line of an error's text, or the name of its type."""
     lines = (line.strip() for line in error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def show(value: Any, width: int = 60) -> str:
-    """A value the way YAML spells it, shortened to `width` characters."""
+    """Return a value as YAML, truncated to `width` characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
@@ -66,19 +66,19 @@ def show(value: Any, width: int = 60) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` was probably meant to be, or None."""
+    """Return the choice that is most similar to a word, or None if none is similar."""
     lowered = {choice.lower(): choice for choice in choices}
     matches = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[matches[0]] if matches else None
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error without secrets, cut where it is long."""
+    """Return the first line of an error without secrets, truncated to 300 characters."""
     return redacted(first_line(error))[:300]
 
 
 def duration(seconds: float) -> str:
-    """For people: "<1 s", "12 s", "3.4 min", "5.6 h"."""
+    """Format a duration: "<1 s", "12 s", "3.4 min" or "5.6 h"."""
     if seconds < 1:
         return "<1 s"
     if seconds < 60:
