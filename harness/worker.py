@@ -259,8 +259,9 @@ class ShipTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Get the features without copies, prepare the process, and begin its first trial.
 
-        SIGTERM is unblocked. It is blocked in Ray's processes (harness.ray.session.sigterm_blocked)
-        and in processes that a plugin starts, which multiprocessing ends by SIGTERM.
+        SIGTERM is unblocked. It is blocked in Ray's processes, see
+        harness.ray.session.sigterm_blocked. Processes that a plugin starts would inherit that, and
+        multiprocessing ends them by SIGTERM.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         features = {key: ray.get(reference) for key, reference in self.shared.items()}

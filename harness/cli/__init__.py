@@ -1,5 +1,5 @@
-"""ship-sweep on the command line: options, lists, the dry run, exit codes.
+"""The command line of ship-sweep: options, lists, the dry run and exit codes.
 
-Answers for: refusing options that cannot be meant before anything heavy is imported, and for what
-is printed at the end. main.main is the entry point; Python calls harness.study instead.
+Responsible for refusing invalid options before anything heavy is imported, and for the output at
+the end. The entry point is main.main. The Python API is harness.study.
 """

@@ -1,4 +1,4 @@
-"""How small a difference a study's seeds will show: a note of the dry run."""
+"""Lines of the dry run about the smallest difference that a study's seeds can show."""
 
 import statistics
 from bisect import bisect_left
@@ -10,24 +10,25 @@ from reports.errors import ReportError
 from reports.stats import minimum_detectable
 from reports.tables import Family, load_families
 
-FEWEST_PAIRS = 3  # that a difference's deviation is told from
-MOST_SEEDS = 100_000  # that are looked at
+FEWEST_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
+MOST_SEEDS = 100_000  # maximum number of seeds to consider
 
 
 def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
-    """How small a difference the study's seeds will show, and what smaller ones would take.
+    """Return lines about the difference that the study's seeds can show, and smaller ones' cost.
 
     Args:
-        study: with its seeds.
-        uri: of the store.
+        study: The study.
+        uri: Address of the store.
     """
     try:
-        found = load_families(study.name, uri)
-    except ReportError:  # no store, no such study, or nothing finished: the plan says so
-        found = []
-    if found and not any(family.comparable and family.pairs for family in found):
+        families = load_families(study.name, uri)
+    except ReportError:  # no store, no such study, or nothing finished; the plan shows that
+        families = []
+    if families and not any(family.comparable and family.pairs for family in families):
         return []
-    seeds, known = len(study.seeds), [one for one in found if deviations(one.differences)]
+    seeds = len(study.seeds)
+    known = [family for family in families if deviations(family.differences)]
     return [_shown(family, seeds, study.smallest_effect) for family in known] or [
         f"which differences {count(seeds, 'seed')} would show can be told from at least "
         f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
@@ -36,16 +37,22 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
 
 
 def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
-    """The standard deviation of each comparison with enough pairs, and with a spread.
+    """Return the positive standard deviations of comparisons with enough pairs.
 
-    What is detected is proportional to it, so the median of the one is that of the other.
+    The detectable difference is proportional to the deviation, so their medians correspond.
+
+    Args:
+        differences: Seed -> difference, for each comparison.
     """
-    found = [list(one.values()) for one in differences if len(one) >= FEWEST_PAIRS]
-    return [deviation for values in found if (deviation := statistics.stdev(values)) > 0]
+    samples = [list(pairs.values()) for pairs in differences if len(pairs) >= FEWEST_PAIRS]
+    return [deviation for values in samples if (deviation := statistics.stdev(values)) > 0]
 
 
 def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
-    """Of one family: what the seeds show, then what half of that and what matters would take."""
+    """Return a family's line: the detectable difference, and the seeds that smaller ones need.
+
+    The smaller ones are half of the detectable difference, and the smallest effect of interest.
+    """
     spread = deviations(family.differences)
     middle, tests = statistics.median(spread), len(family.differences)
     targets = {smallest_effect}
@@ -53,31 +60,31 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     if shown is not None:
         targets.add(float(f"{shown / 2:.2g}"))
         least = f"differences in {family.head} of {shown:.2g} points or more"
-    of = count(len(spread), "comparison")
-    told = [f"{family.name}: {count(seeds, 'seed')} show {least} (with 80% power; median of {of})"]
+    base = f"with 80% power; median of {count(len(spread), 'comparison')}"
+    parts = [f"{family.name}: {count(seeds, 'seed')} show {least} ({base})"]
     for effect in sorted(targets, reverse=True):
         needed = seeds_for(middle, tests, effect)
         many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
         more = ((needed or 0) - seeds) * family.seconds
         cost = f" (+{duration(more)} of computing)" if more > 0 else ""
         points = "point" if effect == 1 else "points"
-        told.append(f"for {effect:g} {points} {many}{cost}")
-    return "; ".join(told)
+        parts.append(f"for {effect:g} {points} {many}{cost}")
+    return "; ".join(parts)
 
 
 def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
-    """The fewest seeds that show a difference in a family; None: more than MOST_SEEDS.
+    """Return the minimum number of seeds that show a difference, or None above MOST_SEEDS.
 
     Args:
-        deviation: of paired differences.
-        tests: comparisons of the family.
-        effect: the difference.
+        deviation: Standard deviation of paired differences.
+        tests: Number of comparisons in the family.
+        effect: The difference.
     """
-    # that a single seed shows no difference counts as enough: the search begins above it
-    found = bisect_left(
+    # begins at 2: the key would be True for a single seed, which has no detectable difference
+    n_seeds = bisect_left(
         range(MOST_SEEDS + 1),
         True,
         lo=2,
         key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
     )
-    return found if found <= MOST_SEEDS else None
+    return n_seeds if n_seeds <= MOST_SEEDS else None

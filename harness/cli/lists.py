@@ -1,4 +1,4 @@
-"""What a YAML may name: the lists of it, and whether one of them does what it should."""
+"""Print the lists of studies, options and backbones, and check methods and datasets."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,7 +37,7 @@ _ON_BACKBONES = (
 
 
 def print_spaces() -> None:
-    """The packaged studies, one line each."""
+    """Print the packaged studies, one line each."""
     table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
         table.add_row(name, escape(description))
@@ -45,7 +45,7 @@ def print_spaces() -> None:
 
 
 def print_options() -> None:
-    """Every name that a YAML may choose, by key, in the settings classes' words."""
+    """Print the keys of a YAML and their choices, with the descriptions of the config classes."""
     for key, rows in _tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
@@ -60,11 +60,10 @@ def print_backbones(*, every: bool = False) -> None:
     """Print a table of the backbones that prompts can drive.
 
     Args:
-        every: whether the table also has the architectures without published weights, and those
-            that are refused, each with the reason.
+        every: Whether to include the architectures without published weights, and those that are
+            refused, with the reasons.
     """
-    # Narrow enough for the longest tag on a line of 80 characters: a tag that is broken over two
-    # lines cannot be copied.
+    # narrow enough for the longest tag in 80 characters, because a broken tag cannot be copied
     sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
     table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
@@ -85,23 +84,23 @@ def print_backbones(*, every: bool = False) -> None:
 
 
 def run_check(name: str, data_root: Path | None) -> None:
-    """Check whatever has that name, on the packaged backbone, and say what holds and what fails.
+    """Check a generator, fine-tuner or dataset with the packaged backbone, and print the results.
 
     Args:
-        name: as a YAML says it; of a built-in or a plugin.
-        data_root: where datasets lie.
+        name: Its name in a YAML. It may be packaged or from a plugin.
+        data_root: Folder of the datasets.
 
     Raises:
-        UserError: nothing has that name.
-        typer.Exit: something fails.
+        UserError: There is nothing of that name.
+        typer.Exit: A check fails.
     """
     from ship.testing import check_dataset, check_finetuner, check_generator
 
     folder = name.startswith(PREFIX)
     if not folder and all(name not in table for table in (GENERATORS, FINETUNERS, DATASETS)):
         known = [*GENERATORS, *FINETUNERS, *DATASETS]
-        must = "must name a generator, a fine-tuner or a dataset"
-        fault = Fault("--check", must, name, near=nearest(name, known)).text
+        rule = "must name a generator, a fine-tuner or a dataset"
+        fault = Fault("--check", rule, name, near=nearest(name, known)).text
         hint = "ship-sweep --list-options lists them, --plugin FILE or MODULE adds yours"
         raise UserError(f"{fault}; {hint}")
     generator, fails = GENERATORS.get(name), 0
@@ -119,14 +118,15 @@ def run_check(name: str, data_root: Path | None) -> None:
         raise typer.Exit(BROKEN)
 
 
-def _print(*shown: Table | str) -> None:
+def _print(*items: Table | str) -> None:
+    """Print tables and lines."""
     console = Console(highlight=False)
-    for one in shown:
-        console.print(one)
+    for item in items:
+        console.print(item)
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
-    """What --list-options shows: title -> rows of a name and its line."""
+    """Return the tables of --list-options: title -> rows of a name and its description."""
     datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
     study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
     return {
@@ -156,14 +156,15 @@ def _backbone_defaults() -> Iterable[tuple[str, str]]:
 
 
 def _dataset_line(spec: Any) -> str:
-    where = getattr(spec, "folder", None)
-    if where is None:
+    """Return the description of a dataset."""
+    folder = getattr(spec, "folder", None)
+    if folder is None:
         return getattr(spec, "about", "") or _first_line(type(spec))
-    return f"{spec.classes} classes in DATA_ROOT/{where}; {spec.template!r}"
+    return f"{spec.classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
 
 
 def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Each variant of a group, then its settings."""
+    """Yield a row for each variant of a group, followed by rows for its options."""
     for name, settings in choices.items():
         yield name, _first_line(settings)
         for field, line in _fields(settings):
@@ -171,18 +172,19 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterable[tuple[str, str]]:
-    """The settings of a group with what they mean and their defaults.
+    """Yield a row for each option of a config class: its description and default.
 
     Args:
-        defaults: those that depend on other settings, in words.
+        settings: The config class.
+        defaults: Texts of defaults that depend on other options.
     """
     for name, field in settings.model_fields.items():
-        if name != "name" or field.is_required():  # else the variant's own, shown above
+        if name != "name" or field.is_required():  # a variant's name is shown in its own row
             yield name, f"{field.description} ({(defaults or {}).get(name) or _default(field)})"
 
 
 def _default(field: Any) -> str:
-    """What a setting is where a YAML does not give it."""
+    """Return text about the default of an option."""
     if field.is_required():
         return "must be given"
     value = field.get_default(call_default_factory=True)
@@ -192,4 +194,5 @@ def _default(field: Any) -> str:
 
 
 def _first_line(settings: Any) -> str:
+    """Return the first line of a class's docstring."""
     return (settings.__doc__ or "").strip().splitlines()[0]

@@ -1,10 +1,10 @@
-"""ship-sweep: bring the world to what a study's YAML says, and print its table.
+"""ship-sweep: run a study as its YAML defines it, and print its table.
 
     ship-sweep --space prompt_len.yaml
     ship-sweep --space prompt_len.yaml --set dataset=caltech101 --data-root ~/data
 
-The options are declared here, once; harness.cli.options refuses those that cannot be meant.
-Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
+The options are declared only here; harness.cli.options refuses invalid combinations. Heavy modules
+(torch, ray, mlflow, pydantic) are imported inside the functions, so that --help is fast.
 """
 
 from pathlib import Path
@@ -201,7 +201,7 @@ def sweep(
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Run a study of SHIP: whatever the YAML wants and the store does not have yet."""
+    """Run the configurations and seeds of a study that the store does not have yet."""
     if version:
         from importlib.metadata import version as version_of
 
@@ -240,7 +240,7 @@ def sweep(
 
 
 def main() -> None:
-    """Entry point of the ship-sweep script."""
+    """Run the ship-sweep script."""
     start(app)
 
 

@@ -1,4 +1,4 @@
-"""The options of ship-sweep as one value, and the refusal of those that cannot be meant."""
+"""The options of ship-sweep as a dataclass, and the check for invalid combinations."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.deploy import FILES
 
 _CHOICES = {"prefetch": ("downloads", "features"), "deploy": tuple(FILES)}
-# what is done in place of a study, and the only options that it takes beside its own
+# modes that do not run a study -> other options that they accept
 _INSTEAD = {
     "--list": (),
     "--list-options": ("--plugin",),
@@ -16,7 +16,7 @@ _INSTEAD = {
     "--deploy": (),
     "--predict": ("--plugin", "--setting", "FOLDER"),
 }
-# what an option needs, and what it excludes
+# option -> option that it requires; option -> options that it excludes
 _TOGETHER = {"--all": "--list-backbones", "--predict": "FOLDER", "--setting": "--predict"}
 _APART = {
     "--in-process": ("--address",),
@@ -26,7 +26,7 @@ _APART = {
 
 @dataclass(frozen=True)
 class Options:
-    """The values of a command line's options; harness.cli.main declares and explains each.
+    """Values of the options of a command line. harness.cli.main declares and explains them.
 
     An option that is not used is None or False.
     """
@@ -59,41 +59,49 @@ class Options:
 
 
 def check_options(options: Options) -> None:
-    """Refuse options that cannot be meant, before anything heavy is imported.
+    """Refuse invalid options before anything heavy is imported.
 
     Raises:
-        ConfigError: a line for each.
+        ConfigError: Some options are invalid. The message has one line for each.
     """
     from harness.errors import ConfigError, Fault, address_fault
 
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     names = [name for name, value in values.items() if value not in (None, False)]
-    given = ["FOLDER" if name == "pictures" else _flag(name) for name in names]
-    instead = next((one for one in given if one in _INSTEAD), None)
-    slip = _slip(options) if "FOLDER" in given and "--predict" not in given else ""
+    used = ["FOLDER" if name == "pictures" else _flag(name) for name in names]
+    mode = next((option for option in used if option in _INSTEAD), None)
+    slip = _slip(options) if "FOLDER" in used and "--predict" not in used else ""
     lines = [slip] if slip else []
-    if instead is None and options.space is None and " --space " not in slip:
+    if mode is None and options.space is None and " --space " not in slip:
         from harness.study_files import packaged_names
 
-        must = "must be given: a YAML file or a packaged space"
-        lines.insert(0, Fault("--space", must, choices=packaged_names()).text)
+        rule = "must be given: a YAML file or a packaged space"
+        lines.insert(0, Fault("--space", rule, choices=packaged_names()).text)
     if options.address is not None and (fault := address_fault(options.address)):
         lines.append(fault)
     for name, choices in _CHOICES.items():
         if (value := getattr(options, name)) not in (None, *choices):
             lines.append(Fault(_flag(name), "must be one of the choices", value, choices).text)
-    together = [(one, _TOGETHER[one]) for one in given if one in _TOGETHER]
-    lines += [f"{one} must come with {other}" for one, other in together if other not in given]
-    apart = [(one, other) for one in given for other in _APART.get(one, ()) if other in given]
-    if instead is not None:
-        apart += [(instead, one) for one in given if one not in (instead, *_INSTEAD[instead])]
-    lines += [f"{one} must come without {other}" for one, other in apart]
+    for option in used:
+        required = _TOGETHER.get(option)
+        if required is not None and required not in used:
+            lines.append(f"{option} must come with {required}")
+    conflicts = [
+        (option, excluded)
+        for option in used
+        for excluded in _APART.get(option, ())
+        if excluded in used
+    ]
+    if mode is not None:
+        accepted = (mode, *_INSTEAD[mode])
+        conflicts += [(mode, option) for option in used if option not in accepted]
+    lines += [f"{option} must come without {excluded}" for option, excluded in conflicts]
     if lines:
         raise ConfigError(lines)
 
 
 def _slip(options: Options) -> str:
-    """Return the line that refuses an argument without an option, with what was probably meant."""
+    """Return the message for an argument without an option, with a suggestion."""
     from harness.study_files import packaged_names
 
     argument = options.pictures or Path()
@@ -107,5 +115,5 @@ def _slip(options: Options) -> str:
 
 
 def _flag(name: str) -> str:
-    """Return how an option is written on the command line: all_ as --all."""
+    """Return the command line's form of an option's name, e.g. --all for all_."""
     return f"--{name.rstrip('_').replace('_', '-')}"

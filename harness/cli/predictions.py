@@ -1,4 +1,4 @@
-"""ship-sweep --predict: what the models that a study has kept see in pictures of one's own."""
+"""ship-sweep --predict: classify images with the trained models of a study."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,8 +18,8 @@ from reports.cells import level_text
 from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
 
-MOST_TOLD = 10  # settings that an error names
-# a store that is away says so in seconds, not after MLflow's minutes of retries
+MOST_TOLD = 10  # configurations that an error lists
+# report a store that does not answer in seconds, not after minutes of MLflow's retries
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
@@ -31,29 +31,31 @@ def predict(
     *,
     tracking_uri: str | None = None,
 ) -> pl.DataFrame:
-    """Name pictures by what a study with `save: true` has trained of one setting.
+    """Classify images with the models of one configuration of a study with `save: true`.
 
-    Each seed's model gives probabilities of all classes, base and new; their mean decides.
+    The prediction is the class with the largest mean probability over the models of all seeds. All
+    classes compete, base and new.
 
     Args:
-        study: its name.
-        pictures: a file, or a folder, whose pictures are taken at any depth.
-        setting: KEY=VALUE of factors that name one setting; (): the one that selection prefers.
-            Levels with classes of their own (a dataset's) must be named, and alone leave the rest
-            to selection.
-        tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        study: Name of the study.
+        pictures: An image file, or a folder that is searched for images at any depth.
+        setting: KEY=VALUE of factors, which select one configuration. Defaults to the configuration
+            with the best selection score. A level of a factor with different classes (such as the
+            dataset) is required. If only such levels are listed, selection decides about the rest.
+        tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
+            ./mlflow.db.
 
     Returns:
-        A row a picture, ordered by path: picture (its path, in a folder from there), class,
-        probability (0 to 1), second_class, second_probability, seeds (models that were asked),
-        seeds_agreeing (those that name this class by themselves), error (why the image could not
-        be decoded; its other columns are null then).
+        One row per image, ordered by path: picture (path, relative to the folder), class,
+        probability (0 to 1), second_class, second_probability, seeds (number of models),
+        seeds_agreeing (number of models that predict this class), error (why the image could not
+        be decoded; the other columns are null then).
 
     Raises:
-        UserError: no such study, setting, folder or picture, nothing was kept, a model was
-            trained for each target, or no image can be decoded.
-        ReportError: the store or the study cannot be read.
-        ship.trial.TrainedError: what was kept cannot be used.
+        UserError: There is no such study, configuration, folder or image; no models were saved; the
+            study has a model for each target; or no image can be decoded.
+        ReportError: The store or the study cannot be read.
+        ship.trial.TrainedError: The saved models cannot be used.
     """
     uri = store.store_uri(tracking_uri)
     setting = listed("setting", setting, str, "n_ctx=4")
@@ -71,96 +73,112 @@ def predict(
     opened = store.open_store(uri)
     lacking = [
         run
-        for run in dict.fromkeys(runs.values())  # one run may have several seeds
+        for run in dict.fromkeys(runs.values())  # a run may have several seeds
         if not opened.read(partial(store.keeps_trained, run_id=run))
     ]
-    if lacking:  # a finished run stays so, whatever the YAML asks for later
+    if lacking:  # setting save later does not rerun a finished run
         raise UserError(
             f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
             " without save: true; run it with save=true under another name (name=...)"
         )
-    columns = {"picture": names, **_seen(runs, files, uri)}
+    columns = {"picture": names, **_predictions(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
 def _pictures(place: Path) -> list[Path]:
-    """The files of pictures, by path; what is hidden or ends otherwise is passed over."""
+    """Return the image files of a file or folder, by path. Hidden and other files are skipped.
+
+    Raises:
+        UserError: There is no such file or folder, or it has no images.
+    """
     if not place.exists():
         raise UserError(f"{place}: there is no such file or folder")
-    found = [
+    files = [
         path
         for path in ([place] if place.is_file() else sorted(place.rglob("*")))
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(place).parts)
     ]
-    if not found:
+    if not files:
         raise UserError(f"{place}: no pictures here ({', '.join(SUFFIXES)})")
-    return found
+    return files
 
 
-def _chosen(study: Study, asked: Sequence[str]) -> str:
-    """The key of the one setting that is meant.
+def _chosen(study: Study, assignments: Sequence[str]) -> str:
+    """Return the key of the configuration that KEY=VALUE texts and selection determine.
 
     Raises:
-        UserError: none or several; with the choices.
+        UserError: No configuration or several ones match. The message lists the choices.
     """
-    wanted, apart = _wanted(study, asked)
-    every = tables.by_preference(study) or _unscored(study)
+    levels, class_factors = _levels(study, assignments)
+    finished = tables.by_preference(study) or _unscored(study)
     ranked = [
         (score, group)
-        for score, group in every
-        if all(same(group.value.assignment.get(key), level) for key, level in wanted.items())
+        for score, group in finished
+        if all(same(group.value.assignment.get(key), level) for key, level in levels.items())
     ]
     best = [group for _, group in ranked]
-    if wanted.keys() <= apart:
-        tied = tables.tied_first([score for score, _ in ranked])
-        best = [group for group, one in zip(best, tied, strict=True) if one]
+    if levels.keys() <= class_factors:
+        ties = tables.tied_first([score for score, _ in ranked])
+        best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
         return str(best[0].value.key)
     labels = tables.factor_labels(study)
-    names = [tables.spelled(group, labels) for _, group in ranked or every]
+    names = [tables.spelled(group, labels) for _, group in ranked or finished]
     shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
-    which = f"setting {' '.join(asked)} names" if asked else "selection prefers"
+    which = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
     fault = "several settings" if best else "no finished setting"
     way_out = f"name one by setting (--setting) KEY=VALUE (choices: {shown or 'none'})"
     raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
 
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
-    """The finished settings of a study under `selection: none`, which prefers none of them."""
+    """Return the finished configurations of a study with `selection: none`, with equal scores."""
     return [(0.0, group) for group in tables.setting_groups(study) if group.done]
 
 
-def _wanted(study: Study, asked: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
-    """factor key -> level, of KEY=VALUE by whole or short names; and the factors set apart.
+def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+    """Parse KEY=VALUE texts, whose keys may be full or short names of factors.
 
-    Settings that were selected on other classes have scores that must not compete: such a factor's
-    level is named by whoever asks.
+    Levels of factors whose levels have different classes are required: scores of configurations
+    that were selected on different classes are not comparable.
+
+    Returns:
+        Factor -> level, and the factors whose levels have different classes.
 
     Raises:
-        ConfigError: a line for each that cannot be meant, and for each that is missing.
+        ConfigError: A text is invalid, or a required level is missing. The message has one line for
+            each.
     """
     names = tables.short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
-    given, faults = parse_overrides(asked, "setting")
-    must, choices = f"must be a factor of {study.name}", tuple(names.values())
-    unknown = [one.path for one in given if one.path not in keys]
-    faults += [Fault(path, must, choices=choices).line("setting") for path in unknown]
-    wanted = {keys[one.path]: one.value for one in given if one.path in keys}
-    apart = tables.class_factors(study)
-    for one in apart:
-        if one.key not in wanted:
-            must = f"must name a level of {names[one.key]}, as each has classes of its own"
-            levels = tuple(map(level_text, tables.ordered_levels(study, one)))
-            faults.append(Fault("setting", must, choices=levels).text)
+    overrides, faults = parse_overrides(assignments, "setting")
+    rule, choices = f"must be a factor of {study.name}", tuple(names.values())
+    unknown = [override.path for override in overrides if override.path not in keys]
+    faults += [Fault(path, rule, choices=choices).line("setting") for path in unknown]
+    levels = {
+        keys[override.path]: override.value for override in overrides if override.path in keys
+    }
+    class_factors = tables.class_factors(study)
+    for factor in class_factors:
+        if factor.key not in levels:
+            rule = f"must name a level of {names[factor.key]}, as each has classes of its own"
+            choices = tuple(map(level_text, tables.ordered_levels(study, factor)))
+            faults.append(Fault("setting", rule, choices=choices).text)
     if faults:
         raise ConfigError(faults)
-    return wanted, {one.key for one in apart}
+    return levels, {factor.key for factor in class_factors}
 
 
-def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
-    """The columns of predict() beside the pictures' names."""
+def _predictions(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str, list[Any]]:
+    """Return the columns of `predict` after the images' names.
+
+    Args:
+        runs: Seed -> ID of the run with its model.
+        files: Image files.
+        uri: Address of the store.
+    """
     models: list[Any] = []
     for seed, run_id in runs.items():
         clip = models[0].clip if models else None
@@ -175,13 +193,13 @@ def _seen(runs: Mapping[int, str], files: Sequence[Path], uri: str) -> dict[str,
         if not decoded:
             raise UserError("\n".join(errors.values())) from None
         features = models[0].encode(decoded)
-    seen = [model.predict(features) for model in models]
+    predictions = [model.predict(features) for model in models]
     classes = models[0].class_names
-    total: Any = sum(one.probabilities.double() for one in seen)
-    mean, places = (total / len(seen)).topk(min(2, len(classes)))
-    best, second = ([classes[i] for i in places[:, rank].tolist()] for rank in (0, -1))
-    votes = zip(*(one.names for one in seen), strict=True)
-    agreeing = [own.count(name) for name, own in zip(best, votes, strict=True)]
+    total: Any = sum(prediction.probabilities.double() for prediction in predictions)
+    mean, labels = (total / len(predictions)).topk(min(2, len(classes)))
+    best, second = ([classes[i] for i in labels[:, rank].tolist()] for rank in (0, -1))
+    votes = zip(*(prediction.names for prediction in predictions), strict=True)
+    agreeing = [image_votes.count(name) for name, image_votes in zip(best, votes, strict=True)]
     columns: dict[str, list[Any]] = {
         "class": best,
         "probability": mean[:, 0].tolist(),

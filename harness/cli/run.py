@@ -1,4 +1,4 @@
-"""A command of ship-sweep that names a study, or what is done in place of one, and how it ends."""
+"""Execute a command of ship-sweep, and print how it ended."""
 
 import os
 import shlex
@@ -36,14 +36,14 @@ _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 
 
 def carry_out(options: Options) -> None:
-    """Do what is asked for; what ends it is one line on stderr.
+    """Execute a command. Errors of the user are printed to stderr without a traceback.
 
     Raises:
-        typer.Exit: with the exit code, where it is not 0.
+        typer.Exit: The exit code is not 0.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-    # Read when Ray is imported. Without it Ray takes a driver's parent for its raylet: once the
-    # raylet has died, it ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
+    # Read when Ray is imported. Without it, Ray assumes that a driver's parent is its raylet. If
+    # the raylet dies, Ray ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
     # src/ray/raylet_ipc_client/raylet_ipc_client.cc, ShutdownIfLocalRayletDisconnected).
     os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
     try:
@@ -60,13 +60,14 @@ def carry_out(options: Options) -> None:
         _end(USER_MISTAKE, fault)
 
 
-def _end(code: int, said: str) -> NoReturn:
-    typer.echo(redacted(said), err=True)
+def _end(code: int, message: str) -> NoReturn:
+    """Print a message to stderr, and exit."""
+    typer.echo(redacted(message), err=True)
     raise typer.Exit(code)
 
 
 def _carry_out(options: Options) -> None:
-    """Show, check, plan or run."""
+    """Execute the mode that the options select, without handling errors."""
     check_options(options)
     plugins, data_root = options.plugin or [], options.data_root
     load_plugins(plugins)
@@ -89,26 +90,26 @@ def _carry_out(options: Options) -> None:
 
 
 def _plan_or_run(options: Options) -> None:
-    """Fetch what a study needs, show what it would do, or run it and print its report."""
+    """Prefetch a study's needs, print its dry run, or run it and print its report."""
     space, overrides = str(options.space), options.set_ or []
     if options.prefetch is not None:
         root, cache, verbose = options.data_root, options.cache_dir, options.verbose
         harness.study.prefetch(space, overrides, root, cache, to=options.prefetch, verbose=verbose)
         return
-    wanted = harness.study.typed_study(space, overrides, (), options.data_root)
-    asked: dict[str, Any] = {
+    study = harness.study.typed_study(space, overrides, (), options.data_root)
+    arguments: dict[str, Any] = {
         "data_root": options.data_root,
         "cache_dir": options.cache_dir,
         "reuse": not options.no_reuse,
         "retry_non_finite": options.retry_non_finite,
     }
     if options.dry_run:
-        print_dry_run(wanted, options.address, asked)
+        print_dry_run(study, options.address, arguments)
         return
     report = FinalReport()
     timeout = STORE_TIMEOUT if options.store_timeout is None else options.store_timeout
     outcome = harness.study.run_study(
-        wanted,
+        study,
         address=options.address,
         in_process=options.in_process,
         verbose=options.verbose,
@@ -116,7 +117,7 @@ def _plan_or_run(options: Options) -> None:
         store_timeout=timeout,
         accept_changes=options.accept_changes,
         publish=report.publication,
-        **asked,
+        **arguments,
     )
     finish(outcome, report)
 
@@ -129,12 +130,12 @@ def _copy(name: str) -> None:
 
 
 def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, Any]) -> None:
-    """Print what a run would do, and on stderr what it would be refused for.
+    """Print what a run would do, and on stderr why it would be refused.
 
     Args:
-        study: the study.
-        address: of a running Ray cluster; None: this machine.
-        asked: what else plan_study is called with.
+        study: The study.
+        address: Address of a running Ray cluster. None for this machine.
+        asked: Further arguments of `plan_study`.
     """
 
     def say(line: str) -> None:
@@ -149,7 +150,7 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
         return
     try:
         preflight(address, study.resources)
-    except ClusterError as error:  # the plan may be made elsewhere than the run
+    except ClusterError as error:  # no error: the study may run on another machine
         say(f"warning: a run would be refused: {error}")
     else:
         if address is None and (idle := idle_gpus_here(study.resources, study.concurrency)):
@@ -157,13 +158,13 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
 
 
 def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> None:
-    """What is done and what would run, setting by setting, and how long that would take.
+    """Print the state of each configuration, what would run, and how long it would take.
 
     Args:
         name: Name of the study.
-        plan: What would run.
+        plan: Plan of the study.
         notes: Lines below the table.
-        here: Whether it would run on this machine.
+        here: Whether the study would run on this machine.
     """
     left = plan.estimate
     time = Column("time" if left else "", justify="right", no_wrap=True)
@@ -201,10 +202,12 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
 
 
 def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
-    """Predict images by a study's trained models, write a CSV file, and print a summary.
+    """Classify images with a study's trained models, write a CSV file, and print a summary.
 
     Args:
-        study, pictures, setting: see harness.cli.predictions.predict.
+        study: Name of the study.
+        pictures: An image file or a folder.
+        setting: KEY=VALUE of factors, see harness.cli.predictions.predict.
 
     Raises:
         UserError: No image or no model was found, or some images could not be decoded. The file
@@ -214,53 +217,54 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     from ship.trial import TrainedError
 
     try:
-        named = predict(study, pictures, setting)
+        predictions = predict(study, pictures, setting)
     except (ReportError, TrainedError) as error:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
-    write_for_user(path, named.write_csv().encode())
-    broken = named.filter(named["error"].is_not_null())
-    seen = named.filter(named["error"].is_null())
-    (seeds,) = seen["seeds"].unique()
-    agree = (seen["seeds_agreeing"] == seen["seeds"]).sum()
-    classes = seen["class"].n_unique()
-    predicted = f"{classes} classes" if classes > 1 else "1 class"
-    agreed = f"; the models of all {seeds} seeds agree on {agree}" if seeds > 1 else ""
-    typer.echo(f"{path}: {count(len(seen), 'image')} predicted as {predicted}{agreed}")
+    write_for_user(path, predictions.write_csv().encode())
+    broken = predictions.filter(predictions["error"].is_not_null())
+    decoded = predictions.filter(predictions["error"].is_null())
+    (seeds,) = decoded["seeds"].unique()
+    n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
+    classes = decoded["class"].n_unique()
+    class_text = f"{classes} classes" if classes > 1 else "1 class"
+    agreement = f"; the models of all {seeds} seeds agree on {n_agreed}" if seeds > 1 else ""
+    typer.echo(f"{path}: {count(len(decoded), 'image')} predicted as {class_text}{agreement}")
     if len(broken):
         lines = [f"not predicted: {line}" for line in broken["error"]]
         raise UserError("\n".join(lines))
 
 
 class FinalReport:
-    """The report of a run: made while no other driver has the study, and printed at the end."""
+    """Report of a run. It is made while the study is locked for this driver, and printed later."""
 
-    _made: pages.Prepared | None = None
+    _prepared: pages.Prepared | None = None
 
     def publication(self, outcome: StudyOutcome) -> Publication:
-        """Make the report, and return what the study's run in MLflow is to show.
+        """Make the report, and return the part that the study's run in MLflow shows.
 
         Raises:
-            ReportError: there is no report; show() tries once more, and says why.
+            ReportError: The report cannot be made. `show` tries again.
         """
-        self._made = pages.prepare(outcome.experiment, outcome.tracking_uri, outcome.ledger.logged)
-        return self._made.publication
+        logged = outcome.ledger.logged
+        self._prepared = pages.prepare(outcome.experiment, outcome.tracking_uri, logged)
+        return self._prepared.publication
 
     def show(self, outcome: StudyOutcome) -> None:
         """Print the report and write its files.
 
         Raises:
-            ReportError: it cannot be made or written.
+            ReportError: The report cannot be made or written.
         """
-        made = self._made or pages.prepare(outcome.experiment, outcome.tracking_uri)
-        made.show(Path(f"{outcome.experiment}-report"))
+        report = self._prepared or pages.prepare(outcome.experiment, outcome.tracking_uri)
+        report.show(Path(f"{outcome.experiment}-report"))
 
 
 def finish(outcome: StudyOutcome, report: FinalReport) -> None:
-    """Print the report and how to see the runs of a study that has run.
+    """Print the report of a study that has run, and how to view its runs.
 
     Raises:
-        typer.Exit: it is not complete, or its report cannot be written, which does not undo it.
+        typer.Exit: The study is not complete, or its report cannot be written.
     """
     unwritten = ""
     if outcome.reportable:

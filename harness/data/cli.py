@@ -1,10 +1,10 @@
-"""ship-data: which datasets there are, get them, and check them.
+"""ship-data: list datasets, download them, and check them.
 
     ship-data list --data-root ~/data
     ship-data get caltech101 --data-root ~/data
     ship-data check caltech101 --data-root ~/data
 
-Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: --help is instant.
+Heavy modules (numpy, Pillow, torchvision) are imported inside the functions, so --help is fast.
 """
 
 from collections.abc import Iterable
@@ -91,12 +91,12 @@ def check(
     from harness.data.disk import check_everything
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
-    given = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    unread, why = list(given), f"is for {PREFIX}NAME alone"
+    options = {"class-names": class_names, "split": split, "split-seed": split_seed}
+    unread, why = list(options), f"is for {PREFIX}NAME alone"
     if name.startswith(PREFIX):
         unread = ["class-names", "split-seed"] if split else []
         why = "must be left out beside --split"
-    lines = [f"--{key} {why}" for key in unread if given[key]]
+    lines = [f"--{key} {why}" for key in unread if options[key]]
     if lines:
         _refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)
@@ -104,19 +104,22 @@ def check(
         survey, summary = check_everything(name, data_root, quick, folder)
     except DatasetError as error:
         _refuse(error.faults)
-    for line in (*(f"warning: {one}" for one in survey.warnings), *survey.faults):
-        typer.echo(line, err=True)
+    for warning in survey.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for fault in survey.faults:
+        typer.echo(fault, err=True)
     typer.echo("\n".join([*survey.notes, summary]))
     if survey.faults:
         raise typer.Exit(USER_MISTAKE)
 
 
 def main() -> None:
-    """Entry point of the ship-data script."""
+    """Run the ship-data script."""
     start(app)
 
 
 def _refuse(lines: Iterable[str]) -> NoReturn:
+    """Print lines to standard error, and exit with 2."""
     for line in lines:
         typer.echo(line, err=True)
     raise typer.Exit(USER_MISTAKE)

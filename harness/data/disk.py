@@ -98,9 +98,7 @@ def check_everything(
     where, faults = f"dataset {name}", Faults(survey.faults)
     odd = Faults([*survey.unlike, *survey.warnings])
     by_split = {split: survey.splits[split].pictures for split in SPLITS}
-    for split, pictures in (
-        () if survey.own_split else by_split.items()
-    ):  # faults in a custom folder
+    for split, pictures in () if survey.own_split else by_split.items():  # else they are faults
         repeats = repeated(picture.name for picture in pictures)
         odd.tell(where, "picture", repeats, f"more than once in {split}")
     decoded = "nothing decoded"

@@ -1,7 +1,7 @@
-"""Ray as the harness uses it: one session, its nodes, and extraction shared out over them.
+"""Use Ray: a session, its nodes, and the extraction of features on them.
 
-Answers for: a Ray on loopback alone with a token of its own, what Ray may print, and every name of
-Ray's that is not public. Importing it imports Ray, which takes two seconds.
+Responsible for a private Ray that listens only on loopback with a separate token, for Ray's output,
+and for all uses of private names of Ray. Importing it imports Ray, which takes two seconds.
 """
 
 from harness.ray.extract import ClusterEncoder

@@ -1,10 +1,9 @@
-"""Features through a cluster: actors on all of its nodes encode a split, shard by shard.
+"""Extract features on a cluster: actors on its nodes encode a split, shard by shard.
 
-Actors stay, with their backbone, until the context ends. Where one dies, the others end with it,
-and what they had not finished begins anew on as many as then find room. Ray's own retries are not
-used: a task that waits for its actor to start again waits for ever where the other actors hold what
-is left of the cluster. Nor are tasks in place of actors: what they leave on a GPU stays there while
-trials run.
+Actors keep their backbone until the context ends. If an actor dies, all actors are ended, and new
+ones, as many as fit then, encode the remaining shards. Ray's own retries are not used: a task waits
+for its actor to restart, for ever if the other actors occupy the rest of the cluster. Tasks are not
+used in place of actors, because their GPU memory would stay allocated while trials run.
 """
 
 import math
@@ -33,23 +32,23 @@ from ship.plugins import carried, load_carried
 from ship.registry import Origin
 
 LARGE: Final = 16_384
-"""Views to encode, from which on actors without a GPU are worth their start of some 15 s.
+"""Minimum number of views for which actors without a GPU are worth their start of about 15 s.
 
-It is 32 shards: minutes of a driver with ViT-B/16.
+It is 32 shards, which take the driver minutes with ViT-B/16.
 """
 MOST_TRIES: Final = 5
-"""How often a split is begun, as actors die."""
+"""Maximum number of times that a split is started because actors died."""
 START_SECONDS: Final = 60.0
-"""How long actors are waited for, once one is there: others may hold a part of the cluster."""
+"""Time to wait for more actors after the first one. Others may occupy a part of the cluster."""
 MOST_AT_ONCE: Final = 8
-"""Shards that an actor with a GPU is given at once: enough that no thread of it has to wait."""
+"""Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 
 LoadBackbone = Callable[[str, str], FrozenCLIP]
-"""Given a backbone's name and a torch device."""
+"""Function of a backbone's name and a torch device."""
 
 
 class Encoder:
-    """An actor: encodes shards on the node where Ray has placed it."""
+    """Ray actor that encodes shards on its node."""
 
     def __init__(
         self,
@@ -62,8 +61,8 @@ class Encoder:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as in ShipTrainable.setup
         check_code(code)
         self._load_backbone, self._device, self._plugins = load_backbone, device, plugins
-        own = ray.get_runtime_context().get_node_id()
-        (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == own)
+        node_id = ray.get_runtime_context().get_node_id()
+        (node,) = (node["Resources"] for node in alive_nodes() if node["NodeID"] == node_id)
         threads = decoding_threads(resources, node.get("CPU", 0.0), node.get("GPU", 0.0))
         self._layout = Layout.for_device(torch.device(device), threads)
         self._clip: FrozenCLIP | None = None
@@ -78,14 +77,18 @@ class Encoder:
         views: int,
         shards: Sequence[Shard],
     ) -> tuple[Sequence[Shard], list[Features] | str]:
-        """Some shards with their features, or with a picture that cannot be decoded here.
+        """Encode shards of a split.
 
         Args:
-            backbone: its name and its fingerprint, and the precision of its image tower.
-            split: tells the pictures from those of the call before.
-            pictures: the one reference to all of the split's, which are read when it is new.
-            views: augmented views of each picture, beside the picture itself.
-            shards: which of the pictures.
+            backbone: Name and fingerprint of the backbone, and precision of its image encoder.
+            split: Key of the split. If it differs from the previous call, the images are fetched.
+            pictures: One reference to all images of the split. In a tuple, Ray does not resolve it.
+            views: Number of augmented views of each image, in addition to the image itself.
+            shards: Indices of the images to encode.
+
+        Returns:
+            The shards, and either their features or the name of an image that cannot be decoded on
+            this node.
         """
         clip = self._backbone(*backbone)
         if split != self._split:
@@ -93,13 +96,13 @@ class Encoder:
         try:
             encoded = encode_pictures(clip, self._pictures, views, shards, self._layout)
             return shards, [features for _, features in encoded]
-        except UndecodableError as why:  # the driver then looks at the whole split
-            return shards, why.picture
+        except UndecodableError as error:  # the driver then checks the whole split
+            return shards, error.picture
 
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
-            self._clip = None  # never two in memory
-            load_carried(self._plugins)  # pictures may be of a kind that only a plugin has
+            self._clip = None  # frees it before another one is loaded
+            load_carried(self._plugins)  # a plugin may define the type of the images
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
                 raise ValueError(f"backbone {name} has other weights on a node than on the driver")
@@ -108,13 +111,13 @@ class Encoder:
 
 
 class ClusterEncoder(ExitStack):
-    """Encodes shards on actors of a Ray session; a ship.features.Encode.
+    """A ship.features.Encode that encodes shards on actors of a Ray session.
 
-    The actors start with the first split that needs them and stay until the context ends. The
-    pictures are read where they are encoded: the data root must be there on every node.
+    The actors start with the first split that needs them and stay until the context ends. Images
+    are read on the actors' nodes, so the data root has to exist on every node.
 
-    Where actors have GPUs they encode everything: the driver may have no GPU, and on a GPU of its
-    own it would keep memory that trials are to have.
+    Actors with GPUs encode everything: the driver may have no GPU, and if it has one, its memory is
+    needed by trials.
     """
 
     def __init__(
@@ -124,13 +127,14 @@ class ClusterEncoder(ExitStack):
         accelerator: str = "cuda",
         session: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        """Build it; nothing is started.
+        """Create the encoder without starting any actor.
 
         Args:
-            resources: what an actor takes, as much as a trial.
-            load_backbone: called once on each actor, and for each backbone.
+            resources: Resources of an actor, the same as of a trial.
+            load_backbone: Function that loads a backbone. Called once per actor and backbone.
             accelerator: torch device of an actor that has a GPU.
-            session: what the actors need open around them, such as a Ray session.
+            session: Function that returns a context for the actors, such as a Ray session. Defaults
+                to an open session.
         """
         super().__init__()
         self._resources, self._load_backbone = resources, load_backbone
@@ -149,11 +153,19 @@ class ClusterEncoder(ExitStack):
         shards: Sequence[Shard],
         done: Done,
     ) -> Generator[tuple[Shard, Features], None, None]:
-        """Yield each shard's features as an actor finishes it.
+        """Yield each shard with its features when an actor has finished it.
+
+        Args:
+            clip: Backbone.
+            dataset: Dataset of the images.
+            split: Name of the split.
+            views: Number of augmented views of each image.
+            shards: Indices of the images to encode.
+            done: Function that is called with the number of views after each shard.
 
         Raises:
-            DatasetError: pictures that cannot be decoded, or only on the driver.
-            ClusterError: actors cannot start, or die again and again.
+            DatasetError: Images cannot be decoded, or only on the driver.
+            ClusterError: Actors cannot start, or die repeatedly.
         """
         if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < LARGE:
             yield from encode_split(clip, dataset, split, views, shards, done)
@@ -163,11 +175,11 @@ class ClusterEncoder(ExitStack):
             self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
-            check_room(self._resources, cluster_resources())  # which may be less after a loss
-        # the reference stays until the end: an actor that starts later asks for them, too
+            check_room(self._resources, cluster_resources())  # nodes may have been lost
+        # the reference is kept, because actors that start later need it, too
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
-        asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
+        arguments = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
         left = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MOST_TRIES),
@@ -178,31 +190,31 @@ class ClusterEncoder(ExitStack):
         try:
             for attempt in retrying:
                 with attempt:
-                    for part, answer in self._answers(asked, left):
+                    for part, answer in self._answers(arguments, left):
                         if isinstance(answer, str):
                             raise _undecodable(dataset, split, answer)
                         for shard, features in zip(part, answer, strict=True):
                             left.remove(shard)
                             done(len(shard) * (1 + views))
                             yield shard, features
-        except RayError as error:  # what the cache has of the split stays
+        except RayError as error:  # finished shards stay in the cache
             why = last_error(str(error))
             raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
         finally:
-            if left:  # given up: nobody wants what the actors are at
+            if left:  # stop the actors, because their results are no longer needed
                 self._end_actors()
 
     def _answers(
-        self, asked: tuple[Any, ...], shards: Sequence[Shard]
+        self, arguments: tuple[Any, ...], shards: Sequence[Shard]
     ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
-        """Some shards with what an actor made of them, as it comes.
+        """Return an iterator of the actors' results, in the order in which they finish.
 
         Args:
-            asked: what each call of Encoder.encode begins with.
-            shards: of one split.
+            arguments: First arguments of each call of Encoder.encode.
+            shards: Shards of one split.
 
         Raises:
-            RayError: actors cannot start, one raised, or one died.
+            RayError: Actors cannot start, or one of them raised an error or died.
         """
         if not self._actors:
             self._start_actors()
@@ -210,52 +222,59 @@ class ClusterEncoder(ExitStack):
         parts = [tuple(shards[i : i + size]) for i in range(0, len(shards), size)]
         pool: Any = ActorPool(self._actors)
         answers: Iterator[Any] = pool.map_unordered(
-            lambda actor, part: actor.encode.remote(*asked, part), parts
+            lambda actor, part: actor.encode.remote(*arguments, part), parts
         )
         return answers
 
     def _start_actors(self) -> None:
-        """Start as many as there is room for; those that others leave no room are given up."""
+        """Start as many actors as fit. Those that have not started in time are killed."""
         kind: Any = ray.remote(Encoder).options(
             num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
         )
-        given = self._resources, self._load_backbone, self._device, carried(), code_version()
-        many = max(1, at_once(self._resources, cluster_resources()))
-        begun = {
+        arguments = self._resources, self._load_backbone, self._device, carried(), code_version()
+        n_actors = max(1, at_once(self._resources, cluster_resources()))
+        actors = {
             actor.__ray_ready__.remote(): actor
-            for actor in (kind.remote(*given) for _ in range(many))
+            for actor in (kind.remote(*arguments) for _ in range(n_actors))
         }
-        ray.wait(list(begun))
-        there, late = ray.wait(list(begun), num_returns=many, timeout=START_SECONDS)
+        ray.wait(list(actors))
+        ready, late = ray.wait(list(actors), num_returns=n_actors, timeout=START_SECONDS)
         for reference in late:
-            ray.kill(begun[reference])
-        self._actors = [begun[reference] for reference in there]
+            ray.kill(actors[reference])
+        self._actors = [actors[reference] for reference in ready]
 
     def _end_actors(self) -> None:
+        """Kill all actors."""
         while self._actors:
             ray.kill(self._actors.pop())
 
 
 def decoding_threads(resources: Resources, cores: float, gpus: float) -> int:
-    """Threads of an actor: with a GPU, its part of the node's cores, which have nothing else to do.
+    """Return the number of an actor's threads.
 
-    A core decodes some hundred pictures a second, a GPU encodes thousands.
+    An actor with a GPU uses its share of the node's cores, which are idle otherwise: a core decodes
+    about a hundred images per second, a GPU encodes thousands.
 
     Args:
-        resources: that an actor takes.
-        cores, gpus: of the node.
+        resources: Resources of an actor.
+        cores: Number of cores of its node.
+        gpus: Number of GPUs of its node.
     """
-    own = resources.threads
-    return max(own, int(cores * resources.gpus / gpus)) if resources.gpus and gpus else own
+    threads = resources.threads
+    if not resources.gpus or not gpus:
+        return threads
+    return max(threads, int(cores * resources.gpus / gpus))
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether an actor, its node or its answer was lost; what it raised, the next would, too."""
+    """Return True if an actor, its node or its result was lost. Its own errors would recur."""
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
 def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:
-    (picture, *_) = (found for found in dataset.splits[split].pictures if found.name == name)
+    """Return the error about an image that an actor could not decode."""
+    pictures = dataset.splits[split].pictures
+    (picture, *_) = (picture for picture in pictures if picture.name == name)
     try:
         picture.open()
     except UndecodableError:

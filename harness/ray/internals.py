@@ -1,9 +1,8 @@
-"""Every name of Ray's that Ray does not promise to keep, and what its words on a death mean.
+"""All uses of private names of Ray, and the interpretation of its messages about dead workers.
 
-No other file of harness uses such a name (tests/harness/ray/test_internals.py). What replaces
-something of Ray's changes nothing if the installed Ray lacks it, and each says what is lost then.
-harness.ray.session explains the paths into Ray's code. Ray's process on each node is called a
-raylet.
+No other file of harness uses private names (tests/harness/ray/test_internals.py). If the installed
+Ray lacks a name, its replacement does nothing; each one says what is lost then. harness.ray.session
+explains the paths into Ray's code. A raylet is Ray's process on each node.
 """
 
 import os
@@ -25,34 +24,34 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from harness.machine import environment
 from harness.store import Failure
 
-# A setting that Ray's core takes from the environment alone, and that Ray does not document.
+# Undocumented option that Ray's core reads only from the environment.
 UNDOCUMENTED_ENVIRONMENT: Final = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start of Ray 2.52
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # avoids a FutureWarning at each start of Ray 2.52
 }
-# The core of a driver waits for a first worker, forever, and no thread of Python runs meanwhile
-# (src/ray/raylet/worker_pool.cc, ExecuteOnPrestartWorkersStarted). Read by the raylet.
+# By default the core of a driver waits for a first worker, possibly forever, while no Python thread
+# runs (src/ray/raylet/worker_pool.cc, ExecuteOnPrestartWorkersStarted). Read by the raylet.
 NO_WAIT_FOR_A_WORKER: Final = {"RAY_prestart_worker_first_driver": "0"}
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
 TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"
 TOKEN_FILE: Final = Path("~/.ray/auth_token")
 
-# What Ray says of a worker: that it killed it as memory ran low, e.g. "2.39GB used / 23.54GB";
+# Ray's messages about a dead worker. Ray killed it because of low memory ("2.39GB used / 23.54GB"):
 LOW_MEMORY: Final = "running low on memory"
 MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
-# that the node of a worker has gone;
+# Its node was lost:
 NODE_DIED: Final = "its node has died"
-# that a connection broke, where it has not heard of the worker's death. Ray gives up a connection
-# sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
+# A connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
+# sooner than a node: when a link was cut for 20 s, the connection was lost and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
-# In the file in which Tune keeps a trial's errors: the head of each, and the line that names one.
+# Tune's file of a trial's errors: the head of each error, and the line that names its type.
 _FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
 _IS_ERROR = re.compile(r"\S+(Error|Exception)\b.*: ")
 _DAEMONS: Final = ("raylet", "gcs_server")
 
 
 def _of_ray(name: str) -> Any | None:
-    """What a full dotted name stands for; None where the installed Ray lacks it."""
+    """Return the object of a full dotted name, or None if the installed Ray lacks it."""
     try:
         return resolve_name(name)
     except (ImportError, AttributeError):
@@ -60,55 +59,59 @@ def _of_ray(name: str) -> Any | None:
 
 
 def _replaced(name: str, replacement: Any) -> AbstractContextManager[Any]:
-    """Replace what a full dotted name stands for, where Ray has it, while the context lasts."""
+    """Replace the object of a full dotted name inside the context, if Ray has it."""
     return nullcontext() if _of_ray(name) is None else patch(name, replacement)
 
 
 def _wrapped(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]:
-    """The same of a function or a method: wrapper gets the original one, then its arguments."""
+    """Wrap a function or method of Ray inside the context.
+
+    Args:
+        name: Full dotted name of the function.
+        wrapper: Function that gets the original one, then its arguments.
+    """
     original = _of_ray(name)
-    return _replaced(name, lambda *given, **keys: wrapper(original, *given, **keys))
+    return _replaced(name, lambda *args, **keys: wrapper(original, *args, **keys))
 
 
 @contextmanager
 def private_ray() -> Iterator[None]:
-    """A Ray that is started inside listens on loopback alone, and asks for a token of its own.
+    """Make a Ray that is started inside listen only on loopback, and require a separate token.
 
-    By itself Ray listens on every interface of the machine, and keeps its token in the user's home,
-    where its file is as readable as the umask leaves it (python/ray/_private/services.py,
-    get_node_ip_address, and python/ray/_private/authentication/authentication_token_setup.py,
-    generate_and_save_token). Ray has no argument for either. Its environment variables work only if
-    they are set before Ray is imported, which a notebook may have done already:
-    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 makes the constant that is replaced here.
+    By default Ray listens on every network interface, and keeps its token in the user's home, in a
+    file with the permissions of the umask (python/ray/_private/services.py, get_node_ip_address,
+    and python/ray/_private/authentication/authentication_token_setup.py, generate_and_save_token).
+    Ray has no argument for either. Its environment variables work only if they are set before Ray
+    is imported, which a notebook may have done already: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets
+    the constant that is replaced here.
 
-    The token, 256 random bits, stands in the environment, which other users cannot read, and in no
-    file. Whatever the user has set of Ray's authentication stays: a token of his, or
-    RAY_AUTH_MODE=disabled. So does all of it where Ray's core cannot be made to read the
-    environment again: a core that does not know the token could not talk to processes that ask for
-    it.
+    The token has 256 random bits. It is only in the environment, which other users cannot read, and
+    in no file. If the user has set a token or RAY_AUTH_MODE=disabled, that is kept. Nothing is
+    changed either if Ray's core cannot be made to read the environment again: a core without the
+    token could not communicate with processes that require it.
     """
-    own: dict[str, str] = {}
+    variables: dict[str, str] = {}
     reread = _authentication_reader()
     if reread is not None and os.environ.get(MODE, "token").lower() == "token":
-        own[MODE] = "token"
+        variables[MODE] = "token"
         if not os.environ.get(TOKEN) and not os.environ.get(TOKEN_PATH):
-            own[TOKEN] = secrets.token_hex(32)
+            variables[TOKEN] = secrets.token_hex(32)
     with ExitStack() as stack:
         if reread is not None:
-            stack.enter_context(_authentication(own, reread))
-        # Ray does so by itself on macOS and Windows. It turns _node_ip_address="127.0.0.1" into the
-        # address of a network interface.
+            stack.enter_context(_authentication(variables, reread))
+        # False is the default on macOS and Windows. Passing _node_ip_address="127.0.0.1" would not
+        # do: Ray replaces it by the address of a network interface.
         stack.enter_context(_replaced("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False))
         yield
 
 
 @contextmanager
 def send_token() -> Iterator[None]:
-    """Send the user's token to a cluster that is joined while the context lasts.
+    """Send the user's token to a cluster that is joined inside the context.
 
-    From Ray 2.59 on, `ray start` asks for the token in ~/.ray/auth_token by itself, but ray.init
-    with HOST:PORT sends it under RAY_AUTH_MODE=token only. A cluster that asks for no token lets a
-    driver join that sends one (Ray 2.60). A mode that the user has set stays.
+    From Ray 2.59 on, `ray start` requires the token in ~/.ray/auth_token by default, but ray.init
+    with HOST:PORT sends it only with RAY_AUTH_MODE=token. A cluster without a token accepts a
+    driver that sends one (Ray 2.60). A mode that the user has set is kept.
     """
     reread = _authentication_reader()
     if reread is None or os.environ.get(MODE) or not _has_token():
@@ -120,11 +123,11 @@ def send_token() -> Iterator[None]:
 
 @contextmanager
 def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) -> Iterator[None]:
-    """Set variables of Ray's authentication while the context lasts, and have its core read them.
+    """Set variables of Ray's authentication inside the context, and make Ray's core read them.
 
     Args:
-        variables: Environment variables, which replace those that are set.
-        reread: As _authentication_reader returns it.
+        variables: Environment variables. They replace existing ones.
+        reread: Result of _authentication_reader.
     """
     with ExitStack() as stack:
         stack.callback(reread)
@@ -134,15 +137,15 @@ def _authentication(variables: Mapping[str, str], reread: Callable[[], None]) ->
 
 
 def _has_token() -> bool:
-    """Return True if the user has a token of Ray's, in the environment or in a file."""
-    named = os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH)
-    return bool(named) or TOKEN_FILE.expanduser().is_file()
+    """Return True if the user has a Ray token, in the environment or in a file."""
+    variable = os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH)
+    return bool(variable) or TOKEN_FILE.expanduser().is_file()
 
 
 def token_hint() -> str:
-    """Return what to try if a cluster does not answer and the user's token was not sent.
+    """Return advice for a cluster that does not answer, if the user's token was not sent, or "".
 
-    A cluster that asks for the token does not answer a driver that sends none.
+    A cluster that requires the token does not answer a driver that sends none.
     """
     if os.environ.get(MODE) or not TOKEN_FILE.expanduser().is_file():
         return ""
@@ -150,9 +153,10 @@ def token_hint() -> str:
 
 
 def _authentication_reader() -> Callable[[], None] | None:
-    """What lets Ray's core in this process read the mode and token of authentication again.
+    """Return a function that makes Ray's core in this process read mode and token again.
 
-    By itself the core reads them once, from the environment, when Ray is imported.
+    By default the core reads them from the environment only once, when Ray is imported. None if the
+    installed Ray lacks the function.
     """
     initialize: Any = _of_ray("ray._raylet.Config.initialize")
     loader: Any = _of_ray("ray._raylet.AuthenticationTokenLoader.instance")
@@ -160,7 +164,7 @@ def _authentication_reader() -> Callable[[], None] | None:
         return None
 
     def reread() -> None:
-        # in this order: a core that still asks for a token must find one
+        # in this order: a core that still requires a token must find one
         reset = loader().reset_cache
         initialize("")
         reset()
@@ -169,10 +173,10 @@ def _authentication_reader() -> Callable[[], None] | None:
 
 
 def everything_killed_at_once() -> AbstractContextManager[None]:
-    """Make ray.shutdown send SIGKILL to Ray's processes and to those that they have started.
+    """Make ray.shutdown send SIGKILL to Ray's processes and their children.
 
-    By itself it sends SIGTERM, which they do not get (harness.ray.session.sigterm_blocked), then
-    waits a second for each of them. The raylet's agents notice its death only after a minute
+    By default it sends SIGTERM, which is blocked in them (harness.ray.session.sigterm_blocked), and
+    waits a second for each. The raylet's agents notice its death only after a minute
     (python/ray/_private/node.py, kill_all_processes).
     """
 
@@ -191,27 +195,27 @@ def everything_killed_at_once() -> AbstractContextManager[None]:
 
 
 def workers_import_as_the_driver() -> AbstractContextManager[None]:
-    """Keep a Ray that is joined in this context from importing from where the driver does not.
+    """Make workers of a Ray that is joined inside import only from the driver's sys.path.
 
-    Ray puts the driver's working directory first on the sys.path of every worker, whether the
-    driver has it there or not: a folder in it hides an installed package of the same name
-    (python/ray/_private/worker.py, connect).
+    By default Ray puts the driver's working directory first on the sys.path of every worker. A
+    folder in it then hides an installed package of the same name (python/ray/_private/worker.py,
+    connect).
     """
 
     def serialized(original: Callable[..., Any], job: Any) -> Any:
-        there = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
+        folders = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
         paths = getattr(job, "_py_driver_sys_path", [])
-        paths[:] = [path for path in paths if Path(path).resolve() in there]
+        paths[:] = [path for path in paths if Path(path).resolve() in folders]
         return original(job)
 
     return _wrapped("ray.job_config.JobConfig._serialize", serialized)
 
 
 def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
-    """Make Tune take a worker that Ray killed for want of memory for one that died.
+    """Make Tune treat a worker that Ray killed because of low memory as one that died.
 
-    Such a worker's OutOfMemoryError is no RayActorError, and Tune gives up the whole run when it
-    gets one: "Caught unexpected exception"
+    The OutOfMemoryError of such a worker is not a RayActorError, and Tune ends the whole run when
+    it gets one: "Caught unexpected exception"
     (python/ray/air/execution/_internal/actor_manager.py, _actor_task_failed).
     """
 
@@ -219,25 +223,25 @@ def memory_kills_as_worker_deaths() -> AbstractContextManager[None]:
         killed = isinstance(value, OutOfMemoryError)
         return RayActorError(error_msg=str(value)) if killed else value
 
-    def failed(original: Callable[..., Any], *given: Any, **keys: Any) -> Any:
-        known = {name: as_death(value) for name, value in keys.items()}
-        return original(*map(as_death, given), **known)
+    def failed(original: Callable[..., Any], *args: Any, **keys: Any) -> Any:
+        converted = {name: as_death(value) for name, value in keys.items()}
+        return original(*map(as_death, args), **converted)
 
     manager = "ray.air.execution._internal.actor_manager.RayActorManager"
     return _wrapped(f"{manager}._actor_task_failed", failed)
 
 
 def kill_worker(trial: Any) -> bool:
-    """Kill the process of a running Ray trial, from outside, whatever it is doing.
+    """Kill the process of a running Ray trial, even if it hangs.
 
     Args:
-        trial: as Tune hands it to callbacks.
+        trial: Tune's trial, as passed to callbacks.
 
     Returns:
-        Whether Ray was told to kill it; False where Tune shows no process of the trial.
+        True if Ray was told to kill it. False if Tune does not expose the trial's process.
     """
     actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
-    if actor is None or not ray.is_initialized():  # ray.kill would start a Ray of its own
+    if actor is None or not ray.is_initialized():  # ray.kill would start a new Ray
         return False
     ray.kill(actor)
     return True
@@ -245,49 +249,59 @@ def kill_worker(trial: Any) -> bool:
 
 @dataclass(frozen=True)
 class Death:
-    """What a worker died of: the kind of failure, and the reason in words for people."""
+    """Cause of a worker's death.
+
+    Attributes:
+        failure: Kind of failure.
+        reason: Reason as text for messages.
+    """
 
     failure: Failure
     reason: str
 
 
-def death_of(told: str) -> Death:
-    """What a worker died of, by Ray's text about its death.
+def death_of(message: str) -> Death:
+    """Return the cause of a worker's death from Ray's message.
 
-    Where a connection breaks before Ray knows why, there is a link that can have broken as soon as
-    Ray has known a second node. On a single node Ray is only slow to hear of a worker's death.
+    A lost connection counts as a lost node if Ray has ever known a second node, because the network
+    between them may have failed. With a single node, Ray has only not noticed yet that the worker
+    died.
+
+    Args:
+        message: Ray's message about the death. "" if there is none.
     """
-    if LOW_MEMORY in told:
-        used = MEMORY_USED.search(told)
-        of = f" ({used[1]})" if used else ""
-        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
-    if NODE_DIED in told:
+    if LOW_MEMORY in message:
+        used = MEMORY_USED.search(message)
+        amount = f" ({used[1]})" if used else ""
+        return Death(Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{amount}")
+    if NODE_DIED in message:
         return Death(Failure.NODE_LOST, "its node was lost")
-    if CONNECTION_BROKE in told and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
+    if CONNECTION_BROKE in message and len(ray.nodes()) > 1:  # type: ignore[no-untyped-call]
         return Death(Failure.NODE_LOST, "the connection to its worker was lost")
     return Death(Failure.WORKER_DIED, "its worker process died")
 
 
 def last_error(text: str) -> str:
-    """What went wrong last, in one line, by the text that Tune or Ray has of it.
+    """Return the last error in a text of Tune or Ray, in one line.
 
-    That is an exception from the line that names it on. What Ray says of a worker that died has up
-    to three lines, beside indented ones with ids and the stack.
+    It is an exception from the line with its type on, or else Ray's message about a dead worker.
+    Such a message has up to three lines, without indented lines with IDs and the stack.
     """
     last = _FAILURE.split(text)[-1]
     lines = [line.rstrip() for line in last.splitlines() if line.strip() and not line[0].isspace()]
-    told = [line for line in lines if not line.startswith("Traceback ")]
-    named = [place for place, line in enumerate(told) if _IS_ERROR.match(line)]
-    return " ".join(told[named[-1] if named else -3 :]) or "its process ended without a word"
+    messages = [line for line in lines if not line.startswith("Traceback ")]
+    starts = [index for index, line in enumerate(messages) if _IS_ERROR.match(line)]
+    first = starts[-1] if starts else -3
+    return " ".join(messages[first:]) or "its process ended without a word"
 
 
 def error_text(trial: Any) -> str:
-    """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
+    """Return the text of Tune's error file of a trial, or "" if there is no such file.
 
-    Trial.get_error looks in the storage, where the file is only later.
+    Trial.get_error reads the file in the storage, which is written later.
 
     Args:
-        trial: as Tune hands it to callbacks and schedulers.
+        trial: Tune's trial, as passed to callbacks and schedulers.
     """
     file = getattr(trial, "error_file", None)
     if file is None or not Path(file).is_file():
@@ -296,16 +310,16 @@ def error_text(trial: Any) -> str:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """The nodes that Ray takes to be alive, as Ray describes them."""
+    """Return Ray's descriptions of the nodes that are alive."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def dead_daemon() -> str | None:
-    """The process that a private Ray cannot do without and that has died, as a line names it.
+    """Return a description of an essential process of a private Ray that has died.
 
     Returns:
-        E.g. "raylet, signal 9"; None while both are alive, where this process has started none,
-        and where Ray does not show them.
+        Text such as "raylet, signal 9". None if both processes are alive, if this process has not
+        started Ray, or if Ray does not expose them.
     """
     node: Any = _of_ray("ray._private.worker._global_node")
     dead = dict(node.dead_processes()) if hasattr(node, "dead_processes") else {}

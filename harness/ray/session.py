@@ -1,8 +1,8 @@
-"""Ray: a session of this machine or of a running cluster.
+"""Ray sessions on this machine or on a running cluster.
 
-What protects a study from Ray's own behavior gives its reason, and the place in Ray 2.60.0, as a
-path below https://github.com/ray-project/ray/blob/ray-2.60.0/. A test in
-tests/harness/ray/test_by_ray_alone.py shows what Ray does without it, and fails once Ray does
+Workarounds for Ray's behavior state their reason and the place in Ray 2.60.0, as a path below
+https://github.com/ray-project/ray/blob/ray-2.60.0/. The tests in
+tests/harness/ray/test_by_ray_alone.py show what Ray does without them, and fail once Ray does
 better.
 """
 
@@ -25,27 +25,27 @@ from harness.ray import internals
 from harness.resources import Nodes, usable_cpus
 from harness.wording import error_text, one_line, redacted
 
-# A start takes 2 s, and some minutes where Python is read over a slow network.
+# A start takes 2 s, or minutes if Python is read over a slow network.
 START_SECONDS = 300.0
 STORE_FLOOR = 200 * 2**20
-# How the path of a socket of Ray's goes on after RAY_TMPDIR; in all it may have so many bytes.
+# Path of Ray's sockets below RAY_TMPDIR, and the maximum length of the whole path in bytes.
 SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-# Ray and Tune read these from the driver's environment.
+# Variables that Ray and Tune read in the driver.
 DRIVER_ENVIRONMENT = {
     **internals.UNDOCUMENTED_ENVIRONMENT,
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # harness.study.interrupts has it
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see harness.study.interrupts
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results intentionally lack the objective
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # how many there are is the searcher's to say
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher limits them
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-# What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
+# Variables of torch's allocator of GPU memory: the name in all releases, and the newer name.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -53,19 +53,22 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 def ray_session(
     resources: Resources, address: str | None, object_bytes: int, verbose: bool
 ) -> Iterator[bool]:
-    """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
+    """Start Ray on this machine or join a cluster, and leave it at the end of the context.
 
-    Gives whether this process has started or joined it, and leaves it at the end. What is started
-    here is this machine's own affair: see harness.ray.internals.private_ray.
+    An open session is used as it is, and stays open. A Ray that is started here is private, see
+    harness.ray.internals.private_ray.
 
     Args:
-        resources: of a trial.
-        address: of a running cluster; None for this machine alone.
-        object_bytes: what the object store has to hold.
-        verbose: let Ray and its workers talk.
+        resources: Resources of a trial.
+        address: Address of a running cluster. None to start Ray on this machine.
+        object_bytes: Size of the objects that the object store has to hold.
+        verbose: Whether Ray and its workers print their messages.
+
+    Yields:
+        True if this process has started or joined the session, False if it was open before.
 
     Raises:
-        ClusterError: no cluster there, or Ray cannot start.
+        ClusterError: There is no cluster at the address, or Ray cannot start.
     """
     with ExitStack() as stack:
         stack.enter_context(environment(DRIVER_ENVIRONMENT))
@@ -81,12 +84,12 @@ def ray_session(
             start(address, verbose, runtime_env={"env_vars": variables})
         else:
             stack.enter_context(internals.private_ray())
-            # Ray lets every user of the machine into its own folder, but not into this one around
-            # it, which is for its sockets, logs and spilled objects
+            # Ray's folder is accessible to all users of the machine. This one around it, with its
+            # sockets, logs and spilled objects, is not.
             folder = stack.enter_context(scratch(LONGEST_SOCKET - len(SOCKET)))
             stack.enter_context(left_at_the_end())
-            # Workers of a Ray that is started here inherit its environment. With a runtime_env none
-            # could be a process that Ray has started ahead, and all would wait for an agent besides
+            # Workers of a Ray that is started here inherit its environment. With a runtime_env,
+            # they could not use prestarted processes, and would have to wait for an agent.
             session = {"RAY_TMPDIR": str(folder), **internals.NO_WAIT_FOR_A_WORKER}
             with environment({**variables, **session}, over=True):
                 start(
@@ -101,21 +104,21 @@ def ray_session(
 
 
 def start(address: str, verbose: bool, **options: Any) -> None:
-    """Call ray.init so that this process keeps its signal handlers.
+    """Call ray.init, and keep this process's signal handlers.
 
     Args:
-        address: of a running cluster, or "local".
-        verbose: let Ray and its workers talk.
-        options: further ones of ray.init.
+        address: Address of a running cluster, or "local".
+        verbose: Whether Ray and its workers print their messages.
+        options: Further options of ray.init.
 
     Raises:
-        ClusterError: one line.
+        ClusterError: Ray cannot start, or the cluster cannot be joined.
     """
     level = logging.INFO if verbose else logging.CRITICAL
     try:
         with sigterm_blocked(), own_handlers(), internals.workers_import_as_the_driver():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
-    except Exception as error:  # a Ray that cannot start raises just that
+    except Exception as error:  # Ray raises a plain Exception if it cannot start
         local = "Ray did not start, the same command tries again"
         what = local if address == "local" else f"no Ray cluster at {address}"
         hint = "" if address == "local" else internals.token_hint()
@@ -123,9 +126,9 @@ def start(address: str, verbose: bool, **options: Any) -> None:
 
 
 def _start_fault(error: Exception) -> str:
-    """Return why Ray did not start or was not joined, in one line.
+    """Return in one line why Ray did not start or was not joined.
 
-    Ray lists the differing versions of Ray and Python below its first line.
+    On a version mismatch, Ray lists the versions of Ray and Python after the first line.
     """
     text = error_text(error)
     if text.startswith("Version mismatch"):
@@ -136,7 +139,7 @@ def _start_fault(error: Exception) -> str:
 def require_worker() -> None:
     """Wait until Ray has started a worker.
 
-    Where no worker can start, Ray goes on trying, and trials would wait forever.
+    If no worker can start, Ray keeps trying, and trials would wait forever.
 
     Raises:
         ClusterError: No worker has started in START_SECONDS, or Ray has died.
@@ -169,7 +172,7 @@ def left_at_the_end() -> Iterator[None]:
 
 @contextmanager
 def sigterm_blocked() -> Iterator[None]:
-    """Start processes that SIGTERM does not reach. This process gets it at the end of the context.
+    """Block SIGTERM in processes that are started inside. This process gets it at the end.
 
     `scancel`, systemd and `kill -- -GROUP` send SIGTERM to every process of a study. Ray protects
     its raylet from SIGINT (python/ray/_private/services.py, preexec_fn), but not from SIGTERM. A
@@ -186,7 +189,7 @@ def sigterm_blocked() -> Iterator[None]:
 
 @contextmanager
 def own_handlers() -> Iterator[None]:
-    """Set this process's signal handlers again at the end.
+    """Restore this process's signal handlers at the end of the context.
 
     ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its
     default action while Python still shows the handler: the signal would end the process before the
@@ -202,17 +205,17 @@ def own_handlers() -> Iterator[None]:
 
 
 def worker_environment(resources: Resources) -> dict[str, str]:
-    """Environment variables of every worker; what the driver has for torch's allocator stays."""
+    """Return the environment variables of every worker. The driver's allocator options are kept."""
     allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
     return {
         "OMP_NUM_THREADS": str(resources.threads),
         # idle threads of one trial must not spin on the cores of another
         "OMP_WAIT_POLICY": "PASSIVE",
-        # torch's blocks grow in place: what trials of different sizes leave is not split for ever
+        # blocks grow in place, so that trials of different sizes do not fragment the memory
         **(allocator or {ALLOCATOR[0]: "expandable_segments:True"}),
     }
 
 
 def cluster_resources() -> Nodes:
-    """What each node of the open session has, in use or not: CPU, GPU, memory (bytes)."""
+    """Return the total resources of each node of the session: CPU, GPU, memory in bytes."""
     return [node["Resources"] for node in internals.alive_nodes()]

@@ -1,4 +1,4 @@
-"""Waits until a Ray cluster has all its nodes.
+"""Wait until a Ray cluster has all its nodes.
 
 python -m harness.ray.wait HOST:PORT COUNT [SECONDS]
 """
@@ -18,36 +18,36 @@ PAUSE_SECONDS = 1.0
 
 
 def alive(address: str) -> int:
-    """How many nodes of a cluster are alive, seen from one of them.
+    """Return the number of alive nodes of a cluster, as reported by the node at an address.
 
     Raises:
-        ClusterError: nothing answers, or not yet.
+        ClusterError: Nothing answers at the address.
     """
-    preflight(address, Resources())  # Ray takes minutes to say no
+    preflight(address, Resources())  # Ray itself takes minutes to report a failure
     with ray_session(Resources(), address, 0, verbose=False):
         return len(cluster_resources())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Wait; the exit code. Wrong arguments exit with 2, and show the usage."""
+    """Wait for the nodes, and return the exit code. Invalid arguments exit with 2."""
     parser = argparse.ArgumentParser(prog="python -m harness.ray.wait", description=__doc__)
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("count", metavar="COUNT", type=int)
     parser.add_argument("seconds", metavar="SECONDS", type=float, nargs="?", default=600.0)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         for attempt in Retrying(
-            stop=stop_after_delay(given.seconds),
+            stop=stop_after_delay(options.seconds),
             wait=wait_fixed(PAUSE_SECONDS),
             retry=retry_if_exception_type(ClusterError),
             reraise=True,
         ):
             with attempt:
-                there = alive(given.address)
-                if there < given.count:
-                    raise ClusterError(f"{there} of {given.count} nodes are there")
+                n_alive = alive(options.address)
+                if n_alive < options.count:
+                    raise ClusterError(f"{n_alive} of {options.count} nodes are there")
     except ClusterError as error:
-        print(f"Ray at {given.address} after {given.seconds:g} s: {error}", file=sys.stderr)
+        print(f"Ray at {options.address} after {options.seconds:g} s: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -63,6 +63,6 @@ def test_a_report_of_known_runs_is_the_report(
         assert outcome.ledger.logged and made.study.rows.equals(
             prepare("small", bench.uri).report.study.rows
         )
-        assert report._made is not None
-        assert report._made.report.study.rows.equals(made.study.rows)
-        assert report._made.report.study.factors == made.study.factors
+        assert report._prepared is not None
+        assert report._prepared.report.study.rows.equals(made.study.rows)
+        assert report._prepared.report.study.factors == made.study.factors
