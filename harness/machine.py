@@ -139,7 +139,7 @@ def _lock_folder() -> Iterator[int]:
 def scratch(longest: int | None = None) -> Iterator[Path]:
     """Create a private temporary folder (mode 0700), and remove it at the end of the context.
 
-    It is locked while its process lives, so that `remove_left` can tell the folders of dead
+    It is locked while its process is alive, so that `remove_left` can recognize the folders of dead
     processes.
 
     Args:

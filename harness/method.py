@@ -48,17 +48,17 @@ def check_code(driver: str) -> None:
         )
 
 
-def run_trial(*given: Any, keep: bool = False) -> Iterator[EpochMetrics]:
+def run_trial(*args: Any, keep: bool = False) -> Iterator[EpochMetrics]:
     """Call ship.trial.run_trial.
 
     Args:
-        given: Arguments of RunTrial.
+        args: Arguments of RunTrial.
         keep: Whether the trial keeps its trained models. They are in its attribute `trained` at the
             end.
     """
     from ship.trial import run_trial as run
 
-    config, seeds, features, clip, targets, resume = given
+    config, seeds, features, clip, targets, resume = args
     return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
 
 
@@ -86,16 +86,16 @@ def load_dataset(
     return load(name, data_root, cache_dir / "digests", ImageFolder(**reading))
 
 
-def extract(*given: Any) -> "FeatureSet":
+def extract(*args: Any) -> "FeatureSet":
     """Call ship.features.extract_features.
 
     Args:
-        given: Backbone, dataset, number of views, cache folder, progress function, splits, encoder
+        args: Backbone, dataset, number of views, cache folder, progress function, splits, encoder
             or None, and labels of the classes or None for all.
     """
     from ship.features import extract_features
 
-    return extract_features(*given)
+    return extract_features(*args)
 
 
 @dataclass(frozen=True)

@@ -39,29 +39,30 @@ _Levels = Annotated[
 
 
 class Factor(Settings):
-    """What one dotted field varies over: `choices`, or a range from `low` to `high`.
+    """Values of one dotted key: `choices`, or a range from `low` to `high`.
 
-    A list alone stands for its choices. `levels` counts a grid's levels of a range (both ends
-    included, evenly spaced, in the logarithm if `log`); the other samplers draw from the whole
-    range. A factor with `when` is there only while each factor it names has one of the values.
+    A plain list is short for its choices. `levels` is the number of a grid's levels of a range,
+    including both ends, evenly spaced, on a logarithmic scale if `log`. Other samplers draw from
+    the whole range. A factor with `when` is active only if each factor it names has one of the
+    listed values.
     """
 
     choices: _Levels | None = None
-    """its levels; a list alone stands for them"""
+    """its levels; a plain list is short for them"""
     low: _Number | None = None
     """one end of a range"""
     high: _Number | None = None
     """the other end of a range"""
     log: bool = False
-    """draw from, or divide, a range in its log"""
+    """sample or divide a range on a logarithmic scale"""
     step: _Number | None = None
     """distance between a range's levels"""
     levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
-    """evenly spaced levels of a range; fewer where some are equal"""
+    """number of evenly spaced levels of a range; fewer if some are equal"""
     baseline: Any = None
     """the level that the others are compared with"""
     when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)
-    """values of other factors with which this one is there, e.g. {generator: [vae, wgan]}"""
+    """values of other factors for which this one is active, e.g. {generator: [vae, wgan]}"""
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -39,13 +39,13 @@ class NoScheduler(Settings):
 
 
 class AshaScheduler(Settings):
-    """Asynchronous successive halving: trials that lag behind at a rung are stopped (PRUNED)."""
+    """Asynchronous successive halving: the worst trials at each rung are stopped (PRUNED)."""
 
     name: Literal["asha"] = "asha"
     grace_period: int = Field(1, ge=1)
-    """reports before a trial may be stopped"""
+    """evaluations before a trial may be stopped"""
     reduction_factor: int = Field(3, ge=2)
-    """one of this many goes on at each rung"""
+    """one in this many continues at each rung"""
 
 
 SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
@@ -55,16 +55,16 @@ SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
 
 
 class Resources(Settings):
-    """What one trial occupies; fractions let trials share a device."""
+    """Resources of one trial. Fractions let trials share a device."""
 
     cpus: float = Field(1, gt=0)
-    """cores of one trial, and its threads of torch"""
+    """CPU cores of one trial, and its torch threads"""
     gpus: float | None = Field(None, ge=0)
     """GPUs of one trial, or a share of one; null: one if there is any, else none"""
 
     @property
     def threads(self) -> int:
-        """Threads of one trial: its cores, rounded up."""
+        """Number of threads of one trial: its cores, rounded up."""
         return math.ceil(self.cpus)
 
     @field_validator("gpus")
@@ -76,7 +76,7 @@ class Resources(Settings):
 
 
 class Record(Settings):
-    """What a trial's run in MLflow holds beyond its means and final numbers."""
+    """Extra metrics of a trial's run in MLflow, in addition to means and final numbers."""
 
     seed_curves: bool = False
     """each seed's metrics over epochs"""
@@ -92,7 +92,7 @@ OWN_KEYS: Final = (
 
 
 class StudyConfig(Settings):
-    """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
+    """One study. In YAML the fields of `trial` are at the top level, next to these keys."""
 
     name: str
     """the experiment's name"""
@@ -103,46 +103,46 @@ class StudyConfig(Settings):
     trial: TrialConfig
     """the constants"""
     space: dict[str, Factor]
-    """what varies"""
+    """the factors"""
     variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    """settings of single levels and datasets"""
+    """options of single levels and datasets"""
     sampler: Sampler = "grid"
-    """what proposes settings"""
+    """what proposes configurations"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of tpe and random"""
     trials: int | None = Field(None, ge=1, le=100_000)
-    """settings to try; grid: all"""
+    """number of configurations to try; grid: all"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
-    """of every setting; n stands for 0 to n-1"""
+    """seeds of every configuration; n means 0 to n-1"""
     smallest_effect: float = Field(1.0, gt=0)
     """the smallest difference that matters, in points of the metric"""
     class_names: str | None = Field(None, min_length=1)
     """image_folder:NAME: a file of its class names; null: class_names.csv or .txt in the folder, if
     there"""
     split: str | None = Field(None, min_length=1)
-    """image_folder:NAME: a JSON file of its splits in CoOp's form; null: the folder's own"""
+    """image_folder:NAME: a JSON file of its splits in CoOp's format; null: the folder's own"""
     split_seed: int = Field(0, ge=0)
-    """image_folder:NAME: another draw of its split; 0: by the paths alone"""
+    """image_folder:NAME: another random split; 0: by the paths only"""
     save: bool = False
-    """keep what each run trained"""
+    """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
     """early stopping"""
     resources: Resources = Resources()
-    """what one trial takes"""
+    """resources of one trial"""
     record: Record = Record()
-    """what a run in MLflow holds beyond means and final numbers"""
+    """extra metrics of runs in MLflow"""
     time_limit: float | None = Field(None, gt=0)
-    """seconds that one try of a trial may run"""
+    """maximum seconds of one attempt of a trial"""
     checkpoint_every: float | None = Field(60.0, ge=0)
-    """seconds between a trial's checkpoints, at least; 0: at every chance; null: none"""
+    """minimum seconds between a trial's checkpoints; 0: whenever possible; null: none"""
     max_failures: int | None = Field(10, ge=1)
-    """settings that fail in a row before the study stops; null: never"""
+    """consecutive failed configurations that stop the study; null: never"""
     concurrency: int | None = Field(None, ge=1)
-    """most trials at once"""
+    """maximum of concurrent trials"""
     reference_arms: bool = True
-    """run reference arms beside the study"""
+    """run controls in addition to the study"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
-    """defaults of the backbone in place of keys that the YAML leaves out: dotted key -> value"""
+    """defaults of the backbone for keys that the YAML omits: dotted key -> value"""
 
     @property
     def reading(self) -> dict[str, dict[str, Any]]:

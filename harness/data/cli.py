@@ -37,7 +37,7 @@ DataRoot = Annotated[
 
 @app.command("list", cls=Command)
 def list_datasets(*, data_root: DataRoot = None) -> None:
-    """List every dataset, whether it is there, and how to get it."""
+    """List every dataset, whether it is on disk, and how to get it."""
     if data_root is not None and not data_root.is_dir():
         _refuse([f"--data-root must be a folder, got {data_root}"])
     from harness.data.disk import print_list
@@ -47,7 +47,7 @@ def list_datasets(*, data_root: DataRoot = None) -> None:
 
 @app.command(cls=Command)
 def get(name: Name, *, data_root: DataRoot = None) -> None:
-    """Download a dataset's pictures where torchvision can, into CoOp's layout."""
+    """Download a dataset's images with torchvision, if it can, into CoOp's layout."""
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])
     from harness.data.download import get_dataset
@@ -84,7 +84,7 @@ def check(
         ),
     ] = 0,
 ) -> None:
-    """Compare a dataset with the published one and look for every fault, all at once.
+    """Compare a dataset with the published one, and report all faults at once.
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
     """

@@ -36,7 +36,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     """Download a dataset's images below the data root.
 
     The download goes to a hidden folder there, which is renamed once it is complete. A failed
-    download leaves nothing behind.
+    download leaves no files.
 
     Args:
         name: Name of the dataset.
@@ -118,13 +118,13 @@ def _download(source: Source, folder: Path) -> None:
         raise RuntimeError(f"torchvision has made no folder {source.made}")
 
 
-def _move(made: Path, into: Path, pictures: str) -> None:
+def _move(source: Path, into: Path, pictures: str) -> None:
     """Move unpacked files into place, the images last, without the archives."""
     into.mkdir(parents=True, exist_ok=True)
-    paths = [path for path in made.iterdir() if path.suffix not in _ARCHIVES]
-    if made.name == pictures:
-        paths = [made]
-    elif made / pictures not in paths:
+    paths = [path for path in source.iterdir() if path.suffix not in _ARCHIVES]
+    if source.name == pictures:
+        paths = [source]
+    elif source / pictures not in paths:
         raise RuntimeError(f"torchvision has made no folder {pictures} of pictures")
     for path in sorted(paths, key=lambda path: path.name == pictures):
         if not (into / path.name).exists():  # existing files are kept

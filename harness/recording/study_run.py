@@ -234,26 +234,26 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     return True
 
 
-def _note(made: Publication, stored: Mapping[str, str]) -> str:
+def _note(publication: Publication, stored: Mapping[str, str]) -> str:
     """Return the note, truncated at the end of a line to the length of a tag.
 
     It begins with params whose value has changed, because MLflow keeps their first value.
 
     Args:
-        made: Report to show.
+        publication: Report to show.
         stored: Params of the run in the store.
     """
     outdated = [
-        f"`{name}` {made.params.get(name, 'no constant')}"
+        f"`{name}` {publication.params.get(name, 'no constant')}"
         for name, text in sorted(stored.items())
-        if made.params.get(name) != text
+        if publication.params.get(name) != text
     ]
     head = ""
     if outdated:
         values = ", ".join(outdated)
         head = f"MLflow keeps the first value of a parameter; these are now: {values}.\n\n"
-    tail = f"\nThe whole report: Artifacts, `{REPORT}/{made.page}`."
-    return _cut(head + made.note, MAX_TAG - len(tail)) + tail
+    tail = f"\nThe whole report: Artifacts, `{REPORT}/{publication.page}`."
+    return _cut(head + publication.note, MAX_TAG - len(tail)) + tail
 
 
 def _cut(text: str, limit: int) -> str:

@@ -95,8 +95,8 @@ def transient(error: BaseException, uri: str) -> bool:
 
     Args:
         error: Error that MLflow's client raised, or a StoreError or UserError that wraps it.
-        uri: Address of the store. It tells a server from a database that MLflow opens in this
-            process, whose errors MLflow does not distinguish.
+        uri: Address of the store. It distinguishes a server from a database that MLflow opens in
+            this process; MLflow's errors do not.
     """
     if isinstance(error, StoreError):
         return isinstance(error, NoAnswer)

@@ -119,12 +119,12 @@ def run_study(
             fail=interrupts.fail,
             stopped=lambda: interrupts.requested,
             say=options.say,
-        ) as own,
+        ) as study_store,
     ):
         if verbose:
             store.quieten(logging.INFO)
-        place = study_storage(checkpoints, own)
-        execution = Execution(study, own, prints, place, options, interrupts)
+        place = study_storage(checkpoints, study_store)
+        execution = Execution(study, study_store, prints, place, options, interrupts)
         outcome = execution.bring_about()
         if interrupts.requested:  # a signal that came as the sweep ended was only noted
             outcome = replace(outcome, interrupted=True)
@@ -316,7 +316,7 @@ def _show(execution: Execution, publish: Publish, outcome: StudyOutcome) -> str:
     return ""
 
 
-def study_storage(uri: str, own: StudyStore) -> Storage:
+def study_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study, which is not shared with other studies or other stores.
 
     Its name contains the experiment's creation time in milliseconds. The store's address would not
@@ -324,7 +324,8 @@ def study_storage(uri: str, own: StudyStore) -> Storage:
 
     Args:
         uri: Address of the storage that all studies share.
-        own: Store of the study.
+        study_store: Store of the study.
     """
-    experiment = own.read(lambda client: client.get_experiment(own.experiment_id))
-    return Storage(uri, f"{experiment.creation_time}-{own.experiment_id}")
+    experiment_id = study_store.experiment_id
+    experiment = study_store.read(lambda client: client.get_experiment(experiment_id))
+    return Storage(uri, f"{experiment.creation_time}-{experiment_id}")
