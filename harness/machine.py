@@ -29,9 +29,9 @@ def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[
         settings: Name -> value.
         over: Whether to replace variables that are already set.
     """
-    chosen = {name: value for name, value in settings.items() if over or name not in os.environ}
-    before = {name: os.environ.get(name) for name in chosen}
-    os.environ.update(chosen)
+    variables = {name: value for name, value in settings.items() if over or name not in os.environ}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -170,9 +170,9 @@ def scratch(longest: int | None = None) -> Iterator[Path]:
 
 def no_temporary(error: OSError) -> UserError:
     """Return the error about an unusable folder of temporary files."""
-    what = error.filename or "temporary files"
-    why = error.strerror or error
-    return UserError(f"{what}: cannot be made: {why} (TMPDIR names another folder)")
+    path = error.filename or "temporary files"
+    reason = error.strerror or error
+    return UserError(f"{path}: cannot be made: {reason} (TMPDIR names another folder)")
 
 
 def remove_left() -> None:

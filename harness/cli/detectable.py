@@ -56,19 +56,21 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     spread = deviations(family.differences)
     middle, tests = statistics.median(spread), len(family.differences)
     targets = {smallest_effect}
-    shown, least = minimum_detectable(middle, seeds, tests), "no difference"
-    if shown is not None:
-        targets.add(float(f"{shown / 2:.2g}"))
-        least = f"differences in {family.head} of {shown:.2g} points or more"
+    detectable, smallest = minimum_detectable(middle, seeds, tests), "no difference"
+    if detectable is not None:
+        targets.add(float(f"{detectable / 2:.2g}"))
+        smallest = f"differences in {family.head} of {detectable:.2g} points or more"
     base = f"with 80% power; median of {count(len(spread), 'comparison')}"
-    parts = [f"{family.name}: {count(seeds, 'seed')} show {least} ({base})"]
+    parts = [f"{family.name}: {count(seeds, 'seed')} show {smallest} ({base})"]
     for effect in sorted(targets, reverse=True):
         needed = seeds_for(middle, tests, effect)
-        many = f"about {count(needed, 'seed')}" if needed else f"more than {MOST_SEEDS:,} seeds"
-        more = ((needed or 0) - seeds) * family.seconds
-        cost = f" (+{duration(more)} of computing)" if more > 0 else ""
+        seeds_text = f"more than {MOST_SEEDS:,} seeds"
+        if needed:
+            seeds_text = f"about {count(needed, 'seed')}"
+        extra_seconds = ((needed or 0) - seeds) * family.seconds
+        cost = f" (+{duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
-        parts.append(f"for {effect:g} {points} {many}{cost}")
+        parts.append(f"for {effect:g} {points} {seeds_text}{cost}")
     return "; ".join(parts)
 
 

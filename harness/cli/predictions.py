@@ -61,24 +61,24 @@ def predict(
     setting = listed("setting", setting, str, "n_ctx=4")
     place = Path(pictures)
     files = _pictures(place)
-    known = load_records(study, uri)
-    if known.constants.get("protocol") == "cross_dataset":
+    records = load_records(study, uri)
+    if records.constants.get("protocol") == "cross_dataset":
         raise UserError(
             f"study {study}: cross_dataset trains a model for each target, and "
             'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
         )
-    rows = known.rows.filter(setting_key=_chosen(known, setting), state=COMPLETE)
+    rows = records.rows.filter(setting_key=_chosen(records, setting), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     opened = store.open_store(uri)
-    lacking = [
+    unsaved = [
         run
         for run in dict.fromkeys(runs.values())  # a run may have several seeds
         if not opened.read(partial(store.keeps_trained, run_id=run))
     ]
-    if lacking:  # setting save later does not rerun a finished run
+    if unsaved:  # setting save later does not rerun a finished run
         raise UserError(
-            f"study {study}: nothing was kept of run {', '.join(lacking)}, which had finished"
+            f"study {study}: nothing was kept of run {', '.join(unsaved)}, which had finished"
             " without save: true; run it with save=true under another name (name=...)"
         )
     columns = {"picture": names, **_predictions(runs, files, uri)}
@@ -126,11 +126,11 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
         return str(best[0].value.key)
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or finished]
-    shown = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
-    which = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
+    choices = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
+    subject = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
     fault = "several settings" if best else "no finished setting"
-    way_out = f"name one by setting (--setting) KEY=VALUE (choices: {shown or 'none'})"
-    raise UserError(f"study {study.name}: {which} {fault}; {way_out}")
+    way_out = f"name one by setting (--setting) KEY=VALUE (choices: {choices or 'none'})"
+    raise UserError(f"study {study.name}: {subject} {fault}; {way_out}")
 
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:

@@ -166,10 +166,11 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         notes: Lines below the table.
         here: Whether the study would run on this machine.
     """
-    left = plan.estimate
-    time = Column("time" if left else "", justify="right", no_wrap=True)
+    estimate = plan.estimate
+    time = Column("time" if estimate else "", justify="right", no_wrap=True)
     columns = ("setting", Column("state", no_wrap=True), "seeds to run", time)
-    times = {key: duration(seconds) for key, seconds in left.seconds.items()} if left else {}
+    seconds_by_key = estimate.seconds if estimate else {}
+    times = {key: duration(seconds) for key, seconds in seconds_by_key.items()}
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
@@ -182,13 +183,12 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
     lines = []
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
-    if left is not None:
-        compute = f"about {duration(left.compute)} of computing"
-        wall = (
-            f"about {duration(left.wall)} on this machine, {count(left.at_once, 'trial')} at once"
-        )
+    if estimate is not None:
+        compute = f"about {duration(estimate.compute)} of computing"
+        trials_at_once = count(estimate.at_once, "trial")
+        wall = f"about {duration(estimate.wall)} on this machine, {trials_at_once} at once"
         total = f"{wall} ({compute})" if here else compute
-        trials = count(left.n_trials, "finished trial")
+        trials = count(estimate.n_trials, "finished trial")
         lines.append(f"estimated time left for trials: {total}; from {trials}")
     elif not plan.finished:
         lines.append(
@@ -283,15 +283,15 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
         _end(INTERRUPTED, f"interrupted: {_GOES_ON}")
     failed, missing = outcome.failed, outcome.missing
     if failed or missing:
-        way_on = _GOES_ON
+        advice = _GOES_ON
         if outcome.final:
-            way_on = "a number was not finite, and --retry-non-finite runs these seeds again"
-        lacks = []
+            advice = "a number was not finite, and --retry-non-finite runs these seeds again"
+        parts = []
         if failed:
             seeds = count(outcome.failed_seeds, "seed")
-            lacks.append(f"{seeds} of {count(failed, 'setting')} failed")
+            parts.append(f"{seeds} of {count(failed, 'setting')} failed")
         if missing:
-            lacks.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
-        _end(INCOMPLETE, f"incomplete: {', '.join(lacks)}; {way_on}")
+            parts.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
+        _end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
     if unwritten:
         raise typer.Exit(USER_MISTAKE)

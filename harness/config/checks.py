@@ -101,8 +101,10 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
         path = f"variants.dataset.{dataset}"
         if unknown := unknown_dataset(dataset):
             yield replace(unknown, path=path)
-        named = {key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})}
-        values = {"dataset": dataset, **named}
+        method_names = {
+            key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})
+        }
+        values = {"dataset": dataset, **method_names}
         tree = place(study.trial.model_dump(), values, study.variants)
         for fault in sound_part(TrialConfig, tree)[1]:
             yield replace(fault, path=f"{path}.{fault.path}")
@@ -135,10 +137,10 @@ def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     yield from _unread_variants(study)
     yield from _folder_faults(study)
     space_faults = list(_space_faults(study.space))
-    met = {key for assignment, _ in spanned.settings for key in assignment}
+    active_keys = {key for assignment, _ in spanned.settings for key in assignment}
     rule = "must be met by some setting: its conditions exclude each other"
     yield from space_faults or (
-        Fault(f"space.{key}.when", rule) for key in study.space if key not in met
+        Fault(f"space.{key}.when", rule) for key in study.space if key not in active_keys
     )
     yield from _effect_faults(study.space, spanned)
     yield from spanned.located(partial(_trial_faults, study))

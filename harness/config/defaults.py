@@ -62,9 +62,9 @@ def with_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
             target = filled.setdefault(group, {}) if group else filled
         if not isinstance(target, dict):  # not used, or a fault that is reported later
             continue
-        lacking = {key: value for key, value in defaults.items() if key not in target}
-        target.update(lacking)
-        for key, value in lacking.items():
+        missing = {key: value for key, value in defaults.items() if key not in target}
+        target.update(missing)
+        for key, value in missing.items():
             if (f"{group}.{key}" if group else key) not in varied and key not in replaced[path]:
                 added[f"{path}.{key}" if path else key] = value
     return filled, added

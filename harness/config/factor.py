@@ -206,8 +206,10 @@ def factor_faults(factor: Factor) -> list[Fault]:
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
         rule = "must differ from the levels before it"
-        repeated = [at for at, level in enumerate(choices) if is_among(level, choices[:at])]
-        faults = [Fault(f"choices[{at}]", rule, choices[at]) for at in repeated]
+        repeated = [
+            index for index, level in enumerate(choices) if is_among(level, choices[:index])
+        ]
+        faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeated]
         for name in ("low", "high", "log", "step", "levels"):
             if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
                 faults.append(Fault(name, "must be left out beside choices", value))

@@ -84,8 +84,8 @@ def load_study(
         raise ConfigError([*invalid_lines, *blocked_lines, *_lines(faults, parsed, label)])
     faults = [*_shadowed(study.space, parsed), *study_faults(study, spanned)]
     if "dataset" not in study.space:  # the variants of the only dataset become constants
-        left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
-        study = study.model_copy(update={"trial": resolve(study, {}), "variants": left})
+        other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
+        study = study.model_copy(update={"trial": resolve(study, {}), "variants": other_variants})
     space = {key: _with_baseline(key, factor, study.trial) for key, factor in study.space.items()}
     update = {"space": space, "source": source, "backbone_defaults": added}
     study = study.model_copy(update=update)

@@ -47,10 +47,10 @@ class Needs:
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield faults of a trial's datasets and backbone: unknown, unsuitable or missing ones."""
-        named = {"dataset": trial.dataset}
+        names_by_key = {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # otherwise targets themselves are a fault
-            named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
-        for key, name in named.items():
+            names_by_key |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
+        for key, name in names_by_key.items():
             survey = self._survey(name)
             if isinstance(survey, list):
                 yield from (replace(fault, path=key) for fault in survey)
@@ -61,7 +61,7 @@ class Needs:
             yield Fault("backbone", reason)
             return
         yield from _prompt_faults(trial, text)
-        for key, name in named.items():
+        for key, name in names_by_key.items():
             alike = self._cut_alike(trial.backbone, name, trial.templates_for(name))
             if alike:
                 is_default = trial.templates == (OWN,)
@@ -72,15 +72,18 @@ class Needs:
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """Return the fault of templates whose prompts are truncated before they differ, or ""."""
-        survey, most = self._survey(name), text_settings(backbone).context_length
+        survey, max_tokens = self._survey(name), text_settings(backbone).context_length
         if isinstance(survey, list):
             return ""
         default = DATASETS.get(name, datasets.ImageFolder).template
         sentences = [default if template == OWN else template for template in templates]
-        same = cut_alike(survey.class_names, sentences, most, partial(load_tokenizer, backbone))
+        same = cut_alike(
+            survey.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
+        )
         alike = [class_name for group in same for class_name in group]
         rule = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
-        rule += f"{most} tokens, {number(alike, 'class name')} read like another: {some(alike)}"
+        n_alike = number(alike, "class name")
+        rule += f"{max_tokens} tokens, {n_alike} read like another: {some(alike)}"
         return rule if alike else ""
 
     def _unfit_dataset(self, trial: TrialConfig, survey: datasets.Survey) -> Iterator[Fault]:
@@ -97,13 +100,13 @@ class Needs:
             yield Fault("unseen_class", rule, name, bare.class_names)
             return
         study = self._study
-        shown = (
+        shows_real = (
             study.reference_arms
             and PROTOCOLS[trial.protocol].new_classes
             and trial.dataset == baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_pictures(trial.dataset)
         )
-        for rule in lacking(trial, bare, study.seeds, shown=shown).values():
+        for rule in lacking(trial, bare, study.seeds, shown=shows_real).values():
             yield Fault("dataset", rule)
 
 
@@ -158,12 +161,12 @@ def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
 
     A context has to leave room for the start token, a class name and the end token.
     """
-    most, at = text.context_length - 3, f"for backbone {trial.backbone}"
+    max_n_ctx, suffix = text.context_length - 3, f"for backbone {trial.backbone}"
     for group in METHODS:
         n_ctx = value_of(trial, f"{group}.n_ctx")
-        if isinstance(n_ctx, int) and n_ctx > most:
-            yield Fault(f"{group}.n_ctx", f"must be at most {most} {at}", n_ctx)
+        if isinstance(n_ctx, int) and n_ctx > max_n_ctx:
+            yield Fault(f"{group}.n_ctx", f"must be at most {max_n_ctx} {suffix}", n_ctx)
     layer = value_of(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
-        rule = f"must be 1 to {text.layers - 1} {at}, whose text tower has {text.layers} blocks"
+        rule = f"must be 1 to {text.layers - 1} {suffix}, whose text tower has {text.layers} blocks"
         yield Fault("finetuner.layer", rule, layer)

@@ -92,11 +92,11 @@ def check(
     from ship.datasets import PREFIX, DatasetError, ImageFolder
 
     options = {"class-names": class_names, "split": split, "split-seed": split_seed}
-    unread, why = list(options), f"is for {PREFIX}NAME alone"
+    unread, reason = list(options), f"is for {PREFIX}NAME alone"
     if name.startswith(PREFIX):
         unread = ["class-names", "split-seed"] if split else []
-        why = "must be left out beside --split"
-    lines = [f"--{key} {why}" for key in unread if options[key]]
+        reason = "must be left out beside --split"
+    lines = [f"--{key} {reason}" for key in unread if options[key]]
     if lines:
         _refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)

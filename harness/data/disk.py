@@ -53,9 +53,9 @@ def print_list(data_root: Path | None) -> None:
     faulty, absent = list[str](), list[str]()
     specs: Any = DATASETS
     for name, spec in specs.items():
-        where = places(spec)
+        folders = places(spec)
         survey = Survey()
-        if where and not (data_root and (data_root / spec.folder).is_dir()):
+        if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
             absent.append(f"{name}: {SOURCES[name].how}")
         else:
@@ -63,9 +63,9 @@ def print_list(data_root: Path | None) -> None:
             state = "[red]faulty[/]" if survey.faults else "[green]present[/]"
         if survey.faults:
             faulty.append(f"{name}: {survey.faults[0]} ({len(survey.faults)} in all)")
-        classes = spec.classes if where else len(survey.class_names)
-        pictures = spec.counts if where else counted(survey.splits)
-        table.add_row(name, str(classes), slashed(pictures), state, escape(where or "packaged"))
+        classes = spec.classes if folders else len(survey.class_names)
+        pictures = spec.counts if folders else counted(survey.splits)
+        table.add_row(name, str(classes), slashed(pictures), state, escape(folders or "packaged"))
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
     console = Console(highlight=False)
     console.print(table)
@@ -95,19 +95,21 @@ def check_everything(
         DatasetError: There is no dataset of this name.
     """
     survey = survey_dataset(name, data_root, folder)
-    where, faults = f"dataset {name}", Faults(survey.faults)
+    subject, faults = f"dataset {name}", Faults(survey.faults)
     odd = Faults([*survey.unlike, *survey.warnings])
     by_split = {split: survey.splits[split].pictures for split in SPLITS}
     for split, pictures in () if survey.own_split else by_split.items():  # else they are faults
         repeats = repeated(picture.name for picture in pictures)
-        odd.tell(where, "picture", repeats, f"more than once in {split}")
+        odd.tell(subject, "picture", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
     if not quick:
         contents = _decode(picture for pictures in by_split.values() for picture in pictures)
         hashes = {name: content for name, content in contents.items() if content}
-        faults.tell(where, "undecodable picture", [name for name in contents if name not in hashes])
+        faults.tell(
+            subject, "undecodable picture", [name for name in contents if name not in hashes]
+        )
         same_bytes, same_pixels = (
-            copy_faults(where, _by_split(by_split, hashes, index), survey.own_labels)
+            copy_faults(subject, _by_split(by_split, hashes, index), survey.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
@@ -116,8 +118,8 @@ def check_everything(
         odd += [line for line in same_pixels if line not in faults]
         decoded = f"{number(hashes, 'picture')} decoded"
     if untrained := _untrained_classes(survey):
-        many = number(untrained, "class")
-        odd.append(f"{where}: no training pictures of {many}: {some(untrained)}")
+        n_untrained = number(untrained, "class")
+        odd.append(f"{subject}: no training pictures of {n_untrained}: {some(untrained)}")
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
     summary = (
         f"{name}: {slashed(counted(survey.splits))} pictures (train/val/test) of "

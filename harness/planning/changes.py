@@ -59,13 +59,13 @@ class TableChanges:
         if len(shown) > MOST_SHOWN:
             shown[MOST_SHOWN:] = [f"and {len(shown) - MOST_SHOWN} more"]
         lines = "\n  ".join([f"{source}: the study has changed:", *shown])
-        left = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
-        return f"{lines}\n{left}\n{WAYS_OUT}"
+        effect = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
+        return f"{lines}\n{effect}\n{WAYS_OUT}"
 
     def notes(self, source: str) -> list[str]:
         """Return the notes of a dry run about these rows."""
-        left = "leave the table: they are not asked for any more"
-        removed = f"{_rows_text(self.removed)} {left}" if self.removed else ""
+        effect = "leave the table: they are not asked for any more"
+        removed = f"{_rows_text(self.removed)} {effect}" if self.removed else ""
         return [note for note in (self.text(source), removed) if note]
 
 
@@ -109,11 +109,15 @@ def compare(
         stored: The study as it was last run. Rows that were not in its table are ignored.
     """
     changes, study = TableChanges(), maker.study
-    now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
+    planned_keys = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
     arms, constants = reference_arms(study), params(study.trial)
-    had = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
+    old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that became a constant whose value was not one of their levels
-    gone = {key for key in had if key not in study.space and constants.get(key) not in had[key]}
+    removed_factors = {
+        key
+        for key in old_levels
+        if key not in study.space and constants.get(key) not in old_levels[key]
+    }
 
     def present_config(run: RunRecord) -> TrialConfig | None:
         """Return the present study's config for a run's assignment.
@@ -124,7 +128,7 @@ def compare(
         """
         if run.arm and not run.assignment:
             return arms.get(run.arm)
-        kept = {key: value for key, value in run.assignment.items() if key not in gone}
+        kept = {key: value for key, value in run.assignment.items() if key not in removed_factors}
         try:
             if run.arm:
                 is_wanted = arms and run.arm in RIVALS
@@ -136,7 +140,7 @@ def compare(
     stored_keys = {configuration.key for configuration in stored.configurations}
     for key, runs in ledger.by_key.items():
         stored_seeds = stored.seeds if key in stored_keys else ()
-        planned_seeds = study.seeds if key in now else ()
+        planned_seeds = study.seeds if key in planned_keys else ()
         leaving = {
             seed: run
             for seed, run in runs.items()
@@ -145,10 +149,10 @@ def compare(
         if not leaving:
             continue
         run = next(iter(leaving.values()))
-        trial = None if key in now else present_config(run)
-        why = _reasons(maker, run, trial) if trial and maker.key(trial) != key else []
-        changes.differences |= dict.fromkeys(why)
-        rows = changes.changed if why else changes.removed
+        trial = None if key in planned_keys else present_config(run)
+        reasons = _reasons(maker, run, trial) if trial and maker.key(trial) != key else []
+        changes.differences |= dict.fromkeys(reasons)
+        rows = changes.changed if reasons else changes.removed
         rows |= {
             (key, seed): (run.seconds or 0.0) / len(run.seeds) for seed, run in leaving.items()
         }
@@ -173,11 +177,13 @@ def _reasons(maker: SettingMaker, run: RunRecord, config: TrialConfig) -> list[s
         ("dataset", Tag.DATASET_FINGERPRINT, prints.dataset(config.dataset)),
         ("plugins", Tag.PLUGINS, plugins_text(config)),
     )
-    for what, tag, now in decisive:
-        then = tags.get(tag, now)
-        if then != now and before.get(what) == after.get(what):
-            other = f"{what} {after.get(what)}: other content than before, under the same name"
-            lines.append(other if what in after else f"{what}: {then or 'none'} -> {now or 'none'}")
+    for label, tag, present in decisive:
+        previous = tags.get(tag, present)
+        if previous != present and before.get(label) == after.get(label):
+            line = f"{label}: {previous or 'none'} -> {present or 'none'}"
+            if label in after:
+                line = f"{label} {after[label]}: other content than before, under the same name"
+            lines.append(line)
     return lines or ["something that the store has not recorded, such as a target's pictures"]
 
 
@@ -212,15 +218,15 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> lis
         runs.setdefault(run.setting_key, []).append(run)
     reused = []
     for work in plan.work:
-        parts, left = list[Adoption](), set(work.seeds)
+        parts, missing = list[Adoption](), set(work.seeds)
         for run in runs.get(work.setting.key, ()):
-            candidates = left & set(run.seeds)
+            candidates = missing & set(run.seeds)
             config = work.setting.config
             whole = {seed for seed in candidates if _is_whole(study, config, run, seed)}
             seeds = tuple(seed for seed in work.seeds if seed in whole)
             parts += [Adoption(run, replace(work, seeds=seeds))] if seeds else []
-            left -= whole
-        if not (left and work.may_stop and study_prunes(study)):
+            missing -= whole
+        if not (missing and work.may_stop and study_prunes(study)):
             reused += parts
     return reused
 
@@ -275,6 +281,6 @@ def adoption_lines(found: Sequence[Adoption]) -> list[str]:
         works = [adoption.work for adoption in found if adoption.known.study == study]
         seeds = sum(len(work.seeds) for work in works)
         settings = len({work.setting.key for work in works})
-        many = f"{count(seeds, 'seed')} of {count(settings, 'configuration')}"
-        lines.append(f"results of {many} reused from study {study}. Use --no-reuse to rerun them")
+        amount = f"{count(seeds, 'seed')} of {count(settings, 'configuration')}"
+        lines.append(f"results of {amount} reused from study {study}. Use --no-reuse to rerun them")
     return lines

@@ -34,7 +34,7 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
     if not study.reference_arms:
         return []
     start, controls = baseline(study), dict[str, Setting]()
-    known = {_name(control, control_levels(control, start)) for control in RIVALS}
+    names = {_name(control, control_levels(control, start)) for control in RIVALS}
     for setting in configurations:
         if setting.config.generator.name == "none":
             continue
@@ -42,9 +42,9 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
             continue
         for control in RIVALS:
             levels = control_levels(control, setting.assignment)
-            if (name := _name(control, levels)) in known:
+            if (name := _name(control, levels)) in names:
                 continue
-            known.add(name)
+            names.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
                 config = control_at(study, control, levels)
                 controls[name] = Setting(maker.key(config), config, levels, control)
@@ -73,7 +73,7 @@ def sampled_controls(
         is_ended: Whether no configuration is left to propose or to run.
     """
     best = best_by_selection(maker, configurations, ledger) if is_ended else []
-    wanted = {control.key for control in plan_controls(maker, best)}
+    best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, ledger)
     compared = [
         setting
@@ -83,7 +83,7 @@ def sampled_controls(
     return [
         control
         for control in plan_controls(maker, [*best, *compared])
-        if control.key in wanted or ledger.state(control.key) is State.COMPLETE
+        if control.key in best_keys or ledger.state(control.key) is State.COMPLETE
     ]
 
 

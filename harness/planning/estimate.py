@@ -29,26 +29,26 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     on_gpu = bool(study.resources.gpus)
     devices = ((run, run.logged.tags.get(Tag.DEVICE, "")) for run in runs if run.seconds)
-    ended = [run for run, device in devices if on_gpu != device.startswith("cpu")]
+    finished = [run for run, device in devices if on_gpu != device.startswith("cpu")]
     controls = {setting.key for setting in plan.settings if setting.arm}
-    typical = [run for run in ended if not run.arm and run.setting_key not in controls]
+    typical = [run for run in finished if not run.arm and run.setting_key not in controls]
     by_key = defaultdict[str, list[RunRecord]](list)
-    for run in ended:
+    for run in finished:
         by_key[run.setting_key].append(run)
     unknown = {work.setting.key for work in plan.work} - by_key.keys()
     if not typical and (unknown or plan.proposals):
         return None
-    seconds = _seconds_per_seed(typical or ended)
-    known = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
+    seconds = _seconds_per_seed(typical or finished)
+    seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
     places = slots(study.resources, machine_resources(), study.concurrency)
     return Estimate(
         seconds={
-            work.setting.key: known.get(work.setting.key, seconds) * len(work.seeds)
+            work.setting.key: seconds_by_key.get(work.setting.key, seconds) * len(work.seeds)
             for work in plan.work
         },
         proposals=(seconds * len(study.seeds),) * plan.proposals,
         at_once=max(1, min(places, len(plan.work) + plan.proposals)),
-        n_trials=len(ended),
+        n_trials=len(finished),
     )
 
 

@@ -94,11 +94,11 @@ class Fingerprints:
 
         A wrong fingerprint would attribute results of other weights to this backbone.
         """
-        stamp, kept = _stamp(name), b""
+        stamp, content = _stamp(name), b""
         with suppress(ValueError):
-            kept = read_whole(self.cache_dir / MEMORY / stamp, most=1000)
-        fingerprint = kept.partition(b" ")[0].decode("ascii", "replace")
-        return fingerprint if kept == _sealed(stamp, fingerprint) else ""
+            content = read_whole(self.cache_dir / MEMORY / stamp, most=1000)
+        fingerprint = content.partition(b" ")[0].decode("ascii", "replace")
+        return fingerprint if content == _sealed(stamp, fingerprint) else ""
 
 
 def _sealed(stamp: str, fingerprint: str) -> bytes:

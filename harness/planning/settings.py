@@ -76,7 +76,7 @@ def plugins_of(trial: TrialConfig) -> dict[str, str]:
 
 def plugins_text(trial: TrialConfig) -> str:
     """Return the plugins of a trial as text, such as "finetuner ridge: ship-example 0.1", or ""."""
-    return "; ".join(f"{name}: {what}" for name, what in plugins_of(trial).items())
+    return "; ".join(f"{name}: {version}" for name, version in plugins_of(trial).items())
 
 
 def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:

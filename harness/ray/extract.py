@@ -180,7 +180,7 @@ class ClusterEncoder(ExitStack):
         pictures = (ray.put(dataset.splits[split].pictures),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
         arguments = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
-        left = list(shards)
+        remaining = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MOST_TRIES),
             retry=retry_if_exception(_is_loss),
@@ -190,18 +190,20 @@ class ClusterEncoder(ExitStack):
         try:
             for attempt in retrying:
                 with attempt:
-                    for part, answer in self._answers(arguments, left):
+                    for part, answer in self._answers(arguments, remaining):
                         if isinstance(answer, str):
                             raise _undecodable(dataset, split, answer)
                         for shard, features in zip(part, answer, strict=True):
-                            left.remove(shard)
+                            remaining.remove(shard)
                             done(len(shard) * (1 + views))
                             yield shard, features
         except RayError as error:  # finished shards stay in the cache
-            why = last_error(str(error))
-            raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
+            reason = last_error(str(error))
+            raise ClusterError(
+                f"features of {dataset.name} cannot be extracted: {reason}"
+            ) from error
         finally:
-            if left:  # stop the actors, because their results are no longer needed
+            if remaining:  # stop the actors, because their results are no longer needed
                 self._end_actors()
 
     def _answers(

@@ -120,9 +120,9 @@ def start(address: str, verbose: bool, **options: Any) -> None:
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # Ray raises a plain Exception if it cannot start
         local = "Ray did not start, the same command tries again"
-        what = local if address == "local" else f"no Ray cluster at {address}"
+        subject = local if address == "local" else f"no Ray cluster at {address}"
         hint = "" if address == "local" else internals.token_hint()
-        raise ClusterError(f"{what}: {_start_fault(error)}{hint}") from error
+        raise ClusterError(f"{subject}: {_start_fault(error)}{hint}") from error
 
 
 def _start_fault(error: Exception) -> str:

@@ -64,9 +64,9 @@ class StudyRun:
             experiment_id: MLflow's ID of the study's experiment.
             study: Study whose name and description a new run gets.
         """
-        known = find_study_run(store, experiment_id)
-        if known is not None:
-            return cls(store, experiment_id, known.info.run_id, dict(known.data.tags))
+        existing_run = find_study_run(store, experiment_id)
+        if existing_run is not None:
+            return cls(store, experiment_id, existing_run.info.run_id, dict(existing_run.data.tags))
         tags: dict[str, str] = {
             Tag.KIND: Kind.STUDY,
             Tag.STATE: State.RUNNING,
@@ -87,9 +87,9 @@ class StudyRun:
             study: The study.
             plan: Plan with all configurations and controls of the study.
         """
-        wanted = [*plan.settings, *plan.equal_arms]
-        self._wanted = [wanted_text(setting) for setting in wanted]
-        self._wanted_keys = {setting.key for setting in wanted}
+        settings = [*plan.settings, *plan.equal_arms]
+        self._wanted = [wanted_text(setting) for setting in settings]
+        self._wanted_keys = {setting.key for setting in settings}
         tags = {**study_tags(study), **self._wanted_tags()}
         # empty the continuation tags that a shorter text does not need any more
         longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
@@ -133,10 +133,10 @@ class StudyRun:
         Returns:
             True if any run was changed.
         """
-        wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
+        tags_by_key = {setting.key: setting_tags(setting) for setting in plan.settings}
         has_changed = False
         for run in ledger.runs:
-            changed = _changed(wanted.get(run.setting_key, {}), run.logged.tags)
+            changed = _changed(tags_by_key.get(run.setting_key, {}), run.logged.tags)
             if changed:
                 self.store.write(Changes(run=run.logged.run_id, tags=changed))
                 has_changed = True

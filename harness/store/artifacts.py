@@ -104,12 +104,12 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     Raises:
         Exception: Whatever the client raises if the store does not answer.
     """
-    wanted = {HITS, SEED_TABLE, TRAINED} if trained else {HITS, SEED_TABLE}
+    names = {HITS, SEED_TABLE, TRAINED} if trained else {HITS, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
         with scratch() as folder, environment(QUIET):
             for entry in client.list_artifacts(run.run_id):
-                if entry.path in wanted:
+                if entry.path in names:
                     client.download_artifacts(run.run_id, entry.path, str(folder))
             return {
                 path.relative_to(folder).as_posix(): path.read_bytes()

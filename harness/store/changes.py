@@ -178,11 +178,11 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LE
             continue
         written = tags.get(Tag.STATE, "")  # untrusted: tags can be edited
         state = State(written) if written in {*State} else State.RUNNING
-        why: dict[str, str] = {}
+        reason_tags: dict[str, str] = {}
         if state is State.RUNNING:
             state = State.INTERRUPTED
-            why = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        send(client, Changes(run=run_id, tags=why, state=state))
+            reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
+        send(client, Changes(run=run_id, tags=reason_tags, state=state))
     return len(dead)
 
 

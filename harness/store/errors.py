@@ -68,12 +68,12 @@ def store_errors(uri: str) -> Iterator[None]:
         if transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({reason(error, uri)})"
             raise NoAnswer(line) from error
-        why = redacted(cause_line(error, uri), uri)[:_LONGEST]
+        cause = redacted(cause_line(error, uri), uri)[:_LONGEST]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # sqlite reports a read-only database in this case
-            why = f"{path} was deleted or moved away while it was in use"
-        raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
+            cause = f"{path} was deleted or moved away while it was in use"
+        raise StoreError(f"{uri}: the MLflow store failed: {cause}") from error
 
 
 def cause_line(error: BaseException, uri: str) -> str:
@@ -126,8 +126,8 @@ def _passing(status: int) -> bool:
 
 def reason(error: BaseException, uri: str = "") -> str:
     """Return why a store did not answer, as a short text without secrets of its address."""
-    why = _WHY.search(str(error))
-    return redacted(why[0] if why else first_line(error), uri)[:_SHOWN]
+    match = _WHY.search(str(error))
+    return redacted(match[0] if match else first_line(error), uri)[:_SHOWN]
 
 
 def again(uri: str, ask: Callable[[], T], tries: int = 0) -> T:

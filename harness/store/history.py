@@ -285,8 +285,8 @@ def read_finished(
         keys = [key for key in keys if key in planned]
     runs: list[Run] = []
     for key in keys:
-        wanted = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+        tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         runs += map(plain_run, client.search_runs([*names], filter_string=text))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):

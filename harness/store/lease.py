@@ -159,10 +159,10 @@ class Lease:
             StudyBusy: Another driver claimed the lease at the same moment, and won.
             StudyLost: Another driver has taken over the lease.
         """
-        timing, late = self.timing, True
+        timing, is_late = self.timing, True
         timing.sleep(max(0.0, self._claimed + timing.claim_pause - timing.now()))
-        while late:
-            began = timing.now()
+        while is_late:
+            start = timing.now()
             holder = self._read()
             if not self._is_me(holder):
                 self._lost = self._lost or self._loss(holder)
@@ -170,9 +170,9 @@ class Lease:
             if self._stop.is_set():
                 return
             # If this process was suspended meanwhile, another may have taken over: read again.
-            late = timing.now() - began > timing.expiry / 2
+            is_late = timing.now() - start > timing.expiry / 2
         self._write()
-        self._renewed = max(self._renewed, began)
+        self._renewed = max(self._renewed, start)
 
     def _loss(self, holder: Holder | None) -> "StudyBusy | StudyLost":
         """Return the error to raise: the lease was never confirmed, or it was lost later."""
@@ -250,25 +250,25 @@ class Lease:
         Raises:
             StudyBusy: The lease was renewed, so its holder is alive.
         """
-        timing, began = self.timing, self.timing.now()
+        timing, start = self.timing, self.timing.now()
         self.say(
             f"study {self.study!r} is held by {holder}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
         )
         while True:
             timing.sleep(LOOK_SECONDS)
-            looked = timing.now()
+            checked_at = timing.now()
             try:
-                seen = self._read()
+                current = self._read()
             except Exception:  # the server may be restarting
-                if looked - began >= 2 * timing.expiry:
+                if checked_at - start >= 2 * timing.expiry:
                     raise
                 continue
-            if seen is None:
+            if current is None:
                 return
-            if seen != holder:
-                raise StudyBusy(self.study, seen)
-            if looked - began >= timing.expiry:
+            if current != holder:
+                raise StudyBusy(self.study, current)
+            if checked_at - start >= timing.expiry:
                 self.say(f"{holder} has not been heard of for {timing.expiry:g} s: taken over")
                 return
 

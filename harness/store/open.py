@@ -92,7 +92,7 @@ class Store:
         Raises:
             StoreError: The store refuses the run, or does not answer.
         """
-        begun, key, is_repeated = now(), uuid.uuid4().hex, False
+        start_time, key, is_repeated = now(), uuid.uuid4().hex, False
         texts = {tag: plain(text)[:MAX_TAG] for tag, text in tags.items()}
 
         def create() -> str:
@@ -100,7 +100,10 @@ class Store:
             runs = runs_of(self.client, experiment_id, key) if is_repeated else []
             is_repeated = True
             run = max(runs, key=weight, default=None) or self.client.create_run(
-                experiment_id, start_time=begun, tags={**texts, Tag.RUN_KEY: key}, run_name=name
+                experiment_id,
+                start_time=start_time,
+                tags={**texts, Tag.RUN_KEY: key},
+                run_name=name,
             )
             return str(run.info.run_id)
 

@@ -85,13 +85,13 @@ def refreshed(runs: Sequence[Run], uri: str) -> list[Run]:
     Raises:
         StoreError: The store cannot be read.
     """
-    known = [run for run in runs if Tag.KIND in run.tags]
-    if not any(run.tags[Tag.KIND] == Kind.STUDY for run in known):
+    own_runs = [run for run in runs if Tag.KIND in run.tags]
+    if not any(run.tags[Tag.KIND] == Kind.STUDY for run in own_runs):
         return []
     with reading(uri) as client:
         return [
             plain_run(client.get_run(run.run_id)) if run.tags[Tag.KIND] == Kind.STUDY else run
-            for run in known
+            for run in own_runs
         ]
 
 
@@ -244,5 +244,5 @@ def run_address(runs: str, run_id: str) -> str:
         runs: Address of the experiment's runs (see `runs_address`), or "".
         run_id: MLflow's ID of the run, or "". It is untrusted input.
     """
-    known = runs and re.fullmatch(r"[\w-]+", run_id)
-    return f"{runs}{run_id}" if known else ""
+    is_valid = runs and re.fullmatch(r"[\w-]+", run_id)
+    return f"{runs}{run_id}" if is_valid else ""

@@ -106,19 +106,19 @@ class StudyRecord:
         Raises:
             StoreError: A tag is not what ship-sweep writes.
         """
-        known = _parsed(tags, Tag.STUDY, _Content, "{}")
+        content = _parsed(tags, Tag.STUDY, _Content, "{}")
         packages = _parsed(tags, Tag.PACKAGES, dict[str, Any], "{}")
         versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
-        seeds = known.seeds or ()
+        seeds = content.seeds or ()
         return cls(
             factors=_parsed(tags, Tag.FACTORS, tuple[Factor, ...], "[]"),
             configurations=_parsed(tags, Tag.WANTED, tuple[Configuration, ...], "[]"),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
-            trials=known.trials or 0,
+            trials=content.trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
             sampler=tags.get(Tag.SAMPLER, "grid"),
-            smallest_effect=known.smallest_effect,
-            description=known.description or "",
+            smallest_effect=content.smallest_effect,
+            description=content.description or "",
             content=_parsed(tags, Tag.STUDY, dict[str, Any], "{}"),
             finished=tags.get(Tag.STATE) == COMPLETE,
             versions={name: str(version) for name, version in versions.items() if version},

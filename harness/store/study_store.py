@@ -129,8 +129,10 @@ def own_study(
             place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
             holder = store.read(lambda client: read_holder(client, experiment_id))
-            here = holder is not None and holder.host == socket.gethostname()
-            raise StudyBusy(name, holder if here else "another process of this machine") from error
+            is_local = holder is not None and holder.host == socket.gethostname()
+            raise StudyBusy(
+                name, holder if is_local else "another process of this machine"
+            ) from error
         me = Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
         stack.callback(lease.release)

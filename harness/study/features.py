@@ -252,10 +252,10 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    say, why = line_printer(console), why_no_gpu()
-    if why is not None:
+    say, reason = line_printer(console), why_no_gpu()
+    if reason is not None:
         if resolved_resources(study.resources, machine_resources()).gpus:
-            say(f"torch cannot use a GPU here ({why.rstrip('.')}): the CPU extracts features")
+            say(f"torch cannot use a GPU here ({reason.rstrip('.')}): the CPU extracts features")
         study = study.model_copy(update={"resources": Resources(cpus=study.resources.cpus, gpus=0)})
     needs = needed(study)
     with encoder_here(study, prints.method, verbose=verbose) as encode:

@@ -166,11 +166,11 @@ class Execution:
             standing = self._read_standing()
             if not self.options.accept_changes:
                 refuse_changes(standing.changes(), source_of(self.study))
-            known = standing.elsewhere() if self.options.reuse else []
-            adoptable = planning.adoptions(self.study, standing.plan, known)
-            left = sum(len(work.seeds) for work in standing.plan.work)
+            finished_runs = standing.elsewhere() if self.options.reuse else []
+            adoptable = planning.adoptions(self.study, standing.plan, finished_runs)
+            n_seeds_left = sum(len(work.seeds) for work in standing.plan.work)
             reusable = sum(len(adoption.work.seeds) for adoption in adoptable)
-            if left > reusable or standing.plan.proposals:
+            if n_seeds_left > reusable or standing.plan.proposals:
                 self._check_places()
             if self.store.close_dead_runs():
                 standing = standing.again()
@@ -286,8 +286,10 @@ class Execution:
         rows = tuple(
             row if row.setting.key in controls else replace(row, seeds=()) for row in plan.rows
         )
-        left = replace(plan, rows=rows, proposals=0)
-        return standing if left.finished else self._run_trials(replace(standing, plan=left))
+        controls_plan = replace(plan, rows=rows, proposals=0)
+        if controls_plan.finished:
+            return standing
+        return self._run_trials(replace(standing, plan=controls_plan))
 
     def _adopt(self, standing: Standing, adoptable: list[Adoption]) -> Standing:
         """Reuse results of other studies, and return the study's state afterwards."""

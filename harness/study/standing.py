@@ -167,8 +167,8 @@ def plan_study(
     retry_before = store.now() if retry_non_finite else 0
     standing = read_standing(study, prints, store.find_store(uri), retry_before)
     notes = standing.changes().notes(source_of(study)) + failed_lines(standing)
-    known = standing.elsewhere() if reuse else []
-    reused = planning.adoptions(study, standing.plan, known)
+    finished_runs = standing.elsewhere() if reuse else []
+    reused = planning.adoptions(study, standing.plan, finished_runs)
     if reused:
         ledger, plan = planning.once_adopted(study, standing.ledger, reused, prints, retry_before)
         standing = replace(standing, ledger=ledger, plan=plan)
@@ -181,7 +181,7 @@ def plan_study(
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)
         notes += prompt_lines(study, plan, prints)
-        plan = _with_time(standing, known)
+        plan = _with_time(standing, finished_runs)
     return replace(plan, notes=tuple(notes))
 
 
@@ -193,8 +193,8 @@ def failed_lines(standing: Standing) -> list[str]:
     if not seeds:
         return []
     failed = f"{count(seeds, 'seed')} of {count(settings, 'setting')} failed, a number not finite"
-    way_on = "run again" if standing.retry_before else "--retry-non-finite runs them again"
-    return [f"{failed}: {way_on}"]
+    advice = "run again" if standing.retry_before else "--retry-non-finite runs them again"
+    return [f"{failed}: {advice}"]
 
 
 def _with_time(standing: Standing, known: Sequence[RunRecord]) -> Plan:
@@ -226,19 +226,19 @@ def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[s
     There is one line per backbone, dataset and set of templates, and none for fine-tuners that do
     not read templates.
     """
-    wanted = dict.fromkeys(
+    combinations = dict.fromkeys(
         (config.backbone, name, config.templates_for(name, prints.pictures(name).template))
         for config in configs_of(study, plan, _DECIDING)
         if not config.finetuner.unread_reason("templates")
         for name in (config.dataset, *config.targets)
     )
     lines = []
-    for backbone, name, templates in wanted:
+    for backbone, name, templates in combinations:
         class_names = prints.pictures(name).class_names
-        shown = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
-        texts = [sentence(template, class_name) for class_name, template in shown]
-        read = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
-        many = f"{len(class_names)} class names"
-        many += f", {len(templates)} templates each" if len(templates) > 1 else ""
-        lines.append(f"prompts of {name} ({many}), as {backbone} reads them: {read}")
+        pairs = zip(class_names[:SHOWN], cycle(templates), strict=False)  # templates take turns
+        texts = [sentence(template, class_name) for class_name, template in pairs]
+        prompts = ", ".join(f'"{text}"' for text in as_read(backbone, texts))
+        summary = f"{len(class_names)} class names"
+        summary += f", {len(templates)} templates each" if len(templates) > 1 else ""
+        lines.append(f"prompts of {name} ({summary}), as {backbone} reads them: {prompts}")
     return lines

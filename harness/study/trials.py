@@ -142,10 +142,10 @@ class Trials:
         available = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        most = 1 if in_process else study.concurrency
-        each = resources.resolved_resources(study.resources, available)
-        resolved = study.model_copy(update={"resources": each})
-        free_slots = resources.slots(each, available, most)
+        max_trials = 1 if in_process else study.concurrency
+        per_trial = resources.resolved_resources(study.resources, available)
+        resolved = study.model_copy(update={"resources": per_trial})
+        free_slots = resources.slots(per_trial, available, max_trials)
 
         def at_once() -> int:
             """Return the number of trials to submit: on a cluster one more than it has room for.
@@ -155,7 +155,7 @@ class Trials:
             """
             if owned and self.options.address is None:
                 return free_slots
-            return resources.slots(each, cluster_resources(), most, waiting=1)
+            return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
         maker = planning.SettingMaker(study, self._prints)
         searcher = tuning.StudySearcher(study, plan, ledger, maker, at_once)

@@ -165,25 +165,25 @@ class Monitor(tune.Callback):
         if self._error is not None or key in self.failed_before:
             return
         self._failed[key] = reason
-        n, most = len(self._failed), self.study.max_failures
-        if most is None or n < most:
+        n, limit = len(self._failed), self.study.max_failures
+        if limit is None or n < limit:
             return
         counts = Counter(self._failed.values()).most_common(MOST_REASONS)
         lines = [f"  {times} x {reason}" for reason, times in counts]
-        head = f"stopped: {count(n, 'setting')} failed in a row (max_failures: {most})"
+        head = f"stopped: {count(n, 'setting')} failed in a row (max_failures: {limit})"
         self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:
         """Write to the store, keep an error for the next step, and exclude the time from limits."""
         if self._error is not None:
             return
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             write()
         except UserError as error:  # StoreError, or StudyLost
             self._error = error
         # While the driver waits for the store, trials wait for the driver, so their time stops.
-        waited = time.monotonic() - began
+        waited = time.monotonic() - start
         for name in self._running:
             self.searcher.attempts[name].started += waited
 
@@ -196,6 +196,6 @@ class Monitor(tune.Callback):
         """
         for name, trial in self._running.items():
             attempt = self.searcher.attempts[name]
-            late = attempt.death is None and time.monotonic() - attempt.started >= limit
-            if late and self.end_trial(trial):
+            is_overdue = attempt.death is None and time.monotonic() - attempt.started >= limit
+            if is_overdue and self.end_trial(trial):
                 attempt.death = Death(Failure.TIME_LIMIT, f"time_limit of {limit:g} s passed")

@@ -118,10 +118,10 @@ class Sampler:
         if belongs(self._study, proposed.assignment):
             drawn = optuna.trial.FixedTrial(optuna_params(self._study, proposed.assignment))
             suggest(drawn, self._study)
-            ended = optuna.trial.create_trial(
+            trial = optuna.trial.create_trial(
                 state=state, value=value, params=drawn.params, distributions=drawn.distributions
             )
-            self.optuna_study.add_trial(ended)
+            self.optuna_study.add_trial(trial)
 
 
 def _optuna_study(study: StudyConfig, seed: int) -> optuna.Study:
