@@ -55,7 +55,7 @@ RESULT: tuple[tuple[str, str, str], ...] = (
 
 
 def way(steps: Sequence[tuple[str, str, str]], title: str) -> str:
-    """Steps from top to bottom, as SVG."""
+    """Return steps from top to bottom as SVG."""
     width, height, gap = 640, 52, 16
     parts: list[str] = []
     for index, (package, what, where) in enumerate(steps):
@@ -67,17 +67,17 @@ def way(steps: Sequence[tuple[str, str, str]], title: str) -> str:
 
 
 def trial() -> str:
-    """A trial's way from YAML to table."""
+    """Return a trial's way from YAML to table as SVG."""
     return way(STEPS, "A trial's way from YAML to table")
 
 
 def result() -> str:
-    """A result's way from the worker to MLflow."""
+    """Return a result's way from the worker to MLflow as SVG."""
     return way(RESULT, "A result's way from the worker to MLflow")
 
 
 def layers() -> str:
-    """The layers of the three packages, each importing only what stands below it, as SVG."""
+    """Return the layers of the three packages as SVG; each imports only those below it."""
     found = package_layers()
     wide, height, gap = 300, 40, 12
     parts: list[str] = []
@@ -136,7 +136,7 @@ def _arrow(x: float, top: float, length: float) -> str:
 
 
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    """A drawing on its own paper, so that it reads alike on light and dark pages."""
+    """Return a drawing with a background, which looks the same on light and dark pages."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
         f' width="{width:g}" height="{height:g}" role="img"><title>{escape(title)}</title>'

@@ -36,7 +36,7 @@ def first_table(text: str) -> list[list[str]]:
 
 
 def with_table(page: str, table: list[list[str]]) -> str:
-    """A page whose first table has a table's cells, in the columns that it has already.
+    """Return a page whose first table has a table's cells, in the columns that it already has.
 
     Raises:
         ValueError: the table lacks a column that the page has.
@@ -47,7 +47,7 @@ def with_table(page: str, table: list[list[str]]) -> str:
 
 
 def picture(page: str, table: list[list[str]]) -> bytes:
-    """A report's page in Chromium: a PNG of few colours that carries its table as text."""
+    """Return a PNG of a report's page in Chromium, of few colors, with its table as text."""
     from tests.reports.render.test_browser import open_browser, show, wait
 
     browser = open_browser()

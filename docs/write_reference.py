@@ -86,7 +86,7 @@ _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
 
 
 def reference() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     study = {key: StudyConfig.model_fields[key] for key in STUDY_KEYS}
     parts = [
         HEAD,
@@ -184,14 +184,14 @@ def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iter
 
 
 def _of_most(fields: Iterable[FieldInfo]) -> FieldInfo:
-    """The first of those whose default is the most frequent one."""
+    """Return the first of those whose default is the most frequent one."""
     known = {repr(_default(field)): field for field in reversed(list(fields))}
     counts = Counter(repr(_default(field)) for field in fields)
     return known[counts.most_common(1)[0][0]]
 
 
 def _own(config: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The keys that stand below a method's name."""
+    """Return the keys below a method's name."""
     return {key: field for key, field in config.model_fields.items() if key != "name"}
 
 
@@ -249,7 +249,7 @@ def _with_default(key: str, field: FieldInfo) -> str:
 
 
 def _beside(key: str, field: FieldInfo) -> str:
-    """What a key may be, without what its default says."""
+    """Return the values that a key may have, without what its default says."""
     default, values = _default(field), _values(key, field)
     if default is None:
         return values.removesuffix(", or `null`")
@@ -258,7 +258,7 @@ def _beside(key: str, field: FieldInfo) -> str:
 
 
 def _values(key: str, field: FieldInfo) -> str:
-    """What a key may be."""
+    """Return the values that a key may have."""
     kind = NAMED.get(key) or _type(field.annotation, field.description or "")
     null = ", or `null`" if kind.endswith(" or `null`") else ""
     limits = _limits([*field.metadata, *_inner_metadata(field.annotation)])
@@ -268,13 +268,13 @@ def _values(key: str, field: FieldInfo) -> str:
 
 
 def _inner_metadata(annotation: Any) -> Iterator[Any]:
-    """The marks within a union, such as Annotated[int, ...] | None."""
+    """Return the metadata within a union, such as Annotated[int, ...] | None."""
     for part in get_args(annotation):
         yield from getattr(part, "__metadata__", ())
 
 
 def _limits(metadata: list[Any]) -> str:
-    """The bounds of a value in words, without those of 2^53, beyond which integers blur."""
+    """Return the bounds of a value in words, without those of 2^53, beyond which integers blur."""
     found: dict[str, object] = {}
     for mark in metadata:
         for one in list(getattr(mark, "metadata", [])) or [mark]:
@@ -290,7 +290,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _type(annotation: Any, meaning: str = "") -> str:
-    """A type in the words of YAML; nothing of choices that the meaning has one by one."""
+    """Return a type in the words of YAML; nothing of choices that the meaning has one by one."""
     words = {
         int: "integer",
         float: "number",

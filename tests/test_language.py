@@ -1,0 +1,74 @@
+"""Names and docstrings keep to the language of the field. ruff's D401 holds their first lines."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
+# Names that do not say what a variable holds.
+EMPTY_NAMES = frozenset(
+    {"asked", "found", "given", "held", "made", "must", "one", "others", "own", "said", "told"}
+)
+# A line of a docstring that is a clause without a noun: "Of a run", "What it holds".
+CLAUSE = re.compile(r"\s*(Of|Whose|That of|What) ")
+
+
+def empty_names(tree: ast.AST) -> Iterator[str]:
+    """Yield the variables whose names do not say what they hold; fields of classes are none."""
+    fields = {
+        id(statement.target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+    }
+    for node in ast.walk(tree):
+        is_bound = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        if is_bound and node.id in EMPTY_NAMES and id(node) not in fields:
+            yield f"line {node.lineno}: {node.id}"
+
+
+def clauses(tree: ast.AST) -> Iterator[str]:
+    """Yield the lines of docstrings that are clauses without a noun."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = ast.get_docstring(node) or ""
+            yield from (line.strip() for line in text.splitlines() if CLAUSE.match(line))
+
+
+def test_names_say_what_variables_hold() -> None:
+    """No variable of the packages is called `one`, `found` or `told`."""
+    assert len(SOURCES) > 200
+    assert not [
+        f"{path.relative_to(ROOT)}, {name}"
+        for path in SOURCES
+        for name in empty_names(ast.parse(path.read_text("utf-8")))
+    ]
+
+
+def test_docstrings_are_sentences() -> None:
+    """No line of a docstring is a clause without a noun."""
+    assert not [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in SOURCES
+        for line in clauses(ast.parse(path.read_text("utf-8")))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "n_names", "n_clauses"),
+    [
+        ("found = [one for one in rows]", 2, 0),
+        ("class A:\n    own: int = 0\n", 0, 0),
+        ('def f(x):\n    """Return x.\n\n    Of a run.\n    What it holds.\n    """', 0, 2),
+        ('rows = [row for row in runs]\n"""Text that is no docstring."""', 0, 0),
+    ],
+)
+def test_old_language_is_noticed(source: str, n_names: int, n_clauses: int) -> None:
+    """The tests above can fail."""
+    tree = ast.parse(source)
+    assert (len([*empty_names(tree)]), len([*clauses(tree)])) == (n_names, n_clauses)
