@@ -3,8 +3,8 @@
 From Python:
 
     from harness import load_trained, plan_study, predict, run_study
-    plan = plan_study("prompt_len", ["seeds=3", "save=true"])
-    outcome = run_study("prompt_len", ["seeds=3", "save=true"])
+    plan = plan_study("prompt_len", ["seeds=3", "save_models=true"])
+    outcome = run_study("prompt_len", ["seeds=3", "save_models=true"])
     model = load_trained("runs:/RUN_ID")
     named = predict("prompt_len", "my_pictures", ["n_ctx=4"])
 """

@@ -20,6 +20,13 @@ REMOVED = {
         "show), and look once."
     ),
     "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
+    "trials": "trials was renamed n_trials.",
+    "max_failures": "max_failures was renamed max_consecutive_failures.",
+    "concurrency": "concurrency was renamed max_concurrent_trials.",
+    "time_limit": "time_limit was renamed trial_timeout.",
+    "save": "save was renamed save_models.",
+    "record": "record was renamed log.",
+    "reference_arms": "reference_arms was renamed controls.",
     "resources: auto": (
         "resources: auto was removed. By default each trial takes one GPU if there is any. For a "
         "share, set resources.gpus, e.g. 0.25."

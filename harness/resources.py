@@ -59,17 +59,19 @@ def at_once(resources: Resources, there: Nodes) -> int:
     return sum(int(min(of_node) + 1e-9) for of_node in ratios)  # 3 * (1/3) may be less than 1
 
 
-def slots(resources: Resources, there: Nodes, concurrency: int | None, waiting: int = 0) -> int:
+def slots(
+    resources: Resources, there: Nodes, max_concurrent_trials: int | None, waiting: int = 0
+) -> int:
     """Return how many trials of a study to submit at once; at least one.
 
     Args:
         resources: Resolved resources of one trial.
         there: Resources of each node.
-        concurrency: Maximum that the study allows. None for no maximum.
+        max_concurrent_trials: Maximum that the study allows. None for no maximum.
         waiting: Number of trials to submit in addition to those that fit.
     """
     most = at_once(resources, there) + waiting
-    return max(1, min(most, concurrency or most))
+    return max(1, min(most, max_concurrent_trials or most))
 
 
 def preflight(address: str | None, resources: Resources) -> None:
@@ -114,7 +116,7 @@ def check_room(resources: Resources, there: Nodes) -> None:
         )
 
 
-def idle_gpus(resources: Resources, there: Nodes, concurrency: int | None) -> str | None:
+def idle_gpus(resources: Resources, there: Nodes, max_concurrent_trials: int | None) -> str | None:
     """Return a line about GPUs that no trial would use, or None.
 
     None also if trials run on the CPU.
@@ -122,20 +124,22 @@ def idle_gpus(resources: Resources, there: Nodes, concurrency: int | None) -> st
     Args:
         resources: Resources of one trial, as in the study.
         there: Resources of each node.
-        concurrency: Maximum number of concurrent trials. None for no maximum.
+        max_concurrent_trials: Maximum number of concurrent trials. None for no maximum.
     """
     each, gpus = resolved_resources(resources, there), gpus_of(there)
     if not each.gpus:
         return None
-    idle = int(gpus - slots(each, there, concurrency) * each.gpus + 1e-9)
+    idle = int(gpus - slots(each, there, max_concurrent_trials) * each.gpus + 1e-9)
     if idle < 1:
         return None
     return (
-        f"{idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise `concurrency` to "
-        "run more trials at once"
+        f"{idle} of {gpus} GPUs would be idle: lower `resources.cpus` or raise "
+        "`max_concurrent_trials` to run more trials at once"
     )
 
 
-def idle_gpus_here(resources: Resources, concurrency: int | None) -> str | None:
+def idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
     """Return the line of `idle_gpus` for this machine. None also if torch cannot use its GPUs."""
-    return None if why_no_gpu() else idle_gpus(resources, machine_resources(), concurrency)
+    return (
+        None if why_no_gpu() else idle_gpus(resources, machine_resources(), max_concurrent_trials)
+    )

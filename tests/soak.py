@@ -42,7 +42,7 @@ EVERY_SECONDS = 5.0
 def soak_study(trials: int) -> StudyConfig:
     """One setting a trial, one seed each."""
     levels = [round(0.001 * number, 6) for number in range(1, trials + 1)]
-    return fakes.make_study(space={"generator.kl_weight": levels}, seeds=1, concurrency=2)
+    return fakes.make_study(space={"generator.kl_weight": levels}, seeds=1, max_concurrent_trials=2)
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:

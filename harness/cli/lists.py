@@ -135,7 +135,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "keys of a study": (row for row in study if row[0] in config.STUDY_KEYS),
         "a factor of space": _fields(config.Factor),
         "resources": _fields(config.Resources),
-        "record": _fields(config.Record),
+        "log": _fields(config.Log),
         "generator": _variants(GENERATORS),
         "finetuner": _variants(FINETUNERS),
         "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder))],

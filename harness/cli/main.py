@@ -180,7 +180,7 @@ def sweep(
             "--predict",
             metavar="STUDY",
             help="Run no study, but name the pictures of FOLDER by what one of its settings has "
-            "trained (save: true); the file is STUDY-predictions.csv here.",
+            "trained (save_models: true); the file is STUDY-predictions.csv here.",
         ),
     ] = None,
     setting: Annotated[

@@ -31,7 +31,7 @@ def predict(
     *,
     tracking_uri: str | None = None,
 ) -> pl.DataFrame:
-    """Classify images with the models of one configuration of a study with `save: true`.
+    """Classify images with the models of one configuration of a study with `save_models: true`.
 
     The prediction is the class with the largest mean probability over the models of all seeds. All
     classes compete, base and new.
@@ -79,7 +79,7 @@ def predict(
     if unsaved:  # setting save later does not rerun a finished run
         raise UserError(
             f"study {study}: nothing was kept of run {', '.join(unsaved)}, which had finished"
-            " without save: true; run it with save=true under another name (name=...)"
+            " without save_models: true; run it with save_models=true under another name (name=...)"
         )
     columns = {"picture": names, **_predictions(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})

@@ -153,7 +153,9 @@ def print_dry_run(study: StudyConfig, address: str | None, asked: Mapping[str, A
     except ClusterError as error:  # no error: the study may run on another machine
         say(f"warning: a run would be refused: {error}")
     else:
-        if address is None and (idle := idle_gpus_here(study.resources, study.concurrency)):
+        if address is None and (
+            idle := idle_gpus_here(study.resources, study.max_concurrent_trials)
+        ):
             say(f"warning: {idle}")
 
 

@@ -16,8 +16,8 @@ from harness.config.space import (
     grid,
     levels,
     optuna_params,
-    reference_arms,
     resolve,
+    resolved_controls,
     suggest,
     value_of,
 )
@@ -27,7 +27,7 @@ from harness.config.study_config import (
     SELECTIONS,
     STUDY_KEYS,
     AshaScheduler,
-    Record,
+    Log,
     Resources,
     StudyConfig,
 )

@@ -242,13 +242,13 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
             yield Fault(key, rule, value)
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if sampler != "grid":
-        if study.trials is None:
-            yield Fault("trials", f"must be given: how many settings {sampler} is to try")
+        if study.n_trials is None:
+            yield Fault("n_trials", f"must be given: how many settings {sampler} is to try")
     elif endless:
         rule = "must have levels, step or choices under sampler grid"
         yield from (Fault(f"space.{key}", rule) for key in endless)
-    elif study.trials is None and any(islice(assignments(space), MAX_GRID, None)):
-        rule = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
+    elif study.n_trials is None and any(islice(assignments(space), MAX_GRID, None)):
+        rule = f"must span at most {MAX_GRID} settings under sampler grid, unless n_trials is given"
         yield Fault("space", rule)
 
 

@@ -32,7 +32,7 @@ _MEANT = {
     "model": "backbone",
     "data": "dataset",
     "learning_rate": "finetuner.lr",
-    "num_samples": "trials",
+    "num_samples": "n_trials",
     "num_seeds": "seeds",
 }
 

@@ -101,7 +101,7 @@ class Needs:
             return
         study = self._study
         shows_real = (
-            study.reference_arms
+            study.controls
             and PROTOCOLS[trial.protocol].new_classes
             and trial.dataset == baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_pictures(trial.dataset)

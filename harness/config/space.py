@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.config.factor import Factor, assignments, may_be
-from harness.config.study_config import SCHEDULERS, Record, Resources, StudyConfig
+from harness.config.study_config import SCHEDULERS, Log, Resources, StudyConfig
 from harness.store import ALONE, RIVALS
 from ship.configs import FINETUNERS, GENERATORS
 from ship.requirements import PROTOCOLS
@@ -26,7 +26,7 @@ GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "synthetic": {"": SyntheticConfig},
     "scheduler": SCHEDULERS,
     "resources": {"": Resources},
-    "record": {"": Record},
+    "log": {"": Log},
 }
 """Group of options -> class of each variant by name. "" if the group has no variants."""
 DEFAULTS: Final = TrialConfig()
@@ -116,8 +116,8 @@ def of_dataset(
 
 
 def grid(study: StudyConfig) -> list[dict[str, Any]]:
-    """Return the first `trials` combinations of levels. The last factor varies fastest."""
-    return list(islice(assignments(study.space), study.trials))
+    """Return the first `n_trials` combinations of levels. The last factor varies fastest."""
+    return list(islice(assignments(study.space), study.n_trials))
 
 
 def levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
@@ -206,7 +206,7 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     return TrialConfig.model_validate(place(study.trial.model_dump(), assignment, study.variants))
 
 
-def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
+def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     """Return the trials of the controls at the baseline, by name. {} if the study has none.
 
     A control replaces only the generator or the fine-tuner. It has the study's constants, and
@@ -216,7 +216,7 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     A control may equal a configuration of the study or another control; their keys are equal then.
     Two of the controls run at other levels, too: see `control_at`.
     """
-    if not study.reference_arms:
+    if not study.controls:
         return {}
     from ship.datasets import has_unseen_pictures
 

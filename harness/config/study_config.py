@@ -75,7 +75,7 @@ class Resources(Settings):
         return value
 
 
-class Record(Settings):
+class Log(Settings):
     """Extra metrics of a trial's run in MLflow, in addition to means and final numbers."""
 
     seed_curves: bool = False
@@ -110,7 +110,7 @@ class StudyConfig(Settings):
     """what proposes configurations"""
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
     """seed of tpe and random"""
-    trials: int | None = Field(None, ge=1, le=100_000)
+    n_trials: int | None = Field(None, ge=1, le=100_000)
     """number of configurations to try; grid: all"""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
     """seeds of every configuration; n means 0 to n-1"""
@@ -123,23 +123,23 @@ class StudyConfig(Settings):
     """image_folder:NAME: a JSON file of its splits in CoOp's format; null: the folder's own"""
     split_seed: int = Field(0, ge=0)
     """image_folder:NAME: another random split; 0: by the paths only"""
-    save: bool = False
+    save_models: bool = False
     """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
     """early stopping"""
     resources: Resources = Resources()
     """resources of one trial"""
-    record: Record = Record()
+    log: Log = Log()
     """extra metrics of runs in MLflow"""
-    time_limit: float | None = Field(None, gt=0)
+    trial_timeout: float | None = Field(None, gt=0)
     """maximum seconds of one attempt of a trial"""
     checkpoint_every: float | None = Field(60.0, ge=0)
     """minimum seconds between a trial's checkpoints; 0: whenever possible; null: none"""
-    max_failures: int | None = Field(10, ge=1)
+    max_consecutive_failures: int | None = Field(10, ge=1)
     """consecutive failed configurations that stop the study; null: never"""
-    concurrency: int | None = Field(None, ge=1)
+    max_concurrent_trials: int | None = Field(None, ge=1)
     """maximum of concurrent trials"""
-    reference_arms: bool = True
+    controls: bool = True
     """run controls in addition to the study"""
     backbone_defaults: dict[str, Any] = Field(default_factory=dict)
     """defaults of the backbone for keys that the YAML omits: dotted key -> value"""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.config import StudyConfig, baseline, control_at, reference_arms, resolve
+from harness.config import StudyConfig, baseline, control_at, resolve, resolved_controls
 from harness.errors import UserError
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
@@ -110,7 +110,7 @@ def compare(
     """
     changes, study = TableChanges(), maker.study
     planned_keys = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
-    arms, constants = reference_arms(study), params(study.trial)
+    arms, constants = resolved_controls(study), params(study.trial)
     old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
@@ -204,7 +204,7 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> lis
     """Find results of other studies that a plan can reuse. The oldest run of each seed is taken.
 
     Equal keys mean equal results, because a key covers data, weights, plugins and the results
-    version. Runs that lack a number, or anything that `record` requests, are not used. If the
+    version. Runs that lack a number, or anything that `log` requests, are not used. If the
     scheduler may stop a configuration, either all of its seeds are reused or none: seeds that are
     added to finished ones are never stopped.
 
@@ -241,8 +241,8 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: i
     return (
         seed in known.counted_seeds
         and all(math.isfinite(metrics.get(name, math.nan)) for name in needed)
-        and (has_curves or not study.record.seed_curves)
-        and (has_load or not study.record.system_metrics)
+        and (has_curves or not study.log.seed_curves)
+        and (has_load or not study.log.system_metrics)
     )
 
 

@@ -31,7 +31,7 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
         configurations: Configurations of the study's space.
     """
     study = maker.study
-    if not study.reference_arms:
+    if not study.controls:
         return []
     start, controls = baseline(study), dict[str, Setting]()
     names = {_name(control, control_levels(control, start)) for control in RIVALS}

@@ -40,7 +40,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     seconds = _seconds_per_seed(typical or finished)
     seconds_by_key = {key: _seconds_per_seed(key_runs) for key, key_runs in by_key.items()}
-    places = slots(study.resources, machine_resources(), study.concurrency)
+    places = slots(study.resources, machine_resources(), study.max_concurrent_trials)
     return Estimate(
         seconds={
             work.setting.key: seconds_by_key.get(work.setting.key, seconds) * len(work.seeds)

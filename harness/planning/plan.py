@@ -215,7 +215,7 @@ def _proposals(maker: SettingMaker, known: Sequence[Setting]) -> int:
         maker: Maker of the study's configurations.
         known: Configurations that the sampler has proposed.
     """
-    left = max(0, (maker.study.trials or 0) - len(known))
+    left = max(0, (maker.study.n_trials or 0) - len(known))
     keys = {setting.key for setting in known}
     space = enumerate_settings(maker)
     return min(left, sum(setting.key not in keys for setting in space)) if space else left

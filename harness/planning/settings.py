@@ -14,8 +14,8 @@ from harness.config import (
     baseline,
     belongs,
     grid,
-    reference_arms,
     resolve,
+    resolved_controls,
     value_of,
 )
 from harness.planning.fingerprints import Fingerprints
@@ -148,7 +148,7 @@ class SettingMaker:
 
     def arms(self) -> list[Setting]:
         """Return the study's controls at the baseline."""
-        arms = reference_arms(self.study).items()
+        arms = resolved_controls(self.study).items()
         return [Setting(self.key(config), config, {}, name) for name, config in arms]
 
     def equal_to(self, arm: Setting) -> Setting | None:
@@ -166,7 +166,7 @@ class SettingMaker:
 
 
 def enumerate_settings(maker: SettingMaker) -> list[Setting]:
-    """Return at most `trials` configurations of a space in order. [] if the space is infinite.
+    """Return at most `n_trials` configurations of a space in order. [] if the space is infinite.
 
     Args:
         maker: Maker of the study's configurations.
@@ -177,13 +177,13 @@ def enumerate_settings(maker: SettingMaker) -> list[Setting]:
     if any(factor.drawn() is None for factor in study.space.values()):
         return []
     space = assignments(study.space, lambda _, factor: factor.drawn())
-    return distinct([maker(assignment) for assignment in islice(space, study.trials or 1)])
+    return distinct([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
 def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
     """Return the configurations that a sampler proposed before, in the order they began.
 
-    Interrupted configurations come last, and are dropped if `trials` is reached without them.
+    Interrupted configurations come last, and are dropped if `n_trials` is reached without them.
 
     Args:
         ledger: Run history of the study.
@@ -194,7 +194,7 @@ def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
         if not run.arm and run.assignment and (setting := maker.still(run)):
             settings[run.state is State.INTERRUPTED].append(setting)
     ended = distinct(settings[False])
-    return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.trials or 0)]
+    return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.n_trials or 0)]
 
 
 def distinct(settings: Sequence[Setting]) -> list[Setting]:

@@ -227,7 +227,7 @@ def adopt(recorder: TrialRecorder, adoption: Adoption) -> bool:
         True if the run was written. False if files of the other run cannot be read, or if the study
         saves trained models and the other run has none.
     """
-    store, save = recorder.record.store, recorder.study.save
+    store, save = recorder.record.store, recorder.study.save_models
     run, seeds = adoption.known.logged, adoption.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
@@ -302,7 +302,7 @@ def _mean_curves(history: Sequence[Point]) -> list[Point]:
 
     Args:
         history: Points of the reused seeds. It contains curves of single seeds only with
-            `record.seed_curves`; otherwise there are no means either.
+            `log.seed_curves`; otherwise there are no means either.
     """
     values: dict[tuple[str, int], list[Point]] = {}
     for point in history:

@@ -32,7 +32,7 @@ class Failure(StrEnum):
 
     NON_FINITE = "non_finite"
     ERROR = "error"
-    TIME_LIMIT = "time_limit"
+    TIME_LIMIT = "trial_timeout"
     WORKER_DIED = "worker_died"
     OUT_OF_MEMORY = "out_of_memory"
     NODE_LOST = "node_lost"
@@ -256,7 +256,7 @@ FLAGS: Final = {
 HITS: Final = "hits.parquet"
 # All final numbers: one row per metric, one column per seed.
 SEED_TABLE: Final = "seeds.csv"
-# Folder of trained models, in studies with save: true (ship.trial.trained).
+# Folder of trained models, in studies with save_models: true (ship.trial.trained).
 TRAINED: Final = "trained"
 EXAM: Final = "exam"  # metric that the image counts towards, or ""
 CLASS_ID: Final = "class_id"

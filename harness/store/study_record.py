@@ -63,7 +63,7 @@ class _Content:
     """Keys of a study's YAML that readers need, validated."""
 
     seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
-    trials: int | None = 0
+    n_trials: int | None = 0
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""
 
@@ -114,7 +114,7 @@ class StudyRecord:
             factors=_parsed(tags, Tag.FACTORS, tuple[Factor, ...], "[]"),
             configurations=_parsed(tags, Tag.WANTED, tuple[Configuration, ...], "[]"),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
-            trials=content.trials or 0,
+            trials=content.n_trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
             sampler=tags.get(Tag.SAMPLER, "grid"),
             smallest_effect=content.smallest_effect,

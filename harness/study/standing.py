@@ -76,7 +76,7 @@ class Standing:
         keys, opened = [work.setting.key for work in self.plan.work], self.store
         if opened is None or not keys:
             return []
-        name, trained = self.study.name, self.study.save
+        name, trained = self.study.name, self.study.save_models
         return opened.read(lambda client: store.read_finished(client, name, keys, trained=trained))
 
 
@@ -176,7 +176,7 @@ def plan_study(
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = standing.plan
-    if plan.proposals and study.reference_arms and control_levels("text_feature", study.space):
+    if plan.proposals and study.controls and control_levels("text_feature", study.space):
         notes.append("controls at the levels of the best setting run after the last proposal")
     if details and not plan.finished:
         notes += extraction_lines(study, plan, prints)

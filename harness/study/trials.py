@@ -90,7 +90,7 @@ class Trials:
         Ray starts after the extraction, because its object store is as large as the features.
         """
         study, verbose = self._study, self.options.verbose
-        self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
+        self._warn(resources.idle_gpus_here(study.resources, study.max_concurrent_trials))
         with encoder_here(study, self._prints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
@@ -108,7 +108,7 @@ class Trials:
         with ray_session(study.resources, address, 0, self.options.verbose) as owned:
             available = cluster_resources()
             resources.check_room(study.resources, available)
-            self._warn(resources.idle_gpus(study.resources, available, study.concurrency))
+            self._warn(resources.idle_gpus(study.resources, available, study.max_concurrent_trials))
             actor = resources.resolved_resources(study.resources, available)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
                 features = self._extract(encode)
@@ -142,7 +142,7 @@ class Trials:
         available = resources.machine_resources() if in_process else cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        max_trials = 1 if in_process else study.concurrency
+        max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolved_resources(study.resources, available)
         resolved = study.model_copy(update={"resources": per_trial})
         free_slots = resources.slots(per_trial, available, max_trials)
@@ -167,7 +167,7 @@ class Trials:
             resolved,
             check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
             forget=lambda work: storage.forget(
-                checkpoint_name(work.setting.key, work.seeds, study.save)
+                checkpoint_name(work.setting.key, work.seeds, study.save_models)
             ),
             failed_before=ledger.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,

@@ -75,8 +75,8 @@ class Monitor(tune.Callback):
         self.check_interrupt()
         if self._error is not None:
             raise self._error
-        if self.study.time_limit is not None:
-            self._end_overdue(self.study.time_limit)
+        if self.study.trial_timeout is not None:
+            self._end_overdue(self.study.trial_timeout)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record that a worker has started a trial."""
@@ -165,12 +165,12 @@ class Monitor(tune.Callback):
         if self._error is not None or key in self.failed_before:
             return
         self._failed[key] = reason
-        n, limit = len(self._failed), self.study.max_failures
+        n, limit = len(self._failed), self.study.max_consecutive_failures
         if limit is None or n < limit:
             return
         counts = Counter(self._failed.values()).most_common(MOST_REASONS)
         lines = [f"  {times} x {reason}" for reason, times in counts]
-        head = f"stopped: {count(n, 'setting')} failed in a row (max_failures: {limit})"
+        head = f"stopped: {count(n, 'setting')} failed in a row (max_consecutive_failures: {limit})"
         self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:
@@ -198,4 +198,4 @@ class Monitor(tune.Callback):
             attempt = self.searcher.attempts[name]
             is_overdue = attempt.death is None and time.monotonic() - attempt.started >= limit
             if is_overdue and self.end_trial(trial):
-                attempt.death = Death(Failure.TIME_LIMIT, f"time_limit of {limit:g} s passed")
+                attempt.death = Death(Failure.TIME_LIMIT, f"trial_timeout of {limit:g} s passed")

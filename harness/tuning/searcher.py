@@ -157,7 +157,7 @@ class StudySearcher(Searcher):
     Outcomes are reported to Optuna as follows, see `scored`: COMPLETE with the mean over the seeds
     with finite numbers; PRUNED without a value if the scheduler stopped the configuration; FAIL
     without a value if no seed has finite numbers or any seed failed for another reason. A failed
-    proposal counts towards `trials`.
+    proposal counts towards `n_trials`.
 
     Attributes:
         attempts: Attempt of each Ray trial by the trial's ID.
@@ -226,7 +226,7 @@ class StudySearcher(Searcher):
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
-        name = checkpoint_name(work.setting.key, work.seeds, self._study.save)
+        name = checkpoint_name(work.setting.key, work.seeds, self._study.save_models)
         may_stop = work.may_stop and study_prunes(self._study)
         return trial_spec(work.setting.config, work.seeds, may_stop, name)
 

@@ -134,7 +134,7 @@ def sweep_in_process(
     """Run a searcher's trials one after the other in this process, with Tune's order of calls.
 
     Runs and numbers are the same as with Tune, breakpoints in a method work, and tracebacks are
-    complete. A trial past its time_limit ends with its next result.
+    complete. A trial past its trial_timeout ends with its next result.
 
     Args:
         monitor: Callback with the searcher. Its study has resolved resources.
@@ -186,14 +186,14 @@ def worker_arguments(study: StudyConfig, method: Method, storage: Storage) -> di
     """
     run_trial: Callable[..., Any] = method.run_trial
     return {
-        "run_trial": partial(run_trial, keep=True) if study.save else run_trial,
+        "run_trial": partial(run_trial, keep=True) if study.save_models else run_trial,
         "load_backbone": method.load_backbone,
         "threads": study.resources.threads,
         "device": method.accelerator if study.resources.gpus else "cpu",
         "gpus": study.resources.gpus,
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
-        **study.record.model_dump(),
+        **study.log.model_dump(),
         "plugins": carried(),
     }
 

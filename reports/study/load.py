@@ -187,7 +187,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         constants=_shared_params(current),
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=left_out,
-        # a finished study has none left, even if its space holds fewer than `trials`
+        # a finished study has none left, even if its space holds fewer than `n_trials`
         untried=0 if record.finished else max(0, record.trials - tried),
         warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
         smallest_effect=record.smallest_effect,

@@ -51,7 +51,7 @@ def load_trained(
     clip: FrozenCLIP | None = None,
     device: str = "cpu",
 ) -> "TrainedModel":
-    """Load the model that a trial of a study with `save: true` has trained under one seed.
+    """Load the model that a trial of a study with `save_models: true` has trained under one seed.
 
     Args:
         place: Folder with trained.json and the seeds' files, or path of one seed's file.

@@ -344,5 +344,5 @@ def _read_content(path: Path, most: int) -> bytes:
     try:
         return read_whole(path, most)
     except ValueError as error:
-        way_out = "name the folder `trained` of a run whose study has save: true"
+        way_out = "name the folder `trained` of a run whose study has save_models: true"
         raise TrainedError(f"{error}; {way_out}") from error

@@ -68,7 +68,7 @@ def grid(
         {"key": key, "levels": list(range(n)), "log": False, "baseline": int(rng.integers(n))}
         for key, n in zip(keys, sizes, strict=True)
     ]
-    builder = StoreBuilder(name="made", factors=factors, seeds=range(seeds), trials=None)
+    builder = StoreBuilder(name="made", factors=factors, seeds=range(seeds), n_trials=None)
     for cell in product(*map(range, sizes)):
         values = drawn[tuple(levels[i] for levels, i in zip(kept, cell, strict=True))]
         values = values + effects[cell[-1]]
@@ -98,7 +98,7 @@ def pruned(rng: np.random.Generator) -> Known:
         {"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in range(ranges)
     ]
     builder = StoreBuilder(
-        name="made", factors=factors, seeds=range(seeds), sampler="tpe", trials=settings
+        name="made", factors=factors, seeds=range(seeds), sampler="tpe", n_trials=settings
     )
     of_seed = rng.normal(60, SEED_SD, seeds)
     drawn = rng.random((settings, ranges))

@@ -36,7 +36,7 @@ space:
 dataset: photos
 shots: 4
 seeds: {seeds}
-reference_arms: false
+controls: false
 generator: {{name: vae, epochs: 1}}
 finetuner: {{name: clip_adapter, epochs: 1}}
 """

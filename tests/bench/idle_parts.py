@@ -25,7 +25,7 @@ def idle_study(trials: int) -> StudyConfig:
     """A grid of so many settings, a multiple of twenty."""
     weights = [round(1e-6 * (n + 1), 9) for n in range(trials // len(LENGTHS))]
     space = {"generator.kl_weight": weights, "generator.n_ctx": LENGTHS}
-    return make_study(space=space, seeds=SEEDS, concurrency=None)
+    return make_study(space=space, seeds=SEEDS, max_concurrent_trials=None)
 
 
 def sampled_study(sampler: str, trials: int) -> StudyConfig:
@@ -35,8 +35,8 @@ def sampled_study(sampler: str, trials: int) -> StudyConfig:
         space={"generator.kl_weight": weight, "generator.n_ctx": LENGTHS},
         seeds=SEEDS,
         sampler=sampler,
-        trials=trials,
-        concurrency=None,
+        n_trials=trials,
+        max_concurrent_trials=None,
     )
 
 

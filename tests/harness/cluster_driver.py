@@ -103,7 +103,9 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
 
 def study() -> StudyConfig:
     """Six settings, on as many nodes as there are."""
-    return fakes.make_study(space={"generator.n_ctx": [1, 2, 3, 4, 6, 8]}, concurrency=None)
+    return fakes.make_study(
+        space={"generator.n_ctx": [1, 2, 3, 4, 6, 8]}, max_concurrent_trials=None
+    )
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:

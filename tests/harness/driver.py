@@ -95,7 +95,7 @@ def _jump(seconds: float) -> None:
 
 def study(**keys: Any) -> StudyConfig:
     """The small study over four settings."""
-    four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "concurrency": 2}
+    four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "max_concurrent_trials": 2}
     return fakes.make_study(**{**four, **keys})
 
 

@@ -194,8 +194,8 @@ def make_study(**keys: Any) -> StudyConfig:
     defaults = {
         "space": {"generator.n_ctx": [1, 2, 4]},
         "seeds": 2,
-        "reference_arms": False,
-        "concurrency": 1,
+        "controls": False,
+        "max_concurrent_trials": 1,
         "resources": {"gpus": 0},
     }
     return load_study({"name": "small", **defaults, **keys})

@@ -81,7 +81,7 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
     mapping = MappingProxyType({"space": space, "dataset": "emoji"})
     given: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
     rows = plan_study(
-        mapping, ["name=mine", "seeds=[3]", "reference_arms=false"], details=False, **given
+        mapping, ["name=mine", "seeds=[3]", "controls=false"], details=False, **given
     ).rows
     assert [(row.label, row.seeds) for row in rows] == [("n_ctx=1", (3,)), ("n_ctx=2", (3,))]
 

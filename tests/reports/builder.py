@@ -39,7 +39,7 @@ class StoreBuilder:
     )
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     sampler: str = "grid"
-    trials: int | None = None
+    n_trials: int | None = None
     ended: str = "COMPLETE"
     selection: str = "pseudo_new"
     protocol: str = "base_to_new"
@@ -121,7 +121,7 @@ class StoreBuilder:
 
     def parent(self) -> Run:
         """The study's own run."""
-        config = {"name": self.name, "seeds": list(self.seeds), "trials": self.trials}
+        config = {"name": self.name, "seeds": list(self.seeds), "n_trials": self.n_trials}
         config |= self.config
         tags = {
             "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,

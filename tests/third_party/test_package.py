@@ -21,8 +21,8 @@ seeds: 2
 shots: 4
 views: 0
 resources: {cpus: 1}
-reference_arms: false
-concurrency: 1
+controls: false
+max_concurrent_trials: 1
 """
 
 

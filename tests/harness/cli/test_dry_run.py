@@ -78,7 +78,7 @@ def test_a_plan_without_a_finished_trial_says_that_its_time_is_unknown(
 
 
 GPU = ("--set", "resources.gpus=1")
-SERIAL = ("--set", "concurrency=1")
+SERIAL = ("--set", "max_concurrent_trials=1")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from harness.config import AshaScheduler
 from harness.config.load import load_study
 from harness.config.mapping import apply_overrides, parse_overrides
-from harness.config.space import reference_arms, resolve
+from harness.config.space import resolve, resolved_controls
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.removed import REMOVED
@@ -39,13 +39,13 @@ def test_what_is_left_out_has_the_documented_default() -> None:
     A space that no grid can run over is searched, and a selection of one objective has that one.
     """
     study = load_study({"name": "prompt", **SOUND})
-    assert (study.name, study.sampler, study.trials) == ("prompt", "grid", None)
+    assert (study.name, study.sampler, study.n_trials) == ("prompt", "grid", None)
     assert study.seeds == (0, 1, 2, 3, 4)
     assert (study.scheduler.name, study.objective) == ("none", "harmonic_mean")
     assert (study.resources.cpus, study.resources.gpus) == (1.0, None)
-    assert study.reference_arms
+    assert study.controls
     ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
-    assert load_study({"name": "x", "space": ranged, "trials": 3}).sampler == "tpe"
+    assert load_study({"name": "x", "space": ranged, "n_trials": 3}).sampler == "tpe"
     assert load_study({**SOUND, "name": "x", "selection": "base_val"}).objective == "base"
     both = {"space": {"selection": ["pseudo_new", "few_val"]}}
     assert load_study({"name": "x", **both}).objective == "base"
@@ -157,7 +157,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
     assert resolve(varied, {"dataset": "photos"}) == reference().trial
-    arms = reference_arms(reference("dataset=imagenet", "finetuner=gda"))
+    arms = resolved_controls(reference("dataset=imagenet", "finetuner=gda"))
     assert arms["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
     generator = {**reference().trial.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
     assert constant.generator.model_dump() == generator

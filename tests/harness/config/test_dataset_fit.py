@@ -60,7 +60,7 @@ def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, A
     caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
     for name, i in product(("cat", "dog"), range(4)):
         save_picture(tmp_path / "pair" / name / f"{i}.png", i)
-    study = {"space": {"shots": [1, 2]}, "reference_arms": False, **case["study"]}
+    study = {"space": {"shots": [1, 2]}, "controls": False, **case["study"]}
     below = case.get("root", ".")
     root = None if below is None else tmp_path / below
     lines: list[str] = []

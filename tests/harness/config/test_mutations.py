@@ -54,7 +54,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
             "generator.n_ctx": [1, 2],
             "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True, "levels": 3},
         },
-        "trials": 3,
+        "n_trials": 3,
     }
     mapping, _ = apply_overrides(sound, [Override(path, value) for path, value in mutations])
     try:
@@ -63,7 +63,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         assert error.faults
         assert all(fault.startswith("study: ") for fault in error.faults)
         return
-    for arm in space.reference_arms(study).values():
+    for arm in space.resolved_controls(study).values():
         assert arm.shots is None or arm.shots >= 1
     if study.sampler == "grid":
         for setting in space.grid(study)[:5]:

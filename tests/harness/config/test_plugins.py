@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("own_tables")
 
 FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
-SHORT = {"generator": "none", "reference_arms": False}
+SHORT = {"generator": "none", "controls": False}
 
 
 def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:

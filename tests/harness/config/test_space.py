@@ -84,7 +84,7 @@ def test_distributions() -> None:
         "pseudo_new_fraction": [0.5],
     }
     drawn = optuna.create_study().ask()
-    suggest(drawn, load_study({"name": "x", "space": factors, "trials": 3}))
+    suggest(drawn, load_study({"name": "x", "space": factors, "n_trials": 3}))
     assert drawn.distributions == {
         "generator.n_ctx": IntDistribution(1, 16, log=True),
         "generator.epochs": IntDistribution(0, 2),
@@ -115,7 +115,7 @@ def test_only_numbers_are_ordered(choices: list[Any], ascending: list[Any]) -> N
 def test_a_level_is_drawn_from_its_index() -> None:
     """What optuna_params() writes suggest() reads, and 4.0 is the level 4."""
     space = {"generator.n_ctx": [16, 4, 1], "finetuner": ["coop", "clip_adapter"]}
-    study = make_study(space=space, sampler="tpe", trials=3)
+    study = make_study(space=space, sampler="tpe", n_trials=3)
     params = optuna_params(study, {"generator.n_ctx": 4.0, "finetuner": "coop"})
     assert params == {"generator.n_ctx": 1, "finetuner": "coop"}
     drawn = suggest(optuna.trial.FixedTrial(params), study)
@@ -134,7 +134,7 @@ def test_settings_of_levels_and_of_datasets(case: dict[str, Any]) -> None:
 @having("arms")
 def test_reference_arms(case: dict[str, Any]) -> None:
     """Which there are, and what they have."""
-    found = space.reference_arms(load_study({"name": "x", **case["study"]}))
+    found = space.resolved_controls(load_study({"name": "x", **case["study"]}))
     assert found.keys() == case["arms"].keys()
     assert {name: parts(found[name], keys) for name, keys in case["arms"].items()} == case["arms"]
 
@@ -143,7 +143,7 @@ def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:
     """Three steps of 0.33333334 are slightly more than 1, and 1 is a level all the same."""
     key = "generator.kl_weight"
     space = {key: {"low": 0.0, "high": 1.0, "step": 0.33333334}}
-    study = make_study(space=space, sampler="tpe", trials=4)
+    study = make_study(space=space, sampler="tpe", n_trials=4)
     params = [optuna_params(study, {key: value}) for value in (0.0, 0.333333, 0.666667, 1.0)]
     assert [param[key] for param in params] == [0, 1, 2, 3]
     assert suggest(optuna.trial.FixedTrial(params[3]), study) == {key: 1.0}

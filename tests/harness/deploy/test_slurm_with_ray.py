@@ -19,7 +19,7 @@ from tests.harness.listening import command, descendants
 from tests.harness.servers import postgres_programs
 
 SMALL = ["dataset=image_folder:few", "seeds=2", "shots=2", "generator.epochs=2"]
-SMALL += ["finetuner.epochs=2", "space.generator.n_ctx.choices=[1, 2, 4]", "reference_arms=false"]
+SMALL += ["finetuner.epochs=2", "space.generator.n_ctx.choices=[1, 2, 4]", "controls=false"]
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_rows_that_an_edit_changes_or_removes(history: History, case: dict[str, 
 
 def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     """Though the plan of a tpe study has no row for it; outside the new range it is removed."""
-    keys: dict[str, Any] = {"sampler": "random", "trials": 3, "seeds": 1}
+    keys: dict[str, Any] = {"sampler": "random", "n_trials": 3, "seeds": 1}
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, **keys)
     history.ran(study)

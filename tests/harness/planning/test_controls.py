@@ -20,7 +20,7 @@ CONTROLS = [f"{name} (shots=4)" for name in ("no_synthetic", "text_feature")]
 def sampled(**keys: Any) -> StudyConfig:
     """Return a study over a factor that controls read, and one that they do not."""
     space = {SHOTS: {"choices": [2, 4, 8], "baseline": 2}, N_CTX: [1, 4]}
-    given = {"space": space, "sampler": "random", "trials": 2, "reference_arms": True}
+    given = {"space": space, "sampler": "random", "n_trials": 2, "controls": True}
     return make_study(**{**given, **keys})
 
 
@@ -65,7 +65,7 @@ def test_a_best_configuration_at_the_baseline_needs_no_other_control(
 
 def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprints) -> None:
     """A further trial is better: it gets controls, and no finished run leaves the table."""
-    study = sampled(trials=3)
+    study = sampled(n_trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
     before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
     runs += [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]

@@ -54,7 +54,7 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
 
 def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprints) -> None:
     """Also one that ran as a level in another study."""
-    study = make_study(reference_arms=True)
+    study = make_study(controls=True)
     control = next(setting for setting in settings_of(study, prints) if setting.arm)
     ended = run_of(control, (0,), seconds=0.1, device=CPU, arm="")
     assert estimate_of(study, prints, ended) is None

@@ -22,7 +22,7 @@ generator: none
 finetuner: tip_adapter
 views: 0
 space: {shots: [1, 2]}
-reference_arms: false
+controls: false
 """
 
 

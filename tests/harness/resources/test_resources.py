@@ -33,7 +33,7 @@ def test_what_a_trial_takes_and_how_many_run_at_once(case: dict[str, Any]) -> No
 def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]) -> None:
     """The line has their number, and the keys that let more trials run at once."""
     there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
-    said = idle_gpus(Resources(**case["resources"]), [there], case.get("concurrency"))
+    said = idle_gpus(Resources(**case["resources"]), [there], case.get("max_concurrent_trials"))
     many = case["idle"] and f"{case['idle']} of {there['GPU']:g} GPUs would be idle"
     assert (said and said.partition(":")[0]) == many
 

@@ -46,9 +46,9 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
 def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     """The shared settings come from the other study, seed by seed; the rest runs."""
     space = {"generator.n_ctx": [1, 2]}
-    assert bench.run(make_study(name="before", seeds=3, reference_arms=True, space=space)).complete
+    assert bench.run(make_study(name="before", seeds=3, controls=True, space=space)).complete
     before = len(bench.lines())
-    study = make_study(seeds=[1, 2, 5], reference_arms=True, space={"generator.n_ctx": [2, 4]})
+    study = make_study(seeds=[1, 2, 5], controls=True, space={"generator.n_ctx": [2, 4]})
     plan, line = bench.plan(study, details=True), LINE.format(10, 5)
     assert line in plan.notes
     assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
@@ -114,7 +114,7 @@ def test_adopted_through_a_tracking_server(
     [
         ({}, {}, RESULTS_VERSION, 2),  # what had failed alone
         ({}, {"reuse": False}, RESULTS_VERSION, 6),
-        ({"record": {"seed_curves": True}}, {}, RESULTS_VERSION, 6),
+        ({"log": {"seed_curves": True}}, {}, RESULTS_VERSION, 6),
         # a setting that may be stopped is taken whole
         ({"scheduler": "asha"}, {}, RESULTS_VERSION, 2),
         ({}, {}, 0, 6),
@@ -144,7 +144,7 @@ def test_what_would_not_be_the_same_is_run(
 
 def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
     """The mean over seeds is computed again from the curves of the reused seeds."""
-    keys: dict[str, Any] = {"record": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}
+    keys: dict[str, Any] = {"log": {"seed_curves": True}, "space": {"generator.n_ctx": [4]}}
     assert bench.run(make_study(name="before", seeds=[1, 9], **keys)).ran
     study = make_study(seeds=[1], **keys)
     assert not bench.run(study).ran

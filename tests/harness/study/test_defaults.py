@@ -18,7 +18,7 @@ LINE = "defaults of backbone pocket (keys that the YAML leaves out): dataset pho
 
 def small(**keys: Any) -> Any:
     """Load the bare study, small and on one worker."""
-    return load_study({"name": "small", **BARE, "concurrency": 1, **keys})
+    return load_study({"name": "small", **BARE, "max_concurrent_trials": 1, **keys})
 
 
 def artifact(bench: Bench, name: str) -> str:

@@ -114,7 +114,7 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     rows = tuple(PlanRow(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
     plan = Plan(rows, (), 1)
     asked = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
-    study = make_study(**asked, dataset="emoji", sampler="tpe", trials=1)
+    study = make_study(**asked, dataset="emoji", sampler="tpe", n_trials=1)
     assert prompt_lines(study, plan, Fingerprints(method, None, tmp_path)) == [
         'prompts of emoji (4 class names), as pocket reads them: "a sea lion .", '
         f'"a {" ".join("x" * 29)}", "a caf\u00e9 ."',

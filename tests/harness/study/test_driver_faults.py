@@ -56,7 +56,7 @@ def test_a_driver_killed_while_it_writes(
 
 def test_a_clock_that_jumps_in_mid_study(bench: Bench, drive: Drive, calm: Calm) -> None:
     """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
-    settings = {"time_limit": 120.0}
+    settings = {"trial_timeout": 120.0}
     fault = {**HERE, "jump": -3600, "at": 4, "study": settings}
     code, output = drive(0.05, fault=fault).end()
     assert code == 0, output

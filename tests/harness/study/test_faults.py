@@ -163,13 +163,18 @@ def test_failures_in_a_row_stop_the_study(
         if n_ctx != 3:
             raise OSError(f"no space left {'for images' if n_ctx == 5 else 'on the worker'}")
 
-    study = make_study(space={"generator.n_ctx": list(range(1, 9))}, max_failures=3, seeds=1)
+    study = make_study(
+        space={"generator.n_ctx": list(range(1, 9))}, max_consecutive_failures=3, seeds=1
+    )
     bench.behave = behave
     outcome = bench.run(study, console=Console(force_terminal=False, width=200))
     assert (outcome.done, outcome.failed, outcome.missing) == (1, 5, 2)
     assert not outcome.complete and not outcome.interrupted
     said = capsys.readouterr().out
-    assert "stopped: 3 settings failed in a row (max_failures: 3)\n  2 x OSError: no space" in said
+    assert (
+        "stopped: 3 settings failed in a row (max_consecutive_failures: 3)\n  2 x OSError: no space"
+        in said
+    )
     assert "  1 x OSError: no space left for images" in said
     assert bench.parent().info.status == "FAILED"
     bench.check_invariants()
@@ -198,7 +203,7 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 @pytest.mark.faults
 def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
     """In a session that somebody else opened, workers and their resources are given back."""
-    study = make_study(concurrency=None, seeds=1)
+    study = make_study(max_concurrent_trials=None, seeds=1)
     ray_bench.behave = sleepy(3.0)
 
     def interrupt() -> None:
@@ -218,7 +223,7 @@ def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
 def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
     """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-    study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0)
+    study = make_study(space=space, sampler="tpe", n_trials=3, checkpoint_every=0)
     happened = mark(bench)
 
     def behave(config: TrialConfig, epoch: int) -> None:

@@ -71,7 +71,7 @@ def test_a_store_that_comes_back(
     study, console = make_study(), Console(file=io.StringIO(), width=300)
     bench.behave = sleepy(0.3)
     Outage(monkeypatch, "create_run", 3, 5.0)  # the study's, the first and the second trial's
-    limited = study.model_copy(update={"time_limit": 4.0})
+    limited = study.model_copy(update={"trial_timeout": 4.0})
     assert bench.run(limited, console=console).complete
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()

@@ -64,10 +64,10 @@ def waits(seconds):
     raise AssertionError("waits for others, which only a driver that writes has to")
 
 
-keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "reference_arms": False}
+keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "controls": False}
 closing = FinalReport()
 outcome = run_study(
-    load_study({"name": "small", **keys, "concurrency": 1, "resources": {"gpus": 0}}),
+    load_study({"name": "small", **keys, "max_concurrent_trials": 1, "resources": {"gpus": 0}}),
     data_root=None,
     tracking_uri=uri,
     cache_dir=Path(cache),
@@ -150,7 +150,7 @@ def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Ben
     bench.run(plain)
     (run,) = bench.trials()
     assert not any("curve_seed_" in name or name.startswith("system/") for name in run.data.metrics)
-    asked = make_study(space=space, seeds=3, record={"seed_curves": True, "system_metrics": True})
+    asked = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
     assert bench.run(asked).complete
     assert len(bench.lines()) == 3  # asking runs nothing again
     run = bench.trials()[-1]
@@ -178,9 +178,9 @@ def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
     study = make_study(
         space={"generator.n_ctx": [28, 24, 16, 8, 4, 2]},
         scheduler={"name": "asha", "reduction_factor": 2},
-        concurrency=1,
+        max_concurrent_trials=1,
         seeds=1,
-        reference_arms=True,
+        controls=True,
     )
     outcome = bench.run(study)
     assert outcome.pruned >= 3
@@ -207,9 +207,9 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
         "sampler": "tpe",
         "seeds": 1,
     }
-    assert bench.run(make_study(trials=3, **keys)).done == 3
-    assert not bench.run(make_study(trials=3, **keys)).ran
-    outcome = bench.run(make_study(trials=6, **keys))
+    assert bench.run(make_study(n_trials=3, **keys)).done == 3
+    assert not bench.run(make_study(n_trials=3, **keys)).ran
+    outcome = bench.run(make_study(n_trials=6, **keys))
     assert (outcome.done, outcome.missing) == (6, 0)
     assert len({run.setting_key for run in bench.ledger().runs}) == 6
     assert len(json.loads(bench.parent().data.tags["ship.wanted"])) == 6
@@ -223,9 +223,9 @@ def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench)
         "shots": 5,
         "sampler": "random",
         "seeds": 1,
-        "reference_arms": True,
+        "controls": True,
     }
-    outcome = bench.run(make_study(trials=1, **keys))
+    outcome = bench.run(make_study(n_trials=1, **keys))
     controls = [run for run in bench.ledger().runs if run.arm and run.assignment]
     (best,) = [run for run in bench.ledger().runs if not run.arm]
     assert [run.arm for run in controls] == ["no_synthetic", "text_feature"]
@@ -233,8 +233,8 @@ def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench)
     assert (outcome.done, outcome.complete) == (7, True)
     listed = json.loads(bench.parent().data.tags["ship.wanted"])
     assert sum(bool(one["arm"] and one["assignment"]) for one in listed) == 2
-    assert not bench.run(make_study(trials=1, **keys)).ran
-    assert bench.run(make_study(trials=2, **keys)).complete
+    assert not bench.run(make_study(n_trials=1, **keys)).ran
+    assert bench.run(make_study(n_trials=2, **keys)).complete
     bench.check_invariants()
 
 

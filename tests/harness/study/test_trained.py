@@ -1,4 +1,4 @@
-"""A study with save: true: what its runs keep, with ship's own method."""
+"""A study with save_models: true: what its runs keep, with ship's own method."""
 
 import io
 import re
@@ -45,7 +45,7 @@ def study(**keys: Any) -> StudyConfig:
     """Two settings, with two seeds each."""
     space = {"generator.kl_weight": [0.001, 0.1]}
     constants = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP}
-    return make_study(**{"space": space, "save": True, **constants, **keys})
+    return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
@@ -91,7 +91,7 @@ def test_each_run_keeps_what_it_trained(
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     for name, save in (("kept", True), ("left", False)):
-        assert not run(bench, pictures, study(name=name, save=save)).ran
+        assert not run(bench, pictures, study(name=name, save_models=save)).ran
         names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
         assert names == ["hits.parquet", "seeds.csv", "trained"][: 2 + save]
     assert not run(bench, pictures, study(name="one", seeds=[1])).ran
@@ -105,8 +105,8 @@ def test_each_run_keeps_what_it_trained(
     )
     assert all((copied / one.name).read_bytes() == one.read_bytes() for one in first.iterdir())
     check_example(run_id, bench.uri, torch.tensor(pictures.test))
-    # resumed as its YAML says, without the --set save=true of its first run
-    assert not run(bench, pictures, study(save=False)).ran
+    # resumed as its YAML says, without the --set save_models=true of its first run
+    assert not run(bench, pictures, study(save_models=False)).ran
     check_named(bench, pocket)
     for place, error, told in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
@@ -170,7 +170,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     n_ctx = "generator.n_ctx"
     factors = [{"key": "dataset", "levels": ["emoji", "photos"]}, {"key": n_ctx, "levels": [1, 2]}]
-    over = StoreBuilder("over", factors, [0], config={"save": True})
+    over = StoreBuilder("over", factors, [0], config={"save_models": True})
     for number, dataset in enumerate(("emoji", "photos")):
         for level in (1, 2):
             assignment = {"dataset": dataset, n_ctx: level}
@@ -207,15 +207,15 @@ def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
 
 @pytest.mark.slow
 def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> None:
-    """save: true makes no other setting: what was done without files is done."""
-    assert run(bench, pictures, study(save=False)).complete
+    """save_models: true makes no other setting: what was done without files is done."""
+    assert run(bench, pictures, study(save_models=False)).complete
     assert not run(bench, pictures, study()).ran
     run_id = bench.trials()[0].info.run_id
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
     assert names == ["hits.parquet", "seeds.csv"]
     assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    told = r"nothing was kept of run \w{32}, which had finished without .* save=true under"
+    told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"
     with pytest.raises(UserError, match=told):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri

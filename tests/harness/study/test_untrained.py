@@ -28,7 +28,7 @@ def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     """Flags reach the store, the table and the answer of a study with the real method."""
     features = build_features(FrozenCLIP.load("pocket"))
     finetuner = {"name": "coop", "epochs": 4, "lr": 1e-12, "batch_size": 5}
-    asked = study(finetuner=finetuner, eval_every=1, reference_arms=True, save=False)
+    asked = study(finetuner=finetuner, eval_every=1, controls=True, save_models=False)
     assert run(bench, features, asked).complete
     found = load_study("small", tracking_uri=bench.uri)
     check(str(found.answer()))

@@ -46,7 +46,7 @@ def searcher_of(
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = SettingMaker(study, prints)
     plan = make_plan(study, ledger, prints)
-    room = study.concurrency or 10_000
+    room = study.max_concurrent_trials or 10_000
     return StudySearcher(study, plan, ledger, make, lambda: room)
 
 

@@ -80,7 +80,9 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
 @pytest.mark.parametrize("bad", ["", "b"])
 def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str) -> None:
     """The mean over all of its seeds; FAIL, whichever half failed: fewer are not what was asked."""
-    study = make_study(space=RANGE, sampler="random", trials=1, seeds=4, concurrency=None)
+    study = make_study(
+        space=RANGE, sampler="random", n_trials=1, seeds=4, max_concurrent_trials=None
+    )
     searcher = searcher_of(study, prints)
     searcher.suggest("whole")
     searcher.on_trial_complete("whole", RAN_OUT)

@@ -64,7 +64,7 @@ def trials_until_near(searcher: StudySearcher, score: NoisyScore) -> int:
 
 def mean_trials(prints: Fingerprints, sampler: str) -> float:
     """Return the mean number of trials until near the optimum, over repeats."""
-    study = make_study(space=SPACE, sampler=sampler, trials=N_TRIALS, seeds=SEEDS)
+    study = make_study(space=SPACE, sampler=sampler, n_trials=N_TRIALS, seeds=SEEDS)
     counts = []
     for repeat in range(N_REPEATS):
         searcher = searcher_of(study.model_copy(update={"sampler_seed": repeat}), prints)

@@ -34,7 +34,7 @@ from tests.harness.tuning.searchers import (
 
 def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     """None means: ask again later."""
-    searcher = searcher_of(make_study(concurrency=2), prints)
+    searcher = searcher_of(make_study(max_concurrent_trials=2), prints)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None
@@ -49,7 +49,7 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
 def test_trials_are_given_out_while_there_is_room(prints: Fingerprints) -> None:
     """That of an idle worker, and of nodes that join."""
     room = 1
-    study = make_study(space=KL, concurrency=None)
+    study = make_study(space=KL, max_concurrent_trials=None)
     searcher = searcher_of(study, prints)
     searcher.at_once = lambda: room
     assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
@@ -67,7 +67,7 @@ def test_no_worker_that_is_starting_is_given_up_for_an_idle_one(prints: Fingerpr
 
 def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints) -> None:
     """Stopped is PRUNED, failed and dead and not finite are FAIL, none of them with a value."""
-    study = make_study(space=RANGE, sampler="tpe", trials=6, concurrency=6, seeds=1)
+    study = make_study(space=RANGE, sampler="tpe", n_trials=6, max_concurrent_trials=6, seeds=1)
     searcher = searcher_of(study, prints)
     for name in "abcdef":
         searcher.suggest(name)
@@ -100,7 +100,12 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     One whose numbers were not finite is not in the mean; a setting without any other is FAIL.
     """
     study = make_study(
-        space=RANGE, sampler="tpe", trials=6, scheduler="asha", seeds=[0, 1, 2], concurrency=1
+        space=RANGE,
+        sampler="tpe",
+        n_trials=6,
+        scheduler="asha",
+        seeds=[0, 1, 2],
+        max_concurrent_trials=1,
     )
     make = SettingMaker(study, prints)
     good, pruned, bad, lame, less, more = (
@@ -138,11 +143,11 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str) -> None:
     """The seed depends on how many settings are known; the same start gives the same proposals."""
-    study = make_study(space=RANGE, sampler=sampler, trials=4)
+    study = make_study(space=RANGE, sampler=sampler, n_trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
     assert [w.setting.key for w in first] == [w.setting.key for w in again]
     ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in first))
-    longer = make_study(space=RANGE, sampler=sampler, trials=8)
+    longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
     searcher = searcher_of(longer, prints, ledger)
     more = drive(searcher)
     assert len(optuna_trials(searcher)) == 8  # no known one was proposed again
@@ -152,12 +157,12 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
 
 def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
     """After 30 settings the proposals lie nearer to the optimum at 0.01 than random ones do."""
-    first = make_study(space=RANGE, sampler="random", trials=30, seeds=1)
+    first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
     known = drive(searcher_of(first, prints))
     values = [truth(work.setting.config, 0) for work in known]
     pairs = zip(known, values, strict=True)
     runs = tuple(run_of(work.setting, (0,), objective={0: value}) for work, value in pairs)
-    study = make_study(space=RANGE, sampler="tpe", trials=50, seeds=1)
+    study = make_study(space=RANGE, sampler="tpe", n_trials=50, seeds=1)
     more = drive(searcher_of(study, prints, RunHistory(runs)))
     assert mean(truth(work.setting.config, 0) for work in more) > mean(values) + 0.5
 
@@ -174,7 +179,7 @@ def test_a_finite_space_is_emptied_without_repeats(
     prints: Fingerprints, space: dict[str, Any], settings: int
 ) -> None:
     """A sampler that repeats itself is told what it knows, and helped out by the grid."""
-    study = make_study(space=space, sampler="tpe", trials=50, seeds=1)
+    study = make_study(space=space, sampler="tpe", n_trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
     assert len(ran) == len({work.setting.key for work in ran}) == settings
@@ -194,7 +199,7 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
         "generator.kl_weight": {**RANGE["generator.kl_weight"], "when": {"generator": "vae"}},
         "shots": [1, 2, 4],
     }
-    study = make_study(space=space, sampler="tpe", trials=30, seeds=1)
+    study = make_study(space=space, sampler="tpe", n_trials=30, seeds=1)
     searcher = searcher_of(study, prints)
     drive(searcher)
     assert searcher.sampler is not None

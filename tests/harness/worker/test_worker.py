@@ -67,7 +67,7 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
         test["selection_epoch"] = (2.0, None)
         yield EpochMetrics("test", 2, 1.0, test, (hits,), **lost)
 
-    results = finish(make_worker(run_trial, record={"seed_curves": True}))
+    results = finish(make_worker(run_trial, log={"seed_curves": True}))
     assert [r[LAST_VALUE] for r in results if LAST_VALUE in r] == [50.0, 50.0]
     curves = [epoch["metrics"] for result in results for epoch in result[EPOCHS]]
     assert curves[1]["selection/base"] == 50.0

@@ -24,7 +24,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
         run_trial,
         keys.get("load_backbone", FakeClip),
         gpus=keys.get("gpus", 0),
-        **keys.get("record", {}),
+        **keys.get("log", {}),
     )
     worker.begin(trial_spec(config, (0, 1), keys.get("may_stop", True)))
     return worker

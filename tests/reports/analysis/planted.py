@@ -38,7 +38,7 @@ def planted(
         factors=factors,
         seeds=range(seeds),
         sampler=sampler,
-        trials=len(assignments),
+        n_trials=len(assignments),
     )
     of_seed = rng.normal(0, SEED_SD, seeds)
     for assignment in assignments:

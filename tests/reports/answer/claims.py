@@ -168,7 +168,7 @@ def ranks(known: Known, text: str, found: Claims) -> None:
     said = parsed(text, "ranks", found)
     finished = sum(not arm for arm, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
-    settings = (str(finished), str(known.builder.trials))
+    settings = (str(finished), str(known.builder.n_trials))
     if "over" not in said or said["over"].group("n", "m") != settings:
         found.facts.append(f"{finished} settings finished: {text}")
     if (least >= 0.05) != ("silent" in said) or ("silent" in said and len(said) > 2):

@@ -52,7 +52,7 @@ def ranged(count: int = 20) -> StoreBuilder:
     """Return a study of so many values of a range; by default more than levels can be."""
     factors = [{"key": "generator.n_ctx", "levels": None, "log": True, "baseline": None}]
     values = {0.01 * 1.4**place: 50.0 + place for place in range(count)}
-    return leveled(values, factors=factors, sampler="random", trials=20)
+    return leveled(values, factors=factors, sampler="random", n_trials=20)
 
 
 STUDIES = {
