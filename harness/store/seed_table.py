@@ -84,18 +84,21 @@ def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], i
     """
     trials = [run for run in runs if run.tags.get(Tag.KIND) == Kind.TRIAL]
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
-    tables = files.read_all(finished, SEED_TABLE)
-    numbers = {run.run_id: _unlogged_numbers(run, tables.get(run.run_id, b"")) for run in runs}
+    contents = files.read_all(finished, SEED_TABLE)
+    tables = {run_id: parse_seed_table(content) for run_id, content in contents.items()}
+    numbers = {run.run_id: _unlogged_numbers(run, tables.get(run.run_id, {})) for run in runs}
     extended = [replace(run, metrics=numbers[run.run_id] | run.metrics) for run in runs]
-    return extended, len(finished) - len(tables) if tables else 0
+    n_readable = sum(map(bool, tables.values()))
+    return extended, len(finished) - n_readable if n_readable else 0
 
 
-def _unlogged_numbers(run: Run, table: bytes) -> dict[str, float]:
+def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     """Return the numbers of a seed table that are not logged as metrics of its run.
 
     A number that should be a metric is not taken from the table: if it was deleted from the run,
     its seed counts as unfinished and is rerun.
     """
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
-    numbers = parse_seed_table(table) if protocol in PROTOCOLS else {}
-    return {key: value for key, value in numbers.items() if not is_shown(key, protocol, "")}
+    if protocol not in PROTOCOLS:
+        return {}
+    return {key: value for key, value in table.items() if not is_shown(key, protocol, "")}

@@ -73,8 +73,11 @@ def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
     del metrics["test/base/seed_7"]
     tags = {Tag.KIND: "trial", Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
     run = Run("r", 0, tags, {}, metrics)
-    other = replace(run, run_id="other")
-    (read, _), n_lost = with_seed_tables([run, other], RunFiles(folders={"r": tmp_path.as_uri()}))
-    assert n_lost == 1
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "seeds.csv").write_bytes(b"metric,seed_7")
+    folders = {"r": tmp_path.as_uri(), "damaged": (tmp_path / "damaged").as_uri()}
+    others = [replace(run, run_id=run_id) for run_id in ("damaged", "lost")]
+    (read, *_), n_lost = with_seed_tables([run, *others], RunFiles(folders=folders))
+    assert n_lost == 2
     assert math.isnan(read.metrics.get("test/base/seed_7", math.nan))
     assert read.metrics == {k: v for k, v in NUMBERS.items() if k != "test/base/seed_7"}
