@@ -74,7 +74,7 @@ def test_the_bare_study_trains_and_shows_what_real_images_add(
 ) -> None:
     """Most seeds are tested after training, and real images raise H: the interval excludes 0."""
     monkeypatch.chdir(tmp_path)
-    Path("bare.yaml").write_text("space: {generator: [none, real]}\nreference_arms: false\n")
+    Path("bare.yaml").write_text("space: {generator: [none, real]}\ncontrols: false\n")
     fewer = ["max_classes=40"]  # to be done in a minute
     outcome, study = trained_for_real("bare", fewer, tmp_path, uri)
     assert (outcome.done, outcome.failed, outcome.missing) == (2, 0, 0)

@@ -64,7 +64,7 @@ def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
     """The first worker takes up further trials meanwhile, then both run the rest."""
     ray_bench.behave = staggered(tmp_path)
     space = {"generator.n_ctx": list(range(1, 1 + N_TRIALS))}
-    drawn = {"scheduler": "asha", "sampler": "tpe", "trials": N_TRIALS}
+    drawn = {"scheduler": "asha", "sampler": "tpe", "n_trials": N_TRIALS}
     study = make_study(space=space, seeds=1, max_concurrent_trials=None, **drawn)
     assert ray_bench.run(study).complete
     served = (tmp_path / "served").read_text().split()
