@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.store import study_names
 from reports.analysis import Importance, available, factor_tables, importance
 from reports.answer import Answer, build_answer
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
-from reports.study import Study, load_records
+from reports.study import Study, load_records, load_study_names
 from reports.tables import build_tables, published_table, with_metric
 
 _NOT_STAMPED = ("rows", "by_setting", "hits", "histories")  # parts of a study
@@ -107,7 +106,7 @@ def reports_of(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report 
     Raises:
         ReportError: If the store cannot be read, or if a named study cannot be read (one line).
     """
-    for name in dict.fromkeys(names or study_names(tracking_uri)):
+    for name in dict.fromkeys(names or load_study_names(tracking_uri)):
         try:
             yield make_report(load_records(name, tracking_uri))
         except EmptyStudyError as error:

@@ -4,15 +4,7 @@ This package validates the store's content, which is untrusted input, selects on
 (configuration, seed), and determines which metrics a study has. It computes no statistics.
 """
 
-from harness.store import (
-    Configuration,
-    Factor,
-    Run,
-    default_tracking_uri,
-    run_address,
-    study_names,
-)
-from reports.study.load import Study, load_records
+from reports.study.load import Study, load_records, load_study_names
 from reports.study.names import heading, in_words
 from reports.study.on_demand import History
 from reports.study.rows import frame

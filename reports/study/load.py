@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,7 @@ from harness.store import (
     read_runs,
     refreshed,
     runs_address,
+    study_names,
     with_seed_tables,
 )
 from harness.wording import count
@@ -126,11 +128,9 @@ def load_records(
         ReportError: If the store cannot be read, or if the study is unknown (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
-    try:
+    with _as_report_errors():
         uri = checked(tracking_uri or default_tracking_uri())
         runs = refreshed(known, uri) or read_runs(study_name, uri)
-    except StoreError as error:
-        raise ReportError(str(error)) from error.__cause__
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
     runs, n_lost = with_seed_tables(runs, files)
     study = study_from_runs(study_name, runs)
@@ -147,15 +147,32 @@ def load_records(
     )
 
 
+def load_study_names(tracking_uri: str) -> list[str]:
+    """Return the names of a store's studies, newest first.
+
+    Raises:
+        ReportError: If the store cannot be read (one line).
+    """
+    with _as_report_errors():
+        return study_names(tracking_uri)
+
+
+@contextmanager
+def _as_report_errors() -> Iterator[None]:
+    """Raise a ReportError in place of each StoreError inside the context."""
+    try:
+        yield
+    except StoreError as error:
+        raise ReportError(str(error)) from error.__cause__
+
+
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """Build the study from its runs, oldest first. See load_records."""
     parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and Tag.FACTORS in r.tags]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
-    try:
+    with _as_report_errors():
         record = StudyRecord.from_tags(parents[-1].tags)
-    except StoreError as error:
-        raise ReportError(str(error)) from error
     warnings: list[str] = []
     trials = trial_records(runs, warnings)
     settings = tuple({(c.key, c.arm): c for c in record.configurations}.values())

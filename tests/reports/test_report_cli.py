@@ -55,6 +55,12 @@ def test_a_removed_option_says_what_to_use_instead(here: Path) -> None:
     assert line.startswith("--export was removed. MLflow, the page and NAME-estimates.csv")
 
 
+def test_all_studies_of_a_store_that_is_missing_is_one_line(here: Path) -> None:
+    """Exit code 2 and no traceback, as for one study."""
+    line = one_line(report("--all", "--tracking-uri", f"sqlite:///{here}/none.db"), 2)
+    assert line.startswith(f"{here}/none.db: no MLflow store here")
+
+
 @pytest.mark.parametrize("uri", WITH_PASSWORDS)
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
