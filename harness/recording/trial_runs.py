@@ -26,13 +26,14 @@ from harness.store import (
     Point,
     State,
     Tag,
-    is_shown,
+    is_metric,
     kept_files,
     params,
     parse_seed_table,
     points,
     seed_metric,
     seed_table,
+    shown_metrics,
     split_curve,
     split_seed,
     trained_file,
@@ -149,8 +150,9 @@ class TrialRecorder:
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.setting.config.selection_metric or ""
+        shown = shown_metrics(protocol, objective)
         run.points += points(
-            {key: value for key, value in metrics.items() if is_shown(key, protocol, objective)}
+            {key: value for key, value in metrics.items() if is_metric(key, shown)}
         )
         final["files"][SEED_TABLE] = seed_table(metrics)
         for name, content in final["files"].items():

@@ -6,8 +6,16 @@ while the store does not answer. `harness.recording` decides what a study writes
 torch nor Ray.
 """
 
-from harness.store.address import address_fault
-from harness.store.artifacts import SAID, SUFFIX, RunFiles, fetched, keeps_trained, kept_files
+from harness.store.address import address_fault, default_tracking_uri
+from harness.store.artifacts import (
+    MOST_FAILED,
+    SAID,
+    SUFFIX,
+    RunFiles,
+    fetched,
+    keeps_trained,
+    kept_files,
+)
 from harness.store.changes import (
     INTERRUPTED,
     MAX_TAG,
@@ -32,7 +40,6 @@ from harness.store.history import (
     outranks,
     read_finished,
     read_history,
-    read_study_record,
     run_record,
 )
 from harness.store.lease import StudyLost, Timing
@@ -41,7 +48,6 @@ from harness.store.protocols import APART, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from harness.store.runs import (
     Run,
     checked,
-    default_tracking_uri,
     quiet_client,
     read_runs,
     refreshed,
@@ -86,6 +92,12 @@ from harness.store.schema import (
     stage_metric,
     trained_file,
 )
-from harness.store.seed_table import is_shown, parse_seed_table, seed_table, with_seed_tables
+from harness.store.seed_table import (
+    is_metric,
+    parse_seed_table,
+    seed_table,
+    shown_metrics,
+    with_seed_tables,
+)
 from harness.store.study_record import Configuration, Factor, StudyRecord, planned_tags
 from harness.store.study_store import STORE_TIMEOUT, StudyStore, own_study

@@ -1,8 +1,10 @@
 """Check the address of an MLflow store, and whether a store answers there."""
 
+import os
 import re
 import socket
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -22,6 +24,11 @@ SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
 _ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 # The part after user and password: host, port, path and a database's options.
 _PLACE = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
+
+
+def default_tracking_uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or the address of mlflow.db in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path.cwd() / 'mlflow.db'}"
 
 
 def address_fault(uri: str) -> str | None:

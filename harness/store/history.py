@@ -16,10 +16,9 @@ from harness.store.artifacts import keeps_trained
 from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from harness.store.runs import Run, plain_run, runs_of_experiment
+from harness.store.runs import Run, experiment_names, plain_run, runs_of_experiment, study_runs
 from harness.store.schema import (
     LARGEST,
-    MOST_STUDIES,
     Cost,
     Failure,
     Kind,
@@ -33,7 +32,7 @@ from harness.wording import one_line
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-_PRECEDENCE: Final[Mapping[State, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
+_PRECEDENCE: Final[Mapping[str, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
 MOST_REQUESTS: Final = 200  # about a second
 _SEEDS: Final = TypeAdapter(Seeds)
 _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
@@ -74,9 +73,7 @@ def outranks(state: str, held: str) -> bool:
         state: State of the newer run.
         held: State of the older run that counts so far.
     """
-    new, old = (
-        _PRECEDENCE.get(State(name), 0) if name in {*State} else 0 for name in (state, held)
-    )
+    new, old = _PRECEDENCE.get(state, 0), _PRECEDENCE.get(held, 0)
     return new > old or (new == old and state != State.COMPLETE)
 
 
@@ -195,11 +192,20 @@ class RunHistory:
         """
         rows: dict[str, dict[int, RunRecord]] = {}
         for run in self.runs:
-            of_key = rows.setdefault(run.setting_key, {}) if run.counted_seeds else {}
             for seed in run.counted_seeds:
+                of_key = rows.setdefault(run.setting_key, {})
                 if seed not in of_key or outranks(run.state, of_key[seed].state):
                     of_key[seed] = run
         return rows
+
+    @cached_property
+    def study(self) -> StudyRecord:
+        """The study as its own run describes it; empty if there is none, or if it is damaged."""
+        own_run = next((run for run in self.logged if run.tags.get(Tag.KIND) == Kind.STUDY), None)
+        try:
+            return StudyRecord.from_tags(own_run.tags if own_run else {})
+        except StoreError:  # the next run of the study rewrites the tags
+            return StudyRecord()
 
     def of(self, key: str) -> Mapping[int, RunRecord]:
         """Return the run that counts for each seed of a configuration."""
@@ -254,12 +260,6 @@ def read_history(client: "MlflowClient", experiment_id: str, objective: str) -> 
         raise StoreError(f"{client.tracking_uri}: {error}") from error
 
 
-def experiments(client: "MlflowClient") -> dict[str, str]:
-    """Return the name of every experiment that was not deleted, by its ID."""
-    active = client.search_experiments(max_results=MOST_STUDIES)
-    return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
-
-
 def read_finished(
     client: "MlflowClient", study: str, keys: Sequence[str], *, trained: bool = False
 ) -> list[RunRecord]:
@@ -275,9 +275,7 @@ def read_finished(
         keys: Keys of the configurations.
         trained: Whether to return only runs that saved their trained models.
     """
-    names = {
-        experiment_id: name for experiment_id, name in experiments(client).items() if name != study
-    }
+    names = {key: name for key, name in experiment_names(client).items() if name != study}
     if not names or not keys:
         return []
     if len(keys) > MOST_REQUESTS:
@@ -303,10 +301,8 @@ def read_finished(
 
 def _planned_keys(client: "MlflowClient", experiment_ids: list[str]) -> set[str]:
     """Return the keys of all configurations that the studies of experiments plan."""
-    filter_string = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
-    study_runs = client.search_runs(experiment_ids, filter_string, max_results=MOST_STUDIES)
     planned: set[str] = set()
-    for run in study_runs:
+    for run in study_runs(client, experiment_ids):
         with suppress(StoreError):  # damaged; reported when that study is read
             record = StudyRecord.from_tags(run.data.tags)
             planned |= {configuration.key for configuration in record.configurations}
@@ -328,16 +324,3 @@ def find_study_run(store: Store, experiment_id: str) -> Any:
         )
     )
     return runs[0] if runs else None
-
-
-def read_study_record(store: Store, experiment_id: str) -> StudyRecord:
-    """Read the study's record from its own run. Without a valid run the record is empty.
-
-    Raises:
-        StoreError: The store cannot be read.
-    """
-    run = find_study_run(store, experiment_id)
-    try:
-        return StudyRecord.from_tags(run.data.tags if run else {})
-    except StoreError:  # the next run of the study rewrites the tags
-        return StudyRecord()

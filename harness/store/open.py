@@ -5,7 +5,6 @@ them.
 """
 
 import logging
-import os
 import shutil
 import sqlite3
 import uuid
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import environment, locked
-from harness.store.address import SQLITE, address_fault, reach_database
+from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
 from harness.store.changes import MAX_TAG, Changes, now, plain, runs_of, send, weight
 from harness.store.errors import READS, StoreError, again, cause_line, store_errors, wrapped
 from harness.store.schema import Tag
@@ -162,7 +161,7 @@ def store_uri(given: str | None) -> str:
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
     """
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    uri = given or default_tracking_uri()
     path = _sqlite_path(uri)
     absolute = f"{SQLITE}{path}" if path else uri
     fault = address_fault(uri) or address_fault(absolute)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,11 +41,6 @@ class Run:
     metrics: dict[str, float]
     artifacts: str = ""
     experiment_id: str = ""
-
-
-def default_tracking_uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or the address of mlflow.db in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def read_runs(study_name: str, uri: str) -> list[Run]:
@@ -124,14 +118,21 @@ def study_names(tracking_uri: str) -> list[str]:
     """
     uri = checked(tracking_uri)
     with reading(uri) as client:
-        experiments = client.search_experiments(max_results=MOST_STUDIES)
-        names = {experiment.experiment_id: experiment.name for experiment in experiments}
-        studies = client.search_runs(
-            list(names),
-            filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
-            max_results=MOST_STUDIES,
-        )
-        return list(dict.fromkeys(names[run.info.experiment_id] for run in studies))
+        names = experiment_names(client)
+        studies = study_runs(client, [*names])
+        return list(dict.fromkeys(names[str(run.info.experiment_id)] for run in studies))
+
+
+def experiment_names(client: Any) -> dict[str, str]:
+    """Return the names of all active experiments by their IDs."""
+    active = client.search_experiments(max_results=MOST_STUDIES)
+    return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
+
+
+def study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
+    """Return the studies' own runs of some experiments as MLflow has them, newest first."""
+    query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
+    return list(client.search_runs([*experiment_ids], query, max_results=MOST_STUDIES))
 
 
 def runs_of_experiment(client: Any, experiment_id: str) -> list[Run]:

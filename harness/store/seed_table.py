@@ -17,20 +17,27 @@ from harness.store.schema import COMPLETE, SEED_TABLE, Kind, Tag, seed_metric, s
 _METRIC = "metric"  # heading of the first column
 
 
-def is_shown(key: str, protocol: str, objective: str) -> bool:
+def shown_metrics(protocol: str, objective: str = "") -> frozenset[str]:
+    """Return the final numbers that are metrics of a run for each seed, without their seed.
+
+    Args:
+        protocol: Protocol of the run.
+        objective: Selection metric that the study maximizes. "" if it has none.
+    """
+    rules = PROTOCOLS[protocol]
+    tested = {f"test/{name}" for name in (*rules.required, *rules.shown)}
+    return frozenset({*tested, f"selection/{objective}"})
+
+
+def is_metric(key: str, shown: frozenset[str]) -> bool:
     """Return True if a final number is a metric of its run, False if only the table has it.
 
     Args:
         key: Key of the metric.
-        protocol: Protocol of the run.
-        objective: Selection metric that the study maximizes. "" if it has none.
+        shown: See `shown_metrics`.
     """
     split = split_seed(key)
-    if split is None:
-        return True
-    rules = PROTOCOLS[protocol]
-    shown = {f"test/{name}" for name in (*rules.required, *rules.shown)}
-    return split[1] in {*shown, f"selection/{objective}"}
+    return split is None or split[1] in shown
 
 
 def seed_table(numbers: Mapping[str, float]) -> bytes:
@@ -86,8 +93,12 @@ def with_seed_tables(runs: Sequence[Run], files: RunFiles) -> tuple[list[Run], i
     finished = [run.run_id for run in trials if run.tags.get(Tag.STATE) == COMPLETE]
     contents = files.read_all(finished, SEED_TABLE)
     tables = {run_id: parse_seed_table(content) for run_id, content in contents.items()}
-    numbers = {run.run_id: _unlogged_numbers(run, tables.get(run.run_id, {})) for run in runs}
-    extended = [replace(run, metrics=numbers[run.run_id] | run.metrics) for run in runs]
+    extended = [
+        replace(run, metrics=_unlogged_numbers(run, tables[run.run_id]) | run.metrics)
+        if run.run_id in tables
+        else run
+        for run in runs
+    ]
     n_readable = sum(map(bool, tables.values()))
     return extended, len(finished) - n_readable if n_readable else 0
 
@@ -101,4 +112,5 @@ def _unlogged_numbers(run: Run, table: Mapping[str, float]) -> dict[str, float]:
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:
         return {}
-    return {key: value for key, value in table.items() if not is_shown(key, protocol, "")}
+    shown = shown_metrics(protocol)
+    return {key: value for key, value in table.items() if not is_metric(key, shown)}

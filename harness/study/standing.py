@@ -16,7 +16,6 @@ from harness.store import (
     RunHistory,
     RunRecord,
     Store,
-    StudyRecord,
     StudyStore,
     control_levels,
     param_text,
@@ -40,8 +39,7 @@ class Standing:
         study: Study as its YAML defines it.
         fingerprints: Fingerprints of its data and weights.
         store: Open store. None if there is none yet.
-        ledger: Runs of the study in the store.
-        stored: The study as its own run in the store describes it.
+        ledger: Runs of the study in the store, and the study as its own run describes it.
         plan: Work that is left.
         retry_before: See `planning.make_plan`.
     """
@@ -50,7 +48,6 @@ class Standing:
     fingerprints: Fingerprints
     store: Store | None
     ledger: RunHistory
-    stored: StudyRecord
     plan: Plan
     retry_before: int = 0
 
@@ -65,7 +62,7 @@ class Standing:
     def changes(self) -> TableChanges:
         """Return the finished rows that would leave the table, and why."""
         maker = planning.SettingMaker(self.study, self.fingerprints)
-        return planning.compare(maker, self.plan, self.ledger, self.stored)
+        return planning.compare(maker, self.plan, self.ledger, self.ledger.study)
 
     def elsewhere(self) -> list[RunRecord]:
         """Return finished runs of other studies for the configurations that the plan would run.
@@ -94,17 +91,16 @@ def read_standing(
     Raises:
         StoreError: The store cannot be read.
     """
-    ledger, stored, experiment_id = RunHistory(), StudyRecord(), None
+    ledger, experiment_id = RunHistory(), None
     if isinstance(opened, StudyStore):
         experiment_id = opened.experiment_id
     elif opened is not None:
         experiment_id = opened.experiment(study.name)
     if opened is not None and experiment_id is not None:
-        stored = store.read_study_record(opened, experiment_id)
         query = experiment_id, study.objective
         ledger = opened.read(lambda client: store.read_history(client, *query))
     plan = planning.make_plan(study, ledger, fingerprints, retry_before)
-    return Standing(study, fingerprints, opened, ledger, stored, plan, retry_before)
+    return Standing(study, fingerprints, opened, ledger, plan, retry_before)
 
 
 def source_of(study: StudyConfig) -> str:

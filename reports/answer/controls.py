@@ -52,9 +52,9 @@ def controls_finding(
     over = tables.datasets(study)
     home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
     family = tables.first_family(home, metric)
+    of_baseline = {arm: reversed_difference(comparisons[arm]) for arm in rivals}
     parts = []
-    for arm in rivals:
-        comparison = reversed_difference(comparisons[arm])
+    for arm, comparison in of_baseline.items():
         other_metrics = others_text(study, metric, partial(_baseline_difference, family, arm))
         parts.append(_comparison_text(arm, comparison, other_metrics))
     sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
@@ -65,11 +65,10 @@ def controls_finding(
     controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.
-    verdict = next((comparisons[arm].verdict for arm in rivals if comparisons[arm].verdict), None)
+    verdict = next(filter(None, (compared.verdict for compared in of_baseline.values())), None)
     place = f" on {home.scope}" if home.scope else ""
     subject = f"baseline ({base.name}) against the controls{place}"
-    text = " ".join(filter(None, sentences))
-    return Finding(subject, verdict.reversed if verdict else None, text)
+    return Finding(subject, verdict, " ".join(filter(None, sentences)))
 
 
 def _baseline_difference(family: Family, control: str, metric: str) -> Estimate | None:

@@ -13,13 +13,13 @@ from harness.store import (
     EXAM,
     HITS,
     LARGEST,
+    MOST_FAILED,
     SEEN,
     RunFiles,
     quiet_client,
     split_seed,
 )
 
-MOST_FAILED = 3  # failed requests before giving up; each may take seconds
 MOST_PICTURES = 1_000_000  # images in a valid file of answers
 MOST_VALUES = 1_000_000  # values of all histories in total
 MOST_ASKED = 300  # runs whose history is read, one request each, spread evenly over all runs
@@ -65,9 +65,8 @@ class Histories:
         for run_id, step, value in _read_points(self.uri, metric, run_ids):
             # also drops NaN, for which the comparison is False
             if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
-                values_by_step.setdefault(run_id, {})[step] = float(
-                    value
-                )  # the last value of a step wins
+                # the last value of a step wins
+                values_by_step.setdefault(run_id, {})[step] = float(value)
         return {run_id: sorted(values.items()) for run_id, values in values_by_step.items()}
 
 
@@ -77,9 +76,13 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
     with quiet_client():
         from mlflow.tracking import MlflowClient
 
+        try:
+            client = MlflowClient(uri)
+        except Exception:  # a store may raise anything; the figures work without histories
+            return
         for run_id in run_ids[:: math.ceil(len(run_ids) / MOST_ASKED)]:
             try:
-                history: Iterable[Any] = MlflowClient(uri).get_metric_history(run_id, metric)
+                history: Iterable[Any] = client.get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:left]
             except Exception:  # a store may raise anything; the figures work without the run
                 failed += 1

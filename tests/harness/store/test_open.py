@@ -21,7 +21,7 @@ from harness.store import Failure, State, errors, joined_tag
 from harness.store import open as tracking
 from harness.store.changes import MAX_TAG, Changes, close_dead_runs, points, split_tag
 from harness.store.errors import StoreError
-from harness.store.history import RunHistory, read_study_record
+from harness.store.history import RunHistory, read_history
 from harness.store.open import Store, find_store, open_store
 from reports import load_study
 from reports.errors import ReportError
@@ -275,12 +275,12 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         wanted = json.loads(joined_tag(held, "ship.wanted"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
     assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.wanted"))
-    stored = read_study_record(store, experiment)
+    stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
     again = StudyRun.create(store, experiment, study)
     again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(setting, ()))))
-    kept = read_study_record(store, experiment)
+    kept = read_history(store.client, experiment, "").study
     assert len(kept.configurations) == 4
 
 

@@ -13,10 +13,11 @@ from harness.store import (
     Run,
     RunFiles,
     Tag,
-    is_shown,
+    is_metric,
     parse_seed_table,
     seed_metric,
     seed_table,
+    shown_metrics,
     with_seed_tables,
 )
 
@@ -61,7 +62,8 @@ def test_ten_seeds_show_at_most_fifty_numbers(protocol: str) -> None:
     rules = PROTOCOLS[protocol]
     names = [f"{kind}/{name}" for kind in ("test", "selection") for name in rules.headings]
     names += ["test/quality/coverage", "test/flag/untrained", "selection_epoch"]
-    shown = {name for name in names if is_shown(seed_metric(3, name), protocol, rules.default)}
+    metrics = shown_metrics(protocol, rules.default)
+    shown = {name for name in names if is_metric(seed_metric(3, name), metrics)}
     assert {f"test/{name}" for name in (*rules.required, rules.default)} < shown
     assert 10 * len(shown) <= 60 and "test/quality/coverage" not in shown
 
@@ -69,7 +71,8 @@ def test_ten_seeds_show_at_most_fifty_numbers(protocol: str) -> None:
 def test_a_deleted_metric_is_not_taken_from_the_table(tmp_path: Path) -> None:
     """Its seed is unfinished and runs again; numbers that are no metrics come from the table."""
     (tmp_path / "seeds.csv").write_bytes(seed_table(NUMBERS))
-    metrics = {key: value for key, value in NUMBERS.items() if is_shown(key, "base_to_new", "")}
+    shown = shown_metrics("base_to_new")
+    metrics = {key: value for key, value in NUMBERS.items() if is_metric(key, shown)}
     del metrics["test/base/seed_7"]
     tags = {Tag.KIND: "trial", Tag.STATE: "COMPLETE", Tag.PROTOCOL: "base_to_new"}
     run = Run("r", 0, tags, {}, metrics)
