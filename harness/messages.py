@@ -65,7 +65,7 @@ def needs_of(config: TrialConfig) -> list[Need]:
     """Return the feature sets of a trial: the training dataset, then the test split of targets."""
     clip = config.backbone, config.image_precision
     targets = [Need(*clip, target, 0, ("test",)) for target in config.targets]
-    return [Need(*clip, config.dataset, config.views), *targets]
+    return [Need(*clip, config.dataset, config.augmentations), *targets]
 
 
 def trial_spec(

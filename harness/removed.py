@@ -5,6 +5,29 @@ its value (`key: value`). The command line and the YAML loader print the message
 error for an unknown option or key. Imports nothing.
 """
 
+_RENAMED = {
+    "trials": "n_trials",
+    "max_failures": "max_consecutive_failures",
+    "concurrency": "max_concurrent_trials",
+    "time_limit": "trial_timeout",
+    "save": "save_models",
+    "record": "log",
+    "reference_arms": "controls",
+    "views": "augmentations",
+    "selection: reference": "selection: authors",
+    "synthetic.weight": "synthetic.loss_weight",
+    "generator.dose": "generator.mean_shift",
+    "generator.toward": "generator.shift_target",
+    "generator.spread": "generator.spread_scale",
+    "finetuner.head_rate": "finetuner.head_lr_scale",
+    "finetuner.rate": "finetuner.lr_scale",
+    "finetuner.search": "finetuner.tune_on_validation",
+    "finetuner.weight": "finetuner.kg_weight (kgcoop, kgcoop_dept, tcp) or "
+    "finetuner.penalty_weight (clap, linear_adapter)",
+    "finetuner.norm": "finetuner.init_norm (zs_lp, clap) or finetuner.head_norm (coop_dept, "
+    "kgcoop_dept)",
+}
+
 REMOVED = {
     "--new": (
         "--new was removed. Use --copy template, and change the YAML that it writes: "
@@ -20,19 +43,15 @@ REMOVED = {
         "show), and look once."
     ),
     "--max-seeds": "--max-seeds was removed together with --detect. Set seeds instead.",
-    "trials": "trials was renamed n_trials.",
-    "max_failures": "max_failures was renamed max_consecutive_failures.",
-    "concurrency": "concurrency was renamed max_concurrent_trials.",
-    "time_limit": "time_limit was renamed trial_timeout.",
-    "save": "save was renamed save_models.",
-    "record": "record was renamed log.",
-    "reference_arms": "reference_arms was renamed controls.",
     "resources: auto": (
         "resources: auto was removed. By default each trial takes one GPU if there is any. For a "
         "share, set resources.gpus, e.g. 0.25."
     ),
     "resources.auto": "resources.auto was removed. Leave it out, or set resources.gpus.",
+    "synthetic.draw": (
+        "synthetic.draw was replaced by synthetic.resample: false for fixed, true for fresh."
+    ),
     "--export": (
         "--export was removed. MLflow, the page and NAME-estimates.csv have the same numbers."
     ),
-}
+} | {old: f"{old} was renamed {new}." for old, new in _RENAMED.items()}

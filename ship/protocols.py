@@ -79,7 +79,7 @@ class Protocol:
         generator_task: Task on which the generator is fitted for the final models. None: nothing is
             retrained, and the model kept by selection is tested.
         ages: Number of ages of the generator that selection compares, each with its own fine-tuner
-            (selection reference). 1: the generator is trained to its end, and epochs are compared.
+            (selection authors). 1: the generator is trained to its end, and epochs are compared.
     """
 
     name: ProtocolName
@@ -144,7 +144,7 @@ def build_protocol(
     - "base_val" uses validation images of the seen classes, "few_val" a few of them.
     - "none" selects nothing and tests the model of the last epoch.
     - "test" uses the test images after each epoch.
-    - "reference" uses them like SHIP's authors: a fine-tuner is trained to its end for each of five
+    - "authors" uses them like SHIP's authors: a fine-tuner is trained to its end for each of five
       ages of the generator, and the age with the best test accuracy is reported.
 
     Args:
@@ -189,7 +189,7 @@ def build_protocol(
         config.selection_metric,
         finals,
         generator_task=task if retrained else None,
-        ages=REFERENCE_AGES if selection == "reference" else 1,
+        ages=REFERENCE_AGES if selection == "authors" else 1,
     )
 
 

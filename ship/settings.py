@@ -62,7 +62,7 @@ class NamedSettings(Settings):
         A study is rejected with this reason if none of its configurations reads a factor.
 
         Args:
-            key: Dotted name of any setting of the trial, e.g. "generator.lr" or "views".
+            key: Dotted name of any setting of the trial, e.g. "generator.lr" or "augmentations".
 
         Returns:
             The reason, or None if the trial may read the key.

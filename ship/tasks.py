@@ -129,8 +129,8 @@ class FixedRows:
         features: Unit-norm features, (n, 1 + views, feature). A synthetic feature is repeated in
             all views.
         labels: Indices into the task's classes, (n,).
-        weights: Weight of each row's loss, (n,): `synthetic.weight` for synthetic features, 1 for
-            images.
+        weights: Weight of each row's loss, (n,): `synthetic.loss_weight` for synthetic features, 1
+            for images.
     """
 
     features: Float[Tensor, "n view feature"]

@@ -19,7 +19,7 @@ from ship.templates import OWN, sound_template, spelled_out
 
 # Incremented by hand whenever a code change alters the results of a configuration.
 # Results of different versions are never pooled.
-RESULTS_VERSION = 10
+RESULTS_VERSION = 11
 
 ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
@@ -54,10 +54,10 @@ SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
     "single_unseen": "seen",
 }
 
-Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "reference"]
+Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "authors"]
 SEEN_SELECTIONS: Final[frozenset[Selection]] = frozenset({"base_val", "few_val"})
 """Selections that use images of seen classes only."""
-LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "reference"})
+LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "authors"})
 """Selections that use the test images."""
 
 
@@ -72,9 +72,9 @@ class SyntheticConfig(Settings):
     """synthetic features per real feature in a step (fine-tuners without cache)"""
     per_class: int | None = Field(None, ge=1)
     """features per class in a cache or fixed set; null: mean number of images per seen class"""
-    draw: Literal["fresh", "fixed"] = "fresh"
-    """fresh: new noise in each step; fixed: one set for all steps"""
-    weight: float = Field(1.0, gt=0)
+    resample: bool = True
+    """true: draw new synthetic features in each step; false: draw one set for all steps"""
+    loss_weight: float = Field(1.0, gt=0)
     """weight of a synthetic feature's loss relative to a real feature (gda: of the feature;
     lp_plus_plus: of both)"""
     real_share: float = Field(0.0, ge=0, le=1)
@@ -102,7 +102,7 @@ class TrialConfig(Settings):
     """single_unseen: the class without images; null: the last one"""
     shots: int | None = Field(16, ge=1)
     """maximum number of training images per seen class; null: all"""
-    views: int = Field(2, ge=0, le=64)
+    augmentations: int = Field(2, ge=0, le=64)
     """augmented views per training image"""
     selection: Selection = "pseudo_new"
     """which images select the epoch"""
@@ -167,13 +167,13 @@ class TrialConfig(Settings):
             return "generator real has nothing but real pictures"
         if key == "quality":
             return "it is whether synthetic features are judged, and moves no accuracy"
-        if key == "eval_every" and self.selection in ("none", "reference"):
+        if key == "eval_every" and self.selection in ("none", "authors"):
             return f"selection {self.selection} looks at no epoch but the last"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
-        fresh = key == "synthetic.per_class" and self.synthetic.draw == "fresh"
-        if fresh and not self.finetuner.unread_reason("synthetic.draw"):
-            return f"finetuner {self.finetuner.name} draws fresh features (synthetic.draw: fresh)"
+        resampled = key == "synthetic.per_class" and self.synthetic.resample
+        if resampled and not self.finetuner.unread_reason("synthetic.resample"):
+            return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
     def templates_for(self, dataset: str, own: str = OWN) -> tuple[str, ...]:
@@ -292,7 +292,7 @@ class EpochMetrics:
             untrained fine-tuner. Stage "test" has the test metrics, selection_epoch, each selection
             metric at the selected epoch as selection_NAME, quality/NAME of the features synthesized
             for the tested classes, and flag/NAME (0 or 1).
-        hits: Correct predictions of each exam in stage "test", except with selection "reference".
+        hits: Correct predictions of each exam in stage "test", except with selection "authors".
             Failed seeds have no bytes.
         failed: Index of each seed that has failed so far -> name, stage and epoch of the non-finite
             value. A seed stays in it to the end of the trial.

@@ -27,7 +27,7 @@ SELECTIONS: dict[Selection, str] = {
     "few_val": "by min(shots, 4) validation pictures of each such class",
     "none": "nothing is chosen: settings as given, tested at the last epoch",
     "test": 'by the test pictures, after each epoch; a leak: tables say "selected on test"',
-    "reference": "by the test pictures, as SHIP's authors do, among five ages of the generator; "
+    "authors": "by the test pictures, as SHIP's authors do, among five ages of the generator; "
     "a leak, too",
 }
 
@@ -86,8 +86,8 @@ class Log(Settings):
 
 # Keys that `variants.dataset` may set. The other keys define what a study measures.
 OWN_KEYS: Final = (
-    "max_classes", "shots", "views", "templates", "pseudo_new_fraction", "eval_every", "quality",
-    "generator", "finetuner", "synthetic",
+    "max_classes", "shots", "augmentations", "templates", "pseudo_new_fraction", "eval_every",
+    "quality", "generator", "finetuner", "synthetic",
 )  # fmt: skip
 
 

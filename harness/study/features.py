@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ship.features import Encode
 
 # Keys that features depend on, and keys that decide which classes' features are read.
-FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "views")
+FEATURE_KEYS = ("backbone", "image_precision", "dataset", "targets", "augmentations")
 CLASS_KEYS = ("protocol", "max_classes", "unseen_class")
 # Feature sets that trials read. Each has the configs that restrict its classes; () means all.
 NeededFeatures = Mapping[Need, Sequence[TrialConfig]]

@@ -13,7 +13,7 @@ from reports.tables.groups import Group, all_rows, chosen_by, spelled
 from reports.tables.metric import MEASURES
 
 COUNTS = Column("n", "n", lambda group: group.counts)
-LEAKS = frozenset({"test", "reference"})
+LEAKS = frozenset({"test", "authors"})
 # Params that describe the setup if all configurations share them.
 _SETUP = (
     "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",

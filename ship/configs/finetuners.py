@@ -39,7 +39,7 @@ _DropLast = Annotated[
 # zero_shot trains nothing, but the quality of a generator's features is still measured
 _ZERO_SHOT_TAKES: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
-    "shots", "views", "templates", "generator", "finetuner", "quality",
+    "shots", "augmentations", "templates", "generator", "finetuner", "quality",
 )  # fmt: skip
 
 
@@ -47,8 +47,8 @@ class _CacheConfig(FinetunerSettings):
     """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
     def unread_reason(self, key: str) -> str | None:
-        """Return why a key is ignored: there are no steps that could draw fresh features."""
-        if key in ("synthetic.ratio", "synthetic.draw"):
+        """Return why a key is ignored: there are no steps in which features could be resampled."""
+        if key in ("synthetic.ratio", "synthetic.resample"):
             return f"finetuner {self.name} holds one fixed set of synthetic features"
         return None
 
@@ -151,7 +151,7 @@ class KgCoOpConfig(FinetunerSettings):
 
     method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
-    weight: float = Field(8.0, ge=0)
+    kg_weight: float = Field(8.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
@@ -167,9 +167,9 @@ class DePTSettings(FinetunerSettings):
 
     head_weight: float = Field(0.7, ge=0, le=1)
     """weight of the head in the loss and in base classes' logits"""
-    head_rate: float = Field(6.5, gt=0)
+    head_lr_scale: float = Field(6.5, gt=0)
     """the head's learning rate divided by that of the prompts"""
-    norm: float = Field(10.0, gt=0)
+    head_norm: float = Field(10.0, gt=0)
     """norm of the head's features"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
@@ -194,7 +194,7 @@ class KgCoOpDePTConfig(DePTSettings):
 
     method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
-    weight: float = Field(1.0, ge=0)
+    kg_weight: float = Field(1.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
 
 
@@ -203,7 +203,7 @@ class TCPConfig(FinetunerSettings):
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
-    weight: float = Field(4.0, ge=0)
+    kg_weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     layer: int | None = Field(None, ge=1)
     """number of text blocks before the class-specific tokens are inserted; null: two thirds"""
@@ -225,8 +225,8 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """weight of the adapted feature (with search: during training)"""
-    search: bool = False
+    """weight of the adapted feature (with tune_on_validation: during training)"""
+    tune_on_validation: bool = False
     """select the ratio for inference on the selection images"""
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
@@ -242,7 +242,7 @@ class LinearAdapterConfig(FinetunerSettings):
 
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
-    weight: float = Field(1.0, ge=0)
+    penalty_weight: float = Field(1.0, ge=0)
     """weight, divided by images per class, of the squared distance to the identity"""
     lr: float = Field(1e-4, gt=0)
     """Adam's learning rate, cosine to 0"""
@@ -255,12 +255,12 @@ class TipSettings(_CacheConfig):
     """Settings of Tip-Adapter's key-value cache, with or without trained keys."""
 
     # init_alpha and init_beta of the authors' configurations of ImageNet, Food101, OxfordPets and
-    # SUN397; those of other datasets are in search_spaces/reference.yaml
+    # SUN397; those of other datasets are in search_spaces/authors.yaml
     alpha: float = Field(1.17, ge=0)
     """weight of the cache (tip_adapter_f: during training)"""
     beta: float = Field(1.0, gt=0)
     """sharpness of the cache (tip_adapter_f: during training)"""
-    search: bool = True
+    tune_on_validation: bool = True
     """select alpha and beta on the selection images"""
 
 
@@ -272,7 +272,7 @@ class TipAdapterConfig(TipSettings, _SolvedConfig):
 
     def unread_reason(self, key: str) -> str | None:
         """Return why a key is ignored: no loss is trained that could be weighted."""
-        if key == "synthetic.weight":
+        if key == "synthetic.loss_weight":
             return "finetuner tip_adapter trains nothing that a weight could weigh"
         return super().unread_reason(key)
 
@@ -308,7 +308,7 @@ class LinearProbeConfig(FinetunerSettings):
 class ProbeSettings(FinetunerSettings):
     """Settings of ZS-LP and of CLAP, which is ZS-LP with a penalty."""
 
-    norm: float = Field(10.0, gt=0)
+    init_norm: float = Field(10.0, gt=0)
     """norm of the initial weights"""
     lr: float = Field(0.1, gt=0)
     """learning rate of SGD with momentum 0.9, cosine to 0"""
@@ -329,7 +329,7 @@ class CLAPConfig(ProbeSettings):
 
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
-    weight: float = Field(1.0, ge=0)
+    penalty_weight: float = Field(1.0, ge=0)
     """weight of the penalty"""
 
 
@@ -340,7 +340,7 @@ class LPPlusPlusConfig(_CacheConfig):
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
     """initial multipliers of the text features, in units of a mean cosine"""
-    rate: float = Field(1.0, gt=0)
+    lr_scale: float = Field(1.0, gt=0)
     """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)
     """number of steps, each on all features"""
@@ -353,7 +353,7 @@ class GDAConfig(_SolvedConfig):
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0)
     """weight of the discriminant"""
-    search: bool = True
+    tune_on_validation: bool = True
     """select alpha on the selection images"""
     precision: Literal["ks", "pinv"] = "ks"
     """ks: the paper's eq. 4; pinv: the pseudoinverse of the classes' mean covariance"""

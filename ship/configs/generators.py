@@ -168,11 +168,11 @@ class RealPicturesConfig(GeneratorSettings):
 
     method = "ship.generators.source:RealPictures"
     name: Literal["real"] = "real"
-    dose: float = Field(0.0, ge=0, le=1)
+    mean_shift: float = Field(0.0, ge=0, le=1)
     """how far class means are moved"""
-    toward: Literal["text", "noise"] = "text"
+    shift_target: Literal["text", "noise"] = "text"
     """direction of the move: the class's text feature, or random"""
-    spread: float = Field(1.0, ge=0)
+    spread_scale: float = Field(1.0, ge=0)
     """factor on the deviations from the class means"""
 
 

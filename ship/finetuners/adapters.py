@@ -13,7 +13,8 @@ epsilon 1e-4, 300 full-batch steps with new crops in every step, cosine learning
 penalty decreases with the shots, so no validation images are needed. Here a batch may be smaller
 than the training set (`batch_size`).
 
-Both use `synthetic.ratio`, `.draw` and `.weight`, like all fine-tuners that train in steps.
+Both use `synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in
+steps.
 
 Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x W^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
@@ -22,13 +23,13 @@ also trains its keys on them.
 
 Tip-Adapter-F trains with the configured alpha and beta. Both are chosen on the selection split. The
 official code (github.com/gaopengcuhk/Tip-Adapter) trains with init_alpha, which depends on the
-dataset (search_spaces/reference.yaml has the values), and init_beta = 1. It chooses alpha and beta
+dataset (search_spaces/authors.yaml has the values), and init_beta = 1. It chooses alpha and beta
 on validation features, on ImageNet on test features. On all datasets it picks Tip-Adapter-F's epoch
 on the test set and reports the better of the two test accuracies.
 
 Both use `synthetic.per_class`, the number of keys per class. Keys are drawn once, whatever
-`synthetic.draw` is, and Tip-Adapter-F trains on these cached features. `synthetic.weight` only
-weights their loss in Tip-Adapter-F. `synthetic.ratio` has no effect.
+`synthetic.resample` is, and Tip-Adapter-F trains on these cached features. `synthetic.loss_weight`
+only weights their loss in Tip-Adapter-F. `synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -67,7 +68,7 @@ class CLIPAdapter(Finetuner):
     ) -> None:
         super().__init__(config, task, clip, draw)
         # the configured ratio first, so that it wins a tie
-        ratios = (config.ratio, *RATIOS) if config.search else (config.ratio,)
+        ratios = (config.ratio, *RATIOS) if config.tune_on_validation else (config.ratio,)
         self.choices = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
         size, start = clip.feature_dim, draw("clip_adapter/weights")
         hidden = max(1, size // config.reduction)
@@ -100,7 +101,7 @@ class LinearAdapter(Finetuner):
         self, config: LinearAdapterConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
         super().__init__(config, task, clip, draw)
-        self._penalty = config.weight / task.shots
+        self._penalty = config.penalty_weight / task.shots
         self._identity = torch.eye(clip.feature_dim).to(self.text)
         self.map = nn.Parameter(self._identity.clone())
 
@@ -159,7 +160,7 @@ class Cache(nn.Module):
 
 
 class TipAdapter(Finetuner):
-    """The training-free cache. It ignores `synthetic.weight`."""
+    """The training-free cache. It ignores `synthetic.loss_weight`."""
 
     feed = "fixed"
     rows = "cache"
@@ -169,7 +170,7 @@ class TipAdapter(Finetuner):
         super().__init__(config, task, clip, draw)
         # the configured pair first, so that it wins a tie; then the grid
         pairs = [(config.alpha, config.beta)]
-        if config.search:
+        if config.tune_on_validation:
             pairs += [(a, b) for a in ALPHAS for b in BETAS if a > 0] + [(0.0, config.beta)]
         self.choices = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
         self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)

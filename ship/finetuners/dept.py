@@ -9,8 +9,8 @@ prompt features each have their own scale and bias, initialized to 1 and 0. With
 
 The head's cross-entropy is a mean over each image feature and, with the same weight, the text
 feature of its class. The gradient of the text feature reaches the prompts. The prompts are CoOp's
-or KgCoOp's. The optimizer is SGD; the head's learning rate is head_rate times that of the prompts.
-Defaults are the authors'.
+or KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_scale times that of the
+prompts. Defaults are the authors'.
 
 The head classifies the seen (base) classes, and only their features go through it. Under
 base-to-new these are the real features: synthetic features, which are of new classes, only train
@@ -109,21 +109,21 @@ class DePT(PromptTuned):
 
     def __init__(self, config: DePTSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        self.head = BaseHead(task, config.norm)
+        self.head = BaseHead(task, config.head_norm)
         self._share = task.features.new_tensor(config.head_weight)
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return SGD with the learning rate for the contexts and a multiple of it for the head."""
         kind, settings = super().optimizer()
         # The contexts are the first parameter.
-        factors = [1.0] + [self.config.head_rate] * len(list(self.head.parameters()))
+        factors = [1.0] + [self.config.head_lr_scale] * len(list(self.head.parameters()))
         return kind, {**settings, "factors": factors}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Return (1 - v) * prompt cross-entropy + v * head cross-entropy (+ weight * L_kg)."""
         text, share, distance = self.text_features(), self._share, None
         if isinstance(self.config, KgCoOpDePTConfig):
-            distance = self.config.weight * self.knowledge_distance(text)
+            distance = self.config.kg_weight * self.knowledge_distance(text)
         logits = self.logit_scale * features @ text.T
         by_prompt = self.cross_entropy(logits, labels, weights)
         by_head: Tensor = self.head.loss(features, text, labels, weights)

@@ -17,9 +17,9 @@ zero-shot logits separate the two groups. A single class without features (proto
 is centered on itself, so it only has its zero-shot logit, whatever `new_classes` is.
 
 alpha is chosen on the selection split. The authors choose it by accuracy on base classes, which is
-`selection: base_val`. `synthetic.per_class` and `synthetic.weight` apply: synthetic features are
-drawn once, whatever `synthetic.draw` is, and each counts as `weight` images. `synthetic.ratio` has
-no effect.
+`selection: base_val`. `synthetic.per_class` and `synthetic.loss_weight` apply: synthetic features
+are drawn once, whatever `synthetic.resample` is, and each counts as `loss_weight` images.
+`synthetic.ratio` has no effect.
 
 The discriminant is computed once, on the CPU and in double precision, because an ill-conditioned
 covariance loses digits. It is therefore the same on every device.
@@ -56,7 +56,7 @@ class GDA(Finetuner):
     def __init__(self, config: GDAConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         # the configured alpha first, so that it wins a tie; then the grid
-        alphas = (config.alpha, *ALPHAS) if config.search else (config.alpha,)
+        alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.choices = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
         means, present = rows.means(), rows.mass > 0

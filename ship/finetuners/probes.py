@@ -15,14 +15,14 @@ that zero-shot CLIP assigns to class c on the class's own training images, so cl
 text feature stay close to it. The multipliers are constant, as in the authors' results.
 
 The authors start from text features that are not normalized, and their norm determines the effect
-of a learning rate and of a penalty on a cosine. Here the start is `norm` times the unit-norm text
-features. The authors' warm-up epoch is omitted. Additions: classes without images are not part of
-the loss or the penalty; with synthetic features of such a class, its lambda_c is the mean of the
+of a learning rate and of a penalty on a cosine. Here the start is `init_norm` times the unit-norm
+text features. The authors' warm-up epoch is omitted. Additions: classes without images are not part
+of the loss or the penalty; with synthetic features of such a class, its lambda_c is the mean of the
 other classes'.
 
 The first probe's weights are not normalized, so the logits of a class can grow as a whole. It has a
-bias per class and is trained with AdamW. The first three probes use `synthetic.ratio`, `.draw` and
-`.weight`, like all fine-tuners that train in steps.
+bias per class and is trained with AdamW. The first three probes use `synthetic.ratio`, `.resample`
+and `.loss_weight`, like all fine-tuners that train in steps.
 
 LP++ adds a linear probe and the text features, with a trained multiplier per class:
 
@@ -43,9 +43,9 @@ of the best on `shots` validation images per class, and it never resets alpha's 
 of alpha follows the sum of all gradients so far. Here all views count; the views of an image share
 its weight. Classes without features keep their initial w = 0, so their logit is alpha * x^T t.
 
-LP++ uses `synthetic.per_class` and `.weight`: synthetic features are drawn once, whatever
-`synthetic.draw` is, and each counts as `weight` images in the loss, the start and the rates.
-`synthetic.ratio` has no effect.
+LP++ uses `synthetic.per_class` and `.loss_weight`: synthetic features are drawn once, whatever
+`synthetic.resample` is, and each counts as `loss_weight` images in the loss, the start and the
+rates. `synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -104,7 +104,7 @@ class ZSLP(Finetuner):
 
     def __init__(self, config: ProbeSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        self._start = config.norm * self.text
+        self._start = config.init_norm * self.text
         self.weight = nn.Parameter(self._start.clone())
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
@@ -135,7 +135,7 @@ class CLAP(ZSLP):
         distance = (self.weight - self._start).square().sum(-1)
         n = len(distance) if self.allowed is None else self.allowed.sum()
         penalty: Tensor = (self.multipliers * distance).sum() / n
-        weight: float = self.config.weight
+        weight: float = self.config.penalty_weight
         return super().loss(features, labels, weights) + weight * penalty
 
 
@@ -207,8 +207,8 @@ class LPPlusPlus(Finetuner):
             "features": features,
             "labels": labels,
             "shares": shares,
-            "weight_rate": config.rate * sums.new_tensor(rates[0]),
-            "alpha_rate": config.rate * sums.new_tensor(rates[1]),
+            "weight_rate": config.lr_scale * sums.new_tensor(rates[0]),
+            "alpha_rate": config.lr_scale * sums.new_tensor(rates[1]),
             "velocity": torch.zeros_like(sums),
             "done": labels.new_zeros(()),
         }

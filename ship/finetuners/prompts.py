@@ -172,7 +172,7 @@ class KgCoOp(PromptTuned):
         """Return the cross-entropy of a batch + weight * L_kg."""
         learned = self.text_features()
         logits = self.logit_scale * features @ learned.T
-        distance: Tensor = self.config.weight * self.knowledge_distance(learned)
+        distance: Tensor = self.config.kg_weight * self.knowledge_distance(learned)
         return self.cross_entropy(logits, labels, weights) + distance
 
 

@@ -1,8 +1,8 @@
 """Train a fine-tuner that is written for one seed for all seeds at once.
 
 Fine-tuners that train in steps get batches of the task's images, with new synthetic features added
-in every step (`synthetic.ratio`, `.draw`, `.weight`). For caches and closed-form solutions
-synthetic features are drawn once and are rows like images (`synthetic.per_class`, `.weight`).
+in every step (`synthetic.ratio`, `.resample`, `.loss_weight`). For caches and closed-form solutions
+synthetic features are drawn once and are rows like images (`synthetic.per_class`, `.loss_weight`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,7 +197,8 @@ def rows_of_training(
         synthesizer: Source of the synthetic features. None adds none.
 
     Returns:
-        The task, and the loss weight of each row: `synthetic.weight` for synthetic features and 1
+        The task, and the loss weight of each row: `synthetic.loss_weight` for synthetic features
+            and 1
         for images.
     """
     weights = torch.ones_like(task.features[:, :, 0, 0])

@@ -85,15 +85,15 @@ class RealPictures(FeatureSource):
         self._features = pad_sequence([images.features for images in by_seed], batch_first=True)
         self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._first = self._count.cumsum(1) - self._count
-        self._spread = config.spread
+        self._spread = config.spread_scale
         self._moved: tuple[Tensor, Tensor] | None = None
-        if config.dose or config.spread != 1:
+        if config.mean_shift or config.spread_scale != 1:
             means = _class_means(self._features, self._first, self._count)
             place = task.text_features.expand_as(means)
-            if config.toward == "noise":
+            if config.shift_target == "noise":
                 directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
                 place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
-            self._moved = means, torch.lerp(means, place, config.dose)
+            self._moved = means, torch.lerp(means, place, config.mean_shift)
 
     @torch.no_grad()
     def sample(
@@ -208,8 +208,8 @@ class Synthesizer:
         self, config: SyntheticConfig, sample: Sample, task: Task, seeds: Sequence[int]
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
-        self.weight = task.features.new_tensor(config.weight)
-        self.weighted = config.weight != 1
+        self.weight = task.features.new_tensor(config.loss_weight)
+        self.weighted = config.loss_weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
         self._sample, self._numbered = sample, task.for_generator
@@ -217,7 +217,7 @@ class Synthesizer:
         self._labels = ReplicaRng(seeds, "synthesis/labels", device)
         self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
         self._pool: tuple[Tensor, Tensor] | None = None
-        self._pool = self.fixed_set() if config.draw == "fixed" else None
+        self._pool = None if config.resample else self.fixed_set()
 
     def join(
         self,

@@ -182,7 +182,7 @@ class _Trial:
         Epoch 0, the untrained fine-tuner, is a candidate, so that selection can choose it if
         training only harms.
 
-        Selection "reference" compares ages of the generator instead, as SHIP's authors do
+        Selection "authors" compares ages of the generator instead, as SHIP's authors do
         (github.com/mrflogs/SHIP, run_coop): a new CoOp is trained at each of five ages, epoch
         numbers continue over the ages, and the best H on the test images is reported. This is a
         leak; it exists to measure how much the leak adds to a result.

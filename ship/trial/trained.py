@@ -77,7 +77,7 @@ class SaidSeed(Settings):
 
     Attributes:
         seed: Seed.
-        epoch: Tested epoch of the fine-tuner, or of the generator under selection "reference".
+        epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
         choice: Selected inference options, such as alpha and beta. Empty if there are none.
         file: Name of the file.
         bytes: Size of the file.

@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "shots": shots,
                     "generator": generator,
                     "finetuner": {"name": name, **settings, **small},
-                    "synthetic": {"draw": "fixed"},
+                    "synthetic": {"resample": False},
                 }
             )
             studied = studied_classes(config, features)

@@ -42,7 +42,7 @@ def setting(sizes: Sizes, epochs: int) -> TrialConfig:
                 "epochs": epochs,
                 "batch_size": sizes.coop_batch,
             },
-            "synthetic": {"draw": "fixed"},
+            "synthetic": {"resample": False},
         }
     )
 

@@ -209,10 +209,10 @@ def test_emoji_to_real_photographs(tmp_path: Path) -> None:
     photographs = load_dataset("caltech101", Path(root))
     target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
-    setting = config(targets=["caltech101"], max_classes=60, views=0, finetuner="zero_shot")
+    setting = config(targets=["caltech101"], max_classes=60, augmentations=0, finetuner="zero_shot")
     made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_replica
     assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
     assert made["quality/recognised_by_text"][0] > 50
-    trained = config(targets=["caltech101"], max_classes=60, views=0, generator="none")
+    trained = config(targets=["caltech101"], max_classes=60, augmentations=0, generator="none")
     made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_replica
     assert all(30 < value < 70 for value in made["accuracy/caltech101"])

@@ -19,7 +19,7 @@ finetuner: ridge
 space: {finetuner.l2: [0.1, 1.0]}
 seeds: 2
 shots: 4
-views: 0
+augmentations: 0
 resources: {cpus: 1}
 controls: false
 max_concurrent_trials: 1

@@ -98,7 +98,7 @@ def test_a_files_faults_begin_with_its_name(
 ) -> None:
     """As it was given."""
     monkeypatch.chdir(tmp_path)
-    Path("x.yaml").write_text("sed: 1\nspace: {views: [0, 1]}\n")
+    Path("x.yaml").write_text("sed: 1\nspace: {augmentations: [0, 1]}\n")
     with pytest.raises(ConfigError) as caught:
         load_study("x.yaml")
     assert [line.split(" (")[0] for line in caught.value.faults] == [
@@ -138,11 +138,11 @@ def test_packaged_spaces_are_sound(
 
 def reference(*overrides: str) -> StudyConfig:
     """The packaged study of the authors' settings, on pictures and a backbone that are packaged."""
-    return load_study("reference", ["backbone=pocket", "dataset=photos", *overrides])
+    return load_study("authors", ["backbone=pocket", "dataset=photos", *overrides])
 
 
 def test_the_defaults_are_those_of_the_reference() -> None:
-    """What reference.yaml spells out from the authors' code is what keys have that are left out."""
+    """What authors.yaml spells out from the authors' code is what keys have that are left out."""
     other = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
     other |= {"templates": ("dataset",)}  # of coop, the authors have no others
     assert reference().trial.model_copy(update=other) == TrialConfig()
@@ -154,7 +154,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
     monkeypatch.setattr("harness.config.needs.Needs.faults", lambda *_: [])
     constant = reference("dataset=imagenet").trial
-    varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
+    varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
     assert resolve(varied, {"dataset": "photos"}) == reference().trial
     arms = resolved_controls(reference("dataset=imagenet", "finetuner=gda"))

@@ -31,14 +31,14 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
     """Dataset, fine-tuner and generator of the bare YAML have what the file says; all is listed."""
     study = study_of()
     trial = resolve(study, {"generator": "vae"})
-    assert (trial.backbone, trial.dataset, trial.synthetic.draw) == ("pocket", "photos", "fixed")
+    assert (trial.backbone, trial.dataset, trial.synthetic.resample) == ("pocket", "photos", False)
     finetuner = trial.finetuner.model_dump()
     assert (finetuner["name"], finetuner["lr"], finetuner["epochs"]) == ("coop", 0.3, 60)
     vae = backbone_defaults()["generator.vae"]
     assert trial.generator.model_dump().items() >= vae.items()
     assert study.backbone_defaults == {
         "dataset": "photos",
-        "synthetic.draw": "fixed",
+        "synthetic.resample": False,
         "finetuner.coop.lr": 0.3,
         "finetuner.coop.epochs": 60,
         **{f"generator.vae.{key}": value for key, value in vae.items()},
@@ -62,10 +62,10 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
 )
 def test_a_key_of_the_yaml_wins(keys: dict[str, Any], expected: dict[str, Any]) -> None:
     """The other keys of the method are filled in; a method without defaults stays the authors'."""
-    study = study_of(**keys, dataset="emoji", synthetic={"draw": "fresh"})
+    study = study_of(**keys, dataset="emoji", synthetic={"resample": True})
     assert study.trial.finetuner.model_dump().items() >= expected.items()
-    assert (study.trial.dataset, study.trial.synthetic.draw) == ("emoji", "fresh")
-    assert not {"dataset", "synthetic.draw"} & study.backbone_defaults.keys()
+    assert (study.trial.dataset, study.trial.synthetic.resample) == ("emoji", True)
+    assert not {"dataset", "synthetic.resample"} & study.backbone_defaults.keys()
 
 
 def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None:

@@ -135,7 +135,7 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
             wanted = json.loads(run.data.tags["ship.wanted"])
             keys = [{**one, "setting_key": one["setting_key"][::-1]} for one in wanted]
             client.set_tag(run.info.run_id, "ship.wanted", json.dumps(keys))
-    variants = {"dataset": {"photos": {"views": 3}}}
+    variants = {"dataset": {"photos": {"augmentations": 3}}}
     changes = history.changes(make_study(space=space, variants=variants))
     assert counts(changes) == (6, 0)
     (line,) = changes.differences

@@ -20,7 +20,7 @@ name: joined
 dataset: image_folder:few
 generator: none
 finetuner: tip_adapter
-views: 0
+augmentations: 0
 space: {shots: [1, 2]}
 controls: false
 """

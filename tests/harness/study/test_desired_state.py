@@ -89,15 +89,15 @@ def test_weights_that_turn_out_to_be_others_are_those_of_the_next_run(bench: Ben
 
 
 def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
-    """The packaged study reference, on what else is packaged: two rules, with their controls."""
-    study = load_study("reference", ["backbone=pocket", "dataset=photos"])
+    """The packaged study authors, on what else is packaged: two rules, with their controls."""
+    study = load_study("authors", ["backbone=pocket", "dataset=photos"])
     found = plan_study(
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
     )
     labels = [row.label for row in found.rows]
     arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
-    matched = [f"{name} (selection=reference)" for name in ("no_synthetic", "text_feature")]
-    assert labels == [*arms, *matched, "selection=none", "selection=reference"]
+    matched = [f"{name} (selection=authors)" for name in ("no_synthetic", "text_feature")]
+    assert labels == [*arms, *matched, "selection=none", "selection=authors"]
     assert {row.state for row in found.rows} == {"to run"}
 
 

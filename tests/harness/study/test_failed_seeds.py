@@ -161,7 +161,13 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
     method = replace(Method(), **given)
     space = {"generator.kl_weight": [0.001]}
-    keys = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP, "save_models": True}
+    keys = {
+        "shots": 2,
+        "augmentations": 2,
+        "generator": VAE,
+        "finetuner": COOP,
+        "save_models": True,
+    }
     alone = make_study(space=space, seeds=[0, 2], **keys)
     assert bench.run(alone, method=method).complete
     calm = load_records("small", bench.uri).rows

@@ -46,7 +46,11 @@ def planned(study: StudyConfig, folder: Path) -> list[Need]:
 def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     """Whether the settings are known or still to be proposed."""
     study = make_study(sampler=sampler, n_trials=None if sampler == "grid" else 4)
-    levels = {"views": (0, 2), "dataset": ("emoji", "b"), "image_precision": ("fp32", "bf16")}
+    levels = {
+        "augmentations": (0, 2),
+        "dataset": ("emoji", "b"),
+        "image_precision": ("fp32", "bf16"),
+    }
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
     needs = planned(study, tmp_path)

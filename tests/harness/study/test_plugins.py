@@ -47,7 +47,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     path = written(tmp_path)
     load_plugins([path])
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
-    constants = {"dataset": "shapes", "shots": 2, "views": 0, "generator": "none"}
+    constants = {"dataset": "shapes", "shots": 2, "augmentations": 0, "generator": "none"}
     asked = make_study(space=space, save_models=True, **constants)
     assert ray_bench.run(asked, method=Method()).complete
     ray_bench.check_invariants()

@@ -67,13 +67,13 @@ def test_a_report_is_written_whole_and_once(
 def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) -> None:
     """MLflow deletes no metric, which becomes NaN, and changes no param; the note tells of it."""
     publish(store, run_id, MADE)
-    now: dict[str, Any] = {"params": {"shots": "16", "views": "2"}, "stamp": "b"}
+    now: dict[str, Any] = {"params": {"shots": "16", "augmentations": "2"}, "stamp": "b"}
     later = replace(MADE, metrics={"headline/best/harmonic_mean": 72.0}, **now)
     assert publish(store, run_id, later)
     data = shown(store, run_id)
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
     assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
-    assert data.params == {"shots": "4", "dataset": "emoji", "views": "2"}
+    assert data.params == {"shots": "4", "dataset": "emoji", "augmentations": "2"}
     words = "first value of a parameter; these are now: `dataset` no constant, `shots` 16.\n"
     assert words in data.tags[Tag.RUN_NOTE]
     assert not publish(store, run_id, later)

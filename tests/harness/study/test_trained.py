@@ -44,7 +44,7 @@ def pictures(pocket: FrozenCLIP) -> FeatureSet:
 def study(**keys: Any) -> StudyConfig:
     """Two settings, with two seeds each."""
     space = {"generator.kl_weight": [0.001, 0.1]}
-    constants = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP}
+    constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 

@@ -68,7 +68,7 @@ def test_factors_of_an_incomplete_grid_have_no_test() -> None:
     ("rules", "why"),
     [
         (("test", "test"), "selection looks at test pictures"),
-        (("pseudo_new", "reference"), "selection looks at test pictures"),
+        (("pseudo_new", "authors"), "selection looks at test pictures"),
         (("pseudo_new", "base_val"), "selected on different pictures"),
     ],
 )

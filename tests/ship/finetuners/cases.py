@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 0.5) -> Synthesizer:
     """Noisy text features of the unseen classes, by default at half a real feature's weight."""
     generator = FusedGenerator(GaussianText, GaussianTextConfig(scale=0.1), task, clip, SEEDS)
-    return Synthesizer(SyntheticConfig(weight=weight), generator.sample, task, SEEDS)
+    return Synthesizer(SyntheticConfig(loss_weight=weight), generator.sample, task, SEEDS)
 
 
 def built(

@@ -181,17 +181,17 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Rows, Weights], float]]] =
         for kind in ("shared", "own")
         for place in ("end", "middle", "front")
     },
-    "kgcoop": ("kgcoop", {**CONTEXTS, "weight": 3.0}, kgcoop(3)),
+    "kgcoop": ("kgcoop", {**CONTEXTS, "kg_weight": 3.0}, kgcoop(3)),
     "coop_dept": ("coop_dept", {**CONTEXTS, "head_weight": 0.6}, dept(0)),
-    "kgcoop_dept": ("kgcoop_dept", {**CONTEXTS, "head_weight": 0.6, "weight": 3.0}, dept(3)),
+    "kgcoop_dept": ("kgcoop_dept", {**CONTEXTS, "head_weight": 0.6, "kg_weight": 3.0}, dept(3)),
     "cocoop": ("cocoop", {"reduction": 2}, cocoop),
-    "tcp": ("tcp", {"n_ctx": 3, "weight": 3.0}, tcp(2)),
-    "tcp layer 1": ("tcp", {"n_ctx": 3, "weight": 3.0, "layer": 1}, tcp(1)),
+    "tcp": ("tcp", {"n_ctx": 3, "kg_weight": 3.0}, tcp(2)),
+    "tcp layer 1": ("tcp", {"n_ctx": 3, "kg_weight": 3.0, "layer": 1}, tcp(1)),
     "clip_adapter": ("clip_adapter", {"ratio": 0.3}, clip_adapter),
-    "linear_adapter": ("linear_adapter", {"weight": 0.7}, linear_adapter),
+    "linear_adapter": ("linear_adapter", {"penalty_weight": 0.7}, linear_adapter),
     "linear_probe": ("linear_probe", {"l2": 0.7}, linear_probe),
-    "zs_lp": ("zs_lp", {"norm": 3}, zs_lp),
-    "clap": ("clap", {"norm": 3, "weight": 0.6}, clap),
+    "zs_lp": ("zs_lp", {"init_norm": 3}, zs_lp),
+    "clap": ("clap", {"init_norm": 3, "penalty_weight": 0.6}, clap),
     "tip_adapter_f": ("tip_adapter_f", {"alpha": 2.0, "beta": 3.0}, tip_adapter_f),
 }
 

@@ -118,9 +118,9 @@ def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
     name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
     """What is set comes first, so that it wins a tie."""
-    fixed = built(name, {**first, "search": False}, task, clip64)
+    fixed = built(name, {**first, "tune_on_validation": False}, task, clip64)
     assert fixed.choices == (first,)
-    searched = built(name, {**first, "search": True}, task, clip64)
+    searched = built(name, {**first, "tune_on_validation": True}, task, clip64)
     assert searched.choices[0] == first
     assert sum(0 in choice.values() for choice in searched.choices) == 1
 
@@ -183,7 +183,7 @@ def test_eleven_steps_by_hand(clip64: FrozenCLIP, features: FeatureSet, syntheti
     rates are a quarter of 4 / lambda_max and of 1 / (4 max).
     """
     task = selection_task(clip64, features, SEEDS, shots=3)
-    settings = {"alpha_scale": 20.0, "rate": 0.25}
+    settings = {"alpha_scale": 20.0, "lr_scale": 0.25}
     probe = built("lp_plus_plus", settings, task, clip64, 0.5 if synthetic else None)
     start = probe.state_dict()
     losses = [probe.train_epoch()["loss"] for _ in range(11)]

@@ -132,9 +132,11 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
     """
     task = final_task(clip, features, SEEDS)
     plain = dosed(task, clip)
-    assert torch.equal(plain, dosed(task, clip, dose=0.0, spread=1.0, toward="noise"))
+    assert torch.equal(
+        plain, dosed(task, clip, mean_shift=0.0, spread_scale=1.0, shift_target="noise")
+    )
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
-        found = dosed(task, clip, dose=dose, spread=spread)
+        found = dosed(task, clip, mean_shift=dose, spread_scale=spread)
         for replica in range(2):
             label = int(task.synthesized_ids[replica, 0])
             pictures = task.unseen()[replica]
@@ -142,7 +144,7 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
             made = (1 - dose) * mean + dose * task.text_features[label]
             made = made + spread * (plain[replica] - mean)
             torch.testing.assert_close(found[replica], made / made.norm(dim=-1, keepdim=True))
-    noise = dosed(task, clip, dose=1.0, spread=0.0, toward="noise")
+    noise = dosed(task, clip, mean_shift=1.0, spread_scale=0.0, shift_target="noise")
     assert torch.equal(noise[:, :1].expand_as(noise), noise)
     assert not torch.allclose(noise[0], noise[1])
     assert not torch.allclose(noise[0], found[0], atol=0.3)

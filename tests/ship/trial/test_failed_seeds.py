@@ -99,7 +99,7 @@ CASES = [
     (GENERATED, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
     (PATIENT, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
     (
-        {**PATIENT, "selection": "reference"},
+        {**PATIENT, "selection": "authors"},
         FusedFinetuner,
         {"epoch": 2, "nth": 1},
         "loss is not finite at stage selection, epoch 6",

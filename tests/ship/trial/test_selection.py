@@ -59,7 +59,7 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
     """The schedule ends at the chosen epoch: a shorter training without selection is the same."""
     features = build_features(clip64)
     settings = {**FAST[name], "name": name, "epochs": 6, "lr": 1.0}
-    settings.pop("search", None)  # without selection nothing is tried at inference
+    settings.pop("tune_on_validation", None)  # without selection nothing is tried at inference
     setting = config(finetuner=settings, generator="none", eval_every=1)
     made = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
     tested = made[-1].per_replica
@@ -115,8 +115,8 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
 def test_selected_on_test_reports_the_test_value_it_chose(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Selections test and reference look at the very pictures that they report."""
-    for selection in ("test", "reference"):
+    """Selections test and authors look at the very pictures that they report."""
+    for selection in ("test", "authors"):
         made = list(run_trial(config(selection=selection), SEEDS, features, clip))
         last = made[-1].per_replica
         assert last["selection_harmonic_mean"] == last["harmonic_mean"]
@@ -130,7 +130,7 @@ def test_the_reference_rule_compares_ages_of_one_generator(
 ) -> None:
     """A fine-tuner for each age, to its last epoch; what came before an age is as without it."""
     generator = {**VAE, "epochs": 10}
-    setting = config(selection="reference", generator=generator, eval_every=1)
+    setting = config(selection="authors", generator=generator, eval_every=1)
     made = list(run_trial(setting, SEEDS, features, clip))
     stages = "".join({"selection_generator": "g", "selection": "s"}.get(m.stage, "t") for m in made)
     assert stages == ("gg" + "ssss") * 5 + "t"
@@ -152,7 +152,7 @@ def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> No
     """Others go on to later ages; of equal ones the first is chosen, which is not the last."""
     generator, probe = {**TOLD["patient"], "epochs": 20}, {**FAST["linear_probe"], "lr": 0.05}
     setting = config(
-        selection="reference", generator=generator, finetuner={"name": "linear_probe", **probe}
+        selection="authors", generator=generator, finetuner={"name": "linear_probe", **probe}
     )
     features = build_features(clip64)
     fused, *alone = (
@@ -171,7 +171,7 @@ def test_a_generator_that_is_not_trained_has_one_age(
     """The last epoch's test result is then the reference rule's."""
     reference, plain = (
         list(run_trial(config(selection=rule, generator=generator), SEEDS, features, clip))
-        for rule in ("reference", "none")
+        for rule in ("authors", "none")
     )
     assert [m.stage for m in reference].count("selection") == 4
     assert reference[-1].per_replica["new"] == plain[-1].per_replica["new"]
@@ -278,7 +278,7 @@ def test_nothing_that_is_held_back_reaches_selection(
     assert second[-1].per_replica["auroc"] != first[-1].per_replica["auroc"]
 
 
-@pytest.mark.parametrize("selection", ["test", "reference"])
+@pytest.mark.parametrize("selection", ["test", "authors"])
 def test_a_leak_is_seen(clip: FrozenCLIP, features: FeatureSet, selection: str) -> None:
     """The test above can fail: what these choose by changes with the test pictures."""
     setting = config(selection=selection, eval_every=1)

@@ -80,7 +80,7 @@ def test_the_authors_rule_keeps_the_best_age(
         return {**metrics, protocol.metric: rising}, choice
 
     monkeypatch.setattr(run, "evaluate", watching)
-    last = kept(tmp_path, config(selection="reference"), [0, 3], features, clip)
+    last = kept(tmp_path, config(selection="authors"), [0, 3], features, clip)
     assert len(seen) == 3 and last.hits == ()
     for replica, seed, age in ((0, 0, 3), (1, 3, 1)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_a_trial_that_kept_otherwise_is_refused(
     clip: FrozenCLIP, features: FeatureSet, before: bool
 ) -> None:
     """What was chosen or tested before the stop would be missing, or be that of a later age."""
-    setting = config(selection="reference", finetuner={"name": "tip_adapter"})
+    setting = config(selection="authors", finetuner={"name": "tip_adapter"})
     stopped = run_trial(setting, [0, 3], features, clip, keep=before)
     next(item for item in stopped if item.stage == "selection")
     stop = stopped.checkpoint()
