@@ -142,18 +142,18 @@ class Storage:
             logger.warning("old checkpoints could not be removed: %s", error)
 
 
-def checkpoint_name(setting_key: str, seeds: Sequence[int], save: bool) -> str:
+def checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
     A configuration's key covers its constants, images, weights and results version
-    (harness.planning.settings), so that a checkpoint of anything else has another name.
+    (harness.planning.configurations), so that a checkpoint of anything else has another name.
 
     Args:
-        setting_key: Key of the trial's configuration.
+        config_key: Key of the trial's configuration.
         seeds: Seeds of the trial in their order.
         save: Whether the trial saves its trained models.
     """
-    identity = json.dumps([setting_key, list(seeds), save])
+    identity = json.dumps([config_key, list(seeds), save])
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 

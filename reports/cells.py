@@ -168,7 +168,7 @@ class Row:
         cells: The cells by column key.
         baseline: Whether the row is the baseline.
         selection: Rules that selected the epochs of the row, joined by "+".
-        arm: Name of the control; "" for other rows.
+        control: Name of the control; "" for other rows.
         counts: Numbers of trials behind the row, by state.
         flags: Flags that trials of the row raised; a page marks the row's label.
         compared: Comparison with the baseline; None for the baseline, or without a comparison.
@@ -180,7 +180,7 @@ class Row:
     cells: dict[str, Cell]
     baseline: bool = False
     selection: str = ""
-    arm: str = ""
+    control: str = ""
     counts: Counts = Counts(0)
     flags: tuple[Flagged, ...] = ()
     compared: Compared | None = None
@@ -196,7 +196,7 @@ class Row:
     @property
     def section(self) -> str:
         """Section of the table: LEVELS, or REFERENCES for the controls below them."""
-        return REFERENCES if self.arm else LEVELS
+        return REFERENCES if self.control else LEVELS
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Table:
     @property
     def own(self) -> list[Row]:
         """The rows that are not controls."""
-        return [row for row in self.rows if not row.arm]
+        return [row for row in self.rows if not row.control]
 
     @property
     def baseline(self) -> Row | None:
@@ -253,8 +253,8 @@ class Table:
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield each section that is not empty, with the rows that a page shows of it."""
-        arms = [row for row in self.rows if row.arm]
-        sections = ((LEVELS, self.own[: self.shown]), (REFERENCES, arms))
+        controls = [row for row in self.rows if row.control]
+        sections = ((LEVELS, self.own[: self.shown]), (REFERENCES, controls))
         yield from (section for section in sections if section[1])
 
 

@@ -12,7 +12,7 @@ from harness.store import RIVALS
 from reports.cells import AVERAGE, Quantity, Row, Spread, Table, Value, versus
 from reports.stats import Compared, Estimate
 
-_TEXTS = ["table", "kind", "line", "arm", "dataset", "metric", "verdict", "flags"]
+_TEXTS = ["table", "kind", "line", "control", "dataset", "metric", "verdict", "flags"]
 _COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
 _COUNTS += ["pairs_more_low", "pairs_more_high", "epoch_min", "epoch_max"]
 _VERSUS = tuple(versus(control) for control in RIVALS)
@@ -55,9 +55,9 @@ def _estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
     over = line.cells.get("datasets")
     about: dict[str, Any] = {
         "table": table.name,
-        "kind": "arm" if line.arm else table.kind,
+        "kind": "control" if line.control else table.kind,
         "line": line.name,
-        "arm": line.arm or None,
+        "control": line.control or None,
         "is_baseline": line.baseline,
         "failed": line.counts.failed,
         "pruned": line.counts.pruned,

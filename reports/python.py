@@ -197,8 +197,8 @@ class LoadedStudy:
 
     def __repr__(self) -> str:
         """Return the study's name with its number of configurations and rows."""
-        settings = len(self._report.study.settings)
-        return f"<study {self.name}: {settings} settings, {len(self.rows)} rows>"
+        configurations = len(self._report.study.configurations)
+        return f"<study {self.name}: {configurations} settings, {len(self.rows)} rows>"
 
     def _repr_html_(self) -> str:
         main = self.table()._repr_html_()

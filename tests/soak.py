@@ -116,7 +116,7 @@ def check(bench: Bench, trials: int) -> None:
     states = Counter(run.data.tags["ship.state"] for run in bench.trials())
     assert states["COMPLETE"] == trials, states
     assert set(states) <= {"COMPLETE", "INTERRUPTED"}, states
-    constants = soak_study(trials).trial
+    constants = soak_study(trials).base
     for run in bench.ledger().runs:
         for seed, value in run.objective.items():
             weight = {"kl_weight": float(run.assignment["generator.kl_weight"])}

@@ -27,7 +27,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 def predict(
     study: str,
     pictures: str | Path,
-    setting: Sequence[str] = (),
+    configuration: Sequence[str] = (),
     *,
     tracking_uri: str | None = None,
 ) -> pl.DataFrame:
@@ -39,9 +39,10 @@ def predict(
     Args:
         study: Name of the study.
         pictures: An image file, or a folder that is searched for images at any depth.
-        setting: KEY=VALUE of factors, which select one configuration. Defaults to the configuration
-            with the best selection score. A level of a factor with different classes (such as the
-            dataset) is required. If only such levels are listed, selection decides about the rest.
+        configuration: KEY=VALUE of factors, which select one configuration. Defaults to the
+            configuration with the best selection score. A level of a factor with different classes
+            (such as the dataset) is required. If only such levels are listed, selection decides
+            about the rest.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
 
@@ -58,7 +59,7 @@ def predict(
         ship.trial.TrainedError: The saved models cannot be used.
     """
     uri = store.store_uri(tracking_uri)
-    setting = listed("setting", setting, str, "n_ctx=4")
+    configuration = listed("setting", configuration, str, "n_ctx=4")
     place = Path(pictures)
     files = _pictures(place)
     records = load_records(study, uri)
@@ -67,7 +68,7 @@ def predict(
             f"study {study}: cross_dataset trains a model for each target, and "
             'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
         )
-    rows = records.rows.filter(setting_key=_chosen(records, setting), state=COMPLETE)
+    rows = records.rows.filter(config_key=_chosen(records, configuration), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     opened = store.open_store(uri)
@@ -135,7 +136,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
 
 def _unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """Return the finished configurations of a study with `selection: none`, with equal scores."""
-    return [(0.0, group) for group in tables.setting_groups(study) if group.done]
+    return [(0.0, group) for group in tables.configuration_groups(study) if group.done]
 
 
 def _levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

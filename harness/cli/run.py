@@ -181,7 +181,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
             state = f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
         state = f"[{_STYLES[row.state]}]{state}[/]"
         seeds = ", ".join(map(str, row.seeds))
-        table.add_row(escape(row.label), state, seeds, times.get(row.setting.key, ""))
+        table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     lines = []
     if plan.proposals:
         lines.append(f"{plan.proposals} more settings to be proposed by the sampler")
@@ -203,13 +203,13 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, here: bool) -> N
         console.print(printable_lines(line), markup=False, soft_wrap=True)
 
 
-def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
+def run_predict(study: str, pictures: Path, configuration: Sequence[str]) -> None:
     """Classify images with a study's trained models, write a CSV file, and print a summary.
 
     Args:
         study: Name of the study.
         pictures: An image file or a folder.
-        setting: KEY=VALUE of factors, see harness.cli.predictions.predict.
+        configuration: KEY=VALUE of factors, see harness.cli.predictions.predict.
 
     Raises:
         UserError: No image or no model was found, or some images could not be decoded. The file
@@ -219,7 +219,7 @@ def run_predict(study: str, pictures: Path, setting: Sequence[str]) -> None:
     from ship.trial import TrainedError
 
     try:
-        predictions = predict(study, pictures, setting)
+        predictions = predict(study, pictures, configuration)
     except (ReportError, TrainedError) as error:
         raise UserError(str(error)) from error
     path = Path(f"{study}-predictions.csv")
@@ -291,9 +291,11 @@ def finish(outcome: StudyOutcome, report: FinalReport) -> None:
         parts = []
         if failed:
             seeds = count(outcome.failed_seeds, "seed")
-            parts.append(f"{seeds} of {count(failed, 'setting')} failed")
+            parts.append(f"{seeds} of {count(failed, 'configuration')} failed")
         if missing:
-            parts.append(f"{count(missing, 'setting')} {'is' if missing == 1 else 'are'} missing")
+            parts.append(
+                f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
+            )
         _end(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
     if unwritten:
         raise typer.Exit(USER_MISTAKE)

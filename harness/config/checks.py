@@ -47,7 +47,7 @@ class Spanned:
         self._study = study
         self.settings: list[tuple[Mapping[str, Any], TrialConfig]] = []
         faults = list(_dataset_faults(study))
-        constants = study.trial.model_dump()
+        constants = study.base.model_dump()
         for assignment in _samples(study.space):
             tree = place(constants, assignment, study.variants)
             trial, trial_faults = sound_part(TrialConfig, tree)
@@ -86,10 +86,10 @@ class Spanned:
         group, _, leaf = name.partition(".")
         if name in assignment:
             return f"space.{name}"
-        options = of_dataset(study.trial.model_dump(), assignment, study.variants)
+        options = of_dataset(study.base.model_dump(), assignment, study.variants)
         if any(f"{option}.".startswith(f"{name}.") for option in options):
-            return f"variants.dataset.{assignment.get('dataset', study.trial.dataset)}.{key}"
-        constant = value_of(study.trial, group)
+            return f"variants.dataset.{assignment.get('dataset', study.base.dataset)}.{key}"
+        constant = value_of(study.base, group)
         if leaf and assignment.get(group, constant) != constant:
             return f"variants.{group}.{assignment[group]}.{leaf}"
         return key
@@ -105,7 +105,7 @@ def _dataset_faults(study: StudyConfig) -> Iterator[Fault]:
             key: options[key]["name"] for key in METHODS if "name" in options.get(key, {})
         }
         values = {"dataset": dataset, **method_names}
-        tree = place(study.trial.model_dump(), values, study.variants)
+        tree = place(study.base.model_dump(), values, study.variants)
         for fault in sound_part(TrialConfig, tree)[1]:
             yield replace(fault, path=f"{path}.{fault.path}")
 
@@ -131,7 +131,7 @@ def _samples(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
 def study_faults(study: StudyConfig, spanned: Spanned) -> Iterator[Fault]:
     """Yield every fault that prevents a study with valid values from running."""
     factor = study.space.get("dataset")
-    if (factor is None or factor.when) and "dataset" not in study.trial.model_fields_set:
+    if (factor is None or factor.when) and "dataset" not in study.base.model_fields_set:
         # only the packaged backbone has a default dataset
         yield Fault("dataset", "must be given", choices=dataset_choices())
     yield from _unread_variants(study)
@@ -154,7 +154,7 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
     a dataset.
     """
     for group in METHODS:
-        constant = value_of(study.trial, group)
+        constant = value_of(study.base, group)
         levels = study.space[group].choices or () if group in study.space else ()
         for name, settings in study.variants.get(group, {}).items():
             path = f"variants.{group}.{name}"
@@ -176,8 +176,8 @@ def _unread_variants(study: StudyConfig) -> Iterator[Fault]:
 
 def _folder_faults(study: StudyConfig) -> Iterator[Fault]:
     """Yield faults of keys for reading a custom image folder in a study without exactly one."""
-    for key, value in study.reading.get(study.trial.dataset, {}).items():
-        if "dataset" in study.space or not study.trial.dataset.startswith(PREFIX):
+    for key, value in study.reading.get(study.base.dataset, {}).items():
+        if "dataset" in study.space or not study.base.dataset.startswith(PREFIX):
             yield Fault(key, "must be left out unless dataset is one image_folder:NAME", value)
         elif study.split and key != "split":
             yield Fault(key, "must be left out beside split, which says it", value)
@@ -237,7 +237,7 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
             continue
         rule = f"must be a constant unless the {key} is {fit}: it decides what is maximised"
         yield from (Fault(path, rule) for path in varied)
-        if study.trial.selection == "none":
+        if study.base.selection == "none":
             rule = f"must be {fit} where selection is none, which measures nothing"
             yield Fault(key, rule, value)
     endless = [key for key, factor in space.items() if factor.enumerate() is None]

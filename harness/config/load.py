@@ -85,8 +85,8 @@ def load_study(
     faults = [*_shadowed(study.space, parsed), *study_faults(study, spanned)]
     if "dataset" not in study.space:  # the variants of the only dataset become constants
         other_variants = {key: levels for key, levels in study.variants.items() if key != "dataset"}
-        study = study.model_copy(update={"trial": resolve(study, {}), "variants": other_variants})
-    space = {key: _with_baseline(key, factor, study.trial) for key, factor in study.space.items()}
+        study = study.model_copy(update={"base": resolve(study, {}), "variants": other_variants})
+    space = {key: _with_baseline(key, factor, study.base) for key, factor in study.space.items()}
     update = {"space": space, "source": source, "backbone_defaults": added}
     study = study.model_copy(update=update)
     faults += spanned.located(Needs(study, data_root).faults) if there else []
@@ -113,7 +113,7 @@ def _typed(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[StudyCo
         trial = trial.model_copy(update={"selection": "base_val"})  # no new classes to hide
     if any(factor.enumerate() is None for factor in factors.values()):
         options.setdefault("sampler", "tpe")
-    study, study_faults = sound_part(StudyConfig, {**options, "trial": trial})
+    study, study_faults = sound_part(StudyConfig, {**options, "base": trial})
     faults += [*trial_faults, *study_faults, *_prune_variants(study.variants), *space_faults]
     if "dataset" not in factors:
         dataset_options = study.variants.get("dataset", {}).get(trial.dataset, {})

@@ -203,7 +203,7 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     A method's name (`finetuner: coop`) keeps the constants of its group if they are for that
     method. Otherwise the group has the study's `variants` of that method, and its defaults.
     """
-    return TrialConfig.model_validate(place(study.trial.model_dump(), assignment, study.variants))
+    return TrialConfig.model_validate(place(study.base.model_dump(), assignment, study.variants))
 
 
 def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
@@ -224,11 +224,11 @@ def resolved_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     # Zero-shot uses the templates of the study's fine-tuner. Targets each have their own.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
-    arms = {"zero_shot": _with(trial, {**RIVALS[ALONE].replaced, **zero_shot})}
-    arms |= {name: _with(trial, control.replaced) for name, control in RIVALS.items()}
+    controls = {"zero_shot": _with(trial, {**RIVALS[ALONE].replaced, **zero_shot})}
+    controls |= {name: _with(trial, control.replaced) for name, control in RIVALS.items()}
     if PROTOCOLS[trial.protocol].new_classes and has_unseen_pictures(trial.dataset):
-        arms["real_pictures"] = _with(trial, {"generator": {"name": "real"}})
-    return arms
+        controls["real_pictures"] = _with(trial, {"generator": {"name": "real"}})
+    return controls
 
 
 def control_at(study: StudyConfig, name: str, levels: Mapping[str, Any]) -> TrialConfig:

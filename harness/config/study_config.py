@@ -92,7 +92,7 @@ OWN_KEYS: Final = (
 
 
 class StudyConfig(Settings):
-    """One study. In YAML the fields of `trial` are at the top level, next to these keys."""
+    """One study. In YAML the fields of `base` are at the top level, next to these keys."""
 
     name: str
     """the experiment's name"""
@@ -100,7 +100,7 @@ class StudyConfig(Settings):
     """one line for --list"""
     source: Path | None = None
     """the YAML file"""
-    trial: TrialConfig
+    base: TrialConfig
     """the constants"""
     space: dict[str, Factor]
     """the factors"""
@@ -148,7 +148,7 @@ class StudyConfig(Settings):
     def reading(self) -> dict[str, dict[str, Any]]:
         """Dataset -> arguments of ship.datasets.ImageFolder, for a custom image folder."""
         arguments = {key: value for key in FOLDER_KEYS if (value := getattr(self, key))}
-        return {self.trial.dataset: arguments} if arguments else {}
+        return {self.base.dataset: arguments} if arguments else {}
 
     @property
     def objective(self) -> str:
@@ -157,16 +157,16 @@ class StudyConfig(Settings):
         It is measured on the selection images, and every configuration has it. "" if selection is
         none.
         """
-        objective = None if "objective" in self.space else self.trial.objective
+        objective = None if "objective" in self.space else self.base.objective
         factor = self.space.get("selection")
         levels = (factor.choices if factor else None) or ()
         if factor is None or factor.when:  # the constant applies where the factor is inactive
-            levels = (*levels, self.trial.selection)
+            levels = (*levels, self.base.selection)
         updates = ({"selection": level, "objective": objective} for level in levels)
-        metrics = {self.trial.model_copy(update=update).selection_metric for update in updates}
+        metrics = {self.base.model_copy(update=update).selection_metric for update in updates}
         metrics.discard("")
         if len(metrics) > 1:
-            return SEEN_OBJECTIVES[self.trial.protocol]
+            return SEEN_OBJECTIVES[self.base.protocol]
         return metrics.pop() if metrics else ""
 
     @field_validator("name")
@@ -197,6 +197,6 @@ class StudyConfig(Settings):
 
 
 # fields that are not top-level keys of a YAML
-_NO_KEYS = ("source", "trial", "backbone_defaults")
+_NO_KEYS = ("source", "base", "backbone_defaults")
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

@@ -6,13 +6,19 @@ the cache.
 """
 
 from harness.planning.changes import (
-    Adoption,
+    ReusedRun,
     TableChanges,
-    adoption_lines,
-    adoptions,
     compare,
+    find_reusable_runs,
     once_adopted,
     refuse_changes,
+    reuse_lines,
+)
+from harness.planning.configurations import (
+    Configuration,
+    ConfigurationMaker,
+    enumerate_configurations,
+    plugins_text,
 )
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
@@ -22,10 +28,4 @@ from harness.planning.plan import (
     Work,
     make_plan,
     study_prunes,
-)
-from harness.planning.settings import (
-    Setting,
-    SettingMaker,
-    enumerate_settings,
-    plugins_text,
 )

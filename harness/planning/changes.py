@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from harness.config import StudyConfig, baseline, control_at, resolve, resolved_controls
 from harness.errors import UserError
+from harness.planning.configurations import ConfigurationMaker, plugins_text
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, Work, make_plan, study_prunes
-from harness.planning.settings import SettingMaker, plugins_text
 from harness.store import (
     LOAD,
     RIVALS,
@@ -71,9 +71,9 @@ class TableChanges:
 
 def _rows_text(rows: Rows) -> str:
     """Return text such as "6 finished rows of 3 settings (3.4 min of computing)"."""
-    settings = count(len({key for key, _ in rows}), "setting")
+    configurations = count(len({key for key, _ in rows}), "setting")
     time = duration(sum(rows.values()))
-    return f"{count(len(rows), 'finished row')} of {settings} ({time} of computing)"
+    return f"{count(len(rows), 'finished row')} of {configurations} ({time} of computing)"
 
 
 class StudyChanged(UserError):
@@ -95,7 +95,7 @@ def refuse_changes(changes: TableChanges, source: str) -> None:
 
 
 def compare(
-    maker: SettingMaker, plan: Plan, ledger: RunHistory, stored: StudyRecord
+    maker: ConfigurationMaker, plan: Plan, ledger: RunHistory, stored: StudyRecord
 ) -> TableChanges:
     """Find the finished rows of the stored table that the present study no longer requests.
 
@@ -109,8 +109,10 @@ def compare(
         stored: The study as it was last run. Rows that were not in its table are ignored.
     """
     changes, study = TableChanges(), maker.study
-    planned_keys = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
-    arms, constants = resolved_controls(study), params(study.trial)
+    planned_keys = {
+        configuration.key for configuration in (*plan.configurations, *plan.duplicate_controls)
+    }
+    controls, constants = resolved_controls(study), params(study.base)
     old_levels = {factor.key: [*map(param_text, factor.levels or ())] for factor in stored.factors}
     # factors that became a constant whose value was not one of their levels
     removed_factors = {
@@ -126,16 +128,16 @@ def compare(
         constant's value if that was not one of its levels. Otherwise the other levels were removed.
         None if the run is of a control that the study does not have any more.
         """
-        if run.arm and not run.assignment:
-            return arms.get(run.arm)
+        if run.control and not run.assignment:
+            return controls.get(run.control)
         kept = {key: value for key, value in run.assignment.items() if key not in removed_factors}
         try:
-            if run.arm:
-                is_wanted = arms and run.arm in RIVALS
-                return control_at(study, run.arm, kept) if is_wanted else None
+            if run.control:
+                is_wanted = controls and run.control in RIVALS
+                return control_at(study, run.control, kept) if is_wanted else None
             return resolve(study, kept | baseline(study, kept))
         except ValueError:  # the level is not valid with the study's constants
-            return study.trial
+            return study.base
 
     stored_keys = {configuration.key for configuration in stored.configurations}
     for key, runs in ledger.by_key.items():
@@ -159,7 +161,7 @@ def compare(
     return changes
 
 
-def _reasons(maker: SettingMaker, run: RunRecord, config: TrialConfig) -> list[str]:
+def _reasons(maker: ConfigurationMaker, run: RunRecord, config: TrialConfig) -> list[str]:
     """Return lines that say how a run's trial differs from the present config."""
     before, after, lines = run.logged.params, params(config), list[str]()
     for name in dict.fromkeys([*after, *before]):
@@ -168,7 +170,7 @@ def _reasons(maker: SettingMaker, run: RunRecord, config: TrialConfig) -> list[s
         if before.get(name) == after.get(name) or leaf == "name":
             continue
         if not dot or before.get(group) == after.get(group):
-            path = f"space.{name}.baseline" if run.arm and name in maker.study.space else name
+            path = f"space.{name}.baseline" if run.control and name in maker.study.space else name
             lines.append(f"{path}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
     prints, tags = maker.fingerprints, {Tag.PLUGINS: "", **run.logged.tags}
     decisive = (
@@ -188,7 +190,7 @@ def _reasons(maker: SettingMaker, run: RunRecord, config: TrialConfig) -> list[s
 
 
 @dataclass(frozen=True)
-class Adoption:
+class ReusedRun:
     """Results of another study that are reused.
 
     Attributes:
@@ -200,7 +202,9 @@ class Adoption:
     work: Work
 
 
-def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> list[Adoption]:
+def find_reusable_runs(
+    study: StudyConfig, plan: Plan, known: Iterable[RunRecord]
+) -> list[ReusedRun]:
     """Find results of other studies that a plan can reuse. The oldest run of each seed is taken.
 
     Equal keys mean equal results, because a key covers data, weights, plugins and the results
@@ -215,16 +219,16 @@ def adoptions(study: StudyConfig, plan: Plan, known: Iterable[RunRecord]) -> lis
     """
     runs: dict[str, list[RunRecord]] = {}
     for run in known:
-        runs.setdefault(run.setting_key, []).append(run)
+        runs.setdefault(run.config_key, []).append(run)
     reused = []
     for work in plan.work:
-        parts, missing = list[Adoption](), set(work.seeds)
-        for run in runs.get(work.setting.key, ()):
+        parts, missing = list[ReusedRun](), set(work.seeds)
+        for run in runs.get(work.configuration.key, ()):
             candidates = missing & set(run.seeds)
-            config = work.setting.config
+            config = work.configuration.trial
             whole = {seed for seed in candidates if _is_whole(study, config, run, seed)}
             seeds = tuple(seed for seed in work.seeds if seed in whole)
-            parts += [Adoption(run, replace(work, seeds=seeds))] if seeds else []
+            parts += [ReusedRun(run, replace(work, seeds=seeds))] if seeds else []
             missing -= whole
         if not (missing and work.may_stop and study_prunes(study)):
             reused += parts
@@ -249,7 +253,7 @@ def _is_whole(study: StudyConfig, config: TrialConfig, known: RunRecord, seed: i
 def once_adopted(
     study: StudyConfig,
     ledger: RunHistory,
-    found: Sequence[Adoption],
+    found: Sequence[ReusedRun],
     fingerprints: Fingerprints,
     retry_before: int = 0,
 ) -> tuple[RunHistory, Plan]:
@@ -266,21 +270,21 @@ def once_adopted(
         retry_before: See `make_plan`.
     """
     rows = list(ledger.runs)
-    for adoption in found:
-        row, work = adoption.known, adoption.work
+    for reused in found:
+        row, work = reused.known, reused.work
         seconds = row.seconds and row.seconds * len(work.seeds) / len(row.seeds)
         rows.append(replace(row, seeds=work.seeds, seconds=seconds))
     extended = replace(ledger, runs=tuple(rows))
     return extended, make_plan(study, extended, fingerprints, retry_before)
 
 
-def adoption_lines(found: Sequence[Adoption]) -> list[str]:
+def reuse_lines(found: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study from which results are reused, with the option to prevent it."""
     lines = []
-    for study in dict.fromkeys(adoption.known.study for adoption in found):
-        works = [adoption.work for adoption in found if adoption.known.study == study]
+    for study in dict.fromkeys(reused.known.study for reused in found):
+        works = [reused.work for reused in found if reused.known.study == study]
         seeds = sum(len(work.seeds) for work in works)
-        settings = len({work.setting.key for work in works})
-        amount = f"{count(seeds, 'seed')} of {count(settings, 'configuration')}"
+        configurations = len({work.configuration.key for work in works})
+        amount = f"{count(seeds, 'seed')} of {count(configurations, 'configuration')}"
         lines.append(f"results of {amount} reused from study {study}. Use --no-reuse to rerun them")
     return lines

@@ -11,14 +11,16 @@ from contextlib import suppress
 from statistics import fmean
 
 from harness.config import baseline, control_at
-from harness.planning.settings import Setting, SettingMaker
+from harness.planning.configurations import Configuration, ConfigurationMaker
 from harness.store import RIVALS, RunHistory, State, control_levels, level_id
 
 _DATASET = "dataset"
 _SAME_SCORE = 1e-9  # relative difference below which two selection scores are equal
 
 
-def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> list[Setting]:
+def plan_controls(
+    maker: ConfigurationMaker, configurations: Iterable[Configuration]
+) -> list[Configuration]:
     """Return the controls at the levels of configurations, without those at the baseline.
 
     These are the controls that a method has to beat: the fine-tuner alone and the text feature.
@@ -33,21 +35,21 @@ def plan_controls(maker: SettingMaker, configurations: Iterable[Setting]) -> lis
     study = maker.study
     if not study.controls:
         return []
-    start, controls = baseline(study), dict[str, Setting]()
+    start, controls = baseline(study), dict[str, Configuration]()
     names = {_name(control, control_levels(control, start)) for control in RIVALS}
-    for setting in configurations:
-        if setting.config.generator.name == "none":
+    for configuration in configurations:
+        if configuration.trial.generator.name == "none":
             continue
-        if setting.assignment.get(_DATASET) != start.get(_DATASET):
+        if configuration.assignment.get(_DATASET) != start.get(_DATASET):
             continue
         for control in RIVALS:
-            levels = control_levels(control, setting.assignment)
+            levels = control_levels(control, configuration.assignment)
             if (name := _name(control, levels)) in names:
                 continue
             names.add(name)
             with suppress(ValueError):  # the trial's checks may refuse these levels
                 config = control_at(study, control, levels)
-                controls[name] = Setting(maker.key(config), config, levels, control)
+                controls[name] = Configuration(maker.key(config), config, levels, control)
     return list(controls.values())
 
 
@@ -58,8 +60,12 @@ def _name(control: str, levels: Mapping[str, object]) -> str:
 
 
 def sampled_controls(
-    maker: SettingMaker, configurations: Sequence[Setting], ledger: RunHistory, *, is_ended: bool
-) -> list[Setting]:
+    maker: ConfigurationMaker,
+    configurations: Sequence[Configuration],
+    ledger: RunHistory,
+    *,
+    is_ended: bool,
+) -> list[Configuration]:
     """Return the matched controls of a study whose sampler proposes the configurations.
 
     A control at the levels of each proposal would double the study. Only the best configurations
@@ -76,9 +82,12 @@ def sampled_controls(
     best_keys = {control.key for control in plan_controls(maker, best)}
     finished = _finished_controls(configurations, ledger)
     compared = [
-        setting
-        for setting in configurations
-        if any(_name(name, control_levels(name, setting.assignment)) in finished for name in RIVALS)
+        configuration
+        for configuration in configurations
+        if any(
+            _name(name, control_levels(name, configuration.assignment)) in finished
+            for name in RIVALS
+        )
     ]
     return [
         control
@@ -87,24 +96,24 @@ def sampled_controls(
     ]
 
 
-def _finished_controls(configurations: Iterable[Setting], ledger: RunHistory) -> set[str]:
+def _finished_controls(configurations: Iterable[Configuration], ledger: RunHistory) -> set[str]:
     """Return the names of finished controls, and of configurations that equal a control."""
     names = {
-        _name(run.arm, run.assignment)
+        _name(run.control, run.assignment)
         for run in ledger.runs
-        if run.arm in RIVALS and run.state is State.COMPLETE
+        if run.control in RIVALS and run.state is State.COMPLETE
     }
-    for setting in configurations:
-        generator = setting.config.generator.model_dump()
+    for configuration in configurations:
+        generator = configuration.trial.generator.model_dump()
         for name, control in RIVALS.items():
             if control.replaced["generator"].items() <= generator.items():
-                names.add(_name(name, control_levels(name, setting.assignment)))
+                names.add(_name(name, control_levels(name, configuration.assignment)))
     return names
 
 
 def best_by_selection(
-    maker: SettingMaker, configurations: Iterable[Setting], ledger: RunHistory
-) -> list[Setting]:
+    maker: ConfigurationMaker, configurations: Iterable[Configuration], ledger: RunHistory
+) -> list[Configuration]:
     """Return the configurations with the best mean selection score. Ties are all returned.
 
     The reports' headline is about the same configurations (reports.tables.preferred).
@@ -114,10 +123,14 @@ def best_by_selection(
         configurations: Configurations of the study's space.
         ledger: Run history of the study.
     """
-    scores: list[tuple[float, Setting]] = []
-    for setting in configurations:
-        objectives = ledger.objectives(setting.key)
+    scores: list[tuple[float, Configuration]] = []
+    for configuration in configurations:
+        objectives = ledger.objectives(configuration.key)
         if values := [objectives[seed] for seed in maker.study.seeds if seed in objectives]:
-            scores.append((fmean(values), setting))
+            scores.append((fmean(values), configuration))
     best = max((score for score, _ in scores), default=0.0)
-    return [setting for score, setting in scores if math.isclose(score, best, rel_tol=_SAME_SCORE)]
+    return [
+        configuration
+        for score, configuration in scores
+        if math.isclose(score, best, rel_tol=_SAME_SCORE)
+    ]

@@ -30,12 +30,12 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     on_gpu = bool(study.resources.gpus)
     devices = ((run, run.logged.tags.get(Tag.DEVICE, "")) for run in runs if run.seconds)
     finished = [run for run, device in devices if on_gpu != device.startswith("cpu")]
-    controls = {setting.key for setting in plan.settings if setting.arm}
-    typical = [run for run in finished if not run.arm and run.setting_key not in controls]
+    controls = {configuration.key for configuration in plan.configurations if configuration.control}
+    typical = [run for run in finished if not run.control and run.config_key not in controls]
     by_key = defaultdict[str, list[RunRecord]](list)
     for run in finished:
-        by_key[run.setting_key].append(run)
-    unknown = {work.setting.key for work in plan.work} - by_key.keys()
+        by_key[run.config_key].append(run)
+    unknown = {work.configuration.key for work in plan.work} - by_key.keys()
     if not typical and (unknown or plan.proposals):
         return None
     seconds = _seconds_per_seed(typical or finished)
@@ -43,7 +43,8 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     places = slots(study.resources, machine_resources(), study.max_concurrent_trials)
     return Estimate(
         seconds={
-            work.setting.key: seconds_by_key.get(work.setting.key, seconds) * len(work.seeds)
+            work.configuration.key: seconds_by_key.get(work.configuration.key, seconds)
+            * len(work.seeds)
             for work in plan.work
         },
         proposals=(seconds * len(study.seeds),) * plan.proposals,

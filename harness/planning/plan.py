@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.config import StudyConfig
+from harness.planning.configurations import (
+    Configuration,
+    ConfigurationMaker,
+    distinct,
+    enumerate_configurations,
+    proposed_configurations,
+)
 from harness.planning.controls import plan_controls, sampled_controls
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.settings import (
-    Setting,
-    SettingMaker,
-    distinct,
-    enumerate_settings,
-    known_settings,
-)
 from harness.store import Failure, RunHistory, RunRecord, State
 
 # Seconds between a trial's end and the start of the next one on the same worker.
@@ -35,13 +35,13 @@ class Work:
     """A trial to run: one configuration under all of its missing seeds.
 
     Attributes:
-        setting: The configuration.
+        configuration: The configuration.
         seeds: Seeds that are trained together.
         may_stop: Whether the scheduler may stop the trial early. Controls and extra seeds of a
             finished configuration always run to the end.
     """
 
-    setting: Setting
+    configuration: Configuration
     seeds: tuple[int, ...]
     may_stop: bool = True
 
@@ -67,7 +67,7 @@ class PlanRow(Work):
     @property
     def label(self) -> str:
         """Label of the configuration."""
-        return self.setting.label
+        return self.configuration.label
 
     @property
     def state(self) -> RowState:
@@ -123,8 +123,8 @@ class Plan:
     Attributes:
         rows: One row per configuration that is known now, controls first. A tpe or random study
             adds configurations while it runs.
-        equal_arms: Controls that equal a configuration or another control, and have no separate
-            run.
+        duplicate_controls: Controls that equal a configuration or another control, and have no
+            separate run.
         proposals: Number of configurations that the sampler has still to propose.
         estimate: Estimate of the time (harness.planning.estimate). None unless details were
             requested and a trial has finished.
@@ -132,15 +132,15 @@ class Plan:
     """
 
     rows: tuple[PlanRow, ...]
-    equal_arms: tuple[Setting, ...]
+    duplicate_controls: tuple[Configuration, ...]
     proposals: int
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
+    def configurations(self) -> tuple[Configuration, ...]:
         """Configurations of all rows."""
-        return tuple(row.setting for row in self.rows)
+        return tuple(row.configuration for row in self.rows)
 
     @property
     def work(self) -> tuple[Work, ...]:
@@ -179,36 +179,43 @@ def make_plan(
     Raises:
         ValueError: A backbone or dataset cannot be read.
     """
-    maker, proposals = SettingMaker(study, fingerprints), 0
-    every_arm = maker.arms()
+    maker, proposals = ConfigurationMaker(study, fingerprints), 0
+    every_arm = maker.controls()
     if study.sampler == "grid":
-        known = enumerate_settings(maker)
+        known = enumerate_configurations(maker)
         every_arm += plan_controls(maker, known)
     else:
         # A configuration that a control runs anyway counts as proposed.
-        known = _joined(known_settings(ledger, maker), every_arm, maker)
+        known = _joined(proposed_configurations(ledger, maker), every_arm, maker)
         proposals = _proposals(maker, known)
-        is_left = any(_row(study, ledger, setting, retry_before).seeds for setting in known)
+        is_left = any(
+            _row(study, ledger, configuration, retry_before).seeds for configuration in known
+        )
         is_ended = not proposals and not is_left
         matched = sampled_controls(maker, known, ledger, is_ended=is_ended)
         known, every_arm = _joined(known, matched, maker), [*every_arm, *matched]
-    keys = {setting.key for setting in known}
-    arms = distinct([arm for arm in every_arm if arm.key not in keys])
+    keys = {configuration.key for configuration in known}
+    controls = distinct([control for control in every_arm if control.key not in keys])
     return Plan(
-        rows=tuple(_row(study, ledger, setting, retry_before) for setting in (*arms, *known)),
-        equal_arms=tuple(arm for arm in every_arm if arm not in arms),
+        rows=tuple(
+            _row(study, ledger, configuration, retry_before)
+            for configuration in (*controls, *known)
+        ),
+        duplicate_controls=tuple(control for control in every_arm if control not in controls),
         proposals=proposals,
     )
 
 
 def _joined(
-    settings: Sequence[Setting], arms: Sequence[Setting], maker: SettingMaker
-) -> list[Setting]:
+    configurations: Sequence[Configuration],
+    controls: Sequence[Configuration],
+    maker: ConfigurationMaker,
+) -> list[Configuration]:
     """Return configurations, and the configurations of the space that equal a control."""
-    return distinct([*settings, *filter(None, map(maker.equal_to, arms))])
+    return distinct([*configurations, *filter(None, map(maker.equal_to, controls))])
 
 
-def _proposals(maker: SettingMaker, known: Sequence[Setting]) -> int:
+def _proposals(maker: ConfigurationMaker, known: Sequence[Configuration]) -> int:
     """Return the number of configurations that the sampler has still to propose.
 
     Args:
@@ -216,9 +223,11 @@ def _proposals(maker: SettingMaker, known: Sequence[Setting]) -> int:
         known: Configurations that the sampler has proposed.
     """
     left = max(0, (maker.study.n_trials or 0) - len(known))
-    keys = {setting.key for setting in known}
-    space = enumerate_settings(maker)
-    return min(left, sum(setting.key not in keys for setting in space)) if space else left
+    keys = {configuration.key for configuration in known}
+    space = enumerate_configurations(maker)
+    return (
+        min(left, sum(configuration.key not in keys for configuration in space)) if space else left
+    )
 
 
 def study_prunes(study: StudyConfig) -> bool:
@@ -226,19 +235,21 @@ def study_prunes(study: StudyConfig) -> bool:
     return study.scheduler.name != "none"
 
 
-def _row(study: StudyConfig, ledger: RunHistory, setting: Setting, retry_before: int) -> PlanRow:
+def _row(
+    study: StudyConfig, ledger: RunHistory, configuration: Configuration, retry_before: int
+) -> PlanRow:
     """Return the plan's row of a configuration: its finished seeds and those still to run."""
-    seeds, runs = study.seeds, ledger.of(setting.key)
-    state = ledger.state(setting.key)
+    seeds, runs = study.seeds, ledger.of(configuration.key)
+    state = ledger.state(configuration.key)
     stopped = study_prunes(study) and state is State.PRUNED
     known = {seed: runs[seed] for seed in seeds if seed in runs}
     failed = {seed: run.reason for seed, run in known.items() if run.state is State.FAIL}
     left = tuple(seed for seed in seeds if not _is_settled(known.get(seed), retry_before))
     return PlanRow(
-        setting,
+        configuration,
         () if stopped else left,
         # COMPLETE counts under any seed, even one that is no longer requested
-        may_stop=not (setting.arm or state is State.COMPLETE),
+        may_stop=not (configuration.control or state is State.COMPLETE),
         done=tuple(seed for seed, run in known.items() if run.state is State.COMPLETE),
         failed=tuple(failed),
         reason=[*failed.values()][-1] if failed else "",

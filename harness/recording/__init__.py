@@ -5,4 +5,4 @@ the store is in harness.store.
 """
 
 from harness.recording.study_run import StudyRun, publish
-from harness.recording.trial_runs import TrialRecorder, adopt
+from harness.recording.trial_runs import TrialRecorder, record_reused

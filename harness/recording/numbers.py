@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from harness.planning import Fingerprints, Setting, plugins_text
+from harness.planning import Configuration, Fingerprints, plugins_text
 from harness.store import FLAG, PROTOCOLS, Protocol, Tag, interval_metrics, split_seed
 from harness.wording import count
 from ship.plugins import installed_version
@@ -94,9 +94,9 @@ def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dic
     return ends
 
 
-def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
+def provenance_tags(configuration: Configuration, fingerprints: Fingerprints) -> dict[str, str]:
     """Return the tags of everything that determined a run's numbers."""
-    config = setting.config
+    config = configuration.trial
     plugins = plugins_text(config)
     return {
         Tag.SELECTION: config.selection,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config import StudyConfig, levels, resolved_yaml
-from harness.planning import Plan, Setting
+from harness.planning import Configuration, Plan
 from harness.recording.numbers import source_tags
 from harness.store import (
     HEADLINE,
@@ -17,8 +17,8 @@ from harness.store import (
     MOST_BYTES,
     REPORT,
     Changes,
-    Configuration,
-    Factor,
+    ConfigurationRecord,
+    FactorRecord,
     Kind,
     Publication,
     RunHistory,
@@ -87,9 +87,9 @@ class StudyRun:
             study: The study.
             plan: Plan with all configurations and controls of the study.
         """
-        settings = [*plan.settings, *plan.equal_arms]
-        self._wanted = [wanted_text(setting) for setting in settings]
-        self._wanted_keys = {setting.key for setting in settings}
+        configurations = [*plan.configurations, *plan.duplicate_controls]
+        self._wanted = [wanted_text(configuration) for configuration in configurations]
+        self._wanted_keys = {configuration.key for configuration in configurations}
         tags = {**study_tags(study), **self._wanted_tags()}
         # empty the continuation tags that a shorter text does not need any more
         longer = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
@@ -103,15 +103,15 @@ class StudyRun:
         self.store.write(Changes(run=self.run_id, tags=source_tags(), state=State.RUNNING))
         self.tags[Tag.STATE] = State.RUNNING
 
-    def want(self, setting: Setting) -> None:
+    def want(self, configuration: Configuration) -> None:
         """Add a configuration that the sampler proposed to the list of planned configurations.
 
         Only tags that change are written, in one request. A driver that is killed therefore leaves
         the list with or without the configuration, never with a part of it.
         """
-        if setting.key not in self._wanted_keys:
-            self._wanted_keys.add(setting.key)
-            self._wanted.append(wanted_text(setting))
+        if configuration.key not in self._wanted_keys:
+            self._wanted_keys.add(configuration.key)
+            self._wanted.append(wanted_text(configuration))
             self._put(self._wanted_tags())
 
     def end(self, state: State) -> None:
@@ -133,10 +133,13 @@ class StudyRun:
         Returns:
             True if any run was changed.
         """
-        tags_by_key = {setting.key: setting_tags(setting) for setting in plan.settings}
+        tags_by_key = {
+            configuration.key: configuration_tags(configuration)
+            for configuration in plan.configurations
+        }
         has_changed = False
         for run in ledger.runs:
-            changed = _changed(tags_by_key.get(run.setting_key, {}), run.logged.tags)
+            changed = _changed(tags_by_key.get(run.config_key, {}), run.logged.tags)
             if changed:
                 self.store.write(Changes(run=run.logged.run_id, tags=changed))
                 has_changed = True
@@ -161,30 +164,32 @@ def _changed(wanted: Mapping[str, str], stored: Mapping[str, str]) -> dict[str, 
 def study_tags(study: StudyConfig) -> dict[str, str]:
     """Return the tags of the study's own run that follow from its YAML."""
     factors = [
-        asdict(Factor(key, levels(study, key), factor.log, factor.baseline))
+        asdict(FactorRecord(key, levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
     ]
     content = study.model_dump(mode="json", exclude={"source", "backbone_defaults"})
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
-        Tag.SELECTION: study.trial.selection,
+        Tag.SELECTION: study.base.selection,
         **split_tag(Tag.FACTORS, json.dumps(factors)),
         **split_tag(Tag.STUDY, json.dumps(content)),
     }
 
 
-def wanted_text(setting: Setting) -> str:
+def wanted_text(configuration: Configuration) -> str:
     """Return a configuration's entry in the JSON list of planned configurations."""
-    return Configuration(setting.key, dict(setting.assignment), setting.arm).to_json()
+    return ConfigurationRecord(
+        configuration.key, dict(configuration.assignment), configuration.control
+    ).to_json()
 
 
-def setting_tags(setting: Setting) -> dict[str, str]:
+def configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration. They change when the YAML does."""
     return {
-        Tag.SETTING_KEY: setting.key,
-        Tag.ARM: setting.arm,
-        Tag.ASSIGNMENT: json.dumps(dict(setting.assignment)),
+        Tag.CONFIG_KEY: configuration.key,
+        Tag.CONTROL: configuration.control,
+        Tag.ASSIGNMENT: json.dumps(dict(configuration.assignment)),
     }
 
 

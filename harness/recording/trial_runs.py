@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.messages import LOST
-from harness.planning import Adoption, Fingerprints, Work
+from harness.planning import Fingerprints, ReusedRun, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
-from harness.recording.study_run import StudyRun, setting_tags
+from harness.recording.study_run import StudyRun, configuration_tags
 from harness.store import (
     HITS,
     LOAD,
@@ -93,9 +93,9 @@ class TrialRecorder:
             work: Configuration and seeds of the trial.
             tags: Tags in addition to those of the work, or in their place.
         """
-        self.record.want(work.setting)
+        self.record.want(work.configuration)
         run = self._create_run(work, tags or {})
-        self.record.store.write(Changes(run=run, params=params(work.setting.config)))
+        self.record.store.write(Changes(run=run, params=params(work.configuration.trial)))
         self._open[trial_id] = _Open(run, work)
 
     def epochs(
@@ -140,16 +140,16 @@ class TrialRecorder:
         """
         run, failed = self._open[trial_id], final.get(LOST, {})
         seeds = tuple(seed for seed in run.work.seeds if seed not in failed)
-        protocol = run.work.setting.config.protocol
+        protocol = run.work.configuration.trial.protocol
         if failed:
             reason = joined_reasons(failed)
             lost: dict[str, str] = {Tag.FAILURE: Failure.NON_FINITE, Tag.REASON: reason}
             work = replace(run.work, seeds=tuple(failed))
-            run_id, texts = self._create_run(work, lost), params(work.setting.config)
+            run_id, texts = self._create_run(work, lost), params(work.configuration.trial)
             self.record.store.write(Changes(run=run_id, params=texts, state=State.FAIL))
         # at step 0, because MLflow draws other steps as curves of one point instead of bars
         metrics = final_metrics(final["metrics"], seeds, protocol)
-        objective = run.work.setting.config.selection_metric or ""
+        objective = run.work.configuration.trial.selection_metric or ""
         shown = shown_metrics(protocol, objective)
         run.points += points(
             {key: value for key, value in metrics.items() if is_metric(key, shown)}
@@ -198,24 +198,24 @@ class TrialRecorder:
             work: Configuration and seeds of the run.
             tags: Tags in addition to those of the work, or in their place.
         """
-        name = (work.setting.label or "constants")[:MAX_NAME]
+        name = (work.configuration.label or "constants")[:MAX_NAME]
         tags = {**self._tags(work), **tags}
         return self.record.store.create_run(self.record.experiment_id, name, tags)
 
     def _tags(self, work: Work) -> dict[str, str]:
-        setting = work.setting
+        configuration = work.configuration
         return {
             Tag.PARENT_RUN: self.record.run_id,
             Tag.KIND: Kind.TRIAL,
             Tag.STATE: State.RUNNING,
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self.study.resources.gpus else "cpu",
-            **setting_tags(setting),
-            **provenance_tags(setting, self.fingerprints),
+            **configuration_tags(configuration),
+            **provenance_tags(configuration, self.fingerprints),
         }
 
 
-def adopt(recorder: TrialRecorder, adoption: Adoption) -> bool:
+def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """Copy results that a study reuses from another study's run into a new run.
 
     The run is written like that of a trial. If the driver is killed meanwhile, the run has no
@@ -230,16 +230,16 @@ def adopt(recorder: TrialRecorder, adoption: Adoption) -> bool:
         saves trained models and the other run has none.
     """
     store, save = recorder.record.store, recorder.study.save_models
-    run, seeds = adoption.known.logged, adoption.work.seeds
+    run, seeds = reused.known.logged, reused.work.seeds
     files = store.read(lambda client: kept_files(client, run, trained=save))
     if files is None:
         return False
-    numbers = _numbers_of(adoption, parse_seed_table(files.pop(SEED_TABLE, b"")))
+    numbers = _numbers_of(reused, parse_seed_table(files.pop(SEED_TABLE, b"")))
     if save:
         files = _files_of_seeds(files, seeds)
         if files is None:
             return False
-    has_all_seeds = set(seeds) == set(adoption.known.seeds)
+    has_all_seeds = set(seeds) == set(reused.known.seeds)
     keys = [key for key in run.metrics if _is_of_epochs(key, None if has_all_seeds else seeds)]
     history = store.read(
         lambda client: [
@@ -251,8 +251,8 @@ def adopt(recorder: TrialRecorder, adoption: Adoption) -> bool:
     if not has_all_seeds:
         history += _mean_curves(history)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _MADE_BY}
-    tags |= {Tag.ADOPTED_RUN: run.run_id, Tag.ADOPTED_STUDY: adoption.known.study}
-    recorder.start(run.run_id, adoption.work, tags)
+    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.known.study}
+    recorder.start(run.run_id, reused.work, tags)
     recorder.put(run.run_id, history)
     device = run.tags.get(Tag.DEVICE, "")
     recorder.complete(run.run_id, {"metrics": numbers, "files": files, "device": device})
@@ -316,15 +316,15 @@ def _mean_curves(history: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _numbers_of(adoption: Adoption, table: Mapping[str, float]) -> dict[str, float]:
+def _numbers_of(reused: ReusedRun, table: Mapping[str, float]) -> dict[str, float]:
     """Return the final numbers of the reused seeds, with their share of the run's costs.
 
     Args:
         adoption: Results to reuse.
         table: Numbers of the run's seed table.
     """
-    metrics, seeds = {**table, **adoption.known.logged.metrics}, adoption.work.seeds
-    share = len(seeds) / len(adoption.known.seeds)
+    metrics, seeds = {**table, **reused.known.logged.metrics}, reused.work.seeds
+    share = len(seeds) / len(reused.known.seeds)
     divided = {Cost.SECONDS: share, Cost.TEXT_TOKENS: share}
     numbers: dict[str, float] = {
         key: value
@@ -332,7 +332,7 @@ def _numbers_of(adoption: Adoption, table: Mapping[str, float]) -> dict[str, flo
         if (parts := split_seed(key)) and parts[0] in seeds
     }
     numbers |= {name: metrics[name] * divided.get(name, 1.0) for name in Cost if name in metrics}
-    if objective := adoption.work.setting.config.selection_metric:
+    if objective := reused.work.configuration.trial.selection_metric:
         keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
         numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
     return numbers

@@ -29,7 +29,7 @@ from harness.store.changes import (
     points,
     split_tag,
 )
-from harness.store.controls import ALONE, ARMS, RIVALS, control_levels, level_id
+from harness.store.controls import ALONE, CONTROLS, RIVALS, control_levels, level_id
 from harness.store.errors import StoreAway, StoreError, again
 from harness.store.history import (
     RunHistory,
@@ -99,5 +99,5 @@ from harness.store.seed_table import (
     shown_metrics,
     with_seed_tables,
 )
-from harness.store.study_record import Configuration, Factor, StudyRecord, planned_tags
+from harness.store.study_record import ConfigurationRecord, FactorRecord, StudyRecord, planned_tags
 from harness.store.study_store import STORE_TIMEOUT, StudyStore, own_study

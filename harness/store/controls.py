@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 # Controls in the order of the tables: label, and text of the footnote. {unseen} is the protocol's
 # word for the classes without images.
-ARMS: Final = {
+CONTROLS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),

@@ -83,8 +83,8 @@ class RunRecord:
 
     Attributes:
         logged: The run as MLflow has it.
-        setting_key: Key of its configuration.
-        arm: Name of the control. "" for a configuration of the space.
+        config_key: Key of its configuration.
+        control: Name of the control. "" for a configuration of the space.
         assignment: Levels of the factors by dotted name.
         seeds: Seeds of the run.
         state: State of the run.
@@ -98,8 +98,8 @@ class RunRecord:
     """
 
     logged: Run
-    setting_key: str
-    arm: str
+    config_key: str
+    control: str
     assignment: Mapping[str, Any]
     seeds: tuple[int, ...]
     state: State
@@ -138,8 +138,8 @@ def run_record(run: Run, objective: str = "", study: str = "") -> RunRecord:
         scores = {seed: metrics.get(seed_metric(seed, f"selection/{objective}")) for seed in seeds}
         return RunRecord(
             logged=run,
-            setting_key=tags[Tag.SETTING_KEY],
-            arm=tags.get(Tag.ARM, ""),
+            config_key=tags[Tag.CONFIG_KEY],
+            control=tags.get(Tag.CONTROL, ""),
             assignment=_ASSIGNMENT.validate_json(tags.get(Tag.ASSIGNMENT, "{}")),
             seeds=seeds,
             state=state,
@@ -193,7 +193,7 @@ class RunHistory:
         rows: dict[str, dict[int, RunRecord]] = {}
         for run in self.runs:
             for seed in run.counted_seeds:
-                of_key = rows.setdefault(run.setting_key, {})
+                of_key = rows.setdefault(run.config_key, {})
                 if seed not in of_key or outranks(run.state, of_key[seed].state):
                     of_key[seed] = run
         return rows
@@ -283,12 +283,12 @@ def read_finished(
         keys = [key for key in keys if key in planned]
     runs: list[Run] = []
     for key in keys:
-        tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+        tags = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.CONFIG_KEY: key}
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         runs += map(plain_run, client.search_runs([*names], filter_string=text))
     records = []
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
-        if run.experiment_id not in names or Tag.ADOPTED_RUN in run.tags:
+        if run.experiment_id not in names or Tag.REUSED_RUN in run.tags:
             continue
         if trained and not keeps_trained(client, run.run_id):
             continue

@@ -71,19 +71,19 @@ class Tag(StrEnum):
     SAMPLER = "ship.sampler"
     FACTORS = "ship.factors"
     STUDY = "ship.study"
-    WANTED = "ship.wanted"
+    PLANNED = "ship.planned"
     # label of the configuration with the best selection score; digest of the published report
-    BEST = "ship.best_setting"
+    BEST = "ship.best_config"
     PUBLISHED = "ship.published"
 
     # a trial's run: its configuration
-    SETTING_KEY = "ship.setting_key"
-    ARM = "ship.arm"
+    CONFIG_KEY = "ship.config_key"
+    CONTROL = "ship.control"
     SEEDS = "ship.seeds"
     ASSIGNMENT = "ship.assignment"
     # a reused result: the run of the same configuration that computed it, and that run's study
-    ADOPTED_RUN = "ship.adopted_run"
-    ADOPTED_STUDY = "ship.adopted_study"
+    REUSED_RUN = "ship.reused_run"
+    REUSED_STUDY = "ship.reused_study"
     # what determined its numbers
     PROTOCOL = "ship.protocol"
     BACKBONE = "ship.backbone"
@@ -112,7 +112,7 @@ class Tag(StrEnum):
     SOURCE_COMMIT = "mlflow.source.git.commit"
 
 
-LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.WANTED)
+LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.PLANNED)
 """Tags that are continued in NAME.1, NAME.2 and so on, because MLflow would truncate them."""
 
 

@@ -19,7 +19,7 @@ Seeds = tuple[Seed, ...]
 
 
 @dataclass(frozen=True)
-class Factor:
+class FactorRecord:
     """A factor of a study.
 
     Attributes:
@@ -36,25 +36,25 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class ConfigurationRecord:
     """A configuration that a study plans to run, or a control.
 
     Attributes:
         key: Hash of everything that determines its results, except the seed.
         assignment: Levels of the factors by dotted name.
-        arm: Name of the control. "" for a configuration of the study's space.
+        control: Name of the control. "" for a configuration of the study's space.
         parts: Dataset -> key of the configuration on it, for an average over datasets. Reports
             create these; the store has none.
     """
 
-    key: Annotated[str, Field(alias="setting_key")]
+    key: Annotated[str, Field(alias="config_key")]
     assignment: dict[str, Any]
-    arm: str
+    control: str
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the configuration's entry in the JSON list of planned configurations."""
-        entry = {"setting_key": self.key, "assignment": self.assignment, "arm": self.arm}
+        entry = {"config_key": self.key, "assignment": self.assignment, "control": self.control}
         return json.dumps(entry)
 
 
@@ -87,8 +87,8 @@ class StudyRecord:
         versions: Package -> version of the code and packages of its last run.
     """
 
-    factors: tuple[Factor, ...] = ()
-    configurations: tuple[Configuration, ...] = ()
+    factors: tuple[FactorRecord, ...] = ()
+    configurations: tuple[ConfigurationRecord, ...] = ()
     seeds: tuple[int, ...] = ()
     trials: int = 0
     objective: str = ""
@@ -111,8 +111,8 @@ class StudyRecord:
         versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
         seeds = content.seeds or ()
         return cls(
-            factors=_parsed(tags, Tag.FACTORS, tuple[Factor, ...], "[]"),
-            configurations=_parsed(tags, Tag.WANTED, tuple[Configuration, ...], "[]"),
+            factors=_parsed(tags, Tag.FACTORS, tuple[FactorRecord, ...], "[]"),
+            configurations=_parsed(tags, Tag.PLANNED, tuple[ConfigurationRecord, ...], "[]"),
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
             trials=content.n_trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
@@ -131,7 +131,7 @@ def planned_tags(entries: Iterable[str]) -> dict[str, str]:
     Args:
         entries: JSON entry of each configuration, see `Configuration.to_json`.
     """
-    return split_tag(Tag.WANTED, f"[{', '.join(entries)}]")
+    return split_tag(Tag.PLANNED, f"[{', '.join(entries)}]")
 
 
 def _parsed(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:

@@ -93,7 +93,7 @@ def configs_of(study: StudyConfig, plan: Plan | None, keys: Sequence[str]) -> It
         keys: Proposals that share the values of these keys are represented by one config.
     """
     if plan is not None:
-        yield from (work.setting.config for work in plan.work)
+        yield from (work.configuration.trial for work in plan.work)
     if plan is None or plan.proposals:
         yield from configs_in(study, keys)
 

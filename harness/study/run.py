@@ -15,9 +15,9 @@ from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, address_fault
 from harness.machine import environment, remove_left
 from harness.method import Method
-from harness.planning import Adoption, Fingerprints, Plan, StudyOutcome, refuse_changes
+from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import StudyRun, TrialRecorder, adopt
+from harness.recording import StudyRun, TrialRecorder, record_reused
 from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import fingerprints_of
@@ -167,9 +167,9 @@ class Execution:
             if not self.options.accept_changes:
                 refuse_changes(standing.changes(), source_of(self.study))
             finished_runs = standing.elsewhere() if self.options.reuse else []
-            adoptable = planning.adoptions(self.study, standing.plan, finished_runs)
+            reusable_runs = planning.find_reusable_runs(self.study, standing.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in standing.plan.work)
-            reusable = sum(len(adoption.work.seeds) for adoption in adoptable)
+            reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
             if n_seeds_left > reusable or standing.plan.proposals:
                 self._check_places()
             if self.store.close_dead_runs():
@@ -183,7 +183,7 @@ class Execution:
                 self.record.end(outcome.state)
                 return outcome
             ran = True
-            outcome = self._run_on_record(standing, adoptable)
+            outcome = self._run_on_record(standing, reusable_runs)
         except (KeyboardInterrupt, Exception):
             # The signal may have stopped Ray, too, whose errors then hide the real cause.
             if self.interrupts.failure is not None:
@@ -240,15 +240,15 @@ class Execution:
             ledger=standing.ledger,
         )
 
-    def _run_on_record(self, standing: Standing, adoptable: list[Adoption]) -> StudyOutcome:
+    def _run_on_record(self, standing: Standing, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Run the plan and return the outcome.
 
         The study's own MLflow run is RUNNING meanwhile, and has the outcome's state afterwards.
         """
         self.record.begin()
         try:
-            if adoptable:
-                standing = self._adopt(standing, adoptable)
+            if reusable_runs:
+                standing = self._record_reused(standing, reusable_runs)
             ran = not standing.plan.finished
             if ran:
                 standing = self._run_controls(self._run_trials(standing), standing.plan)
@@ -277,27 +277,30 @@ class Execution:
             The study's state afterwards.
         """
         plan = standing.plan
-        planned = {setting.key for setting in before.settings}
-        candidates = (*plan.settings, *plan.equal_arms)
-        controls = {setting.key for setting in candidates if setting.arm} - planned
+        planned = {configuration.key for configuration in before.configurations}
+        candidates = (*plan.configurations, *plan.duplicate_controls)
+        controls = {
+            configuration.key for configuration in candidates if configuration.control
+        } - planned
         if not controls or self.interrupts.requested:
             return standing
         self.record.describe(self.study, plan)
         rows = tuple(
-            row if row.setting.key in controls else replace(row, seeds=()) for row in plan.rows
+            row if row.configuration.key in controls else replace(row, seeds=())
+            for row in plan.rows
         )
         controls_plan = replace(plan, rows=rows, proposals=0)
         if controls_plan.finished:
             return standing
         return self._run_trials(replace(standing, plan=controls_plan))
 
-    def _adopt(self, standing: Standing, adoptable: list[Adoption]) -> Standing:
+    def _record_reused(self, standing: Standing, reusable_runs: list[ReusedRun]) -> Standing:
         """Reuse results of other studies, and return the study's state afterwards."""
         recorder = TrialRecorder(self.record, self.study, self.fingerprints)
-        written = [adoption for adoption in adoptable if adopt(recorder, adoption)]
-        for line in planning.adoption_lines(written):
+        written = [reused for reused in reusable_runs if record_reused(recorder, reused)]
+        for line in planning.reuse_lines(written):
             self.options.say(line)
-        if len(written) < len(adoptable):  # what could not be reused has to run
+        if len(written) < len(reusable_runs):  # what could not be reused has to run
             self._check_places()
         return standing.again()
 

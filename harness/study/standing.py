@@ -61,7 +61,7 @@ class Standing:
 
     def changes(self) -> TableChanges:
         """Return the finished rows that would leave the table, and why."""
-        maker = planning.SettingMaker(self.study, self.fingerprints)
+        maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.compare(maker, self.plan, self.ledger, self.ledger.study)
 
     def elsewhere(self) -> list[RunRecord]:
@@ -70,7 +70,7 @@ class Standing:
         Raises:
             StoreError: The store cannot be read.
         """
-        keys, opened = [work.setting.key for work in self.plan.work], self.store
+        keys, opened = [work.configuration.key for work in self.plan.work], self.store
         if opened is None or not keys:
             return []
         name, trained = self.study.name, self.study.save_models
@@ -164,11 +164,11 @@ def plan_study(
     standing = read_standing(study, prints, store.find_store(uri), retry_before)
     notes = standing.changes().notes(source_of(study)) + failed_lines(standing)
     finished_runs = standing.elsewhere() if reuse else []
-    reused = planning.adoptions(study, standing.plan, finished_runs)
+    reused = planning.find_reusable_runs(study, standing.plan, finished_runs)
     if reused:
         ledger, plan = planning.once_adopted(study, standing.ledger, reused, prints, retry_before)
         standing = replace(standing, ledger=ledger, plan=plan)
-        notes += planning.adoption_lines(reused)
+        notes += planning.reuse_lines(reused)
     if study.backbone_defaults:
         notes.append(defaults_line(study))
     plan = standing.plan
@@ -184,11 +184,14 @@ def plan_study(
 def failed_lines(standing: Standing) -> list[str]:
     """Return the lines of a dry run about seeds that failed with a non-finite number."""
     rows, ledger = standing.plan.rows, standing.ledger
-    lost = [{*row.failed} & ledger.non_finite(row.setting.key) for row in rows]
-    seeds, settings = sum(map(len, lost)), sum(map(bool, lost))
+    lost = [{*row.failed} & ledger.non_finite(row.configuration.key) for row in rows]
+    seeds, configurations = sum(map(len, lost)), sum(map(bool, lost))
     if not seeds:
         return []
-    failed = f"{count(seeds, 'seed')} of {count(settings, 'setting')} failed, a number not finite"
+    failed = (
+        f"{count(seeds, 'seed')} of {count(configurations, 'configuration')} failed, a number not "
+        "finite"
+    )
     advice = "run again" if standing.retry_before else "--retry-non-finite runs them again"
     return [f"{failed}: {advice}"]
 
@@ -205,7 +208,7 @@ def _with_time(standing: Standing, known: Sequence[RunRecord]) -> Plan:
     resources = resolved_resources(study.resources, machine_resources())
     resolved = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
-    runs = [*ledger.runs, *(run for run in known if run.setting_key not in ledger.by_key)]
+    runs = [*ledger.runs, *(run for run in known if run.config_key not in ledger.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved, plan, runs))
 
 
@@ -213,7 +216,7 @@ def defaults_line(study: StudyConfig) -> str:
     """Return one line with all defaults that the study's backbone sets."""
     defaults = study.backbone_defaults.items()
     text = ", ".join(f"{key} {param_text(value)}" for key, value in defaults)
-    return f"defaults of backbone {study.trial.backbone} (keys that the YAML leaves out): {text}"
+    return f"defaults of backbone {study.base.backbone} (keys that the YAML leaves out): {text}"
 
 
 def prompt_lines(study: StudyConfig, plan: Plan, prints: Fingerprints) -> list[str]:

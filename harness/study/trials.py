@@ -157,7 +157,7 @@ class Trials:
                 return free_slots
             return resources.slots(per_trial, cluster_resources(), max_trials, waiting=1)
 
-        maker = planning.SettingMaker(study, self._prints)
+        maker = planning.ConfigurationMaker(study, self._prints)
         searcher = tuning.StudySearcher(study, plan, ledger, maker, at_once)
         view = View(self.options.console, seeds, n_trials, live=not in_process)
         monitor = tuning.Monitor(
@@ -167,7 +167,7 @@ class Trials:
             resolved,
             check_interrupt=lambda: self._check(KeyboardInterrupt if owned else SweepStopped),
             forget=lambda work: storage.forget(
-                checkpoint_name(work.setting.key, work.seeds, study.save_models)
+                checkpoint_name(work.configuration.key, work.seeds, study.save_models)
             ),
             failed_before=ledger.failed,
             end_trial=(lambda trial: True) if in_process else kill_worker,

@@ -134,7 +134,7 @@ class Monitor(tune.Callback):
         attempt.started = time.monotonic()
         work = attempt.work
         self._guard(lambda: self.recorder.start(name, work))
-        self.view.start(name, work.setting.label, len(work.seeds))
+        self.view.start(name, work.configuration.label, len(work.seeds))
 
     def _end(self, name: str) -> None:
         """Record and show how a trial ended. If that fails, close() marks it as interrupted."""
@@ -152,7 +152,7 @@ class Monitor(tune.Callback):
         note = f"stopped {attempt.where}" if state is State.PRUNED else attempt.reason
         self.view.end(name, state, note)
         if state is State.FAIL:
-            self._count(work.setting.key, attempt.reason)
+            self._count(work.configuration.key, attempt.reason)
         elif state is not State.INTERRUPTED:
             self._failed.clear()
         would_recur = attempt.failure in (Failure.ERROR, Failure.NON_FINITE)
@@ -170,7 +170,10 @@ class Monitor(tune.Callback):
             return
         counts = Counter(self._failed.values()).most_common(MOST_REASONS)
         lines = [f"  {times} x {reason}" for reason, times in counts]
-        head = f"stopped: {count(n, 'setting')} failed in a row (max_consecutive_failures: {limit})"
+        head = (
+            f"stopped: {count(n, 'configuration')} failed in a row "
+            f"(max_consecutive_failures: {limit})"
+        )
         self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:

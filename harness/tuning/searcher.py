@@ -16,7 +16,14 @@ from harness.checkpoints import checkpoint_name
 from harness.config import StudyConfig, belongs, optuna_params, suggest
 from harness.machine import quiet
 from harness.messages import trial_spec
-from harness.planning import Plan, Setting, SettingMaker, Work, enumerate_settings, study_prunes
+from harness.planning import (
+    Configuration,
+    ConfigurationMaker,
+    Plan,
+    Work,
+    enumerate_configurations,
+    study_prunes,
+)
 from harness.ray import death_of
 from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.endings import Attempt
@@ -67,8 +74,8 @@ class Sampler:
     def __init__(
         self,
         study: StudyConfig,
-        known: Sequence[tuple[Setting, Outcome]],
-        make: Callable[[Mapping[str, Any]], Setting],
+        known: Sequence[tuple[Configuration, Outcome]],
+        make: Callable[[Mapping[str, Any]], Configuration],
     ) -> None:
         """Rebuild Optuna's study.
 
@@ -81,28 +88,28 @@ class Sampler:
         self._make = make
         seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
         self.optuna_study = _optuna_study(study, int(seed[0]))
-        for setting, outcome in known:
-            self.tell(setting, outcome)
+        for configuration, outcome in known:
+            self.tell(configuration, outcome)
 
-    def ask(self) -> tuple[optuna.Trial, Setting]:
+    def ask(self) -> tuple[optuna.Trial, Configuration]:
         """Propose a configuration, and return it with Optuna's trial, which `tell` needs."""
         trial = self.optuna_study.ask()
         return trial, self._make(suggest(trial, self._study))
 
-    def start(self, setting: Setting) -> optuna.Trial | None:
+    def start(self, configuration: Configuration) -> optuna.Trial | None:
         """Add a configuration that runs without being proposed here, e.g. after an interruption.
 
         Returns:
             Optuna's trial, which `tell` needs. None if a value is outside the study's space.
         """
-        if not belongs(self._study, setting.assignment):
+        if not belongs(self._study, configuration.assignment):
             return None
-        self.optuna_study.enqueue_trial(optuna_params(self._study, setting.assignment))
+        self.optuna_study.enqueue_trial(optuna_params(self._study, configuration.assignment))
         trial = self.optuna_study.ask()
         suggest(trial, self._study)
         return trial
 
-    def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
+    def tell(self, proposed: optuna.Trial | Configuration, outcome: Outcome) -> None:
         """Report an outcome to Optuna.
 
         A configuration with a value outside the study's space is ignored.
@@ -169,7 +176,7 @@ class StudySearcher(Searcher):
         study: StudyConfig,
         plan: Plan,
         ledger: RunHistory,
-        make: SettingMaker,
+        make: ConfigurationMaker,
         at_once: Callable[[], int],
     ) -> None:
         """Create the searcher of one run.
@@ -193,21 +200,21 @@ class StudySearcher(Searcher):
         self._enqueue(map(Attempt, plan.work))
         self._proposals_left = plan.proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
-        self._spare = iter(enumerate_settings(make) if plan.proposals else ())
-        keys = [setting.key for setting in plan.settings]
+        self._spare = iter(enumerate_configurations(make) if plan.proposals else ())
+        keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_of):
             if state := ledger.state(key):
                 values, lost = ledger.objectives(key), ledger.non_finite(key)
                 self._outcomes[key] = scored(state, values, study.seeds, lost)
         known = [
-            (setting, self._outcomes[setting.key])
-            for setting in plan.settings
-            if setting.key in self._outcomes and not setting.arm
+            (configuration, self._outcomes[configuration.key])
+            for configuration in plan.configurations
+            if configuration.key in self._outcomes and not configuration.control
         ]
         self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
         for attempt in self._queue:
-            if self.sampler is not None and not attempt.work.setting.arm:
-                attempt.proposed = self.sampler.start(attempt.work.setting)
+            if self.sampler is not None and not attempt.work.configuration.control:
+                attempt.proposed = self.sampler.start(attempt.work.configuration)
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
@@ -226,9 +233,9 @@ class StudySearcher(Searcher):
         self.attempts[trial_id] = attempt = self._queue.popleft()
         self._running += 1
         work = attempt.work
-        name = checkpoint_name(work.setting.key, work.seeds, self._study.save_models)
+        name = checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
         may_stop = work.may_stop and study_prunes(self._study)
-        return trial_spec(work.setting.config, work.seeds, may_stop, name)
+        return trial_spec(work.configuration.trial, work.seeds, may_stop, name)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -236,20 +243,20 @@ class StudySearcher(Searcher):
         """Record a trial's end, queue its retries, and report a final outcome to Optuna."""
         self._running -= 1
         attempt = self.attempts[trial_id]
-        setting = attempt.work.setting
+        configuration = attempt.work.configuration
         if result and not error:
             attempt.death = None  # its last result came before it was killed
         elif attempt.death is None:
             attempt.death = death_of("")
-        attempts = self._attempts_of[setting.key]
+        attempts = self._attempts_of[configuration.key]
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)
             self._enqueue(retries, first=True)
         # seeds may be in several attempts; the outcome is known when the last one has ended
         elif all(other.state is not State.RUNNING for other in attempts):
-            outcome = self._outcomes[setting.key] = self._outcome(setting.key)
-            if self.sampler is not None and not setting.arm:
-                self.sampler.tell(attempt.proposed or setting, outcome)
+            outcome = self._outcomes[configuration.key] = self._outcome(configuration.key)
+            if self.sampler is not None and not configuration.control:
+                self.sampler.tell(attempt.proposed or configuration, outcome)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the state is in the run history."""
@@ -261,7 +268,7 @@ class StudySearcher(Searcher):
         """Queue attempts, at the front if `first`."""
         new = list(attempts)
         for attempt in new:
-            self._attempts_of[attempt.work.setting.key].append(attempt)
+            self._attempts_of[attempt.work.configuration.key].append(attempt)
         if first:
             self._queue.extendleft(reversed(new))
         else:
@@ -270,15 +277,19 @@ class StudySearcher(Searcher):
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration under the study's seeds, or None."""
         for _ in range(MOST_REPEATS):
-            trial, setting = sampler.ask()
-            if self._is_new(setting):
-                return Attempt(Work(setting, self._study.seeds), trial)
-            sampler.tell(trial, self._outcomes.get(setting.key, (State.FAIL, None)))
+            trial, configuration = sampler.ask()
+            if self._is_new(configuration):
+                return Attempt(Work(configuration, self._study.seeds), trial)
+            sampler.tell(trial, self._outcomes.get(configuration.key, (State.FAIL, None)))
         new = filter(self._is_new, self._spare)
-        return next((Attempt(Work(setting, self._study.seeds)) for setting in new), None)
+        return next(
+            (Attempt(Work(configuration, self._study.seeds)) for configuration in new), None
+        )
 
-    def _is_new(self, setting: Setting) -> bool:
-        return setting.key not in self._outcomes and setting.key not in self._attempts_of
+    def _is_new(self, configuration: Configuration) -> bool:
+        return (
+            configuration.key not in self._outcomes and configuration.key not in self._attempts_of
+        )
 
     def _outcome(self, key: str) -> Outcome:
         """Return the outcome of a configuration whose attempts have all ended."""

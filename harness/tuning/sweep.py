@@ -84,9 +84,9 @@ class StudyScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         attempt = self._searcher.attempts[trial.trial_id]
         # ASHA identifies a trial by its configuration, so that a retry is not counted twice
-        setting: Any = SimpleNamespace(trial_id=attempt.work.setting.key)
-        self._asha.on_trial_add(tune_controller, setting)
-        decision = self._asha.on_trial_result(tune_controller, setting, result)
+        configuration: Any = SimpleNamespace(trial_id=attempt.work.configuration.key)
+        self._asha.on_trial_add(tune_controller, configuration)
+        decision = self._asha.on_trial_result(tune_controller, configuration, result)
         if decision == TrialScheduler.STOP:
             evaluation, value = result[EVALUATIONS], result[LAST_VALUE]
             attempt.stopped = (

@@ -31,7 +31,7 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     done = tables.own_rows(whole).filter(state=COMPLETE).drop_nulls(columns)
     both = []
     for column in columns:
-        wide = done.pivot("seed", index="setting_key", values=column).drop("setting_key")
+        wide = done.pivot("seed", index="config_key", values=column).drop("config_key")
         both.append(wide.drop_nulls().to_numpy())
     test, selection = map(additive_residuals, both)
     if min(test.shape, default=0) < 2 or test.shape[1] < FEWEST_SEEDS:

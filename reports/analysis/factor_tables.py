@@ -73,7 +73,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
         noise = f" ({importance.noise:.0f}% of the variance of their means)"
     notes = [
         f"share: part of the variance of {head} between configurations, without the noise of seeds"
-        f"{noise}; [jackknife 95% interval over seeds]. Configurations: {len(over.settings)},"
+        f"{noise}; [jackknife 95% interval over seeds]. Configurations: {len(over.configurations)},"
         f" seeds: {seeds}. An effect without df cannot be separated from others",
         "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect's own"
         " interaction with seeds is its error, with Greenhouse and Geisser's degrees of freedom for"
@@ -90,7 +90,7 @@ def _grid_table(study: Study, importance: Importance) -> Table:
 def _sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
     over, names = importance.over, tables.short_names(study)
-    head, count = heading(study.protocol, over.metric), len(over.settings)
+    head, count = heading(study.protocol, over.metric), len(over.configurations)
 
     def share(effect: Effect) -> Cell | None:
         return known(Quantity, effect.share and effect.share.mean, decimals=0)

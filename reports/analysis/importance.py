@@ -110,7 +110,7 @@ def importance(study: Study, metric: str) -> Importance:
 
 def _sampled_importance(finished: Layout) -> Importance:
     """Return the importance of a sampled study's factors."""
-    shares, count = ped_anova(finished), len(finished.settings)
+    shares, count = ped_anova(finished), len(finished.configurations)
     keys = sorted(
         (factor.factor.key for factor in finished.factors), key=lambda k: -shares.get(k, 0)
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.store import APART, COMPLETE, Configuration, Factor, level_id
+from harness.store import APART, COMPLETE, ConfigurationRecord, FactorRecord, level_id
 from reports import tables
 from reports.stats import Array
 from reports.study import Study
@@ -44,7 +44,7 @@ class Varied:
         codes: Position of each configuration's level, (S,); -1 if the factor is not active in it.
     """
 
-    factor: Factor
+    factor: FactorRecord
     levels: tuple[Any, ...]
     codes: Codes
 
@@ -67,7 +67,7 @@ class Layout:
     Attributes:
         study: The study.
         metric: Name of the test metric.
-        settings: The configurations.
+        configurations: The configurations.
         seeds: The seeds.
         values: The metric, (S, R).
         left_out: Description of the configurations and finished trials that are left out; "" if
@@ -78,7 +78,7 @@ class Layout:
 
     study: Study
     metric: str
-    settings: tuple[Configuration, ...]
+    configurations: tuple[ConfigurationRecord, ...]
     seeds: tuple[int, ...]
     values: Array
     left_out: str
@@ -106,26 +106,26 @@ def layout(study: Study, metric: str) -> Layout:
         Unavailable: If nothing has finished, or if no factor varies.
     """
     part = subject(study, metric)
-    by_key = {setting.key: setting for setting in part.own}
+    by_key = {configuration.key: configuration for configuration in part.own}
     column = f"test/{metric}"
     finished = tables.own_rows(part).filter(state=COMPLETE).drop_nulls(column)
     if finished.is_empty():
         raise Unavailable("no setting has finished")
     seeds = sorted(finished["seed"].unique().to_list())
-    wide = finished.pivot("seed", index="setting_key", values=column)
-    keys, values = wide["setting_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
+    wide = finished.pivot("seed", index="config_key", values=column)
+    keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
     if np.nanmax(np.abs(values)) > tables.LARGEST:
         raise Unavailable(f"its numbers are no metric's: one is beyond {tables.LARGEST:g}")
     rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
-    settings = tuple(by_key[keys[i]] for i in rows)
+    configurations = tuple(by_key[keys[i]] for i in rows)
     left_out = _left_out_text(len(by_key), len(rows), len(finished), kept.size)
-    factors = tuple(_varied_factors(part, settings))
+    factors = tuple(_varied_factors(part, configurations))
     if not factors:
         raise Unavailable("no factor varies among finished settings")
     under = tuple(seeds[i] for i in used)
     lacking = len(by_key) - len(rows)
-    return Layout(part, metric, settings, under, kept, left_out, lacking, factors)
+    return Layout(part, metric, configurations, under, kept, left_out, lacking, factors)
 
 
 def subject(study: Study, metric: str) -> Study:
@@ -164,17 +164,18 @@ def incomparable(study: Study) -> str:
     return "its settings are selected on different pictures" if "+" in rule else ""
 
 
-def _varied_factors(study: Study, settings: Sequence[Configuration]) -> list[Varied]:
+def _varied_factors(study: Study, configurations: Sequence[ConfigurationRecord]) -> list[Varied]:
     """Return the factors that vary between some configurations of the study, in its order."""
     factors = []
     for factor in study.factors:
         key, levels = factor.key, tables.ordered_levels(study, factor)
         place = {level_id(level): code for code, level in enumerate(levels)}
         codes = [
-            place[level_id(s.assignment[key])] if key in s.assignment else -1 for s in settings
+            place[level_id(s.assignment[key])] if key in s.assignment else -1
+            for s in configurations
         ]
         every = Varied(factor, tuple(levels), np.array(codes, dtype=np.int64))
-        factors.append(every.among(np.arange(len(settings))))
+        factors.append(every.among(np.arange(len(configurations))))
     return [factor for factor in factors if len(factor.levels) >= 2]
 
 

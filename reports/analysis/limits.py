@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.store import ARMS, FLAG, QUALITY, TARGET, level_id
+from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
 from reports.cells import Value
 from reports.formatting import cell_text, listed, points_text
 from reports.stats import compare_paired, most_by_guessing
 from reports.study import Study, heading
 from reports.tables import (
     Group,
-    arm_groups,
     arms_dataset,
     baseline_setting,
+    configuration_groups,
+    control_groups,
     datasets,
     decimals_of,
     effect_of,
     right_answers,
-    setting_groups,
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
@@ -66,7 +66,9 @@ def limits(study: Study, metric: str) -> list[Limit]:
 
 def _saturated(study: Study) -> Limit | None:
     """Return the limit if selection is saturated in at least half of the trials."""
-    rows = [row for setting in study.own for row in study.by_setting.get(setting.key, ())]
+    rows = [
+        row for configuration in study.own for row in study.by_setting.get(configuration.key, ())
+    ]
     flags = Group((), rows).known(f"{FLAG}saturated")
     raised = sum(flag >= 0.5 for flag in flags)
     if not raised or 2 * raised < len(flags):
@@ -89,7 +91,7 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
     if not _can_gain(study, metric):
         return None
     effect, controls = effect_of(study, metric), _controls(study)
-    floor = controls.get(FLOOR) or baseline_setting(study, setting_groups(study))
+    floor = controls.get(FLOOR) or baseline_setting(study, configuration_groups(study))
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
@@ -102,7 +104,7 @@ def _no_headroom(study: Study, metric: str) -> Limit | None:
         return None
     if any(_gains(group, floor, column, effect) for group in _generators(study)):
         return None
-    name = ARMS[FLOOR][0] if FLOOR in controls else "the baseline"
+    name = CONTROLS[FLOOR][0] if FLOOR in controls else "the baseline"
     head = heading(study.protocol, metric)
     if is_same:
         shown = f"real images gain nothing here: the same {head} under each seed as {name}."
@@ -138,7 +140,7 @@ def _generators(study: Study) -> list[Group]:
 
     return [
         group
-        for group in setting_groups(study)
+        for group in configuration_groups(study)
         if all(is_baseline(key, level) for key, level in group.value.assignment.items())
     ]
 
@@ -185,10 +187,10 @@ def _at_stake(study: Study) -> list[Group]:
     classes, as in few_shot, the fine-tuner alone and the baseline have to be at chance, too.
     """
     controls = _controls(study)
-    groups = [controls[arm] for arm in (ZERO_SHOT, REAL) if arm in controls]
+    groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
-    trained = controls.get(FLOOR), baseline_setting(study, setting_groups(study))
+    trained = controls.get(FLOOR), baseline_setting(study, configuration_groups(study))
     return [*groups, *(group for group in trained if group and group.done)]
 
 
@@ -216,7 +218,7 @@ def _answers(study: Study, group: Group, part: str) -> _Answers | None:
         return None
     right = fmean(answers.right for answers in known)
     names = {"": "the baseline", REAL: "real images"}
-    name = names.get(group.arm) or ARMS[group.arm][0]
+    name = names.get(group.control) or CONTROLS[group.control][0]
     return _Answers(name, right, known[0].images, known[0].classes)
 
 
@@ -242,7 +244,7 @@ def _parts(study: Study, metric: str) -> list[str]:
 
 def _controls(study: Study) -> Mapping[str, Group]:
     """Return the controls with finished seeds by name."""
-    return {group.arm: group for group in arm_groups(study) if group.done}
+    return {group.control: group for group in control_groups(study) if group.done}
 
 
 def _place(study: Study) -> str:

@@ -46,7 +46,7 @@ def ped_anova(layout: Layout) -> dict[str, float]:
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    count = len(layout.settings)
+    count = len(layout.configurations)
     if count < MIN_CONFIGURATIONS:
         raise Unavailable(f"{count} finished settings are too few")
     means = np.sort(layout.values.mean(axis=1))

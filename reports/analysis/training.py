@@ -43,7 +43,7 @@ def cost_points(study: Study, metric: str) -> Points:
     ranked = [] if incomparable(part) else tables.by_preference(part)
     scores = {group: score for score, group in ranked}
     costs = []
-    for group in tables.setting_groups(part):
+    for group in tables.configuration_groups(part):
         estimate, spent = group.estimate(f"test/{metric}"), group.mean("seconds")
         if estimate and spent is not None:
             costs.append((spent, -scores.get(group, -inf), group, estimate))
@@ -74,7 +74,7 @@ def learning_curves(study: Study) -> Points:
     """
     curves, labels = _read_curves(study), tables.factor_labels(study)
     points: Points = []
-    for group in tables.setting_groups(study):
+    for group in tables.configuration_groups(study):
         group_curves = _select_curves(curves, group.column("run_id"))
         label = tables.spelled(group, labels)
         words = {"key": group.value.key, "label": label, "state": _group_state(group)}

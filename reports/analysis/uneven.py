@@ -226,7 +226,7 @@ def _noisy_parts(layout: Layout, kept: Sequence[int]) -> list[_Part]:
 
 def _setting_text(layout: Layout, row: int) -> str:
     """Return a configuration as text."""
-    assignment = layout.settings[row].assignment
+    assignment = layout.configurations[row].assignment
     return ", ".join(_level_name(key, level) for key, level in assignment.items())
 
 

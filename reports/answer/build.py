@@ -36,14 +36,14 @@ def build_answer(
     averages = [t for t in all_tables if t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")]
     whole = averages if over else all_tables  # tables of single datasets are left out
     known = limits(study, metric)
-    arms = [
+    controls = [
         finding
         for table in all_tables
         if (finding := controls_finding(table, study, metric, known))
     ]
     # the controls ran on one dataset, so their limits do not apply to averages over several
     of_levels = [limit for limit in known if not (over and limit.is_of_controls)]
-    findings = (*_findings(study, metric, whole, importance, of_levels), *arms[:1])
+    findings = (*_findings(study, metric, whole, importance, of_levels), *controls[:1])
     judged = any(finding.verdict for finding in findings)
     rule = _rule_text(study, metric) if judged else ""
     shown = tuple(Finding(limit.name, None, limit.text) for limit in known)

@@ -75,7 +75,7 @@ def _pair_counts(compared: Sequence[Table]) -> Iterator[int]:
     for table in compared:
         for row in table.rows:
             comparison = row.compared
-            if comparison and (row.arm or table.kind != "settings"):
+            if comparison and (row.control or table.kind != "settings"):
                 yield comparison.difference.n
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.store import ALONE, ARMS, RIVALS
+from harness.store import ALONE, CONTROLS, RIVALS
 from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
@@ -40,29 +40,30 @@ def controls_finding(
     """
     head = metric_name(study, metric)
     base = table.baseline
-    comparisons = {row.arm: row.compared for row in table.rows if row.arm and row.compared}
-    rivals = [arm for arm in RIVALS if arm in comparisons]
-    if base is None or base.arm or not rivals:
+    comparisons = {row.control: row.compared for row in table.rows if row.control and row.compared}
+    rivals = [control for control in RIVALS if control in comparisons]
+    if base is None or base.control or not rivals:
         return None
     if known:
         comparisons = {
-            arm: replace(comparison, verdict=None) for arm, comparison in comparisons.items()
+            control: replace(comparison, verdict=None)
+            for control, comparison in comparisons.items()
         }
     # the controls ran on one dataset, whose table contains them
     over = tables.datasets(study)
     home = tables.one_dataset(study, tables.arms_dataset(study)) if over else study
     family = tables.first_family(home, metric)
-    of_baseline = {arm: reversed_difference(comparisons[arm]) for arm in rivals}
+    of_baseline = {control: reversed_difference(comparisons[control]) for control in rivals}
     parts = []
-    for arm, comparison in of_baseline.items():
-        other_metrics = others_text(study, metric, partial(_baseline_difference, family, arm))
-        parts.append(_comparison_text(arm, comparison, other_metrics))
+    for control, comparison in of_baseline.items():
+        other_metrics = others_text(study, metric, partial(_baseline_difference, family, control))
+        parts.append(_comparison_text(control, comparison, other_metrics))
     sentences = [no_verdict_text(known), f"{head} is {'; '.join(parts)}."]
     if comparisons.get(ALONE) and comparisons[ALONE].is_unchanged:
         sentences.append("Synthetic features change nothing here.")
     if ceiling := comparisons.get(_CEILING):
         sentences.append(_real_images_sentence(ceiling, comparisons.get(ALONE), head, study))
-    controls = [(row.name, row) for row in table.rows if row.arm and row.arm != "zero_shot"]
+    controls = [(row.name, row) for row in table.rows if row.control and row.control != "zero_shot"]
     sentences.append(flags_sentence([("the baseline", base), *controls], known))
     # The verdict on the first control shows whether synthesis helps at all.
     verdict = next(filter(None, (compared.verdict for compared in of_baseline.values())), None)
@@ -79,11 +80,11 @@ def _baseline_difference(family: Family, control: str, metric: str) -> Estimate 
         control: One of RIVALS.
         metric: Test metric, which may differ from that of the family.
     """
-    arm = next((group for group in family.groups if group.arm == control), None)
-    if family.baseline is None or arm is None:
+    control_group = next((group for group in family.groups if group.control == control), None)
+    if family.baseline is None or control_group is None:
         return None
     column = f"test/{metric}"
-    comparison = compare_paired(family.baseline.seeds(column), arm.seeds(column))
+    comparison = compare_paired(family.baseline.seeds(column), control_group.seeds(column))
     return comparison.difference if comparison else None
 
 
@@ -96,7 +97,7 @@ def _comparison_text(control: str, comparison: Compared, other_metrics: str) -> 
         other_metrics: Differences in other metrics as text; "" if there are none.
     """
     result = outcome(comparison)
-    text = f"{result} {PREPOSITIONS[result]} the {ARMS[control][0]}"
+    text = f"{result} {PREPOSITIONS[result]} the {CONTROLS[control][0]}"
     details = "" if comparison.is_unchanged else difference_text(comparison)
     details = "; ".join(filter(None, (details, other_metrics)))
     return f"{text} ({details})" if details else text

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from harness.store import ALONE, ARMS
+from harness.store import ALONE, CONTROLS
 from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
@@ -84,15 +84,15 @@ def best_configuration(study: Study, metric: str) -> Iterator[Finding]:
     if name:
         beside = headline.beside[name]
         gain = cell_text(Value(beside, signed=True, decimals=decimals))
-        than = _control_text(study, name) if name in ARMS else "the baseline"
+        than = _control_text(study, name) if name in CONTROLS else "the baseline"
         same = beside.mean == 0 and beside.low is None
         text += f", as {than}" if same else f", {gain} against {than}"
-        if name in ARMS:
+        if name in CONTROLS:
             other_metrics = others_text(study, metric, partial(_best_difference, study, name))
             text += f" ({other_metrics})" if other_metrics else ""
     best = tables.preferred(study)
     flags = flags_text(best[0].flags()) if len(best) == 1 else ""
-    text = f"{headline.setting}: mean {metric_name(study, metric)} {text}. {flags}"
+    text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
 
 
@@ -100,7 +100,7 @@ def _control_text(study: Study, name: str) -> str:
     """Return a control with the levels that it shares: "fine-tuner alone at the same lr"."""
     names = tables.short_names(study)
     levels = [names[key] for key in tables.levels_of_control(study, name)]
-    return f"{ARMS[name][0]} at the same {listed(levels)}" if levels else ARMS[name][0]
+    return f"{CONTROLS[name][0]} at the same {listed(levels)}" if levels else CONTROLS[name][0]
 
 
 def _best_difference(study: Study, name: str, metric: str) -> Estimate | None:
@@ -126,7 +126,9 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
             phrase = _rank_phrase(association, head)
             named.setdefault(phrase, []).append(f"{row.name} ({details})" if details else row.name)
     wanted = len(study.own) + study.untried
-    finished = sum(bool(s.known(f"test/{table.metric}")) for s in tables.setting_groups(study))
+    finished = sum(
+        bool(s.known(f"test/{table.metric}")) for s in tables.configuration_groups(study)
+    )
     texts = [f"{finished} of {wanted} settings finished."]
     texts += [f"{phrase} {listed(names)}." for phrase, names in named.items()]
     texts += filter(None, [_trials_text(study)])
@@ -149,7 +151,7 @@ def _rank_phrase(association: Association, head: str) -> str:
 
 def _trials_text(study: Study) -> str:
     """Return the number of trials, over all configurations, that tested an untrained model."""
-    rows = [row for setting in study.own for row in study.by_setting[setting.key]]
+    rows = [row for configuration in study.own for row in study.by_setting[configuration.key]]
     raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
     return "".join(f"Tested untrained: {flag.raised} of {flag.of} trials." for flag in raised)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.store import ALONE, ARMS, RIVALS
+from harness.store import ALONE, CONTROLS, RIVALS
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
@@ -61,8 +61,8 @@ def control_lines(
     """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
     lines = []
-    for baseline in tables.arm_groups(study):
-        control, words = baseline.arm, ARMS[baseline.arm][0]
+    for baseline in tables.control_groups(study):
+        control, words = baseline.control, CONTROLS[baseline.control][0]
         estimate = baseline.estimate(f"test/{metric}")
         read = tables.levels_of_control(study, control if control in RIVALS else ALONE)
         points = _matched_points(study, metric, control, placed) if read else []
@@ -89,7 +89,7 @@ def _matched_points(
     controls = tables.controls_by_configuration(study, control)
     points = []
     for at, group in placed:
-        keys = dict.fromkeys(row["setting_key"] for row in group.done)
+        keys = dict.fromkeys(row["config_key"] for row in group.done)
         matched = [controls[key].estimate(f"test/{metric}") for key in keys if key in controls]
         means = [estimate.mean for estimate in matched if estimate]
         if means:

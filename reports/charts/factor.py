@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import Factor, run_address
+from harness.store import FactorRecord, run_address
 from reports import tables
 from reports.analysis import interval_values
 from reports.cells import level_text
@@ -35,7 +35,7 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
             yield from factor_chart(part, factor, metric)
 
 
-def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
+def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of a test metric against a factor; none if nothing has finished.
 
     Up to 12 levels are labeled at equal distances. More values, and those of a range, have a
@@ -95,10 +95,10 @@ def factor_chart(study: Study, factor: Factor, metric: str) -> Iterator[Chart]:
     yield vega.chart(study, (FIGURES, factor.key), title, caption, layers, beside=beside)
 
 
-def _dataset_chart(study: Study, over: Factor, metric: str) -> Iterator[Chart]:
+def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
     family = tables.method_family(study, metric)
-    methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.arm}
+    methods = {tables.spelled(g, family.labels): g for g in family.groups if not g.control}
     placed = [
         ({"level": name, "method": method}, line.parts[name])
         for name in tables.datasets(study)
@@ -173,7 +173,7 @@ def _dots(study: Study, group: Group, column: str, *, scattered: bool) -> Iterat
     A dot of a configuration is the mean over its seeds. `run` is the ID of the run behind a dot, if
     there is only one and it has an address.
     """
-    keys = {key: key for key in group.column("setting_key")} if scattered else {}
+    keys = {key: key for key in group.column("config_key")} if scattered else {}
     values, runs = group.results(column, keys), group.results("run_id", keys)
     dots: dict[Any, list[tuple[str, int]]] = {}
     for place in values:

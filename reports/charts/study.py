@@ -61,7 +61,7 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     caption = f"Share of the variance of {head} between settings, 95% over seeds"
     tooltip = vega.interval_tips({"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1)
     if importance.over.sampled:
-        count = len(importance.over.settings)
+        count = len(importance.over.configurations)
         unit = f"% of importance for {head}, {count} settings"
         caption = f"Importance for {head} by PED-ANOVA over {count} settings, without a test"
         tooltip = vega.tips({"effect": "factor", "share*": "% of importance"}, 1)
@@ -144,7 +144,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         if not short or name == metric:
             continue
         values = []
-        for group in tables.setting_groups(study):
+        for group in tables.configuration_groups(study):
             x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
                 values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})

@@ -207,7 +207,7 @@ def make_publication(report: Report) -> Publication:
     return Publication(
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
-        best=best.setting if best else "",
+        best=best.configuration if best else "",
         note=_run_note(report),
         answer="\n\n".join(filter(None, paragraphs)) + "\n",
         page=f"{file_name(study.name)}.html",

@@ -14,7 +14,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.store import ARMS, COMPLETE, PRUNED, run_address
+from harness.store import COMPLETE, CONTROLS, PRUNED, run_address
 from harness.wording import printable_lines
 from reports.answer import Answer
 from reports.cells import Table, level_text
@@ -23,7 +23,7 @@ from reports.formatting import PLAIN, STACKED, broken, cell_text
 from reports.render.markup import shown
 from reports.report import Report
 from reports.study import Study, in_words
-from reports.tables import factor_labels, setting_groups, spelled
+from reports.tables import configuration_groups, factor_labels, spelled
 
 MOST_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
@@ -51,7 +51,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         charts=charts,
         lost=_rows_without_mean(report),
         runs=_run_links(report.study),
-        count=len(setting_groups(report.study)),
+        count=len(configuration_groups(report.study)),
         most=MOST_RUNS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
@@ -66,12 +66,16 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     selection scores are listed.
     """
     labels = factor_labels(study)
-    listed = setting_groups(study)[:MOST_RUNS]
-    arms = {s.key: in_words(s.assignment, s.arm) for s in study.settings if s.arm in ARMS}
-    named = arms | {group.value.key: spelled(group, labels) for group in listed}
-    runs = study.rows.select("setting_key", "run_id").unique(maintain_order=True).drop_nulls()
+    listed = configuration_groups(study)[:MOST_RUNS]
+    controls = {
+        s.key: in_words(s.assignment, s.control)
+        for s in study.configurations
+        if s.control in CONTROLS
+    }
+    named = controls | {group.value.key: spelled(group, labels) for group in listed}
+    runs = study.rows.select("config_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
-        (named[key] or arms.get(key) or study.name, address)
+        (named[key] or controls.get(key) or study.name, address)
         for key, run_id in runs.rows()
         if key in named and (address := run_address(study.runs_address, run_id))
     ]
@@ -154,9 +158,9 @@ def overview_lines(
 def _level_texts(study: Study, key: str) -> Iterator[str]:
     """Yield a study's values of a key: its constant, or every level in its configurations."""
     group = key.removesuffix(".name")
-    for setting in study.settings:
-        value = setting.assignment.get(key, setting.assignment.get(group))
-        if value is not None and not setting.arm:
+    for configuration in study.configurations:
+        value = configuration.assignment.get(key, configuration.assignment.get(group))
+        if value is not None and not configuration.control:
             yield level_text(value.get("name", value) if isinstance(value, dict) else value)
     if (constant := study.constants.get(key, "")) not in ("", "null", "none"):
         yield constant

@@ -30,7 +30,7 @@ def table_frame(table: Table) -> pl.DataFrame:
     columns |= {
         "section": [row.section for row in rows],
         "baseline": [str(row.baseline).lower() for row in rows],
-        "arm": [row.arm or None for row in rows],
+        "control": [row.control or None for row in rows],
         "selection_rule": [rule or None for rule in rules],
         "flags": [row.flag_counts or None for row in rows],
     }
@@ -83,7 +83,7 @@ def csv_stream(tables: Sequence[Table]) -> str:
 def _name_labels(table: Table) -> pl.DataFrame:
     """Return a table's frame with its labels under their headings, and empty for controls."""
     frame, labels = table_frame(table), table.columns[: table.labels]
-    is_configuration = pl.col("arm").is_null()
+    is_configuration = pl.col("control").is_null()
     frame = frame.with_columns(
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
         for label in labels

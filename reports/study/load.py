@@ -14,8 +14,8 @@ from harness.store import (
     FAIL,
     PRUNED,
     SEED_TABLE,
-    Configuration,
-    Factor,
+    ConfigurationRecord,
+    FactorRecord,
     Kind,
     Protocol,
     Run,
@@ -45,10 +45,10 @@ class Study:
 
     Attributes:
         name: Name of the study.
-        rows: One row per (setting_key, seed). Metrics are null unless the state is COMPLETE. Rows
+        rows: One row per (config_key, seed). Metrics are null unless the state is COMPLETE. Rows
             in state MISSING are planned and have no run.
         factors: The factors.
-        settings: The configurations, including the controls.
+        configurations: The configurations, including the controls.
         protocol: Protocol that defines the metrics.
         objective: Metric by which selection chooses.
         sampler: Name of the sampler; "grid" for a full grid.
@@ -73,8 +73,8 @@ class Study:
 
     name: str
     rows: pl.DataFrame
-    factors: tuple[Factor, ...]
-    settings: tuple[Configuration, ...]
+    factors: tuple[FactorRecord, ...]
+    configurations: tuple[ConfigurationRecord, ...]
     protocol: Protocol
     objective: str
     sampler: str
@@ -92,12 +92,14 @@ class Study:
     runs_address: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    adopted: Mapping[str, int] = field(default_factory=dict)
+    reused: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def own(self) -> tuple[Configuration, ...]:
+    def own(self) -> tuple[ConfigurationRecord, ...]:
         """The configurations without the controls."""
-        return tuple(setting for setting in self.settings if not setting.arm)
+        return tuple(
+            configuration for configuration in self.configurations if not configuration.control
+        )
 
     @property
     def score(self) -> str:
@@ -106,10 +108,10 @@ class Study:
 
     @cached_property
     def by_setting(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows by setting_key, as plain values: faster than a frame for few rows."""
+        """Rows by config_key, as plain values: faster than a frame for few rows."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):
-            rows.setdefault(row["setting_key"], []).append(row)
+            rows.setdefault(row["config_key"], []).append(row)
         return rows
 
 
@@ -175,29 +177,31 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         record = StudyRecord.from_tags(parents[-1].tags)
     warnings: list[str] = []
     trials = trial_records(runs, warnings)
-    settings = tuple({(c.key, c.arm): c for c in record.configurations}.values())
-    keys = {setting.key for setting in settings}
+    configurations = tuple({(c.key, c.control): c for c in record.configurations}.values())
+    keys = {configuration.key for configuration in configurations}
     rows_of_runs = [row for trial in trials for row in seed_rows(trial)]
-    known = sorted({row["seed"] for row in rows_of_runs if row["setting_key"] in keys})
-    kept, left_out = wanted_rows(settings, record.seeds or tuple(known), rows_of_runs, warnings)
+    known = sorted({row["seed"] for row in rows_of_runs if row["config_key"] in keys})
+    kept, left_out = wanted_rows(
+        configurations, record.seeds or tuple(known), rows_of_runs, warnings
+    )
     warnings += _unfinished_lines(trials, kept)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     source_of = {
-        trial.logged.run_id: trial.logged.tags.get(Tag.ADOPTED_STUDY, "") for trial in trials
+        trial.logged.run_id: trial.logged.tags.get(Tag.REUSED_STUDY, "") for trial in trials
     }
-    adopted = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
+    reused = Counter(source_of[row["run_id"]] for row in kept if row["state"] == COMPLETE)
     # a configuration that a sampler proposed twice counts as two tries
-    tried = sum(not configuration.arm for configuration in record.configurations)
-    current = [trial.logged for trial in trials if trial.setting_key in keys]
+    tried = sum(not configuration.control for configuration in record.configurations)
+    current = [trial.logged for trial in trials if trial.config_key in keys]
     protocol = study_protocol(current, (key.removeprefix("test/") for row in kept for key in row))
     metrics = tuple(protocol.headings)
-    rows = frame(kept, record.factors, settings, metrics)
+    rows = frame(kept, record.factors, configurations, metrics)
     return Study(
         name=name,
         rows=rows,
         factors=record.factors,
-        settings=settings,
+        configurations=configurations,
         protocol=protocol,
         objective=record.objective or protocol.default,
         sampler=record.sampler,
@@ -206,18 +210,18 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         left_out=left_out,
         # a finished study has none left, even if its space holds fewer than `n_trials`
         untried=0 if record.finished else max(0, record.trials - tried),
-        warnings=(*warnings, *_lacking_lines(rows, settings, metrics)),
+        warnings=(*warnings, *_lacking_lines(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
         config=dict(record.content),
         versions=dict(record.versions),
-        adopted={study: rows for study, rows in adopted.items() if study},
+        reused={study: rows for study, rows in reused.items() if study},
     )
 
 
 def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
     """Return the params that all configurations share, without regard to controls."""
-    compared_runs = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
+    compared_runs = [run for run in runs if not run.tags.get(Tag.CONTROL)] or runs
     params = [
         {**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")}
         for run in compared_runs
@@ -241,29 +245,29 @@ def _unfinished_lines(
             failed.setdefault(row["run_id"], []).append(row)
     for trial in (trial for trial in trials if trial.unfinished):
         run_id = trial.logged.run_id
-        named = f"run {run_id} ({in_words(trial.assignment, trial.arm)})"
+        named = f"run {run_id} ({in_words(trial.assignment, trial.control)})"
         for row in sorted(failed.get(run_id, ()), key=lambda row: row["seed"]):
             why = f"COMPLETE, but {row['reason']}; counted as failed"
             yield f"{named}, seed {row['seed']}: {why}"
 
 
 def _lacking_lines(
-    rows: pl.DataFrame, settings: Iterable[Configuration], metrics: Sequence[str]
+    rows: pl.DataFrame, configurations: Iterable[ConfigurationRecord], metrics: Sequence[str]
 ) -> Iterator[str]:
     """Yield a line per metric that a finished seed lacks and its configuration's other seeds have.
 
     Args:
         rows: Rows of the study.
-        settings: The study's configurations, including the controls.
+        configurations: The study's configurations, including the controls.
         metrics: Metrics of the protocol.
     """
     done = rows.filter(state=COMPLETE)
     # a control may share the key of a configuration, which then gives the name
-    by_kind = sorted(settings, key=lambda s: not s.arm)
-    named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
+    by_kind = sorted(configurations, key=lambda s: not s.control)
+    named = {s.key: in_words(s.assignment, s.control) for s in by_kind}
     for name in metrics:
         column = pl.col(f"test/{name}")
         some = (column.null_count() > 0) & (column.count() > 0)
-        odd = done.filter(some.over("setting_key") & column.is_null())
-        for key, seed in odd.select("setting_key", "seed").rows():
+        odd = done.filter(some.over("config_key") & column.is_null())
+        for key, seed in odd.select("config_key", "seed").rows():
             yield f"{named[key]}, seed {seed}: no test/{name}, which its other seeds have"

@@ -7,18 +7,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.store import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, TARGET, Protocol, Run, Tag
+from harness.store import CONTROLS, DEFAULT_PROTOCOL, PROTOCOLS, TARGET, Protocol, Run, Tag
 from reports.errors import ReportError
 
 _TARGETS = TypeAdapter(tuple[str, ...])
 
 
-def in_words(assignment: Mapping[str, Any], arm: str) -> str:
+def in_words(assignment: Mapping[str, Any], control: str) -> str:
     """Return a configuration as text: "generator.n_ctx=4", or the name of a control with levels."""
     levels = ", ".join(f"{key}={level}" for key, level in assignment.items())
-    if not arm:
+    if not control:
         return levels or "constants"
-    name = ARMS[arm][0] if arm in ARMS else arm
+    name = CONTROLS[control][0] if control in CONTROLS else control
     return f"{name} ({levels})" if levels else name
 
 

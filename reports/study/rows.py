@@ -1,4 +1,4 @@
-"""Rows of a study: one per (setting_key, seed), from MLflow runs to a tidy polars frame."""
+"""Rows of a study: one per (config_key, seed), from MLflow runs to a tidy polars frame."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from harness.store import (
     FLAG,
     LARGEST,
     MISSING,
-    Configuration,
+    ConfigurationRecord,
     Cost,
-    Factor,
+    FactorRecord,
     Kind,
     Run,
     RunRecord,
@@ -29,9 +29,9 @@ from harness.store import (
 )
 
 _COLUMNS: dict[str, Any] = {
-    "setting_key": pl.String,
+    "config_key": pl.String,
     "seed": pl.Int64,
-    **dict.fromkeys(("arm", "state", "reason", "protocol", "selection"), pl.String),
+    **dict.fromkeys(("control", "state", "reason", "protocol", "selection"), pl.String),
 }
 _COSTS: dict[str, Any] = {
     "selection_epoch": pl.Int64,
@@ -69,8 +69,8 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     """
     run, seeds = record.logged, record.seeds
     shared: dict[str, Any] = {
-        "setting_key": record.setting_key,
-        "arm": record.arm,
+        "config_key": record.config_key,
+        "control": record.control,
         "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
@@ -104,7 +104,7 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     numbers: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
     name, scale = (run.params.get(f"generator.{key}") for key in ("name", "scale"))
     point = name == "real" or (name == "gaussian_text" and scale in ("0", "0.0"))
-    diverse = record.arm not in _NOT_DIVERSE and not point
+    diverse = record.control not in _NOT_DIVERSE and not point
     for key, value in run.metrics.items():
         parts = split_seed(key)
         if parts is None or parts[0] not in numbers or _finite_or_none(value) is None:
@@ -126,7 +126,7 @@ def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
 
 
 def wanted_rows(
-    settings: Sequence[Configuration],
+    configurations: Sequence[ConfigurationRecord],
     seeds: Sequence[int],
     rows: Iterable[dict[str, Any]],
     warnings: list[str],
@@ -137,19 +137,19 @@ def wanted_rows(
     run, it is in state MISSING.
 
     Args:
-        settings: Planned configurations, including the controls.
+        configurations: Planned configurations, including the controls.
         seeds: Planned seeds of each configuration.
         rows: Rows of the runs, oldest first, in any state.
         warnings: Gains a line if a (configuration, seed) finished more than once.
     """
     kept: dict[tuple[str, int], dict[str, Any]] = {
-        (s.key, seed): {"setting_key": s.key, "seed": seed, "arm": s.arm, "state": MISSING}
-        for s in reversed(settings)
+        (s.key, seed): {"config_key": s.key, "seed": seed, "control": s.control, "state": MISSING}
+        for s in reversed(configurations)
         for seed in seeds
     }
     stale, twice = set(), set()
     for row in rows:
-        place, state = (row["setting_key"], row["seed"]), row["state"]
+        place, state = (row["config_key"], row["seed"]), row["state"]
         previous = kept[place]["state"] if place in kept else ""
         if not previous and state == COMPLETE:
             stale.add(place)
@@ -164,8 +164,8 @@ def wanted_rows(
 
 def frame(
     rows: Sequence[Mapping[str, Any]],
-    factors: Sequence[Factor],
-    settings: Sequence[Configuration],
+    factors: Sequence[FactorRecord],
+    configurations: Sequence[ConfigurationRecord],
     metrics: Sequence[str],
 ) -> pl.DataFrame:
     """Return the tidy frame: fixed columns, metrics, costs, then one column per factor.
@@ -173,18 +173,18 @@ def frame(
     Args:
         rows: Rows of the study.
         factors: The factors. A column is numeric if all levels are numbers, else text.
-        settings: The configurations, whose order the rows get.
+        configurations: The configurations, whose order the rows get.
         metrics: Metrics of the protocol. Each has a test and a selection column, even if empty.
     """
     known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
     extra = sorted({name for row in rows for name in row} - {*_COLUMNS, *_COSTS, *known})
     columns = {**_COLUMNS, **dict.fromkeys([*known, *extra], pl.Float64), **_COSTS}
-    place = {s.key: place for place, s in reversed(list(enumerate(settings)))}
-    rows = sorted(rows, key=lambda row: (place[row["setting_key"]], row["seed"]))
+    place = {s.key: place for place, s in reversed(list(enumerate(configurations)))}
+    rows = sorted(rows, key=lambda row: (place[row["config_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
     # A control and a configuration may share a key; the configuration's levels describe the row.
-    assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
-    keys = frame["setting_key"].to_list()
+    assigned = {s.key: s.assignment for s in sorted(configurations, key=lambda s: not s.control)}
+    keys = frame["config_key"].to_list()
     factor_columns = [
         _factor_column(factor.key, [assigned[key].get(factor.key) for key in keys])
         for factor in factors

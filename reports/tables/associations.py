@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.store import COMPLETE, QUALITY, Factor, level_id
+from harness.store import COMPLETE, QUALITY, FactorRecord, level_id
 from reports import stats
 from reports.cells import (
     Column,
@@ -20,7 +20,7 @@ from reports.cells import (
 )
 from reports.stats import Array, Association, Estimate
 from reports.study import Study, heading
-from reports.tables.groups import as_numbers, own_rows, setting_groups
+from reports.tables.groups import as_numbers, configuration_groups, own_rows
 from reports.tables.metric import MEASURES, Measure
 from reports.tables.notes import plain_table
 from reports.tables.pooling import class_factors
@@ -35,7 +35,7 @@ class _Ranked(NamedTuple):
     ranked: Association
 
 
-def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
+def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
     """Return the rank association of a metric with each factor, over finished configurations.
 
     Only configurations that were drawn at random have a p. Other samplers move all factors towards
@@ -82,14 +82,14 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     )  # fmt: skip
 
 
-def _associate(study: Study, factor: Factor, metric: str) -> Association:
+def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     """Return the association of a factor with the metric's mean over seeds.
 
     It is over the finished configurations in which the factor is active.
     """
     levels: list[Any] = []
     values: list[float] = []
-    for group in setting_groups(study):
+    for group in configuration_groups(study):
         value, assignment = group.mean(f"test/{metric}"), group.value.assignment
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
@@ -111,12 +111,12 @@ class _Response(NamedTuple):
     Attributes:
         rho: Spearman's rank correlation.
         slope: Slope in points per standard deviation of the measure.
-        settings: Number of configurations.
+        configurations: Number of configurations.
     """
 
     rho: float
     slope: float
-    settings: int
+    configurations: int
 
 
 class _Trend(NamedTuple):
@@ -127,9 +127,9 @@ class _Trend(NamedTuple):
     p: float | None = None
 
     @property
-    def settings(self) -> int:
+    def configurations(self) -> int:
         """Largest number of configurations of a seed."""
-        return max(response.settings for response in self.seeds)
+        return max(response.configurations for response in self.seeds)
 
     @property
     def slopes(self) -> list[float]:
@@ -169,7 +169,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     head = heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda line: Text(line.name), "left"),
-        Column("settings", "settings", lambda line: Quantity(line.settings, 0), drop=2),
+        Column("settings", "settings", lambda line: Quantity(line.configurations, 0), drop=2),
         Column("n", "seeds", lambda line: Quantity(len(line.seeds), 0)),
         Column("rho", f"ρ with {head}", lambda line: Ranged(line.rho)),
         Column(

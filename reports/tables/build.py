@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from harness.store import ALONE, ARMS, FLAG, QUALITY
+from harness.store import ALONE, CONTROLS, FLAG, QUALITY
 from reports.cells import (
     AVERAGE,
     CLASSES,
@@ -30,7 +30,7 @@ from reports.tables.associations import rank_table, response_tables
 from reports.tables.beside import quality_tables, selection_tables
 from reports.tables.controls import compare_with_control, levels_of_control, shared_levels
 from reports.tables.families import Family, families, level_family, method_family
-from reports.tables.groups import Group, arm_groups, chosen_by
+from reports.tables.groups import Group, chosen_by, control_groups
 from reports.tables.metric import decimals_of, measured, with_metric
 from reports.tables.notes import COUNTS, comparison_notes, group_table
 from reports.tables.pooling import (
@@ -87,13 +87,14 @@ def _setting_tables(study: Study, metric: str) -> Iterator[Table]:
 def _tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
     """Yield the tables of a study over datasets, with a note if one lacks the control's column."""
     read = [key for key in levels_of_control(study, ALONE) if key != DATASET]
-    is_controlled = any(arm.arm == ALONE for arm in arm_groups(study))
+    is_controlled = any(control.control == ALONE for control in control_groups(study))
     for table in _dataset_tables(study, metric):
         varies = table.kind in ("methods", "settings") or table.name.endswith(tuple(read))
         lacks = versus(ALONE) not in {column.key for column in table.columns}
         if read and is_controlled and varies and lacks:
             home = arms_dataset(study)
-            why = f"no column vs {ARMS[ALONE][0]}: controls run on {home} only, whose table has it"
+            column = f"vs {CONTROLS[ALONE][0]}"
+            why = f"no column {column}: controls run on {home} only, whose table has it"
             table = dataclasses.replace(table, notes=(*table.notes, why))
         yield table
 
@@ -203,7 +204,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
 
         def cell(group: Group, controls: Mapping[str, Group] = controls) -> Cell | None:
             comparison = (
-                None if group.arm else compare_with_control(study, metric, controls, [group])
+                None if group.control else compare_with_control(study, metric, controls, [group])
             )
             if comparison is None:
                 return None
@@ -215,7 +216,7 @@ def _control_columns(family: Family) -> Iterator[Column]:
             )
 
         hidden = control != ALONE
-        yield Column(versus(control), f"vs {ARMS[control][0]}", cell, drop=6, csv_only=hidden)
+        yield Column(versus(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=hidden)
 
 
 def _difference_cell(comparison: Compared) -> Cell:
@@ -258,7 +259,7 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
 
     def over(group: Group) -> Cell | None:
-        return None if group.arm else Quantity(len(group.present), 0)
+        return None if group.control else Quantity(len(group.present), 0)
 
     def column(dataset: str, name: str, head: str, **options: Any) -> Column:
         mean = partial(_mean_cell, family, name, dataset)
@@ -291,7 +292,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     if metric == OBJECTIVE:
         return known(Value, group.estimate(study.score))
     if dataset == AVERAGE:
-        if group.arm:  # controls ran on one dataset
+        if group.control:  # controls ran on one dataset
             return None
         over, total = len(group.present), len(family.datasets)
         suffix = f"({over}/{total})" if over < total else ""

@@ -30,16 +30,20 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """
     baselines = {factor.key: factor.baseline for factor in study.factors}
     by_levels = {
-        _id(setting.assignment): setting.key for setting in study.settings if setting.arm == control
+        _id(configuration.assignment): configuration.key
+        for configuration in study.configurations
+        if configuration.control == control
     }
     controls: dict[str, Group] = {}
-    for setting in study.own:
-        levels = control_levels(control, setting.assignment)
+    for configuration in study.own:
+        levels = control_levels(control, configuration.assignment)
         key = by_levels.get(_id(levels))
         if key is None and _id(levels) == _id({name: baselines.get(name) for name in levels}):
             key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
-        if key is not None and key != setting.key:
-            controls[setting.key] = Group((), study.by_setting[key], arm=control, value=levels)
+        if key is not None and key != configuration.key:
+            controls[configuration.key] = Group(
+                (), study.by_setting[key], control=control, value=levels
+            )
     return controls
 
 
@@ -65,7 +69,7 @@ def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> 
         group: Group of the row.
     """
     names = short_names(study)
-    levels = [controls[key].value for key in group.settings if key in controls]
+    levels = [controls[key].value for key in group.configurations if key in controls]
     return ", ".join(
         f"{names[key]} {level_text(level)}"
         for key, level in (levels[0].items() if levels else ())
@@ -94,7 +98,7 @@ def compare_with_control(
     values: dict[int, list[float]] = {}
     without: dict[int, list[float]] = {}
     for row in (row for group in groups for row in group.done):
-        control, seed = controls.get(row["setting_key"]), row["seed"]
+        control, seed = controls.get(row["config_key"]), row["seed"]
         results = control.seeds(column) if control else {}
         if row.get(column) is not None and seed in results:
             values.setdefault(seed, []).append(row[column])

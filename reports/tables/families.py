@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Literal
 
-from harness.store import ALONE, APART, RIVALS, Factor, level_id
+from harness.store import ALONE, APART, RIVALS, FactorRecord, level_id
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
@@ -16,15 +16,15 @@ from reports.tables.groups import (
     MOST_LEVELS,
     Group,
     Place,
-    arm_groups,
     baseline_level,
     baseline_setting,
     by_seed,
     companions,
+    configuration_groups,
+    control_groups,
     factor_labels,
     level_groups,
     ordered_levels,
-    setting_groups,
     short_names,
 )
 from reports.tables.metric import decimals_of, effect_of, with_metric
@@ -71,7 +71,7 @@ class Family:
         pairs: By group, the group and the baseline as they are compared; only for groups that are
             compared. If a control equals one of the configurations, only the configuration is
             listed, so that the test is counted once.
-        cells: Companion cell by setting_key, within which levels are compared (see companions); in
+        cells: Companion cell by config_key, within which levels are compared (see companions); in
             a table over datasets the dataset. Controls have none.
     """
 
@@ -94,7 +94,7 @@ class Family:
     def comparable(self) -> bool:
         """Whether there are several groups, and differences between them are meaningful."""
         if self.kind == "methods":
-            return sum(not group.arm for group in self.groups) > 1
+            return sum(not group.control for group in self.groups) > 1
         return self.name not in APART
 
     @cached_property
@@ -123,7 +123,9 @@ class Family:
 
         For averages over datasets it is the time on all of them.
         """
-        each = sum((group.mean("seconds") or 0.0) * len(group.settings) for group in self.groups)
+        each = sum(
+            (group.mean("seconds") or 0.0) * len(group.configurations) for group in self.groups
+        )
         return each * max(1, len(self.study.pooled))
 
     @property
@@ -146,10 +148,14 @@ class Family:
             group: self._completed(comparison, *self.pairs[group]) for group, comparison in named
         }
         # a control that equals one of the configurations has the same results
-        by_settings = {group.settings: comparison for group, comparison in known.items()}
-        controls = (group for group in self.groups if group.arm and group not in known)
+        by_configurations = {
+            group.configurations: comparison for group, comparison in known.items()
+        }
+        controls = (group for group in self.groups if group.control and group not in known)
         return known | {
-            arm: by_settings[arm.settings] for arm in controls if arm.settings in by_settings
+            control: by_configurations[control.configurations]
+            for control in controls
+            if control.configurations in by_configurations
         }
 
     @cached_property
@@ -248,13 +254,13 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     if alone and levelled:
         yield level_family(study, study.factors[0], metric)
         return
-    settings, arms = setting_groups(study), arm_groups(study)
+    configurations, controls = configuration_groups(study), control_groups(study)
     # a control is a fair baseline only if it reads none of the study's factors
     is_fair = not levels_of_control(study, ALONE)
-    plain = next((arm for arm in arms if arm.arm == ALONE and is_fair), None)
-    baseline = baseline_setting(study, settings) or plain
+    plain = next((control for control in controls if control.control == ALONE and is_fair), None)
+    baseline = baseline_setting(study, configurations) or plain
     labels = factor_labels(study)
-    groups = [*settings, *arms]
+    groups = [*configurations, *controls]
     pairs = {
         group: pair
         for group, pair in _pair_with_baseline(baseline, groups).items()
@@ -270,13 +276,13 @@ def first_family(study: Study, metric: str) -> Family:
     return next(families(study, metric))
 
 
-def level_family(study: Study, factor: Factor, metric: str) -> Family:
+def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     """Return the family of a factor's levels; with several factors, its main effects."""
     alone = len(study.factors) == 1
-    levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
+    levels, controls = level_groups(study, factor), control_groups(study) if alone else []
     baseline = None if factor.key in APART else baseline_level(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
-    groups = [*levels, *arms]
+    groups = [*levels, *controls]
     pairs, cells = _pair_with_baseline(baseline, groups), {} if alone else companions(study, factor)
     kind: Kind = "levels" if alone else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, cells)
@@ -290,7 +296,7 @@ def _pair_with_baseline(
         return {}
     once: dict[frozenset[str], Group] = {}
     for group in (baseline, *groups):
-        once.setdefault(group.settings, group)
+        once.setdefault(group.configurations, group)
     return {group: (group, baseline) for group in once.values() if group is not baseline}
 
 
@@ -299,7 +305,7 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
 
     Controls have the baseline's levels, and so its classes.
     """
-    if group.arm or baseline.arm:
+    if group.control or baseline.control:
         return True
     mine, theirs = group.value.assignment, baseline.value.assignment
     return all(level_id(mine.get(key)) == level_id(theirs.get(key)) for key in APART)
@@ -315,7 +321,9 @@ def method_family(study: Study, metric: str) -> Family:
         metric: Test metric of its protocol.
     """
     method_rows, home = method_groups(study), arms_dataset(study)
-    arms = [dataclasses.replace(arm, parts={home: arm}) for arm in arm_groups(study)]
+    controls = [
+        dataclasses.replace(control, parts={home: control}) for control in control_groups(study)
+    ]
     beside = dataclasses.replace(study, factors=beside_dataset(study))
     baseline = baseline_setting(beside, method_rows) if beside.factors else None
     both = {
@@ -324,7 +332,7 @@ def method_family(study: Study, metric: str) -> Family:
     }
     pairs = {group: pair for group, pair in both.items() if pair}
     cells = {key: name for group in method_rows for name, key in group.value.parts.items()}
-    labels, groups = factor_labels(beside), [*method_rows, *arms]
+    labels, groups = factor_labels(beside), [*method_rows, *controls]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, cells)
 
 

@@ -11,7 +11,16 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
-from harness.store import ARMS, COMPLETE, FAIL, FLAG, PRUNED, Configuration, Factor, level_id
+from harness.store import (
+    COMPLETE,
+    CONTROLS,
+    FAIL,
+    FLAG,
+    PRUNED,
+    ConfigurationRecord,
+    FactorRecord,
+    level_id,
+)
 from reports.cells import Column, Counts, Flagged, Text, level_text
 from reports.formatting import DASH
 from reports.stats import Estimate
@@ -37,7 +46,7 @@ class Group:
     Attributes:
         labels: Texts of the label columns.
         rows: The rows.
-        arm: Name of the control; "" for other groups.
+        control: Name of the control; "" for other groups.
         value: The level, or the configuration.
         parts: Groups by dataset, for a line in the table over datasets. The group's rows are then
             averages over the datasets in `present`.
@@ -45,7 +54,7 @@ class Group:
 
     labels: tuple[Text, ...]
     rows: Sequence[Mapping[str, Any]]
-    arm: str = ""
+    control: str = ""
     value: Any = None
     parts: Mapping[str, "Group"] = field(default_factory=dict)
 
@@ -74,13 +83,13 @@ class Group:
 
         Args:
             column: Name of the column.
-            cells: Companion cell by setting_key (see companions); "" for configurations that are
+            cells: Companion cell by config_key (see companions); "" for configurations that are
                 not in it.
         """
         results: dict[Place, list[Any]] = {}
         for row in self.done:
             if row.get(column) is not None:
-                place = (cells or {}).get(row["setting_key"], ""), row["seed"]
+                place = (cells or {}).get(row["config_key"], ""), row["seed"]
                 results.setdefault(place, []).append(row[column])
         return results
 
@@ -104,9 +113,9 @@ class Group:
         return [name for name, part in self.parts.items() if part.done]
 
     @cached_property
-    def settings(self) -> frozenset[str]:
+    def configurations(self) -> frozenset[str]:
         """Keys of the group's configurations, which also show whether a control is one of them."""
-        return frozenset(self.column("setting_key"))
+        return frozenset(self.column("config_key"))
 
     @property
     def trials(self) -> "Group":
@@ -131,9 +140,11 @@ class Group:
         return tuple(flags)
 
 
-def ordered_levels(study: Study, factor: Factor) -> list[Any]:
+def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     """Return the factor's distinct values in the study: numbers ascending, others as declared."""
-    levels = [setting.assignment[factor.key] for setting in _settings_with(study, factor)]
+    levels = [
+        configuration.assignment[factor.key] for configuration in _settings_with(study, factor)
+    ]
     values = list({level_id(value): value for value in levels}.values())
     if is_numeric(values):
         return sorted(values)
@@ -157,19 +168,19 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     return [float(level) for level in levels] if sound else None
 
 
-def level_groups(study: Study, factor: Factor) -> list[Group]:
+def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
     """Return one group per level, with all configurations of the study that have it."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for setting in _settings_with(study, factor):
-        level_rows = study.by_setting[setting.key]
-        rows.setdefault(level_id(setting.assignment[factor.key]), []).extend(level_rows)
+    for configuration in _settings_with(study, factor):
+        level_rows = study.by_setting[configuration.key]
+        rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
         Group((label(level),), rows[level_id(level)], value=level)
         for level in ordered_levels(study, factor)
     ]
 
 
-def _settings_with(study: Study, factor: Factor) -> list[Configuration]:
+def _settings_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
     """Return the configurations, without controls, in which a factor is active."""
     return [s for s in study.own if factor.key in s.assignment]
 
@@ -178,7 +189,7 @@ def _settings_with(study: Study, factor: Factor) -> list[Configuration]:
 _KNOWN: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
-def setting_groups(study: Study) -> tuple[Group, ...]:
+def configuration_groups(study: Study) -> tuple[Group, ...]:
     """Return one group per configuration, best mean selection score first, unfinished ones last."""
 
     def loss(group: Group) -> float:
@@ -188,9 +199,11 @@ def setting_groups(study: Study) -> tuple[Group, ...]:
     if study not in _KNOWN:
         groups = [
             Group(
-                labels_of(study, setting.assignment), study.by_setting[setting.key], value=setting
+                labels_of(study, configuration.assignment),
+                study.by_setting[configuration.key],
+                value=configuration,
             )
-            for setting in study.own
+            for configuration in study.own
         ]
         _KNOWN[study] = tuple(sorted(groups, key=loss))
     return _KNOWN[study]
@@ -209,13 +222,13 @@ def labels_of(
     return tuple(named) or (Text(alone),)
 
 
-def arm_groups(study: Study) -> list[Group]:
+def control_groups(study: Study) -> list[Group]:
     """Return the study's controls at the baseline, in their fixed order."""
-    keys = {s.arm: s.key for s in study.settings if s.arm and not s.assignment}
+    keys = {s.control: s.key for s in study.configurations if s.control and not s.assignment}
     return [
-        Group((Text(name),), study.by_setting[keys[arm]], arm=arm)
-        for arm, (name, _) in ARMS.items()
-        if arm in keys
+        Group((Text(name),), study.by_setting[keys[control]], control=control)
+        for control, (name, _) in CONTROLS.items()
+        if control in keys
     ]
 
 
@@ -236,15 +249,15 @@ def label(value: Any) -> Text:
 
 def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     """Return the rows of some configurations."""
-    return study.rows.filter(pl.col("setting_key").is_in(list(keys)))
+    return study.rows.filter(pl.col("config_key").is_in(list(keys)))
 
 
 def own_rows(study: Study) -> pl.DataFrame:
     """Return the rows of the configurations, without controls."""
-    return rows_of(study, [setting.key for setting in study.own])
+    return rows_of(study, [configuration.key for configuration in study.own])
 
 
-def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
+def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
     """Return the level that others are compared with: the factor's baseline, or else the first."""
     matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
     return next(iter([*matches, *groups]), None)
@@ -260,8 +273,8 @@ def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
     return None
 
 
-def companions(study: Study, factor: Factor) -> dict[str, str]:
-    """Return the levels of the other factors by setting_key, as one text per combination.
+def companions(study: Study, factor: FactorRecord) -> dict[str, str]:
+    """Return the levels of the other factors by config_key, as one text per combination.
 
     Only factors that every configuration has are included. Factors that are active in some of them
     (`when:`) are averaged over; matching their levels would leave nothing to compare.
@@ -303,7 +316,7 @@ def factor_labels(study: Study) -> list[Column]:
 
 def spelled(group: Group, columns: Sequence[Column]) -> str:
     """Return a row as text: "n_ctx 4", or the label of a control; "" without factors."""
-    if group.arm:
+    if group.control:
         return group.labels[0].text
     named = zip(columns, group.labels, strict=False)
     return ", ".join(

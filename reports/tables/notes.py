@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import ALONE, ARMS, FAIL, FLAGS, HITS, QUALITY
+from harness.store import ALONE, CONTROLS, FAIL, FLAGS, HITS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import listed
 from reports.stats import DRAWS
@@ -136,7 +136,7 @@ def group_table(
             cells={**named, **cells_of(columns, group)},
             baseline=compares and group is family.baseline,
             selection=chosen_by(trials.column("selection")),
-            arm=group.arm,
+            control=group.control,
             counts=group.counts,
             flags=trials.flags(),
             compared=family.compared.get(group) if compares else None,
@@ -167,11 +167,12 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield from _difference_notes(family)
     if ALONE in family.controls:
         yield Legend(
-            f"vs {ARMS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic features at"
+            f"vs {CONTROLS[ALONE][0]}: Δ{family.head} to the fine-tuner without synthetic features "
+            "at"
             " the row's levels of the factors that it uses, paired by seed, with an uncorrected"
             " interval; a dash: no such run has finished"
         )
-    total = sum(not group.arm for group in family.groups)
+    total = sum(not group.control for group in family.groups)
     if family.shown is not None and total > family.shown:
         yield f"the best {family.shown} of {total} configurations; the CSV file has all"
 
@@ -236,7 +237,7 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
     counted = {
         "configurations not tried yet": study.untried,
         "results of changed configurations or removed seeds, left out": study.left_out,
-        **{f"results reused from study {source}": rows for source, rows in study.adopted.items()},
+        **{f"results reused from study {source}": rows for source, rows in study.reused.items()},
     }
     yield from (f"{count} {what}" for what, count in counted.items() if count)
     yield from study.warnings
@@ -263,7 +264,9 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the note that explains the controls."""
     unseen = study.protocol.unseen or "tested"
-    arms = [f"{ARMS[row.arm][0]}: {ARMS[row.arm][1]}" for row in rows if row.arm]
-    if arms:
-        text = "; ".join([*arms, "all at the baseline of the other factors"])
+    controls = [
+        f"{CONTROLS[row.control][0]}: {CONTROLS[row.control][1]}" for row in rows if row.control
+    ]
+    if controls:
+        text = "; ".join([*controls, "all at the baseline of the other factors"])
         yield Legend(text.format(unseen=unseen))

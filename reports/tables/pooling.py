@@ -6,7 +6,16 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from harness.store import APART, COMPLETE, FAIL, MISSING, PRUNED, Configuration, Factor, level_id
+from harness.store import (
+    APART,
+    COMPLETE,
+    FAIL,
+    MISSING,
+    PRUNED,
+    ConfigurationRecord,
+    FactorRecord,
+    level_id,
+)
 from reports.cells import level_text
 from reports.study import Study, frame
 from reports.tables.groups import Group, chosen_by, labels_of, ordered_levels, rows_of
@@ -22,7 +31,7 @@ def datasets(study: Study) -> list[str]:
     return names if len(names) > 1 else []
 
 
-def beside_dataset(study: Study) -> tuple[Factor, ...]:
+def beside_dataset(study: Study) -> tuple[FactorRecord, ...]:
     """Return the factors of a study other than the dataset."""
     return tuple(factor for factor in study.factors if factor.key != DATASET)
 
@@ -34,12 +43,12 @@ def arms_dataset(study: Study) -> str:
     return next(name for name in (*named, *names) if name in names)
 
 
-def class_factors(study: Study) -> list[Factor]:
+def class_factors(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on other classes, or on more of them."""
     return [factor for factor in study.factors if factor.key in (*APART, "max_classes")]
 
 
-def methods(study: Study) -> list[Configuration]:
+def methods(study: Study) -> list[ConfigurationRecord]:
     """Return every combination of the factors other than the dataset, in the order of their levels.
 
     The parts of each are in the order of the datasets.
@@ -49,18 +58,22 @@ def methods(study: Study) -> list[Configuration]:
         for f in sorted(study.factors, key=lambda f: f.key == DATASET)
     }
 
-    def order(setting: Configuration) -> list[int]:
-        values = setting.assignment
+    def order(configuration: ConfigurationRecord) -> list[int]:
+        values = configuration.assignment
         return [
             place[level_id(values[key])] if key in values else -1 for key, place in places.items()
         ]
 
-    by_levels: dict[str, Configuration] = {}
-    settings = (setting for setting in study.own if DATASET in setting.assignment)
-    for setting in sorted(settings, key=order):
-        rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
-        method = by_levels.get(level_id(rest), Configuration(f"average {len(by_levels)}", rest, ""))
-        parts = {**method.parts, level_text(setting.assignment[DATASET]): setting.key}
+    by_levels: dict[str, ConfigurationRecord] = {}
+    configurations = (
+        configuration for configuration in study.own if DATASET in configuration.assignment
+    )
+    for configuration in sorted(configurations, key=order):
+        rest = {key: value for key, value in configuration.assignment.items() if key != DATASET}
+        method = by_levels.get(
+            level_id(rest), ConfigurationRecord(f"average {len(by_levels)}", rest, "")
+        )
+        parts = {**method.parts, level_text(configuration.assignment[DATASET]): configuration.key}
         by_levels[level_id(rest)] = dataclasses.replace(method, parts=parts)
     return list(by_levels.values())
 
@@ -68,19 +81,19 @@ def methods(study: Study) -> list[Configuration]:
 def one_dataset(study: Study, dataset: str) -> Study:
     """Return the part of a study that ran on one dataset, with the controls if they ran there."""
     with_arms = dataset == arms_dataset(study)
-    settings = [
+    configurations = [
         dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
-        for s in study.settings
-        if (with_arms if s.arm else level_text(s.assignment.get(DATASET)) == dataset)
+        for s in study.configurations
+        if (with_arms if s.control else level_text(s.assignment.get(DATASET)) == dataset)
     ]
     return dataclasses.replace(
         study,
-        rows=rows_of(study, [setting.key for setting in settings]),
+        rows=rows_of(study, [configuration.key for configuration in configurations]),
         factors=beside_dataset(study),
-        settings=tuple(settings),
+        configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
         left_out=0,  # counted over all datasets, as are the adopted ones
-        adopted={},
+        reused={},
         scope=dataset,
     )
 
@@ -110,13 +123,13 @@ def averaged(study: Study, names: Sequence[str] = ()) -> Study | None:
         study,
         rows=frame(rows, factors, whole, tuple(study.protocol.headings)),
         factors=factors,
-        settings=tuple(whole),
+        configurations=tuple(whole),
         scope=f"average over {len(names)} datasets",
         pooled=tuple(names),
     )
 
 
-def _average_rows(study: Study, method: Configuration) -> list[dict[str, Any]]:
+def _average_rows(study: Study, method: ConfigurationRecord) -> list[dict[str, Any]]:
     """Return a row per seed of a method: the average over the datasets of its parts."""
     by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, key in method.parts.items():
@@ -126,7 +139,7 @@ def _average_rows(study: Study, method: Configuration) -> list[dict[str, Any]]:
 
 
 def _average_row(
-    study: Study, method: Configuration, rows: Mapping[str, Mapping[str, Any]]
+    study: Study, method: ConfigurationRecord, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the average of a method's rows of one seed, without flags, which belong to trials.
 
@@ -142,9 +155,9 @@ def _average_row(
     numbers = [n for n in first if n in _COSTS or n.startswith(("test/", "selection/"))]
     average = {
         **dict.fromkeys(numbers),
-        "setting_key": method.key,
+        "config_key": method.key,
         "seed": first["seed"],
-        "arm": "",
+        "control": "",
         "protocol": first["protocol"],
         "selection": chosen_by(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
@@ -193,7 +206,7 @@ def method_groups(study: Study) -> list[Group]:
     return groups
 
 
-def _restrict_method(method: Configuration, names: Iterable[str]) -> Configuration:
+def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> ConfigurationRecord:
     """Return a method restricted to some of its datasets."""
     return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
 

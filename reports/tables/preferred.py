@@ -12,10 +12,10 @@ from reports.tables.groups import (
     Group,
     baseline_setting,
     chosen_by,
+    configuration_groups,
     factor_labels,
     mean,
     own_rows,
-    setting_groups,
     spelled,
 )
 from reports.tables.metric import interval_of
@@ -27,7 +27,7 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
 
     Configurations with a finished row that has no score are left out.
     """
-    scored = [(group.mean(study.score), group) for group in setting_groups(study)]
+    scored = [(group.mean(study.score), group) for group in configuration_groups(study)]
     return [
         (score, group)
         for score, group in scored
@@ -61,14 +61,15 @@ class Headline:
     """Test result of the configuration that selection prefers.
 
     Attributes:
-        setting: The configuration as text; "" without factors. All tied configurations are listed.
+        configuration: The configuration as text; "" without factors. All tied configurations are
+            listed.
         estimate: The metric over seeds; for tied configurations, of their mean under each seed.
         beside: Mean difference to "baseline" and to each control, by name, over the seeds that both
             finished; positive if the configuration is better. The control has the configuration's
             levels of all factors that it reads. Without a finished one there is no difference.
     """
 
-    setting: str
+    configuration: str
     estimate: Estimate
     beside: Mapping[str, Estimate]
 
@@ -89,13 +90,13 @@ def headline(study: Study, metric: str) -> Headline | None:
     whole = averaged(study)
     if whole is None or class_factors(whole) or "+" in selection_rules(whole):
         return None
-    settings = setting_groups(whole)
-    best = preferred(whole) or (list(settings) if len(settings) == 1 else [])
+    configurations = configuration_groups(whole)
+    best = preferred(whole) or (list(configurations) if len(configurations) == 1 else [])
     column = f"test/{metric}"
     values = _mean_results([group.seeds(column) for group in best])
     if not values or not all(group.estimate(column) for group in best):
         return None
-    baseline = baseline_setting(whole, settings) if whole.factors else None
+    baseline = baseline_setting(whole, configurations) if whole.factors else None
     compared: dict[str, Compared | None] = {}
     if baseline is not None:
         compared["baseline"] = compare_paired(values, baseline.seeds(column))
@@ -105,8 +106,8 @@ def headline(study: Study, metric: str) -> Headline | None:
             compared[control] = compare_with_control(whole, metric, controls, best)
     beside = {name: comparison.difference for name, comparison in compared.items() if comparison}
     named = listed([spelled(group, factor_labels(whole)) for group in best], "; ")
-    setting = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
-    return Headline(setting, interval_of(metric, [*values.values()]), beside)
+    configuration = f"{len(best)} tied settings: {named}" if len(best) > 1 else named
+    return Headline(configuration, interval_of(metric, [*values.values()]), beside)
 
 
 def _mean_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
 
-from harness.store import Configuration
+from harness.store import ConfigurationRecord
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
 from reports.stats import Estimate, mean_interval
 from reports.study import Study
@@ -65,7 +65,7 @@ def all_datasets() -> set[str]:
 class _Beside(NamedTuple):
     """A method on a dataset: its name, its row of papers.csv, and the rows of this study."""
 
-    setting: str
+    configuration: str
     figure: Mapping[str, str]
     group: Group
 
@@ -91,7 +91,7 @@ def published_table(study: Study) -> Table:
     """
     lines = [*_published_lines(study)]
     columns = [
-        Column("setting", "setting", lambda line: Text(line.setting), "left"),
+        Column("setting", "setting", lambda line: Text(line.configuration), "left"),
         Column("dataset", "dataset", lambda line: Text(line.figure["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
@@ -125,46 +125,48 @@ def _published_lines(study: Study) -> Iterator[_Beside]:
     """Yield configurations with published figures, then methods that ran on all datasets."""
     pooled = averaged(study, sorted(all_datasets()))
     for part in (study, pooled) if pooled else (study,):
-        for setting in part.settings:
-            method = _method_of(part, setting)
-            place = AVERAGE_OF_ALL if part.pooled else _value_of(part, setting, "dataset")
+        for configuration in part.configurations:
+            method = _method_of(part, configuration)
+            place = AVERAGE_OF_ALL if part.pooled else _value_of(part, configuration, "dataset")
             figure = figures().get((method, place))
-            group = Group((), part.by_setting[setting.key])
-            if figure and group.done and _has_published_setup(part, setting):
-                yield _Beside(_method_text(part, setting, method), figure, group)
+            group = Group((), part.by_setting[configuration.key])
+            if figure and group.done and _has_published_setup(part, configuration):
+                yield _Beside(_method_text(part, configuration, method), figure, group)
 
 
-def _has_published_setup(study: Study, setting: Configuration) -> bool:
+def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
     """Return True if a configuration ran with the setup of the published figures."""
     theirs = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    same = all(_value_of(study, setting, key) in values for key, values in theirs.items())
+    same = all(_value_of(study, configuration, key) in values for key, values in theirs.items())
     return same and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
-def _method_of(study: Study, setting: Configuration) -> Method:
+def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
     """Return the fine-tuner and the generator of a configuration by their names in papers.csv."""
     finetuner, generator = (
-        _value_of(study, setting, part) or _value_of(study, setting, f"{part}.name")
+        _value_of(study, configuration, part) or _value_of(study, configuration, f"{part}.name")
         for part in ("finetuner", "generator")
     )
-    finetuner = "zero_shot" if setting.arm == "zero_shot" else finetuner
-    if finetuner == "zero_shot" or setting.arm == "no_synthetic":
+    finetuner = "zero_shot" if configuration.control == "zero_shot" else finetuner
+    if finetuner == "zero_shot" or configuration.control == "no_synthetic":
         return finetuner, "none"  # it uses no synthetic features
-    return finetuner, setting.arm or generator
+    return finetuner, configuration.control or generator
 
 
-def _method_text(study: Study, setting: Configuration, method: Method) -> str:
+def _method_text(study: Study, configuration: ConfigurationRecord, method: Method) -> str:
     """Return the method with the levels of the other factors."""
     name = method[0] if method[1] == "none" else " + ".join(method)
-    names, varied = short_names(study), setting.assignment
+    names, varied = short_names(study), configuration.assignment
     keys = [k for k in varied if k not in _OF_METHOD]
     return ", ".join([name, *(f"{names.get(key, key)} {level_text(varied[key])}" for key in keys)])
 
 
-def _value_of(study: Study, setting: Configuration, key: str) -> str:
+def _value_of(study: Study, configuration: ConfigurationRecord, key: str) -> str:
     """Return a configuration's value of a key, as in MLflow's params; "" if the study has none."""
-    baselines = {factor.key: factor.baseline for factor in study.factors} if setting.arm else {}
-    value = {**study.constants, **baselines, **setting.assignment}.get(key, "")
+    baselines = (
+        {factor.key: factor.baseline for factor in study.factors} if configuration.control else {}
+    )
+    value = {**study.constants, **baselines, **configuration.assignment}.get(key, "")
     if isinstance(value, Mapping):
         return str(value.get("name", ""))
     return value if isinstance(value, str) else json.dumps(value)

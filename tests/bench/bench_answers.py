@@ -75,47 +75,50 @@ def grid(
         own = [s for s in range(seeds) if rng.random() >= lost]
         state = "FAIL" if rng.random() < lost / 2 else "COMPLETE"
         _add(builder, dict(zip(keys, cell, strict=True)), values, own, tied, bool(dead), state)
-    arms: dict[str, float] = {}
+    controls: dict[str, float] = {}
     if not (dead or tied or lost) and rng.random() < 0.5:
-        arms = {"no_synthetic": rng.choice([0.0, -3.0]), "real_pictures": rng.choice([-0.5, 0, 3])}
-        for arm, gap in arms.items():
+        controls = {
+            "no_synthetic": rng.choice([0.0, -3.0]),
+            "real_pictures": rng.choice([-0.5, 0, 3]),
+        }
+        for control, gap in controls.items():
             base = [factor["baseline"] for factor in factors]
             values = drawn.mean(axis=tuple(range(len(sizes)))) + effects[base[-1]] + gap
             values = values + noise(rng, (seeds,)) - noise(rng, (4_000,)).mean()
-            _add(builder, {}, values, range(seeds), arm=arm)
+            _add(builder, {}, values, range(seeds), control=control)
 
     def truth(assignment: Mapping[str, Any]) -> float:
         return float(effects[assignment.get(KEYS[1], 0)])
 
-    return Known(builder, truth, arms)
+    return Known(builder, truth, controls)
 
 
 def pruned(rng: np.random.Generator) -> Known:
     """Drawn settings of which the better ones finish, some studies few; an arm was stopped, too."""
-    ranges, settings, seeds = int(rng.choice([2, 4])), int(rng.integers(8, 25)), 3
+    ranges, configurations, seeds = int(rng.choice([2, 4])), int(rng.integers(8, 25)), 3
     slope = EFFECT * 2 * (rng.random() < 0.5)
     factors = [
         {"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in range(ranges)
     ]
     builder = StoreBuilder(
-        name="made", factors=factors, seeds=range(seeds), sampler="tpe", n_trials=settings
+        name="made", factors=factors, seeds=range(seeds), sampler="tpe", n_trials=configurations
     )
     of_seed = rng.normal(60, SEED_SD, seeds)
-    drawn = rng.random((settings, ranges))
-    values = slope * drawn[:, :1] + of_seed + bell(rng, (settings, seeds))
-    finish = int(rng.integers(1, settings + 1 if rng.random() < 0.3 else 7))
-    best = np.argsort(-values.mean(axis=1) - rng.normal(0, 1, settings))[:finish]
+    drawn = rng.random((configurations, ranges))
+    values = slope * drawn[:, :1] + of_seed + bell(rng, (configurations, seeds))
+    finish = int(rng.integers(1, configurations + 1 if rng.random() < 0.3 else 7))
+    best = np.argsort(-values.mean(axis=1) - rng.normal(0, 1, configurations))[:finish]
     for place, row in enumerate(drawn):
         state = "COMPLETE" if place in best else "PRUNED"
         assignment = {f"x{i}": float(x) for i, x in enumerate(row)}
         _add(builder, assignment, values[place], range(seeds), state=state)
-    _add(builder, {}, of_seed, range(seeds), state="PRUNED", arm="real_pictures")
+    _add(builder, {}, of_seed, range(seeds), state="PRUNED", control="real_pictures")
     return Known(builder, lambda assignment: slope * assignment.get("x0", 0.0))
 
 
 def _add(
     builder: StoreBuilder, assignment: Mapping[str, Any], values: Array, seeds: Sequence[int],
-    tied: bool = False, collapsed: bool = False, state: str = "COMPLETE", arm: str = "",
+    tied: bool = False, collapsed: bool = False, state: str = "COMPLETE", control: str = "",
 ) -> None:  # fmt: skip
     """A run of some seeds, or a setting that has none."""
     if not seeds:
@@ -124,7 +127,7 @@ def _add(
     results = {s: dict.fromkeys(NAMES, float(values[s])) for s in seeds}
     chosen = dict.fromkeys(NAMES, float(np.round(values.mean()))) if tied else None
     flags = {"posterior_collapse": list(seeds)} if collapsed else None
-    builder.trial(assignment, results, state=state, arm=arm, selected=chosen, flags=flags)
+    builder.trial(assignment, results, state=state, control=control, selected=chosen, flags=flags)
 
 
 SHAPES: dict[str, Callable[[np.random.Generator], Known]] = {

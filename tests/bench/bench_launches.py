@@ -80,8 +80,8 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
     ours = Steps(clip, sizes)
     exam = ours.protocol.selection
     assert exam is not None
-    settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    chosen = FusedFinetuner(CoOp, settings, exam.task, None, clip, ours.seeds)
+    configurations = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+    chosen = FusedFinetuner(CoOp, configurations, exam.task, None, clip, ours.seeds)
     taken: dict[str, Callable[[], object]] = {
         "generator step": ours.generator_step,
         "CoOp step with synthesis": ours.coop_step,

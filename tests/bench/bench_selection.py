@@ -166,8 +166,8 @@ class Trainer:
         if generator is not None:
             synthetic = self.config.synthetic
             synthesizer = Synthesizer(synthetic, generator.sample, exam.task, self.seeds)
-        settings = self.config.finetuner.model_copy(update={"epochs": epochs})
-        finetuner = build_finetuner(settings, exam.task, synthesizer, self.clip, self.seeds)
+        configurations = self.config.finetuner.model_copy(update={"epochs": epochs})
+        finetuner = build_finetuner(configurations, exam.task, synthesizer, self.clip, self.seeds)
         found = []
         for epoch in range(epochs + 1):
             if epoch:
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = range(options.first_seed, options.first_seed + (2 if options.smoke else options.seeds))
     runs = {}
     for name in options.methods[: 1 if options.smoke else None]:
-        shots, settings = METHODS[name]
+        shots, configurations = METHODS[name]
         for generator in ({"name": "none"}, VAE)[: 1 if options.smoke else None]:
             small = {"epochs": 2} if options.smoke else {}
             config = TrialConfig.model_validate(
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "max_classes": features.n_base,
                     "shots": shots,
                     "generator": generator,
-                    "finetuner": {"name": name, **settings, **small},
+                    "finetuner": {"name": name, **configurations, **small},
                     "synthetic": {"resample": False},
                 }
             )

@@ -52,7 +52,7 @@ class Measured:
     report: `ship-report`. report_processor: its seconds of the processor.
     """
 
-    settings: int
+    configurations: int
     new: float
     new_mib: float
     finished: float
@@ -64,9 +64,9 @@ class Measured:
     page_mb: float
 
 
-def measure(settings: int, folder: Path) -> Measured:
+def measure(configurations: int, folder: Path) -> Measured:
     """Plan, fill and report a study of so many settings, a multiple of twenty."""
-    space = space_file(settings, folder)
+    space = space_file(configurations, folder)
     sweep = [SWEEP, "--space", str(space), "--dry-run"]
     new, _, new_mib = command(sweep, folder)
     ledger = fill(load_study(space), folder)
@@ -74,12 +74,14 @@ def measure(settings: int, folder: Path) -> Measured:
     shown = command([REPORT, "large"], folder)
     page = folder / "large-report" / "large.html"
     page_mb = page.stat().st_size / 1e6
-    return Measured(settings, new, new_mib, finished, finished_mib, ledger, *shown, page_mb=page_mb)
+    return Measured(
+        configurations, new, new_mib, finished, finished_mib, ledger, *shown, page_mb=page_mb
+    )
 
 
-def space_file(settings: int, folder: Path) -> Path:
+def space_file(configurations: int, folder: Path) -> Path:
     """A grid of so many settings, a multiple of twenty."""
-    weights = ", ".join(str(round(1e-6 * (n + 1), 9)) for n in range(settings // 20))
+    weights = ", ".join(str(round(1e-6 * (n + 1), 9)) for n in range(configurations // 20))
     file = folder / "large.yaml"
     file.write_text(STUDY.format(weights=weights, seeds=SEEDS))
     return file
@@ -125,15 +127,15 @@ def fill(study: StudyConfig, folder: Path) -> float:
         write_trial(recorder, work, run_trial)
     began = time.monotonic()
     ledger = read_history(store.client, experiment, study.objective)
-    assert len(ledger.runs) == len(plan.settings)
+    assert len(ledger.runs) == len(plan.configurations)
     return time.monotonic() - began
 
 
 def measured(sizes: Sequence[int]) -> Iterator[Measured]:
     """One row a size."""
-    for settings in sizes:
+    for configurations in sizes:
         with tempfile.TemporaryDirectory(prefix="settings-") as folder:
-            yield measure(settings, Path(folder))
+            yield measure(configurations, Path(folder))
 
 
 def main() -> None:

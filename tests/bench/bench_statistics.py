@@ -60,8 +60,8 @@ def lines(studies: int, tpe: int) -> Iterator[str]:
     yield "\n" + _head(
         f"any of three inert factors under TPE, {tpe} studies | by ranks | by importance"
     )
-    for settings in (30, 60)[: 1 if tpe < FEWEST_TPE else 2]:
-        yield _row(f"{settings} settings, 3 seeds", under_tpe(settings, tpe))
+    for configurations in (30, 60)[: 1 if tpe < FEWEST_TPE else 2]:
+        yield _row(f"{configurations} settings, 3 seeds", under_tpe(configurations, tpe))
 
 
 def _head(names: str) -> str:

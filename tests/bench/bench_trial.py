@@ -28,7 +28,7 @@ SIDE: Final = 2048
 """Rows and columns of the products that a trial is held against."""
 
 
-def setting(sizes: Sizes, epochs: int) -> TrialConfig:
+def configuration(sizes: Sizes, epochs: int) -> TrialConfig:
     """So many epochs of each of the two, with the sizes of the reference code."""
     return TrialConfig.model_validate(
         {
@@ -62,7 +62,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def share(clip: FrozenCLIP, sizes: Sizes, epochs: int, side: int = SIDE) -> float:
     """Of the rate of plain products, the best of some turns of each."""
-    features, config = random_features(clip, sizes), setting(sizes, epochs)
+    features, config = random_features(clip, sizes), configuration(sizes, epochs)
 
     def whole() -> None:
         trial(config, sizes.seeds, features, clip)

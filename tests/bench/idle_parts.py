@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, epoch_metrics, final_numbers
-from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
+from harness.planning import ConfigurationMaker, Fingerprints, Plan, Work, make_plan
 from harness.recording import StudyRun, TrialRecorder
 from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
 from harness.tuning import StudySearcher
@@ -68,7 +68,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
     prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
     study, ledger = idle_study(known), RunHistory()
     if sampler != "grid":
-        every = make_plan(study, ledger, prints).settings
+        every = make_plan(study, ledger, prints).configurations
         seeds = tuple(range(SEEDS))
         ledger = RunHistory(
             tuple(
@@ -77,7 +77,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
             )
         )
         study = sampled_study(sampler, known + asked)
-    make = SettingMaker(study, prints)
+    make = ConfigurationMaker(study, prints)
     plan = make_plan(study, ledger, prints)
     began = time.process_time()
     searcher = StudySearcher(study, plan, ledger, make, lambda: asked)
@@ -153,9 +153,9 @@ def recording(
 
 def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     """A trial from its start to its end."""
-    seeds, config = work.seeds, work.setting.config
+    seeds, config = work.seeds, work.configuration.trial
     items = list(run_trial(config, seeds, FakeFeatures("", None), FakeClip(""), {}, None))
-    name = work.setting.key
+    name = work.configuration.key
     recorder.start(name, work)
     *trained, test = items
     recorder.epochs(name, [epoch_metrics(item) for item in trained], {})

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from harness.store import Factor
+from harness.store import FactorRecord
 from reports.analysis import importance
 from reports.analysis.contrasts import grid_model
 from reports.analysis.layout import Varied
@@ -82,7 +82,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     """
     rng, codes = np.random.default_rng(seed), np.indices((3, 4)).reshape(2, -1)
     factors = tuple(
-        Varied(Factor(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        Varied(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((3, 4))
     )
     model, called = grid_model(factors), np.zeros(3)
@@ -152,7 +152,7 @@ def over_classes(classes: int, studies: int, seed: int) -> float:
     return held / studies
 
 
-def under_tpe(settings: int, studies: int) -> list[float]:
+def under_tpe(configurations: int, studies: int) -> list[float]:
     """Shares of TPE studies in which any of three inert factors has a Holm p of ranks below 0.05.
 
     The second share is of those in which an inert factor has the largest importance.
@@ -171,7 +171,7 @@ def under_tpe(settings: int, studies: int) -> list[float]:
         rng = np.random.default_rng(study)
         sampler = optuna.samplers.TPESampler(seed=study, multivariate=True)
         search = optuna.create_study(direction="maximize", sampler=sampler)
-        for _ in range(settings):
+        for _ in range(configurations):
             trial = search.ask()
             x = [trial.suggest_float(key, 0, 1) for key in keys]
             search.tell(trial, 8 * x[0] + rng.normal(0, SD / math.sqrt(3)))

@@ -22,7 +22,7 @@ from tests.ship.generators.cases import CASES, build
 SEEDS = [0, 4]
 
 
-class Setting:
+class Configuration:
     """The tiny CLIP on the device, and what a protocol makes of it."""
 
     def __init__(self, clip: FrozenCLIP, features: FeatureSet, protocol: str) -> None:
@@ -42,19 +42,19 @@ class Setting:
 
 
 @pytest.fixture(scope="module")
-def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Setting]:
+def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Configuration]:
     """Each protocol's, made once."""
-    return cache(lambda protocol: Setting(device_clip, features, protocol))
+    return cache(lambda protocol: Configuration(device_clip, features, protocol))
 
 
 @pytest.fixture
-def setting(settings: Callable[[str], Setting]) -> Setting:
+def setting(settings: Callable[[str], Configuration]) -> Configuration:
     """Base-to-new."""
     return settings("base_to_new")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
-def test_no_generator_waits(device: EmulatedDevice, setting: Setting, case: str) -> None:
+def test_no_generator_waits(device: EmulatedDevice, setting: Configuration, case: str) -> None:
     """An epoch, and what is sampled after it."""
     generator = build(case, setting.task, setting.clip, SEEDS)
     generator.train_epoch()
@@ -65,7 +65,7 @@ def test_no_generator_waits(device: EmulatedDevice, setting: Setting, case: str)
 
 
 @pytest.mark.parametrize("name", list(FAST))
-def test_no_finetuner_waits(device: EmulatedDevice, setting: Setting, name: str) -> None:
+def test_no_finetuner_waits(device: EmulatedDevice, setting: Configuration, name: str) -> None:
     """An epoch with fresh synthetic features in each step."""
     finetuner = setting.finetuner(name)
     finetuner.train_epoch()
@@ -77,7 +77,7 @@ def test_no_finetuner_waits(device: EmulatedDevice, setting: Setting, name: str)
 @pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
 @pytest.mark.parametrize("name", list(FINETUNERS))
 def test_an_evaluation_waits_once(
-    device: EmulatedDevice, settings: Callable[[str], Setting], name: str, protocol: str
+    device: EmulatedDevice, settings: Callable[[str], Configuration], name: str, protocol: str
 ) -> None:
     """However many choices there are at inference; stacking sorts its margins on the host."""
     setting = settings(protocol)

@@ -232,8 +232,8 @@ class Bench:
         for run in self.ledger(name).runs:
             if run.state == "COMPLETE":
                 for seed in run.seeds:
-                    assert (run.setting_key, seed) not in rows
-                    rows[run.setting_key, seed] = run.logged.run_id
+                    assert (run.config_key, seed) not in rows
+                    rows[run.config_key, seed] = run.logged.run_id
             else:
                 assert not run.objective
 

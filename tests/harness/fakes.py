@@ -127,8 +127,8 @@ def _analytic(
 
 def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:
     n_ctx = getattr(config.generator, "n_ctx", 0)
-    setting = f"{features.dataset} {config.generator.name} {n_ctx}"
-    return f"{setting} {config.finetuner.name} seed {seed}\n"
+    configuration = f"{features.dataset} {config.generator.name} {n_ctx}"
+    return f"{configuration} {config.finetuner.name} seed {seed}\n"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ OF_A_RUN = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
 
 def rows(study: Study) -> pl.DataFrame:
     """What reports read of a study, but for what no two runs share."""
-    return study.rows.drop(OF_A_RUN).sort("setting_key", "seed")
+    return study.rows.drop(OF_A_RUN).sort("config_key", "seed")
 
 
 def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.planning.settings import label_of
+from harness.planning.configurations import label_of
 from harness.progress import View, line_printer, reporter
 from harness.store import State
 from harness.store.errors import StoreError

@@ -39,7 +39,7 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
             if "trial/" not in key
         }
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
-        key = tags.get("ship.setting_key", "study")
+        key = tags.get("ship.config_key", "study")
         if key in found:
             raise AssertionError(f"{key} is there twice")
         found[key] = (run.info.status, tags, run.data.params, points, files)

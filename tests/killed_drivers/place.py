@@ -38,7 +38,7 @@ PRELOADED = (
 )
 
 
-def drive(arguments: list[str], settings: Mapping[str, str], output: Path) -> None:
+def drive(arguments: list[str], configurations: Mapping[str, str], output: Path) -> None:
     """What the process of a driver does.
 
     Args:
@@ -50,7 +50,7 @@ def drive(arguments: list[str], settings: Mapping[str, str], output: Path) -> No
 
     os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, where the soak runs under it, ignores it
-    os.environ.update(settings)
+    os.environ.update(configurations)
     tempfile.tempdir = None  # what was read from the environment before
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
     for stream in (sys.stdout, sys.stderr):
@@ -81,13 +81,13 @@ class Place:
         self.runs += 1
         paths = [self.uri, *(str(self.folder / name) for name in ("log", "cache"))]
         fault = json.dumps({"study": {**STUDY, "name": self.name}})
-        settings = {
+        configurations = {
             "SHIP_TEST_MARK": self.mark,
             "TMPDIR": str(self.folder / "tmp"),
             "RAY_TMPDIR": str(self.ray),
         }
         arguments = [*paths, f"{SECONDS_PER_EPOCH}", fault]
-        process = DRIVERS.Process(target=drive, args=(arguments, settings, self.output))
+        process = DRIVERS.Process(target=drive, args=(arguments, configurations, self.output))
         process.start()
         return process
 

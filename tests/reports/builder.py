@@ -55,7 +55,7 @@ class StoreBuilder:
         assignment: Mapping[str, Any],
         results: Mapping[int, Mapping[str, float]],
         *,
-        arm: str = "",
+        control: str = "",
         key: str | None = None,
         state: str = "COMPLETE",
         reason: str = "",
@@ -71,9 +71,9 @@ class StoreBuilder:
         flags: flag -> the seeds that raised it; the flags named have a 0 for the other seeds.
         epochs: The tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
         """
-        key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
+        key = key or f"{control}{json.dumps(assignment, sort_keys=True)}"
         metrics = {"trial/seconds": 8.0 * len(results), "trial/text_tokens": 1e6 * len(results)}
-        tested_epochs = epochs or [0 if arm == "zero_shot" else 20] * len(results)
+        tested_epochs = epochs or [0 if control == "zero_shot" else 20] * len(results)
         for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):
             lower = {name: value - 3.0 for name, value in values.items()}
             names = lower if selected is None else selected
@@ -91,7 +91,8 @@ class StoreBuilder:
         }  # fmt: skip
         params |= {name: json.dumps(value).strip('"') for name, value in assignment.items()}
         written = {
-            "ship.kind": "trial", "ship.state": state, "ship.setting_key": key, "ship.arm": arm,
+            "ship.kind": "trial", "ship.state": state, "ship.config_key": key,
+            "ship.control": control,
             "ship.seeds": json.dumps(list(results)), "ship.assignment": json.dumps(assignment),
             "ship.selection": self.selection, "ship.protocol": self.protocol,
             "ship.backbone": "pocket", "ship.dataset": "emoji", "ship.results_version": "1",
@@ -102,19 +103,23 @@ class StoreBuilder:
         started = 1_000 + len(self.runs)
         self.runs.append(Run(f"run{len(self.runs)}", started, written, params, metrics))
         if want:
-            self.want(assignment, arm=arm, key=key)
+            self.want(assignment, control=control, key=key)
         return self
 
     def want(
         self,
         assignment: Mapping[str, Any],
         *,
-        arm: str = "",
+        control: str = "",
         key: str | None = None,
     ) -> "StoreBuilder":
         """List a setting as wanted, run or not."""
-        key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
-        entry: dict[str, Any] = {"setting_key": key, "assignment": dict(assignment), "arm": arm}
+        key = key or f"{control}{json.dumps(assignment, sort_keys=True)}"
+        entry: dict[str, Any] = {
+            "config_key": key,
+            "assignment": dict(assignment),
+            "control": control,
+        }
         if self.wanted is not None and entry not in self.wanted:
             self.wanted.append(entry)
         return self
@@ -131,7 +136,7 @@ class StoreBuilder:
         if self.wanted is not None:
             text = json.dumps(self.wanted)
             pieces = [text[at : at + 400] for at in range(0, len(text), 400)]
-            tags |= {f"ship.wanted.{i}" if i else "ship.wanted": p for i, p in enumerate(pieces)}
+            tags |= {f"ship.planned.{i}" if i else "ship.planned": p for i, p in enumerate(pieces)}
         return Run("parent", 0, tags, {}, {})
 
     def study(self) -> Study:
@@ -207,8 +212,8 @@ def prompt_len(**fields: Any) -> StoreBuilder:
             for s, d in draws.items()
         }
         build.trial({"generator.n_ctx": n_ctx}, results)
-    build.trial({}, {seed: scores(52.0, 61.0) for seed in draws}, arm="zero_shot")
+    build.trial({}, {seed: scores(52.0, 61.0) for seed in draws}, control="zero_shot")
     levels = {"no_synthetic": 47.0, "text_feature": 54.0, "real_pictures": 71.0}
-    for arm, new in levels.items():
-        build.trial({}, {s: scores(new + d, 71 + d / 4) for s, d in draws.items()}, arm=arm)
+    for control, new in levels.items():
+        build.trial({}, {s: scores(new + d, 71 + d / 4) for s, d in draws.items()}, control=control)
     return build

@@ -53,7 +53,7 @@ def quality_followed() -> StoreBuilder:
             }
             results[s] = scores(50.0 + 0.5 * moved - 2 * s + rng.normal(0, 0.2)) | made
         builder.trial({KL: weight}, results)
-    return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, arm="text_feature")
+    return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, control="text_feature")
 
 
 def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:

@@ -98,9 +98,11 @@ def collapsing(protocol: str = "generalized_zero_shot", **fields: Any) -> StoreB
         }
         flags = {"posterior_collapse": fallen, "diversity_collapse": [], "mean_gap": []}
         builder.trial({KL: weight}, results, flags=flags)
-    builder.trial({}, {s: one_softmax(61.0, 44.0) for s in SEEDS}, arm="zero_shot")
+    builder.trial({}, {s: one_softmax(61.0, 44.0) for s in SEEDS}, control="zero_shot")
     same = {s: one_softmax(60 + s / 4, 49.0) | quality(s, 0.95) for s in SEEDS}
-    return builder.trial({}, same, arm="text_feature", flags={"diversity_collapse": list(SEEDS)})
+    return builder.trial(
+        {}, same, control="text_feature", flags={"diversity_collapse": list(SEEDS)}
+    )
 
 
 def few_shot(selection: str = "base_val") -> StoreBuilder:
@@ -164,6 +166,6 @@ def over_datasets(
                 builder.want(assignment)
             else:
                 builder.trial(assignment, results, state=state, reason="worker died")
-    builder.trial({}, {s: scores(44.0, 80.0) for s in seeds}, arm="zero_shot")
+    builder.trial({}, {s: scores(44.0, 80.0) for s in seeds}, control="zero_shot")
     same = {s: scores(45.0, 80.0 + s) | quality(s, 0.9) for s in seeds}
-    return builder.trial({}, same, arm="text_feature")
+    return builder.trial({}, same, control="text_feature")

@@ -40,14 +40,16 @@ def test_headlines_are_the_tables_numbers(report: Report) -> None:
 def test_differences_to_reference_arms_are_paired_by_seed(report: Report) -> None:
     """Above 0 the setting is ahead of the arm."""
     rows = {
-        (row["setting_key"], row["seed"]): row[f"test/{H}"] for row in report.study.rows.to_dicts()
+        (row["config_key"], row["seed"]): row[f"test/{H}"] for row in report.study.rows.to_dicts()
     }
-    keys = {s.arm: s.key for s in report.study.settings if s.arm}
-    best = next(s.key for s in report.study.settings if s.assignment.get("generator.n_ctx") == 8)
+    keys = {s.control: s.key for s in report.study.configurations if s.control}
+    best = next(
+        s.key for s in report.study.configurations if s.assignment.get("generator.n_ctx") == 8
+    )
     metrics = make_publication(report).metrics
-    for arm in ("no_synthetic", "text_feature"):
-        expected = sum(rows[best, s] - rows[keys[arm], s] for s in range(5)) / 5
-        assert metrics[f"headline/vs_{arm}/{H}"] == pytest.approx(expected)
+    for control in ("no_synthetic", "text_feature"):
+        expected = sum(rows[best, s] - rows[keys[control], s] for s in range(5)) / 5
+        assert metrics[f"headline/vs_{control}/{H}"] == pytest.approx(expected)
     assert metrics[f"headline/vs_no_synthetic/{H}"] > 0
     assert not any("zero_shot" in name or "real_pictures" in name for name in metrics)
 
@@ -76,7 +78,7 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
         results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
         builder.trial({"f0": level}, results, selected=scores(50.0))
     found = headline(builder.study(), METRIC)
-    assert found is not None and found.setting == "2 tied settings: f0 0; f0 1"
+    assert found is not None and found.configuration == "2 tied settings: f0 0; f0 1"
     assert found.estimate.mean == pytest.approx(63.0)
     assert found.beside["baseline"].mean == pytest.approx(2.0)
 

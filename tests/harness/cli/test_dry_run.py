@@ -8,8 +8,8 @@ import pytest
 
 import harness.resources
 import harness.study
+from harness.planning.configurations import Configuration
 from harness.planning.plan import Estimate, PlanRow
-from harness.planning.settings import Setting
 from ship.trial_config import TrialConfig
 from tests.harness.cli.conftest import invoke
 
@@ -40,9 +40,9 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
     What is noted is shown without its control characters.
     """
     rows = (
-        PlanRow(Setting("a", TrialConfig(), {"n_ctx": "[1]"}), (), done=(0, 1)),
-        PlanRow(Setting("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
-        PlanRow(Setting("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
+        PlanRow(Configuration("a", TrialConfig(), {"n_ctx": "[1]"}), (), done=(0, 1)),
+        PlanRow(Configuration("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
+        PlanRow(Configuration("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
     left = Estimate({"b": 0.4, "c": 90.0}, (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
@@ -71,7 +71,7 @@ def test_a_plan_without_a_finished_trial_says_that_its_time_is_unknown(
 ) -> None:
     """A finished plan has no such line."""
     unknown = "estimated time left for trials: unknown until the first trial has finished"
-    planned(rows=(PlanRow(Setting("a", TrialConfig(), {"n_ctx": 1}), (0,)),))
+    planned(rows=(PlanRow(Configuration("a", TrialConfig(), {"n_ctx": 1}), (0,)),))
     assert invoke(*DRY).stdout.splitlines()[3].startswith(unknown)
     planned(finished=True)
     assert unknown not in invoke(*DRY).stdout

@@ -32,7 +32,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     """Its report, then the command that opens MLflow's UI, to be pasted into a shell."""
     result = invoke("--space", "prompt_len", "--set", "shots=4", "--address", "auto", "--verbose")
     assert result.exit_code == 0
-    assert calls["study"].trial.shots == 4
+    assert calls["study"].base.shots == 4
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
         "cache_dir": None, "storage": None, "accept_changes": False, "reuse": True,
@@ -168,7 +168,7 @@ def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
     options = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
     result = invoke("--space", "prompt_len", *options)
     assert result.exit_code == 0, result.output
-    assert calls["study"].trial.finetuner.step == 0.5
+    assert calls["study"].base.finetuner.step == 0.5
     listed = invoke("--list-options", "--plugin", str(PLUGIN))
     assert listed.exit_code == 0 and "part of the way that the first step goes" in listed.stdout
 

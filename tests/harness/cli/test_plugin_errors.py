@@ -48,8 +48,8 @@ def test_whatever_a_plugin_raises_is_one_line(tmp_path: Path, place: str, kind: 
     path = tmp_path / "mine.py"
     path.write_text(RAISED[kind] + PLUGIN.format(place=place), "utf-8")
     keys = ("finetuner=mine", "finetuner.size=2")
-    settings = [part for key in keys for part in ("--set", key)]
-    result = invoke("--space", "prompt_len", "--plugin", str(path), *settings, "--dry-run")
+    configurations = [part for key in keys for part in ("--set", key)]
+    result = invoke("--space", "prompt_len", "--plugin", str(path), *configurations, "--dry-run")
     assert result.exit_code == 2, result.exception
     (line,) = result.stderr.splitlines()
     # pydantic asks a ValueError for its text, which raises the other error

@@ -145,7 +145,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     """What authors.yaml spells out from the authors' code is what keys have that are left out."""
     other = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
     other |= {"templates": ("dataset",)}  # of coop, the authors have no others
-    assert reference().trial.model_copy(update=other) == TrialConfig()
+    assert reference().base.model_copy(update=other) == TrialConfig()
 
 
 def test_the_reference_has_the_authors_settings_for_imagenet(
@@ -153,13 +153,13 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
 ) -> None:
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
     monkeypatch.setattr("harness.config.needs.Needs.faults", lambda *_: [])
-    constant = reference("dataset=imagenet").trial
+    constant = reference("dataset=imagenet").base
     varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant
-    assert resolve(varied, {"dataset": "photos"}) == reference().trial
-    arms = resolved_controls(reference("dataset=imagenet", "finetuner=gda"))
-    assert arms["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
-    generator = {**reference().trial.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
+    assert resolve(varied, {"dataset": "photos"}) == reference().base
+    controls = resolved_controls(reference("dataset=imagenet", "finetuner=gda"))
+    assert controls["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
+    generator = {**reference().base.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
     assert constant.generator.model_dump() == generator
     assert constant.finetuner.model_dump() == CoOpConfig(epochs=20).model_dump()
 

@@ -43,8 +43,8 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
         "finetuner.coop.epochs": 60,
         **{f"generator.vae.{key}": value for key, value in vae.items()},
     }
-    arms = {"generator": "none"}, {"generator": "real"}
-    assert all(resolve(study, arm).finetuner == trial.finetuner for arm in arms)
+    controls = {"generator": "none"}, {"generator": "real"}
+    assert all(resolve(study, control).finetuner == trial.finetuner for control in controls)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_a_space_alone_is_a_study_of_photos_with_settings_that_train() -> None:
 def test_a_key_of_the_yaml_wins(keys: dict[str, Any], expected: dict[str, Any]) -> None:
     """The other keys of the method are filled in; a method without defaults stays the authors'."""
     study = study_of(**keys, dataset="emoji", synthetic={"resample": True})
-    assert study.trial.finetuner.model_dump().items() >= expected.items()
-    assert (study.trial.dataset, study.trial.synthetic.resample) == ("emoji", True)
+    assert study.base.finetuner.model_dump().items() >= expected.items()
+    assert (study.base.dataset, study.base.synthetic.resample) == ("emoji", True)
     assert not {"dataset", "synthetic.resample"} & study.backbone_defaults.keys()
 
 
@@ -94,8 +94,8 @@ def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
 
 def test_overrides_count_as_keys_of_the_yaml() -> None:
     """--set of a value wins, and --set of a method brings that method's defaults."""
-    assert study_of("finetuner.lr=0.01").trial.finetuner.model_dump()["lr"] == 0.01
-    adapter = study_of("finetuner=clip_adapter").trial.finetuner.model_dump()
+    assert study_of("finetuner.lr=0.01").base.finetuner.model_dump()["lr"] == 0.01
+    adapter = study_of("finetuner=clip_adapter").base.finetuner.model_dump()
     assert (adapter["name"], adapter["lr"]) == ("clip_adapter", 0.003)
 
 
@@ -110,7 +110,7 @@ def test_another_backbone_has_the_authors_settings(
     """Nothing is filled in, by --set or by the YAML; then a dataset must be given."""
     study = study_of(*overrides, **keys, dataset="caltech101")
     authors = {"backbone": CLIP, "dataset": "caltech101"}
-    assert study.trial == TrialConfig().model_copy(update=authors)
+    assert study.base == TrialConfig().model_copy(update=authors)
     assert (study.variants, study.backbone_defaults) == ({}, {})
     with pytest.raises(ConfigError, match=r"bare: dataset must be given \(choices: .*photos"):
         load_study({"name": "bare", **BARE, **keys}, overrides, there=False, label="bare")
@@ -121,7 +121,7 @@ def test_a_backbone_that_varies_has_no_defaults() -> None:
     space = {"backbone": ["pocket", CLIP], "dataset": ["photos", "emoji"]}
     study = study_of(space=space)
     assert study.backbone_defaults == {}
-    assert study.trial.finetuner == TrialConfig().finetuner
+    assert study.base.finetuner == TrialConfig().finetuner
     with pytest.raises(ConfigError, match="dataset must be given"):
         study_of(space={"backbone": ["pocket", CLIP]})
 

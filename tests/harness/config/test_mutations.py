@@ -63,8 +63,8 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         assert error.faults
         assert all(fault.startswith("study: ") for fault in error.faults)
         return
-    for arm in space.resolved_controls(study).values():
-        assert arm.shots is None or arm.shots >= 1
+    for control in space.resolved_controls(study).values():
+        assert control.shots is None or control.shots >= 1
     if study.sampler == "grid":
         for setting in space.grid(study)[:5]:
             space.resolve(study, setting)

@@ -97,4 +97,4 @@ def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigError, match="stop"):
         harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
     study = stop.call_args.args[0]
-    assert study.trial.finetuner.name == "nearest_mean"
+    assert study.base.finetuner.name == "nearest_mean"

@@ -3,26 +3,26 @@
 from typing import Any
 
 from harness.config.study_config import StudyConfig
+from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.planning.settings import Setting
 from harness.store import Run, State, Tag
 from harness.store.history import RunHistory, RunRecord
 
 
-def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
+def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
     """The study's settings, reference arms first."""
-    return list(make_plan(study, RunHistory(), prints).settings)
+    return list(make_plan(study, RunHistory(), prints).configurations)
 
 
-def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
+def run_of(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
     """A run in the ledger."""
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
     values: dict[str, Any] = {
         "logged": Run("r", 0, tags, {}, {}),
-        "setting_key": setting.key,
-        "arm": setting.arm,
-        "assignment": setting.assignment,
+        "config_key": configuration.key,
+        "control": configuration.control,
+        "assignment": configuration.assignment,
         "seeds": seeds,
         "state": State.COMPLETE,
         "failure": None,

@@ -9,10 +9,10 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import TableChanges
+from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
-from harness.recording.study_run import StudyRun, setting_tags
+from harness.recording.study_run import StudyRun, configuration_tags
 from harness.store import PROTOCOLS, seed_metric
 from harness.store.changes import Changes, params, points
 from harness.store.open import Store
@@ -38,22 +38,22 @@ class History:
         record = StudyRun.create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
-            if only(work.setting):
-                self.complete(experiment, work.setting, work.seeds)
+            if only(work.configuration):
+                self.complete(experiment, work.configuration, work.seeds)
 
-    def complete(self, experiment: str, setting: Any, seeds: tuple[int, ...]) -> None:
+    def complete(self, experiment: str, configuration: Any, seeds: tuple[int, ...]) -> None:
         """A finished run of a setting, of 10 s a seed."""
         tags = {
             "ship.kind": "trial",
             "ship.state": "COMPLETE",
             "ship.seeds": json.dumps(list(seeds)),
-            **setting_tags(setting),
-            **provenance_tags(setting, self.prints),
+            **configuration_tags(configuration),
+            **provenance_tags(configuration, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
         tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
         metrics = points({"trial/seconds": 10.0 * len(seeds), **tested})
-        self.store.write(Changes(run=run, params=params(setting.config), metrics=metrics))
+        self.store.write(Changes(run=run, params=params(configuration.trial), metrics=metrics))
 
     def changes(self, study: StudyConfig) -> TableChanges:
         """What a run of the study would leave out of the table."""
@@ -96,7 +96,7 @@ def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
     study = make_study(space=space, **keys)
     history.ran(study)
     experiment = history.store.create_experiment("small")
-    make = SettingMaker(study, history.prints)
+    make = ConfigurationMaker(study, history.prints)
     record = StudyRun.create(history.store, experiment, study)
     for value in (0.002, 0.2):
         record.want(make({"generator.kl_weight": value}))
@@ -129,12 +129,12 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
     for run in client.search_runs([experiment]):
         if run.data.tags["ship.kind"] == "trial":
             client.set_tag(run.info.run_id, f"ship.{tag}", value)
-            key = run.data.tags["ship.setting_key"]
-            client.set_tag(run.info.run_id, "ship.setting_key", key[::-1])
+            key = run.data.tags["ship.config_key"]
+            client.set_tag(run.info.run_id, "ship.config_key", key[::-1])
         else:
-            wanted = json.loads(run.data.tags["ship.wanted"])
-            keys = [{**one, "setting_key": one["setting_key"][::-1]} for one in wanted]
-            client.set_tag(run.info.run_id, "ship.wanted", json.dumps(keys))
+            wanted = json.loads(run.data.tags["ship.planned"])
+            keys = [{**one, "config_key": one["config_key"][::-1]} for one in wanted]
+            client.set_tag(run.info.run_id, "ship.planned", json.dumps(keys))
     variants = {"dataset": {"photos": {"augmentations": 3}}}
     changes = history.changes(make_study(space=space, variants=variants))
     assert counts(changes) == (6, 0)

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from harness.config.study_config import StudyConfig
+from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
-from harness.planning.settings import SettingMaker
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_study
@@ -28,13 +28,13 @@ def tried(
     study: StudyConfig, prints: Fingerprints, shots: int, score: float, **keys: Any
 ) -> RunRecord:
     """Return a finished run of a configuration with its selection score."""
-    setting = SettingMaker(study, prints)({SHOTS: shots, N_CTX: 1})
-    return run_of(setting, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
+    configuration = ConfigurationMaker(study, prints)({SHOTS: shots, N_CTX: 1})
+    return run_of(configuration, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
 
 
 def at_other_levels(plan: Plan) -> dict[str, str]:
     """Return the controls at other levels than the baseline's with their states."""
-    rows = [row for row in plan.rows if row.setting.arm and row.setting.assignment]
+    rows = [row for row in plan.rows if row.configuration.control and row.configuration.assignment]
     return {row.label: row.state for row in rows}
 
 
@@ -68,7 +68,7 @@ def test_what_was_the_best_before_keeps_its_finished_controls(prints: Fingerprin
     study = sampled(n_trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
     before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
-    runs += [run_of(row.setting, SEEDS) for row in before.rows if row.label in CONTROLS]
+    runs += [run_of(row.configuration, SEEDS) for row in before.rows if row.label in CONTROLS]
     now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
     assert at_other_levels(now) == {
         **dict.fromkeys(CONTROLS, "done"),
@@ -80,12 +80,14 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     """A sampler that may draw it is not asked for it any more, as at the baseline."""
     space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
     study = sampled(space=space)
-    maker = SettingMaker(study, prints)
-    alone = run_of(maker.arms()[1], SEEDS, arm="", objective=dict.fromkeys(SEEDS, 40.0))
+    maker = ConfigurationMaker(study, prints)
+    alone = run_of(maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0))
     alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
     best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
     plan = make_plan(study, RunHistory((alone, best)), prints)
     assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
     (own,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
-    assert own.state == "to run" and own.setting.key in {one.key for one in plan.equal_arms}
+    assert own.state == "to run" and own.configuration.key in {
+        one.key for one in plan.duplicate_controls
+    }
     assert plan.proposals == 0

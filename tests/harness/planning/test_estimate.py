@@ -37,17 +37,17 @@ def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: A
 def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
     """A setting takes its own seconds per seed if it has any, else the mean of all."""
     study = make_study(seeds=3)
-    settings = settings_of(study, prints)
+    configurations = settings_of(study, prints)
     found = estimate_of(
         study,
         prints,
         finished(study, prints, 6.0),
-        run_of(settings[1], (0,), seconds=9.0, device=CPU),
-        finished(study, prints, 0.1, arm="zero_shot", setting_key="arm"),
+        run_of(configurations[1], (0,), seconds=9.0, device=CPU),
+        finished(study, prints, 0.1, control="zero_shot", config_key="control"),
         finished(study, prints, 900.0, device="NVIDIA H100"),
     )
     assert found is not None
-    first, second, third = (setting.key for setting in settings)
+    first, second, third = (configuration.key for configuration in configurations)
     assert found.seconds == {first: 3.0, second: 18.0, third: pytest.approx(3 * 5.0)}
     assert found.n_trials == 3
 
@@ -55,23 +55,27 @@ def test_finished_trials_give_the_time(prints: Fingerprints) -> None:
 def test_a_control_has_its_own_time_and_gives_none_to_others(prints: Fingerprints) -> None:
     """Also one that ran as a level in another study."""
     study = make_study(controls=True)
-    control = next(setting for setting in settings_of(study, prints) if setting.arm)
-    ended = run_of(control, (0,), seconds=0.1, device=CPU, arm="")
+    control = next(
+        configuration for configuration in settings_of(study, prints) if configuration.control
+    )
+    ended = run_of(control, (0,), seconds=0.1, device=CPU, control="")
     assert estimate_of(study, prints, ended) is None
-    level = next(setting for setting in settings_of(study, prints) if not setting.arm)
+    level = next(
+        configuration for configuration in settings_of(study, prints) if not configuration.control
+    )
     found = estimate_of(study, prints, ended, run_of(level, (0,), seconds=4.0, device=CPU))
     assert found is not None
     assert (found.seconds[control.key], found.seconds[level.key]) == (0.1, 4.0)
 
 
-@pytest.mark.parametrize("keys", [{"device": "NVIDIA H100"}, {"arm": "zero_shot"}])
+@pytest.mark.parametrize("keys", [{"device": "NVIDIA H100"}, {"control": "zero_shot"}])
 def test_without_a_trial_that_counts_the_time_is_unknown(
     prints: Fingerprints, keys: dict[str, Any]
 ) -> None:
     """Trials on another kind of device do not count, nor do those of controls."""
     study = make_study()
     assert estimate_of(study, prints) is None
-    other = {"setting_key": "of another study", **keys}
+    other = {"config_key": "of another study", **keys}
     assert estimate_of(study, prints, finished(study, prints, 6.0, **other)) is None
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
+from harness.planning.configurations import Configuration, ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, make_plan
-from harness.planning.settings import Setting, SettingMaker
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_study
@@ -19,20 +19,20 @@ from tests.harness.planning.made import run_of, settings_of
 from tests.told import told
 
 
-def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -> Setting:
+def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -> Configuration:
     """The setting that a case is about."""
-    return SettingMaker(study, prints)(case["at"])
+    return ConfigurationMaker(study, prints)(case["at"])
 
 
 def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) -> RunRecord:
     """A run of the study as it is, or as it was."""
-    setting = setting_of(make_study(**{**study, **case.get("was", {})}), prints, case)
+    configuration = setting_of(make_study(**{**study, **case.get("was", {})}), prints, case)
     keys: dict[str, Any] = {"state": State(case.get("state", State.COMPLETE))}
     if "failed" in case:
         keys = {"state": State.FAIL, "failure": Failure(case["failed"]), "reason": "why"}
     if keys["state"] is not State.COMPLETE:
         keys["objective"] = {}
-    return run_of(setting, tuple(case.get("seeds", (0, 1))), **keys)
+    return run_of(configuration, tuple(case.get("seeds", (0, 1))), **keys)
 
 
 def rows_told(plan: Plan) -> list[tuple[str, str]]:
@@ -57,13 +57,15 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
     plan = make_plan(study, ledger, prints, retry_before=1 if "retry" in case else 0)
     assert rows_told(plan) == list(case.get("rows", {}).items())
     assert plan.proposals == case.get("proposals", 0)
-    assert [arm.arm for arm in plan.equal_arms] == case.get("equal_arms", [])
+    assert [control.control for control in plan.duplicate_controls] == case.get(
+        "duplicate_controls", []
+    )
 
 
 def test_labels_are_short_and_unambiguous(prints: Fingerprints) -> None:
     """The last part of a name, or the whole where two factors end alike."""
     space = {"generator.lr": [0.1], "finetuner.lr": [0.2], "shots": [1]}
-    (setting,) = settings_of(make_study(space=space), prints)
-    assert setting.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"
+    (configuration,) = settings_of(make_study(space=space), prints)
+    assert configuration.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"
     level = {"generator.kl_weight": 0.018700774249525893, "finetuner": "coop"}
-    assert replace(setting, assignment=level).label == "kl_weight=0.0187, finetuner=coop"
+    assert replace(configuration, assignment=level).label == "kl_weight=0.0187, finetuner=coop"

@@ -25,8 +25,8 @@ STATES = list(State)
 
 def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
     """A run with an objective of 50 + seed."""
-    setting: Any = SimpleNamespace(key=key, arm="", assignment={})
-    return run_of(setting, seeds, state=state, **keys)
+    configuration: Any = SimpleNamespace(key=key, control="", assignment={})
+    return run_of(configuration, seeds, state=state, **keys)
 
 
 runs = st.lists(
@@ -51,7 +51,7 @@ def test_a_row_is_the_best_that_happened_to_its_seed(history: list[RunRecord]) -
         done = {seed for seed, run in ledger.of(key).items() if run.state is State.COMPLETE}
         assert set(ledger.objectives(key)) == done
         for seed in range(4):
-            states = {r.state for r in history if r.setting_key == key and seed in r.seeds}
+            states = {r.state for r in history if r.config_key == key and seed in r.seeds}
             row = ledger.of(key).get(seed)
             best = next(
                 (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
@@ -99,7 +99,7 @@ def test_a_seed_is_finished(tags: dict[str, str], lacks: str | None, finished: b
 
     The ledger, the plan, reuse and the report agree.
     """
-    tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.SETTING_KEY: "a", **tags}
+    tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
     metrics = {seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
     if lacks:

@@ -268,18 +268,20 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
     monkeypatch.setattr(store.client, "log_batch", counted)
     for number in range(200):
         assignment = {f"generator.a_longer_name_{i}": number / 7 for i in range(10)}
-        setting = replace(plan.settings[0], key=f"proposed {number}", assignment=assignment)
-        record.want(setting)
-        record.want(setting)  # known by now
+        configuration = replace(
+            plan.configurations[0], key=f"proposed {number}", assignment=assignment
+        )
+        record.want(configuration)
+        record.want(configuration)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(joined_tag(held, "ship.wanted"))
+        wanted = json.loads(joined_tag(held, "ship.planned"))
         assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
-    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.wanted"))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag(held, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
     again = StudyRun.create(store, experiment, study)
-    again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(setting, ()))))
+    again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(configuration, ()))))
     kept = read_history(store.client, experiment, "").study
     assert len(kept.configurations) == 4
 
@@ -296,7 +298,9 @@ def test_a_runs_name_is_no_longer_than_a_database_takes(
     recorder: TrialRecorder, work: Work, store: Store
 ) -> None:
     """PostgreSQL refuses more than 250 characters."""
-    long = replace(work, setting=replace(work.setting, assignment={"a": "x" * 300, "b": "y" * 300}))
+    long = replace(
+        work, configuration=replace(work.configuration, assignment={"a": "x" * 300, "b": "y" * 300})
+    )
     recorder.start("t", long)
     (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
-    assert run.info.run_name == long.setting.label[:250]
+    assert run.info.run_name == long.configuration.label[:250]

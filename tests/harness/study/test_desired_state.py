@@ -12,9 +12,9 @@ from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
 from harness.planning.changes import StudyChanged
+from harness.planning.configurations import Configuration
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan, PlanRow
-from harness.planning.settings import Setting
 from harness.study.standing import plan_study, prompt_lines
 from reports.study.load import load_records
 from ship.trial_config import TrialConfig
@@ -70,11 +70,11 @@ def test_weights_that_turn_out_to_be_others_are_those_of_the_next_run(bench: Ben
 
     bench.run(over(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
-    study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.wanted"]
+    study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.planned"]
     words = "backbone pocket: other content than before, under the same name"
     with pytest.raises(UserError, match="backbone pocket: other weights than its files had"):
         bench.run(study, method=method)
-    assert bench.parent().data.tags["ship.wanted"] == wanted
+    assert bench.parent().data.tags["ship.planned"] == wanted
     assert bench.states() == ["COMPLETE"]
     bench.check_invariants()
     before = contents(bench)
@@ -95,9 +95,9 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
     )
     labels = [row.label for row in found.rows]
-    arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
+    controls = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
     matched = [f"{name} (selection=authors)" for name in ("no_synthetic", "text_feature")]
-    assert labels == [*arms, *matched, "selection=none", "selection=authors"]
+    assert labels == [*controls, *matched, "selection=none", "selection=authors"]
     assert {row.state for row in found.rows} == {"to run"}
 
 
@@ -111,7 +111,9 @@ def test_a_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
     method = Method(load_dataset=lambda *_: pictures)
     configs = [TrialConfig(templates=one) for one in (("dataset",), ("dataset", "{} & co"))]
     own = TrialConfig.model_validate({"finetuner": {"name": "zero_shot", "templates": "ensemble"}})
-    rows = tuple(PlanRow(Setting("k", config), (0,)) for config in [*configs, configs[0], own])
+    rows = tuple(
+        PlanRow(Configuration("k", config), (0,)) for config in [*configs, configs[0], own]
+    )
     plan = Plan(rows, (), 1)
     asked = {"space": {"templates": ["dataset", "{} 2"]}, "finetuner": "clip_adapter"}
     study = make_study(**asked, dataset="emoji", sampler="tpe", n_trials=1)

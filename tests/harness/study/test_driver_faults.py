@@ -56,15 +56,15 @@ def test_a_driver_killed_while_it_writes(
 
 def test_a_clock_that_jumps_in_mid_study(bench: Bench, drive: Drive, calm: Calm) -> None:
     """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
-    settings = {"trial_timeout": 120.0}
-    fault = {**HERE, "jump": -3600, "at": 4, "study": settings}
+    configurations = {"trial_timeout": 120.0}
+    fault = {**HERE, "jump": -3600, "at": 4, "study": configurations}
     code, output = drive(0.05, fault=fault).end()
     assert code == 0, output
     starts = [run.info.start_time for run in bench.trials()]
     assert max(starts) - min(starts) > 3000 * 1000  # it did jump
     assert bench.states() == ["COMPLETE"] * 4
     assert len(bench.lines()) == 8
-    assert not bench.run(study(**settings)).ran
+    assert not bench.run(study(**configurations)).ran
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study()))
 

@@ -84,7 +84,7 @@ def test_a_seed_fails_alone(bench: Bench, calm: Callable[[StudyConfig], str]) ->
     ours, theirs = (rows(load_records("small", uri)) for uri in (bench.uri, calm(study)))
     finished = ours.filter(state="COMPLETE")
     assert len(finished) == 8
-    wanted = theirs.join(finished, on=["setting_key", "seed"], how="semi")
+    wanted = theirs.join(finished, on=["config_key", "seed"], how="semi")
     assert finished.drop("reason").equals(wanted.drop("reason"))
 
     before = bench.lines()

@@ -235,9 +235,9 @@ def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
     assert bench.run(study).interrupted
     assert bench.states() == ["INTERRUPTED"]
     bench.check_invariants()
-    (cut,) = {run.data.tags["ship.setting_key"] for run in bench.trials()}
+    (cut,) = {run.data.tags["ship.config_key"] for run in bench.trials()}
     assert bench.run(study).complete
     assert "went on behind" in bench.log.read_text()
     done = [run for run in bench.trials() if run.data.tags["ship.state"] == "COMPLETE"]
-    assert len(done) == 3 and cut in {run.data.tags["ship.setting_key"] for run in done}
+    assert len(done) == 3 and cut in {run.data.tags["ship.config_key"] for run in done}
     bench.check_invariants()

@@ -119,7 +119,7 @@ def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
     assert bench.run(study, publish=report).complete
     data = bench.parent().data
     assert data.tags[Tag.BEST] == "n_ctx 8"
-    best = sum(truth(study.trial, seed) for seed in range(3)) / 3 + 4  # the constant n_ctx is 4
+    best = sum(truth(study.base, seed) for seed in range(3)) / 3 + 4  # the constant n_ctx is 4
     assert data.metrics["headline/best/harmonic_mean"] == pytest.approx(best)
     assert data.metrics["headline/vs_baseline/harmonic_mean"] == pytest.approx(4.0)
     assert data.tags[Tag.RUN_NOTE].startswith("a line\n\n### small: the answer")

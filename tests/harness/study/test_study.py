@@ -112,7 +112,7 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     assert tags["mlflow.parentRunId"] == bench.parent().info.run_id
     assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
     assert tags["ship.device"].startswith("cpu")
-    numbers = [truth(study.trial, seed) for seed in (0, 1)]
+    numbers = [truth(study.base, seed) for seed in (0, 1)]
     numbered = {"test/harmonic_mean": sum(numbers) / 2, "objective": sum(numbers) / 2}
     for seed, number in enumerate(numbers):
         numbered[f"test/harmonic_mean/seed_{seed}"] = number
@@ -122,7 +122,7 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     assert metrics["trial/seconds"] >= 0
     assert metrics["trial/peak_memory_mb"] > 1
     assert "test/selection_epoch" not in metrics
-    check_curve(bench, "selection/harmonic_mean", truth(study.trial, 0.5))
+    check_curve(bench, "selection/harmonic_mean", truth(study.base, 0.5))
     assert "selection/joint_new/seed_0" not in metrics  # which would be one chart each
     path = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
     table = {row["metric"]: row for row in pl.read_csv(path).to_dicts()}
@@ -154,7 +154,7 @@ def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Ben
     assert bench.run(asked).complete
     assert len(bench.lines()) == 3  # asking runs nothing again
     run = bench.trials()[-1]
-    check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.trial, 2))
+    check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.base, 2))
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
     columns = load_records("small", bench.uri).rows.columns
@@ -188,7 +188,7 @@ def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
     assert outcome.complete
     for run in bench.trials():
         if run.data.tags["ship.state"] == "PRUNED":
-            assert not run.data.tags["ship.arm"] and "objective" not in run.data.metrics
+            assert not run.data.tags["ship.control"] and "objective" not in run.data.metrics
             assert run.info.status == "FINISHED"
             told = re.fullmatch(
                 r"asha stopped it at evaluation \d+: harmonic_mean (.+)",
@@ -211,8 +211,8 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
     assert not bench.run(make_study(n_trials=3, **keys)).ran
     outcome = bench.run(make_study(n_trials=6, **keys))
     assert (outcome.done, outcome.missing) == (6, 0)
-    assert len({run.setting_key for run in bench.ledger().runs}) == 6
-    assert len(json.loads(bench.parent().data.tags["ship.wanted"])) == 6
+    assert len({run.config_key for run in bench.ledger().runs}) == 6
+    assert len(json.loads(bench.parent().data.tags["ship.planned"])) == 6
 
 
 @pytest.mark.slow
@@ -226,13 +226,13 @@ def test_a_search_ends_with_the_controls_of_its_best_configuration(bench: Bench)
         "controls": True,
     }
     outcome = bench.run(make_study(n_trials=1, **keys))
-    controls = [run for run in bench.ledger().runs if run.arm and run.assignment]
-    (best,) = [run for run in bench.ledger().runs if not run.arm]
-    assert [run.arm for run in controls] == ["no_synthetic", "text_feature"]
+    controls = [run for run in bench.ledger().runs if run.control and run.assignment]
+    (best,) = [run for run in bench.ledger().runs if not run.control]
+    assert [run.control for run in controls] == ["no_synthetic", "text_feature"]
     assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
     assert (outcome.done, outcome.complete) == (7, True)
-    listed = json.loads(bench.parent().data.tags["ship.wanted"])
-    assert sum(bool(one["arm"] and one["assignment"]) for one in listed) == 2
+    listed = json.loads(bench.parent().data.tags["ship.planned"])
+    assert sum(bool(one["control"] and one["assignment"]) for one in listed) == 2
     assert not bench.run(make_study(n_trials=1, **keys)).ran
     assert bench.run(make_study(n_trials=2, **keys)).complete
     bench.check_invariants()

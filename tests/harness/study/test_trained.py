@@ -180,7 +180,7 @@ def test_levels_with_classes_of_their_own_are_named(tmp_path: Path) -> None:
     uri = over.write(f"sqlite:///{tmp_path}/mlflow.db")
     crossed.write(uri)
     rows = load_records("over", uri).rows
-    best = rows.filter(pl.col("setting_key").str.contains("photos.*: 2"))["run_id"].item()
+    best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
     none_named = "setting must name a level of dataset, as each has .*: emoji, photos"
     for study, asked, told in (
         ("over", [], none_named),

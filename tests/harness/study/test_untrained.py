@@ -33,11 +33,11 @@ def test_a_fine_tuner_that_learns_nothing_gets_no_verdict(bench: Bench) -> None:
     found = load_study("small", tracking_uri=bench.uri)
     check(str(found.answer()))
     rows = found.rows
-    trained = rows.filter((rows["arm"] != "zero_shot") | rows["arm"].is_null())
+    trained = rows.filter((rows["control"] != "zero_shot") | rows["control"].is_null())
     assert trained["flag/saturated"].to_list() == [1.0] * 10
     assert trained["flag/untrained"].to_list() == [0.0] * 10
     frame = found.table("generator.kl_weight").frame
-    assert frame.filter(arm="zero_shot")["epoch"].to_list() == [None]
+    assert frame.filter(control="zero_shot")["epoch"].to_list() == [None]
     assert frame["epoch"].drop_nulls().to_list() == [4] * 5
 
 

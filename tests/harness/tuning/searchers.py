@@ -9,9 +9,9 @@ from ray.tune.search import Searcher
 from harness.config.space import suggest
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL
+from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.planning.settings import SettingMaker
 from harness.store import seed_metric
 from harness.store.history import RunHistory
 from harness.tuning.searcher import StudySearcher
@@ -44,7 +44,7 @@ def searcher_of(
     study: StudyConfig, prints: Fingerprints, ledger: RunHistory = EMPTY
 ) -> StudySearcher:
     """The searcher of a run that finds this ledger, and room for as many trials as may run."""
-    make = SettingMaker(study, prints)
+    make = ConfigurationMaker(study, prints)
     plan = make_plan(study, ledger, prints)
     room = study.max_concurrent_trials or 10_000
     return StudySearcher(study, plan, ledger, make, lambda: room)
@@ -54,7 +54,7 @@ def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[s
     """The last result of a trial that went well."""
     work = searcher.attempts[trial_id].work
     keys = {seed: seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
-    numbers = {key: score(work.setting.config, seed) for seed, key in keys.items()}
+    numbers = {key: score(work.configuration.trial, seed) for seed, key in keys.items()}
     return {FINAL: [{"metrics": numbers}]}
 
 

@@ -56,7 +56,7 @@ def trials_until_near(searcher: StudySearcher, score: NoisyScore) -> int:
     """
     for number in range(1, N_TRIALS + 1):
         searcher.suggest(str(number))
-        if planted(searcher.attempts[str(number)].work.setting.config) >= PEAK - 0.5:
+        if planted(searcher.attempts[str(number)].work.configuration.trial) >= PEAK - 0.5:
             return number
         searcher.on_trial_complete(str(number), done(searcher, str(number), score))
     return N_TRIALS + 1

@@ -11,9 +11,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from harness.messages import EVALUATIONS, LAST_VALUE
+from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.planning.settings import SettingMaker
 from harness.store import Failure, State
 from harness.store.history import RunHistory
 from harness.tuning.endings import Attempt
@@ -107,7 +107,7 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
         seeds=[0, 1, 2],
         max_concurrent_trials=1,
     )
-    make = SettingMaker(study, prints)
+    make = ConfigurationMaker(study, prints)
     good, pruned, bad, lame, less, more = (
         make({"generator.kl_weight": value / 10}) for value in range(1, 7)
     )
@@ -131,7 +131,10 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     others = (TrialState.COMPLETE, pytest.approx(50.5))
     assert at_once == [average, (TrialState.PRUNED, None), fail, others, running, running]
     ran = drive(searcher)
-    assert [(work.setting.key, work.seeds) for work in ran] == [(less.key, (2,)), (more.key, (2,))]
+    assert [(work.configuration.key, work.seeds) for work in ran] == [
+        (less.key, (2,)),
+        (more.key, (2,)),
+    ]
     assert not any(work.may_stop for work in ran)
     later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
     assert later == [
@@ -145,26 +148,26 @@ def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str
     """The seed depends on how many settings are known; the same start gives the same proposals."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
     first, again = (drive(searcher_of(study, prints)) for _ in range(2))
-    assert [w.setting.key for w in first] == [w.setting.key for w in again]
-    ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in first))
+    assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
+    ledger = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
     searcher = searcher_of(longer, prints, ledger)
     more = drive(searcher)
     assert len(optuna_trials(searcher)) == 8  # no known one was proposed again
     assert len(more) == 4
-    assert not {w.setting.key for w in first} & {w.setting.key for w in more}
+    assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
 
 def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
     """After 30 settings the proposals lie nearer to the optimum at 0.01 than random ones do."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
     known = drive(searcher_of(first, prints))
-    values = [truth(work.setting.config, 0) for work in known]
+    values = [truth(work.configuration.trial, 0) for work in known]
     pairs = zip(known, values, strict=True)
-    runs = tuple(run_of(work.setting, (0,), objective={0: value}) for work, value in pairs)
+    runs = tuple(run_of(work.configuration, (0,), objective={0: value}) for work, value in pairs)
     study = make_study(space=RANGE, sampler="tpe", n_trials=50, seeds=1)
     more = drive(searcher_of(study, prints, RunHistory(runs)))
-    assert mean(truth(work.setting.config, 0) for work in more) > mean(values) + 0.5
+    assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
 
 
 @pytest.mark.parametrize(
@@ -176,18 +179,18 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
     ],
 )
 def test_a_finite_space_is_emptied_without_repeats(
-    prints: Fingerprints, space: dict[str, Any], settings: int
+    prints: Fingerprints, space: dict[str, Any], configurations: int
 ) -> None:
     """A sampler that repeats itself is told what it knows, and helped out by the grid."""
     study = make_study(space=space, sampler="tpe", n_trials=50, seeds=1)
     searcher = searcher_of(study, prints)
     ran = drive(searcher)
-    assert len(ran) == len({work.setting.key for work in ran}) == settings
-    told, make = optuna_trials(searcher), SettingMaker(study, prints)
-    assert len(told) > settings
+    assert len(ran) == len({work.configuration.key for work in ran}) == configurations
+    told, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
+    assert len(told) > configurations
     truths = [truth(make(values_of(study, trial)).config, 0) for trial in told]
     assert [trial.value for trial in told] == truths
-    ledger = RunHistory(tuple(run_of(work.setting, work.seeds) for work in ran))
+    ledger = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, ledger, prints).finished
 
 

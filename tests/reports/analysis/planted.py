@@ -72,7 +72,7 @@ def grid(
 
 def drawn(
     ranges: int,
-    settings: int,
+    configurations: int,
     effect: Effect,
     seeds: int = 3,
     rng: np.random.Generator | None = None,
@@ -82,7 +82,7 @@ def drawn(
     factors = [
         {"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in range(ranges)
     ]
-    values = rng.random((settings, ranges))
+    values = rng.random((configurations, ranges))
     assignments = [{f"x{i}": float(v) for i, v in enumerate(row)} for row in values]
     return planted(factors, assignments, effect, seeds, rng, sampler="random")
 

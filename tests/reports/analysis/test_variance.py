@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.store import Factor
+from harness.store import FactorRecord
 from reports.analysis.contrasts import grid_model
 from reports.analysis.layout import Varied
 from reports.analysis.variance import (
@@ -23,7 +23,7 @@ def two_factors(first: int, second: int) -> tuple[Varied, ...]:
     """The factors of a complete grid."""
     codes = np.indices((first, second)).reshape(2, -1)
     return tuple(
-        Varied(Factor(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
+        Varied(FactorRecord(f"f{i}", tuple(range(n)), False, 0), tuple(range(n)), codes[i])
         for i, n in enumerate((first, second))
     )
 

@@ -48,7 +48,7 @@ def check(known: Known, answer: Answer, found: Claims) -> None:
         }:
             _levels(known, finding, found)
         else:
-            arms(known, finding.text, found)
+            controls(known, finding.text, found)
     told = [finding.text for finding in answer.findings if finding.subject == "importance"]
     if len(known.builder.factors) > 1:
         shares(known, " ".join(told), found)
@@ -116,8 +116,8 @@ def best(known: Known, text: str, found: Claims) -> None:
     """The settings with the highest mean selection score, all of them, and their results."""
     means = {
         place: tuple(sum(own[i] for own in seeds.values()) / len(seeds) for i in (0, 1))
-        for (arm, place), seeds in known.results.items()
-        if not arm
+        for (control, place), seeds in known.results.items()
+        if not control
     }
     top = max(score for _, score in means.values())
     tied = [place for place, (_, score) in means.items() if abs(score - top) < CLOSE]
@@ -166,30 +166,30 @@ def _matters(known: Known, name: str) -> bool:
 def ranks(known: Known, text: str, found: Claims) -> None:
     """Of settings without ties: the least p is 2 of n! orders, times the number of factors."""
     said = parsed(text, "ranks", found)
-    finished = sum(not arm for arm, _ in known.results)
+    finished = sum(not control for control, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
-    settings = (str(finished), str(known.builder.n_trials))
-    if "over" not in said or said["over"].group("n", "m") != settings:
+    configurations = (str(finished), str(known.builder.n_trials))
+    if "over" not in said or said["over"].group("n", "m") != configurations:
         found.facts.append(f"{finished} settings finished: {text}")
     if (least >= 0.05) != ("silent" in said) or ("silent" in said and len(said) > 2):
         found.facts.append(f"the least Holm p is {least:.3f}: {text}")
 
 
-def arms(known: Known, text: str, found: Claims) -> None:
+def controls(known: Known, text: str, found: Claims) -> None:
     """Of the fine-tuner alone and of real pictures beside the baseline."""
-    told = SENTENCES["arms"]["gap"].fullmatch(text)
+    told = SENTENCES["controls"]["gap"].fullmatch(text)
     if told is None:
         found.facts.append(f"unread: {text}")
         return
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
     mine = known.results["", base]
-    for arm, shown in (("no_synthetic", told[2]), ("real_pictures", told[3])):
-        theirs = known.results[arm, ()]
+    for control, shown in (("no_synthetic", told[2]), ("real_pictures", told[3])):
+        theirs = known.results[control, ()]
         gaps = [theirs[s][0] - mine[s][0] for s in mine if s in theirs]
-        mean = sum(gaps) / len(gaps) * (-1 if arm == "no_synthetic" else 1)
+        mean = sum(gaps) / len(gaps) * (-1 if control == "no_synthetic" else 1)
         if abs(mean - number(shown)) > SHOWN:
-            found.facts.append(f"{arm} differs by {mean:.2f}: {text}")
-    gap = abs(known.arms["no_synthetic"])
+            found.facts.append(f"{control} differs by {mean:.2f}: {text}")
+    gap = abs(known.controls["no_synthetic"])
     found.family("decided", false=told[1] in ("higher", "lower") and gap <= SMALLEST)
     found.family("equivalent", false=told[1] == "equivalent" and gap >= SMALLEST)
 
@@ -200,11 +200,11 @@ def _limit(known: Known, limit: Finding, found: Claims) -> None:
     if told is None or limit.subject != "no headroom":
         found.facts.append(f"unread: {limit.sentence}")
         return
-    floor, real = (known.results[arm, ()] for arm in ("no_synthetic", "real_pictures"))
+    floor, real = (known.results[control, ()] for control in ("no_synthetic", "real_pictures"))
     gains = [real[seed][0] - floor[seed][0] for seed in floor if seed in real]
     if abs(sum(gains) / len(gains) - number(told["gain"])) > SHOWN:
         found.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
-    gap = known.arms["real_pictures"] - known.arms["no_synthetic"]
+    gap = known.controls["real_pictures"] - known.controls["no_synthetic"]
     found.family("no headroom", false=gap >= SMALLEST)
 
 
@@ -232,7 +232,9 @@ def _shared(known: Known) -> Iterator[int]:
     """Over how many seeds each level, and each arm, is held against the baseline."""
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
     own = known.results.get(("", base), {})
-    yield from (len(own.keys() & seeds.keys()) for (arm, _), seeds in known.results.items() if arm)
+    yield from (
+        len(own.keys() & seeds.keys()) for (control, _), seeds in known.results.items() if control
+    )
     for factor in known.builder.factors if known.builder.sampler == "grid" else ():
         theirs = known.of(factor["key"], factor["baseline"]).keys()
         for level in {*factor["levels"]} - {factor["baseline"]}:
@@ -243,7 +245,7 @@ def _lacking(known: Known) -> Iterator[str]:
     """How many seeds of settings and arms have not finished, by what became of them."""
     ends = []
     for entry in known.builder.wanted or ():
-        own = [r for r in known.builder.runs if r.tags["ship.setting_key"] == entry["setting_key"]]
+        own = [r for r in known.builder.runs if r.tags["ship.config_key"] == entry["config_key"]]
         states = {s: r.tags["ship.state"] for r in own for s in json.loads(r.tags["ship.seeds"])}
         ends += [states.get(seed, "MISSING") for seed in known.builder.seeds]
     names = {"FAIL": "failed", "PRUNED": "pruned", "MISSING": "missing"}

@@ -24,7 +24,7 @@ class Known:
 
     builder: StoreBuilder
     truth: Callable[[Mapping[str, Any]], float]
-    arms: Mapping[str, float] = field(default_factory=dict)
+    controls: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def results(self) -> dict[tuple[str, Place], dict[int, tuple[float, float]]]:
@@ -33,7 +33,7 @@ class Known:
         for run in self.builder.runs:
             if run.tags["ship.state"] == "COMPLETE":
                 place = tuple(sorted(json.loads(run.tags["ship.assignment"]).items()))
-                found[run.tags["ship.arm"], place] = {
+                found[run.tags["ship.control"], place] = {
                     s: (run.metrics[f"test/{METRIC}/seed_{s}"],
                         run.metrics[f"selection/{METRIC}/seed_{s}"])
                     for s in json.loads(run.tags["ship.seeds"])
@@ -44,8 +44,8 @@ class Known:
         """(the other factors, seed) -> H of a level of a factor."""
         return {
             (tuple(part for part in place if part[0] != key), seed): own[0]
-            for (arm, place), seeds in self.results.items()
-            if not arm and dict(place)[key] == level
+            for (control, place), seeds in self.results.items()
+            if not control and dict(place)[key] == level
             for seed, own in seeds.items()
         }
 

@@ -31,9 +31,9 @@ def answer(builder: StoreBuilder) -> Answer:
 def controlled(builder: StoreBuilder, gain: Sequence[float], floor: bool = True) -> StoreBuilder:
     """Add real images as a control with such gains per seed, over the fine-tuner alone if asked."""
     if floor:
-        builder.trial({}, {s: scores(50.0 + s) for s in SEEDS}, arm="no_synthetic")
+        builder.trial({}, {s: scores(50.0 + s) for s in SEEDS}, control="no_synthetic")
     real = {s: scores(50.0 + s + by) for s, by in zip(SEEDS, gain, strict=True)}
-    return builder.trial({}, real, arm="real_pictures")
+    return builder.trial({}, real, control="real_pictures")
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def chance(
 ) -> HitFiles:
     """Write the files of right answers of some controls, with such accuracies on new classes."""
     folders = {}
-    for arm, accuracy in accuracies.items():
+    for control, accuracy in accuracies.items():
         n_new = int((~is_seen).sum())
         right = np.where(is_seen, True, np.cumsum(~is_seen) <= round(accuracy * n_new))
         own = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
         texts = {"exam": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
-        (folder / arm).mkdir()
-        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(folder / arm / HITS)
-        folders[arm] = (folder / arm).as_uri()
+        (folder / control).mkdir()
+        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(folder / control / HITS)
+        folders[control] = (folder / control).as_uri()
     return HitFiles(RunFiles(folders=folders))
 
 
@@ -155,8 +155,10 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
     """Both controls have to; and without the answers of one of them nothing is said."""
     builder = prompt_len()
     files = chance(tmp_path, accuracies)
-    named = {run.run_id: run.tags["ship.arm"] for run in builder.runs}
-    folders = {run: files.files.folders[arm] for run, arm in named.items() if arm in accuracies}
+    named = {run.run_id: run.tags["ship.control"] for run in builder.runs}
+    folders = {
+        run: files.files.folders[control] for run, control in named.items() if control in accuracies
+    }
     study = dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
     made = make_report(study).answer
     assert [limit.subject for limit in made.limits] == ["at chance"] * limited
@@ -173,10 +175,10 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
 ) -> None:
     """In few_shot, zero-shot at chance is no limit if training learns the classes."""
     builder = few_shot()
-    for arm in ("zero_shot", "no_synthetic"):
-        builder.trial({}, {s: {"accuracy": 4.0} for s in SEEDS}, arm=arm)
+    for control in ("zero_shot", "no_synthetic"):
+        builder.trial({}, {s: {"accuracy": 4.0} for s in SEEDS}, control=control)
     files = chance(tmp_path, {"chance": 0.05, "learned": 0.5}, np.zeros_like(IS_SEEN))
-    named = {run.run_id: run.tags["ship.arm"] or "baseline" for run in builder.runs}
+    named = {run.run_id: run.tags["ship.control"] or "baseline" for run in builder.runs}
     folders = {
         run: files.files.folders["learned" if name == learned else "chance"]
         for run, name in named.items()

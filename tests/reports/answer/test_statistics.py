@@ -19,8 +19,8 @@ def sampled(sampler: str) -> StoreBuilder:
     x0 = rng.random(40)
     x1 = np.clip(x0 + rng.normal(0, 0.2, 40), 0, 1)
     factors = [{"key": f"x{i}", "levels": None, "log": False, "baseline": 0.5} for i in (0, 1)]
-    settings = [{"x0": float(a), "x1": float(b)} for a, b in zip(x0, x1, strict=True)]
-    return planted(factors, settings, lambda s: 4 * s["x0"], 3, rng, sampler=sampler)
+    configurations = [{"x0": float(a), "x1": float(b)} for a, b in zip(x0, x1, strict=True)]
+    return planted(factors, configurations, lambda s: 4 * s["x0"], 3, rng, sampler=sampler)
 
 
 def test_under_tpe_no_factor_is_tested() -> None:

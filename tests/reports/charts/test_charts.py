@@ -40,7 +40,7 @@ def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Cha
 def two_factors() -> StoreBuilder:
     """A grid of 2 by 3 with an effect of the first factor, and an arm at one setting."""
     builder = grid((2, 3), lambda s: 3.0 * s["f0"] + s["f1"] * s["f0"])
-    return builder.trial({}, {s: scores(60.0) for s in builder.seeds}, arm="zero_shot")
+    return builder.trial({}, {s: scores(60.0) for s in builder.seeds}, control="zero_shot")
 
 
 def sampled() -> StoreBuilder:
@@ -139,7 +139,7 @@ def test_dots_lead_to_their_runs(store_uri: str) -> None:
     study = load_records("prompt_len", prompt_len().write(store_uri))
     (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
     runs = {dot["run"] for dot in values(chart, "seeds")}
-    own = study.rows.filter(study.rows["arm"] == "")["run_id"].unique().to_list()
+    own = study.rows.filter(study.rows["control"] == "")["run_id"].unique().to_list()
     assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
     (made,) = layer(chart, "seeds")["transform"]
     assert f'"{study.runs_address}" + datum.run' in made["calculate"]

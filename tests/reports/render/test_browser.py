@@ -170,9 +170,9 @@ def rows(browser: Any) -> list[str]:
     return list(browser.execute_script(script))
 
 
-def large(settings: int) -> str:
+def large(configurations: int) -> str:
     """The page of a grid of many settings, two seeds each."""
-    levels = {"generator.kl_weight": range(settings // 2), "generator.name": ["vae", "wgan"]}
+    levels = {"generator.kl_weight": range(configurations // 2), "generator.name": ["vae", "wgan"]}
     return whole_page(crossed(levels, lambda level, _, s: 40.0 + level % 17 + s, 2, name="large"))
 
 

@@ -95,7 +95,7 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     for table in tables:
         own = frame.filter(pl.col("table") == table.name)
         for source, row in zip(table.rows, own.to_dicts(), strict=True):
-            assert row["arm"] == (source.arm or None)
+            assert row["control"] == (source.control or None)
             for key, cell in source.cells.items():
                 if isinstance(cell, Value):
                     assert row[f"{key}_mean"] == cell.estimate.mean

@@ -29,7 +29,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     for n_ctx in (1, 2, 4):
         results = {seed: scores(55 + n_ctx / 2 + seed) for seed in (0, 1)}
         builder.trial({"generator.n_ctx": n_ctx}, results)
-    builder.trial({}, {seed: scores(50.0 + seed) for seed in (0, 1)}, arm="no_synthetic")
+    builder.trial({}, {seed: scores(50.0 + seed) for seed in (0, 1)}, control="no_synthetic")
     builder.write(f"sqlite:///{path}")
     return path.read_bytes()
 

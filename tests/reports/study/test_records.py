@@ -25,7 +25,7 @@ def test_packaged_study_through_mlflow(store_uri: str) -> None:
     study = load_records("prompt_len", builder.write(store_uri))
     expected = builder.study()
     assert study.rows.drop("run_id").equals(expected.rows.drop("run_id"))
-    assert study.settings == expected.settings
+    assert study.configurations == expected.configurations
     assert study.factors == expected.factors
     assert len(study.rows) == 9 * 5
     assert set(study.rows["state"]) == {"COMPLETE"}
@@ -134,14 +134,14 @@ def test_experiment_of_somebody_else() -> None:
         study_from_runs("other", [])
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '[{"arm": ""}]'])
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
 def test_broken_list_of_settings_is_one_line(text: str) -> None:
     """A parent run that was tampered with gives an error, not a traceback."""
     builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})
     parent = builder.parent()
-    tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.wanted.")}
-    broken = Run("parent", 0, {**tags, "ship.wanted": text}, {}, {})
-    with pytest.raises(ReportError, match=r"MLflow tag ship\.wanted"):
+    tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.planned.")}
+    broken = Run("parent", 0, {**tags, "ship.planned": text}, {}, {})
+    with pytest.raises(ReportError, match=r"MLflow tag ship\.planned"):
         study_from_runs("prompt_len", [broken, *builder.runs])
 
 

@@ -73,14 +73,14 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds"]
+            ["key", "levels", "baseline", "log", "config_key", "assignment", "control", "seeds"]
         ),
         inner,
         max_size=4,
     ),
     max_leaves=6,
 )  # fmt: skip
-_TAGS = st.sampled_from([Tag.FACTORS, Tag.STUDY, Tag.WANTED, Tag.ASSIGNMENT, Tag.SEEDS])
+_TAGS = st.sampled_from([Tag.FACTORS, Tag.STUDY, Tag.PLANNED, Tag.ASSIGNMENT, Tag.SEEDS])
 _TEXTS = _JSON.map(json.dumps) | st.text(max_size=5) | st.just("[" * 100_000)
 
 
@@ -136,7 +136,7 @@ def test_an_effect_that_is_none_is_told(effect: Any) -> None:
         ).study()
 
 
-@pytest.mark.parametrize("column", ["run_id", "seed", "state", "setting_key", "seconds"])
+@pytest.mark.parametrize("column", ["run_id", "seed", "state", "config_key", "seconds"])
 def test_no_metric_stands_for_what_a_run_is(column: str) -> None:
     """A number that is called like a column of the table is no number of a seed."""
     builder = StoreBuilder(factors=one_factor("shots", [1, 2], 1), seeds=(0, 1))

@@ -31,13 +31,13 @@ def gain(new: Sequence[float], beside: Sequence[float]) -> float:
     return fmean(scores(one)[H] - scores(other)[H] for one, other in pairs)
 
 
-def without(builder: StoreBuilder, arm: str, *, at_levels: bool) -> Study:
+def without(builder: StoreBuilder, control: str, *, at_levels: bool) -> Study:
     """Return the study as an earlier version left it: without some runs of a control."""
     assert builder.wanted is not None
     builder.wanted = [
         one
         for one in builder.wanted
-        if one["arm"] != arm or bool(one["assignment"]) is not at_levels
+        if one["control"] != control or bool(one["assignment"]) is not at_levels
     ]
     return builder.study()
 
@@ -58,7 +58,8 @@ def test_each_configuration_has_the_control_at_its_levels() -> None:
     study = listed("tuned").study()
     found = controls_by_configuration(study, "no_synthetic")
     rates = {
-        setting.assignment[LR]: found[setting.key].rows[0]["setting_key"] for setting in study.own
+        configuration.assignment[LR]: found[configuration.key].rows[0]["config_key"]
+        for configuration in study.own
     }
     assert rates == {0.001: "no_synthetic{}", 0.01: 'no_synthetic{"finetuner.lr": 0.01}'}
 
@@ -93,7 +94,7 @@ def test_the_baseline_of_one_factor_is_compared_in_joint_h_too(joint: float, tol
     baseline = {s: {**scores(62.0 + s), JOINT: 50 + joint + noise[s]} for s in range(3)}
     alone = {s: {**scores(62.0 + s + noise[s] / 5), JOINT: 50.0} for s in range(3)}
     builder.trial({N_CTX: 4}, baseline).trial({N_CTX: 1}, baseline)
-    builder.trial({}, alone, arm="no_synthetic")
+    builder.trial({}, alone, control="no_synthetic")
     answer = make_report(builder.study()).answer
     (text,) = [finding.text for finding in answer.findings if "baseline" in finding.subject]
     assert "H is equivalent to the fine-tuner alone (0.0 ± 0.1" in text
@@ -116,7 +117,7 @@ def test_a_table_has_each_level_beside_the_control_at_that_level() -> None:
     columns = {column.key: column for column in effects.columns}
     assert columns["vs_text_feature"].csv_only and not columns["vs_no_synthetic"].csv_only
     assert "vs_no_synthetic" not in {column.key for column in tables[N_CTX].columns}
-    assert all("vs_no_synthetic" not in row.cells for row in tables["settings"].rows if row.arm)
+    assert all("vs_no_synthetic" not in row.cells for row in tables["settings"].rows if row.control)
 
 
 def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
@@ -128,8 +129,8 @@ def test_over_datasets_the_tables_say_where_the_controls_are() -> None:
             assignment = {"dataset": dataset, LR: rate}
             builder.trial(assignment, {s: scores(60.0 + s + 100 * rate) for s in range(3)})
     alone = {s: scores(60.0 + s) for s in range(3)}
-    builder.trial({}, alone, arm="no_synthetic")
-    builder.trial({"dataset": "a", LR: 0.01}, alone, arm="no_synthetic")
+    builder.trial({}, alone, control="no_synthetic")
+    builder.trial({"dataset": "a", LR: 0.01}, alone, control="no_synthetic")
     tables = {table.name: table for table in build_tables(builder.study()) if table.kind}
     why = "no column vs fine-tuner alone: controls run on a only, whose table has it"
     compared = {

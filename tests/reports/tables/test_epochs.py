@@ -38,7 +38,7 @@ def test_epochs_have_their_median_and_their_range() -> None:
 def test_what_is_not_trained_has_a_dash() -> None:
     """Zero-shot is tested at epoch 0, and there is no other."""
     builder = trained_until([20] * 5)
-    builder.trial({}, {s: scores(50.0) for s in SEEDS}, arm="zero_shot")
+    builder.trial({}, {s: scores(50.0) for s in SEEDS}, control="zero_shot")
     assert shown(builder) == ["20", "20", "–"]
 
 

@@ -38,9 +38,9 @@ def test_a_table_is_one_family() -> None:
     table, *_ = build_tables(study)
     rows = study.rows
     base = rows.filter(rows[N_CTX] == 4)["test/harmonic_mean"].to_numpy()
-    arms = ("zero_shot", "no_synthetic", "text_feature", "real_pictures")
+    controls = ("zero_shot", "no_synthetic", "text_feature", "real_pictures")
     compared = [rows.filter(rows[N_CTX] == n) for n in (1, 2, 8, 16)]
-    compared += [rows.filter(rows["arm"] == arm) for arm in arms]
+    compared += [rows.filter(rows["control"] == control) for control in controls]
     values = [part["test/harmonic_mean"].to_numpy() for part in compared]
     raw = [reference.ttest_rel(value, base).pvalue for value in values]
     found = [row.cells for row in table.rows if not row.baseline]
@@ -63,14 +63,14 @@ def test_order_of_runs_does_not_matter() -> None:
 def test_an_arm_that_is_one_of_the_settings_is_compared_once(level: str) -> None:
     """It says what that says, of the baseline nothing; Holm's method does not count it again."""
     builder = prompt_len()
-    builder.wanted = [w for w in builder.wanted if w["arm"] != "text_feature"]
+    builder.wanted = [w for w in builder.wanted if w["control"] != "text_feature"]
     without, *_ = build_tables(builder.study())
-    builder.want({}, arm="text_feature", key=f'{{"generator.n_ctx": {level}}}')
+    builder.want({}, control="text_feature", key=f'{{"generator.n_ctx": {level}}}')
     table, *_ = build_tables(builder.study())
-    arm, own = cells_of(table, "text feature"), cells_of(table, level)
-    assert arm.compared == own.compared and (own.compared is None) == (level == "4")
-    assert arm.cells["harmonic_mean"] == own.cells["harmonic_mean"]
-    assert [row for row in table.rows if row is not arm] == list(without.rows)
+    control, own = cells_of(table, "text feature"), cells_of(table, level)
+    assert control.compared == own.compared and (own.compared is None) == (level == "4")
+    assert control.cells["harmonic_mean"] == own.cells["harmonic_mean"]
+    assert [row for row in table.rows if row is not control] == list(without.rows)
     counted, before = ([n for n in of.notes if "comparisons:" in n] for of in (table, without))
     assert counted == before
 

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
-from harness.planning import settings
+from harness.planning import configurations
 from harness.store import HITS, SEED_TABLE, Tag, errors
 from reports.study.load import load_records
 from reports.tables.build import build_tables
@@ -23,7 +23,7 @@ LINE = (
     "results of {} seeds of {} configurations reused from study before. "
     "Use --no-reuse to rerun them"
 )
-KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.setting_key")
+KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.config_key")
 
 
 def check_copy(bench: Bench, source: Any, copy: Any) -> None:
@@ -33,7 +33,7 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
     assert copy.data.params == source.data.params
     for tag in KEPT:
         assert copy.data.tags[tag] == source.data.tags[tag]
-    assert copy.data.tags["ship.adopted_run"] == source.info.run_id
+    assert copy.data.tags["ship.reused_run"] == source.info.run_id
     for name in ("selection/harmonic_mean", "selection_generator/loss", "training/loss"):
         histories = (client.get_metric_history(run.info.run_id, name) for run in (source, copy))
         theirs, own = ([(p.step, p.value, p.timestamp) for p in points] for points in histories)
@@ -55,26 +55,26 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
     }  # fmt: skip
     seconds = bench.trials("before")[-1].data.metrics["trial/seconds"]
-    assert plan.estimate and plan.estimate.seconds[plan.rows[-2].setting.key] == pytest.approx(
-        seconds / 3
-    )
+    assert plan.estimate and plan.estimate.seconds[
+        plan.rows[-2].configuration.key
+    ] == pytest.approx(seconds / 3)
     outcome, said = bench.told(study)
     assert outcome.complete and line in said
     assert len(bench.lines()) - before == 5 + 3
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study))
     found = load_records("small", bench.uri)
-    assert found.adopted == {"before": 10}
+    assert found.reused == {"before": 10}
     note = "10 results reused from study before"
     assert note in build_tables(found)[0].notes
     # what was adopted is adopted in turn, from where it was run
     third = make_study(name="third", seeds=[1, 2], space=space)
     outcome, said = bench.told(third)
     assert outcome.complete and not outcome.ran and said[-1] == LINE.format(4, 2)
-    first, again = ({run.data.tags["ship.setting_key"]: run for run in bench.trials(name)}
+    first, again = ({run.data.tags["ship.config_key"]: run for run in bench.trials(name)}
                     for name in ("before", "third"))  # fmt: skip
     for key, run in again.items():
-        assert run.data.tags["ship.adopted_run"] == first[key].info.run_id
+        assert run.data.tags["ship.reused_run"] == first[key].info.run_id
         assert run.data.metrics["trial/seconds"] == pytest.approx(
             first[key].data.metrics["trial/seconds"] * 2 / 3
         )
@@ -84,7 +84,7 @@ def check_adoption(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     whole = make_study(name="whole", seeds=3, space=space)
     assert not bench.run(whole).ran
     for run in bench.trials("whole"):
-        check_copy(bench, first[run.data.tags["ship.setting_key"]], run)
+        check_copy(bench, first[run.data.tags["ship.config_key"]], run)
     # what somebody has deleted does not come back from a copy
     for run in bench.trials("before"):
         bench.store().client.delete_run(run.info.run_id)
@@ -132,14 +132,14 @@ def test_what_would_not_be_the_same_is_run(
     bench.behave = behave
     assert bench.run(make_study(name="before")).failed == 1
     bench.behave, before = None, len(bench.lines())
-    monkeypatch.setattr(settings, "RESULTS_VERSION", version)
+    monkeypatch.setattr(configurations, "RESULTS_VERSION", version)
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
     assert any("reused" in note for note in bench.plan(study, **options).notes) is (new > 0)
     outcome, said = bench.told(study, **options)
     assert outcome.complete and any("reused" in line for line in said) is (new > 0)
     assert len(bench.lines()) - before == ran
-    assert sum(load_records("small", bench.uri).adopted.values()) == new
+    assert sum(load_records("small", bench.uri).reused.values()) == new
 
 
 def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
@@ -150,7 +150,7 @@ def test_a_reused_run_has_curves_of_its_own_seeds_only(bench: Bench) -> None:
     assert not bench.run(study).ran
     ((run,), client) = bench.trials(), bench.store().client
     history = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
-    last = truth(study.trial, 1)
+    last = truth(study.base, 1)
     curve = {point.step: point.value for point in history}
     assert curve == pytest.approx({2: last - 2, 3: last - 1, 4: last})
     assert not [key for key in run.data.metrics if "seed_9" in key]

@@ -26,27 +26,27 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
 @dataclass(frozen=True)
-class Setting:
+class Configuration:
     """One configuration of a study, or a control.
 
     Attributes:
         key: Key of the configuration in the run history.
-        config: Resolved config of its trial.
+        trial: Resolved parameters of its trial.
         assignment: Levels of the study's factors by dotted name. For a control these are the
             factors that it reads, and {} if it is at the baseline.
-        arm: Name of the control. "" for a configuration of the study's space.
+        control: Name of the control. "" for a configuration of the study's space.
     """
 
     key: str
-    config: TrialConfig
+    trial: TrialConfig
     assignment: Mapping[str, Any] = field(default_factory=dict)
-    arm: str = ""
+    control: str = ""
 
     @property
     def label(self) -> str:
         """Short label, e.g. "n_ctx=4, kl_weight=0.1" or "no_synthetic (lr=0.1)"."""
         levels = label_of(self.assignment)
-        return f"{self.arm} ({levels})" if self.arm and levels else self.arm or levels
+        return f"{self.control} ({levels})" if self.control and levels else self.control or levels
 
 
 def label_of(assignment: Mapping[str, Any]) -> str:
@@ -79,7 +79,7 @@ def plugins_text(trial: TrialConfig) -> str:
     return "; ".join(f"{name}: {version}" for name, version in plugins_of(trial).items())
 
 
-def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
+def config_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
     """Return a configuration's key: a hash of everything that determines a result except the seed.
 
     Args:
@@ -110,7 +110,7 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
 
 
 @dataclass(frozen=True)
-class SettingMaker:
+class ConfigurationMaker:
     """Maker of a study's configurations: it resolves assignments and computes their keys.
 
     Attributes:
@@ -121,12 +121,12 @@ class SettingMaker:
     study: StudyConfig
     fingerprints: Fingerprints
 
-    def __call__(self, assignment: Mapping[str, Any]) -> Setting:
+    def __call__(self, assignment: Mapping[str, Any]) -> Configuration:
         """Return the configuration of an assignment of the study's factors."""
         config = resolve(self.study, assignment)
-        return Setting(self.key(config), config, dict(assignment))
+        return Configuration(self.key(config), config, dict(assignment))
 
-    def of_old(self, assignment: Mapping[str, Any]) -> Setting | None:
+    def of_old(self, assignment: Mapping[str, Any]) -> Configuration | None:
         """Return the configuration of an older assignment, or None if the space lacks it.
 
         A factor that was added to the study later is at its baseline.
@@ -138,34 +138,42 @@ class SettingMaker:
                     return self(candidate)
         return None
 
-    def still(self, run: RunRecord) -> Setting | None:
+    def still(self, run: RunRecord) -> Configuration | None:
         """Return the configuration of a run, or None if the present study lacks it.
 
         A changed constant, image or weight makes another configuration.
         """
-        setting = self.of_old(run.assignment)
-        return setting if setting is not None and setting.key == run.setting_key else None
+        configuration = self.of_old(run.assignment)
+        return (
+            configuration
+            if configuration is not None and configuration.key == run.config_key
+            else None
+        )
 
-    def arms(self) -> list[Setting]:
+    def controls(self) -> list[Configuration]:
         """Return the study's controls at the baseline."""
-        arms = resolved_controls(self.study).items()
-        return [Setting(self.key(config), config, {}, name) for name, config in arms]
+        controls = resolved_controls(self.study).items()
+        return [Configuration(self.key(config), config, {}, name) for name, config in controls]
 
-    def equal_to(self, arm: Setting) -> Setting | None:
+    def equal_to(self, control: Configuration) -> Configuration | None:
         """Return the configuration of the study's space that equals a control, or None."""
-        setting = self.of_old({key: value_of(arm.config, key) for key in self.study.space})
-        return setting if setting is not None and setting.key == arm.key else None
+        configuration = self.of_old({key: value_of(control.trial, key) for key in self.study.space})
+        return (
+            configuration
+            if configuration is not None and configuration.key == control.key
+            else None
+        )
 
     def key(self, config: TrialConfig) -> str:
         """Return the key of a resolved config."""
-        return setting_key(
+        return config_key(
             config,
             "+".join(map(self.fingerprints.dataset, (config.dataset, *config.targets))),
             self.fingerprints.backbone(config.backbone),
         )
 
 
-def enumerate_settings(maker: SettingMaker) -> list[Setting]:
+def enumerate_configurations(maker: ConfigurationMaker) -> list[Configuration]:
     """Return at most `n_trials` configurations of a space in order. [] if the space is infinite.
 
     Args:
@@ -180,7 +188,7 @@ def enumerate_settings(maker: SettingMaker) -> list[Setting]:
     return distinct([maker(assignment) for assignment in islice(space, study.n_trials or 1)])
 
 
-def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
+def proposed_configurations(ledger: RunHistory, maker: ConfigurationMaker) -> list[Configuration]:
     """Return the configurations that a sampler proposed before, in the order they began.
 
     Interrupted configurations come last, and are dropped if `n_trials` is reached without them.
@@ -189,15 +197,20 @@ def known_settings(ledger: RunHistory, maker: SettingMaker) -> list[Setting]:
         ledger: Run history of the study.
         maker: Maker of the configurations of a tpe or random study.
     """
-    settings: dict[bool, list[Setting]] = {False: [], True: []}  # by whether it was interrupted
+    configurations: dict[bool, list[Configuration]] = {
+        False: [],
+        True: [],
+    }  # by whether it was interrupted
     for run in ledger.runs:
-        if not run.arm and run.assignment and (setting := maker.still(run)):
-            settings[run.state is State.INTERRUPTED].append(setting)
-    ended = distinct(settings[False])
-    return distinct([*ended, *settings[True]])[: max(len(ended), maker.study.n_trials or 0)]
+        if not run.control and run.assignment and (configuration := maker.still(run)):
+            configurations[run.state is State.INTERRUPTED].append(configuration)
+    ended = distinct(configurations[False])
+    return distinct([*ended, *configurations[True]])[: max(len(ended), maker.study.n_trials or 0)]
 
 
-def distinct(settings: Sequence[Setting]) -> list[Setting]:
+def distinct(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Return configurations without duplicates. The first one with a key is kept."""
-    first = {setting.key: setting for setting in reversed(settings)}
-    return [first[key] for key in dict.fromkeys(setting.key for setting in settings)]
+    first = {configuration.key: configuration for configuration in reversed(configurations)}
+    return [
+        first[key] for key in dict.fromkeys(configuration.key for configuration in configurations)
+    ]
