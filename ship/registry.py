@@ -118,7 +118,7 @@ class Registry(UserDict[str, Entry]):
             )
         what = f"{origin.said}: {self.noun} {name}"
         if isinstance(plugin, DatasetPlugin):
-            for needed in ("template", "survey"):
+            for needed in ("template", "scan"):
                 if not hasattr(plugin.spec, needed):
                     raise PluginError(f"{what} has no {needed}")
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):

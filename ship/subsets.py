@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, UInt64
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.datasets import PictureDataset, Survey
+    from ship.datasets import DatasetScan, PictureDataset
 
 Ids = Int64[np.ndarray, " _"]
 
@@ -94,13 +94,13 @@ class FeatureSet:
         return replace(self, class_names=names, n_seen=n_seen, **arrays)
 
 
-def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
+def bare_features(name: str, scan: "DatasetScan | PictureDataset") -> FeatureSet:
     """Return a FeatureSet with a dataset's labels and features of size 0, e.g. for requirements."""
-    labels = {split: part.labels for split, part in survey.splits.items()}
+    labels = {split: part.labels for split, part in scan.splits.items()}
     empty = {split: np.empty((len(rows), 0), np.float32) for split, rows in labels.items()}
     return FeatureSet(
-        class_names=survey.class_names, template="{}", dataset=name, dataset_fingerprint="",
-        backbone_fingerprint="", n_seen=survey.n_seen,
+        class_names=scan.class_names, template="{}", dataset=name, dataset_fingerprint="",
+        backbone_fingerprint="", n_seen=scan.n_seen,
         train=empty["train"][:, None], val=empty["val"], test=empty["test"],
         **{f"{split}_labels": rows for split, rows in labels.items()},
     )  # fmt: skip

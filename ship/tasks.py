@@ -155,8 +155,8 @@ class SeedTask:
             classes have fewer images.
         logit_scale: CLIP's factor on cosines.
         synthetic: Whether there are synthetic features of the classes without images.
-        fixed: Training rows of a fine-tuner whose `feed` is "fixed" or "own". None if its feed is
-            "stream".
+        fixed: Training rows of a fine-tuner whose `training_data` is "fixed" or "custom". None if
+            its training_data is "stream".
     """
 
     class_names: tuple[str, ...]
@@ -171,13 +171,15 @@ class SeedTask:
 
     @property
     def fixed_rows(self) -> FixedRows:
-        """Training rows of a fine-tuner whose `feed` is "fixed" or "own".
+        """Training rows of a fine-tuner whose `training_data` is "fixed" or "custom".
 
         Raises:
-            ValueError: The fine-tuner's feed is "stream".
+            ValueError: The fine-tuner's training_data is "stream".
         """
         if self.fixed is None:
-            raise ValueError('a fine-tuner whose feed is "stream" has no rows when it is built')
+            raise ValueError(
+                'a fine-tuner whose training_data is "stream" has no rows when it is built'
+            )
         return self.fixed
 
     @classmethod
@@ -190,7 +192,7 @@ class SeedTask:
             task: Task of all seeds.
             replica: Index of the seed.
             synthetic: Whether there are synthetic features of the classes without images.
-            fixed: Training rows of a fine-tuner whose feed is not "stream".
+            fixed: Training rows of a fine-tuner whose training_data is not "stream".
         """
         n = task.counts[replica]
         return cls(

@@ -40,7 +40,7 @@ class Needs:
             data_root: Folder of the datasets that are not packaged.
         """
         self._study = study
-        self._survey = cache(partial(_survey, data_root, study.reading))
+        self._scan = cache(partial(_scan, data_root, study.reading))
         self._backbone = cache(_backbone)
         self._cut_alike = cache(self._uncached_cut_alike)
         self._known: set[Any] = set()
@@ -51,11 +51,11 @@ class Needs:
         if PROTOCOLS[trial.protocol].targets:  # otherwise targets themselves are a fault
             names_by_key |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
         for key, name in names_by_key.items():
-            survey = self._survey(name)
-            if isinstance(survey, list):
-                yield from (replace(fault, path=key) for fault in survey)
+            scan = self._scan(name)
+            if isinstance(scan, list):
+                yield from (replace(fault, path=key) for fault in scan)
             elif key == "dataset" and not any(requirements(trial)):
-                yield from self._unfit_dataset(trial, survey)
+                yield from self._unfit_dataset(trial, scan)
         reason, text = self._backbone(trial.backbone)
         if reason:
             yield Fault("backbone", reason)
@@ -72,21 +72,19 @@ class Needs:
 
     def _uncached_cut_alike(self, backbone: str, name: str, templates: tuple[str, ...]) -> str:
         """Return the fault of templates whose prompts are truncated before they differ, or ""."""
-        survey, max_tokens = self._survey(name), text_settings(backbone).context_length
-        if isinstance(survey, list):
+        scan, max_tokens = self._scan(name), text_settings(backbone).context_length
+        if isinstance(scan, list):
             return ""
         default = DATASETS.get(name, datasets.ImageFolder).template
         sentences = [default if template == OWN else template for template in templates]
-        same = cut_alike(
-            survey.class_names, sentences, max_tokens, partial(load_tokenizer, backbone)
-        )
+        same = cut_alike(scan.class_names, sentences, max_tokens, partial(load_tokenizer, backbone))
         alike = [class_name for group in same for class_name in group]
         rule = f"must give the classes of {name} prompts that {backbone} tells apart: cut after "
         n_alike = number(alike, "class name")
         rule += f"{max_tokens} tokens, {n_alike} read like another: {some(alike)}"
         return rule if alike else ""
 
-    def _unfit_dataset(self, trial: TrialConfig, survey: datasets.Survey) -> Iterator[Fault]:
+    def _unfit_dataset(self, trial: TrialConfig, scan: datasets.DatasetScan) -> Iterator[Fault]:
         """Yield the classes and images that a dataset lacks, once for equal requirements."""
         key = "generator.early_stopping"
         stops = value_of(trial, key) is not None and trial.generator.unread_reason(key) is None
@@ -94,7 +92,7 @@ class Needs:
         if deciding in self._known:
             return
         self._known.add(deciding)
-        bare, name = bare_features(trial.dataset, survey), trial.unseen_class
+        bare, name = bare_features(trial.dataset, scan), trial.unseen_class
         if name is not None and name not in bare.class_names:
             rule = f"must be a class of {trial.dataset}"
             yield Fault("unseen_class", rule, name, bare.class_names)
@@ -110,19 +108,19 @@ class Needs:
             yield Fault("dataset", rule)
 
 
-def _survey(
+def _scan(
     data_root: Path | None, reading: Mapping[str, Mapping[str, Any]], name: str
-) -> datasets.Survey | list[Fault]:
-    """Return the survey of a dataset, or the faults without a path that make it unreadable."""
+) -> datasets.DatasetScan | list[Fault]:
+    """Return the scan of a dataset, or the faults without a path that make it unreadable."""
     if fault := unknown_dataset(name, data_root):
         return [fault]
     folder = datasets.ImageFolder(**reading.get(name, {}))
-    survey = datasets.survey_dataset(name, data_root, folder)
+    scan = datasets.scan_dataset(name, data_root, folder)
     lines = [
         f"{line} (give data_root, --data-root DIR)" if "needs a data root" in line else line
-        for line in survey.faults
+        for line in scan.faults
     ]
-    return [Fault("", f"must be readable: {line}") for line in lines] or survey
+    return [Fault("", f"must be readable: {line}") for line in lines] or scan
 
 
 def unknown_dataset(name: str, data_root: Path | None = None) -> Fault | None:

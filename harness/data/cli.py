@@ -101,15 +101,15 @@ def check(
         _refuse(lines)
     folder = ImageFolder(class_names or None, split or None, split_seed)
     try:
-        survey, summary = check_everything(name, data_root, quick, folder)
+        scan, summary = check_everything(name, data_root, quick, folder)
     except DatasetError as error:
         _refuse(error.faults)
-    for warning in survey.warnings:
+    for warning in scan.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    for fault in survey.faults:
+    for fault in scan.faults:
         typer.echo(fault, err=True)
-    typer.echo("\n".join([*survey.notes, summary]))
-    if survey.faults:
+    typer.echo("\n".join([*scan.notes, summary]))
+    if scan.faults:
         raise typer.Exit(USER_MISTAKE)
 
 

@@ -18,11 +18,11 @@ from ship.datasets import (
     DATASETS,
     PREFIX,
     SPLITS,
+    DatasetScan,
     ImageFolder,
     Picture,
-    Survey,
     UndecodableError,
-    survey_dataset,
+    scan_dataset,
 )
 from ship.datasets.base import Faults, number, some
 from ship.datasets.content import copy_faults, file_hash, pixel_hash
@@ -54,17 +54,17 @@ def print_list(data_root: Path | None) -> None:
     specs: Any = DATASETS
     for name, spec in specs.items():
         folders = places(spec)
-        survey = Survey()
+        scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
             absent.append(f"{name}: {SOURCES[name].how}")
         else:
-            survey = survey_dataset(name, data_root)
-            state = "[red]faulty[/]" if survey.faults else "[green]present[/]"
-        if survey.faults:
-            faulty.append(f"{name}: {survey.faults[0]} ({len(survey.faults)} in all)")
-        classes = spec.classes if folders else len(survey.class_names)
-        pictures = spec.counts if folders else counted(survey.splits)
+            scan = scan_dataset(name, data_root)
+            state = "[red]faulty[/]" if scan.faults else "[green]present[/]"
+        if scan.faults:
+            faulty.append(f"{name}: {scan.faults[0]} ({len(scan.faults)} in all)")
+        classes = spec.classes if folders else len(scan.class_names)
+        pictures = spec.counts if folders else counted(scan.splits)
         table.add_row(name, str(classes), slashed(pictures), state, escape(folders or "packaged"))
     table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
     console = Console(highlight=False)
@@ -78,8 +78,8 @@ def print_list(data_root: Path | None) -> None:
 
 def check_everything(
     name: str, data_root: Path | None, quick: bool, folder: ImageFolder
-) -> tuple[Survey, str]:
-    """Survey a dataset, compare it with the published one and decode all of its images.
+) -> tuple[DatasetScan, str]:
+    """DatasetScan a dataset, compare it with the published one and decode all of its images.
 
     Args:
         name: Name of the dataset.
@@ -88,17 +88,17 @@ def check_everything(
         folder: Options for reading an image_folder:NAME.
 
     Returns:
-        The survey with all faults, and one line with the counts. Warnings of the survey include
+        The scan with all faults, and one line with the counts. Warnings of the scan include
         differences from the published dataset and classes without training images.
 
     Raises:
         DatasetError: There is no dataset of this name.
     """
-    survey = survey_dataset(name, data_root, folder)
-    subject, faults = f"dataset {name}", Faults(survey.faults)
-    odd = Faults([*survey.unlike, *survey.warnings])
-    by_split = {split: survey.splits[split].pictures for split in SPLITS}
-    for split, pictures in () if survey.own_split else by_split.items():  # else they are faults
+    scan = scan_dataset(name, data_root, folder)
+    subject, faults = f"dataset {name}", Faults(scan.faults)
+    odd = Faults([*scan.unlike, *scan.warnings])
+    by_split = {split: scan.splits[split].pictures for split in SPLITS}
+    for split, pictures in () if scan.own_split else by_split.items():  # else they are faults
         repeats = repeated(picture.name for picture in pictures)
         odd.tell(subject, "picture", repeats, f"more than once in {split}")
     decoded = "nothing decoded"
@@ -109,25 +109,25 @@ def check_everything(
             subject, "undecodable picture", [name for name in contents if name not in hashes]
         )
         same_bytes, same_pixels = (
-            copy_faults(subject, _by_split(by_split, hashes, index), survey.own_labels)
+            copy_faults(subject, _by_split(by_split, hashes, index), scan.own_labels)
             for index in range(2)
         )
         # ship-sweep refuses copies of files in a custom folder, and does not detect other copies
-        if survey.own_split:
+        if scan.own_split:
             faults += same_bytes
         odd += [line for line in same_pixels if line not in faults]
         decoded = f"{number(hashes, 'picture')} decoded"
-    if untrained := _untrained_classes(survey):
+    if untrained := _untrained_classes(scan):
         n_untrained = number(untrained, "class")
         odd.append(f"{subject}: no training pictures of {n_untrained}: {some(untrained)}")
-    seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
+    seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
-        f"{name}: {slashed(counted(survey.splits))} pictures (train/val/test) of "
-        f"{len(survey.class_names)} classes{seen}, {decoded}: "
+        f"{name}: {slashed(counted(scan.splits))} pictures (train/val/test) of "
+        f"{len(scan.class_names)} classes{seen}, {decoded}: "
         f"{number(faults, 'fault') if faults else 'sound'}"
     )
-    notes = (*survey.notes, *_split_lines(survey))
-    return replace(survey, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
+    notes = (*scan.notes, *_split_lines(scan))
+    return replace(scan, faults=tuple(faults), warnings=tuple(odd), notes=notes), summary
 
 
 def _by_split(
@@ -146,16 +146,16 @@ def _by_split(
     }
 
 
-def _split_lines(survey: Survey) -> list[str]:
+def _split_lines(scan: DatasetScan) -> list[str]:
     """Return lines about the split of a custom folder: the number of images per class and split."""
-    if not survey.own_split or not survey.class_names:
+    if not scan.own_split or not scan.class_names:
         return []
-    n_classes = len(survey.class_names)
-    labels = (survey.splits[split].labels for split in SPLITS)
+    n_classes = len(scan.class_names)
+    labels = (scan.splits[split].labels for split in SPLITS)
     counts = [np.bincount(of_split, minlength=n_classes).tolist() for of_split in labels]
-    folders = survey.folder_names or survey.class_names
-    lines = [f"split {survey.own_split}; pictures for train/val/test:"]
-    for name, folder, *class_counts in zip(survey.class_names, folders, *counts, strict=True):
+    folders = scan.folder_names or scan.class_names
+    lines = [f"split {scan.own_split}; pictures for train/val/test:"]
+    for name, folder, *class_counts in zip(scan.class_names, folders, *counts, strict=True):
         suffix = f" (folder {some([folder])})" if name != folder else ""
         lines.append(f"  {slashed(class_counts)}  {some([name])}{suffix}")
     return lines
@@ -164,7 +164,7 @@ def _split_lines(survey: Survey) -> list[str]:
 def _decode(pictures: Iterable[Picture]) -> dict[str, Hashes | None]:
     """Return the hashes of each image by name, or None for an image that cannot be decoded.
 
-    Missing and empty files are left out; the survey reports them. A progress bar is shown if
+    Missing and empty files are left out; the scan reports them. A progress bar is shown if
     standard error is a terminal.
     """
     by_name = {picture.name: picture for picture in pictures}
@@ -189,17 +189,17 @@ def _hashes(picture: Picture) -> Hashes | None:
 
 
 def _has_content(picture: Picture) -> bool:
-    """Return True if an image's file exists and is not empty. The survey reports the others."""
+    """Return True if an image's file exists and is not empty. The scan reports the others."""
     source = picture.source
     return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
 
 
-def _untrained_classes(survey: Survey) -> list[str]:
+def _untrained_classes(scan: DatasetScan) -> list[str]:
     """Return the names of classes that need training images and have none.
 
     Officially unseen classes need none, nor do datasets without any training images, which can only
     be targets.
     """
-    trained = set(survey.splits["train"].labels.tolist())
-    seen = survey.class_names[: survey.n_seen]
+    trained = set(scan.splits["train"].labels.tolist())
+    seen = scan.class_names[: scan.n_seen]
     return [name for label, name in enumerate(seen) if trained and label not in trained]

@@ -18,12 +18,12 @@ import polars as pl
 from ship.datasets.base import (
     SPLITS,
     DatasetError,
+    DatasetScan,
     DatasetSpec,
     Faults,
     Picture,
     PictureDataset,
     Split,
-    Survey,
     UndecodableError,
     clean_class_name,
     some,
@@ -55,7 +55,7 @@ class PackagedDataset:
     about: str
     template: str = PHOTO
 
-    def survey(self, name: str, data_root: Path | None) -> Survey:
+    def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read all rows into memory (some MB). The fingerprint hashes file and template."""
         columns = ["image", "class_name", self.naming, "split"]
         try:
@@ -72,7 +72,7 @@ class PackagedDataset:
             labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
             splits[split] = Split(tuple(pictures), labels)
         digest = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
-        return Survey(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
+        return DatasetScan(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
 
 
 _EMOJI: Final = "Packaged drawings of concrete things by six icon sets. Needs no data root."
@@ -155,28 +155,28 @@ def load_dataset(
     Raises:
         DatasetError: The name is unknown, or the files have faults; lists all of them.
     """
-    survey = survey_dataset(name, data_root, folder)
-    if survey.faults:
-        raise DatasetError(*survey.faults)
-    for line in (*survey.unlike, *survey.warnings):
+    scan = scan_dataset(name, data_root, folder)
+    if scan.faults:
+        raise DatasetError(*scan.faults)
+    for line in (*scan.unlike, *scan.warnings):
         logger.warning("%s", line)
-    for line in survey.notes:
+    for line in scan.notes:
         logger.info("%s", line)
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
     template = _spec(name, data_root, folder).template
-    dataset = PictureDataset(name=name, template=template, **vars(survey))
+    dataset = PictureDataset(name=name, template=template, **vars(scan))
     pictures = whole = dataset.fingerprint or fingerprint(dataset, digests)
     if dataset.folder_names:
         whole = hashlib.sha256(repr((pictures, dataset.class_names)).encode()).hexdigest()[:32]
     return replace(dataset, fingerprint=whole, pictures_fingerprint=pictures)
 
 
-def survey_dataset(
+def scan_dataset(
     name: str, data_root: Path | None = None, folder: ImageFolder = PLAIN_FOLDER
-) -> Survey:
-    """Survey a dataset on disk, with its faults and its differences from the published one.
+) -> DatasetScan:
+    """DatasetScan a dataset on disk, with its faults and its differences from the published one.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
@@ -189,11 +189,11 @@ def survey_dataset(
     """
     spec = _spec(name, data_root, folder)
     try:
-        survey = spec.survey(name, data_root)
+        scan = spec.scan(name, data_root)
     except DatasetError as why:
-        return Survey(faults=why.faults)
+        return DatasetScan(faults=why.faults)
     except OSError as why:  # a folder without permission, a name that the disk does not support
-        return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
+        return DatasetScan(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
     except EXITS:
         raise
     except BaseException as why:
@@ -203,9 +203,9 @@ def survey_dataset(
         at = traceback.extract_tb(why.__traceback__)[-1]
         raised = f"{in_one_line(why)} ({at.filename}, line {at.lineno})"
         raise PluginError(f"{origin.said}: dataset {name} cannot be read: {raised}") from why
-    faults = Faults(survey.faults)
-    faults.tell_odd_names(f"dataset {some([name])}", survey.class_names, spec.template)
-    return replace(survey, faults=tuple(faults))
+    faults = Faults(scan.faults)
+    faults.tell_odd_names(f"dataset {some([name])}", scan.class_names, spec.template)
+    return replace(scan, faults=tuple(faults))
 
 
 def has_unseen_pictures(name: str) -> bool:
@@ -251,7 +251,21 @@ def _spec(name: str, data_root: Path | None, folder: ImageFolder) -> DatasetSpec
 
 
 __all__ = [
-    "DATASETS", "PREFIX", "SPLITS", "SUFFIXES", "DatasetError", "DatasetSpec", "ImageFolder",
-    "ImageNet", "Picture", "PictureDataset", "Split", "Survey", "UndecodableError",
-    "has_unseen_pictures", "load_dataset", "nearest_dataset", "survey_dataset",
+    "DATASETS",
+    "PREFIX",
+    "SPLITS",
+    "SUFFIXES",
+    "DatasetError",
+    "DatasetScan",
+    "DatasetSpec",
+    "ImageFolder",
+    "ImageNet",
+    "Picture",
+    "PictureDataset",
+    "Split",
+    "UndecodableError",
+    "has_unseen_pictures",
+    "load_dataset",
+    "nearest_dataset",
+    "survey_dataset",
 ]  # fmt: skip

@@ -112,14 +112,14 @@ _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in 
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class DatasetScan:
     """A dataset on disk: complete if it has no faults, otherwise the readable part.
 
     Attributes:
         class_names: Class names by label, with spaces for "_". They are distinct, except for two
             pairs of ImageNet.
         splits: "train", "val" and "test"; the first two are empty in a dataset that can only be a
-            target. Images of a survey with faults may be missing or damaged.
+            target. Images of a scan with faults may be missing or damaged.
         faults: Reasons why the dataset cannot be used, one line each.
         unlike: Differences from the published dataset, which make accuracies incomparable.
         notes: Information that is no mistake.
@@ -158,7 +158,7 @@ class Survey:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PictureDataset(Survey):
+class PictureDataset(DatasetScan):
     """A complete dataset without faults.
 
     Attributes:
@@ -183,7 +183,7 @@ class DatasetSpec(Protocol):
     def template(self) -> str:
         """Prompt with one {} for a class name."""
 
-    def survey(self, name: str, data_root: Path | None) -> Survey:
+    def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read names, labels and image references, but not the content of images.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ship.datasets.base import SPLITS, Faults, Survey, clean_class_name, some
+from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, some
 from ship.datasets.layouts import Found, Published, by_hash
 from ship.datasets.lists import Row, read_lines, repeated
 
@@ -90,9 +90,9 @@ class ImageNet(Published):
                 rows += [(to, path, label) for to, chosen in used.items() for path in chosen]
         twice = repeated(names.values())
         note = f"{images}: class names of more than one wnid, kept as published: {some(twice)}"
-        survey = Survey(tuple(names.values()), notes=(note,) if twice else (), by_size=True)
+        scan = DatasetScan(tuple(names.values()), notes=(note,) if twice else (), by_size=True)
         counts = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
-        return Found(survey, images, images, rows, counts)
+        return Found(scan, images, images, rows, counts)
 
     def _class_folders(
         self, images: Path, part: str, expected: Sequence[str], faults: Faults

@@ -20,10 +20,10 @@ import numpy as np
 from ship.datasets.base import (
     SPLITS,
     DatasetError,
+    DatasetScan,
     Faults,
     Picture,
     Split,
-    Survey,
     clean_class_name,
 )
 from ship.datasets.lists import LARGEST_FILE, Row, read_lines, read_split
@@ -37,7 +37,7 @@ class Found:
     """Content of lists and folders, before images are checked.
 
     Attributes:
-        survey: Survey without splits, faults and differences.
+        scan: DatasetScan without splits, faults and differences.
         images: Folder of the images.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.
@@ -45,14 +45,14 @@ class Found:
             train, val and test.
     """
 
-    survey: Survey
+    scan: DatasetScan
     images: Path
     where: Path
     rows: Sequence[Row] = ()
     counts: tuple[int, ...] | None = None
 
-    def checked(self, faults: Faults) -> Survey:
-        """Check all images without reading them, and return the survey with its splits.
+    def checked(self, faults: Faults) -> DatasetScan:
+        """Check all images without reading them, and return the scan with its splits.
 
         These are faults: images in two splits or with two labels, paths outside of the folder
         (their images are omitted), missing, empty or too large files, a missing folder, and fewer
@@ -73,14 +73,14 @@ class Found:
         faults.tell(self.where, "picture", sorted(torn), "under two labels")
         faults.tell(self.images, "picture path", sorted(outside), "outside of the folder")
         _look_at(files, self.images, faults)
-        if (n := len(self.survey.class_names)) < 2 and not faults:
+        if (n := len(self.scan.class_names)) < 2 and not faults:
             faults.append(f"{self.where}: must have at least 2 classes, has {n}")
         splits = {}
         for split in SPLITS:
             pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
             labels = np.array([label for _, label in pairs], dtype=np.int64)
             splits[split] = Split(tuple(Picture(path, files[path]) for path, _ in pairs), labels)
-        return replace(self.survey, splits=splits, faults=tuple(faults))
+        return replace(self.scan, splits=splits, faults=tuple(faults))
 
 
 def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
@@ -187,22 +187,22 @@ class Published(ABC):
         """Folder of the images, relative to the data root."""
         return f"{self.folder}/{self.images}".rstrip("/")
 
-    def survey(self, name: str, data_root: Path | None) -> Survey:
+    def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read the lists, check the size of every image, and compare with the published numbers."""
         root = root_of(name, data_root, self.pictures, self.folder)
         faults = Faults()
         content = self.read(root, faults)
-        survey = content.checked(faults)
-        actual = content.counts or counted(survey.splits), len(survey.class_names), survey.n_seen
+        scan = content.checked(faults)
+        actual = content.counts or counted(scan.splits), len(scan.class_names), scan.n_seen
         published = self.counts, self.classes, self.n_seen
         if not content.rows or actual == published:
-            return survey
+            return scan
         where = content.where.relative_to(root)
         unlike = (
             f"dataset {name}: {where} holds {_size(*actual)}, the published one "
             f"{_size(*published)}: accuracies on it cannot be compared with published ones"
         )
-        return replace(survey, unlike=(unlike,))
+        return replace(scan, unlike=(unlike,))
 
 
 def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
@@ -229,7 +229,7 @@ class CoOp(Published):
         """Read the split file."""
         path = data_root / self.folder / self.split_file
         rows, names = read_split(path, faults)
-        return Found(Survey(names), data_root / self.pictures, path, rows)
+        return Found(DatasetScan(names), data_root / self.pictures, path, rows)
 
 
 @dataclass(frozen=True)
@@ -259,5 +259,5 @@ class Aircraft(Published):
                     rows.append((split, f"{picture}.jpg", label))
             form = "must be '<id> <variant of variants.txt>'"
             faults.tell(path, "line", bad if variants else (), form)
-        survey = Survey(tuple(clean_class_name(variant) for variant in variants))
-        return Found(survey, folder / self.images, folder, rows)
+        scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
+        return Found(scan, folder / self.images, folder, rows)

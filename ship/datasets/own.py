@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
-from ship.datasets.base import SPLITS, DatasetError, Faults, Survey, clean_class_name, some
+from ship.datasets.base import SPLITS, DatasetError, DatasetScan, Faults, clean_class_name, some
 from ship.datasets.folders import SUFFIXES, directories_in, ends_in
 from ship.datasets.layouts import PHOTO, Found, by_hash, is_inside, root_of
 from ship.datasets.lists import SEPARATORS, read_class_names, read_split, repeated
@@ -60,7 +60,7 @@ class ImageFolder:
     split_seed: int = 0
     template: ClassVar[str] = PHOTO
 
-    def survey(self, name: str, data_root: Path | None) -> Survey:
+    def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """List the directories and check the size of every image."""
         relative = name.removeprefix(PREFIX)
         if not is_inside(relative):
@@ -93,7 +93,7 @@ class ImageFolder:
         for noun, what in _ASIDE.items():
             lines = notes if noun == "path" else odd
             lines.tell(folder, noun, sorted(reader.aside[noun]), what)
-        survey = Survey(
+        scan = DatasetScan(
             names,
             warnings=(*odd,),
             notes=(*notes,),
@@ -101,10 +101,10 @@ class ImageFolder:
             own_split=reader.split,
             folder_names=plain if names != plain else (),
         )
-        return Found(survey, folder, folder, rows).checked(faults)
+        return Found(scan, folder, folder, rows).checked(faults)
 
-    def _as_listed(self, folder: Path, path: Path) -> Survey:
-        """Survey the folder by a split file, ignoring its directories."""
+    def _as_listed(self, folder: Path, path: Path) -> DatasetScan:
+        """DatasetScan the folder by a split file, ignoring its directories."""
         faults, odd = Faults(), Faults()
         rows, names = read_split(path, faults)
         sound = not faults  # otherwise the index of a name may not be its label
@@ -121,8 +121,8 @@ class ImageFolder:
         unread = [file.name for file in _name_files(folder)]
         odd.tell(folder, "list", unread, f"of class names not read: {path} has its own")
         where = f"as in {path}"
-        survey = Survey(names, warnings=(*odd,), split_version=path.name, own_split=where)
-        checked = Found(survey, folder, path, rows).checked(faults)
+        scan = DatasetScan(names, warnings=(*odd,), split_version=path.name, own_split=where)
+        checked = Found(scan, folder, path, rows).checked(faults)
         head = f"{path}: "  # if the folder lacks listed images, the list is to be fixed
         lines = (head + line.removeprefix(head) for line in checked.faults)
         return replace(checked, faults=tuple(lines))

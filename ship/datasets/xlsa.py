@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Int64
 
-from ship.datasets.base import Faults, Survey, clean_class_name, some
+from ship.datasets.base import DatasetScan, Faults, clean_class_name, some
 from ship.datasets.layouts import Found, Published, by_hash, slashed
 from ship.datasets.lists import read_object
 
@@ -85,7 +85,7 @@ class Xlsa(Published):
         pictures = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
         if faults:
-            return Found(Survey(), images, folder)
+            return Found(DatasetScan(), images, folder)
         files, labels = pictures.texts("image_files"), pictures.indices("labels")
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{pictures.path}: {len(files)} image_files but {len(labels)} labels")
@@ -94,7 +94,7 @@ class Xlsa(Published):
         faults.tell(official.path, "picture", listed[times > 1] + 1, f"twice in {some(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
-            return Found(Survey(), images, folder)
+            return Found(DatasetScan(), images, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
@@ -111,8 +111,8 @@ class Xlsa(Published):
         version = _split_version(locs)
         note = f"{folder}: split of {version} (the files do not say if it is version 1 or 2)"
         class_names = tuple(names[old] for old in order)
-        survey = Survey(class_names, notes=(note,), n_seen=len(seen), split_version=version)
-        return Found(survey, images, folder, rows, tuple(map(len, locs.values())))
+        scan = DatasetScan(class_names, notes=(note,), n_seen=len(seen), split_version=version)
+        return Found(scan, images, folder, rows, tuple(map(len, locs.values())))
 
     def _class_names(
         self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults

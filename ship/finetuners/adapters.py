@@ -69,7 +69,7 @@ class CLIPAdapter(Finetuner):
         super().__init__(config, task, clip, draw)
         # the configured ratio first, so that it wins a tie
         ratios = (config.ratio, *RATIOS) if config.tune_on_validation else (config.ratio,)
-        self.choices = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
+        self.inference_grid = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
         size, start = clip.feature_dim, draw("clip_adapter/weights")
         hidden = max(1, size // config.reduction)
         self.down = nn.Parameter(_initial_weights(size, hidden, start))
@@ -162,7 +162,7 @@ class Cache(nn.Module):
 class TipAdapter(Finetuner):
     """The training-free cache. It ignores `synthetic.loss_weight`."""
 
-    feed = "fixed"
+    training_data = "fixed"
     rows = "cache"
     trained = False
 
@@ -172,7 +172,7 @@ class TipAdapter(Finetuner):
         pairs = [(config.alpha, config.beta)]
         if config.tune_on_validation:
             pairs += [(a, b) for a in ALPHAS for b in BETAS if a > 0] + [(0.0, config.beta)]
-        self.choices = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
+        self.inference_grid = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
         self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:

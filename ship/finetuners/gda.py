@@ -49,7 +49,7 @@ class GDA(Finetuner):
         bias: Centered b, (n_cls,). 0 for classes without a Gaussian.
     """
 
-    feed = "fixed"
+    training_data = "fixed"
     weight: Tensor
     bias: Tensor
 
@@ -57,7 +57,7 @@ class GDA(Finetuner):
         super().__init__(config, task, clip, draw)
         # the configured alpha first, so that it wins a tie; then the grid
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
-        self.choices = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
+        self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
         rows = _training_rows(task)
         means, present = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)

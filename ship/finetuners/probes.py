@@ -127,20 +127,20 @@ class CLAP(ZSLP):
 
     def __init__(self, config: CLAPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        confidence = zero_shot_confidence(task, self.allowed)
+        confidence = zero_shot_confidence(task, self.class_mask)
         self.register_buffer("multipliers", confidence, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Return the mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
         distance = (self.weight - self._start).square().sum(-1)
-        n = len(distance) if self.allowed is None else self.allowed.sum()
+        n = len(distance) if self.class_mask is None else self.class_mask.sum()
         penalty: Tensor = (self.multipliers * distance).sum() / n
         weight: float = self.config.penalty_weight
         return super().loss(features, labels, weights) + weight * penalty
 
 
 def zero_shot_confidence(
-    task: SeedTask, allowed: Bool[Tensor, " n_cls"] | None
+    task: SeedTask, class_mask: Bool[Tensor, " n_cls"] | None
 ) -> Float[Tensor, " n_cls"]:
     """Return each class's mean zero-shot probability over its training images, in all views.
 
@@ -152,13 +152,13 @@ def zero_shot_confidence(
     sums, numbers = task.features.new_zeros(2, len(task.class_names))
     for view in task.features.unbind(1):
         logits = task.logit_scale * view @ task.text_features.T
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed, -torch.inf)
+        if class_mask is not None:
+            logits = logits.masked_fill(~class_mask, -torch.inf)
         confidence = logits.softmax(-1).gather(1, task.labels.unsqueeze(1)).squeeze(1)
         sums = sums.scatter_add(0, task.labels, confidence)
         numbers = numbers.scatter_add(0, task.labels, torch.ones_like(confidence))
     means: Tensor = sums / numbers.clamp_min(1)
-    if allowed is not None:
+    if class_mask is not None:
         return means
     return torch.where(numbers > 0, means, means.sum() / (numbers > 0).sum())
 
@@ -181,8 +181,8 @@ class LPPlusPlus(Finetuner):
         done: Number of finished steps.
     """
 
-    feed = "own"
-    remembered = ("velocity", "done")
+    training_data = "custom"
+    stateful_buffers = ("velocity", "done")
     features: Tensor
     labels: Tensor
     shares: Tensor
@@ -221,8 +221,8 @@ class LPPlusPlus(Finetuner):
         share, shown = share / share.sum(), mass > 0
         means = sums[shown] / mass[shown].unsqueeze(1)
         cosine = (means * text[shown]).sum(1).mean()
-        if self.allowed is not None:
-            text = text[self.allowed.cpu()]
+        if self.class_mask is not None:
+            text = text[self.class_mask.cpu()]
         second = x.T @ (share.unsqueeze(1) * x)
         squares = ((x @ text.T).square() * share.unsqueeze(1)).sum(0)
         return [

@@ -96,10 +96,10 @@ class PromptTuned(Finetuner):
             settings |= {"momentum": MOMENTUM, "weight_decay": DECAY}
         return torch.optim.SGD, settings
 
-    def rate(self, base: float, epoch: float, epochs: int) -> float:
+    def lr_at(self, base: float, epoch: float, epochs: int) -> float:
         """Return the rate of a cosine that decays to 0 step by step, or Dassl's rate."""
         dassl = self.config.optimizer == "dassl"
-        return dassl_rate(base, epoch, epochs) if dassl else super().rate(base, epoch, epochs)
+        return dassl_rate(base, epoch, epochs) if dassl else super().lr_at(base, epoch, epochs)
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
         """Return the text features of the learned prompts."""
@@ -117,9 +117,9 @@ class PromptTuned(Finetuner):
                 2 - 2 cos. Those of the written prompts are self.text.
         """
         distance = (learned - self.text).square().sum(-1)
-        if self.allowed is None:
+        if self.class_mask is None:
             return distance.mean()
-        mean: Tensor = (distance * self.allowed).sum() / self.allowed.sum()
+        mean: Tensor = (distance * self.class_mask).sum() / self.class_mask.sum()
         return mean
 
 
@@ -146,22 +146,22 @@ class CoCoOp(PromptTuned):
         expand: Second layer of the meta-net, from hidden units to the image's token.
     """
 
-    at_once: int
+    microbatch_size: int
 
     def __init__(self, config: CoCoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         hidden, start = max(1, clip.feature_dim // config.reduction), draw("cocoop/meta_net")
         self.reduce = uniform_linear(clip.feature_dim, hidden, start)
         self.expand = uniform_linear(hidden, clip.text_width, start)
-        self.at_once = max(1, PROMPTS_AT_ONCE // len(task.class_names))
+        self.microbatch_size = max(1, PROMPTS_AT_ONCE // len(task.class_names))
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the prompts conditioned on each image."""
-        return torch.cat([self._scores(part) for part in pictures.split(self.at_once)])
+        return torch.cat([self._scores(part) for part in pictures.split(self.microbatch_size)])
 
     def _scores(self, pictures: Tensor) -> Tensor:
         tokens = self.expand(F.relu(self.reduce(pictures)))
-        text = self.prompts.classifiers(self.ctx + tokens.unsqueeze(1), self.at_once)
+        text = self.prompts.classifiers(self.ctx + tokens.unsqueeze(1), self.microbatch_size)
         return self.logit_scale * (text @ pictures.unsqueeze(2)).squeeze(2)
 
 
@@ -200,7 +200,7 @@ class TCP(KgCoOp):
         rate = self.config.lr
         return torch.optim.Adam, {"lr": rate, "eps": TCP_EPSILON, "weight_decay": DECAY}
 
-    def rate(self, base: float, epoch: float, epochs: int) -> float:
+    def lr_at(self, base: float, epoch: float, epochs: int) -> float:
         """Return Dassl's learning rate."""
         return dassl_rate(base, epoch, epochs)
 

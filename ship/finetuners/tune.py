@@ -28,7 +28,7 @@ class FusedFinetuner(Fused):
     """The classifiers of all seeds over a task's classes.
 
     Attributes:
-        choices: Options that matter only at inference. Each is tried on the selection split.
+        inference_grid: Options that matter only at inference. Each is tried on the selection split.
         epochs: Number of epochs. 0 if the method has no parameters.
     """
 
@@ -43,7 +43,7 @@ class FusedFinetuner(Fused):
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        stream = kind.feed == "stream"
+        stream = kind.training_data == "stream"
         self._each_step = synthesizer if stream else None
         fixed = None if stream else synthesizer
         rows, self._weights = rows_of_training(task, fixed)
@@ -55,9 +55,9 @@ class FusedFinetuner(Fused):
             synthetic = synthesizer is not None
             tasks.append(SeedTask.of(task, replica, synthetic=synthetic, fixed=fixed_rows))
         super().__init__(kind, config, tasks, clip, seeds)
-        self.choices = self.one.choices
+        self.inference_grid = self.one.inference_grid
         self._lengths: tuple[int, ...] = ()
-        if kind.feed == "own":
+        if kind.training_data == "custom":
             require_settings(config, "epochs")
             self.epochs = config.epochs
         elif self.stack.trained:
@@ -94,7 +94,7 @@ class FusedFinetuner(Fused):
         """Train one epoch: a pass over the training rows, or the method's own `epoch`."""
         if not self.epochs:
             return {}
-        if self.one.feed == "own":
+        if self.one.training_data == "custom":
             with torch.no_grad():
                 return {"loss": self.stack("epoch")}
         return self._pass()
@@ -118,7 +118,7 @@ class FusedFinetuner(Fused):
         by_length = {}
         for n in set(self._lengths):
             epoch = min(step, n * self.steps - 1) / self.steps
-            by_length[n] = self.one.rate(base, epoch, n)
+            by_length[n] = self.one.lr_at(base, epoch, n)
         return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -135,7 +135,7 @@ class FusedFinetuner(Fused):
     ) -> Iterator[Float[Tensor, " replica"]]:
         """Yield parts that add up to the loss, each with at most `at_once` rows of all seeds."""
         n_seeds, n = labels.shape
-        limit = self.one.at_once
+        limit = self.one.microbatch_size
         if limit is None or limit >= n_seeds * n:
             yield self.loss(features, labels, weights)
             return
@@ -175,14 +175,14 @@ class FusedFinetuner(Fused):
         """Return everything that training changes, for a checkpoint."""
         if not self.epochs:
             return {}
-        if self.one.feed == "own":
+        if self.one.training_data == "custom":
             return dict(self._changed)
         return {"method": self._changed, "optimizer": self._optimizer, "done": self._done}
 
     @property
     def _changed(self) -> dict[str, Tensor]:
-        remembered = {name: self.stack.state[name] for name in self.one.remembered}
-        return {**self.stack.trained, **remembered}
+        stateful_buffers = {name: self.stack.state[name] for name in self.one.stateful_buffers}
+        return {**self.stack.trained, **stateful_buffers}
 
 
 def rows_of_training(

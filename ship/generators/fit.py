@@ -100,7 +100,9 @@ class FusedGenerator(Fused, FeatureSource):
         self._settled = False
         metrics = self._pass()
         with torch.no_grad():
-            metrics |= self.stack.in_turn("measure", [task.features[:, 0] for task in self._tasks])
+            metrics |= self.stack.in_turn(
+                "epoch_metrics", [task.features[:, 0] for task in self._tasks]
+            )
             if self._stopping is not None:
                 metrics = self._keep_best(self._stopping, metrics)
         return metrics
@@ -164,7 +166,7 @@ class FusedGenerator(Fused, FeatureSource):
     ) -> Float[Tensor, "replica n feature"]:
         """Return synthetic features. They are drawn in chunks, which bounds memory."""
         if not self._settled:
-            self.stack.state.update(self.stack.in_turn("settled"))
+            self.stack.state.update(self.stack.in_turn("precompute"))
             self._settled = True
         noise = self._drawn(class_ids.shape[1], rng)
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))

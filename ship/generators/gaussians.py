@@ -304,7 +304,7 @@ class KnnGaussian(Generator):
         self.register_buffer("factor", factor.to(task.features))
         self.register_buffer("means", torch.empty(0), persistent=False)
 
-    def settled(self) -> dict[str, Tensor]:
+    def precompute(self) -> dict[str, Tensor]:
         """Return the class means, which exist also for classes that were added after loading."""
         views, config = self.views, self.config
         real = views[views.any(dim=1)].cpu().double()  # without the zeros of padding

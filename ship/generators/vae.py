@@ -96,7 +96,7 @@ class VAE(Generator):
         loss = error + self.kl_weight(epoch) * penalty
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
-    def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
+    def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
         """Count active latent dimensions: the posterior mean's variance over features is > 0.01.
 
         The definition is that of Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01.

@@ -121,27 +121,27 @@ class Finetuner(Method):
     """A classifier over the task's classes, trained on real and synthetic features.
 
     Attributes:
-        feed: Source of the training data. "stream": every step draws new synthetic features.
-            "fixed": synthetic features are drawn once, before the method is built
-            (SeedTask.fixed). "own": like "fixed", and the method defines `epoch`.
-        remembered: Names of the buffers that `epoch` changes in addition to the parameters.
-        choices: Options that matter only at inference. Each is tried on the selection split.
-        at_once: Number of rows of a batch, over all seeds, that one backward pass may take. It
-            bounds memory and requires that the loss is a weighted mean over rows. None means no
+        training_data: Source of the training data. "stream": every step draws new synthetic
+            features. "fixed": synthetic features are drawn once, before the method is built
+            (SeedTask.fixed). "custom": like "fixed", and the method defines `epoch`.
+        stateful_buffers: Names of the buffers that `epoch` changes in addition to the parameters.
+        inference_grid: Options that matter only at inference. Each is tried on the selection split.
+        microbatch_size: Number of rows of a batch, over all seeds, that one backward pass may take.
+            It bounds memory and requires that the loss is a weighted mean over rows. None means no
             limit.
-        allowed: Mask of the classes in the loss, (n_cls,). None means all classes, because all of
-            them have features.
+        class_mask: Mask of the classes in the loss, (n_cls,). None means all classes, because all
+            of them have features.
     """
 
-    feed: ClassVar[Literal["stream", "fixed", "own"]] = "stream"
-    remembered: ClassVar[tuple[str, ...]] = ()
-    choices: tuple[Mapping[str, float], ...] = ({},)
-    at_once: int | None = None
-    allowed: Bool[Tensor, " n_cls"] | None
+    training_data: ClassVar[Literal["stream", "fixed", "custom"]] = "stream"
+    stateful_buffers: ClassVar[tuple[str, ...]] = ()
+    inference_grid: tuple[Mapping[str, float], ...] = ({},)
+    microbatch_size: int | None = None
+    class_mask: Bool[Tensor, " n_cls"] | None
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        self.register_buffer("allowed", None if task.synthetic else task.seen, persistent=False)
+        self.register_buffer("class_mask", None if task.synthetic else task.seen, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Return the loss of a batch. Defaults to the cross-entropy under the first choice.
@@ -151,9 +151,9 @@ class Finetuner(Method):
             labels: Label of each feature, an index into the task's classes.
             weights: Loss weight of each feature. None means 1 for all.
         """
-        return self.cross_entropy(self.logits(features, self.choices[0]), labels, weights)
+        return self.cross_entropy(self.logits(features, self.inference_grid[0]), labels, weights)
 
-    def rate(self, base: float, epoch: float, epochs: int) -> float:
+    def lr_at(self, base: float, epoch: float, epochs: int) -> float:
         """Return the learning rate of a step. Defaults to a cosine that decays to 0 step by step.
 
         Args:
@@ -164,9 +164,9 @@ class Finetuner(Method):
         return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
 
     def epoch(self) -> Float[Tensor, ""]:
-        """Train one epoch and return its loss. Needed only if `feed` is "own".
+        """Train one epoch and return its loss. Needed only if `training_data` is "custom".
 
-        Change the parameters and the `remembered` buffers in place.
+        Change the parameters and the `stateful_buffers` buffers in place.
         """
         raise NotImplementedError
 
@@ -175,14 +175,14 @@ class Finetuner(Method):
 
         Args:
             pictures: Image features with unit norm.
-            choice: One of `choices`.
+            choice: One of `inference_grid`.
         """
         raise NotImplementedError
 
     def cross_entropy(self, logits: Logits, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Return the weighted mean cross-entropy over the rows and the allowed classes."""
-        if self.allowed is not None:
-            logits = logits.masked_fill(~self.allowed, -torch.inf)
+        if self.class_mask is not None:
+            logits = logits.masked_fill(~self.class_mask, -torch.inf)
         # vmap would decompose F.cross_entropy into a dozen operators
         losses = -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         if weights is None:
@@ -221,7 +221,7 @@ class Generator(Method):
         """
         raise NotImplementedError
 
-    def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
+    def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
         """Return extra metrics to log at the end of an epoch, by name.
 
         Args:
@@ -229,7 +229,7 @@ class Generator(Method):
         """
         return {}
 
-    def settled(self) -> dict[str, Tensor]:
+    def precompute(self) -> dict[str, Tensor]:
         """Return buffers computed from the learned state, by name.
 
         Called before the first `sample()` after a change of the state, for values that are too slow

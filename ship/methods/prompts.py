@@ -88,16 +88,16 @@ class Prompts:
 
     @folded
     def classifiers(
-        self, ctx: Float[Tensor, "replica n n_ctx width"], at_once: int
+        self, ctx: Float[Tensor, "replica n n_ctx width"], microbatch_size: int
     ) -> Float[Tensor, "replica n n_cls feature"]:
         """Return unit-norm features of all classes for each of n contexts, with the name last.
 
         Args:
             ctx: Contexts, each shared by all classes.
-            at_once: Number of contexts, over all seeds, per pass through the tower.
+            microbatch_size: Number of contexts, over all seeds, per pass through the tower.
         """
         flat = ctx.flatten(0, 1)
-        features = torch.cat([self._shared(part, None, 0) for part in flat.split(at_once)])
+        features = torch.cat([self._shared(part, None, 0) for part in flat.split(microbatch_size)])
         return features.reshape(*ctx.shape[:2], *features.shape[1:])
 
     def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:

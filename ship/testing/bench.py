@@ -250,7 +250,7 @@ class MethodSubject:
         """Return the outputs of a method, with the same noise in every call."""
         if isinstance(self.config, GeneratorSettings):
             return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
-        return [made.logits(self.bench.pictures, choice) for choice in made.choices]
+        return [made.logits(self.bench.pictures, choice) for choice in made.inference_grid]
 
     def require_same(self, made: Any, what: str) -> None:
         """Raise BrokenError unless the outputs of all seeds are bitwise those of `run`."""

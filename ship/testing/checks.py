@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, SPLITS, Picture, Survey, load_dataset, survey_dataset
+from ship.datasets import DATASETS, SPLITS, DatasetScan, Picture, load_dataset, scan_dataset
 from ship.state import capture, restore
 from ship.tasks import no_pictures
 from ship.testing.bench import (
@@ -164,15 +164,15 @@ def _check_unit_norm(subject: MethodSubject) -> None:
 
 def _check_settings(subject: MethodSubject) -> None:
     method, planned = subject.run.made, getattr(subject.config, "epochs", 0)
-    distinct = {tuple(sorted(choice.items())) for choice in method.choices}
-    require(len(distinct) == len(method.choices), "one of its choices comes twice")
+    distinct = {tuple(sorted(choice.items())) for choice in method.inference_grid}
+    require(len(distinct) == len(method.inference_grid), "one of its choices comes twice")
     epochs = method.epochs
     require(epochs == planned, f"it trains for {epochs} epochs, and is set to {planned}")
 
 
 def _check_independence(subject: MethodSubject) -> None:
     pictures, finetuner = subject.bench.pictures, subject.run.made
-    for choice, whole in zip(finetuner.choices, subject.run.answers, strict=True):
+    for choice, whole in zip(finetuner.inference_grid, subject.run.answers, strict=True):
         tolerance = ROUNDING * float(whole.abs().max())
         turned = finetuner.logits(pictures.flip(0), choice).flip(1)
         require_equal(turned, whole, "logits of the pictures in reverse order", tolerance)
@@ -197,7 +197,7 @@ def _check_evaluation_changes_nothing(subject: MethodSubject) -> None:
     finetuner = subject.build(subject.task, subject.bench.seeds)
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()
-        finetuner.logits(-subject.bench.pictures, finetuner.choices[0])
+        finetuner.logits(-subject.bench.pictures, finetuner.inference_grid[0])
     subject.require_same(finetuner, "after looking at other pictures between epochs")
 
 
@@ -236,9 +236,9 @@ class DatasetSubject:
     data_root: Path | None
 
     @cached_property
-    def survey(self) -> Survey:
+    def scan(self) -> DatasetScan:
         """Content of the dataset on disk."""
-        return survey_dataset(self.name, self.data_root)
+        return scan_dataset(self.name, self.data_root)
 
 
 def check_dataset(name: str, data_root: Path | None = None) -> Iterator[Finding]:
@@ -255,8 +255,8 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[Finding]
 
 
 def _check_readable(subject: DatasetSubject) -> None:
-    require(not subject.survey.faults, "; ".join(subject.survey.faults[:5]))
-    names = subject.survey.class_names
+    require(not subject.scan.faults, "; ".join(subject.scan.faults[:5]))
+    names = subject.scan.class_names
     require(len(names) >= 2, f"it has {len(names)} classes, and must have at least 2")
     require(all(isinstance(name, str) for name in names), "class names must be text")
 
@@ -268,9 +268,9 @@ def _check_template(subject: DatasetSubject) -> None:
 
 
 def _check_labels(subject: DatasetSubject) -> None:
-    n_cls = len(subject.survey.class_names)
-    require(set(subject.survey.splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}")
-    for name, split in subject.survey.splits.items():
+    n_cls = len(subject.scan.class_names)
+    require(set(subject.scan.splits) == set(SPLITS), f"splits must be {', '.join(SPLITS)}")
+    for name, split in subject.scan.splits.items():
         labels = split.labels
         require(
             isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.ndim == 1,
@@ -279,11 +279,11 @@ def _check_labels(subject: DatasetSubject) -> None:
         require(len(labels) == len(split.pictures), f"{name} has not one label a picture")
         inside = not len(labels) or (labels.min() >= 0 and labels.max() < n_cls)
         require(bool(inside), f"labels of {name} must lie from 0 to {n_cls - 1}")
-    require(len(subject.survey.splits["test"]) > 0, "test has no pictures")
+    require(len(subject.scan.splits["test"]) > 0, "test has no pictures")
 
 
 def _check_decodable(subject: DatasetSubject) -> None:
-    for name, split in subject.survey.splits.items():
+    for name, split in subject.scan.splits.items():
         step = max(1, math.ceil(len(split) / LOOKED_AT))
         for picture in split.pictures[::step]:
             require(type(picture) is Picture, "pictures must be ship.datasets.Picture itself")

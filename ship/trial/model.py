@@ -173,7 +173,7 @@ class TrainedModel:
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), under(kept.tensors, f"models.{place}"))
-        if set(self.choice) != set(self._finetuner.choices[0]):
+        if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
         if manifest.generator_kept:
             self._generator(())  # reject a generator that does not fit when loading

@@ -23,7 +23,7 @@ from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import (
     TOLERANCE,
     Best,
-    Choices,
+    InferenceGrid,
     evaluate,
     exam_results,
     examine,
@@ -112,7 +112,7 @@ class _Trial:
         best: Selected epoch and inference choice of each seed.
         tested: Results of the finished test exams (selection.exam_results).
         to_keep: Dataset, if trained models are saved. None if they are not.
-        choices: Inference choices that selection chooses from.
+        inference_grid: Inference choices that selection chooses from.
         last: Number of the last candidate of selection.
     """
 
@@ -124,7 +124,7 @@ class _Trial:
     best: Best
     tested: Kept
     to_keep: FeatureSet | None
-    choices: Choices = ()
+    inference_grid: InferenceGrid = ()
     last: int = 0
 
     @property
@@ -150,7 +150,7 @@ class _Trial:
             generator = None  # free the memory of selection's generator
             generator = yield from self._retrain(protocol.generator_task)
         counted = "age" if by_age else "epoch"
-        metrics = best.named(self.choices, counted)
+        metrics = best.named(self.inference_grid, counted)
         judged = self.journal.reported("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
         exams = [best.metrics]  # an age is not tested again: selection used the test images
@@ -169,7 +169,7 @@ class _Trial:
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.flags(self.choices, self.last, counted)
+            metrics |= best.flags(self.inference_grid, self.last, counted)
         metrics = self.journal.check("test", epoch, protocol.combine(exams) | metrics)
         if self.to_keep is not None:
             self.journal.trained = self._files(self.to_keep, generator)
@@ -312,8 +312,10 @@ class _Trial:
             {name: value[living] for name, value in state.items()} for state in finetuner_states
         ]
         seeds = [self.seeds[replica] for replica in living]
-        epochs, choices = best.epoch[living].tolist(), best.choice[living].tolist()
-        chosen = [(epoch, self.choices[n]) for epoch, n in zip(epochs, choices, strict=True)]
+        epochs, inference_grid = best.epoch[living].tolist(), best.choice[living].tolist()
+        chosen = [
+            (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
+        ]
         return trained_files(
             self.config,
             seeds,
@@ -363,7 +365,7 @@ class _Trial:
             generator.give_up(list(self.journal.failed))
             synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
         finetuner = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
-        self.choices = finetuner.choices
+        self.inference_grid = finetuner.inference_grid
         return finetuner
 
     def _learned(self, part: FeatureSource | FusedFinetuner | None) -> State | None:

@@ -14,7 +14,7 @@ from ship.replicas import Kept, fetched
 from ship.state import State, prefixed, under
 from ship.trial_config import Hits
 
-Choices = Sequence[Mapping[str, float]]
+InferenceGrid = Sequence[Mapping[str, float]]
 
 # Minimum number of evaluated epochs for which equal values show that selection is saturated.
 MIN_EVALUATIONS: Final = 3
@@ -108,21 +108,23 @@ class Best(Kept):
         self.tensors["ties"] = torch.where(better, 1, ties + equal.to(ties))
         self.tensors["evaluations"] = evaluations + 1
 
-    def named(self, choices: Choices, counted: str = "epoch") -> dict[str, Tensor]:
+    def named(self, inference_grid: InferenceGrid, counted: str = "epoch") -> dict[str, Tensor]:
         """Return the selection as metrics, which are reported with the test metrics.
 
         Args:
-            choices: Inference choices that were tried.
+            inference_grid: Inference choices that were tried.
             counted: Kind of the candidates: "epoch", or "age" of the generator.
         """
         metrics = {f"selection_{name}": value for name, value in self.metrics.items()}
         metrics[f"selection_{counted}"] = self.epoch
-        for name in choices[0]:
-            values = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
+        for name in inference_grid[0]:
+            values = torch.tensor([choice[name] for choice in inference_grid], dtype=torch.float64)
             metrics[f"selection_{name}"] = values[self.choice]
         return metrics
 
-    def flags(self, choices: Choices, last: int, counted: str = "epoch") -> dict[str, Tensor]:
+    def flags(
+        self, inference_grid: InferenceGrid, last: int, counted: str = "epoch"
+    ) -> dict[str, Tensor]:
         """Return flags of a weak selection, (replica,) of 0 or 1 each.
 
         - flag/last_epoch: The last epoch (or age) was better than all others.
@@ -135,7 +137,7 @@ class Best(Kept):
         the other seeds.
 
         Args:
-            choices: Inference choices that were tried.
+            inference_grid: Inference choices that were tried.
             last: Number of the last epoch. 0 if nothing is trained.
             counted: Kind of the candidates: "epoch", or "age" of the generator.
         """
@@ -145,12 +147,14 @@ class Best(Kept):
             saturated = (evaluations >= MIN_EVALUATIONS) & (2 * ties >= evaluations)
             flags["flag/untrained"] = (self.epoch == 0).double()
             flags["flag/saturated"] = saturated.double()
-        grid = {name: {choice[name] for choice in choices} for name in choices[0]}
+        grid = {name: {choice[name] for choice in inference_grid} for name in inference_grid[0]}
         edges = {name: {max(v), min(v)} - {0.0} for name, v in grid.items() if len(v) > 1}
         if "ratio" in edges:
             edges["ratio"] -= {1.0}
-        if len(choices) > 1:
-            at_edge = [any(choice[name] in v for name, v in edges.items()) for choice in choices]
+        if len(inference_grid) > 1:
+            at_edge = [
+                any(choice[name] in v for name, v in edges.items()) for choice in inference_grid
+            ]
             flags["flag/grid_edge"] = torch.tensor(at_edge)[self.choice].double()
         return flags
 
@@ -169,7 +173,9 @@ def evaluate(
         Metrics in percent by name, (replica,) each, NaN for seeds with a non-finite logit, and
         indices into the fine-tuner's choices, (replica,). All tensors are on the CPU.
     """
-    scored = [_score_exam(finetuner, exam, protocol, choice, None) for choice in finetuner.choices]
+    scored = [
+        _score_exam(finetuner, exam, protocol, choice, None) for choice in finetuner.inference_grid
+    ]
     table = _fetch_scores({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
@@ -192,7 +198,7 @@ def examine(
     """
     kept = Kept({})
     for place in best.choice.unique().tolist():
-        choice = finetuner.choices[place]
+        choice = finetuner.inference_grid[place]
         scores = _fetch_scores(_score_exam(finetuner, exam, protocol, choice, best.metrics))
         kept.take(best.choice == place, scores)
     return kept.tensors

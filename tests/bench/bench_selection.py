@@ -115,7 +115,7 @@ class Runs:
     """
 
     selection: Scores
-    choices: Epochs
+    inference_grid: Epochs
     full: Scores
     shortened: Mapping[int, Scores]
     ratio: float
@@ -125,7 +125,7 @@ class Runs:
         return np.array([self._tested(int(e), s, transfer) for s, e in enumerate(epochs)])
 
     def _tested(self, epoch: int, seed: int, transfer: str) -> float:
-        choice = self.choices[epoch, seed]
+        choice = self.inference_grid[epoch, seed]
         steps = max(1, round(epoch * self.ratio))
         if epoch == 0 or transfer == "epochs":
             found = self.full[epoch]
@@ -172,7 +172,7 @@ class Trainer:
         for epoch in range(epochs + 1):
             if epoch:
                 finetuner.train_epoch()
-            logits = [finetuner.logits(exam.pictures.features, c) for c in finetuner.choices]
+            logits = [finetuner.logits(exam.pictures.features, c) for c in finetuner.inference_grid]
             scored = [self.protocol.score(exam.answers(one), exam, None) for one in logits]
             found.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
         return torch.stack(found).double().numpy(), finetuner.steps
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="so small that it says nothing")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--methods", nargs="+", choices=[*METHODS], default=[*METHODS])
+    parser.add_argument("--methods", nargs="+", inference_grid=[*METHODS], default=[*METHODS])
     options = parser.parse_args(arguments)
     clip = FrozenCLIP.load("pocket")
     features = random_features(clip, SMALL) if options.smoke else photos(clip)

@@ -52,7 +52,7 @@ def methods() -> Iterator[dict[str, Any]]:
     yield from ({**known, "finetuner": small("finetuner", one)} for one in FINETUNERS)
 
 
-def choices() -> Iterator[dict[str, Any]]:
+def inference_grid() -> Iterator[dict[str, Any]]:
     """Each choice that a method's settings offer, and all of its switches at once."""
     for group, table in TABLES.items():
         for name, config in table.items():
@@ -96,7 +96,7 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
     }
 
 
-TRIALS = [*methods(), *choices(), *protocols()]
+TRIALS = [*methods(), *inference_grid(), *protocols()]
 
 
 @pytest.mark.parametrize("settings", some_quick(TRIALS, TRIALS[::9]), ids=str)

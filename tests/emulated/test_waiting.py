@@ -85,7 +85,7 @@ def test_an_evaluation_waits_once(
     evaluate(finetuner, setting.exam, setting.protocol)
     with device.counting() as counts:
         metrics, choice = evaluate(finetuner, setting.exam, setting.protocol)
-    once = 1 if protocol == "base_to_new" else 1 + len(finetuner.choices)
+    once = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
     assert counts.n_syncs <= once, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
 

@@ -44,7 +44,7 @@ def test_dropped_rows_are_lost_to_their_epoch_alone(count: int, size: int, seed:
 
 def test_rates_fall_to_0_and_stay_there() -> None:
     """By default a step has the rate of its time along a cosine; beyond the last epoch none."""
-    rates = [Finetuner.rate(cast(Any, None), 0.5, step / 2, epochs=2) for step in range(6)]
+    rates = [Finetuner.lr_at(cast(Any, None), 0.5, step / 2, epochs=2) for step in range(6)]
     assert rates == pytest.approx([0.5, 0.4268, 0.25, 0.0732, 0, 0], abs=1e-4)
 
 

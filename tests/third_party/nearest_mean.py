@@ -14,7 +14,7 @@ from ship.plugins import FinetunerSettings, GeneratorSettings
 class NearestMean(Finetuner):
     """Prototypes that move from each class's text feature to the mean of its features."""
 
-    feed = "fixed"  # synthetic features are drawn once, and are there when it is built
+    training_data = "fixed"  # synthetic features are drawn once, and are there when it is built
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.load import load_study
 from harness.errors import ConfigError
-from ship.datasets import Split, Survey
+from ship.datasets import DatasetScan, Split
 from ship.datasets.base import Picture
 from ship.requirements import lacking
 from ship.subsets import bare_features
@@ -32,7 +32,7 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
         return Split(pictures, labels.astype(np.int64))
 
     splits = {name: split(name) for name in ("train", "val", "test")}
-    features = bare_features("own", Survey(names, splits, n_seen=case.get("n_seen")))
+    features = bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
     found = lacking(trial, features, (0, 1), shown=case.get("shown", False))
     assert len(found) == ("says" in case)

@@ -136,7 +136,9 @@ def test_reference_arms(case: dict[str, Any]) -> None:
     """Which there are, and what they have."""
     found = space.resolved_controls(load_study({"name": "x", **case["study"]}))
     assert found.keys() == case["controls"].keys()
-    assert {name: parts(found[name], keys) for name, keys in case["controls"].items()} == case["controls"]
+    assert {name: parts(found[name], keys) for name, keys in case["controls"].items()} == case[
+        "controls"
+    ]
 
 
 def test_a_sampler_draws_both_ends_of_a_range_with_a_rounded_step() -> None:

@@ -25,7 +25,7 @@ from harness.study.features import (
     needed,
     prepare_features,
 )
-from ship.datasets import ImageFolder, Picture, Split, Survey, content, load_dataset
+from ship.datasets import DatasetScan, ImageFolder, Picture, Split, content, load_dataset
 from tests.damage import DAMAGE, Damage, damaged
 from tests.harness.fakes import FakeClip, FakePictures, make_method, make_study
 from tests.ship.datasets.conftest import save_picture
@@ -122,18 +122,18 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
     for label, place in product(range(2), range(6)):
         save_picture(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
     reads, surveys = list[str](), list[str]()
-    plain_read, plain_survey = Picture.read, ImageFolder.survey
+    plain_read, plain_scan = Picture.read, ImageFolder.scan
 
     def read(picture: Picture) -> bytes:
         reads.append(picture.name)
         return plain_read(picture)
 
-    def survey(spec: ImageFolder, name: str, root: Path | None) -> Survey:
+    def scan(spec: ImageFolder, name: str, root: Path | None) -> DatasetScan:
         surveys.append(name)
-        return plain_survey(spec, name, root)
+        return plain_scan(spec, name, root)
 
     monkeypatch.setattr(Picture, "read", read)
-    monkeypatch.setattr(ImageFolder, "survey", survey)
+    monkeypatch.setattr(ImageFolder, "scan", scan)
     monkeypatch.setattr(content, "_FRESH_NS", -(10**18))
     method = replace(Method(), load_backbone=lambda name, device: FakeEncoder(name))
     name = "image_folder:few"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from PIL import Image, PngImagePlugin
 
-from ship.datasets import DatasetError, Picture, load_dataset, survey_dataset
+from ship.datasets import DatasetError, Picture, load_dataset, scan_dataset
 from ship.datasets import content as module
 from ship.datasets.content import DigestMemory, copy_faults, pixel_hash
 from tests.damage import DAMAGE, Damage, damaged
@@ -60,7 +60,7 @@ def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
 
 def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
     """The file's bytes are hashed anyway; both names stand in the line, which has no other."""
-    splits = survey_dataset("image_folder:pets", folder_root).splits
+    splits = scan_dataset("image_folder:pets", folder_root).splits
     train, test = splits["train"].pictures[0].name, splits["test"].pictures[0].name
     shutil.copy(folder_root / "pets" / train, folder_root / "pets" / test)
     with pytest.raises(DatasetError) as caught:
@@ -73,7 +73,7 @@ def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
 
 def test_a_picture_under_two_classes_is_refused(folder_root: Path) -> None:
     """Both paths stand in the line, whichever splits they are in."""
-    splits = survey_dataset("image_folder:pets", folder_root).splits
+    splits = scan_dataset("image_folder:pets", folder_root).splits
     dog = splits["train"].pictures[0].name
     lion = next(p.name for p in splits["train"].pictures if p.name.startswith("sea"))
     shutil.copy(folder_root / "pets" / dog, folder_root / "pets" / lion)

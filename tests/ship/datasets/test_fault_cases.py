@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ship.datasets import DatasetError, survey_dataset
+from ship.datasets import DatasetError, scan_dataset
 from tests.patterns import matching
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
@@ -113,7 +113,7 @@ def said(root: Path, case: dict[str, Any]) -> list[str]:
     """What is complained about, with ROOT in the place of the data root."""
     below = case.get("root", ".")
     try:
-        faults = survey_dataset(case.get("name", case["tree"]), below and root / below).faults
+        faults = scan_dataset(case.get("name", case["tree"]), below and root / below).faults
     except DatasetError as error:
         faults = error.faults
     return [fault.replace(str(root), "ROOT") for fault in faults]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ship.datasets import ImageFolder, load_dataset, survey_dataset
+from ship.datasets import ImageFolder, load_dataset, scan_dataset
 from ship.datasets.own import fixed_split
 from tests.ship.datasets.conftest import save_picture
 
@@ -67,9 +67,9 @@ def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert dataset.class_names == ("cat", "dog")
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
     assert all(p.name.startswith("val/") for p in dataset.splits["val"].pictures)
-    survey = survey_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
+    scan = scan_dataset("image_folder:a/pets", tmp_path, ImageFolder(split_seed=3))
     fault = "is split by its folders, not by a split_seed"
-    assert survey.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
+    assert scan.faults == (f"{tmp_path / 'a/pets'}: {fault}",)
 
 
 def test_a_split_file_says_all(folder_root: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_split_file_says_all(folder_root: Path) -> None:
     )
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
     path.write_text(json.dumps({**listed, **edited}))
-    assert survey_dataset("image_folder:pets", folder_root, own).faults == (
+    assert scan_dataset("image_folder:pets", folder_root, own).faults == (
         f"{path}: 1 picture more than once in train: dog/0.png",
         f"{path}: 1 class without a picture in test: large",
         f"{path}: {folder_root / 'pets'}: 1 missing picture: no.png",
@@ -111,18 +111,18 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
     (folder_root / "pets/dog/ring").symlink_to(folder_root / "pets/dog")
     save_picture(folder_root / "pets/dog/.thumbnails/1.png")
     (folder_root / "pets/dog/IMG_1.HEIC").write_bytes(b"x")
-    survey = survey_dataset("image_folder:pets", folder_root)
+    scan = scan_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
-    assert survey.notes == (
+    assert scan.notes == (
         f"{where}4 paths passed over, which are hidden, met again, or no picture by their ending: "
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
     line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
     names = "as class names (call it class_names.csv or class_names.txt): Classnames.txt"
-    assert survey.warnings == (f"{where}1 file not read {names}", where + line)
-    assert sum(len(split) for split in survey.splits.values()) == 14
+    assert scan.warnings == (f"{where}1 file not read {names}", where + line)
+    assert sum(len(split) for split in scan.splits.values()) == 14
     load_dataset("image_folder:pets", folder_root)
-    assert tuple(record.message for record in caplog.records) == survey.warnings
+    assert tuple(record.message for record in caplog.records) == scan.warnings
 
 
 def test_links_that_lead_upward_are_not_followed(
@@ -140,9 +140,9 @@ def test_links_that_lead_upward_are_not_followed(
     targets = {"own": away / "pets", "root": folder_root, "top": Path("/"), "disk": away}
     for name, target in targets.items():
         (away / "pets/dog" / name).symlink_to(target)
-    survey = survey_dataset("image_folder:pets", folder_root)
-    assert survey.warnings == (
+    scan = scan_dataset("image_folder:pets", folder_root)
+    assert scan.warnings == (
         f"{folder_root / 'pets'}: 4 links not followed, to the dataset's own folder or one that "
         "holds it: dog/disk, dog/own, dog/root, dog/top",
     )
-    assert sum(len(split) for split in survey.splits.values()) == 13
+    assert sum(len(split) for split in scan.splits.values()) == 13

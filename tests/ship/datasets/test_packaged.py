@@ -49,7 +49,7 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DatasetError, match="; install ship-sweep again") as caught:
-        PackagedDataset(path, "picture", "photographs").survey("photos", None)
+        PackagedDataset(path, "picture", "photographs").scan("photos", None)
     assert str(path) in str(caught.value)
 
 

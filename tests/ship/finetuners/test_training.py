@@ -119,10 +119,10 @@ def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
 ) -> None:
     """What is set comes first, so that it wins a tie."""
     fixed = built(name, {**first, "tune_on_validation": False}, task, clip64)
-    assert fixed.choices == (first,)
+    assert fixed.inference_grid == (first,)
     searched = built(name, {**first, "tune_on_validation": True}, task, clip64)
-    assert searched.choices[0] == first
-    assert sum(0 in choice.values() for choice in searched.choices) == 1
+    assert searched.inference_grid[0] == first
+    assert sum(0 in choice.values() for choice in searched.inference_grid) == 1
 
 
 @pytest.mark.parametrize(

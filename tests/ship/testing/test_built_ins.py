@@ -100,7 +100,7 @@ def test_synthetic_features_of_no_weight_change_nothing(
     """Where pictures of all classes are there, the run tends to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
     made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
-    plain, light, heavy = (one.logits(bench.pictures, one.choices[0]) for one in made)
+    plain, light, heavy = (one.logits(bench.pictures, one.inference_grid[0]) for one in made)
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 

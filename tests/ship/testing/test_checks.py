@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, Picture, Split, survey_dataset
+from ship.datasets import DATASETS, Picture, Split, scan_dataset
 from ship.plugins import DatasetPlugin
 from ship.registry import Origin, PluginError
 from ship.testing import Bench, check_dataset, check_finetuner, check_generator
@@ -136,12 +136,12 @@ MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
             ("are only read", {"__init__": writing}),
         )
     ),
-    ("nearest_mean", "it can be built", {"choices": ()}),
+    ("nearest_mean", "it can be built", {"inference_grid": ()}),
     ("nearest_mean", "in finite numbers", {"logits": lambda _, sound, *x: sound * torch.inf}),
     ("nearest_mean", "one finite number a seed", {"loss": lambda _, sound, *x: sound + torch.inf}),
     ("nearest_mean", "gives alone", {"__init__": holding, "logits": shifted}),
     ("nearest_mean", "all that it answers from", {"__init__": unkept, "logits": shifted}),
-    ("nearest_mean", "its choices differ", {"choices": ({}, {})}),
+    ("nearest_mean", "its choices differ", {"inference_grid": ({}, {})}),
     ("nearest_mean", "the epochs of its settings", {"__init__": still}),
     ("nearest_mean", "that it has alone", {"logits": lambda _, sound, *x: sound - sound.mean(0)}),
     ("nearest_mean", "in any order", {"logits": later_is_better}),
@@ -190,8 +190,8 @@ def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> Non
     class Spoiled:
         template = "a photo"
 
-        def survey(self, name: str, data_root: Path | None) -> Any:
-            found = emoji.survey("emoji", None)
+        def scan(self, name: str, data_root: Path | None) -> Any:
+            found = emoji.scan("emoji", None)
             labels = found.splits["val"].labels + 1000
             splits = {
                 **found.splits,
@@ -214,10 +214,10 @@ def test_a_dataset_that_raises_is_one_line() -> None:
     class Raising:
         template = "a photo of a {}."
 
-        def survey(self, name: str, data_root: Path | None) -> Any:
+        def scan(self, name: str, data_root: Path | None) -> Any:
             raise ValueError("no squares today\nnor tomorrow")
 
     DATASETS.add(DatasetPlugin("raising", Raising()), Origin("file x.py", "sha256:0"))
     told = r"^file x.py: dataset raising cannot be read: ValueError: no squares today \(.*, line "
     with pytest.raises(PluginError, match=told):
-        survey_dataset("raising")
+        scan_dataset("raising")

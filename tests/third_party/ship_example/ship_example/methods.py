@@ -32,7 +32,7 @@ class ResidualText(Generator):
 class Ridge(Finetuner):
     """scores = zero-shot + logit_scale * ridge regression of the labels."""
 
-    feed = "fixed"
+    training_data = "fixed"
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)

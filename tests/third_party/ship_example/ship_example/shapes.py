@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ship.datasets import SPLITS, Picture, Split, Survey
+from ship.datasets import SPLITS, DatasetScan, Picture, Split
 
 COLOURS = ("red", "green", "blue", "orange", "black", "grey", "pink", "purple")
 
@@ -15,7 +15,7 @@ class Shapes:
 
     template = "a drawing of a {} square."
 
-    def survey(self, name, data_root) -> Survey:
+    def scan(self, name, data_root) -> DatasetScan:
         """Names, labels and pictures: six a class in each split."""
         rng = np.random.default_rng(0)
         labels = np.arange(len(COLOURS)).repeat(6)
@@ -26,7 +26,7 @@ class Shapes:
                 for i, label in enumerate(labels)
             )
             splits[split] = Split(pictures, labels)
-        return Survey(COLOURS, splits)
+        return DatasetScan(COLOURS, splits)
 
 
 def drawn(colour: str, rng: np.random.Generator) -> bytes:
