@@ -16,7 +16,7 @@ from harness.method import SPLITS, code_version
 from harness.store import (
     CLASS,
     CLASS_ID,
-    EXAM,
+    EVAL_SET,
     OBJECTIVE,
     SEEN,
     Failure,
@@ -27,7 +27,13 @@ from harness.store import (
 from harness.wording import one_line
 from ship.architectures import ImagePrecision
 from ship.plugins import identities
-from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, TrialConfig, joined_reasons
+from ship.trial_config import (
+    CorrectPredictions,
+    EpochMetrics,
+    NonFiniteLoss,
+    TrialConfig,
+    joined_reasons,
+)
 
 # Keys of a result. The first two are for the scheduler: the number of evaluations and the last
 # value, at evaluated selection epochs of trials that it may stop. The values of FINAL and FAILED
@@ -101,10 +107,8 @@ def epoch_metrics(item: EpochMetrics, seeds: Sequence[int] = ()) -> dict[str, An
         item: Metrics of the epoch.
         seeds: Seeds of the trial, to include the values of each seed. Defaults to means only.
     """
-    metrics = {
-        stage_metric(item.stage, name): fmean(item.living(name)) for name in item.per_replica
-    }
-    for name, values in item.per_replica.items():
+    metrics = {stage_metric(item.stage, name): fmean(item.living(name)) for name in item.per_seed}
+    for name, values in item.per_seed.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
                 metrics[curve_metric(seed, stage_metric(item.stage, name))] = value
@@ -135,14 +139,14 @@ def final_numbers(
         raise RuntimeError("the trial ended without test metrics")
     indices = [index for index in range(len(seeds)) if index not in tested.failed]
     # All metrics of each seed's selected epoch, if every one has them. Epoch 0 has no loss.
-    epochs = tested.living("selection_epoch") if "selection_epoch" in tested.per_replica else []
+    epochs = tested.living("selection_epoch") if "selection_epoch" in tested.per_seed else []
     rows = [by_epoch.get(int(epoch), {}) for epoch in epochs]
     values: dict[str, Sequence[float | None]] = {
         f"selection/{name}": [row[name][index] for index, row in zip(indices, rows, strict=True)]
         for name in (rows[0] if rows else ())
         if all(name in row for row in rows)
     }
-    for name in tested.per_replica:
+    for name in tested.per_seed:
         living = tested.living(name)
         if name.startswith("selection_"):
             name = name if name == "selection_epoch" else name.replace("_", "/", 1)
@@ -189,36 +193,40 @@ def failure(
     return {"failure": Failure.OUT_OF_MEMORY, "reason": reason}
 
 
-def hits_file(exams: Sequence[Hits], seeds: Sequence[int | None]) -> bytes:
+def correct_file(eval_sets: Sequence[CorrectPredictions], seeds: Sequence[int | None]) -> bytes:
     """Return a parquet file with one row per test image, or b"" without predictions.
 
     The worker creates the file, so that the message, which stays in Tune's memory, is small.
 
     Args:
-        exams: Correct predictions on the images of each evaluation, for every seed.
+        eval_sets: Correct predictions on the images of each evaluation, for every seed.
         seeds: Seeds of the trial. None in place of a failed seed, which has no column.
     """
     import polars as pl
 
-    if not exams:
+    if not eval_sets:
         return b""
-    text = {EXAM: pl.String, CLASS: pl.String}  # needed if an evaluation has no images
-    frames = [pl.DataFrame(_columns(exam, seeds), schema_overrides=text) for exam in exams]
+    text = {EVAL_SET: pl.String, CLASS: pl.String}  # needed if an evaluation has no images
+    frames = [
+        pl.DataFrame(_columns(eval_set, seeds), schema_overrides=text) for eval_set in eval_sets
+    ]
     file = BytesIO()
     pl.concat(frames, how="diagonal").write_parquet(file)
     return file.getvalue()
 
 
-def _columns(exam: Hits, seeds: Sequence[int | None]) -> dict[str, np.ndarray | list[str]]:
+def _columns(
+    eval_set: CorrectPredictions, seeds: Sequence[int | None]
+) -> dict[str, np.ndarray | list[str]]:
     """Return the columns of one evaluation's images."""
-    ids = np.array(exam.class_ids, dtype=np.int32)
+    ids = np.array(eval_set.class_ids, dtype=np.int32)
     columns: dict[str, np.ndarray | list[str]] = {
-        EXAM: [exam.exam] * len(ids),
+        EVAL_SET: [eval_set.eval_set] * len(ids),
         CLASS_ID: ids,
-        CLASS: [exam.class_names[i] for i in ids],
-        SEEN: np.array(exam.seen)[ids],
+        CLASS: [eval_set.class_names[i] for i in ids],
+        SEEN: np.array(eval_set.seen)[ids],
     }
-    for kind, rows in exam.right.items():
+    for kind, rows in eval_set.correct.items():
         for seed, row in zip(seeds, rows, strict=True):
             if seed is None:
                 continue

@@ -18,7 +18,7 @@ from harness import messages
 from harness.checkpoints import Checkpoints, Notes, Storage
 from harness.device import MachineLoad, PeakMemory, breaks_device, device_label
 from harness.method import RunTrial, check_code
-from harness.store import HITS, TRAINED, Cost
+from harness.store import CORRECT_FILE, TRAINED, Cost
 from ship.plugins import PluginError, load_carried, require_builders
 from ship.registry import EXITS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig
@@ -173,8 +173,8 @@ class Worker:
             result[messages.EPOCHS].append(self._message(item))
             if item.stage == "test":
                 self._test = item
-            if item.stage == "selection" and self._objective in item.per_replica:
-                self._selection[item.epoch] = item.per_replica
+            if item.stage == "selection" and self._objective in item.per_seed:
+                self._selection[item.epoch] = item.per_seed
                 evaluations = len(self._selection)
                 if self._learns and 0 in self._selection:
                     evaluations -= 1  # epoch 0 is before the training
@@ -230,9 +230,11 @@ class Worker:
         failed = self._test.failed if self._test else {}
         living = [None if index in failed else seed for index, seed in enumerate(self._seeds)]
         metrics |= {Cost.PEAK_MEMORY: self._memory.megabytes(), Cost.TEXT_TOKENS: self._tokens()}
-        hits = messages.hits_file(self._test.hits if self._test else (), living)
+        correct_predictions = messages.correct_file(
+            self._test.correct_predictions if self._test else (), living
+        )
         trained = getattr(self._items, "trained", None) or {}  # a ship.trial.run.TrialRun has it
-        files = {HITS: hits} if hits else {}
+        files = {CORRECT_FILE: correct_predictions} if correct_predictions else {}
         files |= {f"{TRAINED}/{name}": content for name, content in trained.items()}
         return {
             "metrics": metrics,

@@ -11,7 +11,7 @@ LEVELS = "levels"
 REFERENCES = "controls"
 OBJECTIVE = "objective"  # used as the name of a metric: the selection score
 AVERAGE = "average"  # used as the name of a dataset: the average over several
-MOST_ABREAST = 6  # with more means than this, intervals are printed below the means
+MAX_COLUMNS_WITH_INTERVALS = 6  # with more means than this, intervals are printed below the means
 CLASSES = "classes"  # key of the column of differences over other test classes
 MARK = "†"  # after the label of a row with flags
 
@@ -249,7 +249,9 @@ class Table:
     def crowded(self) -> bool:
         """Whether there are too many means for their intervals to fit on the same line."""
         measured = {k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value}
-        return sum(column.key in measured for column in self.page_columns) > MOST_ABREAST
+        return (
+            sum(column.key in measured for column in self.page_columns) > MAX_COLUMNS_WITH_INTERVALS
+        )
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield each section that is not empty, with the rows that a page shows of it."""

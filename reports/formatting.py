@@ -33,13 +33,13 @@ def broken(heading: str) -> list[str]:
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
-MOST_NAMED = 6  # names that a sentence lists
+MAX_NAMED = 6  # names that a sentence lists
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:
     """Join names for a sentence; of many names, only the first few and the number of the rest."""
-    more = len(names) - MOST_NAMED
-    return separator.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return separator.join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def number(value: float, decimals: int = 1, *, signed: bool = False) -> str:

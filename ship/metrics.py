@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.replicas import fetched
+from ship.seeds import to_cpu
 
 # Number of logits processed at once: the intermediate results fit into a processor's cache.
 AT_ONCE = 2**18
@@ -27,7 +27,7 @@ BINS = 15
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """The predictions of each seed for the same n images.
 
     Properties hold one number per image (finite: per seed), and need little memory in addition to
@@ -41,36 +41,36 @@ class Answers:
         competing: The only classes that may be predicted. Defaults to all.
     """
 
-    logits: Float[Tensor, "replica n n_cls"]
+    logits: Float[Tensor, "seed n n_cls"]
     labels: Int[Tensor, " n"]
-    seen: Bool[Tensor, "replica n_cls"]
+    seen: Bool[Tensor, "seed n_cls"]
     competing: Bool[Tensor, " n_cls"] | None = None
 
     @cached_property
-    def is_seen(self) -> Bool[Tensor, "replica n"]:
+    def is_seen(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class is seen."""
         return self.seen[:, self.labels]
 
     @cached_property
-    def right(self) -> Bool[Tensor, "replica n"]:
+    def correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of all competing classes."""
         if self.competing is not None:
             return self._among(self.competing.unsqueeze(0), torch.argmax) == self.labels
         return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
-    def own_right(self) -> Bool[Tensor, "replica n"]:
+    def own_correct(self) -> Bool[Tensor, "seed n"]:
         """Whether the image's class has the largest logit of its group."""
         seen, unseen = (self._among(group, torch.argmax) for group in (self.seen, ~self.seen))
         return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
-    def margin(self) -> Float[Tensor, "replica n"]:
+    def margin(self) -> Float[Tensor, "seed n"]:
         """Largest logit of the seen classes minus that of the unseen ones (inf if none exist)."""
         return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
-    def likeness(self) -> Float[Tensor, "replica n"]:
+    def likeness(self) -> Float[Tensor, "seed n"]:
         """Log-odds of the most probable seen class, with one softmax over all classes.
 
         It sorts images like that class's probability, which rounds to 1 if the softmax is sharp.
@@ -84,7 +84,7 @@ class Answers:
         return self._seen_largest.double() - self._each(remaining).double()
 
     @property
-    def confidence(self) -> Float[Tensor, "replica n"]:
+    def confidence(self) -> Float[Tensor, "seed n"]:
         """The largest probability, with one softmax over the image's group."""
         largest = torch.where(self.is_seen, self._seen_largest, self._unseen_largest)
         unseen = (~self.seen).to(largest).unsqueeze(1)
@@ -99,22 +99,22 @@ class Answers:
         return (largest - self._each(total)).double().exp()
 
     @property
-    def finite(self) -> Bool[Tensor, " replica"]:
+    def finite(self) -> Bool[Tensor, " seed"]:
         """Whether all logits are finite. No value is read on the host."""
         # NaN propagates through amin and amax, and every comparison with NaN is false
         low, high = self.logits.amin((1, 2)), self.logits.amax((1, 2))
         return (low > -torch.inf) & (high < torch.inf)
 
     @cached_property
-    def _seen_largest(self) -> Float[Tensor, "replica n"]:
+    def _seen_largest(self) -> Float[Tensor, "seed n"]:
         return self._among(self.seen, torch.amax)
 
     @cached_property
-    def _unseen_largest(self) -> Float[Tensor, "replica n"]:
+    def _unseen_largest(self) -> Float[Tensor, "seed n"]:
         return self._among(~self.seen, torch.amax)
 
     def _among(self, classes: Bool[Tensor, "_ n_cls"], of: Callable[..., Tensor]) -> Tensor:
-        """Return the largest logit among some classes, or the class that has it, (replica, n).
+        """Return the largest logit among some classes, or the class that has it, (seed, n).
 
         Args:
             classes: Mask of the classes, for each seed or for all.
@@ -125,14 +125,14 @@ class Answers:
         return self._each(lambda logits, rows: of(logits + barred, -1))
 
     def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
-        """Apply a function to the logits of all images, in chunks; return (replica, n).
+        """Apply a function to the logits of all images, in chunks; return (seed, n).
 
         Args:
-            of: Function of the logits of m images, (replica, m, n_cls), and their slice. Returns
-                (replica, m).
+            of: Function of the logits of m images, (seed, m, n_cls), and their slice. Returns
+                (seed, m).
         """
-        n_replicas, n, n_cls = self.logits.shape
-        size = max(1, AT_ONCE // max(1, n_replicas * n_cls))
+        n_seeds, n, n_cls = self.logits.shape
+        size = max(1, AT_ONCE // max(1, n_seeds * n_cls))
         if n <= size:
             return of(self.logits, slice(0, n))
         parts = [slice(start, start + size) for start in range(0, n, size)]
@@ -140,25 +140,25 @@ class Answers:
 
 
 def percent(
-    right: Bool[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
-) -> Float[Tensor, " replica"]:
+    correct: Bool[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
+) -> Float[Tensor, " seed"]:
     """Return the percentage of counted images that are correct, for each seed."""
-    return 100 * (right & counted).sum(1).double() / counted.sum(1).clamp_min(1)
+    return 100 * (correct & counted).sum(1).double() / counted.sum(1).clamp_min(1)
 
 
 def harmonic_mean(
-    base: Float[Tensor, "*replica"], new: Float[Tensor, "*replica"]
-) -> Float[Tensor, "*replica"]:
+    base: Float[Tensor, "*seed"], new: Float[Tensor, "*seed"]
+) -> Float[Tensor, "*seed"]:
     """Return H = 2BN / (B + N), or 0 if both are 0."""
     total = base + new
     return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
 
 
-def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica"]]:
+def score(predictions: Predictions, all_seen: bool) -> dict[str, Float[Tensor, " seed"]]:
     """Compute base-to-new and joint accuracies of each seed, in percent.
 
     Args:
-        answers: Predictions for the images.
+        predictions: Predictions for the images.
         all_seen: Whether all images are of seen classes.
 
     Returns:
@@ -167,12 +167,12 @@ def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica
         all classes, as in generalized zero-shot learning. Only `base` if all images are of seen
         classes.
     """
-    counted = answers.is_seen
-    base = percent(answers.own_right, counted)
+    counted = predictions.is_seen
+    base = percent(predictions.own_correct, counted)
     if all_seen:
         return {"base": base}
-    new = percent(answers.own_right, ~counted)
-    joint_base, joint_new = (percent(answers.right, kind) for kind in (counted, ~counted))
+    new = percent(predictions.own_correct, ~counted)
+    joint_base, joint_new = (percent(predictions.correct, kind) for kind in (counted, ~counted))
     return {
         "base": base,
         "new": new,
@@ -184,8 +184,8 @@ def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica
 
 
 def score_one_softmax(
-    answers: Answers, all_seen: bool, calibration: Float[Tensor, " replica"] | None = None
-) -> dict[str, Float[Tensor, " replica"]]:
+    predictions: Predictions, all_seen: bool, calibration: Float[Tensor, " seed"] | None = None
+) -> dict[str, Float[Tensor, " seed"]]:
     """Compute class-averaged S, U and H, plain and calibrated, and AUSUC, in percent per seed.
 
     Calibration subtracts a constant from the scores of seen classes. Sweeping it gives the
@@ -193,7 +193,7 @@ def score_one_softmax(
     images, one number each, which are sorted on the CPU.
 
     Args:
-        answers: Predictions for the images.
+        predictions: Predictions for the images.
         all_seen: Whether all images are of seen classes.
         calibration: Constant to subtract from seen logits. Defaults to the one with the best H on
             these images (for selection), returned as "calibration". Of several constants with the
@@ -202,18 +202,18 @@ def score_one_softmax(
     Returns:
         The metrics by name. Only "seen" if all images are of seen classes.
     """
-    labels, seen, is_seen = answers.labels, answers.seen, answers.is_seen
+    labels, seen, is_seen = predictions.labels, predictions.seen, predictions.is_seen
     counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
     counts = counts.index_add(0, labels, torch.ones_like(labels))
     n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
     n_unseen = ((counts > 0) & ~seen).sum(1, keepdim=True).clamp_min(1)
     share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
-    values = fetched(
+    values = to_cpu(
         {
             # without unseen classes in the task every margin is infinite: nothing to calibrate
-            "margin": answers.margin,
-            "seen": share * (is_seen & answers.own_right),
-            "unseen": share * (~is_seen & answers.own_right),
+            "margin": predictions.margin,
+            "seen": share * (is_seen & predictions.own_correct),
+            "unseen": share * (~is_seen & predictions.own_correct),
         }
     )
     margins, order = values["margin"].sort(stable=True)
@@ -268,14 +268,14 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
     return {**scaled, "calibration": seen.new_tensor(constant)}
 
 
-def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
+def open_world(predictions: Predictions) -> dict[str, Float[Tensor, " seed"]]:
     """Compute metrics of a mixture of base and new images, in percent per seed.
 
     They measure whether base and new images can be distinguished, which the harmonic mean of two
     separate accuracies does not.
 
     Args:
-        answers: Predictions for images of base and of new classes.
+        predictions: Predictions for images of base and of new classes.
 
     Returns:
         `joint_accuracy`: accuracy on all images, with one softmax over all classes.
@@ -291,24 +291,24 @@ def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
 
         `ece_base`, `ece_new`: expected calibration error, with the softmax over an image's group.
     """
-    is_base, right = answers.is_seen, answers.own_right
-    likeness, confidence = answers.likeness, answers.confidence
+    is_base, correct = predictions.is_seen, predictions.own_correct
+    likeness, confidence = predictions.likeness, predictions.confidence
     # counts all pairs of a base and a new image from ranks, without n x n comparisons
     pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
     above = _twice_above(likeness, ~is_base)
-    above_right = _twice_above(likeness, ~is_base & right)
+    above_right = _twice_above(likeness, ~is_base & correct)
     return {
-        "joint_accuracy": 100 * answers.right.double().mean(1),
+        "joint_accuracy": 100 * predictions.correct.double().mean(1),
         "auroc": 100 * ((above * is_base).sum(1).double() / 2 / pairs),
-        "openworld_auc": 100 * ((above_right * (is_base & right)).sum(1).double() / 2 / pairs),
-        "ece_base": 100 * _calibration_error(confidence, right, is_base),
-        "ece_new": 100 * _calibration_error(confidence, right, ~is_base),
+        "openworld_auc": 100 * ((above_right * (is_base & correct)).sum(1).double() / 2 / pairs),
+        "ece_base": 100 * _calibration_error(confidence, correct, is_base),
+        "ece_new": 100 * _calibration_error(confidence, correct, ~is_base),
     }
 
 
 def _twice_above(
-    likeness: Float[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
-) -> Int[Tensor, "replica n"]:
+    likeness: Float[Tensor, "seed n"], counted: Bool[Tensor, "seed n"]
+) -> Int[Tensor, "seed n"]:
     """Return twice the number of counted images below each image; an equal one counts half."""
     ordered = likeness.masked_fill(~counted, torch.inf).sort(-1).values
     values = likeness.contiguous()
@@ -316,12 +316,12 @@ def _twice_above(
 
 
 def _calibration_error(
-    confidence: Float[Tensor, "replica n"],
-    right: Bool[Tensor, "replica n"],
-    counted: Bool[Tensor, "replica n"],
-) -> Float[Tensor, " replica"]:
+    confidence: Float[Tensor, "seed n"],
+    correct: Bool[Tensor, "seed n"],
+    counted: Bool[Tensor, "seed n"],
+) -> Float[Tensor, " seed"]:
     """Return the sum over bins of |correct - confidence| / n, over the counted images."""
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
-    gaps = torch.where(counted, right.double() - confidence, 0.0)
+    gaps = torch.where(counted, correct.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)
     return by_bin.abs().sum(1) / counted.sum(1).clamp_min(1)

@@ -41,7 +41,7 @@ from ship.whole_file import read_whole
 
 __all__ = ["DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "PluginError", "load_plugin"]
 
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 """Maximum size of a plugin file: its content is sent to every worker."""
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -62,7 +62,7 @@ def load_plugin(path: Path | str) -> None:
         load_carried([_module_origin(str(path))])
         return
     try:
-        content = read_whole(Path(path), MOST_BYTES)
+        content = read_whole(Path(path), MAX_BYTES)
     except ValueError as error:
         raise PluginError(f"file {error}") from error
     digest = hashlib.sha256(content).hexdigest()

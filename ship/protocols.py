@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import spoken
-from ship.metrics import Answers, open_world, percent, score, score_one_softmax
+from ship.metrics import Predictions, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Pictures, Task, TaskMaker
@@ -27,18 +27,19 @@ REFERENCE_AGES = 5
 # The metric of the source's test images in cross_dataset.
 SOURCE = "source"
 
-# Selection metrics at the selected epoch, by name, (replica,) each; None during selection.
+# Selection metrics at the selected epoch, by name, (seed,) each; None during selection.
 Chosen = Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvalSet:
     """Images on which a model trained on `task` is evaluated.
 
     Attributes:
         task: Task that the model was trained on.
         pictures: Images to classify.
-        name: Metric that the exam measures, or "" for protocols with a single exam.
+        name: Metric that the evaluation set measures, or "" for protocols with a single evaluation
+            set.
         competing: Classes that may be predicted, (n_cls,). None leaves them to the scoring.
     """
 
@@ -52,30 +53,30 @@ class Exam:
         """Whether every image's class is seen by every seed. Read from the device only once."""
         return bool(self.task.seen[:, self.pictures.labels].all())
 
-    def answers(self, logits: Float[Tensor, "replica n n_cls"]) -> Answers:
+    def predictions(self, logits: Float[Tensor, "seed n n_cls"]) -> Predictions:
         """Return a model's predictions for the images.
 
         Args:
             logits: Class scores of each seed.
         """
-        return Answers(logits, self.pictures.labels, self.task.seen, self.competing)
+        return Predictions(logits, self.pictures.labels, self.task.seen, self.competing)
 
 
-# The exams of one trained model, all with the task that it was trained on. The quality of synthetic
-# features is measured against the images of the first.
-FinalExams: TypeAlias = tuple[Exam, ...]
+# The evaluation sets of one trained model, all with the task that it was trained on. The quality of
+# synthetic features is measured against the images of the first.
+FinalEvals: TypeAlias = tuple[EvalSet, ...]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The tasks and exams of a trial.
+    """The tasks and evaluation sets of a trial.
 
     Attributes:
         name: Name of the protocol, which determines how accuracy is computed.
-        selection: Exam that selects the epoch, with the task trained for it. None: nothing is
-            selected (selection none), and the last epoch is tested.
+        selection: Evaluation set that selects the epoch, with the task trained for it. None:
+            nothing is selected (selection none), and the last epoch is tested.
         metric: Metric that selection maximizes, "" if nothing is selected.
-        finals: Exams of each model that is trained (again) and tested.
+        finals: Evaluation sets of each model that is trained (again) and tested.
         generator_task: Task on which the generator is fitted for the final models. None: nothing is
             retrained, and the model kept by selection is tested.
         ages: Number of ages of the generator that selection compares, each with its own fine-tuner
@@ -83,41 +84,43 @@ class Protocol:
     """
 
     name: ProtocolName
-    selection: Exam | None
+    selection: EvalSet | None
     metric: str
-    finals: tuple[FinalExams, ...]
+    finals: tuple[FinalEvals, ...]
     generator_task: Task | None
     ages: int
 
-    def score(self, answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-        """Return the metrics of an exam, (replica,) each, in percent.
+    def score(
+        self, predictions: Predictions, eval_set: EvalSet, chosen: Chosen
+    ) -> dict[str, Tensor]:
+        """Return the metrics of an evaluation set, (seed,) each, in percent.
 
         Args:
-            answers: Predictions for the exam's images.
-            exam: The exam.
+            predictions: Predictions for the evaluation set's images.
+            eval_set: The evaluation set.
             chosen: Selection metrics at the selected epoch. None during selection.
         """
         if self.name in ("generalized_zero_shot", "single_unseen"):
             constant = None if chosen is None else chosen.get("calibration")
-            metrics = score_one_softmax(answers, exam.all_seen, constant)
+            metrics = score_one_softmax(predictions, eval_set.all_seen, constant)
             if chosen is None or constant is not None:
                 return metrics
             # selection used no images of unseen classes, so there is no calibration constant
             return {k: value for k, value in metrics.items() if not k.startswith("calibrat")}
-        if self.name == "few_shot" or exam.name:
-            everything = torch.ones_like(answers.right)
-            return {exam.name or "accuracy": percent(answers.right, everything)}
-        metrics = score(answers, exam.all_seen)
-        return metrics if chosen is None else metrics | open_world(answers)
+        if self.name == "few_shot" or eval_set.name:
+            everything = torch.ones_like(predictions.correct)
+            return {eval_set.name or "accuracy": percent(predictions.correct, everything)}
+        metrics = score(predictions, eval_set.all_seen)
+        return metrics if chosen is None else metrics | open_world(predictions)
 
     def combine(self, found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Combine the metrics of all exams of a test.
+        """Combine the metrics of all evaluation sets of a test.
 
-        Protocols with a single exam return its metrics. cross_dataset returns each target's
-        accuracy, their mean, and the source's accuracy averaged over the targets' models.
+        Protocols with a single evaluation set return its metrics. cross_dataset returns each
+        target's accuracy, their mean, and the source's accuracy averaged over the targets' models.
 
         Args:
-            found: Metrics of each exam by name, (replica,) each.
+            found: Metrics of each evaluation set by name, (seed,) each.
         """
         if self.name != "cross_dataset":
             return found[0]
@@ -135,7 +138,9 @@ def build_protocol(
     clip: FrozenCLIP,
     dtype: torch.dtype = torch.float32,
 ) -> Protocol:
-    """Create the tasks and exams of a trial. The first classes of a dataset are the seen ones.
+    """Create the tasks and evaluation sets of a trial.
+
+    The first classes of a dataset are the seen ones.
 
     Selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and uses
     validation images of both; the tested model is then retrained on all seen classes. The other
@@ -169,19 +174,19 @@ def build_protocol(
     names = [(cls.name, cls.sentences) for cls in new]
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
-    test = Exam(task, tasks.pictures(features.test, features.test_labels))
-    finals: tuple[FinalExams, ...] = ((test,),)
+    test = EvalSet(task, tasks.pictures(features.test, features.test_labels))
+    finals: tuple[FinalEvals, ...] = ((test,),)
     if rules.targets:
         finals = tuple(_final(name, t, tasks, test, new) for name, t in targets.items())
-    chosen_on: Exam | None = None
+    chosen_on: EvalSet | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
     elif selection == "pseudo_new":
         shown = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = Exam(tasks.task(len(seen), shown), tasks.validation(seen))
+        chosen_on = EvalSet(tasks.task(len(seen), shown), tasks.validation(seen))
     elif selection != "none":
         # includes the targets' class names, so that selection trains the same task as the final run
-        chosen_on = Exam(task, tasks.validation(seen, few=selection == "few_val"))
+        chosen_on = EvalSet(task, tasks.validation(seen, few=selection == "few_val"))
     retrained = rules.targets or selection in ("pseudo_new", "none")
     return Protocol(
         config.protocol,
@@ -230,17 +235,18 @@ def _new_classes(
 
 
 def _final(
-    name: str, target: FeatureSet, tasks: TaskMaker, test: Exam, new: Mapping[_Class, int]
-) -> FinalExams:
-    """Create the exams of a target. Their task has the source's classes first, then the target's.
+    name: str, target: FeatureSet, tasks: TaskMaker, test: EvalSet, new: Mapping[_Class, int]
+) -> FinalEvals:
+    """Create the evaluation sets of a target.
 
-    The task shares the source's images.
+    Their task has the source's classes first, then the target's. The task shares the source's
+    images.
 
     Args:
         name: Name of the target.
         target: Features of the target.
         tasks: Factory of the source's tasks.
-        test: Test exam of the source, with the generator's task.
+        test: Test images of the source, with the generator's task.
         new: Number in the generator's task of each class that the source does not have.
     """
     whole, device = test.task, test.task.seen.device
@@ -264,7 +270,7 @@ def _final(
     places = torch.arange(len(ids), device=device)
     pictures = tasks.pictures(target.test, target.test_labels)
     pictures = Pictures(pictures.features, columns[pictures.labels])
-    exams = [Exam(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
+    eval_sets = [EvalSet(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
     if len(test.pictures.labels):
-        exams.append(Exam(task, test.pictures, SOURCE, places < len(known)))
-    return tuple(exams)
+        eval_sets.append(EvalSet(task, test.pictures, SOURCE, places < len(known)))
+    return tuple(eval_sets)

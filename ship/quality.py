@@ -17,11 +17,11 @@ from ship.distances import (
     squared_distances,
 )
 from ship.generators import FeatureSource, Sample
-from ship.protocols import Exam
-from ship.replicas import ReplicaRng
+from ship.protocols import EvalSet
+from ship.seeds import SeedRng
 
 # With fewer images, a standard error would itself be mostly error.
-FEWEST_FOR_ERROR = 5
+MIN_FOR_ERROR = 5
 
 # Mean squared distance to the class mean below which a set has no spread: unit-norm features in
 # single precision differ by about 1e-14 by round-off alone.
@@ -37,31 +37,31 @@ GAP_MARGIN = 0.02
 
 # Synthetic features per class: as many as real images, within these bounds. With fewer, the cosine
 # of the mean is too low by chance; more than 50 cost time without more information.
-FEWEST, MOST = 16, 50
+MIN_PER_CLASS, MAX_PER_CLASS = 16, 50
 # Synthetic features in total, for very many classes; each class still has at least two.
-MOST_IN_ALL = 4000
+MAX_FEATURES_IN_ALL = 4000
 
 
 def judge(
-    generator: FeatureSource | None, exams: Sequence[Exam], seeds: Sequence[int]
+    generator: FeatureSource | None, eval_sets: Sequence[EvalSet], seeds: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Measure the quality of features synthesized for the exams' classes.
+    """Measure the quality of features synthesized for the evaluation sets' classes.
 
-    Metrics are averaged over the exams; a flag is set if any exam sets it. Exams without synthetic
-    features, because all their classes are seen, do not count.
+    Metrics are averaged over the evaluation sets; a flag is set if any evaluation set sets it.
+    Evaluation sets without synthetic features, because all their classes are seen, do not count.
 
     Args:
         generator: Fitted generator of these seeds. None: there are no features to measure.
-        exams: Real images, and the tasks whose classes are synthesized.
+        eval_sets: Real images, and the tasks whose classes are synthesized.
         seeds: Seeds of the trial.
 
     Returns:
-        The metrics and flags by name, (replica,) each; NaN for seeds with non-finite features.
+        The metrics and flags by name, (seed,) each; NaN for seeds with non-finite features.
         Empty if nothing is synthesized.
     """
     if generator is None:
         return {}
-    results = [judge_exam(generator.sample, exam, seeds) for exam in exams]
+    results = [judge_exam(generator.sample, eval_set, seeds) for eval_set in eval_sets]
     results = [metrics for metrics in results if metrics]
     if not results:
         return {}
@@ -70,46 +70,50 @@ def judge(
     return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
 
 
-def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Synthesize features for an exam's classes and measure their quality.
+def judge_exam(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Synthesize features for an evaluation set's classes and measure their quality.
 
-    The classes are those for which a fine-tuner gets synthetic features and the exam has images.
+    The classes are those for which a fine-tuner gets synthetic features and the evaluation set has
+    images.
 
     Args:
         sample: Function of a fitted generator of these seeds that synthesizes features.
-        exam: Real images, and the task whose classes are synthesized.
+        eval_set: Real images, and the task whose classes are synthesized.
         seeds: Seeds of the trial.
 
     Returns:
-        quality/NAME and flag/NAME, (replica,) each; NaN for seeds with non-finite features. Empty
-        if the exam has no images of the classes. The names are those of measure_quality, and
+        quality/NAME and flag/NAME, (seed,) each; NaN for seeds with non-finite features. Empty if
+        the evaluation set has no images of the classes. The names are those of measure_quality, and
         recognised_by_pictures and recognised_by_text: the percentage of features that a classifier
-        over all classes of the exam assigns to their class (nearest class mean of the exam's
-        images, and the zero-shot classifier).
+        over all classes of the evaluation set assigns to their class (nearest class mean of the
+        evaluation set's images, and the zero-shot classifier).
     """
-    task, pictures = exam.task, exam.pictures
+    task, pictures = eval_set.task, eval_set.pictures
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
     rows = [torch.isin(pictures.labels, classes_of_seed) for classes_of_seed in ids]
     if not all(bool(shown.any()) for shown in rows):
         return {}
-    # computed from the whole exam, so that a seed's number does not depend on the other seeds
+    # computed from the whole evaluation set, so that a seed's number does not depend on the other
+    # seeds
     per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
-    per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
+    per_class = min(
+        max(per_class, MIN_PER_CLASS), MAX_PER_CLASS, max(2, MAX_FEATURES_IN_ALL // ids.shape[1])
+    )
     labels = ids.repeat_interleave(per_class, dim=1)
-    noise = ReplicaRng(seeds, "quality/noise", device, dtype)
+    noise = SeedRng(seeds, "quality/noise", device, dtype)
     features = sample(task.for_generator(labels), noise)
     # a matrix decomposition fails for all seeds if one has non-finite features
     sound = features.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
     features, labels = features[sound], labels[sound]
     real = [pictures.features[rows[place]] for place in sound]
     classes = [pictures.labels[rows[place]] for place in sound]
-    draws = ReplicaRng([seeds[place] for place in sound], "quality/draws")
+    draws = SeedRng([seeds[place] for place in sound], "quality/draws")
     measured: dict[str, Tensor] = {}
     if sound:
         measured = measure_quality(features, labels, real, classes, task.text_features, draws)
     recognised = {
-        "recognised_by_pictures": _recognised(features, labels, *_class_means(exam)),
+        "recognised_by_pictures": _recognised(features, labels, *_class_means(eval_set)),
         "recognised_by_text": _recognised(features, labels, task.text_features, None),
     }
     metrics = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
@@ -119,20 +123,22 @@ def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Te
     return {name: missing.index_copy(0, places, value) for name, value in metrics.items()}
 
 
-def _class_means(exam: Exam) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
+def _class_means(
+    eval_set: EvalSet,
+) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
     """Return the unit-norm mean real feature of every class, and which classes have one."""
-    labels, features = exam.pictures.labels, exam.pictures.features
-    sums = features.new_zeros(len(exam.task.class_names), features.shape[1])
+    labels, features = eval_set.pictures.labels, eval_set.pictures.features
+    sums = features.new_zeros(len(eval_set.task.class_names), features.shape[1])
     sums.index_add_(0, labels, features)
     return F.normalize(sums, dim=-1), labels.bincount(minlength=len(sums)) > 0
 
 
 def _recognised(
-    features: Float[Tensor, "replica m feature"],
-    labels: Int[Tensor, "replica m"],
+    features: Float[Tensor, "seed m feature"],
+    labels: Int[Tensor, "seed m"],
     classifier: Float[Tensor, "n_cls feature"],
     known: Bool[Tensor, " n_cls"] | None,
-) -> Float[Tensor, " replica"]:
+) -> Float[Tensor, " seed"]:
     """Return the percentage of features that a cosine classifier assigns to their class.
 
     Features of classes that the classifier does not know are not counted.
@@ -142,19 +148,19 @@ def _recognised(
     if known is not None:
         scores = scores.masked_fill(~known, -torch.inf)
         counted = known[labels]
-    right = (scores.argmax(-1) == labels) & counted
-    return (100 * right.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
+    correct = (scores.argmax(-1) == labels) & counted
+    return (100 * correct.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 
 
 @torch.no_grad()
 def measure_quality(
-    synthetic: Float[Tensor, "replica m feature"],
-    synthetic_labels: Int[Tensor, "replica m"],
+    synthetic: Float[Tensor, "seed m feature"],
+    synthetic_labels: Int[Tensor, "seed m"],
     real: Sequence[Float[Tensor, "_ feature"]],
     real_labels: Sequence[Int[Tensor, " _"]],
     text_features: Float[Tensor, "n_cls feature"],
-    rng: ReplicaRng,
-) -> dict[str, Float[Tensor, " replica"]]:
+    rng: SeedRng,
+) -> dict[str, Float[Tensor, " seed"]]:
     """Compare synthetic features with real ones of the same classes, for each seed.
 
     Computed in float64 on the device of the synthetic features. Random draws are made on the CPU,
@@ -200,7 +206,7 @@ def measure_quality(
     }
 
 
-def flags(metrics: Mapping[str, Float[Tensor, " replica"]]) -> dict[str, Float[Tensor, " replica"]]:
+def flags(metrics: Mapping[str, Float[Tensor, " seed"]]) -> dict[str, Float[Tensor, " seed"]]:
     """Flag known faults of synthetic features.
 
     Args:
@@ -244,7 +250,7 @@ def _quality(
         metrics["frechet"], frechet_error = frechet(real.features, synthetic.features)
         metrics["mmd"], mmd_error = mmd(squared, n, generator)
         metrics |= manifold_metrics(squared, n)
-        if min(n, m) >= FEWEST_FOR_ERROR:
+        if min(n, m) >= MIN_FOR_ERROR:
             metrics |= {"frechet_error": frechet_error, "mmd_error": mmd_error}
     spread = {"diversity": diversity(synthetic), "real_diversity": diversity(real)}
     metrics |= {name: value for name, value in spread.items() if value is not None}

@@ -53,7 +53,7 @@ def capture(part: Part) -> State:
     Names of inner parts are joined by dots.
     """
     if isinstance(part, Tensor):
-        return {"": copied(part)}
+        return {"": cpu_copy(part)}
     if isinstance(part, Leaf):
         return part.state_dict()
     state: State = {}
@@ -70,17 +70,17 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
         CheckpointError: The state belongs to another part.
     """
     if isinstance(part, Tensor):
-        value = taken(state, "", part)
+        value = require_tensor(state, "", part)
         with torch.no_grad():
             part.copy_(value)
     elif isinstance(part, Leaf):
         part.load_state_dict(state)
     else:
         for name, inner in part.items():
-            restore(inner, under(state, name))
+            restore(inner, strip_prefix(state, name))
 
 
-def under(state: Mapping[str, Tensor], name: str) -> State:
+def strip_prefix(state: Mapping[str, Tensor], name: str) -> State:
     """Return the entries of a state below `name`, without that prefix."""
     inner = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
     return {"": state[name], **inner} if name in state else inner
@@ -91,12 +91,12 @@ def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
-def copied(value: Tensor) -> Tensor:
+def cpu_copy(value: Tensor) -> Tensor:
     """Return a detached copy on the CPU."""
     return value.detach().to("cpu", copy=True).contiguous()
 
 
-def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+def require_tensor(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     """Return a tensor of a state after checking its shape and type.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP, class_features
-from ship.replicas import ReplicaRng, gather_rows, random_views, sent
+from ship.seeds import SeedRng, gather_rows, random_views, to_device
 from ship.subsets import FeatureSet, Ids, few_shot_indices
 from ship.templates import written
 from ship.trial_config import TrialConfig
@@ -49,10 +49,10 @@ class Task:
     Attributes:
         class_names: Names of all classes, (n_cls,).
         text_features: Zero-shot classifier from the dataset's templates, (n_cls, feature).
-        seen: Whether each class is seen, (replica, n_cls).
+        seen: Whether each class is seen, (seed, n_cls).
         features: Few-shot images of the seen classes in all views,
-            (replica, n, 1 + views, feature).
-        labels: Indices into the classes, (replica, n).
+            (seed, n, 1 + views, feature).
+        labels: Indices into the classes, (seed, n).
         counts: Number of real rows of each seed.
         n_nominal: Number of images per epoch; the same for all seeds of a configuration.
         shots: Rounded mean number of images per seen class. Below the configured number if some
@@ -68,9 +68,9 @@ class Task:
 
     class_names: tuple[str, ...]
     text_features: Float[Tensor, "n_cls feature"]
-    seen: Bool[Tensor, "replica n_cls"]
-    features: Float[Tensor, "replica n view feature"]
-    labels: Int[Tensor, "replica n"]
+    seen: Bool[Tensor, "seed n_cls"]
+    features: Float[Tensor, "seed n view feature"]
+    labels: Int[Tensor, "seed n"]
     counts: tuple[int, ...]
     n_nominal: int
     shots: int
@@ -81,29 +81,29 @@ class Task:
     generator_ids: Int[Tensor, " n_cls"] | None = None
 
     @property
-    def n_replicas(self) -> int:
+    def n_seeds(self) -> int:
         """Number of seeds that are trained together."""
         return len(self.seen)
 
     @property
-    def synthesized_ids(self) -> Int[Tensor, "replica n_made"]:
+    def synthesized_ids(self) -> Int[Tensor, "seed n_made"]:
         """Classes to synthesize, ascending: the unseen ones, or all of them with `augment`."""
         ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
-        return ids.reshape(self.n_replicas, -1)
+        return ids.reshape(self.n_seeds, -1)
 
-    def for_generator(self, labels: Int[Tensor, "replica n"]) -> Int[Tensor, "replica n"]:
+    def for_generator(self, labels: Int[Tensor, "seed n"]) -> Int[Tensor, "seed n"]:
         """Map indices of this task's classes to indices of the generator's task."""
         return labels if self.generator_ids is None else self.generator_ids[labels]
 
     def batch(
-        self, rows: Int[Tensor, "replica n"], views: ReplicaRng
-    ) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
+        self, rows: Int[Tensor, "seed n"], views: SeedRng
+    ) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
         """Return the features, in a random view per image, and the labels of the given rows."""
-        rows = sent(rows, self.features.device)
+        rows = to_device(rows, self.features.device)
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
 
-def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) -> dict[str, Any]:
+def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_seeds: int) -> dict[str, Any]:
     """Return placeholder features, labels and counts of a task that a saved model is loaded into.
 
     They are two different artificial images of the first class: a scale or a covariance cannot be
@@ -111,13 +111,13 @@ def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) 
 
     Args:
         text_features: Text features of the task, which set size, dtype and device.
-        n_replicas: Number of seeds.
+        n_seeds: Number of seeds.
     """
     pictures = torch.eye(2, text_features.shape[1]).to(text_features)
     return {
-        "features": pictures[None, :, None].expand(n_replicas, -1, 1, -1),
-        "labels": torch.zeros(n_replicas, 2, dtype=torch.long, device=text_features.device),
-        "counts": (2,) * n_replicas,
+        "features": pictures[None, :, None].expand(n_seeds, -1, 1, -1),
+        "labels": torch.zeros(n_seeds, 2, dtype=torch.long, device=text_features.device),
+        "counts": (2,) * n_seeds,
     }
 
 
@@ -184,23 +184,23 @@ class SeedTask:
 
     @classmethod
     def of(
-        cls, task: Task, replica: int, *, synthetic: bool = False, fixed: FixedRows | None = None
+        cls, task: Task, seed_index: int, *, synthetic: bool = False, fixed: FixedRows | None = None
     ) -> "SeedTask":
         """Return one seed's part of a task.
 
         Args:
             task: Task of all seeds.
-            replica: Index of the seed.
+            seed_index: Index of the seed.
             synthetic: Whether there are synthetic features of the classes without images.
             fixed: Training rows of a fine-tuner whose training_data is not "stream".
         """
-        n = task.counts[replica]
+        n = task.counts[seed_index]
         return cls(
             class_names=task.class_names,
             text_features=task.text_features,
-            seen=task.seen[replica],
-            features=task.features[replica, :n],
-            labels=task.labels[replica, :n],
+            seen=task.seen[seed_index],
+            features=task.features[seed_index, :n],
+            labels=task.labels[seed_index, :n],
             shots=task.shots,
             logit_scale=task.logit_scale,
             synthetic=synthetic,

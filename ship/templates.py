@@ -22,7 +22,7 @@ ENSEMBLE: Final = (
 """Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
 better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 NAMES: Final = (OWN, "ensemble", "authors")
-MOST_LETTERS: Final = 1000
+MAX_LETTERS: Final = 1000
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
@@ -62,8 +62,8 @@ def sound_template(text: str) -> str:
     if text not in NAMES and text.count("{}") != 1:
         names = ", ".join(NAMES)
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
-    if len(text) > MOST_LETTERS:
-        raise ValueError(f"must have at most {MOST_LETTERS} characters")
+    if len(text) > MAX_LETTERS:
+        raise ValueError(f"must have at most {MAX_LETTERS} characters")
     if has_control(text):
         raise ValueError("must have no control characters")
     return text

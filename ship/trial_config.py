@@ -221,23 +221,24 @@ Stage = Literal[
 
 
 @dataclass(frozen=True)
-class Hits:
-    """The correct predictions on the n test images of one exam.
+class CorrectPredictions:
+    """The correct predictions on the n test images of one evaluation set.
 
     Attributes:
-        exam: Metric that the exam measures, or "" for protocols with a single exam.
+        eval_set: Metric that the evaluation set measures, or "" for protocols with a single
+            evaluation set.
         class_ids: Class ID of each image.
         class_names: Class name of each ID.
         seen: Whether the tested model was trained on real images of each class.
-        right: Kind of prediction -> for each seed, whether each image is correct. The n bits are
+        correct: Kind of prediction -> for each seed, whether each image is correct. The n bits are
             packed into bytes, first image in the highest bit of the first byte (numpy's packbits).
     """
 
-    exam: str
+    eval_set: str
     class_ids: tuple[int, ...]
     class_names: tuple[str, ...]
     seen: tuple[bool, ...]
-    right: dict[str, tuple[bytes, ...]]
+    correct: dict[str, tuple[bytes, ...]]
 
 
 class NonFiniteLoss(ValueError):
@@ -248,7 +249,7 @@ class NonFiniteLoss(ValueError):
     """
 
     def __init__(self, failed: Mapping[int, str]) -> None:
-        super().__init__(joined_reasons(failed, "replicas"))
+        super().__init__(joined_reasons(failed, "seed indices"))
         self.failed = dict(failed)
 
     def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[dict[int, str]]]:
@@ -292,8 +293,8 @@ class EpochMetrics:
             untrained fine-tuner. Stage "test" has the test metrics, selection_epoch, each selection
             metric at the selected epoch as selection_NAME, quality/NAME of the features synthesized
             for the tested classes, and flag/NAME (0 or 1).
-        hits: Correct predictions of each exam in stage "test", except with selection "authors".
-            Failed seeds have no bytes.
+        correct_predictions: Correct predictions of each evaluation set in stage "test", except with
+            selection "authors". Failed seeds have no bytes.
         failed: Index of each seed that has failed so far -> name, stage and epoch of the non-finite
             value. A seed stays in it to the end of the trial.
 
@@ -304,12 +305,12 @@ class EpochMetrics:
     stage: Stage
     epoch: int
     progress: float
-    per_replica: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
-    hits: tuple[Hits, ...] = ()
+    per_seed: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    correct_predictions: tuple[CorrectPredictions, ...] = ()
     failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, values in self.per_replica.items():
+        for name, values in self.per_seed.items():
             reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
             bad = [
                 place for place, value in enumerate(values) if not self._is_allowed(place, value)
@@ -319,7 +320,7 @@ class EpochMetrics:
 
     def living(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
-        return [value for value in self.per_replica[name] if value is not None]
+        return [value for value in self.per_seed[name] if value is not None]
 
     def _is_allowed(self, place: int, value: float | None) -> bool:
         if place in self.failed or value is None:

@@ -10,8 +10,8 @@ from reports.errors import ReportError
 from reports.stats import minimum_detectable
 from reports.tables import Family, load_families
 
-FEWEST_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
-MOST_SEEDS = 100_000  # maximum number of seeds to consider
+MIN_PAIRS = 3  # minimum number of pairs to estimate a standard deviation
+MAX_SEEDS = 100_000  # maximum number of seeds to consider
 
 
 def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
@@ -31,8 +31,8 @@ def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
     known = [family for family in families if deviations(family.differences)]
     return [_shown(family, seeds, study.smallest_effect) for family in known] or [
         f"which differences {count(seeds, 'seed')} would show can be told from at least "
-        f"{FEWEST_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
-        f"pilot: --set seeds={FEWEST_PAIRS}"
+        f"{MIN_PAIRS} finished pairs of a level and the baseline that differ, e.g. those of a "
+        f"pilot: --set seeds={MIN_PAIRS}"
     ]
 
 
@@ -44,7 +44,7 @@ def deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     Args:
         differences: Seed -> difference, for each comparison.
     """
-    samples = [list(pairs.values()) for pairs in differences if len(pairs) >= FEWEST_PAIRS]
+    samples = [list(pairs.values()) for pairs in differences if len(pairs) >= MIN_PAIRS]
     return [deviation for values in samples if (deviation := statistics.stdev(values)) > 0]
 
 
@@ -64,7 +64,7 @@ def _shown(family: Family, seeds: int, smallest_effect: float) -> str:
     parts = [f"{family.name}: {count(seeds, 'seed')} show {smallest} ({base})"]
     for effect in sorted(targets, reverse=True):
         needed = seeds_for(middle, tests, effect)
-        seeds_text = f"more than {MOST_SEEDS:,} seeds"
+        seeds_text = f"more than {MAX_SEEDS:,} seeds"
         if needed:
             seeds_text = f"about {count(needed, 'seed')}"
         extra_seconds = ((needed or 0) - seeds) * family.seconds
@@ -84,9 +84,9 @@ def seeds_for(deviation: float, tests: int, effect: float) -> int | None:
     """
     # begins at 2: the key would be True for a single seed, which has no detectable difference
     n_seeds = bisect_left(
-        range(MOST_SEEDS + 1),
+        range(MAX_SEEDS + 1),
         True,
         lo=2,
         key=lambda n: (minimum_detectable(deviation, n, tests) or 0.0) <= effect,
     )
-    return n_seeds if n_seeds <= MOST_SEEDS else None
+    return n_seeds if n_seeds <= MAX_SEEDS else None

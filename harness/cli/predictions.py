@@ -18,7 +18,7 @@ from reports.cells import level_text
 from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, Picture, UndecodableError
 
-MOST_TOLD = 10  # configurations that an error lists
+MAX_LISTED = 10  # configurations that an error lists
 # report a store that does not answer in seconds, not after minutes of MLflow's retries
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
@@ -127,7 +127,7 @@ def _chosen(study: Study, assignments: Sequence[str]) -> str:
         return str(best[0].value.key)
     labels = tables.factor_labels(study)
     names = [tables.spelled(group, labels) for _, group in ranked or finished]
-    choices = "; ".join(names[:MOST_TOLD]) + (" ..." if len(names) > MOST_TOLD else "")
+    choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     subject = f"setting {' '.join(assignments)} names" if assignments else "selection prefers"
     fault = "several settings" if best else "no finished setting"
     way_out = f"name one by setting (--setting) KEY=VALUE (choices: {choices or 'none'})"

@@ -30,7 +30,7 @@ WAYS_OUT = (
     "Use accept_changes (--accept-changes) to rerun their settings, or name=ANOTHER to start "
     "another study. With the old values they return to the table"
 )
-MOST_SHOWN = 12
+MAX_SHOWN = 12
 
 # (key of a configuration, seed) -> seconds of the finished row
 Rows = dict[tuple[str, int], float]
@@ -56,8 +56,8 @@ class TableChanges:
         if not self.changed:
             return ""
         shown = [*self.differences]
-        if len(shown) > MOST_SHOWN:
-            shown[MOST_SHOWN:] = [f"and {len(shown) - MOST_SHOWN} more"]
+        if len(shown) > MAX_SHOWN:
+            shown[MAX_SHOWN:] = [f"and {len(shown) - MAX_SHOWN} more"]
         lines = "\n  ".join([f"{source}: the study has changed:", *shown])
         effect = f"{_rows_text(self.changed)} would leave the table, and stay in MLflow"
         return f"{lines}\n{effect}\n{WAYS_OUT}"

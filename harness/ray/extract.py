@@ -36,11 +36,11 @@ LARGE: Final = 16_384
 
 It is 32 shards, which take the driver minutes with ViT-B/16.
 """
-MOST_TRIES: Final = 5
+MAX_TRIES: Final = 5
 """Maximum number of times that a split is started because actors died."""
 START_SECONDS: Final = 60.0
 """Time to wait for more actors after the first one. Others may occupy a part of the cluster."""
-MOST_AT_ONCE: Final = 8
+MAX_CONCURRENT: Final = 8
 """Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 
 LoadBackbone = Callable[[str, str], FrozenCLIP]
@@ -140,7 +140,7 @@ class ClusterEncoder(ExitStack):
         self._resources, self._load_backbone = resources, load_backbone
         self._device = accelerator if resources.gpus else "cpu"
         self._session = session
-        self._most_at_once = MOST_AT_ONCE if resources.gpus else 1
+        self._most_at_once = MAX_CONCURRENT if resources.gpus else 1
         self._is_open = False
         self._actors: list[Any] = []
 
@@ -182,7 +182,7 @@ class ClusterEncoder(ExitStack):
         arguments = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
         remaining = list(shards)
         retrying = Retrying(
-            stop=stop_after_attempt(MOST_TRIES),
+            stop=stop_after_attempt(MAX_TRIES),
             retry=retry_if_exception(_is_loss),
             after=lambda _: self._end_actors(),
             reraise=True,

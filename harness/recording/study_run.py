@@ -13,8 +13,8 @@ from harness.recording.numbers import source_tags
 from harness.store import (
     HEADLINE,
     LONG_TAGS,
+    MAX_BYTES,
     MAX_TAG,
-    MOST_BYTES,
     REPORT,
     Changes,
     ConfigurationRecord,
@@ -233,7 +233,7 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     experiment_id = run.info.experiment_id
     store.read(lambda client: client.set_experiment_tag(experiment_id, Tag.RUN_NOTE, answer))
     for name, content in made.files().items():
-        if len(content) <= MOST_BYTES:
+        if len(content) <= MAX_BYTES:
             store.write(Changes(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True

@@ -13,10 +13,10 @@ from harness.planning import Fingerprints, ReusedRun, Work
 from harness.recording.numbers import final_metrics, flag_tags, provenance_tags, summary_line
 from harness.recording.study_run import StudyRun, configuration_tags
 from harness.store import (
-    HITS,
+    CORRECT_FILE,
     LOAD,
+    MANIFEST,
     OBJECTIVE,
-    SAID,
     SEED_TABLE,
     TRAINED,
     Changes,
@@ -271,7 +271,7 @@ def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[st
     Returns:
         The files. None if the model of a seed is missing, or trained.json is damaged.
     """
-    path = f"{TRAINED}/{SAID}"
+    path = f"{TRAINED}/{MANIFEST}"
     try:
         manifest = json.loads(check_content(files[path]))
         manifest["seeds"] = [entry for entry in manifest["seeds"] if entry["seed"] in seeds]
@@ -279,8 +279,8 @@ def _files_of_seeds(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[st
         models = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
         return None
-    hits = {name: content for name, content in files.items() if name == HITS}
-    return {**hits, **models, path: add_checksum(manifest)}
+    correct_predictions = {name: content for name, content in files.items() if name == CORRECT_FILE}
+    return {**correct_predictions, **models, path: add_checksum(manifest)}
 
 
 def _is_of_epochs(key: str, seeds: Sequence[int] | None) -> bool:

@@ -8,8 +8,8 @@ torch nor Ray.
 
 from harness.store.address import address_fault, default_tracking_uri
 from harness.store.artifacts import (
-    MOST_FAILED,
-    SAID,
+    MANIFEST,
+    MAX_FAILED,
     SUFFIX,
     RunFiles,
     fetched,
@@ -18,8 +18,8 @@ from harness.store.artifacts import (
 )
 from harness.store.changes import (
     INTERRUPTED,
+    MAX_BYTES,
     MAX_TAG,
-    MOST_BYTES,
     Changes,
     Point,
     now,
@@ -59,15 +59,15 @@ from harness.store.schema import (
     CLASS,
     CLASS_ID,
     COMPLETE,
-    EXAM,
+    CORRECT_FILE,
+    EVAL_SET,
     FAIL,
     FLAG,
     FLAGS,
     HEADLINE,
-    HITS,
-    LARGEST,
     LOAD,
     LONG_TAGS,
+    MAX_METRIC_VALUE,
     MISSING,
     OBJECTIVE,
     PRUNED,

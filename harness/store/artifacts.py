@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlparse
 
 from harness.machine import environment, scratch
 from harness.store.address import SERVED, SQLITE
-from harness.store.changes import MOST_BYTES
+from harness.store.changes import MAX_BYTES
 from harness.store.errors import StoreError, reason, store_errors
-from harness.store.schema import HITS, SEED_TABLE, TRAINED, trained_file
+from harness.store.schema import CORRECT_FILE, SEED_TABLE, TRAINED, trained_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUNS = "runs:/"
-LARGEST_FILE = 64 * 2**20  # bytes of a file that reports read
-MOST_FAILED = 3  # failed requests per study; each may take seconds
+MAX_FILE = 64 * 2**20  # bytes of a file that reports read
+MAX_FAILED = 3  # failed requests per study; each may take seconds
 AT_ONCE = 8  # concurrent requests to a server
-SUFFIX, SAID = ".safetensors", "trained.json"
+SUFFIX, MANIFEST = ".safetensors", "trained.json"
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -62,7 +62,7 @@ def fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
         with store_errors(uri), environment(QUIET):
             from mlflow import artifacts
 
-            for file in (SAID, name) if name else ("",):
+            for file in (MANIFEST, name) if name else ("",):
                 source = f"{base}/{file}".rstrip("/")
                 path = artifacts.download_artifacts(
                     artifact_uri=source, dst_path=str(folder), tracking_uri=store
@@ -104,7 +104,7 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
     Raises:
         Exception: Whatever the client raises if the store does not answer.
     """
-    names = {HITS, SEED_TABLE, TRAINED} if trained else {HITS, SEED_TABLE}
+    names = {CORRECT_FILE, SEED_TABLE, TRAINED} if trained else {CORRECT_FILE, SEED_TABLE}
     try:
         _require_trusted(run.artifacts)
         with scratch() as folder, environment(QUIET):
@@ -114,7 +114,7 @@ def kept_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict[str
             return {
                 path.relative_to(folder).as_posix(): path.read_bytes()
                 for path in folder.rglob("*")
-                if path.is_file() and path.stat().st_size <= MOST_BYTES
+                if path.is_file() and path.stat().st_size <= MAX_BYTES
             }
     except Exception as error:  # a server may have numbers without files
         client.get_run(run.run_id)  # raises if the store does not answer
@@ -158,7 +158,7 @@ class RunFiles:
         if folder and place.scheme in ("", "file"):
             return _from_disk(Path(unquote(place.path)) / name)
         # a server that has failed several times is not asked again
-        is_asked = not self.uri.startswith(SQLITE) and len(self._failed) < MOST_FAILED
+        is_asked = not self.uri.startswith(SQLITE) and len(self._failed) < MAX_FAILED
         if place.scheme not in SERVED or not is_asked:
             return None
         content = _downloaded(f"{folder.rstrip('/')}/{name}", self.uri)
@@ -182,7 +182,7 @@ class RunFiles:
 def _from_disk(path: Path) -> bytes | None:
     """Return a file's content, or None if it does not exist or exceeds LARGEST_FILE."""
     with suppress(OSError):
-        if path.is_file() and path.stat().st_size <= LARGEST_FILE:
+        if path.is_file() and path.stat().st_size <= MAX_FILE:
             return path.read_bytes()
     return None
 

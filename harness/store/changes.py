@@ -23,7 +23,7 @@ MAX_TAG, MAX_PARAM = 8000, 6000
 MAX_METRICS = 800  # that fit into one request with the maximum of params and tags
 # Maximum size in bytes of a run's file, which the driver keeps in memory. The largest file of a
 # trained model fits.
-MOST_BYTES = 40 * 2**20
+MAX_BYTES = 40 * 2**20
 # Reasons why a trial's run was interrupted.
 INTERRUPTED = "the study was interrupted"
 LEFT = "its driver ended without closing it"

@@ -18,7 +18,7 @@ from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run, experiment_names, plain_run, runs_of_experiment, study_runs
 from harness.store.schema import (
-    LARGEST,
+    MAX_METRIC_VALUE,
     Cost,
     Failure,
     Kind,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PRECEDENCE: Final[Mapping[str, int]] = {State.COMPLETE: 3, State.PRUNED: 2, State.FAIL: 1}
-MOST_REQUESTS: Final = 200  # about a second
+MAX_REQUESTS: Final = 200  # about a second
 _SEEDS: Final = TypeAdapter(Seeds)
 _ASSIGNMENT: Final = TypeAdapter(dict[str, Any])
 
@@ -60,7 +60,7 @@ def missing_metrics(tags: Mapping[str, str], metrics: Mapping[str, float], seed:
     required = [f"test/{name}" for name in protocol.required] if protocol else []
     values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in required}
     # "not <" because a comparison with NaN is never true
-    return [name for name, value in values.items() if not abs(value) < LARGEST]
+    return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
 def outranks(state: str, held: str) -> bool:
@@ -278,7 +278,7 @@ def read_finished(
     names = {key: name for key, name in experiment_names(client).items() if name != study}
     if not names or not keys:
         return []
-    if len(keys) > MOST_REQUESTS:
+    if len(keys) > MAX_REQUESTS:
         planned = _planned_keys(client, [*names])
         keys = [key for key in keys if key in planned]
     runs: list[Run] = []

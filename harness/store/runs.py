@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from harness.machine import quiet
 from harness.store.address import SQLITE, address_fault, reach_database, reach_server, store_fault
 from harness.store.errors import StoreError
-from harness.store.schema import MOST_STUDIES, Kind, Tag
+from harness.store.schema import MAX_STUDIES, Kind, Tag
 
 PAGE = 100  # runs per request; each may have a thousand metrics
 # Address of the UI that `mlflow ui` serves for a store in a file or database.
@@ -125,14 +125,14 @@ def study_names(tracking_uri: str) -> list[str]:
 
 def experiment_names(client: Any) -> dict[str, str]:
     """Return the names of all active experiments by their IDs."""
-    active = client.search_experiments(max_results=MOST_STUDIES)
+    active = client.search_experiments(max_results=MAX_STUDIES)
     return {str(experiment.experiment_id): str(experiment.name) for experiment in active}
 
 
 def study_runs(client: Any, experiment_ids: Sequence[str]) -> list[Any]:
     """Return the studies' own runs of some experiments as MLflow has them, newest first."""
     query = f"tags.`{Tag.KIND}` = '{Kind.STUDY}'"
-    return list(client.search_runs([*experiment_ids], query, max_results=MOST_STUDIES))
+    return list(client.search_runs([*experiment_ids], query, max_results=MAX_STUDIES))
 
 
 def runs_of_experiment(client: Any, experiment_id: str) -> list[Run]:

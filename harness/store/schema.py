@@ -207,10 +207,10 @@ def _split(key: str, mark: str) -> tuple[int, str] | None:
     return (int(seed), name) if name and seed != last and seed.isdecimal() else None
 
 
-LARGEST: Final = 1e300
+MAX_METRIC_VALUE: Final = 1e300
 """Bound of a valid metric value. MLflow's SQL store writes an infinity as the largest float."""
 
-MOST_STUDIES: Final = 50_000  # per store; MLflow returns at most this many at once
+MAX_STUDIES: Final = 50_000  # per store; MLflow returns at most this many at once
 
 FLAGS: Final = {
     "posterior_collapse": (
@@ -253,12 +253,12 @@ FLAGS: Final = {
 # there is a boolean column for each seed and kind of prediction. Its name has the form of a seed's
 # metric: own/seed_3 is among the classes of the image's own kind (seen or unseen), all/seed_3 among
 # all competing classes.
-HITS: Final = "hits.parquet"
+CORRECT_FILE: Final = "correct.parquet"
 # All final numbers: one row per metric, one column per seed.
 SEED_TABLE: Final = "seeds.csv"
 # Folder of trained models, in studies with save_models: true (ship.trial.trained).
 TRAINED: Final = "trained"
-EXAM: Final = "exam"  # metric that the image counts towards, or ""
+EVAL_SET: Final = "eval_set"  # metric that the image counts towards, or ""
 CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name
 SEEN: Final = "seen"  # whether the model was trained on real images of the class

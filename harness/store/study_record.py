@@ -12,7 +12,7 @@ from harness.store.errors import StoreError
 from harness.store.schema import COMPLETE, Tag, joined_tag
 
 Content = TypeVar("Content")
-MOST_SEEDS = 1_000_000  # per study; tags are untrusted input
+MAX_SEEDS = 1_000_000  # per study; tags are untrusted input
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = tuple[Seed, ...]
@@ -62,7 +62,7 @@ class ConfigurationRecord:
 class _Content:
     """Keys of a study's YAML that readers need, validated."""
 
-    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] | Seeds | None = 0
+    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Seeds | None = 0
     n_trials: int | None = 0
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
     description: str | None = ""

@@ -20,7 +20,7 @@ from harness.tuning.searcher import StudySearcher
 from harness.wording import count
 
 GAVE_UP = "the study was stopped, as others failed in a row"
-MOST_REASONS = 5
+MAX_REASONS = 5
 
 
 class TooManyFailures(Exception):  # noqa: N818  # no error: the study defines the limit
@@ -168,7 +168,7 @@ class Monitor(tune.Callback):
         n, limit = len(self._failed), self.study.max_consecutive_failures
         if limit is None or n < limit:
             return
-        counts = Counter(self._failed.values()).most_common(MOST_REASONS)
+        counts = Counter(self._failed.values()).most_common(MAX_REASONS)
         lines = [f"  {times} x {reason}" for reason, times in counts]
         head = (
             f"stopped: {count(n, 'configuration')} failed in a row "

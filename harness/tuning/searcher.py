@@ -29,7 +29,7 @@ from harness.store import Failure, RunHistory, State, seed_metric
 from harness.tuning.endings import Attempt
 
 # repeated proposals of known configurations after which the sampler counts as exhausted
-MOST_REPEATS = 50
+MAX_REPEATS = 50
 
 # Final state of a configuration, and the mean of its objective over seeds (None unless COMPLETE).
 Outcome = tuple[State, float | None]
@@ -276,7 +276,7 @@ class StudySearcher(Searcher):
 
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration under the study's seeds, or None."""
-        for _ in range(MOST_REPEATS):
+        for _ in range(MAX_REPEATS):
             trial, configuration = sampler.ask()
             if self._is_new(configuration):
                 return Attempt(Work(configuration, self._study.seeds), trial)

@@ -27,7 +27,7 @@ from ship.plugins import carried
 # references to feature sets in Ray's object store
 Shared = Mapping[Need, Any]
 # the last rung of successive halving; more evaluations than any trial has
-MOST_EVALUATIONS = 10_000
+MAX_EVALUATIONS = 10_000
 
 
 class StudyScheduler(FIFOScheduler):
@@ -52,7 +52,7 @@ class StudyScheduler(FIFOScheduler):
             time_attr=EVALUATIONS,
             metric=LAST_VALUE,
             mode="max",
-            max_t=MOST_EVALUATIONS,
+            max_t=MAX_EVALUATIONS,
             grace_period=asha.grace_period,
             reduction_factor=asha.reduction_factor,
             stop_last_trials=False,

@@ -8,7 +8,7 @@ from reports.analysis.uneven import additive_residuals
 from reports.stats import is_rounding, scale_of
 from reports.study import Study
 
-FEWEST_SEEDS = 3  # with two, the residuals of a configuration are equal up to their sign
+MIN_SEEDS = 3  # with two, the residuals of a configuration are equal up to their sign
 
 
 def choice_correlation(study: Study, metric: str) -> float | None:
@@ -34,7 +34,7 @@ def choice_correlation(study: Study, metric: str) -> float | None:
         wide = done.pivot("seed", index="config_key", values=column).drop("config_key")
         both.append(wide.drop_nulls().to_numpy())
     test, selection = map(additive_residuals, both)
-    if min(test.shape, default=0) < 2 or test.shape[1] < FEWEST_SEEDS:
+    if min(test.shape, default=0) < 2 or test.shape[1] < MIN_SEEDS:
         return None
     if is_rounding(test, scale_of(both[0])) or is_rounding(selection, scale_of(both[1])):
         return None

@@ -17,7 +17,7 @@ from reports.stats import Array
 
 # A column that keeps less than this share of its length is a combination of the others.
 _DEPENDENT = 1e-8
-MOST_COLUMNS = 1_500  # columns of all pairs; decomposing more of them takes seconds
+MAX_COLUMNS = 1_500  # columns of all pairs; decomposing more of them takes seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def grid_model(factors: Sequence[Varied]) -> Model:
     """Return the model of all factors, with all pairs unless these have too many columns."""
     mains = [level_columns(factor) for factor in factors]
     pairs = list(itertools.combinations(range(len(mains)), 2))
-    if sum(mains[a].shape[1] * mains[b].shape[1] for a, b in pairs) > MOST_COLUMNS:
+    if sum(mains[a].shape[1] * mains[b].shape[1] for a, b in pairs) > MAX_COLUMNS:
         pairs = []
     columns: dict[tuple[int, ...], Array] = {(i,): column for i, column in enumerate(mains)}
     for a, b in pairs:  # products of every two columns

@@ -114,8 +114,8 @@ def layout(study: Study, metric: str) -> Layout:
     seeds = sorted(finished["seed"].unique().to_list())
     wide = finished.pivot("seed", index="config_key", values=column)
     keys, values = wide["config_key"].to_list(), wide.select(map(str, seeds)).to_numpy()
-    if np.nanmax(np.abs(values)) > tables.LARGEST:
-        raise Unavailable(f"its numbers are no metric's: one is beyond {tables.LARGEST:g}")
+    if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
+        raise Unavailable(f"its numbers are no metric's: one is beyond {tables.MAX_VALUE:g}")
     rows, used = _drop_gaps(~np.isnan(values))
     kept = values[np.ix_(rows, used)]
     configurations = tuple(by_key[keys[i]] for i in rows)

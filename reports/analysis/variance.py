@@ -18,7 +18,7 @@ import numpy as np
 from reports.analysis.contrasts import Model, Term
 from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
-FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two remain for a product
+MIN_FOR_INTERVAL = 3  # seeds: with one left out, two remain for a product
 _NOTHING = 1e-12  # share of a sum of squares that counts as rounding
 
 
@@ -72,7 +72,7 @@ def share(part: Array, total: Array) -> Estimate | None:
     whole = ratio(range(n))
     if whole is None:
         return None
-    left_out = range(n) if n >= FEWEST_FOR_INTERVAL else ()
+    left_out = range(n) if n >= MIN_FOR_INTERVAL else ()
     shares = [ratio([seed for seed in range(n) if seed != dropped]) for dropped in left_out]
     known = [value for value in shares if value is not None]
     if len(known) < n:

@@ -12,12 +12,12 @@ from reports.study import Study
 
 # With fewer seeds, the standard deviation behind a t-interval is poorly known
 # (docs/statistics.md).
-FEWEST_SEEDS = 5
+MIN_SEEDS = 5
 
 
 # With fewer classes, an interval over classes misses losses that few classes have
 # (docs/statistics.md).
-FEWEST_CLASSES = 30
+MIN_CLASSES = 30
 
 
 def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]:
@@ -47,15 +47,15 @@ def cautions(study: Study, metric: str, whole: Sequence[Table]) -> Iterator[str]
         yield "Nothing has finished."
     elif seeds == 1:
         yield "Only 1 seed finished: there are no intervals."
-    elif seeds < FEWEST_SEEDS:
+    elif seeds < MIN_SEEDS:
         yield f"Only {count(seeds, 'seed')} finished: intervals are rough."
     else:
-        fewest = min(_pair_counts(whole), default=FEWEST_SEEDS)
-        if fewest < FEWEST_SEEDS:
+        fewest = min(_pair_counts(whole), default=MIN_SEEDS)
+        if fewest < MIN_SEEDS:
             yield f"A comparison has only {count(fewest, 'seed')}: intervals of so few are rough."
     yield from _noise_cautions(study, metric)
     classes = [row.compared.n_classes for t in whole for row in t.rows if row.compared]
-    if fewest_classes := [number for number in classes if 0 < number < FEWEST_CLASSES]:
+    if fewest_classes := [number for number in classes if 0 < number < MIN_CLASSES]:
         yield (
             f"Intervals over classes rest on {min(fewest_classes)} classes: a loss that few classes"
             " have is easily missed."

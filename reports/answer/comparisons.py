@@ -9,7 +9,7 @@ from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
 from reports.formatting import cell_text, listed, p_text, points_text
-from reports.stats import MOST_FURTHER, Compared, Estimate, Verdict, is_beyond_chance
+from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_beyond_chance
 from reports.study import Study, heading
 
 # In order of precedence: the first verdict that any row has is the verdict of the finding. Each has
@@ -90,10 +90,10 @@ def verdict_p_text(comparison: Compared) -> str:
 def _further_text(pairs: tuple[int, int]) -> str:
     """Return a number of further seeds as text: "about 5 to 40 more seeds"."""
     fewest, most = pairs
-    if fewest > MOST_FURTHER:
-        return f"over {MOST_FURTHER} more seeds"
-    if most > MOST_FURTHER:
-        return f"about {fewest} to over {MOST_FURTHER} more seeds"
+    if fewest > MAX_FURTHER_PAIRS:
+        return f"over {MAX_FURTHER_PAIRS} more seeds"
+    if most > MAX_FURTHER_PAIRS:
+        return f"about {fewest} to over {MAX_FURTHER_PAIRS} more seeds"
     if fewest == most:
         return f"about {count(fewest, 'more seed')}"
     return f"about {fewest} to {most} more seeds"

@@ -22,11 +22,11 @@ from reports.answer.comparisons import (
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
 from reports.formatting import cell_text, listed
-from reports.stats import FEWEST_RANKED, Association, Estimate, Verdict, is_beyond_chance
+from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_beyond_chance
 from reports.study import Study
 
 BEST = "best setting by selection"  # the subject of a finding
-_LEAST = 1.0  # percent of the variance; smaller shares are not reported, even if significant
+_MIN_SHARE = 1.0  # percent of the variance; smaller shares are not reported, even if significant
 _OVER = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
 
@@ -138,7 +138,7 @@ def ranks_finding(table: Table, head: str, study: Study) -> Finding:
 def _rank_phrase(association: Association, head: str) -> str:
     """Return the result of an association as a phrase before the factor's name."""
     # the metric or the factor is constant
-    if association.least is None and association.n >= FEWEST_RANKED:
+    if association.least is None and association.n >= MIN_RANKED:
         return "Nothing can be said, as nothing differs, of"
     # with this few configurations, even the most extreme order is not significant
     if not is_beyond_chance(association.least):
@@ -176,7 +176,7 @@ def importance_findings(
     sure = [
         (effect, effect.share)
         for effect in (*importance.factors, *importance.pairs)
-        if effect.share and effect.share.mean >= _LEAST and is_beyond_chance(effect.holm)
+        if effect.share and effect.share.mean >= _MIN_SHARE and is_beyond_chance(effect.holm)
     ]
     shares = []
     for effect, share in sorted(sure, key=lambda pair: -pair[1].mean):

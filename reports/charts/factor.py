@@ -52,7 +52,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     scattered = study.sampler != "grid" and len(study.factors) > 1
     groups = tables.level_groups(study, factor)
     numeric = tables.as_numbers([group.value for group in groups]) is not None
-    many = numeric and len(groups) > tables.MOST_LEVELS
+    many = numeric and len(groups) > tables.MAX_SHOWN_LEVELS
     ranged = many or (numeric and factor.levels is None)
     field = "value" if ranged else "level"
     placed = [
@@ -122,7 +122,7 @@ def _dataset_chart(study: Study, over: FactorRecord, metric: str) -> Iterator[Ch
     )
     if any(vega.beyond_frame(means, encoding["y"]).values()):
         caption += " Arrow heads: the interval goes beyond the frame."
-    if len(methods) > vega.MOST_NAMED:  # too many for a legend
+    if len(methods) > vega.MAX_NAMED:  # too many for a legend
         caption += f" From left to right: {', '.join(methods)}."
     place = (FIGURES, over.key)
     yield vega.chart(study, place, title, caption, layers, beside="each method by itself")

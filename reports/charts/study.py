@@ -13,8 +13,8 @@ from reports.report import Report
 from reports.study import Study, heading
 
 TOGETHER, TRAINING, SETTINGS = "together", "training", "settings"  # sections
-MOST_CURVES = 60  # configurations with a curve, best selection scores first
-FEWEST = 4  # configurations in a scatter plot
+MAX_CURVES = 60  # configurations with a curve, best selection scores first
+MIN_POINTS = 4  # configurations in a scatter plot
 # quality measures of the class means that have a chart, with the titles of their axes
 _SHOWN = {
     "cosine_to_mean": "cosine of synthetic to real class means",
@@ -87,7 +87,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     if not points:
         return
     keys = list(dict.fromkeys(point["key"] for point in points))
-    shown = set(keys[:MOST_CURVES])
+    shown = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown]
     x = vega.number("step", "epochs of all stages", {"nice": False})
     y = vega.number("y", f"selection {head} (%)")
@@ -99,8 +99,8 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
         *vega.intervals(values, at, kind="area", opacity=0.16),
         vega.layer("line", lines, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
-    best = f" The {MOST_CURVES} best by selection." if len(keys) > MOST_CURVES else ""
-    if len(labels) > vega.MOST_NAMED:
+    best = f" The {MAX_CURVES} best by selection." if len(keys) > MAX_CURVES else ""
+    if len(labels) > vega.MAX_NAMED:
         best += " From dark to light: from the best setting by selection to the last."
     caption = (
         f"Selection {head} while training, the mean over a run's seeds; a band where a setting has"
@@ -148,7 +148,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
                 values.append({"label": tables.spelled(group, labels), "x": x.mean, "y": y.mean})
-        if len(values) < FEWEST:
+        if len(values) < MIN_POINTS:
             continue
         values, some = vega.thinned(values, "settings")
         encoding = {

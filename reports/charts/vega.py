@@ -17,9 +17,9 @@ COLOURS: Final = (
 )  # fmt: skip
 MEAN: Final = COLOURS[0]
 DOT: Final = "#56B4E9"  # not in COLOURS, so it represents no level
-MOST_POINTS = 1_000  # points per layer; more look the same and make pages large
+MAX_POINTS = 1_000  # points per layer; more look the same and make pages large
 HEIGHT: Final = 170  # height of a plot, in pixels
-MOST_NAMED = len(COLOURS)  # configurations or methods with different colors in a chart
+MAX_NAMED = len(COLOURS)  # configurations or methods with different colors in a chart
 _ABREAST = 36  # characters of all labels that fit horizontally
 _SLANTED = 10  # labels that fit when slanted
 
@@ -103,7 +103,7 @@ def thinned(points: Sequence[Spec], what: str) -> tuple[list[Spec], str]:
     Returns:
         The points to draw, and the sentence; all points and "" if there are few.
     """
-    every = max(1, math.ceil(len(points) / MOST_POINTS))
+    every = max(1, math.ceil(len(points) / MAX_POINTS))
     shown = [*points[::every]]
     note = f" {len(shown):,} of {len(points):,} {what} are drawn, one in {every}."
     return shown, note if every > 1 else ""
@@ -252,7 +252,7 @@ def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
         names: Names in the order of the legend, or of the scale from dark to light.
         title: Title of the legend.
     """
-    if len(names) > MOST_NAMED:
+    if len(names) > MAX_NAMED:
         # both ends are visible on white and on dark pages
         scheme = {"name": "viridis", "extent": [0.2, 0.9]}
         scale = {"domain": list(names), "scheme": scheme}

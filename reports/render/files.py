@@ -21,7 +21,7 @@ from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, termina
 from reports.report import Report
 from reports.tables import headline
 
-MOST_PRINTED = 100  # rows of a table in a terminal
+MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters at the start of a page that contain its stamp
 
 
@@ -75,10 +75,10 @@ def print_report(
 def _limit_rows(table: Table) -> Table:
     """Return a table limited to its first rows, with a note if it has more."""
     rows = dict(table.sections()).get(LEVELS, [])
-    if len(rows) <= MOST_PRINTED:
+    if len(rows) <= MAX_PRINTED_ROWS:
         return table
-    note = f"the first {MOST_PRINTED} of {len(rows):,} rows; the page has more"
-    return replace(table, shown=MOST_PRINTED, notes=(note, *table.notes))
+    note = f"the first {MAX_PRINTED_ROWS} of {len(rows):,} rows; the page has more"
+    return replace(table, shown=MAX_PRINTED_ROWS, notes=(note, *table.notes))
 
 
 def is_page_of(path: Path, stamp: str) -> bool:

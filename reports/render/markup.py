@@ -21,7 +21,7 @@ _COMMANDS = {
     "†": r"$^\dagger$",
     "-": "-{}",  # for the first of two hyphens: LaTeX would turn --set into a dash
 }  # fmt: skip
-_MOST_LARGE = 12  # columns of a LaTeX table in the larger font
+_MAX_LARGE_FONT_COLUMNS = 12  # columns of a LaTeX table in the larger font
 
 
 def shown(
@@ -115,7 +115,9 @@ def _latex_table(table: Table) -> str:
     ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     # font size and column gap with which a table of this many columns fits a page's width
-    size, gap = (r"\footnotesize", 3) if len(columns) <= _MOST_LARGE else (r"\scriptsize", 1)
+    size, gap = (
+        (r"\footnotesize", 3) if len(columns) <= _MAX_LARGE_FONT_COLUMNS else (r"\scriptsize", 1)
+    )
     lines = [
         r"\begin{table}[t]",
         r"\centering",

@@ -25,7 +25,7 @@ from reports.report import Report
 from reports.study import Study, in_words
 from reports.tables import configuration_groups, factor_labels, spelled
 
-MOST_RUNS = 1_000  # configurations whose runs a page lists
+MAX_RUNS = 1_000  # configurations whose runs a page lists
 _LATEST = 10**14  # latest valid time, in ms
 # Filters of the overview page, with the keys of their values.
 SOUGHT = {
@@ -52,7 +52,7 @@ def page(report: Report, charts: Sequence[Chart] = ()) -> str:
         lost=_rows_without_mean(report),
         runs=_run_links(report.study),
         count=len(configuration_groups(report.study)),
-        most=MOST_RUNS,
+        most=MAX_RUNS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(page_script()) if specs else "",
         specs=as_json(specs),
@@ -66,7 +66,7 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     selection scores are listed.
     """
     labels = factor_labels(study)
-    listed = configuration_groups(study)[:MOST_RUNS]
+    listed = configuration_groups(study)[:MAX_RUNS]
     controls = {
         s.key: in_words(s.assignment, s.control)
         for s in study.configurations

@@ -31,9 +31,9 @@ from reports.stats.paired import (
     judge,
     one_sample_p,
 )
-from reports.stats.power import MOST_FURTHER, minimum_detectable
+from reports.stats.power import MAX_FURTHER_PAIRS, minimum_detectable
 from reports.stats.ranks import (
-    FEWEST_RANKED,
+    MIN_RANKED,
     Association,
     correlation,
     rank_correlation,

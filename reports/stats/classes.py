@@ -14,19 +14,19 @@ import numpy as np
 from harness.intervals import CONFIDENCE, Array, Estimate, critical
 
 DRAWS = 1_000
-FEWEST = 10  # classes of a kind; with fewer, resampling them is not informative
+MIN_CLASSES = 10  # classes of a kind; with fewer, resampling them is not informative
 
 
-def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> Array | None:
+def resampled(eval_set: str, ids: Sequence[int], right: Array, pictures: Array) -> Array | None:
     """Return an accuracy under DRAWS bootstrap samples of the classes.
 
-    The draws depend only on the exam and its classes. Configurations that were tested on the same
-    classes share them, so that their differences are paired. The draws are widened a little,
-    because a percentile interval of k classes is narrower than a t-interval, by sqrt(1 - 1/k) and
-    by the use of the normal quantile instead of Student's.
+    The draws depend only on the evaluation set and its classes. Configurations that were tested on
+    the same classes share them, so that their differences are paired. The draws are widened a
+    little, because a percentile interval of k classes is narrower than a t-interval, by sqrt(1 -
+    1/k) and by the use of the normal quantile instead of Student's.
 
     Args:
-        exam: Name of the exam.
+        eval_set: Name of the evaluation set.
         ids: IDs of its k classes, in ascending order.
         right: Number of correct answers per class, (k,).
         pictures: Number of images per class, (k,).
@@ -34,9 +34,9 @@ def resampled(exam: str, ids: Sequence[int], right: Array, pictures: Array) -> A
     Returns:
         (DRAWS,) in percent; None with fewer than FEWEST classes.
     """
-    if len(ids) < FEWEST:
+    if len(ids) < MIN_CLASSES:
         return None
-    weights = _class_weights(exam, tuple(ids))
+    weights = _class_weights(eval_set, tuple(ids))
     mean, drawn = right.sum() / pictures.sum(), (weights @ right) / (weights @ pictures)
     return np.asarray(100 * (mean + _widening_factor(len(right)) * (drawn - mean)))
 
@@ -79,7 +79,7 @@ def _widening_factor(k: int) -> float:
 
 
 @lru_cache(maxsize=16)
-def _class_weights(exam: str, ids: tuple[int, ...]) -> Array:
+def _class_weights(eval_set: str, ids: tuple[int, ...]) -> Array:
     """Return how often each class occurs in each draw, (DRAWS, k)."""
-    rng, k = np.random.default_rng([*exam.encode(), *ids]), len(ids)
+    rng, k = np.random.default_rng([*eval_set.encode(), *ids]), len(ids)
     return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

@@ -7,7 +7,7 @@ from harness.intervals import CONFIDENCE, critical
 
 POWER = 0.80
 SPREAD = 0.80  # confidence of the standard deviation's interval, for the number of further pairs
-MOST_FURTHER = 500  # largest number of further pairs that is reported
+MAX_FURTHER_PAIRS = 500  # largest number of further pairs that is reported
 FAR = 1_000.0  # only two pairs, or three in a very large family, have a larger critical value
 
 
@@ -82,7 +82,7 @@ def _find_further(n: int, mean: float, std: float, effect: float, family: int) -
         effect: Smallest effect of interest.
         family: Number of comparisons that are corrected together.
     """
-    short, enough = 0, MOST_FURTHER + 1
+    short, enough = 0, MAX_FURTHER_PAIRS + 1
     while enough - short > 1:
         middle = (short + enough) // 2
         if _power(n + middle, mean, std, effect, family) >= POWER:

@@ -12,8 +12,8 @@ from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 RESAMPLES = 9_999  # permutations; all 5040 of 7 configurations are enumerated instead
 DRAWS = 2_000  # bootstrap samples
 # numbers per batch; with 2 million, which fit no cache, a bootstrap takes four times as long
-MOST_HELD = 200_000
-FEWEST_RANKED = 3  # configurations; the order of two is not informative
+MAX_VALUES_IN_MEMORY = 200_000
+MIN_RANKED = 3  # configurations; the order of two is not informative
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _rank_interval(
         None with fewer than three pairs, or if one side is constant.
     """
     sides = [_tied_places(values) for values in (x, y)]
-    if len(x) < FEWEST_RANKED or any(map(_is_flat, sides)):
+    if len(x) < MIN_RANKED or any(map(_is_flat, sides)):
         return None
     drawn = []
     for size in _batches(DRAWS, len(x)):
@@ -108,7 +108,7 @@ def rank_groups(
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
-    if n < FEWEST_RANKED or _is_flat(ranks) or len(names) < 2:
+    if n < MIN_RANKED or _is_flat(ranks) or len(names) < 2:
         return Association(None, None, n)
     member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 
@@ -187,7 +187,7 @@ def _batches(count: int, n: int) -> Iterator[int]:
 
     The batch size does not affect any result.
     """
-    most = max(1, MOST_HELD // n)
+    most = max(1, MAX_VALUES_IN_MEMORY // n)
     yield from (min(most, count - first) for first in range(0, count, most))
 
 

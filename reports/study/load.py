@@ -35,7 +35,7 @@ from harness.store import (
 from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
 from reports.study.names import in_words, study_protocol
-from reports.study.on_demand import Histories, HitFiles
+from reports.study.on_demand import CorrectFiles, Histories
 from reports.study.rows import frame, seed_rows, trial_records, wanted_rows
 
 
@@ -61,7 +61,7 @@ class Study:
         scope: Part of the study: "" for all of it, else the name of a dataset, or a phrase for the
             average over datasets.
         pooled: Datasets that each row averages over; () if each row is of one dataset.
-        hits: Correct answers that the runs store.
+        correct_predictions: Correct answers that the runs store.
         histories: Metric histories that the runs have logged.
         smallest_effect: Smallest effect of interest, in points.
         description: Description from the YAML.
@@ -85,7 +85,7 @@ class Study:
     warnings: tuple[str, ...]
     scope: str = ""
     pooled: tuple[str, ...] = ()
-    hits: HitFiles = field(default_factory=HitFiles)
+    correct_predictions: CorrectFiles = field(default_factory=CorrectFiles)
     histories: Histories = field(default_factory=Histories)
     smallest_effect: float = 1.0
     description: str = ""
@@ -143,7 +143,7 @@ def load_records(
     return replace(
         study,
         warnings=warnings,
-        hits=HitFiles(files),
+        correct_predictions=CorrectFiles(files),
         histories=Histories(uri),
         runs_address=runs_address(uri, runs[0].experiment_id),
     )

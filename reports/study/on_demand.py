@@ -10,24 +10,24 @@ import polars as pl
 
 from harness.store import (
     CLASS_ID,
-    EXAM,
-    HITS,
-    LARGEST,
-    MOST_FAILED,
+    CORRECT_FILE,
+    EVAL_SET,
+    MAX_FAILED,
+    MAX_METRIC_VALUE,
     SEEN,
     RunFiles,
     quiet_client,
     split_seed,
 )
 
-MOST_PICTURES = 1_000_000  # images in a valid file of answers
-MOST_VALUES = 1_000_000  # values of all histories in total
-MOST_ASKED = 300  # runs whose history is read, one request each, spread evenly over all runs
+MAX_PICTURES = 1_000_000  # images in a valid file of answers
+MAX_VALUES = 1_000_000  # values of all histories in total
+MAX_HISTORIES = 300  # runs whose history is read, one request each, spread evenly over all runs
 
 # (step, value) pairs with ascending steps
 History = list[tuple[int, float]]
 # Required columns of a file of answers.
-_PICTURE = {EXAM: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
+_PICTURE = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
 _NOTHING = pl.DataFrame(schema=_PICTURE)
 
 
@@ -64,7 +64,7 @@ class Histories:
         values_by_step: dict[str, dict[int, float]] = {}
         for run_id, step, value in _read_points(self.uri, metric, run_ids):
             # also drops NaN, for which the comparison is False
-            if type(step) is int and type(value) in (int, float) and abs(value) < LARGEST:
+            if type(step) is int and type(value) in (int, float) and abs(value) < MAX_METRIC_VALUE:
                 # the last value of a step wins
                 values_by_step.setdefault(run_id, {})[step] = float(value)
         return {run_id: sorted(values.items()) for run_id, values in values_by_step.items()}
@@ -72,7 +72,7 @@ class Histories:
 
 def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (run ID, step, value); of many runs, an evenly spaced sample."""
-    failed, left = 0, MOST_VALUES
+    failed, left = 0, MAX_VALUES
     with quiet_client():
         from mlflow.tracking import MlflowClient
 
@@ -80,13 +80,13 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
             client = MlflowClient(uri)
         except Exception:  # a store may raise anything; the figures work without histories
             return
-        for run_id in run_ids[:: math.ceil(len(run_ids) / MOST_ASKED)]:
+        for run_id in run_ids[:: math.ceil(len(run_ids) / MAX_HISTORIES)]:
             try:
                 history: Iterable[Any] = client.get_metric_history(run_id, metric)
                 points = [(run_id, point.step, point.value) for point in history][:left]
             except Exception:  # a store may raise anything; the figures work without the run
                 failed += 1
-                if failed >= MOST_FAILED:
+                if failed >= MAX_FAILED:
                     return
                 continue
             left -= len(points)
@@ -94,7 +94,7 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 
 
 @dataclass(frozen=True)
-class HitFiles:
+class CorrectFiles:
     """Files of correct answers of a study's runs. Each is read once, on first use.
 
     Files without the required columns are ignored.
@@ -104,18 +104,20 @@ class HitFiles:
     _known: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def of(self, run_id: str) -> pl.DataFrame:
-        """Return the counts of a run, one row per class and exam; no rows without a readable file.
+        """Return the counts of a run, one row per class and evaluation set.
 
-        Columns: EXAM, CLASS_ID, SEEN, pictures (the number of images), and one column per seed and
-        kind of answer with the number of correct answers, named as in the file. The number is null
-        if an exam has no answers of that kind.
+        There are no rows without a readable file.
+
+        The columns are EVAL_SET, CLASS_ID, SEEN, pictures (the number of images), and one column
+        per seed and kind of answer with the number of correct answers, named as in the file. The number
+        is null if an evaluation set has no answers of that kind.
         """
         if run_id not in self._known:
             self._known[run_id] = self._read(run_id)
         return self._known[run_id]
 
     def _read(self, run_id: str) -> pl.DataFrame:
-        content = self.files.read(run_id, HITS)
+        content = self.files.read(run_id, CORRECT_FILE)
         return _count_answers(content) if content else _NOTHING
 
 
@@ -126,18 +128,20 @@ def _count_answers(content: bytes) -> pl.DataFrame:
 
     try:
         file = ParquetFile(BytesIO(content))
-        if file.metadata.num_rows > MOST_PICTURES:
+        if file.metadata.num_rows > MAX_PICTURES:
             return _NOTHING
         answers = pl.DataFrame(file.read(use_threads=False))
-        hits = [name for name in answers.columns if split_seed(name)]
+        seed_columns = [name for name in answers.columns if split_seed(name)]
     # a damaged file may raise anything, and a panic of polars is not an Exception
     except (Exception, pl.exceptions.PanicException):
         return _NOTHING
-    wanted = {**_PICTURE, **dict.fromkeys(hits, pl.Boolean)}
+    wanted = {**_PICTURE, **dict.fromkeys(seed_columns, pl.Boolean)}
     sound = wanted.items() <= {**answers.schema}.items()
     if not sound or any(answers[n].null_count() for n in _PICTURE) or (answers[CLASS_ID] < 0).any():
         return _NOTHING
-    right = [pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in hits]
+    sums = [
+        pl.when(pl.col(n).null_count() == 0).then(pl.col(n).sum()).alias(n) for n in seed_columns
+    ]
     pictures = pl.len().alias("pictures")
-    by_class = answers.group_by(EXAM, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *right)
-    return by_class.sort(EXAM, CLASS_ID)
+    by_class = answers.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), pictures, *sums)
+    return by_class.sort(EVAL_SET, CLASS_ID)

@@ -12,7 +12,7 @@ from harness.store import (
     DEFAULT_PROTOCOL,
     FAIL,
     FLAG,
-    LARGEST,
+    MAX_METRIC_VALUE,
     MISSING,
     ConfigurationRecord,
     Cost,
@@ -120,7 +120,7 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
 
 def _finite_or_none(value: float | None, parts: int = 1) -> float | None:
     """Return a number divided by `parts`; None if it is missing, not finite or too large."""
-    if value is None or not math.isfinite(value) or abs(value) >= LARGEST:
+    if value is None or not math.isfinite(value) or abs(value) >= MAX_METRIC_VALUE:
         return None
     return value / max(parts, 1)
 

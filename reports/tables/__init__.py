@@ -14,8 +14,8 @@ from reports.tables.families import (
     method_family,
 )
 from reports.tables.groups import (
-    LARGEST,
-    MOST_LEVELS,
+    MAX_SHOWN_LEVELS,
+    MAX_VALUE,
     Group,
     all_rows,
     as_numbers,

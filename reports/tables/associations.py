@@ -74,7 +74,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
     note = (
         f"one point per finished configuration: its mean {head} over seeds; [bootstrap 95%"
         f" interval]; {tested}; a dash: the factor or {head} is the same in all configurations, or"
-        f" fewer than {stats.FEWEST_RANKED} have finished"
+        f" fewer than {stats.MIN_RANKED} have finished"
     )
     return plain_table(
         study, "ranks", "rank association", columns, lines, [note],
@@ -102,7 +102,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([level_id(level) for level in levels], values, rng)
 
 
-FEWEST_SETTINGS = 4  # configurations of a seed; with fewer, no trend is computed
+MIN_SETTINGS = 4  # configurations of a seed; with fewer, no trend is computed
 
 
 class _Response(NamedTuple):
@@ -199,7 +199,7 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     done = own_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for part in done.partition_by("seed", maintain_order=True):
         x, y = (part[name].to_numpy() for name in names)
-        if len(part) >= FEWEST_SETTINGS and not _is_constant(x) and not _is_constant(y):
+        if len(part) >= MIN_SETTINGS and not _is_constant(x) and not _is_constant(y):
             standard = (x - x.mean()) / x.std(ddof=1)
             slope = float(standard @ (y - y.mean()) / (standard @ standard))
             responses.append(_Response(stats.correlation(x, y), slope, len(part)))

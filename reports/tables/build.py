@@ -43,7 +43,7 @@ from reports.tables.pooling import (
 )
 
 # With more datasets than this, the tables of single datasets are not shown in the terminal.
-MOST_DATASETS = 3
+MAX_DATASETS = 3
 # A narrow terminal drops the columns of single datasets last: see Column.
 _DATASETS_DROP = 6
 
@@ -115,7 +115,7 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     for name in names:
         # Only the first table of each dataset: main effects are in the averages above.
         first = next(_setting_tables(one_dataset(study, name), metric))
-        place = first.place if len(names) <= MOST_DATASETS else "files"
+        place = first.place if len(names) <= MAX_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)
 
 

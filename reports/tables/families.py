@@ -13,7 +13,7 @@ from reports.stats import Compared, is_rounding, scale_of
 from reports.study import Study, heading, load_records
 from reports.tables.controls import controls_by_configuration, levels_of_control
 from reports.tables.groups import (
-    MOST_LEVELS,
+    MAX_SHOWN_LEVELS,
     Group,
     Place,
     baseline_level,
@@ -29,7 +29,7 @@ from reports.tables.groups import (
 )
 from reports.tables.metric import decimals_of, effect_of, with_metric
 from reports.tables.over_classes import (
-    MOST_RUNS,
+    MAX_RUNS,
     Draws,
     difference_over_classes,
     draws_of,
@@ -46,7 +46,7 @@ from reports.tables.pooling import (
 
 Kind = Literal["levels", "effects", "settings", "methods"]
 TOP = 10  # configurations of a sampled study on a page
-MOST = 1_000  # configurations of a grid on a page
+MAX_CONFIGURATIONS = 1_000  # configurations of a grid on a page
 # metric by seed, of a row and of its baseline
 Pairs = tuple[Mapping[int, float], Mapping[int, float]]
 
@@ -115,7 +115,7 @@ class Family:
         """Number of configurations, the best ones, on a page; None for all rows."""
         if self.kind != "settings":
             return None
-        return MOST if self.study.sampler == "grid" else TOP
+        return MAX_CONFIGURATIONS if self.study.sampler == "grid" else TOP
 
     @property
     def seconds(self) -> float:
@@ -211,7 +211,7 @@ class Family:
         It returns {} if there are too many runs to read.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if self.kind != "methods" and len(runs) > MOST_RUNS:
+        if self.kind != "methods" and len(runs) > MAX_RUNS:
             return lambda group: {}
         return cache(lambda group: draws_of(self.study, self.metric, group, self.cells))
 
@@ -223,7 +223,7 @@ class Family:
         read.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
-        if len(runs) > MOST_RUNS or not has_answers(self.study, self.metric):
+        if len(runs) > MAX_RUNS or not has_answers(self.study, self.metric):
             return 0, 0
         finished = {
             run
@@ -231,7 +231,7 @@ class Family:
             for run_ids in group.trials.results("run_id", self.cells).values()
             for run in run_ids
         }
-        lacking = sum(self.study.hits.of(run).is_empty() for run in finished)
+        lacking = sum(self.study.correct_predictions.of(run).is_empty() for run in finished)
         return (lacking, len(finished)) if lacking < len(finished) else (0, 0)
 
 
@@ -249,7 +249,7 @@ def families(study: Study, metric: str) -> Iterator[Family]:
     levelled = [
         factor
         for factor in study.factors
-        if len(ordered_levels(study, factor)) <= MOST_LEVELS or (alone and factor.key in APART)
+        if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS or (alone and factor.key in APART)
     ]
     if alone and levelled:
         yield level_family(study, study.factors[0], metric)

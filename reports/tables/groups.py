@@ -28,7 +28,7 @@ from reports.study import Study
 from reports.tables.metric import interval_of
 
 # A factor with more distinct values than this is treated as a range.
-MOST_LEVELS = 12
+MAX_SHOWN_LEVELS = 12
 
 # (levels of the other factors, seed): two levels are compared only if both agree.
 Place = tuple[str, int]
@@ -158,13 +158,13 @@ def is_numeric(levels: Sequence[Any]) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
 
 
-LARGEST = 1e100  # the square of a larger number may overflow
+MAX_VALUE = 1e100  # the square of a larger number may overflow
 
 
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     """Return the levels as floats; None if one is not a number, not finite or too large."""
     # NaN fails the comparison, too
-    sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)
+    sound = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
     return [float(level) for level in levels] if sound else None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import ALONE, CONTROLS, FAIL, FLAGS, HITS, QUALITY
+from harness.store import ALONE, CONTROLS, CORRECT_FILE, FAIL, FLAGS, QUALITY
 from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import listed
 from reports.stats import DRAWS
@@ -200,8 +200,8 @@ def _difference_notes(family: Family) -> Iterator[str]:
     lacking, runs = family.runs_without_answers
     if lacking:
         yield (
-            f"{HITS} is missing or damaged in {lacking} of {runs} runs: no Δ{head} over classes of"
-            " their rows"
+            f"{CORRECT_FILE} is missing or damaged in {lacking} of {runs} runs: no Δ{head} over "
+            "classes of their rows"
         )
 
 

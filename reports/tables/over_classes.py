@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.store import CLASS_ID, EXAM, SEEN, TARGET, seed_metric
+from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, seed_metric
 from reports import stats
 from reports.stats import Array, Estimate
 from reports.study import Study
@@ -15,7 +15,7 @@ from reports.tables.groups import Group, Place
 _PERCENT = 100.0
 # Tables of more runs have no intervals over classes: each run has a file to read, and its classes
 # are resampled for each seed.
-MOST_RUNS = 300
+MAX_RUNS = 300
 
 
 class Share(NamedTuple):
@@ -25,13 +25,13 @@ class Share(NamedTuple):
         kind: Kind of the answers: among "all" classes, or among the "own" half.
         seen: True for seen classes, False for unseen classes, None for all.
         by_class: Whether it averages over classes instead of images.
-        exam: Name of the exam with the images.
+        eval_set: Name of the evaluation set with the images.
     """
 
     kind: str
     seen: bool | None = None
     by_class: bool = False
-    exam: str = ""
+    eval_set: str = ""
 
 
 _SHARES = {
@@ -42,7 +42,7 @@ _SHARES = {
     "seen": Share("all", seen=True, by_class=True),
     "unseen": Share("all", seen=False, by_class=True),
     "accuracy": Share("all"),
-    "source": Share("all", exam="source"),
+    "source": Share("all", eval_set="source"),
 }
 
 
@@ -175,8 +175,8 @@ def right_answers(study: Study, run: str, seed: int, metric: str) -> RightAnswer
         share, counts, column = _read_answers(study, run, seed, metric)
     except _Unanswered:
         return None
-    exam = study.hits.of(run).filter(pl.col(EXAM) == share.exam)
-    classes = len(counts) if share.kind == "own" else len(exam)
+    eval_set = study.correct_predictions.of(run).filter(pl.col(EVAL_SET) == share.eval_set)
+    classes = len(counts) if share.kind == "own" else len(eval_set)
     return RightAnswers(int(counts[column].sum()), int(counts["pictures"].sum()), classes)
 
 
@@ -198,11 +198,13 @@ def _read_answers(
     Raises:
         _Unanswered: If the metric is not an accuracy, or if the run stores no answers.
     """
-    share = Share("all", exam=metric) if metric in _target_metrics(study) else _SHARES.get(metric)
+    share = (
+        Share("all", eval_set=metric) if metric in _target_metrics(study) else _SHARES.get(metric)
+    )
     if share is None:
         raise _Unanswered
     has_class = pl.lit(True) if share.seen is None else pl.col(SEEN) == share.seen
-    counts = study.hits.of(run).filter(has_class, pl.col(EXAM) == share.exam)
+    counts = study.correct_predictions.of(run).filter(has_class, pl.col(EVAL_SET) == share.eval_set)
     column = seed_metric(seed, share.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
@@ -217,7 +219,7 @@ def _draws_of_run(study: Study, run: str, seed: int, metric: str) -> Drawn:
     right, pictures = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "pictures"))
     if share.by_class:
         right, pictures = right / pictures, np.ones_like(pictures)
-    draws = stats.resampled(share.exam, counts[CLASS_ID].to_list(), right, pictures)
+    draws = stats.resampled(share.eval_set, counts[CLASS_ID].to_list(), right, pictures)
     if draws is None:  # too few classes
         raise _Unanswered
     return Drawn(draws, len(counts))

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.replicas import sent
+from ship.seeds import to_device
 
 # Approximate number of tokens in a packed sequence. The cost of attention grows with its square,
 # the number of copies of the context with its inverse. A tile of the fused kernels spans 128.
@@ -109,12 +109,12 @@ class TextTower:
 
     def encode_shared(
         self,
-        prefix: Float[Tensor, "replica p width"],
+        prefix: Float[Tensor, "seed p width"],
         suffix: Float[Tensor, "c s width"],
         lengths: Sequence[int],
-        tokens: Float[Tensor, "replica c m width"] | None = None,
+        tokens: Float[Tensor, "seed c m width"] | None = None,
         depth: int = 0,
-    ) -> Float[Tensor, "replica c feature"]:
+    ) -> Float[Tensor, "seed c feature"]:
         """Return unit-norm text features of every prefix followed by every suffix.
 
         Args:
@@ -336,7 +336,7 @@ def pack(
     mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
     parts = (classes, offsets, ends, order, starts, mask)
-    return Packing(*(sent(part, device) for part in parts))
+    return Packing(*(to_device(part, device) for part in parts))
 
 
 def _source_places(

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from ship.settings import FinetunerSettings, NamePosition
 from ship.whole_file import read_whole
 
-MOST_BYTES: Final = 64 * 2**20
+MAX_BYTES: Final = 64 * 2**20
 """Maximum size of a file of descriptions."""
 
 # Fields of the fine-tuners that learn prompts.
@@ -82,7 +82,7 @@ class ZeroShotConfig(FinetunerSettings):
         """Append the file's digest, so that a file with other content is another configuration."""
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
-        content = read_whole(Path(value), MOST_BYTES)
+        content = read_whole(Path(value), MAX_BYTES)
         return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class ZeroShotConfig(FinetunerSettings):
             ValueError: The file is missing, unreadable or too large, or its content has changed.
         """
         path, _, digest = (self.descriptions or "").rpartition("?sha256=")
-        content = read_whole(Path(path), MOST_BYTES)
+        content = read_whole(Path(path), MAX_BYTES)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(f"{path}: is not the file that the study began with (sha256)")
         return path, content

@@ -93,7 +93,7 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
 class WGANConfig(_PromptSettings):
     """Competing method: a conditional WGAN-GP on features whose generator is SHIP's prompts."""
 
-    method = "ship.generators.wgan:FusedWGAN"
+    method = "ship.generators.wgan:BatchedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
     """as for vae"""

@@ -22,11 +22,11 @@ SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Allowed image formats, whatever the file is called: for others Pillow starts programs (EPS)."""
-LARGEST_PICTURE: Final = 89_478_485
+MAX_PICTURE: Final = 89_478_485
 """Maximum number of pixels (a quarter of a GiB decoded). Above it, Pillow warns of a bomb."""
 CONTEXT_LENGTH: Final = 77
 """Number of tokens of a prompt that CLIP reads, including start and end; it truncates the rest."""
-MOST_LETTERS: Final = 1000
+MAX_LETTERS: Final = 1000
 """Maximum length of a class name. The longest published one has about 60 characters."""
 # The pieces that CLIP's tokenizer encodes separately (open_clip's SimpleTokenizer.pat).
 _PIECE: Final = regex.compile(
@@ -83,12 +83,12 @@ class Picture:
                 LARGEST_PICTURE pixels.
         """
         where = str(self.source if isinstance(self.source, Path) else self.name)
-        what = f"more than {LARGEST_PICTURE} pixels are too many"
+        what = f"more than {MAX_PICTURE} pixels are too many"
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip them at 0 and 255
                     what = "floating-point values have no scale: save it with 8 bits a channel"
-                elif image.width * image.height <= LARGEST_PICTURE:
+                elif image.width * image.height <= MAX_PICTURE:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
@@ -302,7 +302,7 @@ class Faults(list[str]):
             template: Prompt with one {} for a class name.
         """
         odd = [name for name in names if has_control(name)]
-        long = [name for name in names if len(name) > MOST_LETTERS]
+        long = [name for name in names if len(name) > MAX_LETTERS]
         self.tell(where, "class name", odd, "with control characters")
         self.tell(where, "class name", long, "of absurd length")
         if odd or long:

@@ -27,7 +27,7 @@ from ship.whole_file import write_whole
 logger = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
-_LARGEST: Final = 1 << 28
+_MAX_FILE_BYTES: Final = 1 << 28
 """Maximum size of a cache file in bytes; an image takes about 150."""
 _FRESH_NS: Final = 2_000_000_000
 """Digests of files that changed within this time before reading are not cached: a file system with
@@ -52,7 +52,7 @@ class DigestMemory:
         self._cached: dict[str, Any] = {}
         self._seen: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
-            checksum, _, body = file.read(_LARGEST).partition(b"\n")
+            checksum, _, body = file.read(_MAX_FILE_BYTES).partition(b"\n")
             if checksum == self._checksum(body) and isinstance(cached := json.loads(body), dict):
                 self._cached = cached
 

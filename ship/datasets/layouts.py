@@ -26,7 +26,7 @@ from ship.datasets.base import (
     Split,
     clean_class_name,
 )
-from ship.datasets.lists import LARGEST_FILE, Row, read_lines, read_split
+from ship.datasets.lists import MAX_FILE, Row, read_lines, read_split
 
 PHOTO: Final = "a photo of a {}."
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
@@ -91,8 +91,8 @@ def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
     sizes = {path: file_size(file) for path, file in sorted(files.items())}
     faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
     faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
-    large = [path for path, size in sizes.items() if size > LARGEST_FILE]
-    faults.tell(images, "picture", large, f"larger than {LARGEST_FILE >> 20} MiB")
+    large = [path for path, size in sizes.items() if size > MAX_FILE]
+    faults.tell(images, "picture", large, f"larger than {MAX_FILE >> 20} MiB")
 
 
 def file_size(path: Path) -> int:

@@ -15,12 +15,12 @@ from typing import Any, Final
 from ship.datasets.base import SPLITS, Faults, clean_class_name, some, spoken
 from ship.whole_file import read_whole
 
-LARGEST_FILE: Final = 1 << 28
+MAX_FILE: Final = 1 << 28
 """Maximum size in bytes of an image or a list, which are read as a whole."""
 SEPARATORS: Final = {".csv": ",", ".txt": " "}
 """Separator of folder and name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
-_MOST_CLASSES: Final = 2**31
+_MAX_CLASSES: Final = 2**31
 
 Row = tuple[str, str, int]
 """Split, path of the image relative to the folder of images, label."""
@@ -54,7 +54,7 @@ def _well_formed(row: Any) -> bool:
     return (
         isinstance(row, list)
         and [*map(type, row)] == [str, int, str]  # isinstance would accept a bool as an int
-        and 0 <= row[1] < _MOST_CLASSES
+        and 0 <= row[1] < _MAX_CLASSES
         and bool(clean_class_name(row[2]))
     )
 
@@ -192,4 +192,4 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: The file cannot be read, or is not UTF-8.
     """
-    return read_whole(path, LARGEST_FILE).decode("utf-8-sig")
+    return read_whole(path, MAX_FILE).decode("utf-8-sig")

@@ -29,14 +29,14 @@ from ship.datasets.lists import read_object
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
 """Lists of images that define the official split; train_loc and val_loc are not used."""
 _NAMES: Final = "allclasses_names"
-_MOST: Final = 2**31 - 1
+_MAX_INT: Final = 2**31 - 1
 
 Ids = Int64[np.ndarray, " _"]
 Value = np.ndarray | list[str]
 """A matrix of numbers, or texts: the cells of a cell array in MATLAB's order ("" for a cell without
 a single text), or the rows of a text."""
 
-LARGEST: Final = 1 << 26
+MAX_FILE_BYTES: Final = 1 << 26
 """Maximum size of the requested variables, unpacked; the lists of a dataset are a few MB."""
 DEEPEST: Final = 2
 """Maximum nesting of cells; lists of names have one level."""
@@ -89,7 +89,7 @@ class Xlsa(Published):
         files, labels = pictures.texts("image_files"), pictures.indices("labels")
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{pictures.path}: {len(files)} image_files but {len(labels)} labels")
-        locs = {loc: official.indices(loc, len(labels) or _MOST) for loc in LOCS}
+        locs = {loc: official.indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
         faults.tell(official.path, "picture", listed[times > 1] + 1, f"twice in {some(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
@@ -208,7 +208,7 @@ class _MatFile:
             wanted = ("image_files", "labels", *LOCS, _NAMES)
             self.variables = read_mat(path, wanted)
 
-    def indices(self, name: str, highest: int = _MOST) -> Ids:
+    def indices(self, name: str, highest: int = _MAX_INT) -> Ids:
         """Return a vector of 1-based indices as 0-based ones, empty if it has faults.
 
         Args:
@@ -258,7 +258,7 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     if header[124:] != b"\0\1IM":
         raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
     values: dict[str, Value] = {}
-    left = LARGEST
+    left = MAX_FILE_BYTES
     variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads only what is accessed
     for kind, content in _elements(variables):
         name = _name(_matrix(kind, content[:_NAMED], _NAMED))

@@ -9,16 +9,16 @@ from typing import Any
 from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.generators import Synthesizer
 from ship.tasks import Task
 
-__all__ = ["FINETUNERS", "FusedFinetuner", "build_finetuner"]
+__all__ = ["FINETUNERS", "BatchedFinetuner", "build_finetuner"]
 
 
 def build_finetuner(
     config: Any, task: Task, synthesizer: Synthesizer | None, clip: FrozenCLIP, seeds: Sequence[int]
-) -> FusedFinetuner:
+) -> BatchedFinetuner:
     """Build an untrained fine-tuner for all seeds.
 
     Args:
@@ -26,9 +26,9 @@ def build_finetuner(
         task: Task whose classes it classifies.
         synthesizer: Source of synthetic features. None trains without them.
         clip: Frozen backbone.
-        seeds: Seed of each replica.
+        seeds: The seeds.
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):
         raise TypeError(f"finetuner {config.name}: its method must be a ship.methods.Finetuner")
-    return FusedFinetuner(kind, config, task, synthesizer, clip, seeds)
+    return BatchedFinetuner(kind, config, task, synthesizer, clip, seeds)

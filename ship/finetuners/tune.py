@@ -18,13 +18,13 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
 from ship.methods import Finetuner, FixedRows, SeedTask
-from ship.methods.stack import Fused, require_settings
-from ship.replicas import gather_rows, sent
+from ship.methods.stack import BatchedTraining, require_settings
+from ship.seeds import gather_rows, to_device
 from ship.state import Part
 from ship.tasks import Task
 
 
-class FusedFinetuner(Fused):
+class BatchedFinetuner(BatchedTraining):
     """The classifiers of all seeds over a task's classes.
 
     Attributes:
@@ -32,7 +32,7 @@ class FusedFinetuner(Fused):
         epochs: Number of epochs. 0 if the method has no parameters.
     """
 
-    one: Finetuner
+    prototype: Finetuner
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class FusedFinetuner(Fused):
         rows, self._weights = rows_of_training(task, fixed)
         self._weighted = fixed is not None and fixed.weighted
         tasks = []
-        for replica, n in enumerate(rows.counts):
-            values = (x[replica, :n] for x in (rows.features, rows.labels, self._weights))
+        for seed_index, n in enumerate(rows.counts):
+            values = (x[seed_index, :n] for x in (rows.features, rows.labels, self._weights))
             fixed_rows = None if stream else FixedRows(*values)
             synthetic = synthesizer is not None
-            tasks.append(SeedTask.of(task, replica, synthetic=synthetic, fixed=fixed_rows))
+            tasks.append(SeedTask.of(task, seed_index, synthetic=synthetic, fixed=fixed_rows))
         super().__init__(kind, config, tasks, clip, seeds)
-        self.inference_grid = self.one.inference_grid
+        self.inference_grid = self.prototype.inference_grid
         self._lengths: tuple[int, ...] = ()
         if kind.training_data == "custom":
             require_settings(config, "epochs")
@@ -78,28 +78,28 @@ class FusedFinetuner(Fused):
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None,
-    ) -> Float[Tensor, " replica"]:
+        features: Float[Tensor, "seed n feature"],
+        labels: Int[Tensor, "seed n"],
+        weights: Float[Tensor, "seed n"] | None,
+    ) -> Float[Tensor, " seed"]:
         """Return the loss of each seed for its batch."""
         loss: Tensor = self.stack("loss", features, labels, weights)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
             raise TypeError(
-                f"{type(self.one).__name__}.loss must be one number, a tensor of no axis"
+                f"{type(self.prototype).__name__}.loss must be one number, a tensor of no axis"
             )
         return loss
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+    def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch: a pass over the training rows, or the method's own `epoch`."""
         if not self.epochs:
             return {}
-        if self.one.training_data == "custom":
+        if self.prototype.training_data == "custom":
             with torch.no_grad():
                 return {"loss": self.stack("epoch")}
         return self._pass()
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         self._optimizer.zero_grad()
         loss: Tensor | float = 0.0
         for part in self._losses(*self._batch(step)):
@@ -118,12 +118,12 @@ class FusedFinetuner(Fused):
         by_length = {}
         for n in set(self._lengths):
             epoch = min(step, n * self.steps - 1) / self.steps
-            by_length[n] = self.one.lr_at(base, epoch, n)
+            by_length[n] = self.prototype.lr_at(base, epoch, n)
         return [by_length[n] for n in self._lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the features, labels and loss weights of a step. None means weight 1 for all."""
-        places = sent(self._batches.at(step), self._weights.device)
+        places = to_device(self._batches.at(step), self._weights.device)
         features, labels = self._rows.batch(places, self._views.at(step))
         if self._each_step is not None:
             return self._each_step.join(features, labels, step)
@@ -132,10 +132,10 @@ class FusedFinetuner(Fused):
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
-    ) -> Iterator[Float[Tensor, " replica"]]:
+    ) -> Iterator[Float[Tensor, " seed"]]:
         """Yield parts that add up to the loss, each with at most `at_once` rows of all seeds."""
         n_seeds, n = labels.shape
-        limit = self.one.microbatch_size
+        limit = self.prototype.microbatch_size
         if limit is None or limit >= n_seeds * n:
             yield self.loss(features, labels, weights)
             return
@@ -152,7 +152,7 @@ class FusedFinetuner(Fused):
     @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "seed n n_cls"]:
         """Return class scores of the same images for every seed."""
         logits: Tensor = self.stack("logits", shared=(pictures, dict(choice)))
         return logits
@@ -175,19 +175,21 @@ class FusedFinetuner(Fused):
         """Return everything that training changes, for a checkpoint."""
         if not self.epochs:
             return {}
-        if self.one.training_data == "custom":
+        if self.prototype.training_data == "custom":
             return dict(self._changed)
         return {"method": self._changed, "optimizer": self._optimizer, "done": self._done}
 
     @property
     def _changed(self) -> dict[str, Tensor]:
-        stateful_buffers = {name: self.stack.state[name] for name in self.one.stateful_buffers}
+        stateful_buffers = {
+            name: self.stack.state[name] for name in self.prototype.stateful_buffers
+        }
         return {**self.stack.trained, **stateful_buffers}
 
 
 def rows_of_training(
     task: Task, synthesizer: Synthesizer | None
-) -> tuple[Task, Float[Tensor, "replica n"]]:
+) -> tuple[Task, Float[Tensor, "seed n"]]:
     """Add `per_class` synthetic features of each class to synthesize before the task's images.
 
     All views of a synthetic feature are equal. Rows are padded: each seed uses a prefix of them.

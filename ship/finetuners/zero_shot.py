@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP, mean_features
 from ship.configs.finetuners import ZeroShotConfig
 from ship.datasets.base import some
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.tasks import SeedTask
 from ship.templates import ENSEMBLE, written
 
@@ -103,7 +103,7 @@ def _random_sentences(
     """Return sentences with the same numbers of words, drawn from the words of all classes."""
     words = sorted({word for texts in pool.values() for text in texts for word in text.split()})
     longest = max(len(text.split()) for texts in sentences for text in texts)
-    rng = ReplicaRng([seed], "descriptions/words")
+    rng = SeedRng([seed], "descriptions/words")
     drawn = [
         [words[i] for i in rng.integers(len(words), longest)[0].tolist()]
         for _ in range(max(map(len, sentences)))

@@ -10,7 +10,7 @@ from typing import Any
 from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.source import FeatureSource, MixedWithReal, Sample, Synthesizer
 from ship.tasks import Task
 
@@ -33,7 +33,7 @@ def build_generator(
         config: Settings of the generator.
         task: Task whose seen classes it is fitted to.
         clip: Frozen backbone.
-        seeds: Seed of each replica.
+        seeds: The seeds.
 
     Returns:
         The generator, or None if the settings have no method (no synthetic features).
@@ -43,6 +43,6 @@ def build_generator(
         return None
     if not isinstance(kind, type) or not issubclass(kind, FeatureSource | methods.Generator):
         raise TypeError(f"generator {config.name}: its method must be a ship.methods.Generator")
-    build: Any = kind if issubclass(kind, FeatureSource) else partial(FusedGenerator, kind)
+    build: Any = kind if issubclass(kind, FeatureSource) else partial(BatchedGenerator, kind)
     generator: FeatureSource = build(config, task, clip, seeds)
     return generator

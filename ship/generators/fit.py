@@ -12,27 +12,27 @@ from ship.clip import FrozenCLIP
 from ship.generators.source import FeatureSource
 from ship.methods import Generator, SeedTask
 from ship.methods.prompts import PROMPTS_AT_ONCE
-from ship.methods.stack import Fused, require_settings
-from ship.replicas import Kept, ReplicaOptimizer, ReplicaRng
-from ship.state import Part, prefixed, under
+from ship.methods.stack import BatchedTraining, require_settings
+from ship.seeds import SeedOptimizer, SeedRng, SeedState
+from ship.state import Part, prefixed, strip_prefix
 from ship.tasks import Task
 
 
-class FusedGenerator(Fused, FeatureSource):
+class BatchedGenerator(BatchedTraining, FeatureSource):
     """A feature source with one generator per seed, all fitted together.
 
     Raises:
         ValueError: Early stopping is on, but there are no validation images.
     """
 
-    one: Generator
+    prototype: Generator
 
     def __init__(
         self, kind: type[Generator], config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
         self._task = task
-        self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
+        self._tasks = [SeedTask.of(task, seed_index) for seed_index in range(task.n_seeds)]
         super().__init__(kind, config, self._tasks, clip, seeds)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")
@@ -42,10 +42,10 @@ class FusedGenerator(Fused, FeatureSource):
         if not self.epochs:
             return
         self._train_by_steps(config, task, seeds)
-        self._noise = ReplicaRng(seeds, f"{self.one.stream}/noise", device, dtype)
-        if self.one.patience is not None:
-            patience, warmup = self.one.patience, self.one.warmup
-            self._stopping = EarlyStopping(patience, warmup, task.n_replicas, device)
+        self._noise = SeedRng(seeds, f"{self.prototype.stream}/noise", device, dtype)
+        if self.prototype.patience is not None:
+            patience, warmup = self.prototype.patience, self.prototype.warmup
+            self._stopping = EarlyStopping(patience, warmup, task.n_seeds, device)
             self._held_out = self._validation(seeds)
 
     def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
@@ -65,7 +65,7 @@ class FusedGenerator(Fused, FeatureSource):
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
             # One stream per seed: a seed's noise must not depend on the other seeds' images.
-            rng = ReplicaRng([seed], f"{self.one.stream}/held_out", like.device, like.dtype)
+            rng = SeedRng([seed], f"{self.prototype.stream}/held_out", like.device, like.dtype)
             drawn = self._drawn(n, rng)
             noise.append(None if drawn is None else drawn[0])
         features = [images.features for images in held_out]
@@ -87,7 +87,7 @@ class FusedGenerator(Fused, FeatureSource):
         if self._stopping is not None:
             self._stopping.stopped[list(places)] = True
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+    def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch: a pass over the seen classes' features, with a random view of each.
 
         Returns:
@@ -112,31 +112,31 @@ class FusedGenerator(Fused, FeatureSource):
         features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
         return features, labels, self._drawn(self._batch_size, self._noise.at(number))
 
-    def _drawn(self, n: int, rng: ReplicaRng) -> Float[Tensor, "replica n noise"] | None:
-        return rng.normal(n, self.one.noise_size) if self.one.noise_size else None
+    def _drawn(self, n: int, rng: SeedRng) -> Float[Tensor, "seed n noise"] | None:
+        return rng.normal(n, self.prototype.noise_size) if self.prototype.noise_size else None
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         epoch = step // self.steps + 1
         return self._step("loss", self._optimizer, *self._batch(step), shared=[epoch])
 
     def _step(
         self,
         loss: str,
-        optimizer: ReplicaOptimizer,
+        optimizer: SeedOptimizer,
         *batch: Tensor | None,
         shared: Sequence[int] = (),
-    ) -> dict[str, Float[Tensor, " replica"]]:
+    ) -> dict[str, Float[Tensor, " seed"]]:
         """Take an optimizer step on one of the method's losses and return its values by name.
 
         Args:
             loss: Name of the method's loss function.
             optimizer: Optimizer of the parameters to train.
-            batch: Inputs of the loss, (replica, n, ...) each.
+            batch: Inputs of the loss, (seed, n, ...) each.
             shared: Further inputs, which are the same for all seeds.
         """
         values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
         if not isinstance(values, dict) or "loss" not in values:
-            name = type(self.one).__name__
+            name = type(self.prototype).__name__
             raise TypeError(f"{name}.{loss} must be numbers by name, 'loss' among them")
         optimizer.zero_grad()
         # The sum over seeds gives each seed the gradient of its own mean loss.
@@ -146,24 +146,24 @@ class FusedGenerator(Fused, FeatureSource):
 
     def _keep_best(
         self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
-    ) -> dict[str, Float[Tensor, " replica"]]:
+    ) -> dict[str, Float[Tensor, " seed"]]:
         """Record the epoch, and restore the best epoch of seeds whose training is over."""
         held_out_loss = self.stack.in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": held_out_loss}
         now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
         stopping.update(epoch, held_out_loss, now)
-        result = Kept(now)
+        result = SeedState(now)
         over = stopping.stopped | (epoch == self.epochs)
-        result.take(over, {name: stopping.tensors[name] for name in now})
-        for name, value in under(result.tensors, "trained").items():
+        result.set_where(over, {name: stopping.tensors[name] for name in now})
+        for name, value in strip_prefix(result.tensors, "trained").items():
             trained[name].copy_(value)
-        return under(result.tensors, "metrics")
+        return strip_prefix(result.tensors, "metrics")
 
     @torch.no_grad()
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
+        self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
+    ) -> Float[Tensor, "seed n feature"]:
         """Return synthetic features. They are drawn in chunks, which bounds memory."""
         if not self._settled:
             self.stack.state.update(self.stack.in_turn("precompute"))
@@ -176,7 +176,7 @@ class FusedGenerator(Fused, FeatureSource):
 
     def learned(self) -> Mapping[str, Part]:
         """Return the state that `sample()` needs besides the backbone and the classes."""
-        prefix = f"{self.one.sampler}." if self.one.sampler else ""
+        prefix = f"{self.prototype.sampler}." if self.prototype.sampler else ""
         return {
             name.removeprefix(prefix): part
             for name, part in self.stack.learned.items()
@@ -195,28 +195,28 @@ class FusedGenerator(Fused, FeatureSource):
         }
 
 
-class EarlyStopping(Kept):
+class EarlyStopping(SeedState):
     """The epoch of each seed with the lowest held-out loss, and whether the seed has stopped.
 
     A stopped seed keeps training with the batch, because its share of a step cannot be omitted. It
     has no effect: the kept state is restored after each epoch.
     """
 
-    def __init__(self, patience: int, warmup: int, n_replicas: int, device: torch.device) -> None:
+    def __init__(self, patience: int, warmup: int, n_seeds: int, device: torch.device) -> None:
         """Start without a best epoch.
 
         Args:
             patience: Number of epochs without a lower loss after which a seed stops.
             warmup: Number of epochs before patience starts counting.
-            n_replicas: Number of seeds.
+            n_seeds: Number of seeds.
             device: Device of the trained tensors.
         """
-        zeros = torch.zeros(n_replicas, dtype=torch.long, device=device)
+        zeros = torch.zeros(n_seeds, dtype=torch.long, device=device)
         super().__init__({"epoch": zeros, "stopped": zeros > 0})
         self._patience, self._warmup = patience, warmup
 
     @property
-    def stopped(self) -> Bool[Tensor, " replica"]:
+    def stopped(self) -> Bool[Tensor, " seed"]:
         """Mask of the seeds that have stopped."""
         return self.tensors["stopped"]
 
@@ -225,12 +225,12 @@ class EarlyStopping(Kept):
 
         Args:
             epoch: 1-based epoch.
-            loss: Held-out loss, (replica,).
-            now: Tensors of the epoch to keep, (replica, ...) each.
+            loss: Held-out loss, (seed,).
+            now: Tensors of the epoch to keep, (seed, ...) each.
         """
         best = self.tensors.get("loss")
         better = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
-        self.take(better, {"epoch": count, "loss": loss, **now})
+        self.set_where(better, {"epoch": count, "loss": loss, **now})
         waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
         self.tensors["stopped"] = self.stopped | (waited >= self._patience)

@@ -22,7 +22,7 @@ from ship.methods.stack import plus_product
 
 # Minimum weight of the identity in a covariance, which is singular with fewer images than
 # dimensions.
-LEAST_SHRINKAGE = 1e-6
+MIN_SHRINKAGE = 1e-6
 
 
 class GaussianText(Generator):
@@ -157,7 +157,7 @@ def shrunk_cholesky(
         # A single row has no covariance to estimate.
         best = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True) if len(rows) > 1 else 1
         shrinkage = float(best)
-    s = max(LEAST_SHRINKAGE, shrinkage)
+    s = max(MIN_SHRINKAGE, shrinkage)
     covariance = rows.T @ rows / len(rows)
     variance = covariance.trace() / len(covariance)
     if variance == 0:

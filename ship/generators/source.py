@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import RealPicturesConfig
-from ship.replicas import ReplicaRng, gather_rows, random_views
+from ship.seeds import SeedRng, gather_rows, random_views
 from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
@@ -35,7 +35,7 @@ class FeatureSource:
         """Whether fitting is over: there is nothing to fit, or every seed has stopped early."""
         return self.epochs == 0
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+    def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return mean losses and other metrics by name.
 
         A seed that has stopped early keeps its best parameters while the other seeds train on.
@@ -50,8 +50,8 @@ class FeatureSource:
         """
 
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
+        self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
+    ) -> Float[Tensor, "seed n feature"]:
         """Return one unit-norm feature per class id, without gradients."""
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class FeatureSource:
     def learned(self) -> Mapping[str, Part] | None:
         """Return the state that `sample()` needs besides the backbone and the classes.
 
-        A new source with this state draws the same features. Tensors are (replica, ...) each.
+        A new source with this state draws the same features. Tensors are (seed, ...) each.
 
         Returns:
             The state, or None if the source draws real images, which are not saved.
@@ -91,14 +91,14 @@ class RealPictures(FeatureSource):
             means = _class_means(self._features, self._first, self._count)
             place = task.text_features.expand_as(means)
             if config.shift_target == "noise":
-                directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
+                directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
                 place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
             self._moved = means, torch.lerp(means, place, config.mean_shift)
 
     @torch.no_grad()
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
+        self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
+    ) -> Float[Tensor, "seed n feature"]:
         """Return features of the class's few-shot images, each in a random view.
 
         If a class is requested several times, its images are used in turn, starting at a random
@@ -138,7 +138,7 @@ class MixedWithReal(FeatureSource):
         """Whether fitting the generator is over."""
         return self._made.finished
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+    def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train the generator for one epoch and return its metrics."""
         return self._made.train_epoch()
 
@@ -152,8 +152,8 @@ class MixedWithReal(FeatureSource):
 
     @torch.no_grad()
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
+        self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
+    ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class id, from the generator or from a real image."""
         synthetic, real = self._made.sample(class_ids, rng), self._real.sample(class_ids, rng)
         where, before = _count_occurrences(class_ids)
@@ -164,8 +164,8 @@ class MixedWithReal(FeatureSource):
 
 
 def _count_occurrences(
-    ids: Int[Tensor, "replica n"],
-) -> tuple[Int[Tensor, "replica n"], Int[Tensor, "replica n"]]:
+    ids: Int[Tensor, "seed n"],
+) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
     """Return where each id occurs first in its row, and its number of previous occurrences."""
     order = ids.argsort(dim=1, stable=True)
     ordered = ids.gather(1, order)
@@ -179,18 +179,18 @@ def _count_occurrences(
 
 
 def _class_means(
-    features: Float[Tensor, "replica m view feature"],
-    first: Int[Tensor, "replica n_cls"],
-    count: Int[Tensor, "replica n_cls"],
-) -> Float[Tensor, "replica n_cls feature"]:
+    features: Float[Tensor, "seed m view feature"],
+    first: Int[Tensor, "seed n_cls"],
+    count: Int[Tensor, "seed n_cls"],
+) -> Float[Tensor, "seed n_cls feature"]:
     """Return the mean of each class's images in all views, 0 for classes without images."""
     sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
     total = gather_rows(sums, first + count) - gather_rows(sums, first)
     return total / count.clamp_min(1).unsqueeze(-1)
 
 
-# Maps class ids, (replica, n), and a random stream to features, (replica, n, feature).
-Sample = Callable[[Tensor, ReplicaRng], Tensor]
+# Maps class ids, (seed, n), and a random stream to features, (seed, n, feature).
+Sample = Callable[[Tensor, SeedRng], Tensor]
 
 
 class Synthesizer:
@@ -214,19 +214,17 @@ class Synthesizer:
         self._per_class = config.per_class or task.shots
         self._sample, self._numbered = sample, task.for_generator
         self._classes = task.synthesized_ids
-        self._labels = ReplicaRng(seeds, "synthesis/labels", device)
-        self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
+        self._labels = SeedRng(seeds, "synthesis/labels", device)
+        self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
         self._pool: tuple[Tensor, Tensor] | None = None
         self._pool = None if config.resample else self.fixed_set()
 
     def join(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
+        features: Float[Tensor, "seed n feature"],
+        labels: Int[Tensor, "seed n"],
         step: int,
-    ) -> tuple[
-        Float[Tensor, "replica m feature"], Int[Tensor, "replica m"], Float[Tensor, "replica m"]
-    ]:
+    ) -> tuple[Float[Tensor, "seed m feature"], Int[Tensor, "seed m"], Float[Tensor, "seed m"]]:
         """Append synthetic features and labels to the real ones of a step.
 
         There are `ratio` times as many synthetic features as real ones. Their labels are uniform
@@ -251,7 +249,7 @@ class Synthesizer:
         weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(ids.shape)], dim=1)
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
-    def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
+    def fixed_set(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
         """Return `per_class` features of every class to synthesize, class by class."""
         if self._pool is not None:
             return self._pool

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import WGANConfig
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.vae import PromptDecoder
 from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.state import Part
 from ship.tasks import SeedTask, Task
 
@@ -124,7 +124,7 @@ class WGAN(Generator):
         return features
 
 
-class FusedWGAN(FusedGenerator):
+class BatchedWGAN(BatchedGenerator):
     """The WGANs of all seeds, with n_critic steps of the critic before each generator step.
 
     An epoch has as many generator steps as one pass over the features has batches. It reports
@@ -140,11 +140,11 @@ class FusedWGAN(FusedGenerator):
         super().__init__(WGAN, config, task, clip, seeds)
         self._n_critic = config.n_critic
         device, dtype = task.features.device, task.features.dtype
-        self._mix = ReplicaRng(seeds, "wgan/mix", device)
-        self._pleasing = ReplicaRng(seeds, "wgan/generator_noise", device, dtype)
+        self._mix = SeedRng(seeds, "wgan/mix", device)
+        self._pleasing = SeedRng(seeds, "wgan/generator_noise", device, dtype)
         self._critic_optimizer = self.stack.optimizer("critic")
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         """Take the critic's steps and one generator step, and return their values by name.
 
         A critic step uses real features and as many synthetic ones of the same classes. The

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.replicas import sent, stream_of
+from ship.seeds import stream_of, to_device
 from ship.tasks import SeedTask
 
 # Inputs and outputs of a method's functions, for one seed.
@@ -51,7 +51,7 @@ class Rng:
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal noise with the task's dtype, on the task's device."""
         drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
-        return sent(drawn, self._like.device)
+        return to_device(drawn, self._like.device)
 
 
 Draw: TypeAlias = Callable[[str], Rng]

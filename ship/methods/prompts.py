@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, class_prompts
 from ship.methods.contract import Rng
-from ship.methods.stack import folded, plus_product
+from ship.methods.stack import batched_over_seeds, plus_product
 from ship.settings import NamePosition
 
 # Prompts per pass without gradients. A ViT-B/16's text tower needs about 100 KB per prompt.
@@ -39,13 +39,13 @@ class Prompts:
         self._parts = class_prompts(clip, class_names, n_ctx, position)
         self._names_are_last = position == "end"
 
-    @folded
+    @batched_over_seeds
     def each(
         self,
-        ctx: Float[Tensor, "replica n n_ctx width"],
-        class_ids: Int[Tensor, "replica n"],
-        on_names: Float[Tensor, "replica n width"] | None = None,
-    ) -> Float[Tensor, "replica n feature"]:
+        ctx: Float[Tensor, "seed n n_ctx width"],
+        class_ids: Int[Tensor, "seed n"],
+        on_names: Float[Tensor, "seed n width"] | None = None,
+    ) -> Float[Tensor, "seed n feature"]:
         """Return unit-norm features of n prompts. Without gradients they are encoded in chunks.
 
         Args:
@@ -86,10 +86,10 @@ class Prompts:
         contexts = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
         return self.each(contexts, torch.arange(n_cls, device=ctx.device))
 
-    @folded
+    @batched_over_seeds
     def classifiers(
-        self, ctx: Float[Tensor, "replica n n_ctx width"], microbatch_size: int
-    ) -> Float[Tensor, "replica n n_cls feature"]:
+        self, ctx: Float[Tensor, "seed n n_ctx width"], microbatch_size: int
+    ) -> Float[Tensor, "seed n n_cls feature"]:
         """Return unit-norm features of all classes for each of n contexts, with the name last.
 
         Args:
@@ -101,11 +101,11 @@ class Prompts:
         return features.reshape(*ctx.shape[:2], *features.shape[1:])
 
     def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
-        """Encode the prompts of all classes for each context. `ctx` is (replica, n_ctx, width)."""
+        """Encode the prompts of all classes for each context. `ctx` is (seed, n_ctx, width)."""
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
-    _fold_shared = folded(_shared)
+    _fold_shared = batched_over_seeds(_shared)
 
 
 def initial_context(

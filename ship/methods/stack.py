@@ -1,12 +1,13 @@
 """All seeds of a method as one: parameters and buffers are stacked, functions run under vmap.
 
-A *folded* function is written with a leading seed axis and called from code of one seed. Under vmap
-it is called once, with the tensors of all seeds. It can therefore save work across seeds (packing,
-grouping by length, fused kernels), and autograd records its operations directly instead of vmap's
-decomposition. Folding only relies on torch's public vmap rule of `torch.autograd.Function`, whose
+A function *batched over seeds* is written with a leading seed axis and called from code of one
+seed. Under vmap it is called once, with the tensors of all seeds. It can therefore save work across
+seeds (packing, grouping by length, fused kernels), and autograd records its operations directly
+instead of vmap's decomposition. It only relies on torch's public vmap rule of
+`torch.autograd.Function`, whose
 forward is never run. Gradients are computed outside of vmap: backward of the sum of the losses.
 
-`Fused` is the training loop that generators and fine-tuners share.
+`BatchedTraining` is the training loop that generators and fine-tuners share.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from torch.utils._pytree import tree_map
 
 from ship.clip import FrozenCLIP
 from ship.methods.contract import Method, Rng
-from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng, sent
-from ship.state import Part, State, capture, taken, under
+from ship.seeds import BatchStream, SeedOptimizer, SeedRng, to_device
+from ship.state import Part, State, capture, require_tensor, strip_prefix
 from ship.tasks import SeedTask, Task
 
 ALL: Final = slice(None)
@@ -35,20 +36,20 @@ _PLAIN: Final = (bool, int, float, str, type(None))
 _TORCHS_OWN: Final = frozenset(vars(nn.Module()))
 
 
-_MAPPED: ContextVar[bool] = ContextVar("mapped", default=False)
+_INSIDE_VMAP: ContextVar[bool] = ContextVar("inside_vmap", default=False)
 
 
 @contextmanager
-def mapped() -> Iterator[None]:
-    """Mark that folded functions in this context are called under vmap over the seeds."""
-    token = _MAPPED.set(True)
+def inside_vmap() -> Iterator[None]:
+    """Mark that functions in this context are called under vmap over the seeds."""
+    token = _INSIDE_VMAP.set(True)
     try:
         yield
     finally:
-        _MAPPED.reset(token)
+        _INSIDE_VMAP.reset(token)
 
 
-def folded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def batched_over_seeds(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Make a function that is written for all seeds callable from the code of one seed.
 
     The function's tensors and its result have a leading seed axis, which the caller's do not have.
@@ -60,18 +61,20 @@ def folded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     def call(*inputs: Any) -> Tensor:
-        if _MAPPED.get():
-            result: Tensor = _Fold.apply(function, *inputs)  # type: ignore[no-untyped-call]
+        if _INSIDE_VMAP.get():
+            result: Tensor = _BatchedOverSeeds.apply(function, *inputs)  # type: ignore[no-untyped-call]
             return result
         return function(*(x.unsqueeze(0) if isinstance(x, Tensor) else x for x in inputs))[0]
 
     return call
 
 
-class _Fold(torch.autograd.Function):
+class _BatchedOverSeeds(torch.autograd.Function):
     @staticmethod
     def forward(*_: Any) -> Tensor:
-        raise RuntimeError("a folded function was called under another transform than vmap")
+        raise RuntimeError(
+            "a function batched over seeds was called under another transform than vmap"
+        )
 
     @staticmethod
     def setup_context(*_: Any) -> None:
@@ -90,7 +93,7 @@ class _Fold(torch.autograd.Function):
         return function(*values), 0
 
 
-plus_product = folded(torch.baddbmm)
+plus_product = batched_over_seeds(torch.baddbmm)
 """Return bias + x @ weight for one seed."""
 
 
@@ -104,8 +107,9 @@ class Stack:
     """Methods of one class, one for each seed.
 
     Attributes:
-        one: Method of the first seed, without tensor values, for what is the same for all seeds.
-        state: All parameters and buffers by name, (replica, ...) each.
+        prototype: Method of the first seed, without tensor values, for what is the same for all
+            seeds.
+        state: All parameters and buffers by name, (seed, ...) each.
         trained: Parameters that require gradients.
         learned: Parameters and persistent buffers. Those of the `rows` module are one entry.
 
@@ -113,45 +117,45 @@ class Stack:
         ValueError: The methods differ in something that is neither parameter nor buffer.
     """
 
-    def __init__(self, ones: Sequence[Method], device: torch.device) -> None:
-        self.one = ones[0]
-        self._n = len(ones)
-        _require_distinct(self.one)
-        for method in ones[1:]:
-            _require_alike(self.one, method)
+    def __init__(self, methods: Sequence[Method], device: torch.device) -> None:
+        self.prototype = methods[0]
+        self._n = len(methods)
+        _require_distinct(self.prototype)
+        for method in methods[1:]:
+            _require_alike(self.prototype, method)
         # The same tensor may have two names, such as the mask of the seen classes.
         states = [
             {
                 **dict(method.named_parameters(remove_duplicate=False)),
                 **dict(method.named_buffers(remove_duplicate=False)),
             }
-            for method in ones
+            for method in methods
         ]
         self.state = {
             name: _stack_seeds([state[name].detach() for state in states], device)
             for name in states[0]
         }
-        kept = self.one.state_dict().keys()
+        kept = self.prototype.state_dict().keys()
         self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in kept}
-        if (rows := self.one.rows) is not None:
+        if (rows := self.prototype.rows) is not None:
             rest = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
-            self.learned = {**rest, rows: _Rows(under(self.state, rows))}
+            self.learned = {**rest, rows: _Rows(strip_prefix(self.state, rows))}
         self.trained = {
             name: self.state[name].requires_grad_()
-            for name, value in self.one.named_parameters()
+            for name, value in self.prototype.named_parameters()
             if value.requires_grad
         }
-        _drop_values(self.one)
+        _drop_values(self.prototype)
 
-    def optimizer(self, module: str = "") -> ReplicaOptimizer:
+    def optimizer(self, module: str = "") -> SeedOptimizer:
         """Build the method's optimizer.
 
         Args:
             module: Name of the submodule whose parameters are trained. "" trains all parameters.
         """
-        kind, settings = self.one.optimizer()
-        parameters = under(self.trained, module) if module else self.trained
-        return ReplicaOptimizer(kind, [*parameters.values()], **settings)
+        kind, settings = self.prototype.optimizer()
+        parameters = strip_prefix(self.trained, module) if module else self.trained
+        return SeedOptimizer(kind, [*parameters.values()], **settings)
 
     def __call__(
         self, name: str, *batched: Tensor | None, shared: Sequence[Any] = (), seeds: slice = ALL
@@ -167,7 +171,7 @@ class Stack:
         Returns:
             The function's result with a leading seed axis.
         """
-        if not self.one.vmapped or not (self.state or batched):
+        if not self.prototype.vmapped or not (self.state or batched):
             n = len(range(self._n)[seeds])
             rows: list[Any] = [[None] * n if x is None else x for x in batched]
             return self.in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
@@ -177,18 +181,18 @@ class Stack:
             state = {key: value[seeds] for key, value in state.items()}
 
         def call(state: dict[str, Tensor], *inputs: Any) -> Any:
-            return functional_call(self.one, state, (name, *inputs))
+            return functional_call(self.prototype, state, (name, *inputs))
 
         try:
-            with mapped():
+            with inside_vmap():
                 return torch.vmap(call, in_dims=(0, *axes))(state, *batched, *shared)
         except RuntimeError as error:
             if "vmap" not in str(error):
                 raise
             raise RuntimeError(
-                f"{type(self.one).__name__}.{name} cannot run for all seeds at once: it reads a "
-                f"value, has a size that depends on one, or draws; vmapped = False lets seeds run "
-                f"in turn ({str(error).splitlines()[0][:150]})"
+                f"{type(self.prototype).__name__}.{name} cannot run for all seeds at once: it "
+                "reads a value, has a size that depends on a value, or draws random numbers. Set "
+                f"vmapped = False to run the seeds in turn ({str(error).splitlines()[0][:150]})"
             ) from error
 
     def in_turn(self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL) -> Any:
@@ -204,17 +208,17 @@ class Stack:
         """
         results = [
             functional_call(
-                self.one,
-                {key: value[replica] for key, value in self.state.items()},
+                self.prototype,
+                {key: value[seed_index] for key, value in self.state.items()},
                 (name, *(values[place] for values in inputs)),
             )
-            for place, replica in enumerate(range(self._n)[seeds])
+            for place, seed_index in enumerate(range(self._n)[seeds])
         ]
         return tree_map(lambda *values: torch.stack(values), *results)
 
 
 class _Rows:
-    """Tensors with equally many rows, (replica, n, ...). A loaded state may have another number."""
+    """Tensors with equally many rows, (seed, n, ...). A loaded state may have another number."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._held = tensors
@@ -229,7 +233,7 @@ class _Rows:
         for name, tensor in self._held.items():
             shape = (len(tensor), *numbers[:1], *tensor.shape[2:])
             like = torch.empty(shape, dtype=tensor.dtype, device="meta")
-            tensor.data = taken(state, name, like).to(tensor.device, copy=True)
+            tensor.data = require_tensor(state, name, like).to(tensor.device, copy=True)
 
 
 def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
@@ -240,7 +244,7 @@ def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
         are_indices = not values[0].is_floating_point() and values[0].dtype != torch.bool
         padding = -1 if are_indices else 0
         stacked = pad_sequence(values, batch_first=True, padding_value=padding)
-    return sent(stacked, device) if stacked.device.type == "cpu" else stacked
+    return to_device(stacked, device) if stacked.device.type == "cpu" else stacked
 
 
 def _require_alike(first: nn.Module, second: nn.Module) -> None:
@@ -291,12 +295,12 @@ def _drop_values(module: nn.Module) -> None:
                     tensors[name] = empty  # type: ignore[assignment]
 
 
-class Fused:
+class BatchedTraining:
     """One method per seed, with all seeds trained together.
 
     Attributes:
         stack: The methods of all seeds.
-        one: Method of the first seed, for what is the same for all seeds.
+        prototype: Method of the first seed, for what is the same for all seeds.
         epochs: Number of epochs to call `train_epoch` for. 0 if nothing is trained in epochs.
         steps: Number of steps per epoch.
     """
@@ -317,14 +321,14 @@ class Fused:
         methods = [
             kind(config, task, clip, partial(Rng, seed, task.features)) for task, seed in pairs
         ]
-        self.one = methods[0]
+        self.prototype = methods[0]
         self.stack = Stack(methods, tasks[0].features.device)
         self.epochs = 0
         self._done = torch.zeros((), dtype=torch.long)  # finished steps
 
     def _train_by_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
         """Prepare training in epochs: one pass over the rows in batches, a random view of each."""
-        name, device = self.one.stream, rows.features.device
+        name, device = self.prototype.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
         drop_last = getattr(config, "drop_last", False)
         # The number of steps depends on the configuration only, not on the images a seed draws.
@@ -337,10 +341,10 @@ class Fused:
             f"{name}/batches",
             epoch_steps=self.steps if drop_last else None,
         )
-        self._views = ReplicaRng(seeds, f"{name}/views", device)
+        self._views = SeedRng(seeds, f"{name}/views", device)
         self._optimizer = self.stack.optimizer(self._moved)
 
-    def _pass(self) -> dict[str, Float[Tensor, " replica"]]:
+    def _pass(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return the means of its steps' values, by name."""
         sums: dict[str, Tensor] = {}
         for _ in range(self.steps):
@@ -349,7 +353,7 @@ class Fused:
             self._done += 1
         return {name: value / self.steps for name, value in sums.items()}
 
-    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         """Take one step and return its values by name. Steps are counted from 0 over all epochs."""
         raise NotImplementedError
 

@@ -13,11 +13,11 @@ from ship.clip import FrozenCLIP, class_features
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import build_finetuner
 from ship.generators import Synthesizer, build_generator
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
 from ship.registry import EXITS, in_one_line
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
 from ship.tasks import Task
@@ -134,9 +134,9 @@ class Bench:
         """Features of the test images, (n, feature)."""
         return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
-    def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> ReplicaRng:
+    def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> SeedRng:
         """Start a noise stream for samples."""
-        return ReplicaRng(seeds, purpose, self.clip.device, torch.float64)
+        return SeedRng(seeds, purpose, self.clip.device, torch.float64)
 
 
 def packaged_bench() -> Bench:
@@ -188,7 +188,7 @@ class Run:
     Attributes:
         made: The trained method of all seeds.
         epochs: Metrics of each epoch.
-        answers: Outputs after training, (replica, ...) each. For a fine-tuner, logits of the test
+        answers: Outputs after training, (seed, ...) each. For a fine-tuner, logits of the test
             images under each choice; for a generator, two samples of each unseen class.
     """
 
@@ -233,7 +233,7 @@ class MethodSubject:
             return build_generator(self.config, task, clip, seeds)
         if self.synthetic:
             settings = GaussianTextConfig(scale=0.1)
-            generator = FusedGenerator(GaussianText, settings, task, clip, seeds)
+            generator = BatchedGenerator(GaussianText, settings, task, clip, seeds)
             synthesizer = Synthesizer(SyntheticConfig(), generator.sample, task, seeds)
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 

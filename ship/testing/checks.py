@@ -97,9 +97,9 @@ def _check_runs(subject: MethodSubject) -> None:
 def _check_finite(subject: MethodSubject) -> None:
     task = subject.task
     for answer in subject.run.answers:
-        shape = [task.n_replicas, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
+        shape = [task.n_seeds, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
         if subject.answer == "logits":
-            shape = [task.n_replicas, len(subject.bench.pictures), len(task.class_names)]
+            shape = [task.n_seeds, len(subject.bench.pictures), len(task.class_names)]
         require([*answer.shape] == shape, f"{subject.answer} are {[*answer.shape]}, not {shape}")
         require(bool(answer.isfinite().all()), f"some {subject.answer} are not finite")
 
@@ -119,14 +119,14 @@ def _check_determinism(subject: MethodSubject) -> None:
 
 
 def _check_solo_runs(subject: MethodSubject) -> None:
-    for replica, seed in enumerate(subject.bench.seeds):
+    for seed_index, seed in enumerate(subject.bench.seeds):
         solo = subject.fresh(subject.bench.task([seed]), [seed])
         # In its solo run a seed that has stopped early has fewer epochs.
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
             for name, value in theirs.items():
-                require_equal(ours[name][replica], value[0], f"{name} of seed {seed}")
+                require_equal(ours[name][seed_index], value[0], f"{name} of seed {seed}")
         for together, alone in zip(subject.run.answers, solo.answers, strict=True):
-            require_equal(together[replica], alone[0], f"{subject.answer} of seed {seed}")
+            require_equal(together[seed_index], alone[0], f"{subject.answer} of seed {seed}")
 
 
 def _check_resumes(subject: MethodSubject) -> None:
@@ -141,7 +141,7 @@ def _check_resumes(subject: MethodSubject) -> None:
 
 def _check_load(subject: MethodSubject) -> None:
     task = subject.task
-    blank = replace(task, **no_pictures(task.text_features, task.n_replicas))
+    blank = replace(task, **no_pictures(task.text_features, task.n_seeds))
     again = subject.build(blank, subject.bench.seeds)
     restore(again.learned() or {}, capture(subject.run.made.learned() or {}))
     subject.require_same(again, "of one that was built again")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ship.replicas import fetched
-from ship.state import Checkpoint, Part, State, capture, restore, under
-from ship.trial_config import EpochMetrics, Hits, NonFiniteLoss, Stage
+from ship.seeds import to_cpu
+from ship.state import Checkpoint, Part, State, capture, restore, strip_prefix
+from ship.trial_config import CorrectPredictions, EpochMetrics, NonFiniteLoss, Stage
 
 
 class Journal:
@@ -29,7 +29,7 @@ class Journal:
     def __init__(
         self,
         planned: int,
-        n_replicas: int,
+        n_seeds: int,
         always: Mapping[str, Part],
         resume: Checkpoint | None,
     ) -> None:
@@ -37,7 +37,7 @@ class Journal:
 
         Args:
             planned: Number of epochs that the trial plans to report.
-            n_replicas: Number of seeds of the trial.
+            n_seeds: Number of seeds of the trial.
             always: Parts that exist throughout the trial, by name.
             resume: Checkpoint to resume from. Defaults to a new trial.
         """
@@ -47,7 +47,7 @@ class Journal:
         self._held = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
         self._again = list(self._history)
-        self._n_replicas = n_replicas
+        self._n_replicas = n_seeds
         self.failed = dict(self._history[-1].failed) if self._history else {}
 
     @property
@@ -63,7 +63,7 @@ class Journal:
         Args:
             stage: Stage of the metrics.
             epoch: Epoch of the stage.
-            metrics: Metrics by name, (replica,) each.
+            metrics: Metrics by name, (seed,) each.
             what: Subject and verb of the failure's reason. Defaults to the metric's name.
 
         Returns:
@@ -72,7 +72,7 @@ class Journal:
         Raises:
             NonFiniteLoss: No seed is left.
         """
-        on_cpu = fetched(metrics)
+        on_cpu = to_cpu(metrics)
         lost: dict[int, str] = {}
         for name, values in on_cpu.items():
             reason = f"{what or f'{name} is'} not finite at stage {stage}, epoch {epoch}"
@@ -105,15 +105,19 @@ class Journal:
             restore(part, state)
 
     def report(
-        self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], hits: tuple[Hits, ...] = ()
+        self,
+        stage: Stage,
+        epoch: int,
+        metrics: Mapping[str, Tensor],
+        correct_predictions: tuple[CorrectPredictions, ...] = (),
     ) -> Generator[EpochMetrics, None, None]:
         """Yield one epoch as plain numbers. A resumed trial first yields its previous reports.
 
         Args:
             stage: Current stage of the trial.
             epoch: 1-based epoch of the stage. 0 if nothing is trained.
-            metrics: Metrics by name, (replica,) each.
-            hits: Correct predictions of the test. Defaults to none.
+            metrics: Metrics by name, (seed,) each.
+            correct_predictions: Correct predictions of the test. Defaults to none.
 
         Yields:
             The metrics of each epoch.
@@ -130,21 +134,28 @@ class Journal:
             for name, metric in checked.items()
         }
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
-        item = EpochMetrics(stage, epoch, progress, values, self._living_hits(hits), self.failed)
+        item = EpochMetrics(
+            stage, epoch, progress, values, self._living_hits(correct_predictions), self.failed
+        )
         yield from self._again  # no checkpoint meanwhile, as the state is one epoch ahead
         self._again = []
         self._history.append(item)
         yield item
 
-    def _living_hits(self, hits: Sequence[Hits]) -> tuple[Hits, ...]:
+    def _living_hits(
+        self, correct_predictions: Sequence[CorrectPredictions]
+    ) -> tuple[CorrectPredictions, ...]:
         """Return correct predictions without those of failed seeds."""
 
         def blank_failed(rows: Sequence[bytes]) -> tuple[bytes, ...]:
             return tuple(b"" if r in self.failed else row for r, row in enumerate(rows))
 
         return tuple(
-            replace(exam, right={kind: blank_failed(rows) for kind, rows in exam.right.items()})
-            for exam in hits
+            replace(
+                eval_set,
+                correct={kind: blank_failed(rows) for kind, rows in eval_set.correct.items()},
+            )
+            for eval_set in correct_predictions
         )
 
     def count(self, *stages: Stage) -> int:
@@ -154,9 +165,9 @@ class Journal:
     def reported(self, *stages: Stage) -> dict[str, Tensor]:
         """Return the metrics of the last epoch of these stages, or {} if there was none.
 
-        Metrics are (replica,) each, NaN for seeds that had failed by then.
+        Metrics are (seed,) each, NaN for seeds that had failed by then.
         """
-        metrics = [item.per_replica for item in self._history if item.stage in stages]
+        metrics = [item.per_seed for item in self._history if item.stage in stages]
         last = metrics[-1] if metrics else {}
         return {
             name: torch.tensor([math.nan if x is None else x for x in v], dtype=torch.float64)
@@ -176,7 +187,7 @@ class Journal:
         present = {name: part for name, part in parts.items() if part is not None}
         self._live = {**self._always, **present}
         for name, part in self._live.items():
-            if state := under(self._held, name):
+            if state := strip_prefix(self._held, name):
                 restore(part, state)
                 # Restore only once: a part of this name in a later stage is a new one.
                 self._held = {n: v for n, v in self._held.items() if n.split(".")[0] != name}

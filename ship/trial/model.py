@@ -21,8 +21,8 @@ from ship.datasets import Picture
 from ship.datasets.base import to_rgb
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
-from ship.replicas import ReplicaRng
-from ship.state import CheckpointError, restore, under
+from ship.seeds import SeedRng
+from ship.state import CheckpointError, restore, strip_prefix
 from ship.tasks import Task, no_pictures
 from ship.templates import written
 from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
@@ -30,7 +30,7 @@ from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
 # Images per pass through the image tower.
 PICTURES_AT_ONCE: Final = 64
 # Maximum number of characters of a context's initial words.
-MOST_WORDS: Final = 1000
+MAX_WORDS: Final = 1000
 # Replacements of settings that only affect training. The tensors they affect are not saved.
 _TRAINING_ONLY: Final = {
     "encoder_hidden": 1,
@@ -172,7 +172,7 @@ class TrainedModel:
         config = _drop_training_settings(self.config.finetuner)
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
-        restore(self._finetuner.learned(), under(kept.tensors, f"models.{place}"))
+        restore(self._finetuner.learned(), strip_prefix(kept.tensors, f"models.{place}"))
         if set(self.choice) != set(self._finetuner.inference_grid[0]):
             raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
         if manifest.generator_kept:
@@ -183,7 +183,7 @@ class TrainedModel:
         self,
         class_names: Sequence[str] | None = None,
         per_class: int = 16,
-        rng: int | ReplicaRng = 0,
+        rng: int | SeedRng = 0,
     ) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"]]:
         """Generate synthetic image features of classes, including classes new to the model.
 
@@ -213,7 +213,7 @@ class TrainedModel:
         labels = torch.arange(len(wanted)).repeat_interleave(per_class).to(self.clip.device)
         if isinstance(rng, int):
             dtype = task.text_features.dtype
-            rng = ReplicaRng([rng], "trained/noise", self.clip.device, dtype)
+            rng = SeedRng([rng], "trained/noise", self.clip.device, dtype)
         features = generator.sample(ids.to(self.clip.device)[labels].unsqueeze(0), rng)
         return features[0], labels
 
@@ -289,7 +289,7 @@ class TrainedModel:
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
             raise CheckpointError(f"generator {config.name} has nothing to keep")
-        restore(learned, under(self._kept.tensors, "generator"))
+        restore(learned, strip_prefix(self._kept.tensors, "generator"))
         return generator, task
 
 
@@ -355,8 +355,8 @@ def _require_sizes(kept: KeptSeed, clip: FrozenCLIP) -> None:
         fault = f"the settings are of more weights than the {available} numbers that it has"
         raise refusal(kept.path, fault)
     groups = (kept.said.settings.generator, kept.said.settings.finetuner)
-    if any(len(getattr(group, "ctx_init", None) or "") > MOST_WORDS for group in groups):
-        raise refusal(kept.path, f"ctx_init has more than {MOST_WORDS} characters")
+    if any(len(getattr(group, "ctx_init", None) or "") > MAX_WORDS for group in groups):
+        raise refusal(kept.path, f"ctx_init has more than {MAX_WORDS} characters")
 
 
 def _count_weights(kept: KeptSeed, clip: FrozenCLIP) -> int:

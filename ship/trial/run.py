@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.finetuners import BatchedFinetuner, build_finetuner
 from ship.generators import FeatureSource, MixedWithReal, Synthesizer, build_generator
-from ship.protocols import Exam, Protocol, build_protocol
+from ship.protocols import EvalSet, Protocol, build_protocol
 from ship.quality import judge
-from ship.replicas import Kept
-from ship.state import Checkpoint, CheckpointError, Part, State, capture, prefixed, under
+from ship.seeds import SeedState
+from ship.state import Checkpoint, CheckpointError, Part, State, capture, prefixed, strip_prefix
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import (
     TOLERANCE,
-    Best,
+    BestCheckpoint,
     InferenceGrid,
+    collect_correct_predictions,
+    eval_results,
     evaluate,
-    exam_results,
-    examine,
-    right_answers,
+    evaluate_choices,
 )
 from ship.trial.trained import trained_files
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
@@ -91,7 +91,7 @@ def run_trial(
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # Selections on test images measure the gain of picking the best epoch, so no tolerance.
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
-    best, tested = Best(len(seeds), protocol.metric, tolerance), Kept({})
+    best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
     always: dict[str, Part] = {"best": best, "tested": tested, "keeps": keeps}
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), always, resume)
     kept = features if keep else None
@@ -107,10 +107,10 @@ class _Trial:
         config: Configuration of the trial.
         seeds: Seeds of the trial.
         clip: Frozen backbone.
-        protocol: Exams and tasks of the trial.
+        protocol: Evaluation sets and tasks of the trial.
         journal: Journal that the trial reports to.
         best: Selected epoch and inference choice of each seed.
-        tested: Results of the finished test exams (selection.exam_results).
+        tested: Results of the finished test sets (selection.eval_results).
         to_keep: Dataset, if trained models are saved. None if they are not.
         inference_grid: Inference choices that selection chooses from.
         last: Number of the last candidate of selection.
@@ -121,8 +121,8 @@ class _Trial:
     clip: FrozenCLIP
     protocol: Protocol
     journal: Journal
-    best: Best
-    tested: Kept
+    best: BestCheckpoint
+    tested: SeedState
     to_keep: FeatureSet | None
     inference_grid: InferenceGrid = ()
     last: int = 0
@@ -153,11 +153,11 @@ class _Trial:
         metrics = best.named(self.inference_grid, counted)
         judged = self.journal.reported("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in judged.items()}
-        exams = [best.metrics]  # an age is not tested again: selection used the test images
+        eval_sets = [best.metrics]  # an age is not tested again: selection used the test images
         if not by_age:
             epoch = self._chosen_epoch
-            exams = [
-                exam_results(self.tested, place, number)
+            eval_sets = [
+                eval_results(self.tested, place, number)
                 for place, final in enumerate(protocol.finals)
                 for number in range(len(final))
             ]
@@ -170,14 +170,14 @@ class _Trial:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
             metrics |= best.flags(self.inference_grid, self.last, counted)
-        metrics = self.journal.check("test", epoch, protocol.combine(exams) | metrics)
+        metrics = self.journal.check("test", epoch, protocol.combine(eval_sets) | metrics)
         if self.to_keep is not None:
             self.journal.trained = self._files(self.to_keep, generator)
-        hits = right_answers(self.tested, protocol.finals)
-        yield from self.journal.report("test", epoch, metrics, hits)
+        correct_predictions = collect_correct_predictions(self.tested, protocol.finals)
+        yield from self.journal.report("test", epoch, metrics, correct_predictions)
 
-    def _select(self, exam: Exam) -> Generator[EpochMetrics, None, FeatureSource | None]:
-        """Train on the data visible to selection, and record each seed's best epoch on the exam.
+    def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
+        """Train on the data visible to selection, and record each seed's best epoch.
 
         Epoch 0, the untrained fine-tuner, is a candidate, so that selection can choose it if
         training only harms.
@@ -190,13 +190,13 @@ class _Trial:
         If nothing is retrained, the best state is tested.
 
         Args:
-            exam: Exam that epochs are evaluated on, with the task to train on.
+            eval_set: Evaluation set that epochs are evaluated on, with the task to train on.
 
         Returns:
             The generator.
         """
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
-        generator = self._generator(exam.task)
+        generator = self._generator(eval_set.task)
         first = 1 if by_age else 0
         ages = planned_ages(_count_epochs(generator), protocol.ages)
         if by_age:  # the last planned age, so that a seed that stops earlier raises no flag
@@ -207,10 +207,10 @@ class _Trial:
             if journal.count("selection_generator") > age:  # resumed at a later age
                 continue
             wanted = self.config.quality and not by_age and not journal.count("selection_quality")
-            if wanted and (judged := judge(generator, [exam], self.seeds)):
+            if wanted and (judged := judge(generator, [eval_set], self.seeds)):
                 judged = journal.check("selection_quality", 0, judged, FEATURES)
                 yield from journal.report("selection_quality", 0, judged)
-            finetuner = self._finetuner(exam.task, generator)
+            finetuner = self._finetuner(eval_set.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
             done = journal.count("selection") - place * len(epochs)
             journal.enter(generator=_generator_parts(generator), finetuner=finetuner.parts())
@@ -220,7 +220,7 @@ class _Trial:
                 number = place * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
                 if epoch % every == 0 or epoch == epochs[-1]:
-                    metrics, choice = evaluate(finetuner, exam, protocol)
+                    metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
                     metrics = journal.check("selection", number, metrics, LOGITS)
                     state = finetuner.state_dict()
                     if by_age:
@@ -261,12 +261,12 @@ class _Trial:
         journal.enter(generator=_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
         for place, final in enumerate(self.protocol.finals):
-            if under(self.tested.tensors, str(place)):
+            if strip_prefix(self.tested.tensors, str(place)):
                 continue
             finetuner = self._finetuner(final[0].task, generator)
             finetuner.shorten_schedules(best.epoch.tolist())
             # the state of each seed at its chosen epoch, and its last losses until then
-            kept = Kept(prefixed("state", finetuner.state_dict()))
+            kept = SeedState(prefixed("state", finetuner.state_dict()))
             journal.enter(
                 generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=kept
             )
@@ -276,20 +276,20 @@ class _Trial:
                     # A seed that is tested untrained has no losses, though the batch trains on.
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
                     kept.tensors |= prefixed("losses", none)
-                kept.take(best.epoch >= epoch, prefixed("losses", losses))
-                kept.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
-                yield from journal.report("final", epoch, under(kept.tensors, "losses"))
-            finetuner.load_state_dict(under(kept.tensors, "state"))
+                kept.set_where(best.epoch >= epoch, prefixed("losses", losses))
+                kept.set_where(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
+                yield from journal.report("final", epoch, strip_prefix(kept.tensors, "losses"))
+            finetuner.load_state_dict(strip_prefix(kept.tensors, "state"))
             self._test(finetuner, place)
             del finetuner, kept  # free their memory before the next one is built
             journal.enter(generator=_generator_parts(generator))
         return generator
 
-    def _test(self, finetuner: FusedFinetuner, place: int) -> None:
-        """Test a fine-tuner, in its selected state, on the exams of a final."""
+    def _test(self, finetuner: BatchedFinetuner, place: int) -> None:
+        """Test a fine-tuner, in its selected state, on the evaluation sets of a final."""
         results = self.tested.tensors
-        for number, exam in enumerate(self.protocol.finals[place]):
-            result = examine(finetuner, exam, self.protocol, self.best)
+        for number, eval_set in enumerate(self.protocol.finals[place]):
+            result = evaluate(finetuner, eval_set, self.protocol, self.best)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.check("test", self._chosen_epoch, scores, LOGITS)
             results |= prefixed(f"{place}.{number}", result)
@@ -300,18 +300,18 @@ class _Trial:
         """Return the files of the tested models of all living seeds."""
         best, living = self.best, self.journal.living
         if self.by_age:
-            generator_state = under(best.state, "generator") or None
-            finetuner_states = [under(best.state, "finetuner")]
+            generator_state = strip_prefix(best.state, "generator") or None
+            finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
             generator_state = self._learned(generator)
             places = range(len(self.protocol.finals))
-            finetuner_states = [exam_results(self.tested, n, 0, "learned/") for n in places]
+            finetuner_states = [eval_results(self.tested, n, 0, "learned/") for n in places]
         if generator_state:
             generator_state = {name: value[living] for name, value in generator_state.items()}
         finetuner_states = [
             {name: value[living] for name, value in state.items()} for state in finetuner_states
         ]
-        seeds = [self.seeds[replica] for replica in living]
+        seeds = [self.seeds[seed_index] for seed_index in living]
         epochs, inference_grid = best.epoch[living].tolist(), best.choice[living].tolist()
         chosen = [
             (epoch, self.inference_grid[n]) for epoch, n in zip(epochs, inference_grid, strict=True)
@@ -358,7 +358,7 @@ class _Trial:
             return MixedWithReal(generator, share, task, self.clip, self.seeds)
         return generator
 
-    def _finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
+    def _finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
         """Build the untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
@@ -368,7 +368,7 @@ class _Trial:
         self.inference_grid = finetuner.inference_grid
         return finetuner
 
-    def _learned(self, part: FeatureSource | FusedFinetuner | None) -> State | None:
+    def _learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
         """Return copies of a part's learned state on the CPU, or None if it is not saved."""
         learned = None if part is None or self.to_keep is None else part.learned()
         return None if learned is None else capture(learned)

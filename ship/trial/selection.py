@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ship.finetuners import FusedFinetuner
-from ship.protocols import Exam, FinalExams, Protocol
-from ship.replicas import Kept, fetched
-from ship.state import State, prefixed, under
-from ship.trial_config import Hits
+from ship.finetuners import BatchedFinetuner
+from ship.protocols import EvalSet, FinalEvals, Protocol
+from ship.seeds import SeedState, to_cpu
+from ship.state import State, prefixed, strip_prefix
+from ship.trial_config import CorrectPredictions
 
 InferenceGrid = Sequence[Mapping[str, float]]
 
@@ -21,17 +21,18 @@ MIN_EVALUATIONS: Final = 3
 # Points of the selection metric by which a later epoch may be below the best one. Differences of
 # this size between epochs are noise of the selection images (docs/statistics.md has the study).
 TOLERANCE: Final = 2.0
-# Entry of an exam's metrics until they are copied to the CPU: whether the logits were finite.
+# Entry of an evaluation set's metrics until they are copied to the CPU: whether the logits were
+# finite.
 _FINITE = "logits are finite"
 
 
-class Best(Kept):
+class BestCheckpoint(SeedState):
     """Each seed's chosen epoch and inference choice by the selection metric.
 
     The last epoch whose metric is within `tolerance` of the best is chosen. Without a tolerance it
     is the first of the best epochs.
 
-    `tensors` also has, (replica,) each:
+    `tensors` also has, (seed,) each:
 
     - "highest" and "peak": best value of the metric, and the first epoch that had it.
     - "evaluations" and "ties": number of evaluated epochs, and of those with the best value.
@@ -39,40 +40,40 @@ class Best(Kept):
     Attributes:
         metric: Name of the selection metric.
         tolerance: Tolerance in points of the metric. None chooses the best epoch itself.
-        epoch: Chosen epochs, (replica,). -1 before the first update.
-        choice: Indices of the chosen inference choices, (replica,).
-        metrics: Selection's metrics at the chosen epoch, (replica,) each.
+        epoch: Chosen epochs, (seed,). -1 before the first update.
+        choice: Indices of the chosen inference choices, (seed,).
+        metrics: Selection's metrics at the chosen epoch, (seed,) each.
         state: Trained tensors of each seed at its chosen epoch.
     """
 
-    def __init__(self, n_replicas: int, metric: str, tolerance: float | None) -> None:
-        zeros = torch.zeros(n_replicas, dtype=torch.long)
+    def __init__(self, n_seeds: int, metric: str, tolerance: float | None) -> None:
+        zeros = torch.zeros(n_seeds, dtype=torch.long)
         counts = {"evaluations": zeros, "ties": zeros}
-        highest = torch.full((n_replicas,), -torch.inf, dtype=torch.float64)
+        highest = torch.full((n_seeds,), -torch.inf, dtype=torch.float64)
         epochs = {"epoch": zeros - 1, "peak": zeros - 1}
         super().__init__({**epochs, "choice": zeros, "highest": highest, **counts})
         self.metric = metric
         self.tolerance = tolerance
 
     @property
-    def epoch(self) -> Int[Tensor, " replica"]:
+    def epoch(self) -> Int[Tensor, " seed"]:
         """Chosen epochs."""
         return self.tensors["epoch"]
 
     @property
-    def choice(self) -> Int[Tensor, " replica"]:
+    def choice(self) -> Int[Tensor, " seed"]:
         """Indices of the inference choices at the chosen epochs."""
         return self.tensors["choice"]
 
     @property
     def metrics(self) -> State:
         """Selection's metrics at the chosen epochs."""
-        return under(self.tensors, "metrics")
+        return strip_prefix(self.tensors, "metrics")
 
     @property
     def state(self) -> State:
         """Trained tensors at the chosen epochs."""
-        return under(self.tensors, "state")
+        return strip_prefix(self.tensors, "state")
 
     def update(
         self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
@@ -84,9 +85,9 @@ class Best(Kept):
 
         Args:
             epoch: Number of the epoch (0 before any training), or age of the generator.
-            choice: Index of the inference choice of the metrics, (replica,).
-            metrics: Metrics in percent, (replica,) each, including the selection metric.
-            state: Trained tensors by name, (replica, ...) each.
+            choice: Index of the inference choice of the metrics, (seed,).
+            metrics: Metrics in percent, (seed,) each, including the selection metric.
+            state: Trained tensors by name, (seed, ...) each.
         """
         value = metrics[self.metric].double()
         highest = self.tensors["highest"]
@@ -100,7 +101,7 @@ class Best(Kept):
             chosen = value >= self.tensors["highest"] - self.tolerance
         new = {"epoch": here, "choice": choice}
         new |= prefixed("metrics", metrics) | prefixed("state", state)
-        self.take(chosen, new)
+        self.set_where(chosen, new)
 
     def _count(self, better: Tensor, equal: Tensor) -> None:
         """Count an evaluation for each seed, and a tie if its value equals the best one."""
@@ -125,7 +126,7 @@ class Best(Kept):
     def flags(
         self, inference_grid: InferenceGrid, last: int, counted: str = "epoch"
     ) -> dict[str, Tensor]:
-        """Return flags of a weak selection, (replica,) of 0 or 1 each.
+        """Return flags of a weak selection, (seed,) of 0 or 1 each.
 
         - flag/last_epoch: The last epoch (or age) was better than all others.
         - flag/untrained: Epoch 0 was chosen, though there are others.
@@ -159,75 +160,76 @@ class Best(Kept):
         return flags
 
 
-def evaluate(
-    finetuner: FusedFinetuner, exam: Exam, protocol: Protocol
+def evaluate_choices(
+    finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return the metrics of each seed under its best inference choice, and that choice.
 
     Args:
         finetuner: Fine-tuner in its current state.
-        exam: Exam of selection, with n images.
+        eval_set: Evaluation set of selection, with n images.
         protocol: Protocol that defines the metrics and the one to maximize.
 
     Returns:
-        Metrics in percent by name, (replica,) each, NaN for seeds with a non-finite logit, and
-        indices into the fine-tuner's choices, (replica,). All tensors are on the CPU.
+        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
+        indices into the fine-tuner's choices, (seed,). All tensors are on the CPU.
     """
     scored = [
-        _score_exam(finetuner, exam, protocol, choice, None) for choice in finetuner.inference_grid
+        _score_exam(finetuner, eval_set, protocol, choice, None)
+        for choice in finetuner.inference_grid
     ]
     table = _fetch_scores({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
-def examine(
-    finetuner: FusedFinetuner, exam: Exam, protocol: Protocol, best: Best
+def evaluate(
+    finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol, best: BestCheckpoint
 ) -> dict[str, Tensor]:
-    """Test each seed on one exam, under the inference choice that selection chose.
+    """Test each seed on one evaluation set, under the inference choice that selection chose.
 
     Args:
         finetuner: Fine-tuner in the selected state.
-        exam: Exam of a final, with n images.
+        eval_set: Evaluation set of a final, with n images.
         protocol: Protocol that defines the metrics.
         best: Selected epoch and inference choice of each seed.
 
     Returns:
-        Metrics in percent by name, (replica,) each, NaN for seeds with a non-finite logit, and
-        masks of the correct predictions by kind, (replica, n) each. All tensors are on the CPU.
+        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit, and
+        masks of the correct predictions by kind, (seed, n) each. All tensors are on the CPU.
     """
-    kept = Kept({})
+    kept = SeedState({})
     for place in best.choice.unique().tolist():
         choice = finetuner.inference_grid[place]
-        scores = _fetch_scores(_score_exam(finetuner, exam, protocol, choice, best.metrics))
-        kept.take(best.choice == place, scores)
+        scores = _fetch_scores(_score_exam(finetuner, eval_set, protocol, choice, best.metrics))
+        kept.set_where(best.choice == place, scores)
     return kept.tensors
 
 
 def _score_exam(
-    finetuner: FusedFinetuner,
-    exam: Exam,
+    finetuner: BatchedFinetuner,
+    eval_set: EvalSet,
     protocol: Protocol,
     choice: Mapping[str, float],
     chosen: State | None,
 ) -> State:
-    """Compute an exam's metrics under one inference choice, on the device of the logits.
+    """Compute an evaluation set's metrics under one inference choice, on the device of the logits.
 
     In the test the result also has the masks of the correct predictions.
 
     Args:
         finetuner: Fine-tuner in the state to measure.
-        exam: Exam to measure it on.
+        eval_set: Evaluation set to measure it on.
         protocol: Protocol that defines the metrics.
         choice: Inference choice.
         chosen: Selection's metrics at its choice. None during selection.
     """
-    answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
-    scores = protocol.score(answers, exam, chosen)
+    predictions = eval_set.predictions(finetuner.logits(eval_set.pictures.features, choice))
+    scores = protocol.score(predictions, eval_set, chosen)
     if chosen is not None:
-        within = {"right/own": answers.own_right} if exam.competing is None else {}
-        scores = {**scores, **within, "right/all": answers.right}
-    return {**scores, _FINITE: answers.finite}
+        within = {"correct/own": predictions.own_correct} if eval_set.competing is None else {}
+        scores = {**scores, **within, "correct/all": predictions.correct}
+    return {**scores, _FINITE: predictions.finite}
 
 
 def _fetch_scores(scored: State) -> State:
@@ -235,7 +237,7 @@ def _fetch_scores(scored: State) -> State:
 
     Without it argmax would predict a class for a NaN.
     """
-    scores = fetched(scored)
+    scores = to_cpu(scored)
     finite = scores.pop(_FINITE)
     finite = finite.reshape(-1, finite.shape[-1]).all(0)
     return {
@@ -244,38 +246,40 @@ def _fetch_scores(scored: State) -> State:
     }
 
 
-def exam_results(tested: Kept, place: int, number: int, kind: str = "") -> State:
-    """Return the results of one exam, without the prefixes of their names.
+def eval_results(tested: SeedState, place: int, number: int, kind: str = "") -> State:
+    """Return the results of one evaluation set, without the prefixes of their names.
 
     Args:
-        tested: Results of `examine` on each exam of the finished finals, as FINAL.EXAM.NAME. If
-            models are saved, also the learned state of a final's fine-tuner, as
+        tested: Results of `evaluate` on each evaluation set of the finished finals, as
+            FINAL.SET.NAME. If models are saved, also the learned state of a final's fine-tuner, as
             FINAL.0.learned/NAME.
         place: Index of the final.
-        number: Index of the exam in the final.
-        kind: Prefix of the results: "right/", "learned/", or "" for the metrics.
+        number: Index of the evaluation set in the final.
+        kind: Prefix of the results: "correct/", "learned/", or "" for the metrics.
     """
-    results = under(tested.tensors, f"{place}.{number}")
+    results = strip_prefix(tested.tensors, f"{place}.{number}")
     if not kind:
-        return {n: v for n, v in results.items() if not n.startswith(("right/", "learned/"))}
+        return {n: v for n, v in results.items() if not n.startswith(("correct/", "learned/"))}
     return {n.removeprefix(kind): v for n, v in results.items() if n.startswith(kind)}
 
 
-def right_answers(tested: Kept, finals: Sequence[FinalExams]) -> tuple[Hits, ...]:
-    """Return the correct predictions on the exams of all finals, in order; () without a test."""
+def collect_correct_predictions(
+    tested: SeedState, finals: Sequence[FinalEvals]
+) -> tuple[CorrectPredictions, ...]:
+    """Return the correct predictions on all finals' sets, in order; () without a test."""
     return tuple(
-        Hits(
-            exam=exam.name,
-            class_ids=tuple(exam.pictures.labels.tolist()),
-            class_names=exam.task.class_names,
+        CorrectPredictions(
+            eval_set=eval_set.name,
+            class_ids=tuple(eval_set.pictures.labels.tolist()),
+            class_names=eval_set.task.class_names,
             # all seeds have the same seen classes in a final
-            seen=tuple(exam.task.seen[0].tolist()),
-            right={
+            seen=tuple(eval_set.task.seen[0].tolist()),
+            correct={
                 kind: tuple(row.tobytes() for row in np.packbits(value.numpy(), axis=1))
-                for kind, value in right.items()
+                for kind, value in correct.items()
             },
         )
         for place, final in enumerate(finals)
-        for number, exam in enumerate(final)
-        if (right := exam_results(tested, place, number, "right/"))
+        for number, eval_set in enumerate(final)
+        if (correct := eval_results(tested, place, number, "correct/"))
     )

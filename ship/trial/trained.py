@@ -24,16 +24,16 @@ from ship.clip import FrozenCLIP
 from ship.plugins import identities, installed_version
 from ship.protocols import Protocol
 from ship.settings import Settings
-from ship.state import State, copied, prefixed
+from ship.state import State, cpu_copy, prefixed
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
-SAID: Final = "trained.json"
+MANIFEST: Final = "trained.json"
 # Maximum number of bytes of a seed's file, which the driver of a study has in memory.
-MOST_TENSORS: Final = 40 * 2**20
-MOST_SAID: Final = 4 * 2**20
+MAX_TENSORS: Final = 40 * 2**20
+MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
 _FLOATS: Final = (torch.float32, torch.float64)
 
@@ -43,7 +43,7 @@ Place = Annotated[int, Field(ge=0)]
 Some = Field(min_length=1, max_length=1000)
 
 
-class SaidTask(Settings):
+class TaskEntry(Settings):
     """The classes of a task, in the order of the logits.
 
     Attributes:
@@ -60,7 +60,7 @@ class SaidTask(Settings):
         return self.base + self.new
 
 
-class SaidModel(Settings):
+class ModelEntry(Settings):
     """A fine-tuner.
 
     Attributes:
@@ -72,7 +72,7 @@ class SaidModel(Settings):
     task: Place
 
 
-class SaidSeed(Settings):
+class SeedEntry(Settings):
     """The file and the selection of a seed.
 
     Attributes:
@@ -99,7 +99,7 @@ class SaidSeed(Settings):
         return value
 
 
-class Said(Settings):
+class TrainedManifest(Settings):
     """The content of trained.json: the models of one configuration under its seeds.
 
     Attributes:
@@ -125,11 +125,11 @@ class Said(Settings):
     backbone_fingerprint: Name
     dataset_fingerprint: Name
     template: Name
-    tasks: Annotated[tuple[SaidTask, ...], Some]
+    tasks: Annotated[tuple[TaskEntry, ...], Some]
     generator_task: Place
     generator_kept: bool
-    models: Annotated[tuple[SaidModel, ...], Some]
-    seeds: Annotated[tuple[SaidSeed, ...], Some]
+    models: Annotated[tuple[ModelEntry, ...], Some]
+    seeds: Annotated[tuple[SeedEntry, ...], Some]
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     plugins: dict[str, str] = Field(default_factory=dict)
@@ -162,36 +162,36 @@ def trained_files(
         features: Features of config.dataset.
         clip: Backbone.
         protocol: Protocol with the finals that were tested.
-        generator: Learned state of the generator, (replica, ...) each. None saves no generator.
-        finetuners: Learned state of each final's fine-tuner, (replica, ...) each.
+        generator: Learned state of the generator, (seed, ...) each. None saves no generator.
+        finetuners: Learned state of each final's fine-tuner, (seed, ...) each.
         chosen: Epoch and inference choice at which each seed was tested.
     """
     learned = prefixed("generator", generator or {})
     files: dict[str, bytes] = {}
-    models: list[SaidModel] = []
-    entries: list[SaidSeed] = []
+    models: list[ModelEntry] = []
+    entries: list[SeedEntry] = []
     final_tasks = [final[0].task for final in protocol.finals]
     # Each task is saved once, the generator's first. Seen classes are the first ones of a task.
     tasks = {id(task): task for task in (protocol.generator_task or final_tasks[0], *final_tasks)}
-    all_texts = enumerate(copied(task.text_features) for task in tasks.values())
+    all_texts = enumerate(cpu_copy(task.text_features) for task in tasks.values())
     texts = {f"tasks.{place}.text_features": text for place, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
         learned |= prefixed(f"models.{len(models)}", state)
         target = final[0].name.removeprefix("accuracy/")
-        models.append(SaidModel(target=target, task=[*tasks].index(id(final[0].task))))
+        models.append(ModelEntry(target=target, task=[*tasks].index(id(final[0].task))))
     for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
         rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
         file = f"seed_{seed}.safetensors"
         data = safetensors.torch.save({**rows, **texts})
         check = ""
-        if len(data) <= MOST_TENSORS:
+        if len(data) <= MAX_TENSORS:
             files[file] = data
             check = digest(data)
-        entry = SaidSeed(
+        entry = SeedEntry(
             seed=seed, epoch=epoch, choice=dict(choice), file=file, bytes=len(data), blake2b=check
         )
         entries.append(entry)
-    manifest = Said(
+    manifest = TrainedManifest(
         format=2,
         results_version=RESULTS_VERSION,
         settings=config,
@@ -207,19 +207,19 @@ def trained_files(
         versions={name: installed_version(name) for name in PACKAGES},
         plugins=identities(config.generator.name, config.finetuner.name),
     )
-    return {SAID: add_checksum(manifest.model_dump(mode="json")), **files}
+    return {MANIFEST: add_checksum(manifest.model_dump(mode="json")), **files}
 
 
-def _task_entry(task: Task) -> SaidTask:
+def _task_entry(task: Task) -> TaskEntry:
     n_seen = int(task.seen[0].sum())
-    return SaidTask(base=task.class_names[:n_seen], new=task.class_names[n_seen:])
+    return TaskEntry(base=task.class_names[:n_seen], new=task.class_names[n_seen:])
 
 
 def _notes(
     config: TrialConfig,
     generator: State | None,
     finetuners: Sequence[State],
-    seeds: Sequence[SaidSeed],
+    seeds: Sequence[SeedEntry],
 ) -> Iterator[str]:
     """Yield what is not saved, and why."""
     if generator is None:
@@ -228,7 +228,7 @@ def _notes(
         reason = "its logits are given by the backbone and the names of the classes"
         yield f"finetuner {config.finetuner.name} has nothing to keep: {reason}"
     if large := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large}: larger than {MOST_TENSORS} bytes, not kept"
+        yield f"seeds {large}: larger than {MAX_TENSORS} bytes, not kept"
 
 
 class TrainedError(ValueError):
@@ -257,8 +257,8 @@ class KeptSeed(NamedTuple):
     """
 
     path: Path
-    said: Said
-    seed: SaidSeed
+    said: TrainedManifest
+    seed: SeedEntry
     tensors: Mapping[str, Tensor]
 
 
@@ -273,31 +273,31 @@ def read_kept(place: Path, seed: int | None) -> KeptSeed:
         TrainedError: The files are missing or damaged.
     """
     names_seed = place.suffix == ".safetensors"
-    folder = place.parent if names_seed or place.name == SAID else place
-    manifest = _read_manifest(folder / SAID)
+    folder = place.parent if names_seed or place.name == MANIFEST else place
+    manifest = _read_manifest(folder / MANIFEST)
     field, wanted = ("file", place.name) if names_seed else ("seed", seed)
     available = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
     entry = manifest.seeds[0] if wanted is None else available.get(wanted)
     if entry is None:
         choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise refusal(folder / SAID, f"has no {field} {wanted}", f"choices: {choices}")
+        raise refusal(folder / MANIFEST, f"has no {field} {wanted}", f"choices: {choices}")
     if names_seed and seed not in (None, entry.seed):
         raise refusal(place, f"is of seed {entry.seed}, not {seed}", "name the folder")
     path = folder / entry.file
     if not entry.blake2b:
-        fault = f"was not kept, as it has {entry.bytes} bytes, of {MOST_TENSORS} at most"
+        fault = f"was not kept, as it has {entry.bytes} bytes, of {MAX_TENSORS} at most"
         raise refusal(path, fault, "a smaller setting has files")
     return KeptSeed(path, manifest, entry, _read_tensors(path, entry.blake2b))
 
 
-def _read_manifest(path: Path) -> Said:
-    file = _read_content(path, MOST_SAID)
+def _read_manifest(path: Path) -> TrainedManifest:
+    file = _read_content(path, MAX_MANIFEST_BYTES)
     try:
         content = check_content(file)
     except ValueError as error:
         raise refusal(path, str(error), "fetch it again, or train again") from None
     try:
-        manifest = Said.model_validate_json(content)
+        manifest = TrainedManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
@@ -324,9 +324,9 @@ def _read_manifest(path: Path) -> Said:
 
 
 def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
-    data = _read_content(path, MOST_TENSORS)
+    data = _read_content(path, MAX_TENSORS)
     if digest(data) != wanted:
-        fault = f"is not the file that {SAID} is about, or is damaged"
+        fault = f"is not the file that {MANIFEST} is about, or is damaged"
         raise refusal(path, fault, "fetch both again")
     try:
         tensors = safetensors.torch.load(data)

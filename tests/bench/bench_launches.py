@@ -20,7 +20,7 @@ from ship.architectures import Precision
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.finetuners.prompts import CoOp
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.trial.selection import evaluate
 from tests.bench.steps import Sizes, Steps
 from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
@@ -78,14 +78,14 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
         sizes: of the data and the batches.
     """
     ours = Steps(clip, sizes)
-    exam = ours.protocol.selection
-    assert exam is not None
+    eval_set = ours.protocol.selection
+    assert eval_set is not None
     configurations = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    chosen = FusedFinetuner(CoOp, configurations, exam.task, None, clip, ours.seeds)
+    chosen = BatchedFinetuner(CoOp, configurations, eval_set.task, None, clip, ours.seeds)
     taken: dict[str, Callable[[], object]] = {
         "generator step": ours.generator_step,
         "CoOp step with synthesis": ours.coop_step,
-        "evaluation": lambda: evaluate(chosen, exam, ours.protocol),
+        "evaluation": lambda: evaluate(chosen, eval_set, ours.protocol),
     }
     for name, step in taken.items():
         step()

@@ -28,7 +28,7 @@ from ship.datasets import load_dataset
 from ship.features import extract_features
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, Synthesizer, build_generator
-from ship.protocols import Exam, Protocol, build_protocol
+from ship.protocols import EvalSet, Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial_config import TrialConfig
@@ -159,21 +159,25 @@ class Trainer:
         return made
 
     def scores(
-        self, exam: Exam, generator: FeatureSource | None, epochs: int
+        self, eval_set: EvalSet, generator: FeatureSource | None, epochs: int
     ) -> tuple[Scores, int]:
         """Return H after each epoch, (epoch, choice, seed), and the steps of an epoch."""
         synthesizer = None
         if generator is not None:
             synthetic = self.config.synthetic
-            synthesizer = Synthesizer(synthetic, generator.sample, exam.task, self.seeds)
+            synthesizer = Synthesizer(synthetic, generator.sample, eval_set.task, self.seeds)
         configurations = self.config.finetuner.model_copy(update={"epochs": epochs})
-        finetuner = build_finetuner(configurations, exam.task, synthesizer, self.clip, self.seeds)
+        finetuner = build_finetuner(
+            configurations, eval_set.task, synthesizer, self.clip, self.seeds
+        )
         found = []
         for epoch in range(epochs + 1):
             if epoch:
                 finetuner.train_epoch()
-            logits = [finetuner.logits(exam.pictures.features, c) for c in finetuner.inference_grid]
-            scored = [self.protocol.score(exam.answers(one), exam, None) for one in logits]
+            logits = [
+                finetuner.logits(eval_set.pictures.features, c) for c in finetuner.inference_grid
+            ]
+            scored = [self.protocol.score(eval_set.answers(one), eval_set, None) for one in logits]
             found.append(torch.stack([metrics["harmonic_mean"] for metrics in scored]))
         return torch.stack(found).double().numpy(), finetuner.steps
 

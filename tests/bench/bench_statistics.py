@@ -23,7 +23,7 @@ from tests.bench.rates import (
 from tests.bench.skewness import oracle_rate
 
 SEEDS = 5
-FEWEST_TPE = 10  # studies; with fewer, the longer ones are left out
+MIN_TPE = 10  # studies; with fewer, the longer ones are left out
 
 
 def lines(studies: int, tpe: int) -> Iterator[str]:
@@ -60,7 +60,7 @@ def lines(studies: int, tpe: int) -> Iterator[str]:
     yield "\n" + _head(
         f"any of three inert factors under TPE, {tpe} studies | by ranks | by importance"
     )
-    for configurations in (30, 60)[: 1 if tpe < FEWEST_TPE else 2]:
+    for configurations in (30, 60)[: 1 if tpe < MIN_TPE else 2]:
         yield _row(f"{configurations} settings, 3 seeds", under_tpe(configurations, tpe))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.method import Method
 from ship.state import Checkpoint
-from ship.trial_config import EpochMetrics, Hits, TrialConfig
+from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 from tests.harness.fakes import SIX, AnalyticRun, FakeClip, make_method, truth
 
 
@@ -46,11 +46,13 @@ def _epochs(
     test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
     test["selection_epoch"] = tuple(float(epochs) for _ in seeds)
     test["selection_harmonic_mean"] = values
-    right = tuple(bytes([(round(value) % 16) << 4]) for value in values)
-    hits = Hits("", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": right, "all": right})
+    correct = tuple(bytes([(round(value) % 16) << 4]) for value in values)
+    correct_predictions = CorrectPredictions(
+        "", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": correct, "all": correct}
+    )
     with log.open("a") as file:
         file.write("over\n")
-    yield EpochMetrics("test", epochs, 1.0, test, (hits,))
+    yield EpochMetrics("test", epochs, 1.0, test, (correct_predictions,))
 
 
 def idle_method(log: Path, epochs: int) -> Method:

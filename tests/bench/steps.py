@@ -9,9 +9,9 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.finetuners.prompts import CoOp
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.generators import Synthesizer
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.vae import PromptVAE
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
@@ -83,10 +83,10 @@ class Steps:
         )
         self.task: Task = self.protocol.finals[0][0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
-        self.vae = FusedGenerator(PromptVAE, generator, self.task, clip, self.seeds)
+        self.vae = BatchedGenerator(PromptVAE, generator, self.task, clip, self.seeds)
         synthesizer = Synthesizer(SyntheticConfig(), self.vae.sample, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-        self.coop = FusedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
+        self.coop = BatchedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
         self.coop.steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:

@@ -91,7 +91,7 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
     return {
         (item.stage, item.epoch, name, place): value
         for item in items
-        for name, values in item.per_replica.items()
+        for name, values in item.per_seed.items()
         for place, value in enumerate(values)
     }
 

@@ -11,7 +11,7 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
 from ship.generators import Synthesizer
 from ship.protocols import build_protocol
-from ship.replicas import fetched
+from ship.seeds import fetched
 from ship.subsets import FeatureSet
 from ship.trial.selection import evaluate
 from ship.trial_config import SyntheticConfig, TrialConfig
@@ -30,8 +30,8 @@ class Configuration:
         config = TrialConfig(backbone="tiny", dataset="tiny", shots=4, protocol=protocol)
         self.protocol = build_protocol(config, SEEDS, features, {}, self.clip)
         assert self.protocol.selection is not None
-        self.exam = self.protocol.selection
-        self.task = self.exam.task
+        self.eval_set = self.protocol.selection
+        self.task = self.eval_set.task
 
     def finetuner(self, name: str) -> Any:
         """A fine-tuner with synthetic features of a VAE."""
@@ -82,9 +82,9 @@ def test_an_evaluation_waits_once(
     """However many choices there are at inference; stacking sorts its margins on the host."""
     setting = settings(protocol)
     finetuner = setting.finetuner(name)
-    evaluate(finetuner, setting.exam, setting.protocol)
+    evaluate(finetuner, setting.eval_set, setting.protocol)
     with device.counting() as counts:
-        metrics, choice = evaluate(finetuner, setting.exam, setting.protocol)
+        metrics, choice = evaluate(finetuner, setting.eval_set, setting.protocol)
     once = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
     assert counts.n_syncs <= once, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))

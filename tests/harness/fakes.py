@@ -17,7 +17,7 @@ from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from ship.state import Checkpoint
-from ship.trial_config import EpochMetrics, Hits, TrialConfig
+from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 EPOCHS = 3
@@ -120,9 +120,11 @@ def _analytic(
         yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
     test: dict[str, tuple[float, ...]] = dict.fromkeys((*SIX, "selection_harmonic_mean"), truths)
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
-    right = tuple(bytes([(round(value) % 16) << 4]) for value in truths)
-    hits = Hits("", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": right, "all": right})
-    yield EpochMetrics("test", EPOCHS, 1.0, test, (hits,))
+    correct = tuple(bytes([(round(value) % 16) << 4]) for value in truths)
+    correct_predictions = CorrectPredictions(
+        "", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": correct, "all": correct}
+    )
+    yield EpochMetrics("test", EPOCHS, 1.0, test, (correct_predictions,))
 
 
 def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:

@@ -137,7 +137,7 @@ def test_classes_that_the_source_has_are_not_synthesized(across: Across, targets
     """A target without a class of its own gets no synthetic features, and its trial runs."""
     own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
     assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
-    made = across.run(own, targets=["farm"])[-1].per_replica
+    made = across.run(own, targets=["farm"])[-1].per_seed
     assert "accuracy/farm" in made and "quality/frechet" not in made
 
 
@@ -146,8 +146,8 @@ def test_a_target_that_is_all_seen_hides_no_other_ones_quality(
 ) -> None:
     """As ImageNet's relatives stand beside other targets: a mean over those that have it."""
     seen = replace(targets["farm"], class_names=("dog", "bee"))
-    alone = across.run({"pets": targets["pets"]}, targets=["pets"])[-1].per_replica
-    both = across.run({"pets": targets["pets"], "farm": seen})[-1].per_replica
+    alone = across.run({"pets": targets["pets"]}, targets=["pets"])[-1].per_seed
+    both = across.run({"pets": targets["pets"], "farm": seen})[-1].per_seed
     for name in ("quality/frechet", "quality/diversity", "flag/mean_gap"):
         assert both[name] == alone[name]
 
@@ -158,7 +158,7 @@ def test_base_val_chooses_on_what_is_trained_again(across: Across, targets: Targ
     assert made.selection is not None
     assert made.selection.task.class_names[8:] == ("wolf", "cow")
     assert int(made.selection.pictures.labels.max()) < 8
-    assert "selection_base" in across.run(targets, selection="base_val")[-1].per_replica
+    assert "selection_base" in across.run(targets, selection="base_val")[-1].per_seed
 
 
 def test_no_target_picture_reaches_selection(across: Across, targets: Targets) -> None:
@@ -169,7 +169,7 @@ def test_no_target_picture_reaches_selection(across: Across, targets: Targets) -
     turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
     first, second = across.run(targets), across.run(turned)
     assert first[:-1] == second[:-1] and first[-1] != second[-1]
-    made = first[-1].per_replica
+    made = first[-1].per_seed
     assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(made)
     for seed in range(2):
         each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
@@ -185,7 +185,7 @@ def zero_shot(clip: FrozenCLIP, target: FeatureSet) -> float:
 
 def test_zero_shot_accuracy_by_hand(across: Across, targets: Targets) -> None:
     """The fine-tuner zero_shot gives each target's own zero-shot classifier."""
-    made = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_replica
+    made = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_seed
     for name, target in targets.items():
         assert made[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
 
@@ -210,9 +210,9 @@ def test_emoji_to_real_photographs(tmp_path: Path) -> None:
     target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
     setting = config(targets=["caltech101"], max_classes=60, augmentations=0, finetuner="zero_shot")
-    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_replica
+    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
     assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
     assert made["quality/recognised_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, augmentations=0, generator="none")
-    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_replica
+    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
     assert all(30 < value < 70 for value in made["accuracy/caltech101"])

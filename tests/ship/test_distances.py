@@ -155,12 +155,12 @@ def brute_force(real: list[list[float]], made: list[list[float]], k: int) -> dic
 
     balls = [(x, radius(real, i)) for i, x in enumerate(real)]
     made_balls = [(s, radius(made, j)) for j, s in enumerate(made)]
-    hits = [[math.dist(x, s) < r for s in made] for x, r in balls]
+    hit = [[math.dist(x, s) < r for s in made] for x, r in balls]
     return {
-        "precision": sum(any(row[j] for row in hits) for j in range(len(made))) / len(made),
+        "precision": sum(any(row[j] for row in hit) for j in range(len(made))) / len(made),
         "recall": sum(any(math.dist(x, s) < r for s, r in made_balls) for x in real) / len(real),
-        "density": sum(map(sum, hits)) / (k * len(made)),
-        "coverage": sum(map(any, hits)) / len(real),
+        "density": sum(map(sum, hit)) / (k * len(made)),
+        "coverage": sum(map(any, hit)) / len(real),
     }
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ship import metrics
-from ship.metrics import Answers, harmonic_mean, open_world, score, score_one_softmax
+from ship.metrics import Predictions, harmonic_mean, open_world, score, score_one_softmax
 
 SEEN = torch.tensor([[True, True, False, False]])
 
@@ -27,7 +27,8 @@ def test_score_tells_the_protocols_apart() -> None:
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
     made = {
-        name: value.item() for name, value in score(Answers(logits, labels, SEEN), False).items()
+        name: value.item()
+        for name, value in score(Predictions(logits, labels, SEEN), False).items()
     }
     assert (made["base"], made["new"]) == (100, 50)
     assert made["harmonic_mean"] == pytest.approx(200 / 3)
@@ -40,11 +41,11 @@ def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
     drawn = torch.Generator().manual_seed(0)
     logits = 9 * torch.randn(2, 7, 4, generator=drawn)
     labels, seen = torch.tensor([0, 1, 2, 3, 3, 0, 1]), torch.cat([SEEN, SEEN.flip(1)])
-    names = ("right", "own_right", "margin", "likeness", "confidence")
-    together = Answers(logits, labels, seen)
+    names = ("correct", "own_correct", "margin", "likeness", "confidence")
+    together = Predictions(logits, labels, seen)
     whole = [getattr(together, name) for name in names]
     monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
-    apart = Answers(logits, labels, seen)
+    apart = Predictions(logits, labels, seen)
     assert all(map(torch.equal, whole, (getattr(apart, name) for name in names)))
     logits[1, 5, 2] = torch.nan
     assert apart.finite.tolist() == [True, False]
@@ -55,11 +56,11 @@ def stacked(
 ) -> tuple[float, float]:
     """S and U: per class, the share of pictures that the shifted argmax gets right; percent."""
     shifted = logits - constant * seen
-    right = shifted.argmax(1) == labels
+    correct = shifted.argmax(1) == labels
     groups = []
     for group in (seen, ~seen):
         classes = [c for c in np.flatnonzero(group) if (labels == c).any()]
-        groups.append(100 * np.mean([right[labels == c].mean() for c in classes]))
+        groups.append(100 * np.mean([correct[labels == c].mean() for c in classes]))
     return groups[0], groups[1]
 
 
@@ -87,7 +88,7 @@ def test_scores_and_the_best_constant(case: Case) -> None:
     And the area under S over U of a finer one, trapezoid by trapezoid.
     """
     logits, labels, seen = case
-    made = score_one_softmax(Answers(*map(torch.tensor, case)), False)
+    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False)
     for r in range(2):
         found = {name: float(value[r]) for name, value in made.items()}
         s, u = stacked(logits[r], labels, seen[r], 0.0)
@@ -108,7 +109,7 @@ def test_a_given_constant_is_used(case: Case) -> None:
     """On test pictures the constant is selection's, one a replica."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    made = score_one_softmax(Answers(*map(torch.tensor, case)), False, torch.tensor(constants))
+    made = score_one_softmax(Predictions(*map(torch.tensor, case)), False, torch.tensor(constants))
     for r, constant in enumerate(constants):
         s, u = stacked(logits[r], labels, seen[r], constant)
         assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
@@ -119,7 +120,9 @@ def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
     """Of -4, -1 and 2: a picture of an unseen class that is wrong under all leaves H at 0."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
-    assert score_one_softmax(Answers(logits, labels, seen), False)["calibration"].tolist() == [-1.0]
+    assert score_one_softmax(Predictions(logits, labels, seen), False)["calibration"].tolist() == [
+        -1.0
+    ]
 
 
 Picture = tuple[bool, float, bool, float]  # whether base, likeness, whether right, confidence
@@ -158,8 +161,8 @@ def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, floa
     for kind in (True, False):
         those = [p for p in pictures if p[0] is kind]
         bins: dict[int, list[float]] = {}
-        for _, _, right, confidence in those:
-            bins.setdefault(math.ceil(confidence * 15), []).append(right - confidence)
+        for _, _, correct, confidence in those:
+            bins.setdefault(math.ceil(confidence * 15), []).append(correct - confidence)
         errors[kind] = sum(abs(sum(gaps)) for gaps in bins.values()) / len(those)
     joint = [max(range(len(seen)), key=lambda c, row=row: row[c]) for row in logits.tolist()]
     return {
@@ -178,13 +181,13 @@ def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
     seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
-    made = open_world(Answers(logits, labels, seen))
-    for replica in range(2):
-        wanted = told_by_hand(logits[replica], labels, seen[replica])
-        assert {k: v[replica].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
+    made = open_world(Predictions(logits, labels, seen))
+    for seed_index in range(2):
+        wanted = told_by_hand(logits[seed_index], labels, seen[seed_index])
+        assert {k: v[seed_index].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
 
 
 def test_a_tie_of_two_correct_images_counts_half() -> None:
     """All logits equal, so that classes 0 and 2 are answered: one pair of four is all correct."""
-    made = open_world(Answers(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
+    made = open_world(Predictions(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
     assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 12.5

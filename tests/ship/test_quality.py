@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.distances import LabelledSet
-from ship.protocols import Exam, build_protocol
+from ship.protocols import EvalSet, build_protocol
 from ship.quality import (
     cosines_of_means,
     cross_accuracies,
@@ -19,7 +19,7 @@ from ship.quality import (
     judge_exam,
     measure_quality,
 )
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 from tests.ship.test_distances import clustered, unit
@@ -91,7 +91,7 @@ def measured(made: list[Rows], real: list[Rows], seeds: list[int]) -> dict[str, 
         [features for features, _ in real],
         [labels for _, labels in real],
         TEXT,
-        ReplicaRng(seeds, "quality"),
+        SeedRng(seeds, "quality"),
     )
 
 
@@ -157,22 +157,22 @@ class Table:
         self.features = features
         self.asked: list[Tensor] = []
 
-    def sample(self, class_ids: Tensor, rng: ReplicaRng) -> Tensor:
+    def sample(self, class_ids: Tensor, rng: SeedRng) -> Tensor:
         """Rows of the table."""
         self.asked.append(class_ids)
         return self.features[class_ids]
 
 
-def exams(clip: FrozenCLIP, features: FeatureSet) -> list[Exam]:
-    """The exam of selection and that of the test."""
+def eval_sets(clip: FrozenCLIP, features: FeatureSet) -> list[EvalSet]:
+    """The evaluation set of selection and that of the test."""
     made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
     return [made.selection, made.finals[0][0]]
 
 
-def class_means(exam: Exam) -> Tensor:
+def class_means(eval_set: EvalSet) -> Tensor:
     """The mean of each class's pictures, a class at a time."""
-    labels, n_cls = exam.pictures.labels, len(exam.task.class_names)
-    rows = [exam.pictures.features[labels == c].mean(0) for c in range(n_cls)]
+    labels, n_cls = eval_set.pictures.labels, len(eval_set.task.class_names)
+    rows = [eval_set.pictures.features[labels == c].mean(0) for c in range(n_cls)]
     return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
@@ -184,23 +184,23 @@ def test_what_a_generator_gives_is_recognised_or_not(
     Only classes without pictures are asked for: each seed's pseudo-new ones in selection, new ones
     in the test. The zero-shot classifier takes its own rows for what they are.
     """
-    for exam in exams(clip, features):
-        means = class_means(exam)
+    for eval_set in eval_sets(clip, features):
+        means = class_means(eval_set)
         right, wrong, text = (
-            Table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
+            Table(rows) for rows in (means, means.roll(1, 0), eval_set.task.text_features)
         )
-        made = judge_exam(right.sample, exam, SEEDS)
+        made = judge_exam(right.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
         assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
         (asked,) = right.asked
-        for replica, ids in enumerate(asked):
-            assert torch.equal(ids.unique(), (~exam.task.seen[replica]).nonzero()[:, 0])
-        made = judge_exam(wrong.sample, exam, SEEDS)
+        for seed_index, ids in enumerate(asked):
+            assert torch.equal(ids.unique(), (~eval_set.task.seen[seed_index]).nonzero()[:, 0])
+        made = judge_exam(wrong.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = judge_exam(text.sample, exam, SEEDS)
+        made = judge_exam(text.sample, eval_set, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
@@ -210,16 +210,16 @@ def test_a_seed_with_features_that_are_not_finite_spoils_no_other(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """It has NaN in every metric, and the other seed what it has beside a sound one."""
-    for exam in exams(clip, features):
-        means = class_means(exam)
-        whole = judge_exam(Table(means).sample, exam, SEEDS)
+    for eval_set in eval_sets(clip, features):
+        means = class_means(eval_set)
+        whole = judge_exam(Table(means).sample, eval_set, SEEDS)
 
-        def spoilt(class_ids: Tensor, rng: ReplicaRng, means: Tensor = means) -> Tensor:
+        def spoilt(class_ids: Tensor, rng: SeedRng, means: Tensor = means) -> Tensor:
             made = means[class_ids].clone()
             made[0, -1, 0] = torch.nan
             return made
 
-        made = judge_exam(spoilt, exam, SEEDS)
+        made = judge_exam(spoilt, eval_set, SEEDS)
         assert made.keys() == whole.keys()
         for name, value in made.items():
             assert bool(value[0].isnan()) and value[1] == whole[name][1], name

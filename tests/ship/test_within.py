@@ -31,7 +31,7 @@ def plan(
 def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple[float, ...]]:
     """The test metrics of a trial without a trained generator."""
     keys = {"shots": 2, "generator": "gaussian_base", "finetuner": COOP, "eval_every": 2, **keys}
-    return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_replica
+    return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_seed
 
 
 def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
@@ -74,8 +74,8 @@ def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: Fe
     assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
     dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
-    exam = made.finals[0][0].pictures
-    assert torch.equal(exam.features[exam.labels == 7], dogs)
+    eval_set = made.finals[0][0].pictures
+    assert torch.equal(eval_set.features[eval_set.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
     assert {"unseen", "quality/recognised_by_pictures", "quality/frechet"} <= set(metrics)
 

@@ -17,7 +17,7 @@ from reports.render import csv_text, markdown
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_pictures, make_study
@@ -46,9 +46,9 @@ def losing(bad: Collection[int], run_trial: Any, config: Any, seeds: Any, *rest:
             raise NonFiniteLoss(failed)
         metrics = {
             name: tuple(None if p in failed else value for p, value in enumerate(values))
-            for name, values in item.per_replica.items()
+            for name, values in item.per_seed.items()
         }
-        yield replace(item, per_replica=metrics, failed=failed)
+        yield replace(item, per_seed=metrics, failed=failed)
 
 
 def with_bad(bench: Bench, *bad: int) -> Method:
@@ -172,7 +172,7 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     assert bench.run(alone, method=method).complete
     calm = load_records("small", bench.uri).rows
 
-    train = FusedFinetuner.train_epoch
+    train = BatchedFinetuner.train_epoch
     calls: list[None] = []
 
     def train_epoch(self: Any) -> Any:
@@ -183,7 +183,7 @@ def test_with_ships_own_method(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
                     value[1] = torch.nan
         return train(self)
 
-    monkeypatch.setattr(FusedFinetuner, "train_epoch", train_epoch)
+    monkeypatch.setattr(BatchedFinetuner, "train_epoch", train_epoch)
     study = make_study(name="other", space=space, seeds=[0, 1, 2], **keys)
     outcome = bench.run(study, method=method, reuse=False)
     assert (outcome.partly, outcome.failed_seeds) == (1, 1)

@@ -94,7 +94,7 @@ def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
         if item.stage != "test" or n_ctx == 1:
             yield item
             continue
-        values = dict(item.per_replica)
+        values = dict(item.per_seed)
         if n_ctx == 2:
             values["new"] = (math.inf, 1.0)
         elif n_ctx == 3:

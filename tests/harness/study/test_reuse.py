@@ -11,7 +11,7 @@ from requests.exceptions import ConnectionError
 
 from harness.config.study_config import StudyConfig
 from harness.planning import configurations
-from harness.store import HITS, SEED_TABLE, Tag, errors
+from harness.store import CORRECT_FILE, SEED_TABLE, Tag, errors
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
@@ -38,7 +38,7 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
         histories = (client.get_metric_history(run.info.run_id, name) for run in (source, copy))
         theirs, own = ([(p.step, p.value, p.timestamp) for p in points] for points in histories)
         assert own and own == theirs
-    for name in ("hits.parquet", "seeds.csv"):
+    for name in ("correct.parquet", "seeds.csv"):
         files = (client.download_artifacts(run.info.run_id, name) for run in (source, copy))
         assert len({Path(file).read_bytes() for file in files}) == 1
 
@@ -182,4 +182,4 @@ def test_a_store_that_errs_now_and_then(
     monkeypatch.undo()
     (run,) = bench.trials()
     files = bench.store().client.list_artifacts(run.info.run_id)
-    assert [file.path for file in files] == [HITS, SEED_TABLE]
+    assert [file.path for file in files] == [CORRECT_FILE, SEED_TABLE]

@@ -128,12 +128,12 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     table = {row["metric"]: row for row in pl.read_csv(path).to_dicts()}
     assert [table["selection_epoch"][f"seed_{seed}"] for seed in (0, 1)] == [3, 3]
     assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
-    kept = bench.store().client.download_artifacts(run.info.run_id, "hits.parquet")
+    kept = bench.store().client.download_artifacts(run.info.run_id, "correct.parquet")
     held = pl.read_parquet(Path(kept))
     assert [list(row) for row in held.select("class", "seen").rows()] == expected["hits"]
     for seed, number in enumerate(numbers):
-        right = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
-        assert held[f"own/seed_{seed}"].to_list() == right
+        correct = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
+        assert held[f"own/seed_{seed}"].to_list() == correct
 
 
 def check_curve(bench: Bench, name: str, best: float) -> None:

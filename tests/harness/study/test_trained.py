@@ -56,7 +56,7 @@ def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
     """What a run keeps of its test."""
-    path = bench.store().client.download_artifacts(run_id, "hits.parquet")
+    path = bench.store().client.download_artifacts(run_id, "correct.parquet")
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
@@ -93,7 +93,7 @@ def test_each_run_keeps_what_it_trained(
     for name, save in (("kept", True), ("left", False)):
         assert not run(bench, pictures, study(name=name, save_models=save)).ran
         names = [one.path for one in client.list_artifacts(bench.trials(name)[0].info.run_id)]
-        assert names == ["hits.parquet", "seeds.csv", "trained"][: 2 + save]
+        assert names == ["correct.parquet", "seeds.csv", "trained"][: 2 + save]
     assert not run(bench, pictures, study(name="one", seeds=[1])).ran
     (one, *_) = bench.trials("one")
     files = [Path(file.path).name for file in client.list_artifacts(one.info.run_id, "trained")]
@@ -212,7 +212,7 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert not run(bench, pictures, study()).ran
     run_id = bench.trials()[0].info.run_id
     names = [file.path for file in bench.store().client.list_artifacts(run_id)]
-    assert names == ["hits.parquet", "seeds.csv"]
+    assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, pictures, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
     told = r"nothing was kept of run \w{32}, which had finished without .* save_models=true under"

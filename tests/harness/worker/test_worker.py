@@ -26,7 +26,7 @@ from harness.store import Failure
 from ship.configs import FINETUNERS
 from ship.plugins import load_plugin
 from ship.registry import Origin
-from ship.trial_config import EpochMetrics, Hits, TrialConfig
+from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 from tests.harness.fakes import SIX, FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, make_worker
 
@@ -63,9 +63,11 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
         lost = {"failed": {1: "loss is not finite at stage selection, epoch 2"}}
         yield EpochMetrics("selection", 2, 0.6, dict.fromkeys(SIX, (50.0, None)), **lost)
         test = dict.fromkeys((*SIX, "selection_harmonic_mean"), (55.0, None))
-        hits = Hits("", (0,), ("cat",), (True,), {"own": (b"\x80", b"")})
+        correct_predictions = CorrectPredictions(
+            "", (0,), ("cat",), (True,), {"own": (b"\x80", b"")}
+        )
         test["selection_epoch"] = (2.0, None)
-        yield EpochMetrics("test", 2, 1.0, test, (hits,), **lost)
+        yield EpochMetrics("test", 2, 1.0, test, (correct_predictions,), **lost)
 
     results = finish(make_worker(run_trial, log={"seed_curves": True}))
     assert [r[LAST_VALUE] for r in results if LAST_VALUE in r] == [50.0, 50.0]
@@ -77,7 +79,7 @@ def test_a_seed_that_failed_is_in_no_mean_and_has_no_number() -> None:
     assert final["failed_seeds"] == {1: "loss is not finite at stage selection, epoch 2"}
     assert final["metrics"]["objective"] == final["metrics"]["selection/harmonic_mean/seed_0"] == 55
     assert not any(name.endswith("/seed_1") for name in final["metrics"])
-    columns = pl.read_parquet(BytesIO(final["files"]["hits.parquet"])).columns
+    columns = pl.read_parquet(BytesIO(final["files"]["correct.parquet"])).columns
     assert "own/seed_0" in columns and "own/seed_1" not in columns
 
 

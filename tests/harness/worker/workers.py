@@ -43,11 +43,11 @@ def analytic(tmp_path: Path) -> Any:
     return make_method(tmp_path / "log").run_trial
 
 
-def items(*per_replica: dict[str, tuple[float, ...]]) -> Any:
+def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
     """A run_trial that yields selection epochs with these metrics."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:
-        for epoch, values in enumerate(per_replica, 1):
+        for epoch, values in enumerate(per_seed, 1):
             yield EpochMetrics("selection", epoch, 0.5, values)
 
     return run_trial

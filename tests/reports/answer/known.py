@@ -13,7 +13,7 @@ from tests.reports.builder import StoreBuilder
 from tests.told import told
 
 Place = tuple[tuple[str, Any], ...]
-SMALLEST = 1.0  # points: the smallest effect of interest
+SMALLEST_EFFECT = 1.0  # points: the smallest effect of interest
 CLOSE = 1e-6
 SHOWN = 0.0501  # how far a number with one decimal is from its own
 

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import HITS, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, seed_metric
 from reports.answer import Answer
 from reports.render.page import overview_lines
 from reports.report import make_report
 from reports.stats import most_by_guessing
-from reports.study.on_demand import HitFiles
+from reports.study.on_demand import CorrectFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
 from tests.reports.studies import SEEDS, few_shot, leveled
@@ -125,18 +125,20 @@ def test_controls_that_change_nothing_are_named() -> None:
 
 def chance(
     folder: Path, accuracies: Mapping[str, float], is_seen: np.ndarray = IS_SEEN
-) -> HitFiles:
+) -> CorrectFiles:
     """Write the files of right answers of some controls, with such accuracies on new classes."""
     folders = {}
     for control, accuracy in accuracies.items():
         n_new = int((~is_seen).sum())
         right = np.where(is_seen, True, np.cumsum(~is_seen) <= round(accuracy * n_new))
         own = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
-        texts = {"exam": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
+        texts = {"eval_set": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
         (folder / control).mkdir()
-        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(folder / control / HITS)
+        pl.DataFrame({**texts, "seen": is_seen, **own}).write_parquet(
+            folder / control / CORRECT_FILE
+        )
         folders[control] = (folder / control).as_uri()
-    return HitFiles(RunFiles(folders=folders))
+    return CorrectFiles(RunFiles(folders=folders))
 
 
 # Guessing among 11 new classes is right in 9.1% of 110 images, and in 14.5% by chance.
@@ -159,7 +161,9 @@ def test_a_study_is_at_chance_where_no_control_beats_guessing(
     folders = {
         run: files.files.folders[control] for run, control in named.items() if control in accuracies
     }
-    study = dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
+    study = dataclasses.replace(
+        builder.study(), correct_predictions=CorrectFiles(RunFiles(folders=folders))
+    )
     made = make_report(study).answer
     assert [limit.subject for limit in made.limits] == ["at chance"] * limited
     if limited:
@@ -183,7 +187,9 @@ def test_without_real_images_no_trained_model_may_beat_guessing(
         run: files.files.folders["learned" if name == learned else "chance"]
         for run, name in named.items()
     }
-    study = dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
+    study = dataclasses.replace(
+        builder.study(), correct_predictions=CorrectFiles(RunFiles(folders=folders))
+    )
     made = make_report(study).answer
     assert [limit.subject for limit in made.limits] == ["at chance"] * (not learned)
     if not learned:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from reports.stats import (
-    MOST_FURTHER,
+    MAX_FURTHER_PAIRS,
     Compared,
     Estimate,
     Verdict,
@@ -149,4 +149,4 @@ def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
 def test_at_the_bound_itself_no_number_settles_it() -> None:
     """A mean that is the effect would need more than anybody is told."""
     (found,) = judge([difference(1.0, 0.5)], 1.0)
-    assert found.pairs_more == (MOST_FURTHER + 1, MOST_FURTHER + 1)
+    assert found.pairs_more == (MAX_FURTHER_PAIRS + 1, MAX_FURTHER_PAIRS + 1)

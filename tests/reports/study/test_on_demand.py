@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
-from harness.store import HITS, RunFiles
+from harness.store import CORRECT_FILE, RunFiles
 from reports.study import on_demand
-from reports.study.on_demand import Histories, HitFiles
+from reports.study.on_demand import CorrectFiles, Histories
 from tests.damage import DAMAGE, Damage, damaged
 from tests.reports.builder import empty_store
 
 SOUND: dict[str, Any] = {
-    "exam": pl.Series(["", "", "x"]),
+    "eval_set": pl.Series(["", "", "x"]),
     "class_id": pl.Series([4, 4, 7], dtype=pl.Int32),
     "class": pl.Series(["ant", "ant", "bee"]),
     "seen": pl.Series([True, True, False]),
@@ -35,17 +35,17 @@ SOUND: dict[str, Any] = {
 
 def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
     """The counts of the run whose artifacts are there."""
-    return HitFiles(RunFiles(uri, {"run": folder.as_uri()})).of("run")
+    return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).of("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
-    """An exam that lacks a kind of answer has null; another run: nothing."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
+    """An evaluation set that lacks a kind of answer has null; another run: nothing."""
+    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     found = read(tmp_path).select(
-        "exam", "class_id", "seen", "pictures", "own/seed_3", "all/seed_3"
+        "eval_set", "class_id", "seen", "pictures", "own/seed_3", "all/seed_3"
     )
     assert found.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
-    assert HitFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
+    assert CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()})).of("other").is_empty()
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,22 @@ def test_answers_are_counted_by_class(tmp_path: Path) -> None:
         ("class_id", pl.Series([None, 4, 7], dtype=pl.Int32)),
         ("class_id", pl.Series([[1], [2], [3]])),
         ("class_id", pl.Series(["a", "b", "c"])),
-        ("exam", pl.Series([["a"], ["b"], ["c"]])),
-        ("exam", pl.Series([None, "", ""])),
+        ("eval_set", pl.Series([["a"], ["b"], ["c"]])),
+        ("eval_set", pl.Series([None, "", ""])),
         ("seen", pl.Series([1, 0, 1])),
         ("own/seed_3", pl.Series([900, 0, 1])),
     ],
 )
 def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Series) -> None:
     """Numbers where there should be answers would give an interval beyond 100."""
-    pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / HITS)
+    pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / CORRECT_FILE)
     assert read(tmp_path).is_empty() == (column in SOUND)
 
 
 @given(damage=DAMAGE)
 def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
     """Bytes of the file changed or cut at any place."""
-    file = tmp_path / HITS
+    file = tmp_path / CORRECT_FILE
     pl.DataFrame(SOUND).write_parquet(file)
     file.write_bytes(damaged(file.read_bytes(), damage))
     read(tmp_path)
@@ -78,17 +78,17 @@ def test_damage_is_no_traceback(tmp_path: Path, damage: Damage) -> None:
 
 def test_damage_at_each_place_ends_nothing(tmp_path: Path) -> None:
     """Of a page's header, too, where a reader that trusts it ends the process."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
-    content = (tmp_path / HITS).read_bytes()
+    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
+    content = (tmp_path / CORRECT_FILE).read_bytes()
     for place in range(len(content)):
-        (tmp_path / HITS).write_bytes(content[:place] + b"\x01" + content[place + 1 :])
+        (tmp_path / CORRECT_FILE).write_bytes(content[:place] + b"\x01" + content[place + 1 :])
         read(tmp_path)
 
 
 def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
     """Arrow takes it, polars does not."""
     table = pl.DataFrame(SOUND).to_arrow()
-    write_table(table.append_column("exam", table["exam"]), tmp_path / HITS)
+    write_table(table.append_column("eval_set", table["eval_set"]), tmp_path / CORRECT_FILE)
     assert read(tmp_path).is_empty()
 
 
@@ -96,7 +96,7 @@ def test_what_is_large_or_no_file_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few bytes may hold many rows; a pipe would wait for ever."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / HITS)
+    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
         "reports.study.on_demand.MOST_PICTURES": 2,
         "harness.store.artifacts.LARGEST_FILE": 100,
@@ -105,8 +105,8 @@ def test_what_is_large_or_no_file_is_left_alone(
         with monkeypatch.context() as patch:
             patch.setattr(name, value)
             assert read(tmp_path).is_empty()
-    (tmp_path / HITS).unlink()
-    os.mkfifo(tmp_path / HITS)
+    (tmp_path / CORRECT_FILE).unlink()
+    os.mkfifo(tmp_path / CORRECT_FILE)
     assert read(tmp_path).is_empty()
 
 
@@ -130,7 +130,7 @@ def test_files_are_asked_for_where_a_server_keeps_them(
         calls.append(folder)
 
     monkeypatch.setattr("harness.store.artifacts._downloaded", fail)
-    files = HitFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
+    files = CorrectFiles(RunFiles(uri, {f"run{i}": folder for i in range(9)}))
     assert all(files.of(f"run{i}").is_empty() for i in range(9))
     assert len(calls) == asked  # three that fail are enough
 
@@ -199,7 +199,7 @@ def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, An
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No histories can fill the memory of a report."""
     ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
-    monkeypatch.setattr(on_demand, "MOST_VALUES", 10)
+    monkeypatch.setattr(on_demand, "MAX_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).of("m", ids).values()) <= 10
 
 
@@ -215,7 +215,9 @@ def test_a_server_is_asked_for_some_of_many_runs(
     assert histories.of("m", many) == histories.of("m", many) == {}
     asked = [call.args[0] for call in client.get_metric_history.call_args_list]
     assert (
-        len(asked) == on_demand.MOST_FAILED if fails else 200 <= len(asked) <= on_demand.MOST_ASKED
+        len(asked) == on_demand.MAX_FAILED
+        if fails
+        else 200 <= len(asked) <= on_demand.MAX_HISTORIES
     )
     assert fails or int(asked[-1]) > 990
 

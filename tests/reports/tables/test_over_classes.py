@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import HITS, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, seed_metric
 from reports.cells import Ranged
 from reports.formatting import cell_text
 from reports.report import make_report
 from reports.stats import DRAWS
 from reports.study import Study
-from reports.study.on_demand import HitFiles
+from reports.study.on_demand import CorrectFiles
 from reports.tables import build_tables
 from reports.tables.over_classes import _draws_of_run, _Unanswered
 from tests.reports.builder import StoreBuilder, scores
@@ -40,7 +40,7 @@ def measured(right: np.ndarray) -> dict[str, float]:
 def frame(level: int) -> pl.DataFrame:
     """The file of a run."""
     ids = np.repeat(np.arange(CLASSES, dtype=np.int32), PICTURES)
-    columns = {"exam": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
+    columns = {"eval_set": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
     own = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
     return pl.DataFrame({**columns, "seen": SEEN, **own})
 
@@ -54,9 +54,11 @@ def kept(builder: StoreBuilder, levels: Sequence[int], folder: Path) -> Study:
         builder.trial(at, {s: measured(answers(level, s)) for s in SEEDS})
         run = builder.runs[-1].run_id
         (folder / run).mkdir()
-        frame(level).write_parquet(folder / run / HITS)
+        frame(level).write_parquet(folder / run / CORRECT_FILE)
         folders[run] = (folder / run).as_uri()
-    return dataclasses.replace(builder.study(), hits=HitFiles(RunFiles(folders=folders)))
+    return dataclasses.replace(
+        builder.study(), correct_predictions=CorrectFiles(RunFiles(folders=folders))
+    )
 
 
 @pytest.fixture
@@ -98,11 +100,13 @@ def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> Non
 
 def test_draws_are_paired_between_settings(study: Study) -> None:
     """A setting with the baseline's answers differs by nothing in any draw: no interval."""
-    folders = dict(study.hits.files.folders)
+    folders = dict(study.correct_predictions.files.folders)
     run_of = dict(zip((2, 4, 8), folders, strict=True))
     folders[run_of[2]] = folders[run_of[4]]
     assert (
-        over_classes(dataclasses.replace(study, hits=HitFiles(RunFiles(folders=folders))))["2"]
+        over_classes(
+            dataclasses.replace(study, correct_predictions=CorrectFiles(RunFiles(folders=folders)))
+        )["2"]
         is None
     )
 
@@ -110,25 +114,36 @@ def test_draws_are_paired_between_settings(study: Study) -> None:
 def missing_line(study: Study) -> str:
     """The note that tells of missing files, or an empty text."""
     table, *_ = build_tables(study)
-    return next((note for note in table.notes if HITS in note), "")
+    return next((note for note in table.notes if CORRECT_FILE in note), "")
 
 
 def test_without_the_files_the_table_does_without(study: Study, tmp_path: Path) -> None:
     """Of one setting: its cell; of the baseline: the column. One line says so while any has one."""
-    first, base, last = study.hits.files.folders
+    first, base, last = study.correct_predictions.files.folders
     assert missing_line(study) == ""
-    (tmp_path / first / HITS).write_bytes(b"PAR1 and no more")
-    study = dataclasses.replace(study, hits=HitFiles(study.hits.files))
+    (tmp_path / first / CORRECT_FILE).write_bytes(b"PAR1 and no more")
+    study = dataclasses.replace(
+        study, correct_predictions=CorrectFiles(study.correct_predictions.files)
+    )
     assert (cells := over_classes(study))["2"] is None and cells["8"] is not None
-    assert missing_line(study).startswith("hits.parquet is missing or damaged in 1 of 3 runs")
-    (tmp_path / base / HITS).unlink()
-    study = dataclasses.replace(study, hits=HitFiles(study.hits.files))
+    assert missing_line(study).startswith("correct.parquet is missing or damaged in 1 of 3 runs")
+    (tmp_path / base / CORRECT_FILE).unlink()
+    study = dataclasses.replace(
+        study, correct_predictions=CorrectFiles(study.correct_predictions.files)
+    )
     assert set(over_classes(study).values()) == {None}
     table, *_ = build_tables(study)
     assert "classes" not in [column.key for column in table.columns]
-    assert missing_line(study).startswith("hits.parquet is missing or damaged in 2 of 3 runs")
-    (tmp_path / last / HITS).unlink()
-    assert missing_line(dataclasses.replace(study, hits=HitFiles(study.hits.files))) == ""
+    assert missing_line(study).startswith("correct.parquet is missing or damaged in 2 of 3 runs")
+    (tmp_path / last / CORRECT_FILE).unlink()
+    assert (
+        missing_line(
+            dataclasses.replace(
+                study, correct_predictions=CorrectFiles(study.correct_predictions.files)
+            )
+        )
+        == ""
+    )
 
 
 def width(cell: object) -> float:
@@ -153,10 +168,12 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
 def test_a_class_average_weighs_classes_alike(study: Study, tmp_path: Path) -> None:
     """As generalized zero-shot accuracies do, of their own kind of classes; of no other answers."""
     ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
-    columns = {"exam": [""] * len(ids), "class_id": ids, "seen": ids < 12}
+    columns = {"eval_set": [""] * len(ids), "class_id": ids, "seen": ids < 12}
     right = (ids > 0) & (ids < 12)
-    pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / HITS)
-    study = dataclasses.replace(study, hits=HitFiles(RunFiles(folders={"run": tmp_path.as_uri()})))
+    pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / CORRECT_FILE)
+    study = dataclasses.replace(
+        study, correct_predictions=CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()}))
+    )
     seen, unseen = (_draws_of_run(study, "run", 0, metric) for metric in ("seen", "unseen"))
     assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen.values == pytest.approx(np.zeros(DRAWS))

@@ -143,6 +143,6 @@ def test_a_bomb_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """A variable that unpacks to more than lists can be is refused at the limit."""
     write(path, packed(matrix("x", 6, (1, 10**6), element(2, b"\0" * 10**6))))
     assert read_mat(path, ["x"])["x"].shape == (1, 10**6)
-    monkeypatch.setattr(xlsa, "LARGEST", 10**6)
+    monkeypatch.setattr(xlsa, "MAX_FILE_BYTES", 10**6)
     with pytest.raises(ValueError, match="its variables are too large"):
         read_mat(path, ["x"])

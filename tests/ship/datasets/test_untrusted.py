@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ship.datasets import DatasetError, Picture, load_dataset
-from ship.datasets.base import LARGEST_PICTURE, UndecodableError
+from ship.datasets.base import MAX_PICTURE, UndecodableError
 from ship.features import undecodable
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.datasets.conftest import SPLIT_FILE
@@ -36,7 +36,7 @@ def png(side: int) -> bytes:
 @pytest.mark.parametrize("side", [9_460, 20_000, 2_000_000])
 def test_a_bomb_is_not_decoded(side: int, coop_root: Path) -> None:
     """Pillow would only warn of the first; the user is told which picture, and why."""
-    assert side**2 > LARGEST_PICTURE
+    assert side**2 > MAX_PICTURE
     with pytest.raises(UndecodableError, match="pixels are too many"):
         Picture("bomb", png(side)).open()
     pictures = coop_root / "caltech-101/101_ObjectCategories"

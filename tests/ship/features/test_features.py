@@ -126,13 +126,13 @@ def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: PictureDataset, cache_d
 def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path) -> None:
     """Every array leaves a pickle as a separate buffer, which is what Ray's store shares."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    mapped = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    inside_vmap = extract_features(FakeEncoder(), dataset, 1, cache_dir)
     buffers: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(mapped, protocol=5, buffer_callback=buffers.append)
+    body = pickle.dumps(inside_vmap, protocol=5, buffer_callback=buffers.append)
     assert len(buffers) == 6
     assert len(body) < 2000
     found: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
-    assert np.shares_memory(found.train, mapped.train)
+    assert np.shares_memory(found.train, inside_vmap.train)
 
 
 def small(name: str, root: Path) -> PictureDataset:

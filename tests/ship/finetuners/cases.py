@@ -4,9 +4,9 @@ from typing import Any
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig
-from ship.finetuners import FINETUNERS, FusedFinetuner, build_finetuner
+from ship.finetuners import FINETUNERS, BatchedFinetuner, build_finetuner
 from ship.generators import Synthesizer
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
@@ -27,7 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 0.5) -> Synthesizer:
     """Noisy text features of the unseen classes, by default at half a real feature's weight."""
-    generator = FusedGenerator(GaussianText, GaussianTextConfig(scale=0.1), task, clip, SEEDS)
+    generator = BatchedGenerator(GaussianText, GaussianTextConfig(scale=0.1), task, clip, SEEDS)
     return Synthesizer(SyntheticConfig(loss_weight=weight), generator.sample, task, SEEDS)
 
 
@@ -43,7 +43,7 @@ def built(
     return build_finetuner(FINETUNERS[name](**settings), task, made, clip, SEEDS)
 
 
-def trained(finetuner: FusedFinetuner) -> Any:
+def trained(finetuner: BatchedFinetuner) -> Any:
     """After all of its epochs."""
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()

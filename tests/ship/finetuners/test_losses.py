@@ -32,7 +32,7 @@ class Rows:
 
     clip: FrozenCLIP
     task: Task
-    replica: int
+    seed_index: int
     x: Array
     labels: list[int]
     weights: Array
@@ -40,7 +40,7 @@ class Rows:
 
     @property
     def seen(self) -> Array:
-        return self.task.seen[self.replica].double().numpy()
+        return self.task.seen[self.seed_index].double().numpy()
 
     @property
     def allowed(self) -> Array:
@@ -145,7 +145,7 @@ def clap(rows: Rows, w: Weights) -> float:
     lambda_c: mean probability of its class over all views of a class's pictures; where others are
     synthesized, theirs is the mean of these.
     """
-    task, r = rows.task, rows.replica
+    task, r = rows.task, rows.seed_index
     held: dict[int, list[float]] = {}
     for place in range(task.counts[r]):
         label = int(task.labels[r, place])
@@ -161,7 +161,7 @@ def clap(rows: Rows, w: Weights) -> float:
 
 def tip_adapter_f(rows: Rows, w: Weights) -> float:
     """Zero-shot and cache (arXiv:2207.09519, eq. 4); weights over the whole set's mean weight."""
-    task, r = rows.task, rows.replica
+    task, r = rows.task, rows.seed_index
     made = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
     values = np.eye(len(rows.text))[[*made, *task.labels[r].tolist()]]
     affinity = np.exp(-3.0 * (1 - rows.x @ w["cache.keys"].T))

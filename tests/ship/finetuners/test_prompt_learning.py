@@ -24,7 +24,7 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
 
 
 def text_features(finetuner: Any) -> torch.Tensor:
-    """The classifier that learned prompts make, (replica, n_cls, feature)."""
+    """The classifier that learned prompts make, (seed, n_cls, feature)."""
     made: torch.Tensor = finetuner.stack("text_features")
     return made
 
@@ -70,13 +70,13 @@ def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
         made = built("cocoop", settings, task, clip64, 0.5)
-        encode = made.one.prompts._shared
+        encode = made.prototype.prompts._shared
 
         def watched(ctx: torch.Tensor, *inner: Any) -> torch.Tensor:
             sizes.append(8 * len(ctx))
             return encode(ctx, *inner)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(made.one.prompts, "_shared", watched)
+        monkeypatch.setattr(made.prototype.prompts, "_shared", watched)
         return trained(made).state_dict(), made.logits(few, {})
 
     whole = run()

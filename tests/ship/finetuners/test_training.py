@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.by_hand import Array
@@ -148,7 +148,7 @@ def test_a_bottleneck_has_a_unit_at_least(
 
 
 def rows(
-    probe: FusedFinetuner, task: Task, r: int, *, synthetic: bool
+    probe: BatchedFinetuner, task: Task, r: int, *, synthetic: bool
 ) -> tuple[Array, Array, Array]:
     """Views of one replica, their labels, and what each counts as."""
     n = task.counts[r]

@@ -37,7 +37,7 @@ def centred(scores: np.ndarray | Tensor) -> np.ndarray:
 
 
 def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
-    """What the discriminant adds to the zero-shot logits at alpha 1, (replica, n, n_cls)."""
+    """What the discriminant adds to the zero-shot logits at alpha 1, (seed, n, n_cls)."""
     return gda.logits(x, {"alpha": 1.0}) - task.logit_scale * x @ task.text_features.T
 
 
@@ -83,11 +83,11 @@ def by_hand(means: np.ndarray, precision: np.ndarray, x: np.ndarray) -> np.ndarr
     return x @ w.T + b
 
 
-def views_of(task: Task, replica: int) -> tuple[np.ndarray, np.ndarray]:
+def views_of(task: Task, seed_index: int) -> tuple[np.ndarray, np.ndarray]:
     """All views of a replica's pictures, and the class of each."""
-    n, views = task.counts[replica], task.features.shape[2]
-    x = task.features[replica, :n].reshape(n * views, -1).numpy()
-    return x, task.labels[replica, :n].numpy().repeat(views)
+    n, views = task.counts[seed_index], task.features.shape[2]
+    x = task.features[seed_index, :n].reshape(n * views, -1).numpy()
+    return x, task.labels[seed_index, :n].numpy().repeat(views)
 
 
 def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:

@@ -157,7 +157,7 @@ def test_faults_of_the_setting_are_told(
             config(path)
     with pytest.raises(ValidationError, match="random_words needs descriptions"):
         ZeroShotConfig(random_words=1)
-    monkeypatch.setattr("ship.configs.finetuners.MOST_BYTES", 10)
+    monkeypatch.setattr("ship.configs.finetuners.MAX_BYTES", 10)
     with pytest.raises(ValidationError, match="has more than 10 bytes"):
         config(file)
 

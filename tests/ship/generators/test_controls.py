@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig, RealPicturesConfig
 from ship.generators import GENERATORS, MixedWithReal, Synthesizer, build_generator
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     GaussianText,
     modality_shift,
@@ -20,7 +20,7 @@ from ship.generators.gaussians import (
     within_class_rows,
 )
 from ship.generators.source import RealPictures
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
@@ -43,7 +43,7 @@ def test_features_are_drawn_around_a_mean(
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
     ids = task.synthesized_ids.repeat(1, 2)
     made, noise = (
-        draw(ReplicaRng(SEEDS, "n", dtype=torch.float64))
+        draw(SeedRng(SEEDS, "n", dtype=torch.float64))
         for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
     )
     text = task.text_features
@@ -73,7 +73,7 @@ def test_real_pictures_come_all_before_any_comes_again(
     generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
     for times in (1, 2):
         ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
-        made = generator.sample(ids, ReplicaRng(SEEDS, "n"))
+        made = generator.sample(ids, SeedRng(SEEDS, "n"))
         for r in range(2):
             rows, counts = made[r].unique(dim=0, return_counts=True)
             assert len(rows) == 6 and counts.tolist() == [times] * 6
@@ -85,7 +85,7 @@ def test_real_pictures_come_all_before_any_comes_again(
 def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
     """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
     task = selection_task(clip, features, SEEDS)
-    generator = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
+    generator = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator.sample, task, SEEDS)
     joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3], step=0)
     assert joined.shape[:2] == labels.shape == (2, 9)
@@ -104,10 +104,10 @@ def test_a_share_of_each_class_is_real(
 ) -> None:
     """Of four features a class as many as the share says, rounded up or down; the rest are made."""
     task = selection_task(clip, features, SEEDS)
-    made = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
+    made = BatchedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     mixed = MixedWithReal(made, share, task, clip, SEEDS)
     ids = task.synthesized_ids.repeat_interleave(4, dim=1)
-    found, alone = (source.sample(ids, ReplicaRng(SEEDS, "n")) for source in (mixed, made))
+    found, alone = (source.sample(ids, SeedRng(SEEDS, "n")) for source in (mixed, made))
     real = torch.tensor(features.train).flatten(0, 1)
     for own, others, classes in zip(found, alone, ids, strict=True):
         is_made = (own == others).all(1)
@@ -120,7 +120,7 @@ def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
     """Six features of each replica's first new class, from its pictures in the same views."""
     config = RealPicturesConfig.model_validate({"name": "real", **settings})
     ids = task.synthesized_ids[:, :1].repeat(1, 6)
-    return RealPictures(config, task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
+    return RealPictures(config, task, clip, SEEDS).sample(ids, SeedRng(SEEDS, "n"))
 
 
 def test_a_dose_moves_the_means_and_leaves_the_deviations(
@@ -137,13 +137,13 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
     )
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
         found = dosed(task, clip, mean_shift=dose, spread_scale=spread)
-        for replica in range(2):
-            label = int(task.synthesized_ids[replica, 0])
-            pictures = task.unseen()[replica]
+        for seed_index in range(2):
+            label = int(task.synthesized_ids[seed_index, 0])
+            pictures = task.unseen()[seed_index]
             mean = pictures.features[pictures.labels == label].flatten(0, 1).mean(0)
             made = (1 - dose) * mean + dose * task.text_features[label]
-            made = made + spread * (plain[replica] - mean)
-            torch.testing.assert_close(found[replica], made / made.norm(dim=-1, keepdim=True))
+            made = made + spread * (plain[seed_index] - mean)
+            torch.testing.assert_close(found[seed_index], made / made.norm(dim=-1, keepdim=True))
     noise = dosed(task, clip, mean_shift=1.0, spread_scale=0.0, shift_target="noise")
     assert torch.equal(noise[:, :1].expand_as(noise), noise)
     assert not torch.allclose(noise[0], noise[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
 from ship.generators import gaussians
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     KnnGaussian,
     modality_shift,
@@ -21,7 +21,7 @@ from ship.generators.gaussians import (
     shrunk_cholesky,
     within_class_rows,
 )
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from tests.ship.conftest import all_seen, final_task
 
@@ -127,6 +127,6 @@ def test_where_all_classes_are_seen_all_of_them_have_a_part(
 ) -> None:
     """As in few_shot, where features of seen classes are drawn."""
     few = all_seen(final_task(clip, features, SEEDS, shots=3))
-    generator = FusedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
-    made = generator.sample(few.synthesized_ids, ReplicaRng(SEEDS, "n"))
+    generator = BatchedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
+    made = generator.sample(few.synthesized_ids, SeedRng(SEEDS, "n"))
     assert made.shape == (2, 4, 16) and bool(made.isfinite().all())

@@ -10,9 +10,9 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import PromptMode, WGANConfig
 from ship.generators import GENERATORS, build_generator
-from ship.generators.wgan import FusedWGAN
-from ship.replicas import BatchStream, ReplicaRng
-from ship.state import under
+from ship.generators.wgan import BatchedWGAN
+from ship.seeds import BatchStream, SeedRng
+from ship.state import strip_prefix
 from ship.subsets import FeatureSet
 from tests.ship.by_hand import (
     Array,
@@ -92,10 +92,10 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
     scatter(parameters, 0.3)
     rng, encoded = np.random.default_rng(0), prompt not in ("global", "noise")
     x = unit_rows(rng, 2, N, 16)
-    noise = rng.standard_normal((2, N, vae.one.noise_size))
+    noise = rng.standard_normal((2, N, vae.prototype.noise_size))
     given = torch.from_numpy(noise) if prompt != "global" else None
     found = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
-    kl_weight, free_bits = vae.one.config.kl_weight, vae.one.config.free_bits
+    kl_weight, free_bits = vae.prototype.config.kl_weight, vae.prototype.config.free_bits
 
     def by_hand(r: int, w: Weights) -> float:
         mean, log_var = posterior(w, x[r])
@@ -117,20 +117,20 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
     assert vae.train_epoch().keys() == told
 
 
-def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> FusedWGAN:
+def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> BatchedWGAN:
     """Of two replicas."""
     config = WGANConfig(**{**WGAN_HIDDEN, **settings})
-    return FusedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
+    return BatchedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
 
 
-def texts_of(made: FusedWGAN) -> Tensor:
+def texts_of(made: BatchedWGAN) -> Tensor:
     """Zero-shot text features of the classes."""
     return made._task.text_features
 
 
-def networks(made: FusedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def networks(made: BatchedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What its critic and its generator are trained in, by name."""
-    return under(made.stack.trained, "critic"), under(made.stack.trained, "generator")
+    return strip_prefix(made.stack.trained, "critic"), strip_prefix(made.stack.trained, "generator")
 
 
 def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
@@ -196,10 +196,9 @@ def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: Featu
     made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
     task, metrics = made._task, made.train_epoch()
     batches = BatchStream(task.counts, 5, SEEDS, "wgan/batches")
-    views, mixes = ReplicaRng(SEEDS, "wgan/views"), ReplicaRng(SEEDS, "wgan/mix")
+    views, mixes = SeedRng(SEEDS, "wgan/views"), SeedRng(SEEDS, "wgan/mix")
     noise, pleasing = (
-        ReplicaRng(SEEDS, f"wgan/{name}", dtype=torch.float64)
-        for name in ("noise", "generator_noise")
+        SeedRng(SEEDS, f"wgan/{name}", dtype=torch.float64) for name in ("noise", "generator_noise")
     )
     critic_step, generator_step = (
         torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)

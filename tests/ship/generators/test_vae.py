@@ -11,10 +11,10 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import PromptVAEConfig
 from ship.generators import GENERATORS, build_generator
-from ship.generators.fit import FusedGenerator
+from ship.generators.fit import BatchedGenerator
 from ship.generators.vae import VAE
-from ship.replicas import ReplicaRng
-from ship.state import under
+from ship.seeds import SeedRng
+from ship.state import strip_prefix
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures, Task
 from tests.ship.generators.cases import VAE as SMALL
@@ -32,17 +32,17 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
 
 def build(
     clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, name: str = "mlp_vae", **settings: Any
-) -> FusedGenerator:
+) -> BatchedGenerator:
     """The VAE with the MLP decoder, which is fast; what is tested here is the same for both."""
     made = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
-    assert isinstance(made, FusedGenerator)
+    assert isinstance(made, BatchedGenerator)
     return made
 
 
 def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> None:
     """A comparison of the two is one of decoders."""
     ours, theirs = (
-        under(build(clip64, task, name=name).stack.trained, "encoder")
+        strip_prefix(build(clip64, task, name=name).stack.trained, "encoder")
         for name in ("vae", "mlp_vae")
     )
     assert len(ours) == 6
@@ -64,7 +64,7 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
         if epoch == 1:
             theirs = free.train_epoch()
             assert all(torch.equal(metrics[name], theirs[name]) for name in metrics)
-    plain = build(clip64, task, kl_weight=0.8).one
+    plain = build(clip64, task, kl_weight=0.8).prototype
     assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
@@ -75,7 +75,7 @@ def test_active_units_are_counted_over_each_replicas_own_pictures(
     vae = build(clip64, task, latent_dim=30, lr=1e-12, weight_decay=0.0)
     with torch.no_grad():
         for value in vae.stack.trained.values():
-            value.copy_(0.4 * ReplicaRng(SEEDS, "w", dtype=value.dtype).normal(*value.shape[1:]))
+            value.copy_(0.4 * SeedRng(SEEDS, "w", dtype=value.dtype).normal(*value.shape[1:]))
     found = vae.train_epoch()["active_units"]
     expected = []
     for r, count in enumerate(task.counts):
@@ -89,11 +89,11 @@ def test_active_units_are_counted_over_each_replicas_own_pictures(
 EARLY = {"lr": 0.1, "epochs": 12}
 
 
-def held_out_loss(vae: FusedGenerator, task: Task, seed: int) -> float:
+def held_out_loss(vae: BatchedGenerator, task: Task, seed: int) -> float:
     """The held-out ELBO of a solo run, from the real rows alone."""
     (pictures,) = task.held_out()
     x = pictures.features[None]
-    noise = ReplicaRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
+    noise = SeedRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
     z = mean + noise * (0.5 * log_var).exp()
     made = vae.stack("decoder", z, pictures.labels[None])
@@ -117,7 +117,7 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
         curve.append(fused.train_epoch())
         held.append({k: v.detach().clone() for k, v in fused.stack.trained.items()})
     lengths = []
-    for replica, seed in enumerate(SEEDS):
+    for seed_index, seed in enumerate(SEEDS):
         alone = uneven_task(clip64, features, [seed])
         watched = build(clip64, alone, [seed], **settings)
         losses: list[float] = []
@@ -133,9 +133,11 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
         lengths.append(len(losses))
         for epoch in held[running:]:
             for name, value in epoch.items():
-                torch.testing.assert_close(value[replica], states[best][name][0], atol=1e-9, rtol=0)
+                torch.testing.assert_close(
+                    value[seed_index], states[best][name][0], atol=1e-9, rtol=0
+                )
         for name, expected in (("held_out_loss", losses), ("active_units", units)):
-            ours = [epoch[name][replica].item() for epoch in curve]
+            ours = [epoch[name][seed_index].item() for epoch in curve]
             assert ours[:running] == pytest.approx(expected[:running], abs=1e-9)
             assert ours[running:] == pytest.approx([expected[best]] * (len(ours) - running))
     assert len(curve) == max(lengths) > min(lengths)
@@ -162,7 +164,7 @@ def test_a_fixed_prompt_is_its_words(
     assert vae.epochs == 0 and vae.finished and vae.train_epoch() == {}
     ids = torch.tensor([[2, 0, 2], [1, 3, 0], [3, 3, 1]])
     expected = clip64.encode_texts([sentence.format(name) for name in task.class_names])
-    made = vae.sample(ids, ReplicaRng(SEEDS, "noise"))
+    made = vae.sample(ids, SeedRng(SEEDS, "noise"))
     torch.testing.assert_close(made, expected[ids], atol=1e-12, rtol=0)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.generators import build_generator
-from ship.replicas import ReplicaRng
+from ship.seeds import SeedRng
 from ship.tasks import Task
 from ship.testing import Bench, check_finetuner, check_generator
 from ship.testing.bench import MethodSubject
@@ -116,7 +116,7 @@ def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: 
     assert bool((errors[-1] < 0.8 * errors[0]).all())
 
 
-class Permuted(ReplicaRng):
+class Permuted(SeedRng):
     """The same draws, given to the rows of a batch in another order."""
 
     def __init__(self, seeds: tuple[int, ...], order: Tensor) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import FusedFinetuner
-from ship.generators.fit import FusedGenerator
+from ship.finetuners.tune import BatchedFinetuner
+from ship.generators.fit import BatchedGenerator
 from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
@@ -80,42 +80,47 @@ PATIENT = {"generator": TOLD["patient"]}
 # what is spoilt, in which epoch of which object (of selection: 0) -> the stage and the epoch that
 # are named, and what was not finite
 CASES = [
-    ({}, FusedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
-    ({}, FusedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),
-    ({}, FusedFinetuner, {"epoch": 1, "nth": 1}, "loss is not finite at stage final, epoch 1"),
-    ({}, FusedGenerator, {"epoch": 2}, "loss is not finite at stage selection_generator, epoch 2"),
+    ({}, BatchedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
+    ({}, BatchedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),
+    ({}, BatchedFinetuner, {"epoch": 1, "nth": 1}, "loss is not finite at stage final, epoch 1"),
+    (
+        {},
+        BatchedGenerator,
+        {"epoch": 2},
+        "loss is not finite at stage selection_generator, epoch 2",
+    ),
     (
         {"quality": False, "finetuner": "gda"},
-        FusedGenerator,
+        BatchedGenerator,
         {"epoch": 3, "after": True},
         "the generator's weights are not finite at stage selection_generator, epoch 3",
     ),
     (
         {"finetuner": {"name": "lp_plus_plus", "epochs": 4}},
-        FusedGenerator,
+        BatchedGenerator,
         {"epoch": 2, "nth": 1},
         "loss is not finite at stage final_generator, epoch 2",
     ),
-    (GENERATED, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
-    (PATIENT, FusedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (GENERATED, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (PATIENT, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
     (
         {**PATIENT, "selection": "authors"},
-        FusedFinetuner,
+        BatchedFinetuner,
         {"epoch": 2, "nth": 1},
         "loss is not finite at stage selection, epoch 6",
     ),
     (
         {"selection": "base_val", "protocol": "few_shot"},
-        FusedFinetuner,
+        BatchedFinetuner,
         {"epoch": 1},
         "loss is not finite at stage selection, epoch 1",
     ),
-    ({"selection": "none"}, FusedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**ACROSS, "selection": "none"}, FusedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**ACROSS, "selection": "none"}, FusedFinetuner, {"epoch": 2, "nth": 1}, "final, epoch 2"),
+    ({"selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
+    ({**ACROSS, "selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
+    ({**ACROSS, "selection": "none"}, BatchedFinetuner, {"epoch": 2, "nth": 1}, "final, epoch 2"),
     (
         {"protocol": "generalized_zero_shot"},
-        FusedFinetuner,
+        BatchedFinetuner,
         {"epoch": 2},
         "stage selection, epoch 2",
     ),
@@ -147,18 +152,20 @@ def test_the_other_seeds_end_as_without_the_failed_one(
     assert stages[0] == stages[1]
     for item in alone:
         own = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
-        assert own.per_replica.keys() == item.per_replica.keys()
-        for name, values in item.per_replica.items():
-            found = own.per_replica[name]
+        assert own.per_seed.keys() == item.per_seed.keys()
+        for name, values in item.per_seed.items():
+            found = own.per_seed[name]
             assert (found[PLACE] is None) == (PLACE in own.failed)
             others = [value for place, value in enumerate(found) if place != PLACE]
             assert others == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
-    for exam, clean in zip(last.hits, alone[-1].hits, strict=True):
-        for answer, rows in exam.right.items():
-            assert rows == (clean.right[answer][0], b"", clean.right[answer][1])
+    for eval_set, clean in zip(
+        last.correct_predictions, alone[-1].correct_predictions, strict=True
+    ):
+        for answer, rows in eval_set.correct.items():
+            assert rows == (clean.correct[answer][0], b"", clean.correct[answer][1])
 
 
-@pytest.mark.parametrize("kind", [FusedFinetuner, FusedGenerator])
+@pytest.mark.parametrize("kind", [BatchedFinetuner, BatchedGenerator])
 def test_a_trial_without_a_seed_left_ends(
     clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type
 ) -> None:
@@ -169,16 +176,16 @@ def test_a_trial_without_a_seed_left_ends(
         list(run_trial(config(eval_every=1), SEEDS, features, clip))
     assert sorted(raised.value.failed) == [0, 1, 2]
     assert "epoch 1" in raised.value.failed[0] and "epoch 2" in raised.value.failed[1]
-    assert "(replicas 0, 2); " in str(raised.value)
+    assert "(seed indices 0, 2); " in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("changes", "kind", "nth"),
     [
-        ({}, FusedFinetuner, 0),
-        ({"selection": "none"}, FusedFinetuner, 0),
-        pytest.param({}, FusedGenerator, 0, marks=pytest.mark.slow),
-        ({**ACROSS, "selection": "none"}, FusedFinetuner, 0),
+        ({}, BatchedFinetuner, 0),
+        ({"selection": "none"}, BatchedFinetuner, 0),
+        pytest.param({}, BatchedGenerator, 0, marks=pytest.mark.slow),
+        ({**ACROSS, "selection": "none"}, BatchedFinetuner, 0),
     ],
 )
 def test_a_resumed_trial_remembers_its_failed_seeds(

@@ -14,8 +14,8 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.finetuners.adapters import TipAdapterF
 from ship.finetuners.prompts import CoOp
-from ship.generators.fit import FusedGenerator
-from ship.generators.wgan import FusedWGAN
+from ship.generators.fit import BatchedGenerator
+from ship.generators.wgan import BatchedWGAN
 from ship.state import Checkpoint, CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
@@ -178,12 +178,12 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Alive:
 
         monkeypatch.setattr(kind, "__init__", noted)
 
-    for kind in (FusedGenerator, FusedWGAN, CoOp, TipAdapterF):
+    for kind in (BatchedGenerator, BatchedWGAN, CoOp, TipAdapterF):
         note(kind)
 
     def counted() -> tuple[int, int]:
         n = Counter(type(held) for held in made)
-        return n[FusedGenerator] + n[FusedWGAN], n[CoOp] + n[TipAdapterF]
+        return n[BatchedGenerator] + n[BatchedWGAN], n[CoOp] + n[TipAdapterF]
 
     return counted
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import FusedFinetuner
+from ship.finetuners.tune import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
@@ -32,8 +32,8 @@ def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[s
         if alone is None:
             assert m.stage == "final"
             continue
-        for name, values in m.per_replica.items():
-            assert values[1] == pytest.approx(alone.per_replica[name][0], abs=1e-9), (m.stage, name)
+        for name, values in m.per_seed.items():
+            assert values[1] == pytest.approx(alone.per_seed[name][0], abs=1e-9), (m.stage, name)
             compared += 1
     assert compared >= 12
 
@@ -46,17 +46,19 @@ def test_stages_and_metrics(
     made = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
     assert list(dict.fromkeys(m.stage for m in made)) == stages
     assert [m.stage for m in made].count("test") == 1
-    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_replica[name])
+    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_seed[name])
     progress = [m.progress for m in made]
     assert progress == sorted(progress) and progress[-1] == 1
-    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_replica]
+    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
     assert evaluated == ([] if selection == "none" else [0, 2, 4])
 
 
 def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) -> None:
     """The message has the stage, the epoch and the replicas."""
     broken = config(generator={**VAE, "lr": 1e30})
-    with pytest.raises(NonFiniteLoss, match=r"stage selection_generator, epoch \d \(replicas 0\)"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"stage selection_generator, epoch \d \(seed indices 0\)"
+    ):
         list(run_trial(broken, [5], features, clip))
     with pytest.raises(NonFiniteLoss) as raised:
         EpochMetrics("final", 1, 0.5, {"loss": (1.0, float("nan"), 0.5, float("inf"))})
@@ -76,7 +78,7 @@ def test_what_is_not_finite_never_becomes_an_accuracy(
     clip: FrozenCLIP, features: FeatureSet, broken: dict[str, Any], quality: bool
 ) -> None:
     """A last step that breaks the weights shows in no loss; argmax would take NaN for a class."""
-    with pytest.raises(NonFiniteLoss, match=r"not finite.* \(replicas 0\)"):
+    with pytest.raises(NonFiniteLoss, match=r"not finite.* \(seed indices 0\)"):
         list(run_trial(config(quality=quality, **broken), [5], features, clip))
 
 
@@ -95,19 +97,19 @@ def test_behind_its_chosen_epoch_a_replica_cannot_fail(
     """It is trained on only because another one has further to go."""
     setting = config(eval_every=1, finetuner={**COOP, "lr": 2.0})
     made = list(run_trial(setting, [0, 1, 2], features, clip))
-    chosen = made[-1].per_replica["selection_epoch"]
+    chosen = made[-1].per_seed["selection_epoch"]
     last = max(chosen)
     assert min(chosen) < last
     done = [0]
 
-    class Diverging(FusedFinetuner):
+    class Diverging(BatchedFinetuner):
         def train_epoch(self) -> dict[str, torch.Tensor]:
             losses = super().train_epoch()
             done[0] += 1
             behind = torch.tensor(chosen) < done[0] - COOP["epochs"]
             return {"loss": torch.where(behind, torch.nan, losses["loss"])}
 
-    monkeypatch.setattr("ship.finetuners.FusedFinetuner", Diverging)
+    monkeypatch.setattr("ship.finetuners.BatchedFinetuner", Diverging)
     again = list(run_trial(setting, [0, 1, 2], features, clip))
     assert done[0] == COOP["epochs"] + last
     assert again[-1] == made[-1]

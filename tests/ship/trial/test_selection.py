@@ -13,7 +13,7 @@ from ship.finetuners import FINETUNERS
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
-from ship.trial.selection import TOLERANCE, Best
+from ship.trial.selection import TOLERANCE, BestCheckpoint
 from ship.trial_config import EpochMetrics
 from tests.ship.conftest import build_features
 from tests.ship.finetuners.cases import FAST
@@ -30,8 +30,8 @@ SEEDS = [0, 1, 2]
 
 def chosen_epoch(made: list[EpochMetrics], metric: str, seed: int, tolerance: float | None) -> int:
     """Find the last epoch within the tolerance of the best one; None: the first best one."""
-    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_replica]
-    values = [m.per_replica[metric][seed] for m in evaluated]
+    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
+    values = [m.per_seed[metric][seed] for m in evaluated]
     if tolerance is None:
         return evaluated[int(np.argmax(values))].epoch
     return max(
@@ -48,7 +48,7 @@ def test_each_seed_is_tested_at_its_chosen_epoch(
     made = list(run_trial(setting, SEEDS, features, clip))
     tolerance = None if setting.selection == "test" else TOLERANCE
     expected = [chosen_epoch(made, metric, place, tolerance) for place in range(len(SEEDS))]
-    assert list(made[-1].per_replica["selection_epoch"]) == expected
+    assert list(made[-1].per_seed["selection_epoch"]) == expected
     assert next(m.epoch for m in made if m.stage == "selection") == 0
 
 
@@ -62,7 +62,7 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
     settings.pop("tune_on_validation", None)  # without selection nothing is tried at inference
     setting = config(finetuner=settings, generator="none", eval_every=1)
     made = list(run_trial(setting, SEEDS, features, clip64, dtype=torch.float64))
-    tested = made[-1].per_replica
+    tested = made[-1].per_seed
     epochs = [int(epoch) for epoch in tested["selection_epoch"]]
     assert len(set(epochs)) > 1, "the seeds must differ for this test to mean anything"
     for place, (seed, n_epochs) in enumerate(zip(SEEDS, epochs, strict=True)):
@@ -70,10 +70,10 @@ def test_a_seed_is_tested_as_if_trained_for_its_chosen_epochs(
         setting = config(finetuner=shorter, generator="none", selection="none")
         alone = list(run_trial(setting, [seed], features, clip64, dtype=torch.float64))
         for metric in ("base", "new", "harmonic_mean"):
-            assert tested[metric][place] == pytest.approx(alone[-1].per_replica[metric][0])
-        losses = [m.per_replica["loss"][place] for m in made if m.stage == "final"]
+            assert tested[metric][place] == pytest.approx(alone[-1].per_seed[metric][0])
+        losses = [m.per_seed["loss"][place] for m in made if m.stage == "final"]
         if n_epochs:
-            last = [m.per_replica["loss"][0] for m in alone if m.stage == "final"][-1]
+            last = [m.per_seed["loss"][0] for m in alone if m.stage == "final"][-1]
             assert losses[-1] == pytest.approx(last, rel=1e-9)
 
 
@@ -90,12 +90,12 @@ def test_few_validation_pictures_are_the_same_for_each_seed(
     setting = config(selection="few_val", shots=shots)
     looked = []
     for seeds in ([0], [7, 1]):
-        exam = build_protocol(setting, seeds, rich, {}, clip).selection
-        assert exam is not None
-        counts = np.bincount(exam.pictures.labels.numpy(), minlength=8)
+        eval_set = build_protocol(setting, seeds, rich, {}, clip).selection
+        assert eval_set is not None
+        counts = np.bincount(eval_set.pictures.labels.numpy(), minlength=8)
         there = np.bincount(rich.val_labels, minlength=8)
         assert counts.tolist() == [min(most, n) for n in there[:4]] + [0] * 4
-        looked.append(exam.pictures.features)
+        looked.append(eval_set.pictures.features)
     assert torch.equal(*looked)
 
 
@@ -103,13 +103,13 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
     """Settings are as given, nothing of a choice is reported, and no flag of one."""
     tip = {"name": "tip_adapter_f", "epochs": 3, "alpha": 2.5}
     last = list(run_trial(config(selection="none", finetuner=tip), SEEDS, features, clip))[-1]
-    reported = {k: v for k, v in last.per_replica.items() if "selection" in k or "edge" in k}
+    reported = {k: v for k, v in last.per_seed.items() if "selection" in k or "edge" in k}
     assert reported == {
         "selection_epoch": (3.0,) * 3,
         "selection_alpha": (2.5,) * 3,
         "selection_beta": (1.0,) * 3,
     }
-    assert "flag/last_epoch" not in last.per_replica
+    assert "flag/last_epoch" not in last.per_seed
 
 
 def test_selected_on_test_reports_the_test_value_it_chose(
@@ -118,9 +118,9 @@ def test_selected_on_test_reports_the_test_value_it_chose(
     """Selections test and authors look at the very pictures that they report."""
     for selection in ("test", "authors"):
         made = list(run_trial(config(selection=selection), SEEDS, features, clip))
-        last = made[-1].per_replica
+        last = made[-1].per_seed
         assert last["selection_harmonic_mean"] == last["harmonic_mean"]
-        looked = [m.per_replica for m in made if m.stage == "selection" and "new" in m.per_replica]
+        looked = [m.per_seed for m in made if m.stage == "selection" and "new" in m.per_seed]
         best = np.max([m["harmonic_mean"] for m in looked], axis=0)
         assert last["harmonic_mean"] == tuple(best)
 
@@ -134,18 +134,18 @@ def test_the_reference_rule_compares_ages_of_one_generator(
     made = list(run_trial(setting, SEEDS, features, clip))
     stages = "".join({"selection_generator": "g", "selection": "s"}.get(m.stage, "t") for m in made)
     assert stages == ("gg" + "ssss") * 5 + "t"
-    looked = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_replica]
+    looked = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
     assert looked == [4, 8, 12, 16, 20]
     values = [
-        m.per_replica["harmonic_mean"] for m in made if m.epoch in looked and m.stage == "selection"
+        m.per_seed["harmonic_mean"] for m in made if m.epoch in looked and m.stage == "selection"
     ]
     ages = [2 * (1 + int(np.argmax([v[place] for v in values]))) for place in range(len(SEEDS))]
-    last = made[-1].per_replica
+    last = made[-1].per_seed
     assert list(last["selection_age"]) == ages and "selection_epoch" not in last
     assert list(last["flag/last_epoch"]) == [float(age == 10) for age in ages]
     alone = list(run_trial(config(selection="test", generator=generator), SEEDS, features, clip))
-    trained = [m.per_replica for m in alone if m.stage == "selection_generator"]
-    assert trained == [m.per_replica for m in made if m.stage == "selection_generator"]
+    trained = [m.per_seed for m in alone if m.stage == "selection_generator"]
+    assert trained == [m.per_seed for m in made if m.stage == "selection_generator"]
 
 
 def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> None:
@@ -156,7 +156,7 @@ def test_where_a_seed_stops_early_its_flag_is_as_alone(clip64: FrozenCLIP) -> No
     )
     features = build_features(clip64)
     fused, *alone = (
-        list(run_trial(setting, seeds, features, clip64, dtype=torch.float64))[-1].per_replica
+        list(run_trial(setting, seeds, features, clip64, dtype=torch.float64))[-1].per_seed
         for seeds in ([3, 6], [3], [6])
     )
     each = [one["flag/last_epoch"][0] for one in alone]
@@ -174,13 +174,13 @@ def test_a_generator_that_is_not_trained_has_one_age(
         for rule in ("authors", "none")
     )
     assert [m.stage for m in reference].count("selection") == 4
-    assert reference[-1].per_replica["new"] == plain[-1].per_replica["new"]
+    assert reference[-1].per_seed["new"] == plain[-1].per_seed["new"]
 
 
 def test_a_choice_at_an_edge_raises_a_flag() -> None:
     """The largest value tried, or the smallest but 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
-    best = Best(5, "base", None)
+    best = BestCheckpoint(5, "base", None)
     best.tensors["peak"] = torch.tensor([0, 1, 2, 3, 4])
     places = [
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
@@ -195,7 +195,9 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
     assert best.flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
 
 
-def updated(best: Best, values: Sequence[Sequence[float]], first: int = 0) -> Best:
+def updated(
+    best: BestCheckpoint, values: Sequence[Sequence[float]], first: int = 0
+) -> BestCheckpoint:
     """Evaluate epochs of such values, a list per epoch with a value per seed."""
     for epoch, row in enumerate(values, first):
         value = torch.tensor(row)
@@ -206,10 +208,10 @@ def updated(best: Best, values: Sequence[Sequence[float]], first: int = 0) -> Be
 def test_the_last_epoch_within_the_tolerance_is_chosen() -> None:
     """A later epoch may be a point below the best one, wherever the best one comes."""
     values = [[60.0, 50.0, 70.0], [59.0, 49.5, 69.5], [58.5, 52.0, 68.9], [58.9, 50.9, 69.0]]
-    chosen = updated(Best(3, "base", 1.0), values)
+    chosen = updated(BestCheckpoint(3, "base", 1.0), values)
     assert chosen.epoch.tolist() == [1, 2, 3]
     assert chosen.metrics["base"].tolist() == chosen.state["w"].tolist() == [59.0, 52.0, 69.0]
-    assert updated(Best(3, "base", None), values).epoch.tolist() == [0, 2, 0]
+    assert updated(BestCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
     # a later epoch that is nearly as good as the best one does not call for longer training
     assert chosen.flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
 
@@ -219,7 +221,7 @@ EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0,
 
 def test_epoch_0_and_equal_values_raise_flags() -> None:
     """Untrained: the best epoch is 0. Saturated: half of the epochs, or more, have its value."""
-    best = updated(Best(4, "base", None), EPOCHS)
+    best = updated(BestCheckpoint(4, "base", None), EPOCHS)
     flags = best.flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
     assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]
@@ -235,7 +237,7 @@ def test_a_trial_reports_whether_it_was_tested_untrained(
     """A learning rate that changes no prediction raises both flags; one that learns, neither."""
     coop = {"name": "coop", "epochs": 4, "lr": lr, "batch_size": 5}
     setting = config(finetuner=coop, selection="test", eval_every=1)
-    last = list(run_trial(setting, SEEDS, features, clip))[-1].per_replica
+    last = list(run_trial(setting, SEEDS, features, clip))[-1].per_seed
     assert last["flag/untrained"] == last["flag/saturated"] == (raised,) * 3
     assert [epoch == 0 for epoch in last["selection_epoch"]] == [bool(raised)] * 3
 
@@ -271,11 +273,11 @@ def test_nothing_that_is_held_back_reaches_selection(
     halves = ("base", "new", "harmonic_mean")
     of_test = {*halves, *(f"joint_{name}" for name in (*halves, "accuracy"))}
     of_test |= {"auroc", "openworld_auc", "ece_base", "ece_new"}
-    for name, values in first[-1].per_replica.items():
+    for name, values in first[-1].per_seed.items():
         judged = name.startswith(("quality/", "flag/diversity", "flag/mean_gap"))
         if name not in of_test and not judged:
-            assert second[-1].per_replica[name] == values, name
-    assert second[-1].per_replica["auroc"] != first[-1].per_replica["auroc"]
+            assert second[-1].per_seed[name] == values, name
+    assert second[-1].per_seed["auroc"] != first[-1].per_seed["auroc"]
 
 
 @pytest.mark.parametrize("selection", ["test", "authors"])

@@ -12,15 +12,15 @@ from torch import Tensor
 from ship import quality as judge
 from ship.clip import FrozenCLIP
 from ship.generators import Sample
-from ship.protocols import Exam
-from ship.replicas import ReplicaRng
+from ship.protocols import EvalSet
+from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.ship.trial.cases import config
 
 PER_CLASS = 3
-SAID, SEED = "trained.json", "seed_0.safetensors"
+MANIFEST, SEED = "trained.json", "seed_0.safetensors"
 
 
 def kept(
@@ -34,7 +34,7 @@ def kept(
     """The report of the test; the folder has the files of what was tested."""
     run = run_trial(setting, seeds, features, clip, keep=True, **more)
     *before, last = run
-    assert run.trained is not None and not any(item.hits for item in before)
+    assert run.trained is not None and not any(item.correct_predictions for item in before)
     written(run.trained, folder)
     return last
 
@@ -53,13 +53,15 @@ def small(folder: Path, features: FeatureSet, clip: FrozenCLIP, **changes: Any) 
     return folder
 
 
-def answers(logits: Tensor, last: EpochMetrics, replica: int, exam: int = 0) -> dict[str, bool]:
+def answers(
+    logits: Tensor, last: EpochMetrics, seed_index: int, eval_set: int = 0
+) -> dict[str, bool]:
     """Whether logits give exactly the right answers that a report holds, by kind of answer."""
-    held = last.hits[exam]
+    held = last.correct_predictions[eval_set]
     labels, seen = torch.tensor(held.class_ids), torch.tensor(held.seen)
     found = {}
-    for kind, rows in held.right.items():
-        bits = np.unpackbits(np.frombuffer(rows[replica], dtype=np.uint8), count=len(labels))
+    for kind, rows in held.correct.items():
+        bits = np.unpackbits(np.frombuffer(rows[seed_index], dtype=np.uint8), count=len(labels))
         among = logits.clone()
         if kind == "own":
             among[seen[labels].unsqueeze(1) != seen] = -torch.inf
@@ -67,9 +69,9 @@ def answers(logits: Tensor, last: EpochMetrics, replica: int, exam: int = 0) -> 
     return found
 
 
-def noise(seeds: Sequence[int]) -> ReplicaRng:
+def noise(seeds: Sequence[int]) -> SeedRng:
     """A stream of noise for each seed."""
-    return ReplicaRng(seeds, "test/noise")
+    return SeedRng(seeds, "test/noise")
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
@@ -77,12 +79,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
     made: list[tuple[tuple[str, ...], Tensor]] = []
     judge_exam = judge.judge_exam
 
-    def watching(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-        ids = exam.task.synthesized_ids
+    def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+        ids = eval_set.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
-        names = tuple(exam.task.class_names[i] for i in ids[0])
+        names = tuple(eval_set.task.class_names[i] for i in ids[0])
         made.append((names, sample(labels, noise(seeds))))
-        return judge_exam(sample, exam, seeds)
+        return judge_exam(sample, eval_set, seeds)
 
     monkeypatch.setattr(judge, "judge_exam", watching)
     return made
@@ -96,7 +98,7 @@ class Sound(dict[str, dict[str, bytes]]):
 
 def write(place: Path, said: bytes, tensors: bytes) -> Path:
     """The folder with these files."""
-    return written({SAID: said, SEED: tensors}, place)
+    return written({MANIFEST: said, SEED: tensors}, place)
 
 
 def pictures(features: FeatureSet) -> torch.Tensor:

@@ -12,7 +12,7 @@ import ship
 from ship.clip import FrozenCLIP, class_features
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.protocols import Exam
+from ship.protocols import EvalSet
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.run import run_trial
@@ -53,13 +53,13 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
     finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
     last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
-    for replica, seed in enumerate((0, 3)):
+    for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(pictures(features))
-        assert answers(logits, last, replica) == {"own": True, "all": True}
-        assert loaded.epoch == last.per_replica["selection_epoch"][replica]
+        assert answers(logits, last, seed_index) == {"own": True, "all": True}
+        assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
-            assert value == last.per_replica[f"selection_{key}"][replica]
+            assert value == last.per_seed[f"selection_{key}"][seed_index]
         noted = any("finetuner zero_shot has nothing to keep" in note for note in loaded.notes)
         assert noted == (finetuner["name"] == "zero_shot")
 
@@ -69,9 +69,11 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
 ) -> None:
     """Beside other replicas a batched product may round otherwise; alone it does not."""
     seen: list[torch.Tensor] = []
-    answers = Exam.answers
+    answers = EvalSet.predictions
     monkeypatch.setattr(
-        Exam, "answers", lambda exam, logits: seen.append(logits) or answers(exam, logits)
+        EvalSet,
+        "predictions",
+        lambda eval_set, logits: seen.append(logits) or answers(eval_set, logits),
     )
     kept(tmp_path, config(), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)

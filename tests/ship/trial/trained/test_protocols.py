@@ -30,16 +30,16 @@ def test_under_every_protocol(
     """
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
     last = kept(tmp_path, setting, [0, 3], features, clip)
-    (exam,) = last.hits
-    for replica, seed in enumerate((0, 3)):
+    (eval_set,) = last.correct_predictions
+    for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(pictures(features))
-        assert all(answers(logits, last, replica).values())
-        assert loaded.class_names == exam.class_names
-        assert len(loaded.base) == sum(exam.seen)
-        share = (logits.argmax(1) == torch.tensor(exam.class_ids)).double().mean().item()
-        for name in {"accuracy", "joint_accuracy"} & last.per_replica.keys():
-            assert last.per_replica[name][replica] == pytest.approx(100 * share)
+        assert all(answers(logits, last, seed_index).values())
+        assert loaded.class_names == eval_set.class_names
+        assert len(loaded.base) == sum(eval_set.seen)
+        share = (logits.argmax(1) == torch.tensor(eval_set.class_ids)).double().mean().item()
+        for name in {"accuracy", "joint_accuracy"} & last.per_seed.keys():
+            assert last.per_seed[name][seed_index] == pytest.approx(100 * share)
 
 
 def test_each_target_has_its_fine_tuner(
@@ -50,14 +50,18 @@ def test_each_target_has_its_fine_tuner(
     targets = {"here": features, "there": there}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
     last = kept(tmp_path, setting, [0, 3], features, clip, targets=targets)
-    assert [exam.exam for exam in last.hits[:3]] == ["accuracy/here", "source", "accuracy/there"]
-    for replica, seed in enumerate((0, 3)):
+    assert [eval_set.eval_set for eval_set in last.correct_predictions[:3]] == [
+        "accuracy/here",
+        "source",
+        "accuracy/there",
+    ]
+    for seed_index, seed in enumerate((0, 3)):
         for place, name in ((0, "here"), (2, "there")):
             loaded = ship.load_trained(tmp_path, seed, target=name, clip=clip)
             logits = loaded.logits(torch.tensor(targets[name].test))
             competing = torch.tensor([n in targets[name].class_names for n in loaded.class_names])
             logits = logits.masked_fill(~competing, -torch.inf)
-            assert answers(logits, last, replica, place) == {"all": True}
+            assert answers(logits, last, seed_index, place) == {"all": True}
     with pytest.raises(TrainedError, match="has no target 'nowhere'; choices: here, there"):
         ship.load_trained(tmp_path, target="nowhere", clip=clip)
 
@@ -70,25 +74,25 @@ def test_the_authors_rule_keeps_the_best_age(
     Its best result is one of several that were looked at; nothing is tested again.
     """
     seen: list[tuple[Any, Any]] = []
-    evaluate = run.evaluate
+    evaluate = run.evaluate_choices
 
-    def watching(finetuner: Any, exam: Any, protocol: Any) -> Any:
-        metrics, choice = evaluate(finetuner, exam, protocol)
+    def watching(finetuner: Any, eval_set: Any, protocol: Any) -> Any:
+        metrics, choice = evaluate(finetuner, eval_set, protocol)
         learned = finetuner._each_step._sample.__self__.learned()["bias.weight"]
-        seen.append((finetuner.logits(exam.pictures.features, {}), learned.detach().clone()))
+        seen.append((finetuner.logits(eval_set.pictures.features, {}), learned.detach().clone()))
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
 
-    monkeypatch.setattr(run, "evaluate", watching)
+    monkeypatch.setattr(run, "evaluate_choices", watching)
     last = kept(tmp_path, config(selection="authors"), [0, 3], features, clip)
-    assert len(seen) == 3 and last.hits == ()
-    for replica, seed, age in ((0, 0, 3), (1, 3, 1)):
+    assert len(seen) == 3 and last.correct_predictions == ()
+    for seed_index, seed, age in ((0, 0, 3), (1, 3, 1)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits, learned = seen[age - 1]
-        assert torch.allclose(loaded.logits(pictures(features)), logits[replica], atol=1e-5)
+        assert torch.allclose(loaded.logits(pictures(features)), logits[seed_index], atol=1e-5)
         held = safetensors.torch.load_file(tmp_path / f"seed_{seed}.safetensors")
-        assert torch.equal(held["generator.bias.weight"], learned[replica : replica + 1])
-        assert loaded.epoch == last.per_replica["selection_age"][replica] == age
+        assert torch.equal(held["generator.bias.weight"], learned[seed_index : seed_index + 1])
+        assert loaded.epoch == last.per_seed["selection_age"][seed_index] == age
         assert loaded.features()[0].isfinite().all()
 
 

@@ -22,7 +22,7 @@ from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
 from tests.damage import DAMAGE, Damage, damaged
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.trained.made import SAID, SEED, Sound, small, write
+from tests.ship.trial.trained.made import MANIFEST, SEED, Sound, small, write
 from tests.told import put, told
 
 FINETUNERS = ("coop", "tip_adapter_f", "gda", "zero_shot")
@@ -38,13 +38,13 @@ def sound(
         folder = tmp_path_factory.mktemp(name) / "trained"
         finetuner = {"name": name, **FAST.get(name, {})}
         small(folder, features, clip, finetuner=finetuner)
-        found[name] = {file: (folder / file).read_bytes() for file in (SAID, SEED)}
+        found[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
     return found
 
 
 def manifest(sound: Sound, name: str) -> Any:
     """Return the content of a trained.json."""
-    return json.loads(check_content(sound[name][SAID]))
+    return json.loads(check_content(sound[name][MANIFEST]))
 
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -81,8 +81,8 @@ def test_a_file_that_is_too_large_is_not_read(
     tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is in it."""
-    folder = write(tmp_path, sound["coop"][SAID], sound["coop"][SEED])
-    monkeypatch.setattr(trained, "MOST_TENSORS", 1000)
+    folder = write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
+    monkeypatch.setattr(trained, "MAX_TENSORS", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
         ship.load_trained(folder, clip=clip)
 
@@ -126,12 +126,12 @@ def test_a_file_that_was_cut_or_flipped_is_named(
 ) -> None:
     """Either one; no other numbers come of it, also where the digest fits."""
     whole = sound["coop"]
-    said, seed = (damaged(whole[name], damage) + behind for name in (SAID, SEED))
+    said, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
     use(write(tmp_path, said, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
         with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
-            ship.load_trained(write(tmp_path, whole[SAID], seed), clip=clip)
+            ship.load_trained(write(tmp_path, whole[MANIFEST], seed), clip=clip)
 
 
 def changed(said: Any, path: list[int], value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Replicas: the seeds of a trial, trained together along a leading dimension of every tensor.
+"""The seeds of a trial, trained together along a leading dimension of every tensor.
 
 AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
 the same steps as it would alone. Only randomness could leak between seeds; it is implemented here,
@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.state import CheckpointError, State, capture, copied, taken
+from ship.state import CheckpointError, State, capture, cpu_copy, require_tensor
 
 
-def sent(value: Tensor, device: torch.device) -> Tensor:
+def to_device(value: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the host to a device without waiting for the copy.
 
     Args:
@@ -38,7 +38,7 @@ def sent(value: Tensor, device: torch.device) -> Tensor:
     return value.pin_memory().to(device, non_blocking=True)
 
 
-def fetched(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to the CPU with a single transfer, so that the host waits once.
 
     Args:
@@ -60,7 +60,7 @@ def fetched(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: copies.get(name, value) for name, value in values.items()}
 
 
-class ReplicaRng:
+class SeedRng:
     """One random stream per seed. A seed's draws do not depend on the other seeds of the trial.
 
     Streams are named by purpose, so that all configurations of a study start from the same noise.
@@ -79,23 +79,23 @@ class ReplicaRng:
         self._device = torch.device(device)
         self._dtype = dtype
 
-    def at(self, step: int) -> "ReplicaRng":
+    def at(self, step: int) -> "SeedRng":
         """Return new streams for one step. No state is carried over to the next step.
 
         The draws of a step do not depend on how much earlier steps drew.
         """
         seeds, purpose = self._named
-        return ReplicaRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
+        return SeedRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw standard normal noise, (replica, *shape)."""
+        """Draw standard normal noise, (seed, *shape)."""
         draws = [torch.randn(shape, generator=s, dtype=self._dtype) for s in self._streams]
-        return sent(torch.stack(draws), self._device)
+        return to_device(torch.stack(draws), self._device)
 
-    def integers(self, high: int, size: int) -> Int[Tensor, "replica size"]:
+    def integers(self, high: int, size: int) -> Int[Tensor, "seed size"]:
         """Draw uniform integers in [0, high)."""
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
-        return sent(torch.stack(draws), self._device)
+        return to_device(torch.stack(draws), self._device)
 
 
 def stream_of(seed: int, purpose: str) -> torch.Generator:
@@ -132,19 +132,19 @@ class BatchStream:
             ValueError: A seed has no items.
         """
         if min(counts) < 1:
-            raise ValueError(f"every replica needs at least one item, got counts {list(counts)}")
+            raise ValueError(f"every seed needs at least one item, got counts {list(counts)}")
         self._replicas = list(zip(counts, seeds, strict=True))
         self._size = size
         self._purpose = purpose
         self._epoch_steps = epoch_steps
 
-    def at(self, step: int) -> Int[Tensor, "replica size"]:
+    def at(self, step: int) -> Int[Tensor, "seed size"]:
         """Return the indices of every seed for a step, on the CPU.
 
         Args:
             step: Number of the step, from 0.
         """
-        return torch.stack([self._rows(step, *replica) for replica in self._replicas])
+        return torch.stack([self._rows(step, *seed_index) for seed_index in self._replicas])
 
     def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
         first = step * self._size
@@ -159,18 +159,18 @@ class BatchStream:
 
 
 def gather_rows(
-    table: Shaped[Tensor, "replica n *rest"], index: Int[Tensor, "replica m"]
-) -> Shaped[Tensor, "replica m *rest"]:
+    table: Shaped[Tensor, "seed n *rest"], index: Int[Tensor, "seed m"]
+) -> Shaped[Tensor, "seed m *rest"]:
     """Return table[r, index[r]] for every seed r."""
-    replicas = torch.arange(len(table), device=table.device).unsqueeze(1)
-    return table[replicas, index]
+    seed_indices = torch.arange(len(table), device=table.device).unsqueeze(1)
+    return table[seed_indices, index]
 
 
 def random_views(
-    features: Float[Tensor, "replica n view feature"],
-    rows: Int[Tensor, "replica m"],
-    rng: ReplicaRng,
-) -> Float[Tensor, "replica m feature"]:
+    features: Float[Tensor, "seed n view feature"],
+    rows: Int[Tensor, "seed m"],
+    rng: SeedRng,
+) -> Float[Tensor, "seed m feature"]:
     """Return features[r, rows[r]] for every seed r, each in a random view.
 
     Args:
@@ -179,11 +179,11 @@ def random_views(
         rng: Random stream of each seed.
     """
     views = rng.integers(features.shape[2], rows.shape[1])
-    replicas = torch.arange(len(features), device=features.device).unsqueeze(1)
-    return features[replicas, rows, views]
+    seed_indices = torch.arange(len(features), device=features.device).unsqueeze(1)
+    return features[seed_indices, rows, views]
 
 
-class ReplicaOptimizer:
+class SeedOptimizer:
     """A torch optimizer over stacked parameters. Each seed takes the same steps as alone.
 
     Supports elementwise optimizers only (SGD, Adam, AdamW).
@@ -192,7 +192,7 @@ class ReplicaOptimizer:
     def __init__(
         self,
         kind: Callable[..., Optimizer],
-        parameters: Sequence[Float[Tensor, "replica ..."]],
+        parameters: Sequence[Float[Tensor, "seed ..."]],
         lr: float,
         factors: Sequence[float] | None = None,
         **settings: Any,
@@ -248,7 +248,7 @@ class ReplicaOptimizer:
         for group, by_seed, starts in zip(groups, rates, before, strict=True):
             shares = torch.tensor(by_seed, dtype=torch.float64) / group["initial_lr"]
             for parameter, start in zip(group["params"], starts, strict=True):
-                share = sent(shares.to(parameter.dtype), parameter.device)
+                share = to_device(shares.to(parameter.dtype), parameter.device)
                 share = share.reshape(-1, *[1] * (parameter.ndim - 1))
                 parameter.copy_(torch.lerp(start, parameter, share.expand_as(parameter)))
 
@@ -258,7 +258,7 @@ class ReplicaOptimizer:
         for place, parameter in enumerate(self._parameters()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
-                    state[f"{place}.{name}"] = copied(value)
+                    state[f"{place}.{name}"] = cpu_copy(value)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -283,21 +283,21 @@ class ReplicaOptimizer:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]
 
 
-class Kept:
-    """Tensors by name, (replica, ...) each. Every seed keeps its values of the last update."""
+class SeedState:
+    """Tensors by name, (seed, ...) each. Every seed keeps its values of the last update."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors: State = dict(tensors)
 
-    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
+    def set_where(self, where: Bool[Tensor, " seed"], new: Mapping[str, Tensor]) -> None:
         """Update the tensors of some seeds.
 
         Args:
             where: Mask of these seeds, on the CPU or on the device of the new tensors.
-            new: New tensors, (replica, ...) each, on any device. A new name is set for all seeds.
+            new: New tensors, (seed, ...) each, on any device. A new name is set for all seeds.
         """
         for name, value in new.items():
-            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
+            those = to_device(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
             # tensors restored from a checkpoint are on the CPU
             old = self.tensors.get(name, value).to(value.device)
             self.tensors[name] = torch.where(those, value, old)
@@ -314,5 +314,7 @@ class Kept:
         Raises:
             CheckpointError: An existing tensor is missing, or has another shape or type.
         """
-        known = {name: taken(state, name, like).to(like) for name, like in self.tensors.items()}
+        known = {
+            name: require_tensor(state, name, like).to(like) for name, like in self.tensors.items()
+        }
         self.tensors = {**state, **known}

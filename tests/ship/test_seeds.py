@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 
 from ship.finetuners.prompts import dassl_rate
 from ship.methods import Finetuner
-from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng
+from ship.seeds import BatchStream, SeedOptimizer, SeedRng
 
 
 def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:
     """Seed 7 draws the same alone, first or last; for another purpose it draws otherwise."""
-    alone = ReplicaRng([7], "x").normal(4)
-    assert torch.equal(ReplicaRng([3, 7], "x").normal(4)[1], alone[0])
-    assert torch.equal(ReplicaRng([7, 3], "x").normal(4)[0], alone[0])
-    assert not torch.equal(ReplicaRng([7], "y").normal(4), alone)
+    alone = SeedRng([7], "x").normal(4)
+    assert torch.equal(SeedRng([3, 7], "x").normal(4)[1], alone[0])
+    assert torch.equal(SeedRng([7, 3], "x").normal(4)[0], alone[0])
+    assert not torch.equal(SeedRng([7], "y").normal(4), alone)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=3), size=st.integers(1, 7))
 def test_batches_show_every_item_equally_often(counts: list[int], size: int) -> None:
     """After any number of batches, two items' counts differ by at most one."""
     stream = BatchStream(counts, size, range(len(counts)), "batches")
-    taken = torch.cat([stream.at(step) for step in range(5)], dim=1)
-    for row, count in zip(taken, counts, strict=True):
+    numbers = torch.cat([stream.at(step) for step in range(5)], dim=1)
+    for row, count in zip(numbers, counts, strict=True):
         times = torch.bincount(row, minlength=count)
         assert len(times) == count and int(times.max() - times.min()) <= 1
 
@@ -82,7 +82,7 @@ def test_each_seed_can_have_a_learning_rate_of_its_own(
     rates = torch.rand(5, 3, generator=stream).tolist()
     rates[2] = [0.3, 0.3, 0.3]
     batched = start.clone().requires_grad_()
-    optimizer = ReplicaOptimizer(kind, [batched], 0.5, **settings)
+    optimizer = SeedOptimizer(kind, [batched], 0.5, **settings)
     alone = [row.clone().requires_grad_() for row in start]
     inner = [kind([row], lr=0.5, **settings) for row in alone]  # type: ignore[call-arg]
     for by_seed, gradient in zip(rates, gradients, strict=True):
