@@ -14,7 +14,7 @@ from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
 from reports.tables import build_tables, published_table, with_metric
 
-_NOT_STAMPED = ("rows", "by_setting", "hits", "histories")  # parts of a study
+_NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories")  # parts of a study
 
 
 @dataclass(frozen=True)

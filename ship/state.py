@@ -138,8 +138,8 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # only the last item has hits, and nothing is resumed after it
-            "epochs": [{**vars(item), "hits": ()} for item in self.epochs],
+            # only the last item has predictions, and nothing is resumed after it
+            "epochs": [{**vars(item), "correct_predictions": ()} for item in self.epochs],
         }
         header = json.dumps(fields, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))

@@ -27,7 +27,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 def predict(
     study: str,
     pictures: str | Path,
-    configuration: Sequence[str] = (),
+    config: Sequence[str] = (),
     *,
     tracking_uri: str | None = None,
 ) -> pl.DataFrame:
@@ -39,7 +39,7 @@ def predict(
     Args:
         study: Name of the study.
         pictures: An image file, or a folder that is searched for images at any depth.
-        configuration: KEY=VALUE of factors, which select one configuration. Defaults to the
+        config: KEY=VALUE of factors, which select one configuration. Defaults to the
             configuration with the best selection score. A level of a factor with different classes
             (such as the dataset) is required. If only such levels are listed, selection decides
             about the rest.
@@ -59,7 +59,7 @@ def predict(
         ship.trial.TrainedError: The saved models cannot be used.
     """
     uri = store.store_uri(tracking_uri)
-    configuration = listed("setting", configuration, str, "n_ctx=4")
+    levels = listed("config", config, str, "n_ctx=4")
     place = Path(pictures)
     files = _pictures(place)
     records = load_records(study, uri)
@@ -68,7 +68,7 @@ def predict(
             f"study {study}: cross_dataset trains a model for each target, and "
             'harness.load_trained("runs:/RUN_ID", seed, target=NAME).predict(pictures) asks one'
         )
-    rows = records.rows.filter(config_key=_chosen(records, configuration), state=COMPLETE)
+    rows = records.rows.filter(config_key=_chosen(records, levels), state=COMPLETE)
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(place).as_posix() if path != place else path.name for path in files]
     opened = store.open_store(uri)

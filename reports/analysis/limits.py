@@ -67,7 +67,9 @@ def limits(study: Study, metric: str) -> list[Limit]:
 def _saturated(study: Study) -> Limit | None:
     """Return the limit if selection is saturated in at least half of the trials."""
     rows = [
-        row for configuration in study.own for row in study.by_setting.get(configuration.key, ())
+        row
+        for configuration in study.own
+        for row in study.by_configuration.get(configuration.key, ())
     ]
     flags = Group((), rows).known(f"{FLAG}saturated")
     raised = sum(flag >= 0.5 for flag in flags)

@@ -151,7 +151,7 @@ def _rank_phrase(association: Association, head: str) -> str:
 
 def _trials_text(study: Study) -> str:
     """Return the number of trials, over all configurations, that tested an untrained model."""
-    rows = [row for configuration in study.own for row in study.by_setting[configuration.key]]
+    rows = [row for configuration in study.own for row in study.by_configuration[configuration.key]]
     raised = [flag for flag in tables.Group((), rows).flags() if flag.name == "untrained"]
     return "".join(f"Tested untrained: {flag.raised} of {flag.of} trials." for flag in raised)
 

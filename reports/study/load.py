@@ -107,7 +107,7 @@ class Study:
         return f"selection/{self.objective}"
 
     @cached_property
-    def by_setting(self) -> dict[str, list[dict[str, Any]]]:
+    def by_configuration(self) -> dict[str, list[dict[str, Any]]]:
         """Rows by config_key, as plain values: faster than a frame for few rows."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):

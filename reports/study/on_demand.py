@@ -109,8 +109,8 @@ class CorrectFiles:
         There are no rows without a readable file.
 
         The columns are EVAL_SET, CLASS_ID, SEEN, pictures (the number of images), and one column
-        per seed and kind of answer with the number of correct answers, named as in the file. The number
-        is null if an evaluation set has no answers of that kind.
+        per seed and kind of answer. That column has the number of correct answers and is named as
+        in the file. It is null if an evaluation set has no answers of that kind.
         """
         if run_id not in self._known:
             self._known[run_id] = self._read(run_id)

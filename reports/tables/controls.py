@@ -42,7 +42,7 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
             key = by_levels.get(_id({}))  # the levels of a control at the baseline are not stored
         if key is not None and key != configuration.key:
             controls[configuration.key] = Group(
-                (), study.by_setting[key], control=control, value=levels
+                (), study.by_configuration[key], control=control, value=levels
             )
     return controls
 

@@ -172,7 +172,7 @@ def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
     """Return one group per level, with all configurations of the study that have it."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for configuration in _settings_with(study, factor):
-        level_rows = study.by_setting[configuration.key]
+        level_rows = study.by_configuration[configuration.key]
         rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
         Group((label(level),), rows[level_id(level)], value=level)
@@ -200,7 +200,7 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
         groups = [
             Group(
                 labels_of(study, configuration.assignment),
-                study.by_setting[configuration.key],
+                study.by_configuration[configuration.key],
                 value=configuration,
             )
             for configuration in study.own
@@ -226,7 +226,7 @@ def control_groups(study: Study) -> list[Group]:
     """Return the study's controls at the baseline, in their fixed order."""
     keys = {s.control: s.key for s in study.configurations if s.control and not s.assignment}
     return [
-        Group((Text(name),), study.by_setting[keys[control]], control=control)
+        Group((Text(name),), study.by_configuration[keys[control]], control=control)
         for control, (name, _) in CONTROLS.items()
         if control in keys
     ]
@@ -234,7 +234,7 @@ def control_groups(study: Study) -> list[Group]:
 
 def all_rows(study: Study) -> Group:
     """Return a group of all rows of a study."""
-    return Group((), [row for rows in study.by_setting.values() for row in rows])
+    return Group((), [row for rows in study.by_configuration.values() for row in rows])
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -133,7 +133,7 @@ def _average_rows(study: Study, method: ConfigurationRecord) -> list[dict[str, A
     """Return a row per seed of a method: the average over the datasets of its parts."""
     by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
     for name, key in method.parts.items():
-        for row in study.by_setting[key]:
+        for row in study.by_configuration[key]:
             by_seed.setdefault(row["seed"], {})[name] = row
     return [_average_row(study, method, rows) for _, rows in sorted(by_seed.items())]
 
@@ -199,7 +199,7 @@ def method_groups(study: Study) -> list[Group]:
     groups = []
     for method in methods(study):
         labels = labels_of(beside, method.assignment, alone or "constants")
-        parts = {name: Group((), study.by_setting[key]) for name, key in method.parts.items()}
+        parts = {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
         group = Group(labels, (), value=method, parts=parts)
         rows = _average_rows(study, _restrict_method(method, group.present or parts))
         groups.append(dataclasses.replace(group, rows=rows))

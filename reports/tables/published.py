@@ -129,7 +129,7 @@ def _published_lines(study: Study) -> Iterator[_Beside]:
             method = _method_of(part, configuration)
             place = AVERAGE_OF_ALL if part.pooled else _value_of(part, configuration, "dataset")
             figure = figures().get((method, place))
-            group = Group((), part.by_setting[configuration.key])
+            group = Group((), part.by_configuration[configuration.key])
             if figure and group.done and _has_published_setup(part, configuration):
                 yield _Beside(_method_text(part, configuration, method), figure, group)
 

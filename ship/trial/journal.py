@@ -135,14 +135,19 @@ class Journal:
         }
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(
-            stage, epoch, progress, values, self._living_hits(correct_predictions), self.failed
+            stage,
+            epoch,
+            progress,
+            values,
+            self._living_predictions(correct_predictions),
+            self.failed,
         )
         yield from self._again  # no checkpoint meanwhile, as the state is one epoch ahead
         self._again = []
         self._history.append(item)
         yield item
 
-    def _living_hits(
+    def _living_predictions(
         self, correct_predictions: Sequence[CorrectPredictions]
     ) -> tuple[CorrectPredictions, ...]:
         """Return correct predictions without those of failed seeds."""

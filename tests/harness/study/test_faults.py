@@ -172,7 +172,7 @@ def test_failures_in_a_row_stop_the_study(
     assert not outcome.complete and not outcome.interrupted
     said = capsys.readouterr().out
     assert (
-        "stopped: 3 settings failed in a row (max_consecutive_failures: 3)\n  2 x OSError: no space"
+        "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)\n  2 x OSError: no space"
         in said
     )
     assert "  1 x OSError: no space left for images" in said

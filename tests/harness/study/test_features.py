@@ -62,7 +62,7 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     """The source is extracted whole, each target without views and with one split."""
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
-    study = study.model_copy(update={"trial": study.base.model_copy(update=transfer)})
+    study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
     found = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
     assert found == [
         ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
@@ -83,7 +83,7 @@ def test_classes_that_no_trial_studies_are_not_needed(tmp_path: Path) -> None:
     whole = make_study(space={"max_classes": [4, None]})
     assert [*needed(whole).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
-    study = study.model_copy(update={"trial": study.base.model_copy(update=transfer)})
+    study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
     assert [len(configs) for configs in needed(study).values()] == [2, 0]
 
 

@@ -130,7 +130,9 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
     kept = bench.store().client.download_artifacts(run.info.run_id, "correct.parquet")
     held = pl.read_parquet(Path(kept))
-    assert [list(row) for row in held.select("class", "seen").rows()] == expected["hits"]
+    assert [list(row) for row in held.select("class", "seen").rows()] == expected[
+        "correct_predictions"
+    ]
     for seed, number in enumerate(numbers):
         correct = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
         assert held[f"own/seed_{seed}"].to_list() == correct

@@ -151,11 +151,11 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no picture")
     for wrong, told in (
-        ({"setting": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
+        ({"config": ["kl_weight=7"]}, "no finished setting; .*choices: kl_weight "),
         ({"pictures": folder / "notes.txt"}, "no pictures here"),
         ({"pictures": folder / "none"}, "no such file or folder"),
         (
-            {"pictures": broken, "setting": asked},
+            {"pictures": broken, "config": asked},
             "/x.png: cannot be decoded\n.*/y.png: cannot be decoded$",
         ),
     ):

@@ -92,7 +92,7 @@ def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str)
         searcher.on_trial_complete(name, RAN_OUT if name in bad else done(searcher, name))
     assert searcher.suggest("end") == Searcher.FINISHED
     (told,) = optuna_trials(searcher)
-    value = truth(ConfigurationMaker(study, prints)(told.params).config, 1.5)  # type: ignore[arg-type]
+    value = truth(ConfigurationMaker(study, prints)(told.params).trial, 1.5)  # type: ignore[arg-type]
     expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
     assert (told.state, told.value) == expected
 

@@ -138,8 +138,8 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     assert not any(work.may_stop for work in ran)
     later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
     assert later == [
-        (TrialState.COMPLETE, pytest.approx((50.0 + truth(less.config, 2)) / 2)),
-        (TrialState.COMPLETE, pytest.approx((30.0 + truth(more.config, 2)) / 3)),
+        (TrialState.COMPLETE, pytest.approx((50.0 + truth(less.trial, 2)) / 2)),
+        (TrialState.COMPLETE, pytest.approx((30.0 + truth(more.trial, 2)) / 3)),
     ]
 
 
@@ -171,7 +171,7 @@ def test_tpe_learns_from_the_ledger(prints: Fingerprints) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "settings"),
+    ("space", "configurations"),
     [
         ({"generator.n_ctx": [1, 2, 4], "shots": [1, 2]}, 6),
         # 7 * 0.1 is 0.7000000000000001
@@ -188,7 +188,7 @@ def test_a_finite_space_is_emptied_without_repeats(
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
     told, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
     assert len(told) > configurations
-    truths = [truth(make(values_of(study, trial)).config, 0) for trial in told]
+    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in told]
     assert [trial.value for trial in told] == truths
     ledger = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, ledger, prints).finished

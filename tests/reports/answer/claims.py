@@ -20,7 +20,7 @@ from tests.reports.answer.known import (
     NUMBER,
     SENTENCES,
     SHOWN,
-    SMALLEST,
+    SMALLEST_EFFECT,
     Claims,
     Known,
     Place,
@@ -87,8 +87,8 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
         if level in still or abs(mean - number(match["mean"])) > SHOWN:
             found.facts.append(f"{level} differs by {mean:.2f} on {len(pairs)} pairs: {text}")
     effects = {level: abs(known.effect(key, level, base)) for level in others}
-    found.family("decided", false=any(effects[level] <= SMALLEST for level in different))
-    found.family("equivalent", false=any(effects[level] >= SMALLEST for level in equal))
+    found.family("decided", false=any(effects[level] <= SMALLEST_EFFECT for level in different))
+    found.family("equivalent", false=any(effects[level] >= SMALLEST_EFFECT for level in equal))
     found.family("beyond chance", false=any(effects[level] == 0 for level in chance))
     if "depends" in said:
         rivals = [
@@ -190,8 +190,8 @@ def controls(known: Known, text: str, found: Claims) -> None:
         if abs(mean - number(shown)) > SHOWN:
             found.facts.append(f"{control} differs by {mean:.2f}: {text}")
     gap = abs(known.controls["no_synthetic"])
-    found.family("decided", false=told[1] in ("higher", "lower") and gap <= SMALLEST)
-    found.family("equivalent", false=told[1] == "equivalent" and gap >= SMALLEST)
+    found.family("decided", false=told[1] in ("higher", "lower") and gap <= SMALLEST_EFFECT)
+    found.family("equivalent", false=told[1] == "equivalent" and gap >= SMALLEST_EFFECT)
 
 
 def _limit(known: Known, limit: Finding, found: Claims) -> None:
@@ -205,7 +205,7 @@ def _limit(known: Known, limit: Finding, found: Claims) -> None:
     if abs(sum(gains) / len(gains) - number(told["gain"])) > SHOWN:
         found.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
     gap = known.controls["real_pictures"] - known.controls["no_synthetic"]
-    found.family("no headroom", false=gap >= SMALLEST)
+    found.family("no headroom", false=gap >= SMALLEST_EFFECT)
 
 
 def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:

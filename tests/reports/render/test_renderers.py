@@ -62,7 +62,7 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     report = make_report(prompt_len().study())
     print_report(report, "the end")
     assert "the page has more" not in capsys.readouterr().out
-    monkeypatch.setattr("reports.render.files.MOST_PRINTED", 2)
+    monkeypatch.setattr("reports.render.files.MAX_PRINTED_ROWS", 2)
     print_report(report, "the end")
     printed = " ".join(capsys.readouterr().out.split())
     assert "the first 2 of 5 rows; the page has more" in printed
@@ -106,7 +106,7 @@ def test_a_page_lists_the_runs_of_the_best_settings(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Of many settings; it says so, and of few settings it lists all."""
-    monkeypatch.setattr("reports.render.page.MOST_RUNS", most)
+    monkeypatch.setattr("reports.render.page.MAX_RUNS", most)
     study = replace(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )

@@ -98,8 +98,8 @@ def test_what_is_large_or_no_file_is_left_alone(
     """Few bytes may hold many rows; a pipe would wait for ever."""
     pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
-        "reports.study.on_demand.MOST_PICTURES": 2,
-        "harness.store.artifacts.LARGEST_FILE": 100,
+        "reports.study.on_demand.MAX_PICTURES": 2,
+        "harness.store.artifacts.MAX_FILE": 100,
     }
     for name, value in limits.items():
         with monkeypatch.context() as patch:
